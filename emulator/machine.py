@@ -1,0 +1,366 @@
+"""Describe an emulated machine: CPUs, memory nodes, TLBs, sysctls and the cost table, read from a TOML file.
+
+`load_machine("xeon6430-cxl")` reads a machine that ships with the emulator, `load_machine("my.toml")` one of yours; a file that
+starts with `like = "xeon6430-cxl"` changes only what it names. Every figure's source stands beside it in `machines/*.toml`.
+Scaling divides memory and nothing else: TLB geometry, batch sizes and per-page costs stay, watermarks go with the square root
+(see `watermarks`).
+Left out: swap, huge pages, more than one zone a node, sub-NUMA clustering, hyper-threads sharing a core's TLB.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, pcp_limits, zone_watermarks
+
+MACHINES = Path(__file__).with_name("machines")
+CPUS_MAX = 256
+MEMORY_MIB_MIN = 8
+PAGES_PER_MIB = (1 << 20) // PAGE_SIZE
+
+Count = Annotated[int, Meta(ge=1)]
+Nanoseconds = Annotated[int, Meta(ge=0, le=10**9)]
+
+
+class MachineError(ValueError):
+    """A machine that cannot be: one sentence with file, key, rule and value."""
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """One memory node; `memory_mib` is the full-size machine's, `Machine.pages` has the scaled ones."""
+
+    name: str
+    memory_mib: Annotated[float, Meta(gt=0, le=2**24)]
+    cpus: bool
+    read_latency_ns: Annotated[int, Meta(ge=1, le=10**6)]
+
+
+class TlbArray(Struct, frozen=True, kw_only=True):
+    """Geometry of one TLB array; `ways` equal to `entries` is fully associative."""
+
+    entries: Annotated[int, Meta(ge=1, le=65536)]
+    ways: Annotated[int, Meta(ge=1, le=65536)]
+
+    @property
+    def sets(self) -> int:
+        return self.entries // self.ways
+
+
+class Tlb(Struct, frozen=True, kw_only=True):
+    """The TLBs of one logical CPU, and whether entries carry an address-space tag."""
+
+    pcid: bool
+    asid_slots: Annotated[int, Meta(ge=1, le=4096)]
+    dtlb_load: TlbArray
+    dtlb_store: TlbArray
+    itlb: TlbArray
+    stlb: TlbArray
+
+
+class Sysctl(Struct, frozen=True, kw_only=True):
+    """Kernel knobs under their Linux names; `min_free_kbytes` 0 means automatic."""
+
+    watermark_scale_factor: Annotated[int, Meta(ge=1, le=3000)]
+    min_free_kbytes: Annotated[int, Meta(ge=0)]
+    demotion_enabled: bool
+    numa_balancing: Annotated[int, Meta(ge=0, le=2)]
+    numa_balancing_promote_rate_limit_mbps: Count
+    numa_balancing_hot_threshold_ms: Count
+    numa_balancing_scan_delay_ms: Annotated[int, Meta(ge=0)]
+    numa_balancing_scan_period_min_ms: Count
+    numa_balancing_scan_period_max_ms: Count
+    numa_balancing_scan_size_mb: Count
+    swappiness: Annotated[int, Meta(ge=0, le=200)]
+    readahead_kb: Annotated[int, Meta(ge=0, le=16384)]
+    fault_around_bytes: Annotated[int, Meta(ge=PAGE_SIZE, le=1 << 21)]
+    tlb_single_page_flush_ceiling: Annotated[int, Meta(ge=0, le=1 << 20)]
+
+
+class Costs(Struct, frozen=True, kw_only=True):
+    """Virtual time in whole ns for each thing a CPU does (`disk_bandwidth_mb_s` is MB/s). Meanings: machines/xeon6430-cxl.toml."""
+
+    l1_hit: Nanoseconds
+    stlb_hit: Nanoseconds
+    walk_cached: Nanoseconds
+    walk_dram: Nanoseconds
+    access_dram: Nanoseconds
+    access_cxl: Nanoseconds
+    per_1000_instructions: Nanoseconds
+    flush_one: Nanoseconds
+    flush_full: Nanoseconds
+    ipi_send: Nanoseconds
+    ipi_latency: Nanoseconds
+    ipi_handle: Nanoseconds
+    fault_entry: Nanoseconds
+    pte_set: Nanoseconds
+    page_zero: Nanoseconds
+    page_copy: Nanoseconds
+    page_copy_cxl: Nanoseconds
+    syscall: Nanoseconds
+    context_switch: Nanoseconds
+    wakeup: Nanoseconds
+    alloc_one: Nanoseconds
+    free_one: Nanoseconds
+    buddy_one: Nanoseconds
+    lock_take: Nanoseconds
+    lock_handover: Nanoseconds
+    lru_one: Nanoseconds
+    lru_scan_one: Nanoseconds
+    rmap_one: Nanoseconds
+    unmap_one: Nanoseconds
+    page_cache_lookup: Nanoseconds
+    page_cache_insert: Nanoseconds
+    page_cache_remove: Nanoseconds
+    migrate_one: Nanoseconds
+    shootdown_prepare: Nanoseconds
+    disk_latency: Nanoseconds
+    disk_bandwidth_mb_s: Annotated[int, Meta(ge=1, le=10**6)]
+    readahead_submit: Nanoseconds
+
+
+class Machine(Struct, frozen=True, kw_only=True, dict=True):
+    """A machine, scaled and checked. `nodes` keep their full-size memory; `pages`, `watermarks` and `pcp` are the scaled machine's."""
+
+    name: str
+    description: str
+    cpus: Annotated[int, Meta(ge=1, le=CPUS_MAX)]
+    cpu_mhz: Count
+    default_scale: Annotated[float, Meta(ge=1, le=2**20)]
+    swap_mib: Annotated[int, Meta(ge=0, le=0)]
+    distances: list[list[Annotated[int, Meta(ge=10, le=255)]]]
+    nodes: Annotated[list[Node], Meta(min_length=1, max_length=8)]
+    tlb: Tlb
+    sysctl: Sysctl
+    costs: Costs
+    scale: Annotated[float, Meta(ge=1, le=2**20)] = 1.0
+
+    @cached_property
+    def pages(self) -> list[int]:
+        """Pages of each node of the scaled machine."""
+        return [int(node.memory_mib * PAGES_PER_MIB / self.scale) for node in self.nodes]
+
+    @cached_property
+    def watermarks(self) -> list[Watermarks]:
+        """Watermarks of each node of the scaled machine, in pages."""
+        full = [int(node.memory_mib * PAGES_PER_MIB) for node in self.nodes]
+        return zone_watermarks(
+            full, watermark_scale_factor=self.sysctl.watermark_scale_factor, min_free_kb=self.sysctl.min_free_kbytes, scale=self.scale
+        )
+
+    @cached_property
+    def pcp(self) -> list[PcpLimits]:
+        """Limits of the per-CPU free lists of each node of the scaled machine."""
+        with_cpus = sum(node.cpus for node in self.nodes)
+        return [
+            pcp_limits(pages, mark.low, local_cpus=self.cpus // with_cpus if node.cpus else 0, online_cpus=self.cpus)
+            for node, pages, mark in zip(self.nodes, self.pages, self.watermarks)
+        ]
+
+    def summary(self) -> str:
+        """Return one line for people: `64 CPUs, DRAM 42 GiB + CXL 96 GiB, no swap, tiering on`."""
+        memory = " + ".join(f"{node.name} {memory_text(node.memory_mib)}" for node in self.nodes)
+        tiering = ["NUMA balancing off", "NUMA balancing on", "tiering on"][self.sysctl.numa_balancing]
+        return f"{self.cpus} CPU{'s' * (self.cpus > 1)}, {memory}, no swap, {tiering}"
+
+    def scaled_summary(self) -> str:
+        """Return the scaling in one line: `scale 1/1024: 42 MiB + 96 MiB`."""
+        memory = " + ".join(memory_text(pages / PAGES_PER_MIB) for pages in self.pages)
+        return f"scale 1/{self.scale:g}: {memory}"
+
+
+def memory_text(mib: float) -> str:
+    """Return a memory size as people write it: 42 GiB, 96 MiB, 1.5 GiB."""
+    value, unit = (mib / 1024, "GiB") if mib >= 1024 else (mib, "MiB")
+    return f"{value:.1f}".removesuffix(".0") + f" {unit}"
+
+
+def machine_names() -> dict[str, str]:
+    """Return the machines that ship with the emulator: name -> one-line description."""
+    return {path.stem: str(_read(path, ())["description"]) for path in sorted(MACHINES.glob("*.toml"))}
+
+
+def load_machine(
+    name_or_path: str | Path, *, scale: float | None = 1.0, cpus: int | None = None, overrides: Mapping[str, Any] | None = None
+) -> Machine:
+    """Return the machine of that name or TOML file, with memory divided by `scale` (None: the file's own default_scale).
+
+    `overrides` maps dotted keys to values, as in {"sysctl.numa_balancing": 0, "nodes.1.memory_mib": 512}.
+    Raises MachineError with one sentence: file, key, rule, value.
+
+    >>> load_machine("xeon6430-cxl", scale=1024).pages
+    [10752, 24576]
+    """
+    path = _find(str(name_or_path))
+    table = _read(path, ())
+    for key, value in (overrides or {}).items():
+        _override(table, key, value, path.name)
+    if cpus is not None:
+        table["cpus"] = cpus
+    if scale is not None:
+        table["scale"] = scale
+    elif "default_scale" in table:
+        table["scale"] = table["default_scale"]
+    _check_keys(Machine, table, "", path.name)
+    machine = _convert(table, path.name)
+    _check_rules(machine, path.name)
+    return machine
+
+
+def machine_table(machine: Machine) -> dict[str, Any]:
+    """Return the machine as plain tables and lists, to be written beside a result."""
+    table = msgspec.to_builtins(machine)
+    assert isinstance(table, dict)
+    return table
+
+
+# -- reading ------------------------------------------------------------------------------------------------------------------------
+
+
+def _find(name: str) -> Path:
+    if name.endswith(".toml") or "/" in name:
+        path = Path(name)
+        if not path.is_file():
+            raise MachineError(f"there is no machine file {name!r}")
+        return path
+    path = MACHINES / f"{name}.toml"
+    if not path.is_file():
+        known = sorted(p.stem for p in MACHINES.glob("*.toml"))
+        raise MachineError(f"'machine' must be one of {', '.join(known)}, or a .toml file (got {name!r}){_did_you_mean(name, known)}")
+    return path
+
+
+def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise MachineError(f"{path}: is not TOML ({error})") from error
+    like = table.pop("like", None)
+    if like is None:
+        return table
+    if not isinstance(like, str):
+        raise MachineError(f"{path.name}: 'like' must be the name of a machine (got {like!r})")
+    if path.stem in seen:
+        raise MachineError(f"{path.name}: 'like' must not lead back to the file itself (got {' -> '.join((*seen, path.stem))})")
+    return _merge(_read(_find(like), (*seen, path.stem)), table)
+
+
+def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = base.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _override(table: dict[str, Any], key: str, value: Any, file: str) -> None:
+    place: Any = table
+    *path, last = key.split(".")
+    for part in path:
+        try:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        except (KeyError, IndexError, ValueError, TypeError):
+            raise MachineError(f"{file}: {key!r} must name a key of the machine (got {part!r}, which is not there)") from None
+    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise MachineError(f"{file}: {key!r} must name a key of the machine (got {last!r}, which is not there)")
+
+
+# -- checking -----------------------------------------------------------------------------------------------------------------------
+
+
+def _did_you_mean(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
+    if not isinstance(table, dict):
+        return
+    known = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in table.items():
+        if key not in known:
+            hint = _did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
+            raise MachineError(f"{file}: {where + key!r} is not a key of a machine{hint}")
+        inner = {"nodes": Node, "tlb": Tlb, "sysctl": Sysctl, "costs": Costs}.get(key, known[key])
+        if key == "nodes" and isinstance(value, list):
+            for i, node in enumerate(value):
+                _check_keys(Node, node, f"nodes[{i}].", file)
+        elif isinstance(inner, type) and issubclass(inner, Struct):
+            _check_keys(inner, value, f"{where}{key}.", file)
+
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
+
+
+def _convert(table: dict[str, Any], file: str) -> Machine:
+    try:
+        return msgspec.convert(table, Machine)
+    except msgspec.ValidationError as error:
+        text = str(error)
+    where = (re.search(r"at `\$\.?([^`]*)`", text) or [None, ""])[1] or ""
+    if missing := re.search(r"missing required field `(\w+)`", text):
+        raise MachineError(f"{file}: '{where + '.' if where else ''}{missing[1]}' is missing")
+    got = _value_at(table, where)
+    if bound := re.search(r"Expected `(\w+)` (>=|<=|>|<) ([\d.]+)", text):
+        limit = bound[3].removesuffix(".0")
+        raise MachineError(f"{file}: '{where}' must be {_BOUNDS[bound[2]]} {limit} (got {got!r})")
+    if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=) (\d+))?", text):
+        length = f" of {_BOUNDS[kind[2]]} {kind[3]}" if kind[2] else ""
+        raise MachineError(f"{file}: '{where}' must be {_TYPES.get(kind[1], kind[1])}{length} (got {got!r})")
+    raise MachineError(f"{file}: '{where}': {text}")
+
+
+def _value_at(table: Any, where: str) -> Any:
+    for part in re.findall(r"\w+", where):
+        table = table[int(part)] if isinstance(table, list) else table.get(part)
+    return table
+
+
+def _check_rules(machine: Machine, file: str) -> None:
+    def refuse(key: str, rule: str, got: object) -> None:
+        raise MachineError(f"{file}: '{key}' must {rule} (got {got})")
+
+    if not any(node.cpus for node in machine.nodes):
+        refuse("nodes", "have at least one node with cpus = true", "none")
+    count = len(machine.nodes)
+    if [len(row) for row in machine.distances] != [count] * count:
+        refuse("distances", f"be {count} rows of {count} numbers, one for each pair of nodes", machine.distances)
+    for i, node in enumerate(machine.nodes):
+        scaled_mib = node.memory_mib / machine.scale
+        if scaled_mib < MEMORY_MIB_MIN:
+            refuse(f"nodes[{i}].memory_mib", f"be at least {MEMORY_MIB_MIN} after scaling", f"{scaled_mib:.2g}")
+    for name in ("dtlb_load", "dtlb_store", "itlb", "stlb"):
+        array: TlbArray = getattr(machine.tlb, name)
+        if array.entries % array.ways:
+            refuse(f"tlb.{name}.ways", f"divide the {array.entries} entries", array.ways)
+        if array.sets & (array.sets - 1):
+            refuse(f"tlb.{name}", "have a power of two of sets, entries / ways", array.sets)
+    around = machine.sysctl.fault_around_bytes
+    if around & (around - 1):
+        refuse("sysctl.fault_around_bytes", "be a power of two", around)
+    for i, (pages, mark) in enumerate(zip(machine.pages, machine.watermarks)):
+        if mark.promo > pages // 2:
+            refuse(f"nodes[{i}].memory_mib", f"leave its watermarks below half of the node's {pages} pages", f"promo watermark {mark.promo}")
