@@ -1,0 +1,190 @@
+"""What a run found: `Result` of one design, `Comparison` of several on the same machine and workload.
+
+Both are frozen, and go to and from JSON with a schema version. Counters that exist in Linux keep their Linux names; times are in
+virtual ns unless the name says host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+SCHEMA = "luf-comparison/1"
+
+# Where in the kernel a shootdown was decided. Reports name them so; a design may add its own.
+FLUSH_SITES = (
+    "kswapd",
+    "direct reclaim",
+    "page allocation",
+    "write fault",
+    "munmap/madvise",
+    "migration",
+    "NUMA hint",
+    "page cache write",
+    "truncate",
+    "other",
+)
+
+
+class ResultError(ValueError):
+    """A result file that cannot be read: one sentence."""
+
+
+class Ipi(Struct, frozen=True, kw_only=True):
+    """Shootdown IPIs: requests queued, messages sent (a busy target gets none), flush functions executed, acks received."""
+
+    requests: int = 0
+    messages: int = 0
+    executed: int = 0
+    acked: int = 0
+
+
+class Unmapped(Struct, frozen=True, kw_only=True):
+    """Pages unmapped by reclaim and migration, by the permission of their mappings."""
+
+    ro: int = 0
+    rw: int = 0
+
+
+class Series(Struct, frozen=True, kw_only=True):
+    """Free memory over virtual time: `free_mib[node][i]` at `t_ns[i]`."""
+
+    t_ns: list[int] = []
+    free_mib: list[list[float]] = []
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """One run of one design."""
+
+    design: str
+    tlb_shootdowns: int
+    tlb_shootdowns_per_cpu: list[int]
+    dtlb_load_misses: int
+    dtlb_store_misses: int
+    itlb_load_misses: int
+    runtime_ns: list[int]
+    ipi: Ipi = field(default_factory=Ipi)
+    unmap: Unmapped = field(default_factory=Unmapped)
+    flush_sites: dict[str, int] = {}
+    vmstat: dict[str, int] = {}
+    counters: dict[str, list[int]] = {}
+    accounted: dict[str, list[int]] = {}
+    violations: list[dict[str, Any]] = []
+    token_ns: list[list[int]] = []
+    series: Series = field(default_factory=Series)
+    host_seconds: float = 0.0
+    startup_seconds: float = 0.0
+    machine: str = ""
+    workload: str = ""
+    tokens: int = 0
+    scale: float = 1.0
+    seed: int = 0
+    leases: int = 0
+    check: str = "full"
+    machine_text: str = ""
+    scale_text: str = ""
+    workload_text: str = ""
+    engine_text: str = ""
+    node_names: list[str] = []
+
+    @property
+    def cpus(self) -> int:
+        return len(self.tlb_shootdowns_per_cpu)
+
+    @property
+    def runtime_mean_ns(self) -> float:
+        """Mean virtual runtime of the workload's processes; 0 if none ended."""
+        return sum(self.runtime_ns) / len(self.runtime_ns) if self.runtime_ns else 0.0
+
+    @property
+    def unmapped_read_only(self) -> float | None:
+        """Share of unmapped pages whose mappings were read-only; None if nothing was unmapped."""
+        total = self.unmap.ro + self.unmap.rw
+        return self.unmap.ro / total if total else None
+
+    @property
+    def unaccounted(self) -> dict[str, list[int]]:
+        """The conservation checks whose two sides differ: name -> [expected, found]."""
+        return {name: pair for name, pair in self.accounted.items() if pair[0] != pair[1]}
+
+    @property
+    def clean(self) -> bool:
+        """True if no access was judged wrong and every frame, PTE, message and ack is accounted for."""
+        return not self.violations and not self.unaccounted
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """Several designs on the same machine, workload and seed; the first run is the one that others are compared with."""
+
+    runs: list[Result]
+    schema: str = SCHEMA
+    command: list[str] = []
+    versions: dict[str, str] = {}
+    host: dict[str, Any] = {}
+    folder: str = ""
+
+    @property
+    def clean(self) -> bool:
+        return all(run.clean for run in self.runs)
+
+    def run(self, design: str) -> Result:
+        """Return the run of that design; raises KeyError if it is not among them."""
+        for one in self.runs:
+            if one.design == design:
+                return one
+        raise KeyError(f"'design' must be one of {', '.join(r.design for r in self.runs)} (got {design!r})")
+
+
+def compare(runs: Iterable[Result], **about: Any) -> Comparison:
+    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing."""
+    listed = list(runs)
+    if not listed:
+        raise ValueError("'runs' must have at least one run (got 0)")
+    for name in ("machine", "workload", "scale", "tokens", "seed", "cpus"):
+        values = {getattr(run, name) for run in listed}
+        if len(values) > 1:
+            raise ValueError(f"'{name}' must be the same in all runs of a comparison (got {', '.join(map(str, sorted(values)))})")
+    return Comparison(runs=listed, **about)
+
+
+def to_json(value: Result | Comparison) -> str:
+    """Return indented JSON, keys in the order of declaration."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=1).decode() + "\n"
+
+
+def from_json(text: str | bytes) -> Comparison:
+    """Return the Comparison that `to_json` wrote; raises ResultError if it is not one, or of another schema."""
+    try:
+        head = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ResultError(f"this is not a result of luf: {error}") from error
+    if head.get("schema") != SCHEMA:
+        raise ResultError(f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was written by another version")
+    try:
+        return msgspec.convert(head, Comparison)
+    except msgspec.ValidationError as error:
+        raise ResultError(f"this is not a result of luf: {error}") from error
+
+
+def result_from_json(text: str | bytes) -> Result:
+    """Return the Result that `to_json` wrote."""
+    try:
+        return msgspec.json.decode(text, type=Result)
+    except msgspec.DecodeError as error:
+        raise ResultError(f"this is not a run of luf: {error}") from error
+
+
+def read_comparison(path: str | Path) -> Comparison:
+    """Read a comparison from its JSON file or its run folder."""
+    place = Path(path)
+    file = place / "result.json" if place.is_dir() else place
+    try:
+        return from_json(file.read_bytes())
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
+    except ResultError as error:
+        raise ResultError(f"{path}: {error}") from error
