@@ -1,0 +1,167 @@
+"""Atomic operations on fields of shared memory, and the one module that touches LLVM for them.
+
+`op(field, index, ...)`: `index` is an int, or (row, column) for a table. All values are int64. They are real hardware
+atomics across processes. Orders: loads acquire, stores release, read-modify-writes acquire-release, `fence` is
+sequentially consistent; each caller says why it needs what it uses.
+
+With NUMBA_DISABLE_JIT=1 they fall back to plain Python on numpy views: right for ONE CPU (debugging, coverage), not for more.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from cpus.ram import FieldType, element_pointer
+
+I64 = ir.IntType(64)
+
+
+def _is_word_field(field) -> bool:
+    return isinstance(field, FieldType) and field.dtype == "int64"
+
+
+def _read_modify_write(name: str, doc: str):
+    def operation(typingctx, field, index, value):
+        if not _is_word_field(field):
+            return None
+
+        def build(context, builder, sig, args):
+            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+            operand = context.cast(builder, args[2], sig.args[2], types.int64)
+            return builder.atomic_rmw(name, pointer, operand, "acq_rel")
+
+        return types.int64(field, index, value), build
+
+    operation.__doc__ = doc
+    return intrinsic(operation)
+
+
+if numba.config.DISABLE_JIT:
+
+    def load_acquire(field, index):
+        return int(field[index])
+
+    def store_release(field, index, value):
+        field[index] = value
+
+    def exchange(field, index, value):
+        old = int(field[index])
+        field[index] = value
+        return old
+
+    def fetch_add(field, index, value):
+        old = int(field[index])
+        field[index] = old + value
+        return old
+
+    def fetch_or(field, index, value):
+        old = int(field[index])
+        field[index] = old | value
+        return old
+
+    def fetch_and(field, index, value):
+        old = int(field[index])
+        field[index] = old & value
+        return old
+
+    def compare_exchange(field, index, expected, new):
+        old = int(field[index])
+        if old == expected:
+            field[index] = new
+        return old
+
+    def fence():
+        return None
+
+    def pause():
+        os.sched_yield()
+
+    def host_ticks():
+        return time.perf_counter_ns()
+
+else:
+    exchange = _read_modify_write("xchg", "Store `value` and return what was there.")
+    fetch_add = _read_modify_write("add", "Add `value` and return what was there before.")
+    fetch_or = _read_modify_write("or", "Set the bits of `value` and return what was there before.")
+    fetch_and = _read_modify_write("and", "Keep the bits of `value` and return what was there before.")
+
+    @intrinsic
+    def load_acquire(typingctx, field, index):
+        """Load so that nothing after it is done before it."""
+        if not _is_word_field(field):
+            return None
+
+        def build(context, builder, sig, args):
+            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+            return builder.load_atomic(pointer, "acquire", 8)
+
+        return types.int64(field, index), build
+
+    @intrinsic
+    def store_release(typingctx, field, index, value):
+        """Store so that nothing before it is done after it."""
+        if not _is_word_field(field):
+            return None
+
+        def build(context, builder, sig, args):
+            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+            operand = context.cast(builder, args[2], sig.args[2], types.int64)
+            builder.store_atomic(operand, pointer, "release", 8)
+            return context.get_dummy_value()
+
+        return types.none(field, index, value), build
+
+    @intrinsic
+    def compare_exchange(typingctx, field, index, expected, new):
+        """Store `new` if `expected` is there; return what was there (== expected: it succeeded)."""
+        if not _is_word_field(field):
+            return None
+
+        def build(context, builder, sig, args):
+            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+            compare = context.cast(builder, args[2], sig.args[2], types.int64)
+            value = context.cast(builder, args[3], sig.args[3], types.int64)
+            return builder.extract_value(builder.cmpxchg(pointer, compare, value, "acq_rel", "acquire"), 0)
+
+        return types.int64(field, index, expected, new), build
+
+    @intrinsic
+    def fence(typingctx):
+        """Order everything before against everything after, stores against later loads too."""
+
+        def build(context, builder, sig, args):
+            builder.fence("seq_cst")
+            return context.get_dummy_value()
+
+        return types.none(), build
+
+    @intrinsic
+    def pause(typingctx):
+        """Tell the host core that this is a spin loop (x86 PAUSE; elsewhere nothing)."""
+
+        def build(context, builder, sig, args):
+            if platform.machine() in ("x86_64", "AMD64"):
+                name = "llvm.x86.sse2.pause"
+                function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), ()), name)
+                builder.call(function, ())
+            return context.get_dummy_value()
+
+        return types.none(), build
+
+    @intrinsic
+    def host_ticks(typingctx):
+        """Read the host's cycle counter: for the emulator's own cost only, never for virtual time."""
+
+        def build(context, builder, sig, args):
+            name = "llvm.readcyclecounter"
+            function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(I64, ()), name)
+            return builder.call(function, ())
+
+        return types.int64(), build

@@ -1,0 +1,215 @@
+"""Compile kernels once, keep them on disk, and call the big ones through a table of addresses in shared memory.
+
+`@kernel` is numba's njit with a disk cache that notices every change: numba itself looks only at the file of the function,
+not at the callees and constants imported from others (reproduced: stale code ran). So each module gets a cache folder named
+by a hash of itself, of every project file it imports, directly or not, and of the versions and the CPU. Editing one file
+recompiles the modules that depend on it and no other.
+
+`@entry` names a kernel in the *text table*: it is compiled on its own and reached with `call(ram, NUMBER, ...)` through its
+address in `ram.text`. Entries cut the tree of inlined calls (compile time grows with subtree size), let a design replace
+hooks without recompiling the engine (2 ns a call), and let compiled code call the process shell, a ctypes callback.
+All entries have one signature: int64 f(ram, int64 x 5). They must not raise: `panic` stops the run instead.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import hashlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+ROOMS = ("cpus", "allocator", "designs")
+ARGUMENTS = 5
+UNUSED_CACHE_DAYS = 21
+
+
+def cache_root() -> Path:
+    """Give the folder of compiled code: $LUF_CACHE_DIR, else the user's cache, else a private temporary one."""
+    wanted = os.environ.get("LUF_CACHE_DIR")
+    root = Path(wanted) if wanted else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "luf-emulator"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if os.access(root, os.W_OK):
+            return root
+    except OSError:
+        pass
+    return Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}"
+
+
+@cache
+def _platform_key() -> str:
+    host = llvmlite.binding.get_host_cpu_name() + llvmlite.binding.get_host_cpu_features().flatten()
+    return "|".join((numba.__version__, llvmlite.__version__, sys.version, host))
+
+
+@cache
+def _direct_imports(path: str) -> tuple[str, ...]:
+    """Find the project files that a source file imports, by parsing it."""
+    tree = ast.parse(Path(path).read_text())
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    found = set()
+    for name in names:
+        if name.split(".")[0] in ROOMS:
+            try:
+                spec = importlib.util.find_spec(name)
+            except ModuleNotFoundError:  # `from room.module import name`: the name is no module
+                continue
+            if spec and spec.origin:
+                found.add(spec.origin)
+    return tuple(sorted(found))
+
+
+@cache
+def closure_hash(path: str) -> str:
+    """Hash a source file with all project files that it imports, directly or not, the versions and the host CPU."""
+    seen, todo = set(), [path]
+    while todo:
+        here = todo.pop()
+        if here not in seen:
+            seen.add(here)
+            todo.extend(_direct_imports(here))
+    digest = hashlib.sha256(_platform_key().encode())
+    for name in sorted(seen):
+        digest.update(Path(name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder(function: Callable) -> str | None:
+    """Choose the cache folder of a function's module; None (no cache) for code that has no file, as in a notebook."""
+    path = function.__code__.co_filename
+    if not os.path.isfile(path):
+        return None
+    return str(cache_root() / f"{Path(path).stem}-{closure_hash(os.path.abspath(path))}")
+
+
+def _with_cache(decorate: Callable[[bool], Any], function: Callable) -> Any:
+    folder = _cache_folder(function)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder or ""  # read by numba when the decorator runs, not later
+    try:
+        return decorate(folder is not None)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def kernel(function: Callable) -> Any:
+    """Compile `function` to native code at its first call, with the disk cache described above."""
+    if numba.config.DISABLE_JIT:
+        return function
+    return _with_cache(lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True)(function), function)
+
+
+class Entry:
+    """A kernel with a number in the text table. Callable from Python and from kernels like the function itself."""
+
+    def __init__(self, number: int, function: Callable):
+        self.number, self.function, self.name = number, function, function.__name__
+        self.compiled: Any = None
+
+    def compile(self, segment_type: types.Type) -> int:
+        """Compile (or load from the cache) and return the address."""
+        if self.compiled is None:
+            sig = types.int64(segment_type, *[types.int64] * ARGUMENTS)
+            self.compiled = _with_cache(
+                lambda on: numba.cfunc(sig, cache=on, error_model="numpy")(self.function), self.function
+            )
+        return self.compiled.address
+
+
+_python_text: dict[int, Callable] = {}  # what `call` reaches when the JIT is off
+
+
+def entry(number: int) -> Callable[[Callable], Entry]:
+    """Name the decorated function text-table entry `number` (constants in layout.py)."""
+    return lambda function: Entry(number, function)
+
+
+def install(ram: Any, entries: Iterable[Entry], progress: Callable[[str, int, int], None] | None = None) -> float:
+    """Put the entries' addresses into `ram.text`; returns the seconds spent compiling or loading. Later ones win."""
+    entries = list(entries)
+    began = time.perf_counter()
+    for i, item in enumerate(entries):
+        if progress:
+            progress(item.name, i, len(entries))
+        if numba.config.DISABLE_JIT:
+            _python_text[item.number] = item.function
+        else:
+            ram.text[item.number] = item.compile(ram._type)
+    return time.perf_counter() - began
+
+
+SHELL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * ARGUMENTS)
+
+
+def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
+    """Put a Python function of 5 ints into the text table; keep the returned object alive as long as it may be called.
+
+    Done before the CPUs are forked, so that one address serves all of them. The function must not raise.
+    """
+
+    def guarded(_base, *args):
+        return function(*args)
+
+    callback = SHELL_TYPE(guarded)
+    _python_text[number] = lambda _ram, *args: function(*args)
+    ram.text[number] = ctypes.cast(callback, ctypes.c_void_p).value
+    return callback
+
+
+if numba.config.DISABLE_JIT:
+
+    def call(ram, number, a, b, c, d, e):
+        return _python_text[number](ram, a, b, c, d, e)
+
+else:
+
+    @intrinsic
+    def call(typingctx, ram, number, a, b, c, d, e):
+        """Call text-table entry `number` with five int64; returns int64."""
+        sig = types.int64(ram, types.int64, *[types.int64] * ARGUMENTS)
+
+        def build(context, builder, sig, args):
+            text_type = context.typing_context.resolve_getattr(sig.args[0], "text")
+            text = context.get_getattr(sig.args[0], "text")(context, builder, sig.args[0], args[0], "text")
+            from cpus.ram import element_pointer  # here: ram.py is below this module for everything else
+
+            address = builder.load(element_pointer(context, builder, text_type, text, types.int64, args[1]))
+            i64 = ir.IntType(64)
+            kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * ARGUMENTS])
+            return builder.call(builder.inttoptr(address, kind.as_pointer()), [args[0], *args[2:]])
+
+        return sig, build
+
+
+def prune_cache(days: float = UNUSED_CACHE_DAYS) -> int:
+    """Delete compiled code that nobody has loaded for `days`; returns how many folders went."""
+    removed = 0
+    for folder in cache_root().iterdir():
+        if folder.is_dir() and time.time() - folder.stat().st_atime > days * 86400:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+    return removed
+
+

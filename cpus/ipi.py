@@ -1,0 +1,169 @@
+"""Inter-processor interrupts: one ZeroMQ message per target that was not already told, a doorbell, a queue, and acks.
+
+As in Linux (kernel/smp.c: smp_call_function_many_cond, llist_add of call_single_queue) the request itself lies in shared
+memory: the sender pushes it on the target's queue and sends a message only if the queue was empty. So three numbers differ:
+requests, messages, functions executed; `strict_ipi` sends a message for each request. The doorbell is a COUNT of messages,
+raised before the send: a target receives exactly as many as it announces (a flag rung after the send hangs).
+
+Order: request data, then push (release) -> exchange by the target (acquire) -> function -> subtract from the sender's
+`cpu_acks` (release) -> sender sees 0 (acquire): what the target flushed is flushed for the sender.
+Left out: NMIs, interrupt priorities, a target's interrupt latency while it has interrupts off (counted as none).
+"""
+
+from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
+from cpus.compiled import call, kernel
+from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
+from cpus.layout import COUNTER, MASK_BITS, TEXT
+from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, wake
+
+IPI_FLUSH, IPI_CALL, IPI_RESCHEDULE = 1, 2, 3
+
+SHELL_SEND, SHELL_RECEIVE, IRQ_HANDLER = TEXT["shell_send"], TEXT["shell_receive"], TEXT["irq_handler"]
+C_REQUESTS, C_MESSAGES, C_RECEIVED = COUNTER["ipi_requests"], COUNTER["ipi_messages"], COUNTER["ipi_received"]
+C_EXECUTED, C_ACKED, C_IRQ_NS = COUNTER["ipi_executed"], COUNTER["ipi_acked"], COUNTER["irq_ns"]
+C_WAIT_NS = COUNTER["shootdown_wait_ns"]
+
+
+@kernel
+def mask_has(mask, row, cpu):
+    """Is `cpu` in the cpumask in this row of a mask table?"""
+    return (mask[row, cpu // MASK_BITS] >> (cpu % MASK_BITS)) & 1 != 0
+
+
+@kernel
+def mask_clear(ram, mask, row):
+    """Empty a cpumask that only this CPU writes."""
+    for word in range(ram.mask_words):
+        mask[row, word] = 0
+
+
+@kernel
+def mask_set(mask, row, cpu):
+    """Add `cpu` to a cpumask that only this CPU writes."""
+    mask[row, cpu // MASK_BITS] |= 1 << (cpu % MASK_BITS)
+
+
+@kernel
+def mask_remove(mask, row, cpu):
+    """Drop `cpu` from a cpumask that only this CPU writes."""
+    mask[row, cpu // MASK_BITS] &= ~(1 << (cpu % MASK_BITS))
+
+
+@kernel
+def mask_empty(ram, mask, row):
+    """Is nobody in the cpumask?"""
+    for word in range(ram.mask_words):
+        if mask[row, word] != 0:
+            return False
+    return True
+
+
+@kernel
+def mask_count(ram, mask, row):
+    """How many CPUs are in the cpumask?"""
+    count = 0
+    for word in range(ram.mask_words):
+        bits = mask[row, word]
+        while bits != 0:
+            bits &= bits - 1
+            count += 1
+    return count
+
+
+@kernel
+def _push(ram, target, node):
+    """Queue a request node; True if the queue was empty."""
+    while True:
+        head = load_acquire(ram.cpu_queue, target)
+        ram.csd_next[node // ram.nr_cpus, node % ram.nr_cpus] = head
+        if compare_exchange(ram.cpu_queue, target, head, node + 1) == head:
+            return head == 0
+
+
+@kernel
+def send_interrupts(ram, cpu):
+    """Ask every CPU in `call_mask` to execute the request in this CPU's `call_*` words; returns how many were asked.
+
+    The caller must wait (`wait_for_acks`) before it touches its `call_*` words again.
+    """
+    mask_remove(ram.call_mask, cpu, cpu)
+    asked = mask_count(ram, ram.call_mask, cpu)
+    if asked == 0:
+        return 0
+    ram.call_time[cpu] = ram.cpu_clock[cpu]
+    ram.call_sequence[cpu] += 1
+    store_release(ram.cpu_acks, cpu, asked)  # before the first push: a target may be done at once
+    messages = 0
+    for target in range(ram.nr_cpus):
+        if mask_has(ram.call_mask, cpu, target):
+            was_empty = _push(ram, target, cpu * ram.nr_cpus + target)
+            if was_empty or ram.strict_ipi:
+                fetch_add(ram.cpu_bell, target, 1)  # before the send, see the module's text
+                messages += 1
+            else:
+                mask_remove(ram.call_mask, cpu, target)
+    ram.counter[cpu, C_REQUESTS] += asked
+    ram.counter[cpu, C_MESSAGES] += messages
+    ram.cpu_clock[cpu] += asked * ram.cost[IPI_SEND]
+    if messages:
+        call(ram, SHELL_SEND, cpu, 0, 0, 0, 0)  # to those left in call_mask
+    if ram.controlled:  # nobody is interrupted behind the schedule's back: targets become runnable instead
+        for target in range(ram.nr_cpus):
+            if load_acquire(ram.cpu_bell, target) > 0 and ram.cpu_state[target] == BLOCKED and target != cpu:
+                wake(ram, target, ram.cpu_clock[cpu])
+    return asked
+
+
+@kernel
+def wait_for_acks(ram, cpu, asked):
+    """Serve interrupts until all requests of this CPU are acked (so two CPUs that shoot at each other cannot deadlock)."""
+    while load_acquire(ram.cpu_acks, cpu) > 0:
+        if load_acquire(ram.cpu_bell, cpu) > 0:
+            serve_interrupts(ram, cpu)
+        else:
+            block(ram, cpu, WAIT_ACKS, asked)
+    ram.counter[cpu, C_ACKED] += asked
+    waited = ram.cost[IPI_LATENCY] + ram.cost[IPI_HANDLE]
+    ram.cpu_clock[cpu] += waited
+    ram.counter[cpu, C_WAIT_NS] += waited
+
+
+@kernel
+def _execute_queue(ram, cpu):
+    """Take the whole queue and execute it, oldest first."""
+    node = exchange(ram.cpu_queue, cpu, 0) - 1
+    reversed_head = -1
+    while node >= 0:
+        after = ram.csd_next[node // ram.nr_cpus, node % ram.nr_cpus] - 1
+        ram.csd_next[node // ram.nr_cpus, node % ram.nr_cpus] = reversed_head + 1
+        reversed_head = node
+        node = after
+    node = reversed_head
+    while node >= 0:
+        sender = node // ram.nr_cpus
+        after = ram.csd_next[sender, node % ram.nr_cpus] - 1  # before the ack: the node is the sender's again then
+        call(ram, IRQ_HANDLER, cpu, sender, 0, 0, 0)
+        ram.counter[cpu, C_EXECUTED] += 1
+        at_ns = ram.call_time[sender] + ram.cost[IPI_LATENCY] + ram.cost[IPI_HANDLE]
+        if fetch_add(ram.cpu_acks, sender, -1) == 1:
+            wake(ram, sender, at_ns)
+        node = after
+
+
+@kernel
+def serve_interrupts(ram, cpu):
+    """Receive every announced message and execute what is queued. Call with interrupts on (no irq-safe lock held)."""
+    if ram.cpu_irq_off[cpu] > 0 or ram.cpu_in_irq[cpu] > 0:
+        return
+    ram.cpu_in_irq[cpu] = 1
+    while load_acquire(ram.cpu_bell, cpu) > 0:
+        call(ram, SHELL_RECEIVE, cpu, 0, 0, 0, 0)
+        fetch_add(ram.cpu_bell, cpu, -1)
+        ram.counter[cpu, C_RECEIVED] += 1
+        # an idle or sleeping CPU handles the interrupt in time that it would not use
+        busy = ram.cpu_wait_kind[cpu] != WAIT_IDLE
+        before = ram.cpu_clock[cpu]
+        _execute_queue(ram, cpu)
+        ram.counter[cpu, C_IRQ_NS] += ram.cost[IPI_HANDLE]
+        ram.cpu_clock[cpu] = before + ram.cost[IPI_HANDLE] if busy else before
+    ram.cpu_in_irq[cpu] = 0

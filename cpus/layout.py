@@ -1,0 +1,459 @@
+"""Every word that emulated CPUs share: where it lives, who writes it, who reads it, and the rule that protects it.
+
+This is the machine's memory map, the only place where shared fields are declared. Rules are written in xv6's manner:
+  owner          only the CPU of that index reads or writes it (others: after the run, or for a dump)
+  config         written before the CPUs start, read-only then
+  any, add       any CPU, by atomic read-modify-write (named operation)
+  X held         only while holding lock X
+Counts are in pages or events, times in virtual ns, unless said otherwise. Array sizes are names of `Sizes`.
+Left out: nothing may be shared but what is here, sockets and eventfds apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from cpus.ram import CACHE_LINE, WORD, Place, Segment, SegmentType
+
+MASK_BITS = 32  # CPUs per word of a cpumask: 32, so that a word is never negative
+NR_ASIDS = 6  # TLB_NR_DYN_ASIDS (arch/x86/mm/tlb.c)
+NR_LRU = 5  # inactive anon, active anon, inactive file, active file, unevictable (mmzone.h: enum lru_list)
+NR_ORDERS = 11  # MAX_PAGE_ORDER + 1
+FOLIO_BATCH = 31  # PAGEVEC_SIZE in 6.12
+MAX_VMAS = 256  # per mm
+MAX_REGIONS = 64  # per process of a workload
+EVENT_WORDS = 8
+EVENT_RING = 2048  # events kept per CPU
+VIOLATION_WORDS = 12
+VIOLATIONS_KEPT = 64
+NR_SITES = 10
+DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
+HEADER_WORDS = 2048
+
+COUNTERS = (
+    # /proc/vmstat and perf names; every CPU counts its own, nobody else writes
+    "nr_tlb_remote_flush", "nr_tlb_remote_flush_received", "nr_tlb_local_flush_all", "nr_tlb_local_flush_one",
+    "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pgalloc_normal", "pgfree", "pgactivate", "pgdeactivate", "pgrefill",
+    "pgrotated", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd", "pgsteal_direct", "pgscan_file", "pgscan_anon",
+    "pgsteal_file", "pgsteal_anon", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_fail", "pgpromote_success", "pgpromote_candidate",
+    "pgmigrate_success", "pgmigrate_fail", "numa_pte_updates", "numa_hint_faults", "numa_hint_faults_local",
+    "numa_pages_migrated", "allocstall_normal", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun",
+    "workingset_refault_file", "workingset_refault_anon", "workingset_activate_file", "workingset_nodereclaim",
+    "dtlb_loads", "dtlb_load_misses", "dtlb_stores", "dtlb_store_misses", "itlb_loads", "itlb_load_misses", "stlb_hits",
+    "page_visits", "irq_tlb", "irq_call", "irq_resched",
+    "ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked",
+    "unmap_ro", "unmap_rw", "context_switches", "lease_handovers", "lock_waits", "ptwalks",
+    "user_ns", "irq_ns", "shootdown_wait_ns", "alloc_flush_ns",
+)  # fmt: skip
+NR_COUNTERS = len(COUNTERS)
+COUNTER = {name: i for i, name in enumerate(COUNTERS)}
+
+TEXT_NAMES = (
+    # the text table: kernels that are compiled apart and reached through `ram.text` (compiled.py)
+    "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_grant",
+    "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "shrink_node_step", "kswapd_step", "migrate_list",
+    "shrink_list", "flush_tlb_others", "syscall", "switch_mm", "file_read_pages",
+    "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
+    "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
+    "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
+    "hook_idle", "hook_interrupt", "hook_cpu_stalled", "hook_user_flush", "hook_release",
+)  # fmt: skip
+NR_TEXT = 64
+TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many there are of each thing; fixed for the life of a machine."""
+
+    nr_cpus: int
+    nr_nodes: int
+    nr_frames: int
+    nr_mms: int
+    nr_tasks: int
+    nr_vmas: int
+    nr_objects: int
+    nr_cache_slots: int
+    nr_logical: int
+    nr_rows: int
+    nr_sections: int
+    nr_chunks: int
+    nr_barriers: int
+    tlb_entries: int
+    nr_costs: int
+    series_length: int
+    one: int = 1
+
+    @property
+    def mask_words(self) -> int:
+        return -(-self.nr_cpus // MASK_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    name: str
+    rule: str
+    new_line: bool = False  # starts a cache line of its own, away from words that others write
+    dtype: str = "int64"
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """An array of structs: members of one element lie together."""
+
+    count: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A one- or two-dimensional array of one dtype; sizes are numbers or names of `Sizes`."""
+
+    name: str
+    rule: str
+    rows: str | int
+    columns: str | int | None = None
+    dtype: str = "int64"
+
+
+def _m(name: str, rule: str, new_line: bool = False, dtype: str = "int64") -> Member:
+    return Member(name, rule, new_line, dtype)
+
+
+CONSTANTS = (
+    *(f for f in Sizes.__slots__ if f != "one"), "mask_words",
+    "nr_leases", "controlled", "slice_ns", "check", "strict_ipi", "pcid", "nr_asids",
+    "dtlb_sets", "dtlb_ways", "dtlb_base", "store_sets", "store_ways", "store_base", "itlb_sets", "itlb_ways", "itlb_base",
+    "stlb_sets", "stlb_ways", "stlb_base",
+    "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "pcp_batch", "user_tasks", "nr_processes",
+    "scan_pages", "scan_period_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
+    "perturb", "zero_page", "events_on", "skip_mm_flush", "keep_lazy",
+)  # fmt: skip
+
+LAYOUT: tuple[Struct | Table, ...] = (
+    Struct("one", (
+        _m("run_stop", "supervisor or any CPU sets, once; all read: 0 run, 1 finished, 2 interrupted, 3 panic, 4 violation"),
+        _m("run_ready", "any, add: CPUs that are ready to start"),
+        _m("run_tasks_left", "any, add: user threads that have not finished", True),
+        _m("run_tokens", "any, add: evaluations finished, all processes"),
+        _m("run_violations", "any, add"),
+        _m("run_event_seq", "any, add: total order of events", True),
+        _m("run_lease_lock", "spin word of the lease table; held for a scan of the CPUs at most", True),
+        _m("run_lease_free", "run_lease_lock held: bit of each lease that nobody holds"),
+        _m("run_random", "run_lease_lock held: state of the schedule's random stream (controlled mode)"),
+        _m("run_handovers", "run_lease_lock held"),
+        _m("run_schedule_hash", "run_lease_lock held: hash of the sequence of CPUs that got the lease (controlled mode)"),
+        _m("run_disk_free_ns", "any, compare-exchange: when the disk has done what is queued", True),
+        _m("run_next_task_cpu", "any, add: rotor for placing new tasks"),
+        _m("run_panic", "any, compare-exchange 0 -> cpu + 1: who stopped the run"),
+        _m("run_panic_code", "the CPU in run_panic"), _m("run_panic_a", "same"), _m("run_panic_b", "same"),
+        _m("run_series_next_ns", "any, compare-exchange: virtual time of the next sample"),
+        _m("run_series_count", "winner of run_series_next_ns"),
+    )),
+    Struct("nr_cpus", (
+        _m("cpu_bell", "any adds 1 BEFORE it sends a message; owner subtracts 1 per message received", True),
+        _m("cpu_queue", "any, compare-exchange push; owner, exchange: call_single_queue, node + 1 of the newest request"),
+        _m("cpu_acks", "owner sets before it queues; any subtracts 1 after executing: requests not yet acked", True),
+        _m("cpu_state", "run_lease_lock held to write: OFF, RUNNING, READY, BLOCKED", True),
+        _m("cpu_wake", "run_lease_lock held: a wake-up that came while not blocked"),
+        _m("cpu_ready_ns", "run_lease_lock held: its virtual clock while it has no lease"),
+        _m("cpu_wait_kind", "run_lease_lock held: what it waits for (WAIT_*)"),
+        _m("cpu_wait_object", "run_lease_lock held: number of the lock, page, barrier"),
+        _m("cpu_lease", "run_lease_lock held: number of the lease it holds"),
+        _m("cpu_host_core", "whoever grants it a lease: host core it is pinned to, + 1"),
+        _m("cpu_pid", "owner at start: process id (granters and supervisor read)"),
+        _m("cpu_clock", "owner: virtual time", True),
+        _m("cpu_slice_end", "owner: virtual time at which it offers its lease"),
+        _m("cpu_irq_off", "owner: depth of irq-safe locks held"),
+        _m("cpu_in_irq", "owner: 1 inside an interrupt handler"),
+        _m("cpu_no_resched", "owner: depth of spin locks held"),
+        _m("cpu_task", "owner: task it runs, -1 idle"),
+        _m("cpu_site", "owner: SITE_* that a shootdown is put down to"),
+        _m("cpu_random", "owner: state of its random stream"),
+        _m("cpu_tick_ns", "owner: next scheduler tick"),
+        _m("cpu_event_head", "owner: events recorded"),
+        _m("cpu_visit_stamp", "owner: number of the last page visit, the TLB's notion of age"),
+        _m("cpu_loaded_mm", "owner writes, any reads (who to interrupt): mm in cr3", True),
+        _m("cpu_lazy", "owner writes, any reads: runs no user code of cpu_loaded_mm"),
+        _m("cpu_asid", "owner: slot of cpu_loaded_mm"),
+        _m("cpu_context", "owner: tag of TLB entries of the current address space, never used twice"),
+        _m("cpu_next_context", "owner: next unused tag"),
+        _m("call_kind", "owner before it queues, targets until they ack: what to do (IPI_*)", True),
+        _m("call_mm", "same"), _m("call_start", "same: first vpn"), _m("call_end", "same: behind the last vpn"),
+        _m("call_gen", "same: tlb_gen"), _m("call_time", "same: virtual send time"), _m("call_sequence", "same"),
+        _m("queue_lock", "spin: run queue of the CPU", True),
+        _m("queue_count", "queue_lock held to write; any reads to find an idle CPU"),
+        _m("queue_first", "queue_lock held"), _m("queue_last", "queue_lock held"),
+        _m("ubc_required", "owner (its task): a batched flush is due (tlb_ubc.flush_required)", True),
+        _m("ubc_writable", "owner (its task): a dirty or writable PTE is in the batch"),
+        _m("lru_batch_count", "owner: pages in lru_batch"),
+        _m("lru_batch_busy", "owner"),
+    )),
+    Table("csd_next", "target side owner of the list; sender writes before it pushes: next node + 1 (node = sender * nr_cpus + target)",
+          "nr_cpus", "nr_cpus"),
+    Table("call_mask", "owner: targets of the request being built", "nr_cpus", "mask_words"),
+    Table("ubc_mask", "owner: CPUs that the batched flush must reach (tlb_ubc.cpumask)", "nr_cpus", "mask_words"),
+    Table("tmp_mask", "owner: scratch of the design", "nr_cpus", "mask_words"),
+    Table("counter", "owner", "nr_cpus", NR_COUNTERS),
+    Table("site_ipis", "owner: requests sent, by SITE_*", "nr_cpus", NR_SITES),
+    Table("site_flushes", "owner: broadcasts sent, by SITE_*", "nr_cpus", NR_SITES),
+    Table("asid_mm", "owner: mm of each ASID slot, -1 none", "nr_cpus", NR_ASIDS),
+    Table("asid_gen", "owner: tlb_gen that the slot has reached", "nr_cpus", NR_ASIDS),
+    Table("asid_context", "owner: tag of the slot's TLB entries", "nr_cpus", NR_ASIDS),
+    Table("tlb_tag", "owner: vpn << 24 | context, 0 empty", "nr_cpus", "tlb_entries"),
+    Table("tlb_value", "owner: pfn << 8 | TLB_* bits", "nr_cpus", "tlb_entries"),
+    Table("tlb_logical", "owner: logical page that the entry was filled for (oracle)", "nr_cpus", "tlb_entries"),
+    Table("tlb_age", "owner: stamp of the last use", "nr_cpus", "tlb_entries"),
+    Table("tlb_filled_ns", "owner: virtual time of the fill (oracle)", "nr_cpus", "tlb_entries"),
+    Table("event", "owner: ring of EVENT_WORDS-word records", "nr_cpus", EVENT_RING * EVENT_WORDS),
+    Table("lru_batch", "owner: folio_batch of pages on their way to an LRU list", "nr_cpus", FOLIO_BATCH + 1),
+    Table("free_batch", "owner: folio_batch of pages on their way to the allocator", "nr_cpus", 2 * (FOLIO_BATCH + 1)),
+    Table("work_list", "owner: pages isolated by reclaim (32) and by migration", "nr_cpus", 8 * 64),
+    Table("pcp_count", "owner: pages in its list of the zone", "nr_cpus", "nr_nodes"),
+    Table("pcp_first", "owner", "nr_cpus", "nr_nodes"),
+    Table("pcp_last", "owner", "nr_cpus", "nr_nodes"),
+    Table("violation", "winner of run_violations", VIOLATIONS_KEPT, VIOLATION_WORDS),
+    Table("text", "config: addresses of entries", NR_TEXT),
+    Table("cost", "config: ns, see costs.py", "nr_costs"),
+    # --- address spaces -------------------------------------------------------------------------------------------
+    Struct("nr_mms", (
+        _m("mm_pgd", "config of the mm: frame of its top page table"),
+        _m("mm_users", "any, add"),
+        _m("mm_nr_vmas", "mm_lock held for writing; read under it"),
+        _m("mm_process", "config"),
+        _m("mm_tlb_gen", "any, add: number of invalidations asked for (context.tlb_gen)", True),
+        _m("mm_batched", "any, compare-exchange: tlb_flush_batched, pending | flushed << 16"),
+        _m("mm_lock", "mmap_lock: readers + writer bit (locks.py)", True),
+        _m("mm_lock_waiters", "any, exchange: somebody sleeps for mm_lock"),
+        _m("mm_table_lock", "spin: page_table_lock, upper levels of the page table"),
+        _m("mm_rss", "any, add: pages mapped"),
+        _m("mm_scan_vpn", "any, compare-exchange: next page of the NUMA scanner"),
+        _m("mm_scan_next_ns", "any, compare-exchange: when the next scan is due"),
+        _m("mm_hint_pages", "any, add"),
+    )),
+    Table("mm_cpumask", "bit of CPU c: CPU c sets and clears (fetch-or, fetch-and); any reads", "nr_mms", "mask_words"),
+    Table("mm_vma", "mm_lock held for writing: VMA numbers in address order", "nr_mms", MAX_VMAS),
+    Struct("nr_vmas", (
+        _m("vma_start", "mm_lock: first vpn"), _m("vma_end", "mm_lock: behind the last vpn"), _m("vma_flags", "mm_lock: VM_*"),
+        _m("vma_mm", "config of the vma"), _m("vma_object", "config of the vma: address_space or anon_vma"),
+        _m("vma_pgoff", "mm_lock: page of the object at vma_start"),
+        _m("vma_next", "object_lock held: next VMA of the object + 1"),
+        _m("vma_logical", "config of the vma: logical page at vma_start - pgoff (anonymous)"),
+        _m("vma_ra_start", "no lock, as in Linux (racy readahead state): window start", True),
+        _m("vma_ra_size", "same"), _m("vma_ra_async", "same"), _m("vma_ra_miss", "same: mmap_miss"), _m("vma_ra_prev", "same"),
+    )),
+    # --- objects: page-cache files and anonymous memory -------------------------------------------------------------
+    Struct("nr_objects", (
+        _m("object_kind", "config: OBJECT_FILE or OBJECT_ANON"),
+        _m("object_cache", "config: first slot in cache_slot (files)"),
+        _m("object_pages", "object_lock held to change: size"),
+        _m("object_logical", "config: first logical page"),
+        _m("object_vmas", "object_lock held: first VMA that maps it + 1 (i_mmap, anon_vma)"),
+        _m("object_lock", "spin, may wait for acks: i_mmap_rwsem / anon_vma lock", True),
+        _m("object_cache_lock", "spin, irq-safe: xa_lock of the page cache", True),
+        _m("object_nrpages", "object_cache_lock held"),
+        _m("object_design", "the design's own word"),
+    )),
+    Table("cache_slot", "object_cache_lock held to write; racy reads re-check the page: pfn + 1, 0 empty, negative shadow", "nr_cache_slots"),
+    # --- frames ---------------------------------------------------------------------------------------------------
+    Struct("nr_frames", (
+        _m("page_flags", "any, fetch-or / fetch-and: PG_*", True),
+        _m("page_refcount", "any, add; 0 -> frozen by compare-exchange"),
+        _m("page_mapcount", "any, add: PTEs that map it"),
+        _m("page_object", "page lock or exclusive owner: object + 1, 0 none"),
+        _m("page_index", "same: page of the object"),
+        _m("page_next", "lock of the list it is on (lru, zone, owner of the pcp): next pfn, -1 end"),
+        _m("page_prev", "same"),
+        _m("page_private", "lock of the list it is on: buddy order"),
+    )),
+    Table("page_key", "lock of the free list it is on, or exclusive owner: the design's word for a free block, 0 nothing pending", "nr_frames"),
+    Table("page_io_ns", "page lock: virtual time at which the read of it is done", "nr_frames"),
+    Table("page_lock_word", "spin: split page-table lock of a page-table frame", "nr_frames"),
+    Table("page_scan_ns", "racy, as in Linux: when the NUMA scanner unmapped it", "nr_frames", None, "int64"),
+    Table("content", "ORACLE: logical page << 24 | version; written with a store, at hand-out and at copy", "nr_frames"),
+    Table("version", "ORACLE: newest published version of a logical page; any, atomic maximum", "nr_logical"),
+    Table("disk_version", "ORACLE: version on disk of a file page; page lock", "nr_logical"),
+    Table("frame_word", "contents of page-table frames: 512 PTEs each, atomic (sparse: other frames are never touched)", "nr_frames", 512),
+    # --- nodes: one zone each ----------------------------------------------------------------------------------------
+    Struct("nr_nodes", (
+        _m("zone_start", "config: first pfn"), _m("zone_end", "config: behind the last pfn"), _m("zone_managed", "config: pages"),
+        _m("wmark_min", "config"), _m("wmark_low", "config"), _m("wmark_high", "config"), _m("wmark_promo", "config"),
+        _m("node_latency", "config: 0 fast, 1 slow tier"), _m("demotion_target", "config: node or -1"), _m("node_has_cpus", "config"),
+        _m("pcp_high", "config: pages"),
+        _m("zone_lock", "spin, irq-safe", True),
+        _m("zone_free", "zone_lock held to write: NR_FREE_PAGES"),
+        _m("zone_pending", "zone_lock held: free pages whose key is not 0 (nr_luf_pages)"),
+        _m("lru_lock", "spin, irq-safe", True),
+        _m("node_isolated", "any, add: NR_ISOLATED"),
+        _m("node_refaults", "any, add: workingset age (nonresident_age)"),
+        _m("kswapd_lock", "spin: wake-up of the node's kswapd", True),
+        _m("kswapd_task", "config: task number"),
+        _m("kswapd_awake", "kswapd_lock held: 1 wanted"),
+        _m("kswapd_priority", "kswapd's CPU"), _m("kswapd_reclaimed", "kswapd's CPU"), _m("kswapd_scanned", "kswapd's CPU"),
+        _m("kswapd_phase", "kswapd's CPU"), _m("kswapd_failures", "any, store"), _m("kswapd_round", "kswapd's CPU"),
+        _m("kswapd_slept_ns", "kswapd's CPU"),
+        _m("promote_start_ns", "any, compare-exchange: start of the rate limit's second"), _m("promote_count", "any, add"),
+        _m("hot_threshold", "any, store"),
+    )),
+    Table("free_first", "zone_lock held: first free block of [zone, order], -1 none", "nr_nodes", NR_ORDERS),
+    Table("free_last", "zone_lock held", "nr_nodes", NR_ORDERS),
+    Table("free_count", "zone_lock held: blocks", "nr_nodes", NR_ORDERS),
+    Table("pend_first", "zone_lock held: free blocks whose key is not 0", "nr_nodes", NR_ORDERS),
+    Table("pend_last", "zone_lock held", "nr_nodes", NR_ORDERS),
+    Table("pend_count", "zone_lock held", "nr_nodes", NR_ORDERS),
+    Table("lru_first", "lru_lock held: head of [node, list], -1 empty", "nr_nodes", NR_LRU),
+    Table("lru_last", "lru_lock held", "nr_nodes", NR_LRU),
+    Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
+    Table("kswapd_target", "kswapd's CPU: pages left to scan per list", "nr_nodes", NR_LRU),
+    Table("zonelist", "config: nodes by distance", "nr_nodes", "nr_nodes"),
+    Table("series", "winner of a sample: virtual ns, free pages of each node, requests so far ...", "series_length", 8),
+    # --- tasks and programs -------------------------------------------------------------------------------------------
+    Struct("nr_tasks", (
+        _m("task_kind", "config: TASK_USER, TASK_KSWAPD", True),
+        _m("task_state", "queue_lock of its CPU, or its CPU: TASK_*"),
+        _m("task_cpu", "waker: CPU it runs or ran on, -1 never"),
+        _m("task_pinned", "config: CPU or -1"),
+        _m("task_next", "queue_lock: next in the run queue + 1"),
+        _m("task_mm", "config"), _m("task_process", "config"), _m("task_index", "config: thread of the process / node of kswapd"),
+        _m("task_wake_ns", "waker, before it queues it: not before this virtual time"),
+        _m("task_row", "its CPU: next row of its program"), _m("task_end", "config: behind its last row"),
+        _m("task_visit", "its CPU: pages of the row already visited"),
+        _m("task_section", "its CPU: section whose chunks it draws, -1 none"),
+        _m("task_chunk_row", "its CPU"), _m("task_chunk_end", "its CPU"),
+        _m("task_barrier", "its CPU: generation it waits for"),
+        _m("task_start_ns", "its CPU"), _m("task_end_ns", "its CPU"), _m("task_slice_ns", "its CPU: end of its time slice"),
+        _m("task_alive", "CLONE sets, EXIT clears: any, exchange"),
+        _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
+    )),
+    Struct("nr_rows", (
+        _m("row_op", "config", False, "uint8"), _m("row_kind", "config", False, "uint8"), _m("row_region", "config", False, "uint16"),
+        _m("row_pages", "config", False, "uint32"), _m("row_count", "config", False, "uint32"), _m("row_page", "config", False, "uint32"),
+    )),
+    Table("section_next", "any, add: next undrawn chunk", "nr_sections"),
+    Table("section_info", "config: first chunk, number of chunks", "nr_sections", 2),
+    Table("chunk_rows", "config: first row, behind the last row", "nr_chunks", 2),
+    Struct("nr_mms", (
+        _m("proc_barrier_arrived", "any, add", True),
+        _m("proc_barrier_done", "last one to arrive: barriers completed"),
+        _m("proc_barrier_ns", "any, atomic maximum: latest arrival"),
+        _m("proc_alive", "any, add: workers that have not executed EXIT", True),
+        _m("proc_start_ns", "main thread"), _m("proc_end_ns", "main thread"), _m("proc_tokens", "main thread"),
+        _m("proc_first_task", "config"), _m("proc_nr_tasks", "config"), _m("proc_join_ns", "any, atomic maximum"),
+    )),
+    Table("proc_region", "config: first vpn of each region", "nr_mms", MAX_REGIONS),
+    Table("proc_token_ns", "main thread: virtual time at each MARK", "nr_mms", 4096),
+)  # fmt: skip
+
+
+def _dimension(sizes: dict[str, int], size: str | int | None) -> int:
+    return sizes[size] if isinstance(size, str) else int(size or 1)
+
+
+def _member_offsets(struct: Struct) -> tuple[list[int], int]:
+    """Lay the members out: natural alignment, `new_line` on a cache line; returns offsets and the struct's size."""
+    offsets, at = [], 0
+    for member in struct.members:
+        width = np.dtype(member.dtype).itemsize
+        unit = CACHE_LINE if member.new_line else width
+        at = -(-at // unit) * unit
+        offsets.append(at)
+        at += width
+    unit = CACHE_LINE if any(m.new_line for m in struct.members) else WORD
+    return offsets, -(-at // unit) * unit
+
+
+def _places() -> dict[str, Place]:
+    places, slot = {}, 0
+    for name in CONSTANTS:
+        places[name] = Place(slot, "int64", 0)
+        slot += 1
+    for item in LAYOUT:
+        if isinstance(item, Struct):
+            offsets, size = _member_offsets(item)
+            for member, offset in zip(item.members, offsets, strict=True):
+                places[member.name] = Place(slot, member.dtype, 1, size, offset)
+        else:
+            ndim = 1 if item.columns is None else 2
+            places[item.name] = Place(slot, item.dtype, ndim, np.dtype(item.dtype).itemsize)
+        slot += 2
+    if slot + 2 * DESIGN_SLOTS > HEADER_WORDS:
+        raise ValueError(f"'header words' must be at most {HEADER_WORDS} (got {slot + 2 * DESIGN_SLOTS})")
+    return places
+
+
+PLACES = _places()
+DESIGN_FIRST_SLOT = HEADER_WORDS - 2 * DESIGN_SLOTS
+MACHINE = SegmentType("machine", PLACES)
+
+
+def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, ...]]], int]:
+    """Give (item, offset, shape) of every struct and table, and the bytes needed in all."""
+    named = asdict(sizes) | {"mask_words": sizes.mask_words}
+    at, found = HEADER_WORDS * WORD, []
+    for item in LAYOUT:
+        at = -(-at // 4096) * 4096 if isinstance(item, Table) and item.name == "frame_word" else -(-at // CACHE_LINE) * CACHE_LINE
+        if isinstance(item, Struct):
+            shape: tuple[int, ...] = (max(_dimension(named, item.count), 1),)
+            size = shape[0] * _member_offsets(item)[1]
+        else:
+            rows = max(_dimension(named, item.rows), 1)
+            shape = (rows,) if item.columns is None else (rows, _dimension(named, item.columns))
+            size = int(np.prod(shape)) * np.dtype(item.dtype).itemsize
+        found.append((item, at, shape))
+        at += size
+    return found, at
+
+
+def segment_bytes(sizes: Sizes) -> tuple[int, int]:
+    """Give (address space, memory surely touched) in bytes: page-table frames are sparse and counted at 1 %."""
+    found, total = _extents(sizes)
+    sparse = sizes.nr_frames * 4096
+    return total, total - sparse + sparse // 100
+
+
+DesignFields = dict[str, tuple[int, ...]]
+
+
+def design_type(name: str, fields: DesignFields) -> SegmentType:
+    """Give the compiled type through which a design's hooks see their own fields (int64, one or two dimensions)."""
+    if len(fields) > DESIGN_SLOTS:
+        raise ValueError(f"'fields of design {name}' must be at most {DESIGN_SLOTS} (got {len(fields)})")
+    places = {field: Place(DESIGN_FIRST_SLOT + 2 * i, "int64", len(shape)) for i, (field, shape) in enumerate(fields.items())}
+    signature = ",".join(f"{field}:{len(shape)}" for field, shape in fields.items())
+    return SegmentType(f"{name}:{signature}", places)
+
+
+def build_ram(sizes: Sizes, constants: dict[str, int], design_fields: DesignFields | None = None) -> Segment:
+    """Map the segment of a machine, publish every field, write the constants. Memory starts as zeros.
+
+    `design_fields`: name -> shape of the design's own int64 fields, placed behind the machine's.
+    """
+    found, total = _extents(sizes)
+    design_fields = design_fields or {}
+    design_words = sum(int(np.prod(shape)) + 8 for shape in design_fields.values())
+    ram = Segment(MACHINE, total + design_words * WORD + 4096)
+    for item, offset, shape in found:
+        if isinstance(item, Struct):
+            for member, inside in zip(item.members, _member_offsets(item)[0], strict=True):
+                ram.attach_view(member.name, shape, offset + inside)
+        else:
+            ram.attach_view(item.name, shape, offset)
+    for name in CONSTANTS:
+        ram.set_constant(name, asdict(sizes).get(name, 0))
+    ram.set_constant("mask_words", sizes.mask_words)
+    for name, value in constants.items():
+        ram.set_constant(name, value)
+    _place_design(ram, design_fields, -(-total // CACHE_LINE) * CACHE_LINE)
+    return ram
+
+
+def _place_design(ram: Segment, fields: DesignFields, at: int) -> None:
+    ram.design = {}
+    for i, (name, shape) in enumerate(fields.items()):
+        slot = DESIGN_FIRST_SLOT + 2 * i
+        ram.header[slot] = at
+        ram.header[slot + 1] = shape[1] if len(shape) == 2 else 0
+        ram.design[name] = np.ndarray(shape, np.int64, buffer=ram.bytes.data, offset=at)
+        at += -(-int(np.prod(shape)) * WORD // CACHE_LINE) * CACHE_LINE

@@ -1,0 +1,152 @@
+"""Locks of the emulated kernel. A waiter spins a little, then sleeps without its lease until the holder lets go.
+
+A lock word is 0 (free) or holder + 1, with bit 40 when somebody sleeps for it. Spin locks come in two kinds as in Linux:
+irq-safe ones (`_irq`: the holder takes no interrupts, and must not wait for acks) and plain ones (interrupts are served while
+waiting). The rwlock (mmap_lock) counts readers, -1 is a writer.
+No lock serialises virtual time: clocks of CPUs may differ by a slice, and carrying the holder's clock over to the waiter
+would drag all clocks to the largest. Lock contention therefore costs host time, not virtual time (stated in docs/design.md).
+Left out: fairness (queued spin locks), sleeping readers' order.
+"""
+
+from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, pause, store_release
+from cpus.compiled import kernel
+from cpus.ipi import serve_interrupts
+from cpus.layout import COUNTER
+from cpus.lease import WAIT_LOCK, WAIT_MM, begin_wait, cancel_wait, finish_wait, sched_yield, wake_all_waiting_for
+
+WAITERS = 1 << 40
+SPINS = 64
+C_LOCK_WAITS = COUNTER["lock_waits"]
+
+# lock classes, for wait-for graphs: number of a lock = class << 40 | index
+LOCK_ZONE, LOCK_LRU, LOCK_CACHE, LOCK_OBJECT, LOCK_PTE, LOCK_TABLE, LOCK_QUEUE, LOCK_KSWAPD, LOCK_DESIGN = range(1, 10)
+LOCK_NAMES = ("?", "zone.lock", "lruvec.lru_lock", "mapping.i_pages.xa_lock", "i_mmap/anon_vma lock", "pte lock", "mm.page_table_lock",
+              "rq.lock", "kswapd_wait", "design lock")  # fmt: skip
+
+
+@kernel
+def try_lock(word, index, cpu):
+    """Take the lock if it is free."""
+    return compare_exchange(word, index, 0, cpu + 1) == 0
+
+
+@kernel
+def _wait_for_lock(ram, cpu, word, index, number):
+    """Sleep until the lock is let go (or was meanwhile). The waiters bit goes up only while we are declared blocked."""
+    if not begin_wait(ram, cpu, WAIT_LOCK, number):
+        return
+    held = load_acquire(word, index)
+    if held == 0 or (held & WAITERS == 0 and compare_exchange(word, index, held, held | WAITERS) != held):
+        cancel_wait(ram, cpu)
+        return
+    ram.counter[cpu, C_LOCK_WAITS] += 1
+    finish_wait(ram, cpu)
+
+
+@kernel
+def _lock_slow(ram, cpu, word, index, number):
+    spins = 0
+    limit = ram.lock_spins
+    while not try_lock(word, index, cpu):
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)  # does nothing while interrupts are off
+        spins += 1
+        if spins < limit:
+            pause()
+        elif spins < limit + 2:
+            sched_yield()
+        else:
+            _wait_for_lock(ram, cpu, word, index, number)
+
+
+@kernel
+def spin_lock(ram, cpu, word, index, number):
+    """Take a lock with interrupts on."""
+    if not try_lock(word, index, cpu):
+        _lock_slow(ram, cpu, word, index, number)
+    ram.cpu_no_resched[cpu] += 1
+
+
+@kernel
+def spin_unlock(ram, cpu, word, index, number):
+    """Let go; wakes those who sleep for it."""
+    ram.cpu_no_resched[cpu] -= 1
+    if exchange(word, index, 0) & WAITERS:
+        wake_all_waiting_for(ram, WAIT_LOCK, number, ram.cpu_clock[cpu])
+
+
+@kernel
+def spin_lock_irq(ram, cpu, word, index, number):
+    """Take an irq-safe lock: no interrupt is served until it is let go."""
+    ram.cpu_irq_off[cpu] += 1
+    spin_lock(ram, cpu, word, index, number)
+
+
+@kernel
+def spin_unlock_irq(ram, cpu, word, index, number):
+    """Let go of an irq-safe lock and serve what came meanwhile."""
+    spin_unlock(ram, cpu, word, index, number)
+    ram.cpu_irq_off[cpu] -= 1
+    if ram.cpu_irq_off[cpu] == 0 and ram.cpu_bell[cpu] > 0:
+        serve_interrupts(ram, cpu)
+
+
+WRITER = -1
+
+
+@kernel
+def _wait_for_mm(ram, cpu, mm, seen):
+    """Sleep until mmap_lock is no longer as `seen`."""
+    if ram.cpu_bell[cpu] > 0:
+        serve_interrupts(ram, cpu)
+    if not begin_wait(ram, cpu, WAIT_MM, mm):
+        return
+    exchange(ram.mm_lock_waiters, mm, 1)
+    fence()  # the flag before the second look: the releaser changes the lock before it looks at the flag
+    if load_acquire(ram.mm_lock, mm) != seen:
+        cancel_wait(ram, cpu)
+    else:
+        finish_wait(ram, cpu)
+
+
+@kernel
+def _wake_mm(ram, cpu, mm):
+    fence()
+    if exchange(ram.mm_lock_waiters, mm, 0):
+        wake_all_waiting_for(ram, WAIT_MM, mm, ram.cpu_clock[cpu])
+
+
+@kernel
+def mmap_read_lock(ram, cpu, mm):
+    """Take mmap_lock shared: many readers, no writer. Interrupts are served while waiting."""
+    while True:
+        readers = load_acquire(ram.mm_lock, mm)
+        if readers == WRITER:
+            _wait_for_mm(ram, cpu, mm, readers)
+        elif compare_exchange(ram.mm_lock, mm, readers, readers + 1) == readers:
+            return
+
+
+@kernel
+def mmap_read_unlock(ram, cpu, mm):
+    """Let go of mmap_lock as a reader."""
+    if fetch_add(ram.mm_lock, mm, -1) == 1:
+        _wake_mm(ram, cpu, mm)
+
+
+@kernel
+def mmap_write_lock(ram, cpu, mm):
+    """Take mmap_lock alone."""
+    while True:
+        readers = load_acquire(ram.mm_lock, mm)
+        if readers != 0:
+            _wait_for_mm(ram, cpu, mm, readers)
+        elif compare_exchange(ram.mm_lock, mm, 0, WRITER) == 0:
+            return
+
+
+@kernel
+def mmap_write_unlock(ram, cpu, mm):
+    """Let go of mmap_lock as the writer."""
+    store_release(ram.mm_lock, mm, 0)
+    _wake_mm(ram, cpu, mm)

@@ -1,0 +1,96 @@
+"""The oracle: judges every access on the CPU that makes it, without reading a structure of the design under test.
+
+A frame's content is one word: logical page << 24 | version. A logical page is a page of a file or of anonymous memory. A TLB
+entry remembers the logical page that it was filled for. A store makes the next version on the frame and then publishes it;
+a load fetches the published version first and then reads the frame. So what it reports has happened: no false alarms.
+- REUSE: the frame belongs to another logical page by now (or to the kernel).
+- STALE: the frame is older than what had been published before the load began.
+- LOST: a store found its frame older than what had been published: it overwrites what nobody will see.
+Left out: bytes within a page (one word stands for all), accesses of the kernel itself.
+"""
+
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
+from cpus.compiled import kernel
+from cpus.layout import VIOLATIONS_KEPT
+
+VERSION_BITS = 24
+VERSION_MASK = (1 << VERSION_BITS) - 1
+NOBODY = (1 << 38) - 1  # logical page of a frame that was handed out and not yet filled, or that the kernel uses
+
+REUSE, STALE, LOST = 1, 2, 3
+VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write")
+
+
+@kernel
+def report(ram, cpu, what, vpn, pfn, expected, found, entry):
+    """Record a violation (the first VIOLATIONS_KEPT with their details)."""
+    n = fetch_add(ram.run_violations, 0, 1)
+    if n >= VIOLATIONS_KEPT:
+        return
+    ram.violation[n, 1] = cpu
+    ram.violation[n, 2] = vpn
+    ram.violation[n, 3] = pfn
+    ram.violation[n, 4] = expected
+    ram.violation[n, 5] = found
+    ram.violation[n, 6] = ram.cpu_clock[cpu]
+    ram.violation[n, 7] = ram.tlb_filled_ns[cpu, entry] if entry >= 0 else -1
+    ram.violation[n, 8] = ram.cpu_loaded_mm[cpu]
+    ram.violation[n, 9] = load_acquire(ram.run_event_seq, 0)
+    ram.violation[n, 10] = ram.cpu_task[cpu]
+    ram.violation[n, 0] = what
+
+
+@kernel
+def check_load(ram, cpu, vpn, pfn, logical, entry):
+    """Judge a load through TLB entry `entry`; True if it was coherent."""
+    published = load_acquire(ram.version, logical)
+    word = load_acquire(ram.content, pfn)
+    if word >> VERSION_BITS != logical:
+        report(ram, cpu, REUSE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+        return False
+    if word & VERSION_MASK < published:
+        report(ram, cpu, STALE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+        return False
+    return True
+
+
+@kernel
+def publish(ram, logical, version):
+    """Make `version` visible as the newest of the logical page (atomic maximum)."""
+    seen = load_acquire(ram.version, logical)
+    while seen < version:
+        now = compare_exchange(ram.version, logical, seen, version)
+        if now == seen:
+            return
+        seen = now
+
+
+@kernel
+def check_store(ram, cpu, vpn, pfn, logical, entry):
+    """Store through TLB entry `entry`: the frame gets the next version, which is then published; False if incoherent."""
+    published = load_acquire(ram.version, logical)
+    word = load_acquire(ram.content, pfn)
+    while True:
+        if word >> VERSION_BITS != logical:
+            report(ram, cpu, REUSE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+            return False
+        if word & VERSION_MASK < published:
+            report(ram, cpu, LOST, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+            return False
+        seen = compare_exchange(ram.content, pfn, word, word + 1)
+        if seen == word:
+            publish(ram, logical, (word + 1) & VERSION_MASK)
+            return True
+        word = seen
+
+
+@kernel
+def set_content(ram, pfn, logical, version):
+    """Fill a frame that its caller owns alone (zeroing, reading from disk)."""
+    store_release(ram.content, pfn, (logical << VERSION_BITS) | version)
+
+
+@kernel
+def poison(ram, pfn):
+    """Mark a frame as handed out: whoever still reads it through an old translation reads somebody else's memory."""
+    store_release(ram.content, pfn, NOBODY << VERSION_BITS)

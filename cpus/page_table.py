@@ -1,0 +1,68 @@
+"""x86-64's 4-level page table in shared memory, and the hardware's walk of it.
+
+A table is one frame of 512 entries (`frame_word[pfn, i]`), exactly as on the machine. Walks set accessed and dirty bits with
+a compare-exchange on the present entry, as the hardware does, so an unmapper that exchanges the entry with 0 sees every bit.
+
+    vpn  35..27 PGD | 26..18 PUD | 17..9 PMD | 8..0 PTE
+Left out: huge pages, 5 levels, NX and user bits, paging-structure caches (the walk's cost stands for them).
+"""
+
+from cpus.atomics import compare_exchange, load_acquire
+from cpus.compiled import kernel
+
+PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY = 1, 2, 0x20, 0x40
+PTE_PROTNONE = 0x100  # _PAGE_PROTNONE: mapped, but every access faults (NUMA hints)
+PTE_MIGRATION = 0x200  # not present: the page is being migrated; pfn of the source
+PTE_SHIFT = 12
+PTE_PFN_SHIFT = 12
+LEVEL_BITS = 9
+LEVEL_MASK = 511
+
+NOT_PRESENT, NOT_WRITABLE = -1, -2
+
+
+@kernel
+def pte_pfn(pte):
+    """Frame number of an entry."""
+    return pte >> PTE_PFN_SHIFT
+
+
+@kernel
+def find_table(ram, pgd, vpn):
+    """Walk to the PTE table of `vpn`; -1 if a level is missing."""
+    table = pgd
+    for level in range(3, 0, -1):
+        entry = load_acquire(ram.frame_word, (table, (vpn >> (LEVEL_BITS * level)) & LEVEL_MASK))
+        if entry & PTE_PRESENT == 0:
+            return -1
+        table = entry >> PTE_PFN_SHIFT
+    return table
+
+
+@kernel
+def read_pte(ram, pgd, vpn):
+    """Give the PTE of `vpn`, 0 if there is no table."""
+    table = find_table(ram, pgd, vpn)
+    return 0 if table < 0 else load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+
+
+@kernel
+def hardware_walk(ram, pgd, vpn, store):
+    """Translate as the MMU does: returns the PTE with its accessed (and dirty) bit set, or NOT_PRESENT / NOT_WRITABLE."""
+    table = find_table(ram, pgd, vpn)
+    if table < 0:
+        return NOT_PRESENT
+    index = vpn & LEVEL_MASK
+    wanted = PTE_ACCESSED | PTE_DIRTY if store else PTE_ACCESSED
+    pte = load_acquire(ram.frame_word, (table, index))
+    while True:
+        if pte & PTE_PRESENT == 0:
+            return NOT_PRESENT
+        if store and pte & PTE_WRITE == 0:
+            return NOT_WRITABLE
+        if pte & wanted == wanted:
+            return pte
+        seen = compare_exchange(ram.frame_word, (table, index), pte, pte | wanted)
+        if seen == pte:
+            return pte | wanted
+        pte = seen

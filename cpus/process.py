@@ -1,0 +1,186 @@
+"""One host process per emulated CPU: its shell does what compiled code cannot, that is sleep, send and receive.
+
+    supervisor ── fork ──> cpu 0 .. cpu N-1      shared: the RAM segment (memfd), one eventfd per CPU
+        │                    │ PULL  ipc://<private folder>/c<k>     interrupts to CPU k
+        │                    │ PUSH  to a peer, connected at the first interrupt to it
+        │                    │ eventfd k: "look at your state" (lease granted, woken, run stopped)
+        └── fork ──> janitor: kills what is left and removes the folder should the supervisor die
+
+Compiled code runs `cpu_loop` and enters the shell through four text-table entries: wait, grant, send, receive. While it waits
+without a lease the shell serves interrupts (free-running mode); in controlled mode they wait for the lease.
+A CPU process ignores SIGINT and SIGTERM, which are the supervisor's to handle, and dies with the supervisor (PDEATHSIG).
+Left out: everything that has a policy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import select
+import signal
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from cpus.compiled import install_python
+from cpus.ipi import serve_interrupts
+from cpus.layout import MASK_BITS, TEXT
+from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
+
+MESSAGE = struct.Struct("<8q")  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
+PR_SET_PDEATHSIG = 1
+EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
+POLL_MS = 500  # bound of one sleep; being woken does not depend on it
+CALL_FIELDS = ("call_sequence", "call_kind", "call_mm", "call_start", "call_end", "call_gen", "call_time")
+
+
+class Shell:
+    """The part of a CPU process that talks to the host: sockets, eventfds, sleeping. Made in the child."""
+
+    def __init__(self, ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int]):
+        self.ram, self.cpu, self.eventfds, self.folder, self.cores = ram, cpu, eventfds, folder, cores
+        self.wake_fd = eventfds[cpu]
+        self.controlled = bool(ram.controlled)
+        self.peers: dict[int, Any] = {}
+        os.sched_setaffinity(0, {cores[cpu % len(cores)]})  # first: ZeroMQ's I/O thread inherits it
+        self.context = zmq.Context(io_threads=1)
+        self.inbox = self.context.socket(zmq.PULL)
+        self.inbox.set_hwm(0)  # no limit: a full queue would drop or block; conservation is checked at the end
+        self.inbox.linger = 0
+        self.inbox.bind(f"ipc://{folder}/c{cpu}")
+        self.poll_all = [(self.inbox, zmq.POLLIN), (self.wake_fd, zmq.POLLIN)]
+        self.poll_wake = select.poll()
+        self.poll_wake.register(self.wake_fd, select.POLLIN)
+
+    def grant(self, target: int) -> None:
+        """Rouse a CPU that has just been given a lease: on the lease's host core, so that the hand-over stays on one core."""
+        ram = self.ram
+        if ram.nr_leases:
+            core = self.cores[int(ram.cpu_lease[target]) % len(self.cores)]
+            if ram.cpu_host_core[target] != core + 1:
+                ram.cpu_host_core[target] = core + 1
+                try:
+                    os.sched_setaffinity(int(ram.cpu_pid[target]), {core})
+                except ProcessLookupError:  # it died; the supervisor sees that and ends the run
+                    return
+        os.eventfd_write(self.eventfds[target], 1)
+
+    def wait(self, target: int) -> None:
+        """Sleep until this CPU is RUNNING again, serving interrupts meanwhile; first rouse `target` (-1: nobody)."""
+        if target >= 0:
+            self.grant(target)
+        ram, cpu = self.ram, self.cpu
+        state, bell, stop, irq_off = ram.cpu_state, ram.cpu_bell, ram.run_stop, ram.cpu_irq_off
+        while state[cpu] != RUNNING:
+            if stop[0] > FINISHED:
+                os._exit(0 if stop[0] == LEAVE else EXIT_STOPPED)
+            if self.controlled or irq_off[cpu] > 0:
+                ready = self.poll_wake.poll(POLL_MS)
+                roused = bool(ready)
+            else:
+                if bell[cpu] > 0:
+                    serve_interrupts(ram, cpu)
+                    continue
+                events = zmq.zmq_poll(self.poll_all, POLL_MS)
+                roused = any(source == self.wake_fd for source, _ in events)
+            if roused:
+                os.eventfd_read(self.wake_fd)
+
+    def send(self) -> None:
+        """Send the request in this CPU's `call_*` words to every CPU in its `call_mask`."""
+        ram, cpu = self.ram, self.cpu
+        message = MESSAGE.pack(cpu, *(int(getattr(ram, name)[cpu]) for name in CALL_FIELDS))
+        for word, bits in enumerate(ram.call_mask[cpu].tolist()):
+            while bits:
+                low = bits & -bits
+                bits ^= low
+                target = word * MASK_BITS + low.bit_length() - 1
+                (self.peers.get(target) or self.connect(target)).send(message)
+
+    def connect(self, target: int) -> Any:
+        """Open the way to a peer (it is bound: no CPU starts before all are)."""
+        socket = self.context.socket(zmq.PUSH)
+        socket.set_hwm(0)
+        socket.linger = 0
+        socket.connect(f"ipc://{self.folder}/c{target}")
+        self.peers[target] = socket
+        return socket
+
+    def receive(self) -> None:
+        """Take one message that the doorbell has announced; it may still be on its way."""
+        while not self.inbox.poll(POLL_MS):
+            if self.ram.run_stop[0] > 1:
+                os._exit(EXIT_STOPPED)
+        message = self.inbox.recv()
+        if len(message) != MESSAGE.size:
+            raise RuntimeError(f"'interrupt message' must be {MESSAGE.size} bytes (got {len(message)})")
+
+
+_shell: Shell | None = None  # of this CPU process
+
+
+def _guard(action: Callable[[Any], None]) -> int:
+    """Run one of the shell's actions; an exception cannot cross compiled code, so it ends the process with its traceback."""
+    try:
+        action(_shell)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    return 0
+
+
+def install_shell(ram: Any) -> list[Any]:
+    """Put the shell's entries into the text table; keep the result alive. Before the CPUs are forked."""
+
+    def wait(_cpu, target, _c, _d, _e):
+        return _guard(lambda shell: shell.wait(target))
+
+    def grant(target, _b, _c, _d, _e):
+        return _guard(lambda shell: shell.grant(target))
+
+    def send(_a, _b, _c, _d, _e):
+        return _guard(Shell.send)
+
+    def receive(_a, _b, _c, _d, _e):
+        return _guard(Shell.receive)
+
+    def panic(cpu, code, a, b, _e):
+        return _guard(lambda _: _panic(ram, cpu, code, a, b))
+
+    names = {"shell_wait": wait, "shell_grant": grant, "shell_send": send, "shell_receive": receive, "shell_panic": panic}
+    return [install_python(ram, TEXT[name], function) for name, function in names.items()]
+
+
+def _panic(ram: Any, cpu: int, code: int, a: int, b: int) -> None:
+    """Stop the whole run: note who, why and two values, and leave."""
+    if ram.run_panic[0] == 0:
+        ram.run_panic[0], ram.run_panic_code[0], ram.run_panic_a[0], ram.run_panic_b[0] = cpu + 1, code, a, b
+    ram.run_stop[0] = PANIC
+    os._exit(EXIT_STOPPED)
+
+
+def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int], main: Callable[[Any, int], int]) -> None:
+    """Be CPU `cpu` until the run ends. `main(ram, cpu)` is the compiled loop. Never returns."""
+    global _shell
+    status = 1
+    try:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        errors = os.open(f"{folder}/err{cpu}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(errors, 2)
+        faulthandler.enable(file=2)
+        ram.cpu_pid[cpu] = os.getpid()
+        _shell = Shell(ram, cpu, eventfds, folder, cores)
+        status = int(main(ram, cpu))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)

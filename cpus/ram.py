@@ -1,0 +1,286 @@
+"""One shared segment, one value: `ram.page_flags[pfn]` reads the same in compiled kernels and in plain Python.
+
+A machine's RAM is one anonymous memfd, mapped at one address by every CPU process (they are forked after it exists). In
+compiled code it is passed as a single pointer, the cheapest argument there is: a field's address is the pointer plus an
+offset read from the segment's own header, so no machine size ever compiles anything again.
+
+Three kinds of field (declared in `layout.py`, nowhere else):
+- constant: one int64 in the header, written before the CPUs start (`ram.nr_cpus`);
+- member of an array of structs (`ram.page_flags[pfn]`: the fields of one page share a cache line);
+- table of one or two dimensions (`ram.cost[i]`, `ram.counter[cpu, i]`).
+Integers narrower than 64 bits are widened on load and cut on store; everything computes in int64.
+
+Left out: bounds checks in compiled code (plain loads and stores; run with NUMBA_DISABLE_JIT=1 to get numpy's).
+"""
+
+from __future__ import annotations
+
+import mmap
+import operator
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
+from numba.extending import (
+    NativeValue,
+    intrinsic,
+    lower_builtin,
+    lower_getattr_generic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+WORD = 8
+CACHE_LINE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one field lives: header `slot` (its base offset; constants: its value), element `stride` and `offset` in bytes.
+
+    `ndim` 0 is a constant, 1 an array, 2 a table whose row length (in elements) is header word `slot + 1`.
+    """
+
+    slot: int
+    dtype: str
+    ndim: int
+    stride: int = WORD
+    offset: int = 0
+
+
+class FieldType(types.Type):
+    """Compiled type of one field: a pointer to element 0 (two dimensions: with the row length)."""
+
+    def __init__(self, dtype: str, ndim: int, stride: int):
+        self.dtype, self.ndim, self.stride = dtype, ndim, stride
+        super().__init__(name=f"Field({dtype},{ndim},{stride})")
+
+
+class SegmentType(types.Type):
+    """Compiled type of a whole segment: its base address. `places` is the layout's name -> Place."""
+
+    def __init__(self, layout_name: str, places: dict[str, Place]):
+        self.places = places
+        super().__init__(name=f"Segment({layout_name})")
+
+
+@register_model(SegmentType)
+class _SegmentModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, ir.IntType(8).as_pointer())
+
+
+@register_model(FieldType)
+class _FieldModel(models.StructModel):
+    def __init__(self, dmm, fe_type):
+        members = [("base", types.voidptr)]
+        if fe_type.ndim == 2:
+            members.append(("columns", types.int64))
+        super().__init__(dmm, fe_type, members)
+
+
+@infer_getattr
+class _SegmentAttributes(AttributeTemplate):
+    key = SegmentType
+
+    def generic_resolve(self, segment, name):
+        place = segment.places.get(name)
+        if place is None:
+            raise AttributeError(f"no field {name!r} in the layout of {segment}")
+        return types.int64 if place.ndim == 0 else FieldType(place.dtype, place.ndim, place.stride)
+
+
+def _header_word(builder, base, slot):
+    """Load header word `slot` of the segment at `base`. Written once before the CPUs start: marked invariant for LLVM."""
+    words = builder.bitcast(base, ir.IntType(64).as_pointer())
+    load = builder.load(builder.gep(words, [ir.Constant(ir.IntType(32), slot)]))
+    load.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return load
+
+
+@lower_getattr_generic(SegmentType)
+def _lower_segment_getattr(context, builder, segment, value, name):
+    place = segment.places[name]
+    first = _header_word(builder, value, place.slot)
+    if place.ndim == 0:
+        return first
+    field_type = FieldType(place.dtype, place.ndim, place.stride)
+    field = cgutils.create_struct_proxy(field_type)(context, builder)
+    at = builder.add(first, ir.Constant(ir.IntType(64), place.offset))
+    field.base = builder.gep(value, [at])
+    if place.ndim == 2:
+        field.columns = _header_word(builder, value, place.slot + 1)
+    return field._getvalue()
+
+
+def element_pointer(context, builder, field_type, field_value, index_type, index_value):
+    """Build the typed LLVM pointer to one element; the one place that knows strides. Also used by `atomics.py`."""
+    field = cgutils.create_struct_proxy(field_type)(context, builder, value=field_value)
+    i64 = ir.IntType(64)
+    if field_type.ndim == 2:
+        row, column = cgutils.unpack_tuple(builder, index_value, 2)
+        row = context.cast(builder, row, index_type.types[0], types.int64)
+        column = context.cast(builder, column, index_type.types[1], types.int64)
+        number = builder.add(builder.mul(row, field.columns), column)
+    else:
+        number = context.cast(builder, index_value, index_type, types.int64)
+    at = builder.mul(number, ir.Constant(i64, field_type.stride))
+    raw = builder.gep(field.base, [at])
+    return builder.bitcast(raw, context.get_value_type(numba.from_dtype(np.dtype(field_type.dtype))).as_pointer())
+
+
+def widen(builder, field_type, value):
+    """Extend a loaded element to the 64 bits that kernels compute in."""
+    if field_type.dtype in ("int64", "float64"):
+        return value
+    extend = builder.zext if field_type.dtype.startswith("u") else builder.sext
+    return extend(value, ir.IntType(64))
+
+
+def narrow(context, builder, field_type, value, value_type):
+    """Bring a kernel's value to the declared dtype of the element that it is stored to."""
+    if field_type.dtype == "float64":
+        return context.cast(builder, value, value_type, types.float64)
+    wide = context.cast(builder, value, value_type, types.int64)
+    bits = np.dtype(field_type.dtype).itemsize * 8
+    return wide if bits == 64 else builder.trunc(wide, ir.IntType(bits))
+
+
+def _value_type(field_type):
+    return types.float64 if field_type.dtype == "float64" else types.int64
+
+
+def _index_ok(field, index):
+    if field.ndim == 1:
+        return isinstance(index, types.Integer)
+    return isinstance(index, types.BaseTuple) and len(index) == 2 and all(isinstance(t, types.Integer) for t in index)
+
+
+@infer_global(operator.getitem)
+class _FieldGetitem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], FieldType) and _index_ok(args[0], args[1]):
+            return signature(_value_type(args[0]), *args)
+        return None
+
+
+@infer_global(operator.setitem)
+class _FieldSetitem(AbstractTemplate):
+    def generic(self, args, kws):
+        if isinstance(args[0], FieldType) and _index_ok(args[0], args[1]) and isinstance(args[2], (types.Number, types.Boolean)):
+            return signature(types.none, *args)
+        return None
+
+
+@lower_builtin(operator.getitem, FieldType, types.Any)
+def _lower_getitem(context, builder, sig, args):
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    return widen(builder, sig.args[0], builder.load(pointer))
+
+
+@lower_builtin(operator.setitem, FieldType, types.Any, types.Any)
+def _lower_setitem(context, builder, sig, args):
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    builder.store(narrow(context, builder, sig.args[0], args[2], sig.args[2]), pointer)
+    return context.get_dummy_value()
+
+
+if numba.config.DISABLE_JIT:
+
+    def row(field, i):
+        """Give row `i` of a two-dimensional field as a one-dimensional one."""
+        return field[i]
+
+else:
+
+    @intrinsic
+    def row(typingctx, field, i):
+        """Give row `i` of a two-dimensional field as a one-dimensional one (hot loops: the row is found once)."""
+        if not (isinstance(field, FieldType) and field.ndim == 2):
+            return None
+        result = FieldType(field.dtype, 1, field.stride)
+
+        def build(context, builder, sig, args):
+            source = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
+            number = context.cast(builder, args[1], sig.args[1], types.int64)
+            skip = builder.mul(builder.mul(number, source.columns), ir.Constant(ir.IntType(64), sig.args[0].stride))
+            out = cgutils.create_struct_proxy(sig.return_type)(context, builder)
+            out.base = builder.gep(source.base, [skip])
+            return out._getvalue()
+
+        return result(field, i), build
+
+
+class Segment:
+    """A mapped segment with numpy views of its fields as attributes; passes into compiled code as one pointer.
+
+    Constants read as ints (`segment.nr_cpus`); set them with `set_constant` before the CPUs start.
+    Raises MemoryError when the host cannot map it. Close it with `close()`; it has no name that could outlive the processes.
+    """
+
+    def __init__(self, segment_type: SegmentType, size: int, label: str = "luf-ram"):
+        self._type = segment_type
+        self._fd = os.memfd_create(label)
+        try:
+            os.ftruncate(self._fd, size)
+            self._map = mmap.mmap(self._fd, size, flags=mmap.MAP_SHARED)
+        except OSError as error:
+            os.close(self._fd)
+            raise MemoryError(f"'RAM segment' must fit the host's address space and memory limits (got {size:,} bytes: {error})") from None
+        self.size = size
+        self.bytes = np.frombuffer(self._map, dtype=np.uint8)
+        self.header = self.bytes[:4096 * 4].view(np.int64)
+        self._base = self.bytes.ctypes.data
+
+    def set_constant(self, name: str, value: int) -> None:
+        """Write a constant into the header (before the CPUs start)."""
+        self.header[self._type.places[name].slot] = int(value)
+
+    def attach_view(self, name: str, shape: tuple[int, ...], offset: int) -> None:
+        """Publish field `name` (its bytes start at `offset`) in the header and as a numpy attribute of `shape`."""
+        place = self._type.places[name]
+        self.header[place.slot] = offset - place.offset
+        dtype = np.dtype(place.dtype)
+        if place.ndim == 2:
+            self.header[place.slot + 1] = shape[1]
+            strides: tuple[int, ...] = (shape[1] * place.stride, place.stride)
+        else:
+            strides = (place.stride,)
+        setattr(self, name, np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset, strides=strides))
+
+    def __getattr__(self, name: str) -> Any:
+        place = self._type.places.get(name) if not name.startswith("_") else None
+        if place is None or place.ndim != 0:
+            raise AttributeError(f"no field {name!r} in {self._type}")
+        return int(self.header[place.slot])
+
+    def close(self) -> None:
+        """Give the memory back (numpy views of it must not be used any more)."""
+        for name in [n for n, v in vars(self).items() if isinstance(v, np.ndarray)]:
+            delattr(self, name)
+        try:
+            self._map.close()
+        except BufferError:  # somebody still holds a view: the mapping goes when that view does
+            pass
+        os.close(self._fd)
+
+
+@typeof_impl.register(Segment)
+def _typeof_segment(segment, context):
+    return segment._type
+
+
+@unbox(SegmentType)
+def _unbox_segment(segment_type, value, c):
+    base = c.pyapi.object_getattr_string(value, "_base")
+    number = c.pyapi.long_as_longlong(base)
+    c.pyapi.decref(base)
+    return NativeValue(c.builder.inttoptr(number, ir.IntType(8).as_pointer()))
