@@ -363,4 +363,4 @@ def _check_rules(machine: Machine, file: str) -> None:
         refuse("sysctl.fault_around_bytes", "be a power of two", around)
     for i, (pages, mark) in enumerate(zip(machine.pages, machine.watermarks)):
         if mark.promo > pages // 2:
-            refuse(f"nodes[{i}].memory_mib", f"leave its watermarks below half of the node's {pages} pages", f"promo watermark {mark.promo}")
+            refuse(f"nodes[{i}].memory_mib", f"keep its watermarks below half of the node's {pages} pages", f"WMARK_PROMO {mark.promo}")

@@ -1,0 +1,75 @@
+"""Show how a run gets on: a bar with tokens, free memory, IPIs per second and time, on a terminal; not one byte elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+REFRESH_S = 0.1
+BAR = 40
+
+
+class Progress:
+    """A run's progress bar, as a context manager.
+
+    Feed it with `update(tokens_done, tokens_total, free_mib=[1.9, 2.4], ipis=17_200)`, where `ipis` counts since the start, and
+    with `phase("compiling the engine")` before the first token.
+    """
+
+    def __init__(self, design: str, *, width: int = 6, stream: TextIO | None = None):
+        self._stream = sys.stderr if stream is None else stream
+        self._label = f"{design:<{width}}"
+        self._shown = self._stream.isatty()
+        self._bar: Any = None
+        self._started = self._last = time.monotonic()
+        self._last_ipis = 0
+        self._rate = 0.0
+
+    def __enter__(self) -> Self:
+        if self._shown:
+            from tqdm import tqdm  # 50 ms that silent runs and --help need not spend
+
+            columns = shutil.get_terminal_size((120, 24)).columns  # tqdm draws nothing on a terminal that says it has 0 columns or rows
+            self._bar = tqdm(total=1, desc=self._label, bar_format=_layout(""), ascii=" #", file=self._stream, ncols=columns, nrows=20)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def phase(self, text: str) -> None:
+        """Say what goes on before there are tokens to count."""
+        if self._bar is not None:
+            self._bar.bar_format = _layout(text)
+            self._bar.refresh()
+
+    def update(self, tokens_done: float, tokens_total: int, free_mib: Sequence[float] = (), ipis: int = 0) -> None:
+        """Show the state of the run; cheap to call often, drawn at most ten times a second."""
+        if self._bar is None:
+            return
+        now = time.monotonic()
+        if now - self._last < REFRESH_S and tokens_done < tokens_total:
+            return
+        elapsed = now - self._last
+        if elapsed > 0:
+            latest = (ipis - self._last_ipis) / elapsed
+            self._rate = latest if self._rate == 0.0 else 0.7 * self._rate + 0.3 * latest
+        self._last, self._last_ipis = now, ipis
+        done = tokens_done >= tokens_total
+        rate = ipis / max(now - self._started, 1e-9) if done else self._rate  # in the end, that of the whole run
+        self._bar.total = tokens_total
+        self._bar.n = tokens_done
+        free = "   free " + " + ".join(f"{mib:.1f}" for mib in free_mib) + " MiB" if free_mib else ""
+        speed = f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
+        self._bar.bar_format = _layout(f"{int(tokens_done)}/{tokens_total} tokens{free}   {speed} IPI/s")
+        self._bar.refresh()
+
+
+def _layout(state: str) -> str:
+    # The state goes into the layout, as tqdm would put a comma before a postfix.
+    return f"{{desc}}  {{bar:{BAR}}}  {state}   {{elapsed}}"
