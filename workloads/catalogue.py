@@ -1,0 +1,104 @@
+"""Find a workload by name, or read a recorded trace by its path.
+
+`llama3x15` is the experiment of the LUF talk: three llama.cpp processes side by side on one machine, 15 threads each, each
+with its own 70 GiB model, prompt "who are you?" (5 tokens), 20 tokens to predict. LLaMA-2-70B in Q8_0 is 68.3 GiB, the
+quantisation whose file comes nearest. The three files differ, program and libraries are the same files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from workloads.llama import generate
+from workloads.program import Workload
+from workloads.shape import LLAMA_7B_1_LAYER, LLAMA_70B, TINY_8_LAYERS, LlamaShape, scaled
+
+PROMPT_TOKENS = 5  # "who are you?"
+DATA = Path(__file__).parent / "data"
+
+# name: (shape, processes, threads, one line)
+GENERATED: dict[str, tuple[LlamaShape, int, int, str]] = {
+    "llama3x15": (LLAMA_70B, 3, 15, "the talk: 3 x llama.cpp with 70 GiB models (LLaMA-2-70B, Q8_0), 15 threads each"),
+    "tiny8": (TINY_8_LAYERS, 1, 3, "the recorded 62 MiB model of 8 layers, Q4_K_M, 3 threads, generated from formulas"),
+    "7b1": (LLAMA_7B_1_LAYER, 1, 15, "the recorded layer of LLaMA-2-7B, Q4_K_M, 15 threads, generated from formulas"),
+}
+RECORDED = {"t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page visits of real llama.cpp in real order")}
+
+
+def names() -> dict[str, str]:
+    """Return every workload that has a name, with a line that says what it is."""
+    return {name: entry[-1] for name, entry in (*GENERATED.items(), *RECORDED.items())}
+
+
+def workload(
+    name_or_path: str,
+    *,
+    scale: float = 1.0,
+    tokens: int = 2,
+    threads: int | None = None,
+    processes: int | None = None,
+    seed: int = 1,
+) -> Workload:
+    """Return the workload of that name, or the recorded trace (.npz, with its .json beside it) at that path.
+
+    `scale` divides memory and model size of a generated one, `tokens` is the number of evaluations after the prompt.
+    A recorded one has its own size, threads and tokens; asking it for others is an error.
+    """
+    if processes is not None and processes < 1:
+        raise ValueError(f"'processes' must be at least 1 (got {processes})")
+    if name_or_path in GENERATED:
+        shape, usual_processes, usual_threads, description = GENERATED[name_or_path]
+        return llama_workload(
+            name_or_path,
+            scaled(shape, scale),
+            processes=processes or usual_processes,
+            threads=usual_threads if threads is None else threads,
+            tokens=tokens,
+            seed=seed,
+            description=description,
+        )
+    path = DATA / RECORDED[name_or_path][0] if name_or_path in RECORDED else Path(name_or_path)
+    if name_or_path not in RECORDED and path.suffix != ".npz":
+        raise ValueError(f"'workload' must be one of {', '.join(names())}, or the path of a .npz trace (got {name_or_path!r})")
+    from workloads.trace import replay  # reads files: only who asks for a trace needs it
+
+    if scale != 1:
+        raise ValueError(f"'scale' must be 1 for a recorded trace (got {scale:g})")
+    if threads is not None:
+        raise ValueError(f"'threads' must be left to a recorded trace (got {threads})")
+    found = replay(path, processes=processes or 1)
+    return replace(found, name=name_or_path, description=RECORDED[name_or_path][1]) if name_or_path in RECORDED else found
+
+
+def llama_workload(
+    name: str,
+    shape: LlamaShape,
+    *,
+    processes: int,
+    threads: int,
+    tokens: int,
+    seed: int = 1,
+    description: str = "",
+    barriers_per_op: int = 1,
+    warm_up: bool = False,
+) -> Workload:
+    """Return `processes` llama.cpp processes of any shape, each with a model file of its own."""
+    first = generate(
+        shape,
+        threads=threads,
+        tokens=tokens,
+        prompt_tokens=PROMPT_TOKENS,
+        seed=seed,
+        barriers_per_op=barriers_per_op,
+        warm_up=warm_up,
+        name="llama1",
+        model_file="model1",
+    )
+    # Same prompt, same random seed (main -s 1), same shape: the programs are equal, only the model's file is another.
+    # They share their arrays; three processes take the memory of one.
+    others = [
+        replace(first, name=f"llama{k}", regions=(replace(first.regions[0], file=f"model{k}"), *first.regions[1:]))
+        for k in range(2, processes + 1)
+    ]
+    return Workload(name, (first, *others), description, tokens)
