@@ -244,3 +244,24 @@ def wake_all_waiting_for(ram, kind, thing, at_ns):
             _unlock(ram)
             if rouse:
                 call(ram, SHELL_GRANT, c, 0, 0, 0, 0)
+
+
+@kernel
+def start_all(ram):
+    """Make every CPU READY at virtual time 0 and hand out the leases; the caller then rouses those that are RUNNING.
+
+    One step under the lease lock, so that in controlled mode the first choice already belongs to the schedule.
+    """
+    _lock(ram)
+    for c in range(ram.nr_cpus):
+        ram.cpu_state[c] = READY if ram.nr_leases else RUNNING
+        ram.cpu_ready_ns[c] = ram.cpu_clock[c]
+        ram.cpu_wait_kind[c] = WAIT_LEASE
+    for lease in range(ram.nr_leases):
+        target = _drawn_ready(ram, -1, 0) if ram.controlled else _smallest_ready(ram)
+        if target < 0:
+            ram.run_lease_free[0] |= 1 << lease
+        else:
+            ram.cpu_lease[target] = lease
+            _hand_over(ram, target, target)
+    _unlock(ram)

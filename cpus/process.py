@@ -27,7 +27,8 @@ from typing import Any
 
 import zmq
 
-from cpus.compiled import install_python
+from cpus.atomics import fetch_add
+from cpus.compiled import install_python, kernel
 from cpus.ipi import serve_interrupts
 from cpus.layout import MASK_BITS, TEXT
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
@@ -37,6 +38,12 @@ PR_SET_PDEATHSIG = 1
 EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
 POLL_MS = 500  # bound of one sleep; being woken does not depend on it
 CALL_FIELDS = ("call_sequence", "call_kind", "call_mm", "call_start", "call_end", "call_gen", "call_time")
+
+
+@kernel
+def fetch_add_ready(ram):
+    """Count this CPU among those that are bound and ready; returns how many are."""
+    return fetch_add(ram.run_ready, 0, 1) + 1
 
 
 class Shell:
@@ -178,6 +185,8 @@ def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: lis
         faulthandler.enable(file=2)
         ram.cpu_pid[cpu] = os.getpid()
         _shell = Shell(ram, cpu, eventfds, folder, cores)
+        fetch_add_ready(ram)
+        _shell.wait(-1)  # until `start_all`
         status = int(main(ram, cpu))
     except BaseException:
         traceback.print_exc()
