@@ -72,4 +72,5 @@ class Progress:
 
 def _layout(state: str) -> str:
     # The state goes into the layout, as tqdm would put a comma before a postfix.
+    state = state.replace("{", "{{").replace("}", "}}")
     return f"{{desc}}  {{bar:{BAR}}}  {state}   {{elapsed}}"
