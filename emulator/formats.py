@@ -38,13 +38,14 @@ _EVENTS = (
     ("iTLB-load-misses", "itlb_load_misses"),
 )
 _COUNTED = (("dTLB-loads", "dtlb_loads"), ("dTLB-stores", "dtlb_stores"), ("iTLB-loads", "itlb_loads"))
+_FAULTS = (("page-faults", "pgfault"), ("major-faults", "pgmajfault"))
 
 
 def perf_stat_text(run: Result) -> str:
     """Return what `perf stat -a` would print; the elapsed time is virtual."""
     events = [(event, int(getattr(run, name))) for event, name in _EVENTS]
     events += [(event, sum(run.counters[name])) for event, name in _COUNTED if name in run.counters]
-    events += [(event, run.vmstat[name]) for event, name in (("page-faults", "pgfault"), ("major-faults", "pgmajfault")) if name in run.vmstat]
+    events += [(event, run.vmstat[name]) for event, name in _FAULTS if name in run.vmstat]
     lines = ["", " Performance counter stats for 'system wide':", ""]
     lines += [f"{value:>18,}      {event}" for event, value in events]
     lines += ["", f"{max(run.runtime_ns, default=0) / 1e9:>18.9f} seconds time elapsed", "", ""]

@@ -42,8 +42,8 @@ def check_host(machine: Machine, *, memory_available: int | None = None) -> None
     needed = memory_needed(machine)
     if needed > available:
         raise HostError(
-            f"{machine.cpus} CPUs and {sum(machine.pages):,} pages need about {needed >> 20:,} MiB of host memory, but {available >> 20:,} MiB "
-            f"are available: use a larger --scale or fewer --cpus"
+            f"{machine.cpus} CPUs and {sum(machine.pages):,} pages need about {needed >> 20:,} MiB of host memory, but "
+            f"{available >> 20:,} MiB are available: use a larger --scale or fewer --cpus"
         )
     _raise_open_files(machine.cpus)
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator import talk
-from emulator.result import Comparison, Result
+from emulator.result import Comparison
 
 LABEL = 20
 VALUE = 14
@@ -55,7 +55,7 @@ def render(comparison: Comparison) -> Text:
 def _heading(text: Text, comparison: Comparison) -> None:
     run = comparison.runs[0]
     cores = comparison.host.get("cores")
-    leases = {0: "no leases (ungated)", 1: "1 lease (controlled)"}.get(run.leases, f"{run.leases} leases")
+    leases = {0: "no leases (ungated)", 1: "1 lease (controlled: repeats exactly)"}.get(run.leases, f"{run.leases} leases")
     where = f" on {cores} core{'s' * (cores != 1)}" if cores else ""
     engine = f", {run.engine_text}" if run.engine_text else ""
     oracle = "oracle on" if run.check == "full" else "oracle off"

@@ -1,0 +1,243 @@
+"""The command `luf`: run designs, compare them, report. A dispatcher; the work is done elsewhere.
+
+Everything that takes long to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from emulator.cli_arguments import parse
+
+if TYPE_CHECKING:
+    from emulator.machine import Machine
+    from emulator.result import Comparison, Result
+
+CLEAN, DIRTY, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+
+
+class InputError(ValueError):
+    """What was asked for cannot be done: one sentence."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; raised in the main thread so that every `finally` on the way out does its work."""
+
+
+def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
+    """Run the command line and return its exit code; `experiment` stands in for emulator.experiment in tests."""
+    options = parse(arguments)
+    command: Callable[[Namespace, Any], int] = {
+        "compare": compare_command,
+        "run": compare_command,
+        "list": list_command,
+        "report": report_command,
+    }[options.command]
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return command(options, experiment)
+    except KeyboardInterrupt:
+        return _say("interrupted; nothing was written", INTERRUPTED)
+    except Terminated:
+        return _say("terminated; nothing was written", TERMINATED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
+        return CLEAN
+    except (ValueError, OSError) as error:
+        return _say(_sentence(error), BAD_INPUT)
+    except Exception as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
+        return _say(f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _say(sentence: str, code: int) -> int:
+    if os.environ.get("LUF_DEBUG") == "1":
+        traceback.print_exc()
+    sys.stderr.write(f"luf: {sentence}\n")
+    return code
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+# -- luf compare, luf run -----------------------------------------------------------------------------------------------------------
+
+
+def compare_command(options: Namespace, experiment: Any) -> int:
+    """Run the designs and leave a folder, a report and, if asked for, JSON."""
+    from emulator.host import check_host
+    from emulator.machine import load_machine
+    from emulator.result import compare
+    from emulator.run_folder import command_line, host, versions
+
+    machine = load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides))
+    check_host(machine)
+    _check_places(options)
+    options.leases = len(os.sched_getaffinity(0)) if options.leases is None else options.leases
+    if options.leases == 1:
+        sys.stderr.write(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}\n")
+    experiment = experiment or _experiment()
+    _check_designs(options.designs, experiment.design_names())
+    runs = [_run(design, machine, options, experiment) for design in options.designs]
+    return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
+
+
+def _experiment() -> Any:
+    import emulator.experiment as experiment
+
+    return experiment
+
+
+def _run(design: str, machine: Machine, options: Namespace, experiment: Any) -> Result:
+    from emulator.progress import Progress
+
+    with Progress(design, width=max(map(len, options.designs))) as progress:
+        run: Result = experiment.run_design(
+            design,
+            machine,
+            options.workload,
+            scale=machine.scale,
+            tokens=options.tokens,
+            leases=options.leases,
+            seed=options.seed,
+            check=options.check,
+            strict_ipi=options.strict_ipi,
+            progress=progress,
+        )
+    return _described(run, machine, options)
+
+
+def _described(run: Result, machine: Machine, options: Namespace) -> Result:
+    import msgspec
+
+    known = {
+        "machine": machine.name,
+        "machine_text": machine.summary(),
+        "scale_text": machine.scaled_summary(),
+        "node_names": [node.name for node in machine.nodes],
+        "workload": options.workload,
+    }
+    return msgspec.structs.replace(run, **{name: value for name, value in known.items() if not getattr(run, name)})
+
+
+def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int:
+    import msgspec
+
+    from emulator.machine import machine_table
+    from emulator.report import print_report
+    from emulator.result import to_json
+    from emulator.run_folder import new_run_folder, write_atomically, write_comparison
+
+    config = {name: value for name, value in vars(options).items() if name != "overrides"}
+    config |= {"scale": machine.scale, "cpus": machine.cpus, "set": dict(options.overrides), "machine": machine_table(machine)}
+    kind = "compare" if options.command == "compare" else Path(options.designs[0].split(":")[-1]).name
+    with new_run_folder(options.out, kind) as folder:
+        comparison = msgspec.structs.replace(comparison, folder=str(folder.final))
+        write_comparison(folder, comparison, config)
+        _draw(comparison, folder.path / "picture.png")
+    if options.json and options.json != "-":
+        write_atomically(options.json, to_json(comparison))
+    if options.json == "-":
+        sys.stdout.write(to_json(comparison))
+    else:
+        print_report(comparison, sys.stdout)
+    sys.stdout.flush()
+    return CLEAN if comparison.clean else DIRTY
+
+
+def _draw(comparison: Comparison, file: Path) -> None:
+    from emulator.plot import draw
+
+    try:
+        draw(comparison, file)
+    except (ValueError, OSError, RuntimeError) as error:  # a picture less must not cost the result
+        file.unlink(missing_ok=True)
+        sys.stderr.write(f"luf: no picture was drawn: {_sentence(error)}\n")
+
+
+def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
+    import difflib
+
+    for i, design in enumerate(designs):
+        if design in designs[:i]:
+            raise InputError(f"each design must be named once (got {design!r} twice)")
+        if ":" in design:
+            file = design.rpartition(":")[0]
+            if not Path(file).is_file():
+                raise InputError(f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and there is no file {file!r})")
+        elif design not in known:
+            close = difflib.get_close_matches(design, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"'DESIGN' must be one of {', '.join(known)}, or FILE.py:CLASS (got {design!r}){hint}")
+
+
+def _check_places(options: Namespace) -> None:
+    out = Path(options.out)
+    there = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"'--out' must be a folder that can be written to (got {options.out!r})")
+    if options.json and options.json != "-":
+        parent = Path(options.json).absolute().parent
+        if Path(options.json).is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise InputError(f"'--json' must be a file in a folder that can be written to (got {options.json!r})")
+
+
+# -- luf list, luf report -----------------------------------------------------------------------------------------------------------
+
+
+def list_command(options: Namespace, experiment: Any) -> int:
+    """Print what ships with luf: name and one line each."""
+    sections: dict[str, Callable[[], Mapping[str, str]]] = {
+        "machines": _machines,
+        "workloads": _workloads,
+        "designs": lambda: (experiment or _experiment()).design_names(),
+    }
+    listed = {title: names() for title, names in sections.items() if options.what in (None, title)}
+    width = max(len(name) for names in listed.values() for name in names)
+    for i, (title, names) in enumerate(listed.items()):
+        sys.stdout.write("\n" * (i > 0) + title + "\n")
+        sys.stdout.writelines(f"  {name:<{width}}  {line}\n" for name, line in names.items())
+    return CLEAN
+
+
+def _machines() -> Mapping[str, str]:
+    from emulator.machine import machine_names
+
+    return machine_names()
+
+
+def _workloads() -> Mapping[str, str]:
+    from workloads.catalogue import names
+
+    return names()
+
+
+def report_command(options: Namespace, experiment: Any) -> int:
+    """Print the report of a finished run, or draw it."""
+    from emulator.report import print_report
+    from emulator.result import read_comparison
+
+    comparison = read_comparison(options.folder)
+    if options.picture:
+        from emulator.plot import draw
+
+        draw(comparison, Path(options.picture))
+    else:
+        print_report(comparison, sys.stdout)
+    return CLEAN if comparison.clean else DIRTY

@@ -1,0 +1,193 @@
+"""The command line of `luf`: its options, what they mean for a kernel developer, and examples. Imports nothing heavy: --help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+MACHINE = "xeon6430-cxl"
+WORKLOAD = "llama3x15"
+TOKENS = 4
+SEED = 1
+OUT = "runs"
+CPUS_MAX = 256
+
+DESCRIPTION = """\
+Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page frames live in
+shared memory; shootdowns are real messages; memory pressure comes from real concurrent allocation; an oracle judges
+every access."""
+
+EXAMPLES = """\
+examples:
+  luf compare                              the talk's experiment: vanilla Linux against LUF, beside the talk's figures
+  luf compare linux luf none               three designs; the first is what the others are compared with
+  luf compare --cpus 16 --tokens 2         smaller and quicker
+  luf run none                             a design that never flushes: the oracle catches it, exit code 1
+  luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
+  luf compare linux my_file.py:MyDesign    your own design
+  luf run linux --set sysctl.numa_balancing=0
+  luf list                                 machines, workloads and designs that ship with luf
+  luf report runs/latest                   show a finished run again
+
+exit code: 0 clean, 1 a violation or something unaccounted for, 2 bad input, 3 the emulator failed,
+130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that answers a mistake with one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"luf: {message} (see {self.prog} --help)\n")
+
+
+def at_least(least: float, most: float | None, kind: Callable[[str], float]) -> Callable[[str], float]:
+    """Return a converter for argparse that gives rule and value when it refuses."""
+    noun = "a whole number" if kind is int else "a number"
+    rule = f"{noun} of at least {least:g}" if most is None else f"{noun} from {least:g} to {most:g}"
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not value >= least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(f"must be {rule} (got {text!r})")
+        return value
+
+    return convert
+
+
+def assignment(text: str) -> tuple[str, object]:
+    """Convert KEY=VALUE of --set; the value is read as TOML, else taken as text."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as sysctl.numa_balancing=0 (got {text!r})")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command."""
+    top = Parser(prog="luf", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+
+    compare = _command(commands, "compare", "run designs one after the other on the same machine and workload, and compare them")
+    which = "names (luf list) or FILE.py:CLASS; default: linux luf"
+    compare.add_argument("designs", nargs="*", metavar="DESIGN", default=["linux", "luf"], help=which)
+    _add_run_options(compare)
+
+    run = _command(commands, "run", "run one design")
+    run.add_argument("designs", nargs=1, metavar="DESIGN", help="name (luf list) or FILE.py:CLASS")
+    _add_run_options(run)
+
+    listing = _command(commands, "list", "list machines, workloads and designs, one line each")
+    kinds = ["machines", "workloads", "designs"]
+    listing.add_argument("what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all")
+
+    report = _command(commands, "report", "show a finished run again")
+    report.add_argument("folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json")
+    report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
+    return top
+
+
+def _command(commands: argparse._SubParsersAction[Parser], name: str, what_it_does: str) -> argparse.ArgumentParser:
+    text = what_it_does[0].upper() + what_it_does[1:] + "."
+    layout = argparse.RawDescriptionHelpFormatter
+    return commands.add_parser(name, help=what_it_does, description=text, epilog=EXAMPLES, formatter_class=layout)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    _add_what(command.add_argument_group("what is emulated"))
+    _add_how(command.add_argument_group("how it is emulated"))
+    left = command.add_argument_group("what is left")
+    left.add_argument(
+        "--out",
+        metavar="DIR",
+        default=OUT,
+        help=f"where run folders go; default {OUT}. Each run leaves DIR/NNNN-NAME, and DIR/latest points to the newest",
+    )
+    left.add_argument("--json", metavar="FILE", help="also write the result there; - writes it to stdout instead of the report")
+
+
+def _add_what(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--machine",
+        metavar="NAME|FILE.toml",
+        default=MACHINE,
+        help=f"CPUs, memory nodes, TLBs, sysctls and the cost of each event; default {MACHINE}, the talk's. "
+        f'A file that starts with like = "{MACHINE}" changes only what it names',
+    )
+    group.add_argument(
+        "--workload",
+        metavar="NAME|FILE",
+        default=WORKLOAD,
+        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; FILE is a recorded trace (.npz)",
+    )
+    group.add_argument(
+        "--scale",
+        metavar="N",
+        type=at_least(1, 2**20, float),
+        help="divide memory and model size by N. TLBs, batch sizes and costs per page stay, watermarks go with the square root. "
+        "Default: the machine's default_scale",
+    )
+    group.add_argument(
+        "--cpus",
+        metavar="N",
+        type=at_least(1, CPUS_MAX, int),
+        help=f"emulated CPUs, each a process, 1 to {CPUS_MAX}; default: the machine's",
+    )
+    group.add_argument(
+        "--tokens",
+        metavar="N",
+        type=at_least(1, None, int),
+        default=TOKENS,
+        help=f"how long: the tokens that each llama.cpp generates; default {TOKENS}",
+    )
+    group.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        type=assignment,
+        action="append",
+        default=[],
+        dest="overrides",
+        help="change one key of the machine, such as costs.ipi_latency=900 or sysctl.numa_balancing=0; may be repeated",
+    )
+
+
+def _add_how(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--leases",
+        metavar="N",
+        type=at_least(0, None, int),
+        help="emulated CPUs that execute at a time; default: the cores of this host. 1 is the controlled mode: the run repeats "
+        "exactly for the same seed. 0: no gate, the host's scheduler decides",
+    )
+    group.add_argument(
+        "--seed",
+        metavar="N",
+        type=at_least(0, 2**63 - 1, int),
+        default=SEED,
+        help=f"of every random choice; default {SEED}. Exact repetition needs --leases 1",
+    )
+    group.add_argument(
+        "--check",
+        choices=["full", "off"],
+        default="full",
+        help="judge every load and store against what the page really holds; default full (it costs little)",
+    )
+    group.add_argument(
+        "--strict-ipi",
+        action="store_true",
+        help="send one message per IPI request, even to a target that has one pending (Linux does not)",
+    )
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options; leaves with code 2 and one sentence on a mistake."""
+    return parser().parse_args(sys.argv[1:] if arguments is None else arguments)
