@@ -1,7 +1,7 @@
 """Put the visits of all threads into one global order, as threads on equal CPUs would make them.
 
 A simple simulation for statistics, not an engine: every thread has a clock that counts accesses, the thread with the smallest
-clock executes its next row, whoever comes to a DRAW gets the next chunk, and a barrier sets all clocks to the latest.
+clock visits its next page, whoever comes to a DRAW gets the next chunk, and a barrier sets all clocks to the latest.
 Real threads never run at exactly the same speed, and who draws which chunk depends on that, so each chunk's cost varies
 by `jitter` (a tenth of a chunk is what the recording's quantum of 5,000 instructions amounts to).
 """
@@ -39,6 +39,7 @@ class Visits:
 class _Thread:
     rows: list[tuple[int, ...]]
     next: int = 0
+    page: int = 0  # pages of its row that it has visited
     clock: float = 0.0
     drawing: int = -1  # section in which it draws chunks
     chunk: tuple[int, int] = (0, 0)  # what is left of its chunk
@@ -49,19 +50,15 @@ def interleave(process: p.Process, seed: int = 1, jitter: float = 0.1) -> Visits
     """Return the visits of one process, executed to its end."""
     run = _Run(process, np.random.default_rng(seed), jitter)
     run.run()
-    thread, evaluation, source = (np.array(column, np.int64) for column in zip(*run.executed))
+    thread, evaluation, source, within = (np.array(column, np.int64) for column in zip(*run.executed))
     rows = np.concatenate([*process.threads, process.chunk_rows])[source]
-    # From rows of several pages to one entry per page.
-    pages = rows["pages"].astype(np.int64)
-    entry = np.repeat(np.arange(len(rows)), pages)
-    within = np.arange(len(entry)) - np.repeat(np.cumsum(pages) - pages, pages)
     return Visits(
-        thread=thread[entry].astype(np.uint8),
-        region=rows["region"][entry],
-        page=rows["page"][entry] + within.astype(np.uint32),
-        kind=rows["kind"][entry],
-        count=rows["count"][entry],
-        evaluation=evaluation[entry],
+        thread=thread.astype(np.uint8),
+        region=rows["region"],
+        page=rows["page"] + within.astype(np.uint32),
+        kind=rows["kind"],
+        count=rows["count"],
+        evaluation=evaluation,
     )
 
 
@@ -77,7 +74,9 @@ class _Run:
         self.joining = False
         self.ready: list[tuple[float, int]] = [(0.0, 0)]
         self.evaluation = 0
-        self.executed: list[tuple[int, int, int]] = []  # thread, evaluation, row in all programs and chunk rows, one after the other
+        self.executed: list[
+            tuple[int, int, int, int]
+        ] = []  # thread, evaluation, row in all programs and chunk rows, one after the other, page of it
 
     def run(self) -> None:
         while self.ready:
@@ -101,8 +100,8 @@ class _Run:
         thread.next += 1
         op, _, _, pages, count, page = row
         if op == p.VISIT:
-            self.executed.append((number, self.evaluation, self.first_row[number] + thread.next - 1))
-            thread.clock += pages * count * thread.speed
+            if not self.visit(number, thread, self.first_row[number] + thread.next - 1, pages, count):
+                thread.next -= 1
         elif op == p.DRAW:
             thread.drawing, thread.chunk = page, tuple(self.process.sections[page].chunks[count].tolist())
             self.drawn.setdefault(page, pages)
@@ -123,13 +122,19 @@ class _Run:
             self.evaluation = page
         return True
 
+    def visit(self, number: int, thread: _Thread, row: int, pages: int, count: int) -> bool:
+        """Visit the next page of a row; return whether it was the last. Page by page, so that threads alternate within rows."""
+        self.executed.append((number, self.evaluation, row, thread.page))
+        thread.clock += count * thread.speed
+        thread.page = (thread.page + 1) % pages
+        return thread.page == 0
+
     def step_chunk(self, number: int, thread: _Thread) -> bool:
         first, end = thread.chunk
         if first < end:
-            self.executed.append((number, self.evaluation, self.first_row[-1] + first))
             _, _, _, pages, count, _ = self.chunk_rows[first]
-            thread.clock += pages * count * thread.speed
-            thread.chunk = first + 1, end
+            if self.visit(number, thread, self.first_row[-1] + first, pages, count):
+                thread.chunk = first + 1, end
             return True
         chunks = self.process.sections[thread.drawing].chunks
         following = self.drawn[thread.drawing]

@@ -351,10 +351,10 @@ class _Writer:
         row, base = 2 * self.shape.n_ctx, self.kv_base(layer, True) + 2 * position
         if row <= PAGE_BYTES:
             page, pages = _span(base + first * row, (end - first - 1) * row + 2 * tokens)
-            count = (end - first) * max(1, tokens if kind == STORE else tokens // 8)
+            count = (end - first) * max(1, tokens if kind == STORE else tokens // 6)
             return [visit(kind, at.KV, page, pages, max(1, count // pages))]
         spans = [_span(base + number * row, 2 * tokens) for number in range(first, end)]
-        return [visit(kind, at.KV, page, pages, max(1, tokens if kind == STORE else tokens // 8)) for page, pages in spans]
+        return [visit(kind, at.KV, page, pages, max(1, tokens if kind == STORE else tokens // 6)) for page, pages in spans]
 
     def attention(self, layer: int, position: int, tokens: int) -> None:
         """Write kq, soft_max, kqv and the copy that puts the heads side by side."""
@@ -382,9 +382,11 @@ class _Writer:
 
     def query_keys(self, layer: int, padded: int) -> None:
         """Write K times the query."""
+        # All heads' bytes of a page, or those of one: recorded in the two shapes.
+        count = 235 if padded > self.shape.n_head else 16
         for thread in range(self.threads):
             self.attention_rows(thread)
-            self.put(thread, *(visit(LOAD, at.KV, page, pages, 16) for page, pages in self.key_spans(layer, thread, padded)))
+            self.put(thread, *(visit(LOAD, at.KV, page, pages, count) for page, pages in self.key_spans(layer, thread, padded)))
             self.put(thread, visit(STORE, at.COMPUTE, self.buffer()[0], 1, 72))
         self.meet()
 

@@ -18,18 +18,21 @@ from workloads.program import IFETCH, LOAD, POPULATE, ROW, STORE, VISIT, control
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """`visits` visits to random ones of `pages`, `count` accesses each."""
+    """`visits` visits to random ones of `pages`, `count` accesses each; `stores` of them also write, to the first `written` pages."""
 
     kind: int
     region: int
     pages: np.ndarray
     visits: float
     count: float
+    stores: float = 0
+    store_count: int = 1
+    written: int = 0
 
 
 def script(draws: list[Draws], rng: np.random.Generator) -> np.ndarray:
-    """Return rows for all draws, mixed evenly."""
-    parts = []
+    """Return rows for all draws, mixed evenly. A visit that reads and writes is two rows, one after the other."""
+    parts, writes = [], []
     for draw in draws:
         visits = max(round(draw.visits), len(draw.pages))
         rows = np.zeros(visits, ROW)
@@ -37,10 +40,20 @@ def script(draws: list[Draws], rng: np.random.Generator) -> np.ndarray:
         rows["count"] = max(1, round(draw.count * draw.visits / visits))
         weights = 1.0 / np.arange(1, len(draw.pages) + 1)
         rest = rng.choice(draw.pages, visits - len(draw.pages), p=weights / weights.sum())
-        rows["page"] = rng.permutation(np.concatenate([draw.pages, rest]))
+        rows["page"] = np.concatenate([draw.pages, rest])
         parts.append(rows)
-    rows = np.concatenate(parts)
-    return rows[rng.permutation(len(rows))]
+        # Every page comes first in `rows` once: so all of the written pages are written.
+        able = np.flatnonzero(np.isin(rows["page"], draw.pages[: draw.written]))
+        chosen = np.zeros(visits, np.int64)
+        chosen[np.concatenate([able[: draw.written], rng.permutation(able[draw.written :])])[: round(draw.stores)]] = draw.store_count
+        writes.append(chosen)
+    mixed = rng.permutation(sum(len(rows) for rows in parts))
+    rows, store = np.concatenate(parts)[mixed], np.concatenate(writes)[mixed]
+    index = np.repeat(np.arange(len(rows)), 1 + (store > 0))
+    second = np.flatnonzero(np.diff(index, prepend=-1) == 0)
+    rows = rows[index]
+    rows["kind"][second], rows["count"][second] = STORE, store[index[second]]
+    return rows
 
 
 def build_graph(place: Layout, rng: np.random.Generator) -> np.ndarray:
@@ -51,13 +64,11 @@ def build_graph(place: Layout, rng: np.random.Generator) -> np.ndarray:
     structs = np.arange(*_ends(place.tensor_structs))
     stack = np.array([at.MAIN_STACK_PAGES - 3, at.MAIN_STACK_PAGES - 4])
     plan = [
-        Draws(LOAD, at.GRAPH_META, structs, 30 + 110 * layers, 66),
-        Draws(STORE, at.GRAPH_META, structs, 56 + 53 * layers, 64),
-        Draws(LOAD, at.HEAP, heap, 61 + 549 * layers, 4.6),
-        Draws(STORE, at.HEAP, heap[: len(heap) // 2], 33 + 296 * layers, 2),
+        Draws(LOAD, at.GRAPH_META, structs, 60 + 110 * layers, 66, 56 + 53 * layers, 64, len(structs)),
+        Draws(LOAD, at.HEAP, heap, 61 + 549 * layers, 4.6, 33 + 296 * layers, 2, len(heap) // 2),
         Draws(IFETCH, at.LIBS, place.build_libs_pages, 44 + 456 * layers, 85),
         Draws(LOAD, at.LIBS, place.table_libs_pages[:10], 17 + 213 * layers, 4.6),
-        Draws(LOAD, at.DATA, np.array([68, 37, 12, 15]), 15 + 95 * layers, 8),
+        Draws(LOAD, at.DATA, np.array([68, 37, 12, 15, 1, 36, 10, 14]), 15 + 95 * layers, 8),
         Draws(STORE, at.DATA, np.array([74]), 4 + 29 * layers, 2.5),
         Draws(LOAD, at.RODATA, place.rodata_pages[:9], 10 + 86 * layers, 10),
         Draws(IFETCH, at.TEXT, place.build_text_pages, 104 + 326 * layers, 163),
@@ -70,13 +81,12 @@ def build_graph(place: Layout, rng: np.random.Generator) -> np.ndarray:
 
 def after_compute(place: Layout, rng: np.random.Generator) -> np.ndarray:
     """Return what main does between the last op and sampling: copy the logits, end threads, reset the scheduler's hash table."""
-    heap = np.arange(*_ends(place.build_heap))[-19:]
+    heap = np.arange(*_ends(place.build_heap))[:19]
     plan = [
         Draws(IFETCH, at.LIBS, place.tail_libs_pages, 310, 800),
         Draws(LOAD, at.LIBS, place.table_libs_pages[:20], 100, 15),
         Draws(IFETCH, at.TEXT, place.build_text_pages[:15], 60, 2000),
-        Draws(STORE, at.HEAP, heap, 38, 80),
-        Draws(LOAD, at.HEAP, heap, 25, 30),
+        Draws(LOAD, at.HEAP, heap, 38, 30, 38, 80, len(heap)),
     ]
     first, pages = place.logits
     reset = [visit(LOAD, at.COMPUTE, first, pages, 256), visit(STORE, at.GRAPH_META, 0, place.shape.hash_table_pages, 128)]
@@ -88,14 +98,13 @@ def sample(place: Layout, rng: np.random.Generator) -> np.ndarray:
     first, pages = place.sample_heap
     heap = np.concatenate([np.arange(first, first + pages), np.arange(*_ends(place.build_heap))[:8]])
     plan = [
-        Draws(LOAD, at.HEAP, heap, 300, 40),
-        Draws(STORE, at.HEAP, heap[:18], 170, 50),
+        Draws(LOAD, at.HEAP, heap, 300, 40, 170, 50, 18),
         Draws(IFETCH, at.LIBS, place.sample_libs_pages, 2200, 50),
         Draws(LOAD, at.LIBS, place.table_libs_pages[10:30], 440, 15),
         Draws(LOAD, at.LIBS_DATA, place.libs_data_pages, 100, 15),
         Draws(STORE, at.LIBS_DATA, place.libs_data_pages, 15, 8),
         Draws(LOAD, at.DATA, np.array([74, 68, 36]), 35, 110),
-        Draws(LOAD, at.RODATA, place.rodata_pages[5:13], 220, 2),
+        Draws(LOAD, at.RODATA, np.append(place.rodata_pages[5:13], place.rodata_pages[15:]), 220, 2),
         Draws(IFETCH, at.TEXT, place.sample_text_pages, 450, 190),
         Draws(LOAD, at.OTHER, np.array([18]), 65, 3),
         Draws(LOAD, at.MAIN_STACK, np.array([at.MAIN_STACK_PAGES - 3]), 6, 950),

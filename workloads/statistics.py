@@ -3,8 +3,9 @@
 They are those that decide what a TLB and memory reclaim see: distinct pages by region and token, visits per page, which
 thread reads which weights and in what order, read-only against written pages, and LRU reuse distances.
 
-A visit is one page of one VISIT row. In recordings a row lasts as long as a page stays among the thread's 16 most recently
-used, so compare visits of the same origin or within a stated tolerance; distinct pages are exact.
+A visit is one page of one VISIT row, or of two that follow each other in a thread, one with its loads and one with its stores.
+In recordings a visit lasts as long as the page stays among the thread's 16 most recently used, so compare visits within a
+stated tolerance; distinct pages are exact.
 
 Example: `measure(workload("t3"))["distinct"]["weights"]` is 15541.
 """
@@ -44,6 +45,7 @@ def measure(workload: Workload, seed: int = 1, jitter: float = 0.1, process: int
 def by_region(visits: Visits, names: list[str]) -> dict[str, dict[str, float]]:
     """Return for each region: distinct pages, those written, data visits, ifetch visits, accesses per data visit."""
     ids = _page_ids(visits)
+    begins = _visit_begins(visits, ids)
     found = {}
     joined = _joined(visits, names)
     for name in dict.fromkeys(JOINED.get(name, name) for name in names):
@@ -52,9 +54,9 @@ def by_region(visits: Visits, names: list[str]) -> dict[str, dict[str, float]]:
         found[name] = {
             "distinct": len(np.unique(ids[mine])),
             "written": len(np.unique(ids[mine & (visits.kind == p.STORE)])),
-            "visits": int(data.sum()),
+            "visits": int((data & begins).sum()),
             "ifetch_visits": int(mine.sum() - data.sum()),
-            "accesses_per_visit": float(visits.count[data].mean()) if data.any() else 0.0,
+            "accesses_per_visit": float(visits.count[data].sum() / (data & begins).sum()) if data.any() else 0.0,
         }
     return found
 
@@ -63,8 +65,9 @@ def read_write(visits: Visits) -> dict[str, float]:
     """Return read-only : written, in distinct pages and in data visits."""
     ids = _page_ids(visits)
     written = len(np.unique(ids[visits.kind == p.STORE]))
-    stores = int((visits.kind == p.STORE).sum())
-    data = int((visits.kind != p.IFETCH).sum())
+    begins = _visit_begins(visits, ids)
+    data = int((begins & (visits.kind != p.IFETCH)).sum())
+    stores = int((visits.kind == p.STORE).sum())  # a visit has at most one row of stores
     return {"pages": (len(np.unique(ids)) - written) / written, "visits": (data - stores) / stores}
 
 
@@ -169,6 +172,16 @@ def _equal_left(values: np.ndarray, pair: np.ndarray, left: np.ndarray) -> np.nd
 
 def _joined(visits: Visits, names: list[str]) -> np.ndarray:
     return np.array([names.index(JOINED.get(name, name)) for name in names])[visits.region]
+
+
+def _visit_begins(visits: Visits, ids: np.ndarray) -> np.ndarray:
+    """Return which entries begin a visit: all but the second of a load and a store of one page by one thread."""
+    begins = np.ones(len(visits), bool)
+    for thread in np.unique(visits.thread):
+        mine = np.flatnonzero((visits.thread == thread) & (visits.kind != p.IFETCH))
+        again = (np.diff(ids[mine]) == 0) & (visits.kind[mine][1:] != visits.kind[mine][:-1])
+        begins[mine[1:][again]] = False
+    return begins
 
 
 def _page_ids(visits: Visits) -> np.ndarray:
