@@ -1,0 +1,217 @@
+"""The command line: what it asks of the experiment, what it leaves, its exit codes, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emulator.cli import main
+from emulator.result import read_comparison
+from tests.emulator.fixed import REUSE, Experiment
+
+SMALL = ["--machine", "guest-8cpu", "--cpus", "4"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, arguments: list[str], experiment=None) -> str:
+    """Return the one sentence that a bad command line gets."""
+    try:
+        code = main(arguments, experiment=experiment or Experiment())
+    except SystemExit as leaving:
+        code = leaving.code
+    said = capsys.readouterr()
+    assert code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith("luf: ")
+    return said.err.removeprefix("luf: ").rstrip()
+
+
+def test_compare_runs_linux_and_luf_and_leaves_a_folder(capsys):
+    """The default is the talk's pair; the report names the folder, which holds everything."""
+    experiment = Experiment()
+    assert main(["compare", *SMALL, "--leases", "2"], experiment=experiment) == 0
+    assert [call["design"] for call in experiment.calls] == ["linux", "luf"]
+    said = capsys.readouterr()
+    assert "more: luf report runs/0001-compare" in said.out
+    assert said.err == ""
+    assert sorted(os.listdir("runs/0001-compare")) == [
+        *["config.json", "config.toml", "environment.json", "linux", "luf", "picture.png", "result.json"]
+    ]
+    assert read_comparison("runs/latest").folder == "runs/0001-compare"
+
+
+def test_options_reach_the_experiment():
+    """Each option arrives under its name; the machine arrives scaled and changed."""
+    experiment = Experiment()
+    line = "run luf --machine guest-8cpu --scale 4 --cpus 3 --tokens 7 --leases 0 --seed 9 --check off --strict-ipi --set costs.ipi_send=77"
+    assert main([*line.split(), "--workload", "tiny8"], experiment=experiment) == 0
+    (call,) = experiment.calls
+    machine = call["machine"]
+    assert (machine.cpus, machine.pages, machine.costs.ipi_send) == (3, [16384, 32768], 77)
+    assert {name: call[name] for name in ("workload", "scale", "tokens", "leases", "seed", "check", "strict_ipi")} == {
+        "workload": "tiny8", "scale": 4.0, "tokens": 7, "leases": 0, "seed": 9, "check": "off", "strict_ipi": True
+    }
+    config = json.loads(Path("runs/0001-luf/config.json").read_text())
+    assert (config["tokens"], config["set"], config["machine"]["scale"]) == (7, {"costs.ipi_send": 77}, 4.0)
+
+
+def test_default_leases_are_the_hosts_cores():
+    """And the talk's machine at its own scale."""
+    experiment = Experiment()
+    assert main(["run", "linux"], experiment=experiment) == 0
+    assert experiment.calls[0]["leases"] == len(os.sched_getaffinity(0))
+    assert (experiment.calls[0]["machine"].name, experiment.calls[0]["scale"]) == ("xeon6430-cxl", 1024)
+
+
+def test_json_goes_to_a_file_or_to_stdout(capsys):
+    """--json FILE beside the report; --json - instead of it."""
+    assert main(["run", "linux", *SMALL, "--leases", "2", "--json", "out.json"], experiment=Experiment()) == 0
+    assert [run["design"] for run in json.loads(Path("out.json").read_text())["runs"]] == ["linux"]
+    capsys.readouterr()
+    assert main(["run", "linux", *SMALL, "--leases", "2", "--json", "-"], experiment=Experiment()) == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == "runs/0002-linux"
+
+
+def test_a_violation_or_a_lost_message_is_exit_code_1(capsys):
+    """The report proves it; the folder is kept."""
+    assert main(["run", "none", *SMALL], experiment=Experiment(violations=[REUSE])) == 1
+    assert "VIOLATION  reuse: cpu3" in capsys.readouterr().out
+    assert main(["run", "luf", *SMALL], experiment=Experiment(accounted={"message": [2, 1]})) == 1
+    assert "luf: message: expected 2, found 1" in capsys.readouterr().out
+    assert main(["report", "runs/0001-none"]) == 1
+
+
+def test_controlled_mode_is_said(capsys):
+    """--leases 1 is not just slow: it is the mode that repeats."""
+    assert main(["run", "luf", *SMALL, "--leases", "1", "--seed", "7"], experiment=Experiment()) == 0
+    assert capsys.readouterr().err == "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed 7\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("compare --tokens 0", "argument --tokens: must be a whole number of at least 1 (got '0') (see luf compare --help)"),
+        ("compare --tokens few", "argument --tokens: must be a whole number of at least 1 (got 'few')"),
+        ("compare --cpus 257", "argument --cpus: must be a whole number from 1 to 256 (got '257')"),
+        ("compare --scale 0.1", "argument --scale: must be a number from 1 to 1.04858e+06 (got '0.1')"),
+        ("compare --scale nan", "argument --scale: must be a number from 1 to"),
+        ("compare --seed -1", "argument --seed: must be a whole number from 0 to"),
+        ("compare --leases -1", "argument --leases: must be a whole number of at least 0 (got '-1')"),
+        ("compare --check maybe", "argument --check: invalid choice: 'maybe' (choose from"),
+        ("compare --set costs.ipi_send", "argument --set: must be KEY=VALUE, such as sysctl.numa_balancing=0 (got 'costs.ipi_send')"),
+        ("compare --set costs.ipi_sned=3", "xeon6430-cxl.toml: 'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
+        ("compare --machine xeon", "'machine' must be one of guest-8cpu, xeon6430-cxl, or a .toml file (got 'xeon')"),
+        ("compare --machine no.toml", "there is no machine file 'no.toml'"),
+        ("compare --scale 6000", "xeon6430-cxl.toml: 'nodes[0].memory_mib' must be at least 8 after scaling (got 7.2)"),
+        ("compare linux lfu", "'DESIGN' must be one of linux, luf, none, or FILE.py:CLASS (got 'lfu'); did you mean 'luf'?"),
+        ("compare linux linux", "each design must be named once (got 'linux' twice)"),
+        ("run mine.py:Mine", "'DESIGN' must be a name or FILE.py:CLASS (got 'mine.py:Mine', and there is no file 'mine.py')"),
+        ("run", "the following arguments are required: DESIGN (see luf run --help)"),
+        ("fly", "argument COMMAND: invalid choice: 'fly' (choose from"),
+        ("compare --json nowhere/x.json", "'--json' must be a file in a folder that can be written to (got 'nowhere/x.json')"),
+        ("compare --out a-file", "'--out' must be a folder that can be written to (got 'a-file')"),
+        ("report runs/7", "runs/7: cannot be read (No such file or directory)"),
+    ],
+)
+def test_bad_input_gets_one_sentence(capsys, line, sentence):
+    """Exit code 2, nothing on stdout, one line on stderr, no traceback, nothing run."""
+    Path("a-file").touch()
+    experiment = Experiment()
+    assert refused(capsys, line.split(), experiment).startswith(sentence)
+    assert experiment.calls == []
+    assert os.listdir(".") == ["a-file"]
+
+
+def test_an_error_of_another_room_is_one_sentence_too(capsys):
+    """A workload that does not exist is found by the workloads."""
+    sentence = "'workload' must be one of llama3x15, or the path of a .npz trace (got 'x')"
+    assert refused(capsys, ["run", "luf", *SMALL], Experiment(error=ValueError(sentence))) == sentence
+
+
+def test_a_failure_of_the_emulator_is_exit_code_3(capsys, monkeypatch):
+    """One sentence that says how to see more; LUF_DEBUG=1 shows it."""
+    experiment = Experiment(error=RuntimeError("cpu3 died"))
+    assert main(["run", "luf", *SMALL], experiment=experiment) == 3
+    assert capsys.readouterr().err == "luf: the emulator failed: RuntimeError: cpu3 died (LUF_DEBUG=1 shows where)\n"
+    monkeypatch.setenv("LUF_DEBUG", "1")
+    assert main(["run", "luf", *SMALL], experiment=experiment) == 3
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_130_and_leaves_nothing(capsys):
+    """No folder, one sentence."""
+    assert main(["run", "luf", *SMALL], experiment=Experiment(error=KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "luf: interrupted; nothing was written\n"
+    assert os.listdir(".") == []
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+def test_a_real_signal_ends_a_real_command(number, code, word):
+    """Sent to a process that is in the middle of a run: its code, one sentence, nothing left, within seconds."""
+    program = """
+import sys, time
+from emulator.cli import main
+from tests.emulator.fixed import Experiment
+class Slow(Experiment):
+    def run_design(self, *a, **k):
+        print("running", flush=True)
+        time.sleep(60)
+sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert command.stdout.readline() == "running\n"
+    command.send_signal(number)
+    _, said = command.communicate(timeout=10)
+    assert (command.returncode, said) == (code, f"luf: {word}; nothing was written\n")
+    assert os.listdir(".") == []
+
+
+def test_list_names_everything_with_one_line_each(capsys):
+    """Machines, workloads, designs; or one kind."""
+    assert main(["list"], experiment=Experiment()) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"^\w+$", said, re.M) == ["machines", "workloads", "designs"]
+    assert re.search(r"^  llama3x15 +the talk", said, re.M)
+    assert re.search(r"^  none +never flushes$", said, re.M)
+    assert main(["list", "machines"], experiment=Experiment()) == 0
+    assert "workloads" not in capsys.readouterr().out
+
+
+def test_report_shows_and_draws_a_finished_run(capsys):
+    """The same screen again from the folder, and a picture on request."""
+    assert main(["compare", *SMALL, "--leases", "2"], experiment=Experiment()) == 0
+    first = capsys.readouterr().out
+    assert main(["report", "runs/latest"]) == 0
+    assert capsys.readouterr().out == first
+    assert main(["report", "runs/latest", "--picture", "again.svg"]) == 0
+    assert os.path.getsize("again.svg") > 10_000
+
+
+def test_help_teaches_and_is_instant():
+    """Examples and exit codes are there; nothing heavy is imported for them."""
+    program = """
+import sys
+from emulator.cli import main
+try:
+    main(["compare", "--help"])
+finally:
+    print(sorted({"numpy", "numba", "rich", "msgspec", "matplotlib"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment, timeout=30).stdout
+    assert said.rstrip().endswith("[]")
+    assert "luf run luf --leases 1 --seed 7" in said
+    assert "exit code: 0 clean" in said

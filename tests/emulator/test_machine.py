@@ -1,0 +1,149 @@
+"""Machine files: what they hold, what scaling keeps, and the sentence that each mistake gets."""
+
+from __future__ import annotations
+
+import re
+import resource
+
+import msgspec
+import pytest
+
+import emulator.host
+from cpus.costs import COST_NAMES
+from emulator.host import HostError, check_host, files_needed
+from emulator.machine import MACHINES, Costs, MachineError, load_machine, machine_names
+
+
+def test_the_talks_machine():
+    """64 CPUs in node 0, DRAM 42 GiB, CXL 96 GiB without CPUs, tiering and demotion on, Golden Cove's TLBs."""
+    machine = load_machine("xeon6430-cxl")
+    assert machine.cpus == 64
+    assert [(node.memory_mib, node.cpus) for node in machine.nodes] == [(42 * 1024, True), (96 * 1024, False)]
+    assert (machine.sysctl.numa_balancing, machine.sysctl.demotion_enabled, machine.swap_mib) == (2, True, 0)
+    tlb = machine.tlb
+    assert [(a.entries, a.ways, a.sets) for a in (tlb.dtlb_load, tlb.dtlb_store, tlb.itlb, tlb.stlb)] == [
+        *[(96, 6, 16), (16, 16, 1), (256, 8, 32), (2048, 16, 128)]
+    ]
+    assert machine.summary() == "64 CPUs, DRAM 42 GiB + CXL 96 GiB, no swap, tiering on"
+
+
+def test_scaling_divides_memory_and_nothing_else():
+    """At 1/1024 the nodes have 42 and 96 MiB; TLBs, sysctls and costs are the full-size machine's."""
+    full, scaled = load_machine("xeon6430-cxl"), load_machine("xeon6430-cxl", scale=1024)
+    assert [pages * 1024 for pages in scaled.pages] == full.pages == [11010048, 25165824]
+    assert (scaled.tlb, scaled.sysctl, scaled.costs) == (full.tlb, full.sysctl, full.costs)
+    assert scaled.scaled_summary() == "scale 1/1024: 42 MiB + 96 MiB"
+
+
+def test_scale_none_means_the_files_own():
+    """default_scale is a fact of the machine file."""
+    assert load_machine("xeon6430-cxl", scale=None).scale == 1024
+    assert load_machine("guest-8cpu", scale=None).pages == [65536, 131072]
+
+
+def test_like_changes_only_what_a_file_names(tmp_path):
+    """A file of four lines is a machine."""
+    file = tmp_path / "slow.toml"
+    file.write_text('like = "guest-8cpu"\nname = "slow"\n[costs]\nipi_latency = 9000\n')
+    slow, guest = load_machine(file), load_machine("guest-8cpu")
+    assert (slow.name, slow.costs.ipi_latency) == ("slow", 9000)
+    assert slow.costs.ipi_send == guest.costs.ipi_send
+    assert slow.nodes == guest.nodes
+
+
+def test_cost_names_are_those_that_the_hardware_charges():
+    """A cost that nobody charges, or one without a figure, is a mistake."""
+    assert tuple(field.name for field in msgspec.structs.fields(Costs)) == COST_NAMES
+
+
+def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
+    """Each cost and TLB line, or the comment lines that go on below it, ends in a grade; groups may share one."""
+    text = (MACHINES / "xeon6430-cxl.toml").read_text()
+    assert len(re.findall(r"\[(measured|cited|order)", text)) > 40
+    for block in re.split(r"\n(?=\w)", text[text.index("\n[costs]\n") :])[1:]:
+        name = block.split(" ")[0]
+        shared = name in ("page_alloc", "page_free", "page_cache_add", "unmap_page", "reclaim_page", "disk_page")
+        assert "#" in block, name
+        assert shared or re.search(r"\[(measured|cited|order)", block), name
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"nodes.0.memory_mib": 0.2}, "'nodes[0].memory_mib' must be at least 8 after scaling (got 0.2)"),
+        ({"cpus": 300}, "'cpus' must be at most 256 (got 300)"),
+        ({"cpus": 0}, "'cpus' must be at least 1 (got 0)"),
+        ({"cpus": "many"}, "'cpus' must be a whole number (got 'many')"),
+        ({"swap_mib": 10}, "'swap_mib' must be at most 0 (got 10)"),
+        ({"nodes": []}, "'nodes' must be a list of at least 1 (got [])"),
+        ({"nodes.0.cpus": False}, "'nodes' must have at least one node with cpus = true (got none)"),
+        ({"distances": [[10]]}, "'distances' must be 2 rows of 2 numbers, one for each pair of nodes (got [[10]])"),
+        ({"tlb.stlb.ways": 7}, "'tlb.stlb.ways' must divide the 2048 entries (got 7)"),
+        ({"tlb.itlb.entries": 24}, "'tlb.itlb' must have a power of two of sets, entries / ways (got 3)"),
+        ({"sysctl.numa_balancing": 5}, "'sysctl.numa_balancing' must be at most 2 (got 5)"),
+        ({"sysctl.fault_around_bytes": 65000}, "'sysctl.fault_around_bytes' must be a power of two (got 65000)"),
+        ({"costs.ipi_sned": 3}, "'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
+        ({"tlb.stlb.way": 3}, "'tlb.stlb.way' is not a key of a machine; did you mean 'ways'?"),
+        ({"nodes.5.cpus": True}, "'nodes.5.cpus' must name a key of the machine (got '5', which is not there)"),
+        ({"costs.ipi_send": 1.5}, "'costs.ipi_send' must be a whole number (got 1.5)"),
+        ({"sysctl.min_free_kbytes": 90_000_000}, "'nodes[0].memory_mib' must keep its watermarks below half of the node's 11010048 pages"),
+    ],
+)
+def test_an_impossible_machine_gets_one_sentence(change, sentence):
+    """File, key, rule, value."""
+    with pytest.raises(MachineError) as caught:
+        load_machine("xeon6430-cxl", overrides=change)
+    assert str(caught.value).startswith("xeon6430-cxl.toml: " + sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scale_below_one_is_refused():
+    """Machines are made smaller, never larger."""
+    with pytest.raises(MachineError, match=r"^xeon6430-cxl.toml: 'scale' must be at least 1 \(got 0.5\)$"):
+        load_machine("xeon6430-cxl", scale=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("cpus = = 3", "is not TOML"),
+        ('like = "nothing"', "'machine' must be one of guest-8cpu, xeon6430-cxl, or a .toml file (got 'nothing')"),
+        ("like = 3", "'like' must be the name of a machine (got 3)"),
+        ('name = "x"', "'description' is missing"),
+        ('like = "LOOP"', "'like' must not lead back to the file itself"),
+    ],
+)
+def test_a_bad_file_gets_one_sentence(tmp_path, text, sentence):
+    """Whatever is wrong with the file, the sentence names it."""
+    file = tmp_path / "bad.toml"
+    file.write_text(text.replace("LOOP", str(file)))
+    with pytest.raises(MachineError, match=re.escape(sentence)):
+        load_machine(file)
+
+
+def test_an_unknown_machine_gets_a_guess():
+    """A typing error is answered with the nearest name."""
+    with pytest.raises(MachineError, match=r"^'machine' must be one of guest-8cpu, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$"):
+        load_machine("guest8cpu")
+    assert set(machine_names()) == {"guest-8cpu", "xeon6430-cxl"}
+
+
+def test_too_little_host_memory_is_said_before_anything_starts():
+    """The sentence has need, supply and what to do."""
+    machine = load_machine("xeon6430-cxl", scale=1024)
+    check_host(machine)
+    with pytest.raises(HostError, match=r"^64 CPUs and 35,328 pages need about 1,185 MiB of host memory, but 100 MiB are available: use"):
+        check_host(machine, memory_available=100 << 20)
+
+
+def test_open_files_are_raised_or_refused(monkeypatch):
+    """The soft limit goes up to the hard one; a hard limit that is too low is one sentence."""
+    limits = {"now": (128, 1000)}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: limits["now"])
+    monkeypatch.setattr(resource, "setrlimit", lambda which, new: limits.update(now=new))
+    emulator.host._raise_open_files(64)
+    assert limits["now"] == (1000, 1000)
+    assert files_needed(64) == 320
+    limits["now"] = (128, 256)
+    with pytest.raises(HostError, match=r"^64 CPUs need 320 open files, but this shell allows 256 \(ulimit -Hn\): raise it, or use"):
+        emulator.host._raise_open_files(64)

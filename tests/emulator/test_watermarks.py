@@ -1,0 +1,67 @@
+"""The ladder of watermarks is Linux's own: checked against what a real 6.12 kernel printed in /proc/zoneinfo."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator.machine import load_machine
+from emulator.watermarks import Watermarks, min_free_kbytes, pcp_limits, zone_watermarks
+
+# zones of two guests under Linux 6.12.117: managed pages, min, low, high; and that guest's min_free_kbytes
+SMALL = (3410, [(3840, 17, 21, 25), (50287, 234, 292, 350), (128926, 600, 750, 900)])
+LARGE = (4568, [(3840, 13, 16, 19), (82543, 287, 369, 451), (241566, 841, 1082, 1323)])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(("min_free_kb", "zones"), [SMALL, LARGE])
+def test_watermarks_are_those_of_a_real_kernel(min_free_kb, zones):
+    """min, low and high of each zone; in LARGE the step is managed / 1000 (watermark_scale_factor), in SMALL it is min / 4."""
+    found = zone_watermarks([managed for managed, *_ in zones], min_free_kb=min_free_kb)
+    assert [(mark.min, mark.low, mark.high) for mark in found] == [zone[1:] for zone in zones]
+    assert [mark.promo - mark.high for mark in found] == [mark.high - mark.low for mark in found]
+
+
+@pytest.mark.parametrize(
+    ("lowmem_kbytes", "expected"),
+    [(16, 128), (1024, 128), (1024 * 1024, 4096), (4 * 1024 * 1024, 8192), (138 * 1024 * 1024, 48117), (2**42 // 1024, 262144)],
+)
+def test_min_free_kbytes_is_the_square_root_within_bounds(lowmem_kbytes, expected):
+    """int_sqrt(lowmem_kbytes * 16), clamped to 128..262144: the values of init_per_zone_wmark_min's comment."""
+    assert min_free_kbytes(lowmem_kbytes) == expected
+
+
+def test_full_size_ladder_by_hand():
+    """42 + 96 GiB: 48117 kB = 12029 pages shared 42:96, and a step of a thousandth of each node."""
+    dram, cxl = zone_watermarks([11010048, 25165824])
+    assert dram == Watermarks(min=3661, low=3661 + 11010, high=3661 + 22020, promo=3661 + 33030)
+    assert cxl == Watermarks(min=8368, low=8368 + 25165, high=8368 + 50330, promo=8368 + 75495)
+
+
+def test_scaling_divides_each_step_by_the_square_root():
+    """1/1024 of the memory keeps 1/32 of the reserve, not 1/1024."""
+    dram, cxl = load_machine("xeon6430-cxl", scale=1024).watermarks
+    assert dram == Watermarks(min=3661 // 32, low=114 + 344, high=114 + 688, promo=114 + 1032)
+    assert cxl.min == 8368 // 32
+
+
+@pytest.mark.parametrize(
+    ("pages", "batch"), [(1024, 1), (10752, 1), (24576, 7), (65536, 15), (131072, 31), (262144, 63), (11010048, 63)]
+)
+def test_pcp_batch_is_that_of_zone_batchsize(pages, batch):
+    """A thousandth of the zone / 4, at most 64, as 2^n - 1: 15 at 256 MiB, 31 at 512 MiB, 63 from 1 GiB on."""
+    assert pcp_limits(pages, 0, local_cpus=1, online_cpus=1).batch == batch
+
+
+def test_pcp_high_is_split_over_the_nodes_cpus_or_all_of_them():
+    """high starts at the low watermark split over the node's CPUs, never below 4 batches; a CPU-less node splits over all."""
+    assert pcp_limits(65536, 6400, local_cpus=8, online_cpus=8).high_min == 800
+    assert pcp_limits(65536, 6400, local_cpus=0, online_cpus=64).high_min == 100
+    assert pcp_limits(65536, 64, local_cpus=64, online_cpus=64).high_min == 60
+    assert pcp_limits(65536, 64, local_cpus=8, online_cpus=8).high_max == 65536 // 8 // 8
+
+
+def test_scaled_pcp_lists_leave_most_of_a_node_to_others():
+    """64 CPUs that fill their lists of a scaled node together hold less than a seventh of it."""
+    machine = load_machine("xeon6430-cxl", scale=1024)
+    for pages, limits in zip(machine.pages, machine.pcp):
+        assert machine.cpus * limits.high_max <= pages / 7
