@@ -17,7 +17,7 @@ Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 import numba
 from numba import types
 
-from cpus.atomics import compare_exchange, pause, store_release
+from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import call, kernel
 from cpus.layout import TEXT
 
@@ -31,6 +31,7 @@ RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 SHELL_WAIT = TEXT["shell_wait"]
 SHELL_GRANT = TEXT["shell_grant"]
 SPINS_BEFORE_YIELD = 40
+TRIES_OF_OBSERVER = 10_000
 
 if numba.config.DISABLE_JIT:
     from os import sched_yield
@@ -169,6 +170,7 @@ def begin_wait(ram, cpu, kind, thing):
     ram.cpu_ready_ns[cpu] = ram.cpu_clock[cpu]
     ram.cpu_wait_kind[cpu] = kind
     ram.cpu_wait_object[cpu] = thing
+    fence()  # the caller's re-check must not be done before these stores are seen (store-buffering, also on x86)
     return True
 
 
@@ -183,6 +185,8 @@ def cancel_wait(ram, cpu):
 @kernel
 def finish_wait(ram, cpu):
     """Pass the lease on and sleep until somebody wakes this CPU and a lease is there."""
+    if ram.controlled and ram.cpu_bell[cpu] > 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
+        ram.cpu_state[cpu] = READY  # an interrupt came while it ran: it will be served when the schedule runs this CPU again
     target = _release(ram, cpu)
     _unlock(ram)
     call(ram, SHELL_WAIT, cpu, target, 0, 0, 0)
@@ -265,3 +269,25 @@ def start_all(ram):
             ram.cpu_lease[target] = lease
             _hand_over(ram, target, target)
     _unlock(ram)
+
+
+@kernel
+def all_idle(ram):
+    """Are all CPUs asleep for want of work, with no interrupt on its way? 1 yes, 0 no, -1 the lease table stayed locked.
+
+    States change only under the lease lock, so this is one moment of the whole machine: nobody is left to wake anybody.
+    """
+    spins = 0
+    while compare_exchange(ram.run_lease_lock, 0, 0, 1) != 0:
+        spins += 1
+        if spins > TRIES_OF_OBSERVER:  # its holder was stopped or killed: the observer must not hang with it
+            return -1
+        sched_yield()
+    idle = 1
+    for c in range(ram.nr_cpus):
+        if ram.cpu_state[c] != BLOCKED or ram.cpu_wait_kind[c] != WAIT_IDLE or ram.queue_count[c] != 0:
+            idle = 0
+        if ram.cpu_bell[c] != 0 or ram.cpu_in_irq[c] != 0:
+            idle = 0
+    _unlock(ram)
+    return idle

@@ -1,0 +1,112 @@
+"""A tiny process that outlives a killed supervisor by some milliseconds: it ends the CPUs and removes what lies on disk.
+
+    supervisor ── pipe ──> janitor      "cpu PID", "remove PATH", and at an orderly end "bye"
+
+It holds one pidfd per CPU, opened while the CPU is surely alive, so that it can never kill a process that was given the same
+number later. It has a session of its own and ignores SIGINT and SIGTERM: a Ctrl-C on the terminal does not reach it.
+Left out: a janitor that is killed together with its supervisor (the CPUs then still die by PR_SET_PDEATHSIG; the folder stays).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+from contextlib import suppress
+
+GOODBYE, END = b"bye", b"\0"
+FIRST_FREE_FD = 3
+
+
+class Janitor:
+    """The supervisor's end. Fork it first, before there is anything to clean."""
+
+    def __init__(self) -> None:
+        reader, self._writer = os.pipe()
+        supervisor = os.pidfd_open(os.getpid())
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                os.close(self._writer)
+                _serve(reader, supervisor)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(reader)
+        os.close(supervisor)
+
+    def leave_to_parent(self) -> None:
+        """Drop this end in a process that was forked later: only the supervisor may hold it."""
+        os.close(self._writer)
+
+    def watch_cpu(self, pid: int) -> None:
+        """Kill this child should the supervisor die. It must not have been waited for yet."""
+        os.write(self._writer, b"cpu %d" % pid + END)
+
+    def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
+        """Remove this file or folder should the supervisor die."""
+        os.write(self._writer, b"remove " + os.fsencode(os.path.abspath(path)) + END)
+
+    def dismiss(self) -> None:
+        """End it: everything has been cleaned."""
+        with suppress(BrokenPipeError):
+            os.write(self._writer, GOODBYE + END)
+        os.close(self._writer)
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def _serve(reader: int, supervisor: int) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    reader, supervisor = _keep_only(reader, supervisor)
+    os.set_blocking(reader, False)
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    poll.register(supervisor, select.POLLIN)  # other children of the supervisor may hold the pipe open: its death counts too
+    text, cpus, paths, gone = b"", [], [], False
+    while not gone:
+        gone = any(fd == supervisor for fd, _ in poll.poll())  # asked first: whatever it wrote before is in the pipe then
+        with suppress(BlockingIOError):
+            while chunk := os.read(reader, 4096):
+                text += chunk
+            gone = True
+        *lines, text = text.split(END)
+        for line in lines:
+            word, _, rest = line.partition(b" ")
+            if word == GOODBYE:
+                return
+            if word == b"cpu":
+                with suppress(ProcessLookupError):
+                    cpus.append(os.pidfd_open(int(rest)))
+            else:
+                paths.append(os.fsdecode(rest))
+    for cpu in cpus:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(cpu, signal.SIGKILL)
+    for path in paths:
+        remove(path)
+
+
+def _keep_only(*wanted: int) -> list[int]:
+    """Close every other file descriptor: whoever reads our output must see it end when the supervisor ends."""
+    high = [os.dup(fd) for fd in wanted]
+    limit = max(high) + 1
+    spare = [os.dup2(fd, limit + i) for i, fd in enumerate(high)]
+    os.closerange(0, limit)
+    null = os.open(os.devnull, os.O_RDWR)
+    while null < FIRST_FREE_FD - 1:
+        null = os.dup(null)
+    return [os.dup2(fd, FIRST_FREE_FD + i) for i, fd in enumerate(spare)]
+
+
+def remove(path: str) -> None:
+    """Remove a file or a folder with all it holds; not being there is fine."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            os.unlink(path)

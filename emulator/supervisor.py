@@ -1,0 +1,317 @@
+"""Start the CPU processes of a machine, watch over them, and leave nothing behind, whichever way the run ends.
+
+    with Supervisor(ram, cpu_loop, label="linux") as machine:    # the CPUs are forked, bound, and wait
+        machine.start()                                          # they run
+        machine.watch(done=lambda ram: ram.run_tasks_left[0] == 0)
+        machine.quiesce()                                        # kernel threads finish what they are at
+        machine.finish()                                         # they leave; the RAM holds the result
+
+Every way of ending that is not this one is an exception with one sentence: Interrupted (Ctrl-C, SIGTERM), or RunStopped
+(a CPU process died, the emulated kernel panicked, nothing moved any more). All processes, sockets, eventfds and the folder
+are gone when the `with` block has been left; should the supervisor itself be killed, the janitor and PDEATHSIG see to that.
+Left out: restarting anything. A run that lost a process is over.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import multiprocess
+from multiprocess.connection import wait as wait_for_sentinels
+
+from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, RUNNING, VIOLATED, all_idle, start_all
+from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare, rouse
+from emulator.janitor import Janitor, remove
+from emulator.wait_graph import wait_graph
+
+TICK_S = 0.05
+READY_BOUND_S = 60.0
+LEAVE_BOUND_S = 5.0
+WAIT_BOUND_MS = 10_000  # of the watchdog, where the machine names none
+SOCKET_PATH_MAX = 107  # sun_path of a Unix socket
+STDERR_SHOWN = 2000
+
+
+class RunStopped(Exception):
+    """The run ended before its work was done; the text is one sentence (and what the CPU said, if it did)."""
+
+
+class CpuDied(RunStopped):
+    """A CPU process was killed, crashed or never got ready."""
+
+
+class Panicked(RunStopped):
+    """The emulated kernel stopped the run; `code`, `a` and `b` are as in the RAM."""
+
+    def __init__(self, sentence: str, cpu: int, code: int, a: int, b: int):
+        super().__init__(sentence)
+        self.cpu, self.code, self.a, self.b = cpu, code, a, b
+
+
+class Stuck(RunStopped):
+    """Nothing moved for the bound of a wait; the text is the wait-for graph of all CPUs."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM ended the run; `exit_code` is the shell's (130, 143)."""
+
+    def __init__(self, number: int):
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+Tick = Callable[[Any], None]
+Done = Callable[[Any], bool]
+
+
+class Supervisor:
+    """All host processes of one run, as a context manager. `main(ram, cpu) -> int` is the compiled loop of a CPU.
+
+    `host_cores`: the cores that leases stand for (default: all this process may use). `panic_text(code, a, b)` words a panic.
+    """
+
+    def __init__(
+        self,
+        ram: Any,
+        main: Callable[[Any, int], int],
+        *,
+        host_cores: list[int] | None = None,
+        label: str = "run",
+        panic_text: Callable[[int, int, int], str] | None = None,
+    ):
+        self.ram, self.main, self.label = ram, main, label
+        self.cores = host_cores or sorted(os.sched_getaffinity(0))
+        self.panic_text = panic_text or (lambda code, a, b: f"panic {code} ({a}, {b})")
+        self.processes: list[Any] = []
+        self.eventfds: list[int] = []
+        self.folder = ""
+        self.janitor: Janitor | None = None
+        self.ready_s = 0.0
+        self._signal = 0
+        self._handlers: dict[int, Any] = {}
+        self._shell: list[Any] = []
+        self._open_files: tuple[int, int] | None = None
+
+    # -- the run, step by step ------------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        try:
+            self._catch_signals()
+            self._enter()
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._clean()
+        if kind is None and self._signal:
+            raise Interrupted(self._signal)
+
+    def start(self) -> None:
+        """Let the CPUs run: as many as there are leases, all of them if there is no gate."""
+        start_all(self.ram)
+        for cpu in range(self.ram.nr_cpus):
+            if self.ram.cpu_state[cpu] == RUNNING:
+                rouse(self.ram, cpu, self.eventfds, self.cores)
+
+    def watch(self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0) -> str:
+        """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first (0: no limit).
+
+        Calls `tick(ram)` about every 50 ms. Raises as the module's text says.
+        """
+        watchdog = Watchdog(self.ram)
+        while not done(self.ram):
+            self._look(TICK_S)
+            if tick:
+                tick(self.ram)
+            if self.ram.run_stop[0] == VIOLATED or 0 < violations_limit <= int(self.ram.run_violations[0]):
+                self.ram.run_stop[0] = VIOLATED
+                return "violated"
+            watchdog.look()
+        return "finished"
+
+    def quiesce(self) -> None:
+        """After the last user thread: wait until every CPU is idle and no interrupt is under way."""
+        watchdog = Watchdog(self.ram)
+        while (idle := all_idle(self.ram)) != 1:
+            self._look(0.002)
+            watchdog.look("the lease table stays locked" if idle < 0 else "")
+
+    def finish(self) -> None:
+        """Tell all CPUs to leave, and wait for them; one that does not come is killed."""
+        self.ram.run_stop[0] = LEAVE
+        self._rouse_all()
+        bound = time.monotonic() + LEAVE_BOUND_S
+        for process in self.processes:
+            process.join(max(0.0, bound - time.monotonic()))
+        self._kill_all()
+
+    def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
+        """Have a half-written file or folder removed should this process be killed."""
+        if self.janitor:
+            self.janitor.remove_if_killed(path)
+
+    # -- getting ready --------------------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        ram = self.ram
+        began = time.monotonic()
+        self._raise_open_files()
+        self._shell = install_shell(ram)
+        prepare(ram, self.main)
+        self.janitor = Janitor()
+        self.folder = os.path.join(tempfile.gettempdir(), f"luf-{secrets.token_hex(4)}")
+        if len(os.fsencode(self.folder)) + len(f"/c{ram.nr_cpus}") > SOCKET_PATH_MAX:
+            raise RunStopped(f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes (got {self.folder}/c...): use a shorter TMPDIR")
+        self.janitor.remove_if_killed(self.folder)
+        os.mkdir(self.folder, 0o700)
+        self.eventfds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(ram.nr_cpus)]
+        with warnings.catch_warnings():  # Python 3.12+ warns of forks beside threads; a CPU touches nothing that they may hold
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for cpu in range(ram.nr_cpus):
+                self._fork(cpu)
+        self._wait_until_ready()
+        self.ready_s = time.monotonic() - began
+
+    def _fork(self, cpu: int) -> None:
+        janitor = self.janitor
+        assert janitor is not None
+
+        def be_cpu() -> None:
+            janitor.leave_to_parent()
+            cpu_process(self.ram, cpu, self.eventfds, self.folder, self.cores, self.main)
+
+        process = multiprocess.get_context("fork").Process(target=be_cpu, name=f"{self.label}-cpu{cpu}", daemon=True)
+        try:
+            process.start()
+        except OSError as error:
+            raise RunStopped(f"the host cannot start the process of cpu{cpu}: {error.strerror} (ulimit -u, ulimit -n)") from None
+        self.processes.append(process)
+        janitor.watch_cpu(process.pid)
+
+    def _wait_until_ready(self) -> None:
+        ram = self.ram
+        bound = time.monotonic() + READY_BOUND_S
+        while ram.run_ready[0] < ram.nr_cpus:
+            self._look(0.005)
+            if time.monotonic() > bound:
+                missing = [cpu for cpu in range(ram.nr_cpus) if ram.cpu_host_core[cpu] == 0]
+                names = ", ".join(f"cpu{cpu} (pid {self.processes[cpu].pid})" for cpu in missing[:8])
+                raise CpuDied(f"{names} did not get ready within {READY_BOUND_S:.0f} s{self._said(missing[0])}")
+
+    def _raise_open_files(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != hard:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            self._open_files = soft, hard
+
+    # -- watching -------------------------------------------------------------------------------------------------------------------
+
+    def _look(self, seconds: float) -> None:
+        """Sleep at most so long, then raise if a signal, a death or a panic ended the run."""
+        dead = wait_for_sentinels([p.sentinel for p in self.processes], seconds)
+        if self._signal:
+            self.ram.run_stop[0] = INTERRUPTED
+            raise Interrupted(self._signal)
+        if self.ram.run_stop[0] == PANIC:
+            self._panic()
+        for cpu, process in enumerate(self.processes):
+            if process.sentinel in dead:
+                process.join()
+                raise CpuDied(f"cpu{cpu} (pid {process.pid}) {_ending(process.exitcode)}{self._said(cpu)}")
+
+    def _panic(self) -> None:
+        ram = self.ram
+        cpu, code, a, b = int(ram.run_panic[0]) - 1, int(ram.run_panic_code[0]), int(ram.run_panic_a[0]), int(ram.run_panic_b[0])
+        raise Panicked(f"cpu{cpu}: {self.panic_text(code, a, b)}", cpu, code, a, b)
+
+    def _said(self, cpu: int) -> str:
+        """Give the end of what a CPU wrote to its stderr."""
+        with suppress(OSError):
+            text = Path(self.folder, f"err{cpu}").read_text(errors="replace").strip()
+            if text:
+                return "; it said:\n" + text[-STDERR_SHOWN:]
+        return ""
+
+    def _catch_signals(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._note_signal)
+
+    def _note_signal(self, number: int, _frame: Any) -> None:
+        self._signal = self._signal or number
+
+    # -- the end --------------------------------------------------------------------------------------------------------------------
+
+    def _rouse_all(self) -> None:
+        for fd in self.eventfds:
+            os.eventfd_write(fd, 1)
+
+    def _kill_all(self) -> None:
+        for process in self.processes:
+            if process.is_alive():
+                process.kill()
+        for process in self.processes:
+            process.join()
+            process.close()
+        self.processes.clear()
+
+    def _clean(self) -> None:
+        """Undo everything that `__enter__` did, in whatever state it is."""
+        if self.ram.run_stop[0] in (RUN, FINISHED):
+            self.ram.run_stop[0] = INTERRUPTED
+        self._kill_all()
+        for fd in self.eventfds:
+            os.close(fd)
+        self.eventfds.clear()
+        if self.folder:
+            remove(self.folder)
+        if self.janitor:
+            self.janitor.dismiss()
+            self.janitor = None
+        if self._open_files:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self._open_files)
+            self._open_files = None
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+
+class Watchdog:
+    """Notices that nothing moves: no virtual clock, no lease, no event, for `wait_bound_ms` of host time."""
+
+    def __init__(self, ram: Any):
+        self.ram = ram
+        self.bound_s = (ram.wait_bound_ms or WAIT_BOUND_MS) / 1000
+        self.seen = self._state()
+        self.since = time.monotonic()
+
+    def _state(self) -> tuple[int, ...]:
+        ram = self.ram
+        return int(ram.cpu_clock.sum()), int(ram.run_handovers[0]), int(ram.run_event_seq[0]), int(ram.run_ready[0])
+
+    def look(self, reason: str = "") -> None:
+        """Raise Stuck if nothing has moved since long."""
+        now, state = time.monotonic(), self._state()
+        if state != self.seen:
+            self.seen, self.since = state, now
+        elif now - self.since > self.bound_s:
+            raise Stuck(f"nothing moved for {self.bound_s:.0f} s{': ' + reason if reason else ''}: {wait_graph(self.ram)}")
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return "left, although nobody had stopped the run" if code in (0, EXIT_STOPPED) else f"failed with exit code {code}"
