@@ -1,7 +1,7 @@
 """Check, before anything starts, that this host can carry a machine: memory, file descriptors, CPUs.
 
-What a run needs was measured on a 2-core host: about 4 MiB private per CPU process, some 300 MiB for the compiled engine in the
-supervisor, and for every emulated page its state, never its 4096 bytes.
+The need is estimated from above: prototypes took 2.5 to 10 MB private per CPU process; BYTES_FIXED (compiled engine and
+supervisor) and BYTES_PER_FRAME (a page's state, never its 4096 bytes) are allowances, not measurements.
 """
 
 from __future__ import annotations
