@@ -44,8 +44,9 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         return command(options, experiment)
-    except KeyboardInterrupt:
-        return _say("interrupted; nothing was written", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        code = getattr(error, "exit_code", INTERRUPTED)  # the supervisor catches both signals while CPUs run, and says which it was
+        return _say(f"{'terminated' if code == TERMINATED else 'interrupted'}; nothing was written", code)
     except Terminated:
         return _say("terminated; nothing was written", TERMINATED)
     except BrokenPipeError:
@@ -54,13 +55,21 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     except (ValueError, OSError) as error:
         return _say(_sentence(error), BAD_INPUT)
     except Exception as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
-        return _say(f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED)
+        return _failed(error)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
+
+
+def _failed(error: Exception) -> int:
+    supervisor = sys.modules.get("emulator.supervisor")  # if it is not there, it did not stop the run
+    if supervisor and isinstance(error, supervisor.RunStopped):
+        stuck = isinstance(error, supervisor.Stuck)  # a deadlock is what a design did, as a violation is
+        return _say(f"the run was stopped: {error}", DIRTY if stuck else FAILED)
+    return _say(f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED)
 
 
 def _say(sentence: str, code: int) -> int:

@@ -31,7 +31,7 @@ examples:
   luf list                                 machines, workloads and designs that ship with luf
   luf report runs/latest                   show a finished run again
 
-exit code: 0 clean, 1 a violation or something unaccounted for, 2 bad input, 3 the emulator failed,
+exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, 3 the emulator failed,
 130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
 
 

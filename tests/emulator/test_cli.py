@@ -150,6 +150,26 @@ def test_a_failure_of_the_emulator_is_exit_code_3(capsys, monkeypatch):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_stopped_run_says_what_the_supervisor_said(capsys):
+    """A deadlock is a finding (1) and keeps the lines of its wait-for graph; a dead CPU process is a failure (3)."""
+    from emulator.supervisor import CpuDied, Stuck
+
+    graph = "nothing moved for 10 s:\n  cpu3 waits for acks of cpu5\n  cpu5 spins on zone0.lock"
+    assert main(["run", "luf", *SMALL], experiment=Experiment(error=Stuck(graph))) == 1
+    assert capsys.readouterr().err == f"luf: the run was stopped: {graph}\n"
+    assert main(["run", "luf", *SMALL], experiment=Experiment(error=CpuDied("cpu3 was killed by SIGKILL"))) == 3
+    assert capsys.readouterr().err == "luf: the run was stopped: cpu3 was killed by SIGKILL\n"
+    assert os.listdir(".") == []
+
+
+def test_the_supervisors_interruption_keeps_its_code(capsys):
+    """While CPUs run it is the supervisor that catches SIGTERM."""
+    from emulator.supervisor import Interrupted
+
+    assert main(["run", "luf", *SMALL], experiment=Experiment(error=Interrupted(signal.SIGTERM))) == 143
+    assert capsys.readouterr().err == "luf: terminated; nothing was written\n"
+
+
 def test_ctrl_c_is_130_and_leaves_nothing(capsys):
     """No folder, one sentence."""
     assert main(["run", "luf", *SMALL], experiment=Experiment(error=KeyboardInterrupt())) == 130
