@@ -16,14 +16,12 @@ Leaves out: flash attention, GPU layers, newer llama.cpp (keeps its threads, has
 
 from __future__ import annotations
 
-import numpy as np
-
 from workloads import layout as at
 from workloads import serial
-from workloads.layout import Layout, layout
-from workloads.matmul import ChunkStore, equal_parts
+from workloads.attention import attention, store_kv
+from workloads.layout import layout
+from workloads.matmul import equal_parts
 from workloads.program import (
-    BARRIER,
     CLONE,
     DONTNEED,
     DRAW,
@@ -35,18 +33,14 @@ from workloads.program import (
     MMAP,
     MUNMAP,
     PAGE_BYTES,
-    ROW,
     STORE,
     Process,
     Section,
     control,
     visit,
 )
-from workloads.shape import KV_OFFSET, LlamaShape, Tensor
-
-# Text pages of the ops, relative to the first: where each begins, and how many pages it runs through.
-TEXT = {"mul_mat": (1, 5), "quantise": (6, 3), "rms_norm": (9, 3), "mul": (12, 1), "add": (13, 3), "rope": (15, 5), "copy": (18, 3)}
-TEXT |= {"soft_max": (20, 5), "unary": (24, 1), "get_rows": (25, 1), "loop": (26, 2)}
+from workloads.shape import LlamaShape, Tensor
+from workloads.writer import Writer
 
 
 def generate(
@@ -73,7 +67,7 @@ def generate(
         raise ValueError(f"'prompt_tokens' + 'tokens' must fit the context of {shape.n_ctx} (got {prompt_tokens + tokens})")
     if barriers_per_op not in (1, 2, 3):
         raise ValueError(f"'barriers_per_op' must be 1, 2 or 3 (got {barriers_per_op})")
-    writer = _Writer(layout(shape, threads, max(prompt_tokens, 2 if warm_up else 1), seed), seed, barriers_per_op)
+    writer = _Run(layout(shape, threads, max(prompt_tokens, 2 if warm_up else 1), seed), seed, barriers_per_op)
     writer.start_up(warm_up)
     writer.evaluation(1, 0, prompt_tokens)
     for token in range(tokens):
@@ -81,60 +75,8 @@ def generate(
     return Process(name, writer.place.regions(model_file), writer.programs(), writer.chunks.array(), tuple(writer.sections))
 
 
-class _Writer:
-    """Collects the rows of all threads of one process."""
-
-    def __init__(self, place: Layout, seed: int, barriers_per_op: int) -> None:
-        self.place, self.shape = place, place.shape
-        self.threads = place.threads
-        self.tensors = place.shape.tensors()
-        self.chunks = ChunkStore(place)
-        self.sections: list[Section] = []
-        self.rng = np.random.default_rng((seed, 2))
-        self.barriers_per_op = barriers_per_op
-        self.barrier_id = 0
-        self.op = 0  # numbers the ops of an evaluation: chooses buffers and tensor structs
-        self.parts: list[list[np.ndarray]] = [[] for _ in range(self.threads)]
-        self.rows: list[list[tuple[int, ...]]] = [[] for _ in range(self.threads)]
-
-    # -- rows --------------------------------------------------------------------------------------------------------
-
-    def put(self, thread: int, *rows: tuple[int, ...]) -> None:
-        self.rows[thread].extend(rows)
-
-    def put_array(self, rows: np.ndarray) -> None:
-        """Add rows to main."""
-        self._flush(0)
-        self.parts[0].append(rows)
-
-    def programs(self) -> tuple[np.ndarray, ...]:
-        for thread in range(self.threads):
-            self._flush(thread)
-        return tuple(np.concatenate([np.zeros(0, ROW), *parts]) for parts in self.parts)
-
-    def _flush(self, thread: int) -> None:
-        if self.rows[thread]:
-            self.parts[thread].append(np.array(self.rows[thread], ROW))
-            self.rows[thread] = []
-
-    def barrier(self) -> None:
-        for thread in range(self.threads):
-            self.put(thread, control(BARRIER, self.barrier_id, self.threads))
-        self.barrier_id += 1
-
-    def text(self, op: str, instructions: int, pages: int = 9) -> tuple[int, ...]:
-        first, most = TEXT[op]
-        pages = min(most, pages)
-        return visit(IFETCH, at.TEXT, at.OPS_TEXT_FIRST + first, pages, max(1, instructions // pages))
-
-    def buffer(self, back: int = 0, tokens: int = 1, wide: bool = False) -> tuple[int, int]:
-        """Return the activation buffer that this op (or one `back` ops ago) writes."""
-        return self.place.buffer(self.op - back, tokens, wide)
-
-    def struct(self) -> int:
-        """Return the page of graph_meta that holds this op's tensor."""
-        first, pages = self.place.tensor_structs
-        return first + self.op // 8 % pages
+class _Run(Writer):
+    """Writes a whole run of llama.cpp."""
 
     # -- a run -------------------------------------------------------------------------------------------------------
 
@@ -192,8 +134,8 @@ class _Writer:
             self.mul_mat(tensor["attn_k"], tokens)
             self.rope(tokens)
             self.mul_mat(tensor["attn_v"], tokens)
-            self.store_kv(layer, position, tokens)
-            self.attention(layer, position, tokens)
+            store_kv(self, layer, position, tokens)
+            attention(self, layer, position, tokens)
             self.mul_mat(tensor["attn_output"], tokens)
             if layer == self.shape.layers - 1:
                 tokens = 1  # only the last token's logits are wanted: the others are dropped here
@@ -210,18 +152,6 @@ class _Writer:
         self.unary(tokens)  # mul: same pages
         self.mul_mat(self.tensors[f"blk.{layer}.ffn_down"], tokens)
         self.add(tokens)
-
-    def begin(self, op: str, instructions: int, pages: int = 9) -> None:
-        """Write what every thread does for an op in which only main has work: look at it, and meet."""
-        self.op += 1
-        for worker in range(1, self.threads):
-            self.put(worker, self.text(op, 130, 3))
-        self.put(0, self.text(op, instructions, pages))
-        self.meet()
-
-    def meet(self) -> None:
-        for _ in range(self.barriers_per_op):
-            self.barrier()
 
     def get_rows(self, tensor: Tensor, tokens: int) -> None:
         self.begin("get_rows", 3000)
@@ -323,110 +253,3 @@ class _Writer:
             )
             self.put(thread, visit(LOAD, at.DATA, 37, 1, 2), visit(LOAD, at.RODATA, int(self.place.rodata_pages[12]), 1, 2))
         self.meet()
-
-    # -- attention ---------------------------------------------------------------------------------------------------
-
-    def kv_base(self, layer: int, value: bool) -> int:
-        """Return the byte at which a layer's keys or values begin: K and V of each layer in turn."""
-        return KV_OFFSET + (2 * layer + value) * 2 * self.shape.n_ctx * self.shape.kv_width
-
-    def store_kv(self, layer: int, position: int, tokens: int) -> None:
-        """Write the copies into the cache: a row of K, and V transposed, so that two bytes go into each of kv_width rows."""
-        self.begin("copy", 600 * tokens)
-        row = 2 * self.shape.kv_width
-        first, pages = _span(self.kv_base(layer, False) + position * row, tokens * row)
-        self.put(
-            0, visit(LOAD, at.COMPUTE, *self.buffer(4, tokens), 48), visit(STORE, at.KV, first, pages, max(1, row * tokens // 32 // pages))
-        )
-        self.op += 1
-        for thread, (first, end) in enumerate(equal_parts(self.shape.kv_width, self.threads)):
-            if end > first:
-                self.put(thread, self.text("copy", 50 * (end - first) * tokens), visit(LOAD, at.COMPUTE, *self.buffer(1, tokens), 170))
-                self.put(thread, *self.value_rows(STORE, layer, first, end, position, tokens))
-            self.put(thread, visit(LOAD, at.GRAPH_META, self.struct(), 1, 250), visit(LOAD, at.DATA, 37, 1, 3))
-        self.meet()
-
-    def value_rows(self, kind: int, layer: int, first: int, end: int, position: int, tokens: int) -> list[tuple[int, ...]]:
-        """Return visits of positions position.. in rows first..end-1 of the transposed values."""
-        row, base = 2 * self.shape.n_ctx, self.kv_base(layer, True) + 2 * position
-        if row <= PAGE_BYTES:
-            page, pages = _span(base + first * row, (end - first - 1) * row + 2 * tokens)
-            count = (end - first) * max(1, tokens if kind == STORE else tokens // 6)
-            return [visit(kind, at.KV, page, pages, max(1, count // pages))]
-        spans = [_span(base + number * row, 2 * tokens) for number in range(first, end)]
-        return [visit(kind, at.KV, page, pages, max(1, tokens if kind == STORE else tokens // 6)) for page, pages in spans]
-
-    def attention(self, layer: int, position: int, tokens: int) -> None:
-        """Write kq, soft_max, kqv and the copy that puts the heads side by side."""
-        padded = -(-(position + tokens) // 32) * 32
-        self.op += 1
-        self.query_keys(layer, padded)
-        self.op += 1
-        score = (self.buffer(1)[0], 1)
-        for thread in range(self.threads):
-            slot = self.place.activation_pages - 1
-            self.put(thread, self.text("soft_max", 2600 * tokens), visit(IFETCH, at.LIBS, 0, 4, 25), visit(STORE, at.HEAP, slot, 1, 70))
-            self.put(thread, *(visit(LOAD, at.LIBS, int(page), 1, 5) for page in self.place.table_libs_pages[14:17]))
-            self.put(
-                thread,
-                visit(LOAD, at.COMPUTE, *score, 24),
-                visit(LOAD, at.GRAPH_META, self.struct(), 1, 40),
-                visit(LOAD, at.HEAP, slot, 1, 260),
-            )
-            self.put(thread, visit(LOAD, at.RODATA, int(self.place.rodata_pages[11]), 1, 7), visit(LOAD, at.COMPUTE, 4, 1, 8))
-        self.meet()
-        self.op += 1
-        self.score_values(layer, padded)
-        self.begin("copy", 500)
-        self.put(0, visit(LOAD, at.COMPUTE, *self.buffer(1, tokens), 63), visit(STORE, at.COMPUTE, *self.buffer(0, tokens), 64))
-
-    def query_keys(self, layer: int, padded: int) -> None:
-        """Write K times the query."""
-        # All heads' bytes of a page, or those of one: recorded in the two shapes.
-        count = 235 if padded > self.shape.n_head else 16
-        for thread in range(self.threads):
-            self.attention_rows(thread)
-            self.put(thread, *(visit(LOAD, at.KV, page, pages, count) for page, pages in self.key_spans(layer, thread, padded)))
-            self.put(thread, visit(STORE, at.COMPUTE, self.buffer()[0], 1, 72))
-        self.meet()
-
-    def key_spans(self, layer: int, thread: int, padded: int) -> list[tuple[int, int]]:
-        """Return the pages of K that a thread reads. ggml divides the longer of (positions, heads) among the threads."""
-        heads, row, base = self.shape.n_head, 2 * self.shape.kv_width, self.kv_base(layer, False)
-        if padded > heads:
-            first, end = equal_parts(padded, self.threads)[thread]
-            return [_span(base + first * row, (end - first) * row)] if end > first else []
-        first, end = equal_parts(heads, self.threads)[thread]
-        if end > first and row * padded <= 16 * PAGE_BYTES:
-            return [_span(base, row * padded)]  # few pages: all heads of a thread within one visit of them
-        spans = []
-        for head in range(first, end):
-            # A head's keys are a short piece of every position's row.
-            offset = base + head * self.shape.n_head_kv // heads * row // self.shape.n_head_kv
-            spans += [_span(offset + position * row, 1) for position in range(padded)] if row >= PAGE_BYTES else [_span(base, row * padded)]
-        return spans
-
-    def score_values(self, layer: int, padded: int) -> None:
-        """Write V times the scores: every head's rows in T equal parts."""
-        groups = self.shape.n_head_kv
-        depth = max(1, self.shape.kv_width // groups)
-        for thread in range(self.threads):
-            first, end = equal_parts(depth, self.threads)[thread]
-            self.attention_rows(thread)
-            if end > first:
-                for group in range(groups):
-                    self.put(thread, *self.value_rows(LOAD, layer, group * depth + first, group * depth + end, 0, padded))
-            self.put(thread, visit(STORE, at.COMPUTE, *self.buffer(), 60))
-        self.meet()
-
-    def attention_rows(self, thread: int) -> None:
-        region, stack = self.place.stack(thread)
-        self.put(thread, self.text("mul_mat", 16000), visit(IFETCH, at.LIBS, 1, 1, 100), visit(LOAD, at.COMPUTE, *self.buffer(1), 290))
-        self.put(thread, visit(LOAD, at.GRAPH_META, self.struct(), 1, 56), visit(LOAD, at.HEAP, 0, 1, 670), visit(LOAD, at.DATA, 37, 1, 40))
-        self.put(thread, visit(LOAD, at.RODATA, int(self.place.rodata_pages[10]), 1, 4000), visit(STORE, region, stack, 1, 10))
-
-
-def _span(first_byte: int, length: int) -> tuple[int, int]:
-    """Return (first page, pages) of bytes of the KV cache."""
-    first = first_byte // PAGE_BYTES
-    return first, (first_byte + length - 1) // PAGE_BYTES - first + 1
