@@ -3,7 +3,8 @@
 A host with few cores cannot run 64 CPU processes side by side: one that is not scheduled answers an interrupt only when its
 time slice comes (tens of ms). So a CPU executes only while it holds a lease (= one host core), and all others sleep in poll,
 where an interrupt wakes them at once. A CPU whose slice of virtual time is over, or that has to wait, hands its lease to
-the READY CPU with the smallest clock, so clocks of CPUs with something to do stay within one slice of each other.
+the READY CPU with the smallest clock, so clocks of CPUs with something to do stay within one slice of each other. One that
+waited in the midst of a slice is ordered by the start of that slice: it goes on as soon as a lease is there, to the same end.
 
 With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of the smallest
 clock; everything then happens under that one lease, interrupts too, and a run is exactly repeatable.
@@ -68,8 +69,8 @@ def _unlock(ram):
 def _smallest_ready(ram):
     best, best_ns = -1, 0
     for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] == READY and (best < 0 or ram.cpu_ready_ns[c] < best_ns):
-            best, best_ns = c, ram.cpu_ready_ns[c]
+        if ram.cpu_state[c] == READY and (best < 0 or ram.cpu_order_ns[c] < best_ns):
+            best, best_ns = c, ram.cpu_order_ns[c]
     return best
 
 
@@ -79,18 +80,18 @@ def _drawn_ready(ram, own, own_ns):
     first = _smallest_ready(ram)
     if first < 0:
         return own
-    limit = ram.cpu_ready_ns[first]
+    limit = ram.cpu_order_ns[first]
     if own >= 0 and own_ns < limit:
         limit = own_ns
     limit += ram.slice_ns
     count = 0
     for c in range(ram.nr_cpus):
-        if (ram.cpu_state[c] == READY and ram.cpu_ready_ns[c] <= limit) or (c == own and own_ns <= limit):
+        if (ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit) or (c == own and own_ns <= limit):
             count += 1
     ram.run_random[0] = random_next(ram.run_random[0])
     skip = (ram.run_random[0] >> 20) % count
     for c in range(ram.nr_cpus):
-        if (ram.cpu_state[c] == READY and ram.cpu_ready_ns[c] <= limit) or (c == own and own_ns <= limit):
+        if (ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit) or (c == own and own_ns <= limit):
             if skip == 0:
                 return c
             skip -= 1
@@ -141,13 +142,13 @@ def offer_lease(ram, cpu):
         target = _drawn_ready(ram, cpu, clock)
     else:
         target = _smallest_ready(ram)
-        if target >= 0 and ram.cpu_ready_ns[target] >= clock:
+        if target >= 0 and ram.cpu_order_ns[target] >= clock:
             target = cpu
     if target < 0 or target == cpu:
         _unlock(ram)
     else:
         ram.cpu_state[cpu] = READY
-        ram.cpu_ready_ns[cpu] = clock
+        ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = clock
         ram.cpu_wait_kind[cpu] = WAIT_LEASE
         _hand_over(ram, cpu, target)
         _unlock(ram)
@@ -168,6 +169,7 @@ def begin_wait(ram, cpu, kind, thing):
         return False
     ram.cpu_state[cpu] = BLOCKED
     ram.cpu_ready_ns[cpu] = ram.cpu_clock[cpu]
+    ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu] if ram.controlled else ram.cpu_slice_end[cpu] - ram.slice_ns
     ram.cpu_wait_kind[cpu] = kind
     ram.cpu_wait_object[cpu] = thing
     fence()  # the caller's re-check must not be done before these stores are seen (store-buffering, also on x86)
@@ -210,6 +212,8 @@ def _wake_locked(ram, target, at_ns):
         return False
     if at_ns > ram.cpu_ready_ns[target]:
         ram.cpu_ready_ns[target] = at_ns
+    if at_ns > ram.cpu_slice_end[target] or (ram.controlled and at_ns > ram.cpu_order_ns[target]):
+        ram.cpu_order_ns[target] = at_ns
     free = ram.run_lease_free[0]
     if ram.nr_leases == 0:
         ram.cpu_state[target] = RUNNING
@@ -259,7 +263,7 @@ def start_all(ram):
     _lock(ram)
     for c in range(ram.nr_cpus):
         ram.cpu_state[c] = READY if ram.nr_leases else RUNNING
-        ram.cpu_ready_ns[c] = ram.cpu_clock[c]
+        ram.cpu_ready_ns[c] = ram.cpu_order_ns[c] = ram.cpu_clock[c]
         ram.cpu_wait_kind[c] = WAIT_LEASE
     for lease in range(ram.nr_leases):
         target = _drawn_ready(ram, -1, 0) if ram.controlled else _smallest_ready(ram)

@@ -103,7 +103,8 @@ class Shell:
                 os._exit(0 if stop[0] == LEAVE else EXIT_STOPPED)
             if self.controlled or irq_off[cpu] > 0:
                 events = self.poll_wake.poll(POLL_MS)
-            elif bell[cpu] > 0:
+            elif bell[cpu] > 0 or self.inbox.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                # asked each time before it sleeps: the socket's file descriptor tells of news only to whom it said "nothing there"
                 serve_interrupts(self.ram, cpu)
                 continue
             else:
@@ -111,8 +112,6 @@ class Shell:
             for fd, _ in events:
                 if fd == self.wake_fd:
                     os.eventfd_read(fd)
-                elif bell[cpu] == 0:
-                    self.inbox.getsockopt(zmq.EVENTS)  # a command, not a message (a peer connected): lets ZeroMQ take it
         if self.controlled and bell[cpu] > 0 and irq_off[cpu] == 0:
             serve_interrupts(self.ram, cpu)  # under the lease
 

@@ -126,14 +126,14 @@ class Supervisor:
             if self.ram.cpu_state[cpu] == RUNNING:
                 rouse(self.ram, cpu, self.eventfds, self.cores)
 
-    def watch(self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0) -> str:
+    def watch(self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0, tick_s: float = TICK_S) -> str:
         """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first (0: no limit).
 
-        Calls `tick(ram)` about every 50 ms. Raises as the module's text says.
+        Looks, and calls `tick(ram)`, every `tick_s` seconds. Raises as the module's text says.
         """
         watchdog = Watchdog(self.ram)
         while not done(self.ram):
-            self._look(TICK_S)
+            self._look(tick_s)
             if tick:
                 tick(self.ram)
             if self.ram.run_stop[0] == VIOLATED or 0 < violations_limit <= int(self.ram.run_violations[0]):
