@@ -158,9 +158,9 @@ def _check_barriers(process: p.Process, segments: list[np.ndarray]) -> None:
         return
     ids, group, reached = np.unique(column["id"], return_inverse=True, return_counts=True)
     expected = np.zeros(len(ids), np.int64)
-    expected[group] = column["parties"]
+    expected[group[::-1]] = column["parties"][::-1]  # reversed: the first one counts, errors name a later one
     same_round = np.zeros(len(ids), np.int64)
-    same_round[group] = column["round"]
+    same_round[group[::-1]] = column["round"][::-1]
 
     def refuse(bad: np.ndarray, rule: str, values: np.ndarray) -> None:
         if bad.any():
