@@ -28,7 +28,8 @@ RECORDED = {"t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page vis
 
 def names() -> dict[str, str]:
     """Return every workload that has a name, with a line that says what it is."""
-    return {name: entry[-1] for name, entry in (*GENERATED.items(), *RECORDED.items())}
+    generated = {name: description for name, (*_, description) in GENERATED.items()}
+    return generated | {name: description for name, (_, description) in RECORDED.items()}
 
 
 def workload(

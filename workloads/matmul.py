@@ -10,7 +10,7 @@ any TLB of 32 entries, while a weights page costs about 0.4 rows instead of 5. A
 through page by page, one per unit.
 
 Leaves out: the exact order within a unit, and the stack in a share that any thread may draw (a thread's own stack is
-visited before and after; in equal parts, whose thread is known, it's visited in every unit).
+visited before and after; in equal parts, whose thread is known, it's visited at least every 16 pages).
 """
 
 from __future__ import annotations
@@ -124,9 +124,10 @@ class ChunkStore:
             looked_up = (3 if number % 2 or pages < 8 else 2) if part == 0 else 1
             table = at.F16_TABLE + (number * 5 + part * 3 + tensor.rows) % (at.F16_TABLE_HOT - looked_up + 1)
             self.rows.append(visit(LOAD, at.DATA, table, looked_up, max(1, round(work * TABLE / looked_up))))
-            if thread is not None and part == 0:
+            if thread is not None and part == 0 and (pages > UNIT_PAGES // 2 or number % 2 == 0):
                 region, stack = self.place.stack(thread)
-                self.rows.append(visit(STORE, region, stack, 1, max(1, round(work * STACK))))
+                kind = STORE if number % 4 < 2 else LOAD  # spilled registers: as many loads as stores
+                self.rows.append(visit(kind, region, stack, 1, max(1, round(work * STACK))))
             self.rows.append(visit(LOAD, at.WEIGHTS, page + start, size, count))
 
     def _results(self, first: int, end: int, tokens: int, output: tuple[int, int], struct: int) -> None:

@@ -63,9 +63,9 @@ def stack_events(trace: Recording) -> StackEvents:
 
     # Threads are created before any of an evaluation ends: its mmaps come first. Stacks with no mmap in the record are older.
     new = {find(call[3]) for call in calls if call[2] == "mmap"}
-    for stack in range(len(maps)):
-        if stack not in new:
-            events.place[stack], ever = ever, ever + 1
+    for older in range(len(maps)):
+        if older not in new:
+            events.place[older], ever = ever, ever + 1
     for call in calls:
         number, thread, name, address, length = call[:5]
         stack = find(address)

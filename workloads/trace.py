@@ -167,7 +167,7 @@ class _Replay:
 
     def _first_touch(self) -> list[tuple[int, ...]]:
         """Return one store to every page that start-up would have written before the trace begins."""
-        rows = []
+        rows: list[tuple[int, ...]] = []
         for index, region in enumerate(self.regions("")):
             if region.writable and region.name != "thread_stack":
                 pages = np.unique(self.page[self.region == index]).astype(np.int64)

@@ -8,10 +8,14 @@ are left out of the visits: dynamic shares can't visit the stack of whoever draw
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from workloads import workload
+from workloads.catalogue import llama_workload
+from workloads.shape import TINY_8_LAYERS
 from workloads.statistics import measure
 
 # region: (distinct pages, of them written, data visits)
@@ -59,7 +63,7 @@ WEIGHTS_AT_WORKING_SET = {"tiny8": 0.921, "7b1": 0.980}  # share of reuse distan
 KV_AT_WORKING_SET = {"tiny8": 0.510, "7b1": 0.322}
 KV_BELOW_1536 = {"tiny8": 0.490, "7b1": 0.678}
 
-pytestmark = pytest.mark.parametrize("name", RECORDED)
+by_name = pytest.mark.parametrize("name", RECORDED)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,7 @@ def measured() -> dict[str, dict]:
     return {name: measure(workload(name, tokens=3)) for name in RECORDED}
 
 
+@by_name
 def test_distinct_pages_by_region(name: str, measured: dict):
     """A token touches as many pages of every region as recorded: 2 % in streams, 6 pages in regions of a hundred or less."""
     for region, (distinct, written, _) in RECORDED[name].items():
@@ -77,6 +82,7 @@ def test_distinct_pages_by_region(name: str, measured: dict):
     assert measured[name]["again"] > 0.999
 
 
+@by_name
 def test_visits_by_region(name: str, measured: dict):
     """Every region is visited as often as recorded, within 25 % (rodata 45 %: a recorded visit outlasts short chunks)."""
     for region, (_, _, visits) in RECORDED[name].items():
@@ -88,6 +94,7 @@ def test_visits_by_region(name: str, measured: dict):
     assert measured[name]["pages"]["libs"]["ifetch_visits"] == pytest.approx(libs, rel=0.25)
 
 
+@by_name
 def test_weights_are_read_as_recorded(name: str, measured: dict):
     """Visits and accesses per page, pages that two threads read, and the order within a thread follow from how rows are shared out."""
     weights = measured[name]["weights"]
@@ -101,17 +108,20 @@ def test_weights_are_read_as_recorded(name: str, measured: dict):
     assert np.ptp(weights["thread_share"]) < 0.3 / len(weights["thread_share"])
 
 
+@by_name
 def test_owner_changes_from_token_to_token(name: str, measured: dict):
     """Chunks are drawn, so a page's reader is another one next time as often as recorded (±10 %: it hangs on the threads' jitter)."""
     assert measured[name]["weights"]["same_owner"] == pytest.approx(SAME_OWNER[name], abs=0.1)
 
 
+@by_name
 def test_read_only_to_written(name: str, measured: dict):
     """What can be unmapped without being written back: pages within 3 %, visits within 10 %."""
     assert measured[name]["ro_rw"]["pages"] == pytest.approx(RO_RW_PAGES[name], rel=0.03)
     assert measured[name]["ro_rw"]["visits"] == pytest.approx(RO_RW_VISITS[name], rel=0.10)
 
 
+@by_name
 def test_reuse_distance_has_two_humps(name: str, measured: dict):
     """Weights come back after the whole working set; the KV cache half so, half within a layer; hot regions at once."""
     reuse = measured[name]["reuse"]
@@ -121,3 +131,18 @@ def test_reuse_distance_has_two_humps(name: str, measured: dict):
     for region in ("heap", "main_data", "main_text", "libs", "main_stack"):
         assert reuse[region]["median"] < 40, region  # recorded: 8 to 32
         assert reuse[region]["below_1536"] > 0.94, region  # recorded: 0.94 and more
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "threads", "shared", "ro_rw_pages", "ro_rw_visits", "run_median"),
+    [("Q4_K_M", 15, 0.055, 4.87, 4.58, None), ("Q4_0", 3, 0.014, 4.60, 3.83, 49)],
+)
+def test_static_parts(quantisation: str, threads: int, shared: float, ro_rw_pages: float, ro_rw_visits: float, run_median: int | None):
+    """Two more recordings, of the small model in equal parts: every page keeps its reader from token to token (recorded: 98-100 %)."""
+    shape = replace(TINY_8_LAYERS, quantisation=quantisation)
+    found = measure(llama_workload("static", shape, processes=1, threads=threads, tokens=2))
+    assert found["weights"]["shared"] == pytest.approx(shared, abs=0.005)
+    assert found["weights"]["same_owner"] > 0.97
+    assert found["ro_rw"]["pages"] == pytest.approx(ro_rw_pages, rel=0.03)
+    assert found["ro_rw"]["visits"] == pytest.approx(ro_rw_visits, rel=0.10)
+    assert run_median is None or found["weights"]["run_median"] == pytest.approx(run_median, abs=2)
