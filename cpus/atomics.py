@@ -80,11 +80,17 @@ if numba.config.DISABLE_JIT:
     def fence():
         return None
 
+    def address(field, index):
+        raise NotImplementedError("addresses exist in compiled code only")
+
     def pause():
         os.sched_yield()
 
     def host_ticks():
         return time.perf_counter_ns()
+
+    def unlikely(condition):
+        return condition
 
 else:
     exchange = _read_modify_write("xchg", "Store `value` and return what was there.")
@@ -133,6 +139,17 @@ else:
         return types.int64(field, index, expected, new), build
 
     @intrinsic
+    def address(typingctx, field, index):
+        """Give the address of an element, for the host's system calls."""
+        if not isinstance(field, FieldType):
+            return None
+
+        def build(context, builder, sig, args):
+            return builder.ptrtoint(element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]), I64)
+
+        return types.int64(field, index), build
+
+    @intrinsic
     def fence(typingctx):
         """Order everything before against everything after, stores against later loads too."""
 
@@ -165,3 +182,17 @@ else:
             return builder.call(function, ())
 
         return types.int64(), build
+
+    @intrinsic
+    def unlikely(typingctx, condition):
+        """Pass a condition on and tell the compiler that it is hardly ever true: keeps what follows out of the hot code."""
+        if not isinstance(condition, types.Boolean):
+            return None
+
+        def build(context, builder, sig, args):
+            bit = ir.IntType(1)
+            kind = ir.FunctionType(bit, (bit, bit))
+            expect = builder.module.globals.get("llvm.expect.i1") or ir.Function(builder.module, kind, "llvm.expect.i1")
+            return builder.call(expect, (args[0], bit(0)))
+
+        return types.boolean(condition), build

@@ -27,8 +27,10 @@ MAX_REGIONS = 64  # per process of a workload
 EVENT_WORDS = 8
 EVENT_RING = 2048  # events kept per CPU
 VIOLATION_WORDS = 12
+GATHER_PAGES = 512
 VIOLATIONS_KEPT = 64
 NR_SITES = 10
+LEASES_MAX = 62  # they are the bits of one word
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
 HEADER_WORDS = 2048
 
@@ -129,7 +131,7 @@ CONSTANTS = (
     "stlb_sets", "stlb_ways", "stlb_base",
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "pcp_batch", "user_tasks", "nr_processes",
     "scan_pages", "scan_period_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
-    "perturb", "zero_page", "events_on", "skip_mm_flush", "keep_lazy",
+    "perturb", "zero_page", "series_ns", "events_on", "skip_mm_flush", "keep_lazy",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -159,12 +161,14 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_state", "run_lease_lock held to write: OFF, RUNNING, READY, BLOCKED", True),
         _m("cpu_wake", "run_lease_lock held: a wake-up that came while not blocked"),
         _m("cpu_ready_ns", "run_lease_lock held: its virtual clock while it has no lease"),
+        _m("cpu_order_ns", "run_lease_lock held: leases go to the READY CPU where this is smallest"),
         _m("cpu_wait_kind", "run_lease_lock held: what it waits for (WAIT_*)"),
         _m("cpu_wait_object", "run_lease_lock held: number of the lock, page, barrier"),
         _m("cpu_lease", "run_lease_lock held: number of the lease it holds"),
         _m("cpu_host_core", "whoever grants it a lease: host core it is pinned to, + 1"),
         _m("cpu_pid", "owner at start: process id (granters and supervisor read)"),
         _m("cpu_clock", "owner: virtual time", True),
+        _m("cpu_tenths", "owner: tenths of a ns of user accesses that are not in cpu_clock yet"),
         _m("cpu_slice_end", "owner: virtual time at which it offers its lease"),
         _m("cpu_irq_off", "owner: depth of irq-safe locks held"),
         _m("cpu_in_irq", "owner: 1 inside an interrupt handler"),
@@ -178,8 +182,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_loaded_mm", "owner writes, any reads (who to interrupt): mm in cr3", True),
         _m("cpu_lazy", "owner writes, any reads: runs no user code of cpu_loaded_mm"),
         _m("cpu_asid", "owner: slot of cpu_loaded_mm"),
-        _m("cpu_context", "owner: tag of TLB entries of the current address space, never used twice"),
-        _m("cpu_next_context", "owner: next unused tag"),
+        _m("cpu_next_asid", "owner: slot to recycle next"),
+        _m("cpu_context", "owner: tag of TLB entries of the current address space, never 0"),
         _m("call_kind", "owner before it queues, targets until they ack: what to do (IPI_*)", True),
         _m("call_mm", "same"), _m("call_start", "same: first vpn"), _m("call_end", "same: behind the last vpn"),
         _m("call_gen", "same: tlb_gen"), _m("call_time", "same: virtual send time"), _m("call_sequence", "same"),
@@ -197,12 +201,15 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("ubc_mask", "owner: CPUs that the batched flush must reach (tlb_ubc.cpumask)", "nr_cpus", "mask_words"),
     Table("tmp_mask", "owner: scratch of the design", "nr_cpus", "mask_words"),
     Table("counter", "owner", "nr_cpus", NR_COUNTERS),
+    Table("poll_set", "owner (others read the first): struct pollfd of its eventfd and of its inbox, scratch word", "nr_cpus", 8),
+    Table("lease_core", "config: host core of each lease", LEASES_MAX),
+    Table("lease_affinity", "config: the same as a cpu_set_t", LEASES_MAX, 16),
     Table("site_ipis", "owner: requests sent, by SITE_*", "nr_cpus", NR_SITES),
     Table("site_flushes", "owner: broadcasts sent, by SITE_*", "nr_cpus", NR_SITES),
     Table("asid_mm", "owner: mm of each ASID slot, -1 none", "nr_cpus", NR_ASIDS),
     Table("asid_gen", "owner: tlb_gen that the slot has reached", "nr_cpus", NR_ASIDS),
     Table("asid_context", "owner: tag of the slot's TLB entries", "nr_cpus", NR_ASIDS),
-    Table("tlb_tag", "owner: vpn << 24 | context, 0 empty", "nr_cpus", "tlb_entries"),
+    Table("tlb_tag", "owner: vpn << 12 | context, 0 empty", "nr_cpus", "tlb_entries"),
     Table("tlb_value", "owner: pfn << 8 | TLB_* bits", "nr_cpus", "tlb_entries"),
     Table("tlb_logical", "owner: logical page that the entry was filled for (oracle)", "nr_cpus", "tlb_entries"),
     Table("tlb_age", "owner: stamp of the last use", "nr_cpus", "tlb_entries"),
@@ -210,10 +217,14 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("event", "owner: ring of EVENT_WORDS-word records", "nr_cpus", EVENT_RING * EVENT_WORDS),
     Table("lru_batch", "owner: folio_batch of pages on their way to an LRU list", "nr_cpus", FOLIO_BATCH + 1),
     Table("free_batch", "owner: folio_batch of pages on their way to the allocator", "nr_cpus", 2 * (FOLIO_BATCH + 1)),
+    Table("gather", "owner: pages whose PTEs are cleared and not yet flushed (mmu_gather)", "nr_cpus", GATHER_PAGES),
+    Table("keep_list", "owner: pages set aside by reclaim's second pass", "nr_cpus", 64),
+    Table("scan_goal", "owner: pages to scan per list in this round of direct reclaim", "nr_cpus", NR_LRU),
     Table("work_list", "owner: pages isolated by reclaim (32) and by migration", "nr_cpus", 8 * 64),
-    Table("pcp_count", "owner: pages in its list of the zone", "nr_cpus", "nr_nodes"),
-    Table("pcp_first", "owner", "nr_cpus", "nr_nodes"),
-    Table("pcp_last", "owner", "nr_cpus", "nr_nodes"),
+    Table("pcp_lock", "spin word of a CPU's list of one zone (pcp->lock): its owner, and whoever drains all lists", "nr_cpus", "nr_nodes"),
+    Table("pcp_count", "pcp_lock held: pages in its list of the zone", "nr_cpus", "nr_nodes"),
+    Table("pcp_first", "pcp_lock held", "nr_cpus", "nr_nodes"),
+    Table("pcp_last", "pcp_lock held", "nr_cpus", "nr_nodes"),
     Table("violation", "winner of run_violations", VIOLATIONS_KEPT, VIOLATION_WORDS),
     Table("text", "config: addresses of entries", NR_TEXT),
     Table("cost", "config: ns, see costs.py", "nr_costs"),
@@ -272,7 +283,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("page_io_ns", "page lock: virtual time at which the read of it is done", "nr_frames"),
     Table("page_lock_word", "spin: split page-table lock of a page-table frame", "nr_frames"),
     Table("page_scan_ns", "racy, as in Linux: when the NUMA scanner unmapped it", "nr_frames", None, "int64"),
-    Table("content", "ORACLE: logical page << 24 | version; written with a store, at hand-out and at copy", "nr_frames"),
+    Table("content", "ORACLE: logical page << 34 | version; written with a store, at hand-out and at copy", "nr_frames"),
     Table("version", "ORACLE: newest published version of a logical page; any, atomic maximum", "nr_logical"),
     Table("disk_version", "ORACLE: version on disk of a file page; page lock", "nr_logical"),
     Table("frame_word", "contents of page-table frames: 512 PTEs each, atomic (sparse: other frames are never touched)", "nr_frames", 512),
@@ -284,7 +295,9 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("pcp_high", "config: pages"),
         _m("zone_lock", "spin, irq-safe", True),
         _m("zone_free", "zone_lock held to write: NR_FREE_PAGES"),
-        _m("zone_pending", "zone_lock held: free pages whose key is not 0 (nr_luf_pages)"),
+        _m("zone_pending", "zone_lock held: free pages with a key above zone_key_claimed (nr_luf_pages)"),
+        _m("zone_key_claimed", "zone_lock held: keys up to this one are being flushed by somebody, or done"),
+        _m("zone_key_done", "whoever flushed, in order: keys up to this one have nothing pending"),
         _m("lru_lock", "spin, irq-safe", True),
         _m("node_isolated", "any, add: NR_ISOLATED"),
         _m("node_refaults", "any, add: workingset age (nonresident_age)"),
@@ -303,6 +316,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("pend_first", "zone_lock held: free blocks whose key is not 0", "nr_nodes", NR_ORDERS),
     Table("pend_last", "zone_lock held", "nr_nodes", NR_ORDERS),
     Table("pend_count", "zone_lock held", "nr_nodes", NR_ORDERS),
+    Table("pend_key", "zone_lock held: newest key on the list", "nr_nodes", NR_ORDERS),
+    Table("pend_joined", "zone_lock held: newest key of the list when it last joined the free list", "nr_nodes", NR_ORDERS),
     Table("lru_first", "lru_lock held: head of [node, list], -1 empty", "nr_nodes", NR_LRU),
     Table("lru_last", "lru_lock held", "nr_nodes", NR_LRU),
     Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
@@ -324,7 +339,6 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_chunk_row", "its CPU"), _m("task_chunk_end", "its CPU"),
         _m("task_barrier", "its CPU: generation it waits for"),
         _m("task_start_ns", "its CPU"), _m("task_end_ns", "its CPU"), _m("task_slice_ns", "its CPU: end of its time slice"),
-        _m("task_alive", "CLONE sets, EXIT clears: any, exchange"),
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
     )),
     Struct("nr_rows", (
@@ -337,11 +351,14 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Struct("nr_mms", (
         _m("proc_barrier_arrived", "any, add", True),
         _m("proc_barrier_done", "last one to arrive: barriers completed"),
-        _m("proc_barrier_ns", "any, atomic maximum: latest arrival"),
-        _m("proc_alive", "any, add: workers that have not executed EXIT", True),
+        _m("proc_exited", "any, add: workers that have executed EXIT since the last JOIN", True),
+        _m("proc_join_parties", "main thread, before proc_join_waits: workers it waits for"),
+        _m("proc_join_waits", "main sets 1, whoever takes it back (exchange) wakes main"),
         _m("proc_start_ns", "main thread"), _m("proc_end_ns", "main thread"), _m("proc_tokens", "main thread"),
-        _m("proc_first_task", "config"), _m("proc_nr_tasks", "config"), _m("proc_join_ns", "any, atomic maximum"),
+        _m("proc_first_task", "config"), _m("proc_first_section", "config"), _m("proc_nr_tasks", "config"), _m("proc_join_ns", "any, atomic maximum"),
     )),
+    Table("proc_barrier_ns", "any, atomic maximum: latest arrival at barriers of even and odd number", "nr_mms", 2),
+    Table("proc_vma", "config: VMA of each region", "nr_mms", MAX_REGIONS),
     Table("proc_region", "config: first vpn of each region", "nr_mms", MAX_REGIONS),
     Table("proc_token_ns", "main thread: virtual time at each MARK", "nr_mms", 4096),
 )  # fmt: skip

@@ -15,11 +15,9 @@ token that makes its next `block` return at once. Every caller of `block` re-che
 Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 """
 
-import numba
-from numba import types
-
 from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import call, kernel
+from cpus.host import rouse, sched_yield
 from cpus.layout import TEXT
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
@@ -30,15 +28,8 @@ WAIT_NAMES = ("nothing", "a lease", "acks", "lock", "page lock", "barrier", "wor
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 
 SHELL_WAIT = TEXT["shell_wait"]
-SHELL_GRANT = TEXT["shell_grant"]
 SPINS_BEFORE_YIELD = 40
 TRIES_OF_OBSERVER = 10_000
-
-if numba.config.DISABLE_JIT:
-    from os import sched_yield
-else:
-    sched_yield = types.ExternalFunction("sched_yield", types.int32())
-
 
 @kernel
 def random_next(state):
@@ -234,10 +225,10 @@ def _wake_locked(ram, target, at_ns):
 def wake(ram, target, at_ns):
     """Make CPU `target` look again at what it waits for; it becomes runnable at virtual time `at_ns` at the earliest."""
     _lock(ram)
-    rouse = _wake_locked(ram, target, at_ns)
+    granted = _wake_locked(ram, target, at_ns)
     _unlock(ram)
-    if rouse:
-        call(ram, SHELL_GRANT, target, 0, 0, 0, 0)
+    if granted:
+        rouse(ram, target)
 
 
 @kernel
@@ -246,17 +237,17 @@ def wake_all_waiting_for(ram, kind, thing, at_ns):
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_object[c] == thing:  # a waiter wrote it before the word that told us of it
             _lock(ram)
-            rouse = False
+            granted = False
             if ram.cpu_state[c] == BLOCKED and ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing:
-                rouse = _wake_locked(ram, c, at_ns)
+                granted = _wake_locked(ram, c, at_ns)
             _unlock(ram)
-            if rouse:
-                call(ram, SHELL_GRANT, c, 0, 0, 0, 0)
+            if granted:
+                rouse(ram, c)
 
 
 @kernel
 def start_all(ram):
-    """Make every CPU READY at virtual time 0 and hand out the leases; the caller then rouses those that are RUNNING.
+    """Make every CPU READY at virtual time 0, hand out the leases and rouse those that got one.
 
     One step under the lease lock, so that in controlled mode the first choice already belongs to the schedule.
     """
@@ -273,6 +264,9 @@ def start_all(ram):
             ram.cpu_lease[target] = lease
             _hand_over(ram, target, target)
     _unlock(ram)
+    for c in range(ram.nr_cpus):
+        if ram.cpu_host_core[c] > 0 and ram.cpu_state[c] == RUNNING:
+            rouse(ram, c)
 
 
 @kernel

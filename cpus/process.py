@@ -6,8 +6,8 @@
         │                    │ eventfd k: "look at your state" (lease granted, woken, run stopped)
         └── fork ──> janitor: kills what is left and removes the folder should the supervisor die
 
-Compiled code runs `cpu_loop` and enters the shell through four text-table entries: wait, grant, send, receive. While it waits
-without a lease the shell serves interrupts (free-running mode); in controlled mode they wait for the lease.
+Compiled code runs `main`; it sleeps and rouses others by itself (host.py) and enters the Python shell to send and to receive.
+While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for the lease.
 A CPU process ignores SIGINT and SIGTERM, which are the supervisor's to handle, and dies with the supervisor (PDEATHSIG).
 Left out: everything that has a policy.
 """
@@ -18,7 +18,6 @@ import ctypes
 import faulthandler
 import gc
 import os
-import select
 import signal
 import struct
 import sys
@@ -29,50 +28,63 @@ from typing import Any
 import zmq
 from numba import types
 
-from cpus.atomics import fetch_add
-from cpus.compiled import install_python, kernel
-from cpus.ipi import serve_interrupts
+from cpus.atomics import fetch_add, load_acquire
+from cpus.compiled import call, entry, install, install_python, kernel
+from cpus.host import NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
+from cpus.ipi import SHELL_RECEIVE, serve_interrupts
 from cpus.layout import MASK_BITS, TEXT
-from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
+from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
 
 MESSAGE = struct.Struct("<8q")  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 PR_SET_PDEATHSIG = 1
 EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
+NOTHING_ANNOUNCED = 1  # argument of shell_receive
 POLL_MS = 500  # bound of one sleep; being woken does not depend on it
 CALL_FIELDS = ("call_sequence", "call_kind", "call_mm", "call_start", "call_end", "call_gen", "call_time")
 
 
 @kernel
-def fetch_add_ready(ram):
-    """Count this CPU among those that are bound and ready; returns how many are."""
-    return fetch_add(ram.run_ready, 0, 1) + 1
+def run_when_started(ram, cpu):
+    """Count this CPU among those that are bound and ready, and sleep until `start_all`."""
+    fetch_add(ram.run_ready, 0, 1)
+    call(ram, SHELL_WAIT, cpu, -1, 0, 0, 0)
 
 
-def rouse(ram: Any, target: int, eventfds: list[int], cores: list[int]) -> None:
-    """Make a CPU look at its state; if it was given a lease, on the lease's host core: a hand-over stays on one core."""
-    if ram.nr_leases:
-        core = cores[int(ram.cpu_lease[target]) % len(cores)]
-        if ram.cpu_host_core[target] != core + 1:
-            ram.cpu_host_core[target] = core + 1
-            try:
-                os.sched_setaffinity(int(ram.cpu_pid[target]), {core})
-            except ProcessLookupError:  # it died; the supervisor sees that and ends the run
-                return
-    os.eventfd_write(eventfds[target], 1)
+@entry(TEXT["shell_wait"])
+def wait_for_lease(ram, cpu, target, c, d, e):
+    """Sleep until this CPU is RUNNING again, serving interrupts meanwhile; first rouse `target` (-1: nobody)."""
+    if target >= 0:
+        rouse(ram, target)
+    while load_acquire(ram.cpu_state, cpu) != RUNNING:
+        stop = load_acquire(ram.run_stop, 0)
+        if stop > FINISHED:
+            exit_process(0 if stop == LEAVE else EXIT_STOPPED)
+        served_here = not (ram.controlled or ram.cpu_irq_off[cpu] > 0)
+        if served_here and load_acquire(ram.cpu_bell, cpu) > 0:
+            serve_interrupts(ram, cpu)
+            continue
+        found = poll(ram, cpu, 2 if served_here else 1, POLL_MS)
+        if found & ROUSED:
+            clear_rousing(ram, cpu)
+        if found & NEWS and load_acquire(ram.cpu_bell, cpu) == 0:
+            call(ram, SHELL_RECEIVE, cpu, NOTHING_ANNOUNCED, 0, 0, 0)
+    if ram.controlled and ram.cpu_irq_off[cpu] == 0 and ram.cpu_bell[cpu] > 0:
+        serve_interrupts(ram, cpu)  # under the lease
+    return 0
 
 
 def prepare(ram: Any, main: Callable[[Any, int], int]) -> None:
     """Compile, before the CPUs are forked, what each of them calls from Python."""
-    for function, arguments in ((fetch_add_ready, 0), (serve_interrupts, 1), (main, 1)):
+    for function in (run_when_started, main):
         if hasattr(function, "compile"):  # with the JIT off kernels are plain functions
-            function.compile((ram._type, *[types.int64] * arguments))
+            function.compile((ram._type, types.int64))
 
 
 class Shell:
-    """The part of a CPU process that talks to the host: sockets, eventfds, sleeping. Made in the child."""
+    """The part of a CPU process that speaks ZeroMQ. Made in the child."""
 
     def __init__(self, ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int]):
-        self.ram, self.cpu, self.eventfds, self.folder, self.cores = ram, cpu, eventfds, folder, cores
+        self.cpu, self.folder = cpu, folder
         core = cores[cpu % len(cores)]
         os.sched_setaffinity(0, {core})  # first: ZeroMQ's I/O thread inherits it
         self.context = zmq.Context(io_threads=1)
@@ -81,39 +93,12 @@ class Shell:
         self.inbox.set_hwm(0)  # no limit: a full queue would drop or block; conservation is checked at the end
         self.inbox.linger = 0
         self.inbox.bind(f"ipc://{folder}/c{cpu}")
-        self.wake_fd, inbox_fd = eventfds[cpu], self.inbox.getsockopt(zmq.FD)
-        self.poll_all, self.poll_wake = select.poll(), select.poll()
-        for poll, fd in ((self.poll_all, self.wake_fd), (self.poll_all, inbox_fd), (self.poll_wake, self.wake_fd)):
-            poll.register(fd, select.POLLIN)
+        ram.poll_set[cpu, :2] = pollfd(eventfds[cpu]), pollfd(self.inbox.getsockopt(zmq.FD))
         # memoryviews: three times faster to index than numpy arrays
-        self.state, self.bell, self.stop = memoryview(ram.cpu_state), memoryview(ram.cpu_bell), memoryview(ram.run_stop)
-        self.irq_off = memoryview(ram.cpu_irq_off)
-        self.controlled = bool(ram.controlled)
+        self.bell, self.stop = memoryview(ram.cpu_bell), memoryview(ram.run_stop)
         self.call_words = [memoryview(getattr(ram, name)) for name in CALL_FIELDS]
         self.call_mask = memoryview(ram.call_mask[cpu])
         ram.cpu_host_core[cpu] = core + 1  # also says: this CPU is bound and ready
-
-    def wait(self, target: int) -> None:
-        """Sleep until this CPU is RUNNING again, serving interrupts meanwhile; first rouse `target` (-1: nobody)."""
-        if target >= 0:
-            rouse(self.ram, target, self.eventfds, self.cores)
-        cpu, state, bell, stop, irq_off = self.cpu, self.state, self.bell, self.stop, self.irq_off
-        while state[cpu] != RUNNING:
-            if stop[0] > FINISHED:
-                os._exit(0 if stop[0] == LEAVE else EXIT_STOPPED)
-            if self.controlled or irq_off[cpu] > 0:
-                events = self.poll_wake.poll(POLL_MS)
-            elif bell[cpu] > 0 or self.inbox.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-                # asked each time before it sleeps: the socket's file descriptor tells of news only to whom it said "nothing there"
-                serve_interrupts(self.ram, cpu)
-                continue
-            else:
-                events = self.poll_all.poll(POLL_MS)
-            for fd, _ in events:
-                if fd == self.wake_fd:
-                    os.eventfd_read(fd)
-        if self.controlled and bell[cpu] > 0 and irq_off[cpu] == 0:
-            serve_interrupts(self.ram, cpu)  # under the lease
 
     def send(self) -> None:
         """Send the request in this CPU's `call_*` words to every CPU in its `call_mask`."""
@@ -137,16 +122,23 @@ class Shell:
         self.peers[target] = socket
         return socket
 
-    def receive(self) -> None:
-        """Take one message that the doorbell has announced; it may still be on its way."""
-        message = self.take()
-        while message is None:
-            if self.stop[0] > FINISHED:
-                os._exit(EXIT_STOPPED)
-            self.inbox.poll(POLL_MS)
+    def receive(self, what: int) -> None:
+        """Take one message that the doorbell has announced; it may still be on its way.
+
+        The last one announced, and NOTHING_ANNOUNCED, also ask the socket for more: its file descriptor tells of news only
+        to somebody who was told "nothing there" before he sleeps.
+        """
+        if what != NOTHING_ANNOUNCED:
             message = self.take()
-        if len(message) != MESSAGE.size:
-            raise RuntimeError(f"'interrupt message' must be {MESSAGE.size} bytes (got {len(message)})")
+            while message is None:
+                if self.stop[0] > FINISHED:
+                    os._exit(EXIT_STOPPED)
+                self.inbox.poll(POLL_MS)
+                message = self.take()
+            if len(message) != MESSAGE.size:
+                raise RuntimeError(f"'interrupt message' must be {MESSAGE.size} bytes (got {len(message)})")
+        if self.bell[self.cpu] <= 1:
+            self.inbox.getsockopt(zmq.EVENTS)
 
     def take(self) -> bytes | None:
         """Take a message if one is there."""
@@ -173,22 +165,17 @@ def _guard(action: Callable[[Any], None]) -> int:
 def install_shell(ram: Any) -> list[Any]:
     """Put the shell's entries into the text table; keep the result alive. Before the CPUs are forked."""
 
-    def wait(_cpu, target, _c, _d, _e):
-        return _guard(lambda shell: shell.wait(target))
-
-    def grant(target, _b, _c, _d, _e):
-        return _guard(lambda shell: rouse(ram, target, shell.eventfds, shell.cores))
-
     def send(_a, _b, _c, _d, _e):
         return _guard(Shell.send)
 
-    def receive(_a, _b, _c, _d, _e):
-        return _guard(Shell.receive)
+    def receive(_cpu, what, _c, _d, _e):
+        return _guard(lambda shell: shell.receive(what))
 
     def panic(cpu, code, a, b, _e):
         return _guard(lambda _: _panic(ram, cpu, code, a, b))
 
-    names = {"shell_wait": wait, "shell_grant": grant, "shell_send": send, "shell_receive": receive, "shell_panic": panic}
+    install(ram, [wait_for_lease])
+    names = {"shell_send": send, "shell_receive": receive, "shell_panic": panic}
     return [install_python(ram, TEXT[name], function) for name, function in names.items()]
 
 
@@ -214,8 +201,7 @@ def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: lis
         gc.disable()  # the shell makes no cycles, and a collection would copy pages that all CPUs share
         ram.cpu_pid[cpu] = os.getpid()
         _shell = Shell(ram, cpu, eventfds, folder, cores)
-        fetch_add_ready(ram)
-        _shell.wait(-1)  # until `start_all`
+        run_when_started(ram, cpu)
         status = int(main(ram, cpu))
     except BaseException:  # noqa: BLE001 (the process ends here)
         traceback.print_exc()

@@ -30,8 +30,9 @@ from typing import Any, Self
 import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
-from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, RUNNING, VIOLATED, all_idle, start_all
-from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare, rouse
+from cpus.host import place_leases
+from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
+from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
 from emulator.janitor import Janitor, remove
 from emulator.wait_graph import wait_graph
 
@@ -122,9 +123,6 @@ class Supervisor:
     def start(self) -> None:
         """Let the CPUs run: as many as there are leases, all of them if there is no gate."""
         start_all(self.ram)
-        for cpu in range(self.ram.nr_cpus):
-            if self.ram.cpu_state[cpu] == RUNNING:
-                rouse(self.ram, cpu, self.eventfds, self.cores)
 
     def watch(self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0, tick_s: float = TICK_S) -> str:
         """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first (0: no limit).
@@ -169,6 +167,7 @@ class Supervisor:
         ram = self.ram
         began = time.monotonic()
         self._raise_open_files()
+        place_leases(ram, self.cores)
         self._shell = install_shell(ram)
         prepare(ram, self.main)
         self.janitor = Janitor()
