@@ -2,91 +2,97 @@
 
 A visit stands for `count` accesses to one page by one instruction stream: one TLB lookup decides them all. Per visit: the
 doorbell is read, the entry is found (first level, second level, or a walk that may fault), the oracle judges, the clock moves.
+A fault that could be served ends the visit without a result and it begins anew, doorbell and slice included, as the
+hardware restarts the instruction.
+Counted as on the machine: `dtlb_load_misses` and its like are page walks, so a visit that faults counts two, and so does a
+store through a clean entry (XXX: the hardware sets the dirty bit by an assist, which may not count as a miss).
 Numbers: see benchmarks/access.py, which runs the same algorithm in C beside it.
 Left out: caches and prefetchers (a cost per line stands for them), out-of-order overlap of walks.
 """
 
-from cpus.atomics import load_acquire
+from cpus.atomics import load_acquire, unlikely
 from cpus.compiled import call, kernel
 from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HIT, WALK
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, TEXT
-from cpus.oracle import VERSION_BITS, check_load, check_store
-from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, hardware_walk, read_pte
+from cpus.oracle import check_load, check_store, filled_for
+from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table, use_entry
 from cpus.ram import row
 from cpus.tlb import CONTEXT_BITS, STORE, VALUE_SHIFT, find_way, first_level, oldest_way
 
 PAGE_FAULT = TEXT["page_fault"]
 LINES_PER_PAGE = 64
-C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]
-C_STLB_HITS, C_VISITS, C_USER_NS = COUNTER["stlb_hits"], COUNTER["page_visits"], COUNTER["user_ns"]
-PERMISSION = PTE_WRITE | PTE_DIRTY
+C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]  # then stores, then fetches, two apart
+C_STLB_HITS, C_VISITS = COUNTER["stlb_hits"], COUNTER["page_visits"]
+PERMISSION = PTE_WRITE | PTE_DIRTY  # what a store needs of an entry
+WAIT, AGAIN = -1, -2  # instead of an entry: the task must wait; the fault is served, begin anew
 
 
 @kernel
-def _install(ram, cpu, first, ways, tag, value, logical, filled):
-    """Put an entry into one set, in place of the least recently used."""
-    i = oldest_way(row(ram.tlb_age, cpu), first, ways)
+def _walk(ram, cpu, vpn, tag, kind, first, known):
+    """Miss in all levels: walk, fault if need be, fill the second level's set at `first` (entry `known` if it is there).
+
+    Returns the entry, WAIT or AGAIN.
+    """
+    ram.counter[cpu, C_LOAD_MISSES + 2 * kind] += 1
+    ram.cpu_clock[cpu] += ram.cost[WALK]
+    table = find_table(ram, ram.mm_pgd[ram.cpu_loaded_mm[cpu]], vpn)
+    logical = 0
+    while True:
+        pte = use_entry(ram, table, vpn & LEVEL_MASK, kind == STORE)
+        if pte < 0:
+            return WAIT if call(ram, PAGE_FAULT, cpu, vpn, kind, 0, 0) != 0 else AGAIN
+        pfn = pte >> PTE_PFN_SHIFT
+        if not ram.check:
+            break
+        word = load_acquire(ram.content, pfn)
+        # Still mapped after its content was read? Then the content is this page's, and we say that the fill happened now.
+        # (Else a frame that changed hands meanwhile would be remembered under its new owner, and the bug missed.)
+        now = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+        if now & PTE_PRESENT != 0 and now >> PTE_PFN_SHIFT == pfn:
+            logical = filled_for(ram, cpu, vpn, pfn, word)
+            break
+    i = known if known >= 0 else oldest_way(row(ram.tlb_age, cpu), first, ram.stlb_ways)
     ram.tlb_tag[cpu, i] = tag
-    ram.tlb_value[cpu, i] = value
+    ram.tlb_value[cpu, i] = (pfn << VALUE_SHIFT) | (pte & PERMISSION)
     ram.tlb_logical[cpu, i] = logical
-    ram.tlb_filled_ns[cpu, i] = filled
+    ram.tlb_filled_ns[cpu, i] = ram.cpu_clock[cpu]
     return i
 
 
 @kernel
-def _walk_and_fill(ram, cpu, vpn, tag, kind):
-    """Miss in all levels: walk, fault if need be, fill the second level; returns its entry, or -1 if the task must wait."""
-    store = kind == STORE
-    while True:
-        ram.counter[cpu, C_LOAD_MISSES + 2 * kind] += 1
-        ram.cpu_clock[cpu] += ram.cost[WALK]
-        pgd = ram.mm_pgd[ram.cpu_loaded_mm[cpu]]
-        pte = hardware_walk(ram, pgd, vpn, store)
-        if pte < 0:
-            if call(ram, PAGE_FAULT, cpu, vpn, kind, 0, 0) != 0:
-                return -1
-            tag = (vpn << CONTEXT_BITS) | ram.cpu_context[cpu]  # the fault may have flushed
-            continue
-        pfn = pte >> PTE_PFN_SHIFT
-        logical = load_acquire(ram.content, pfn) >> VERSION_BITS
-        again = read_pte(ram, pgd, vpn)
-        if again & PTE_PRESENT == 0 or again >> PTE_PFN_SHIFT != pfn:
-            continue  # unmapped while we looked: the frame's owner may have changed
-        sets, ways = ram.stlb_sets, ram.stlb_ways
-        first = ram.stlb_base + (vpn % sets) * ways
-        stale = find_way(row(ram.tlb_tag, cpu), first, ways, tag)
-        value = (pfn << VALUE_SHIFT) | (pte & PERMISSION)
-        if stale < 0:
-            return _install(ram, cpu, first, ways, tag, value, logical, ram.cpu_clock[cpu])
-        ram.tlb_value[cpu, stale] = value  # same page, more rights (a first store)
-        ram.tlb_logical[cpu, stale] = logical
-        return stale
+def _first_level_miss(ram, cpu, vpn, tag, kind, stamp, first, ways, known):
+    """Fill the first level's set at `first` (entry `known` if it is there, without the right to store) from the second.
 
-
-@kernel
-def _first_level_miss(ram, cpu, vpn, tag, kind, age):
-    """Find or make the first-level entry; returns it, or -1 if the task must wait for something."""
-    sets, ways = ram.stlb_sets, ram.stlb_ways
-    second = find_way(row(ram.tlb_tag, cpu), ram.stlb_base + (vpn % sets) * ways, ways, tag)
-    if second >= 0 and (kind != STORE or ram.tlb_value[cpu, second] & PERMISSION == PERMISSION):
+    Returns the entry, WAIT or AGAIN.
+    """
+    tags, values, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
+    logicals, filled = row(ram.tlb_logical, cpu), row(ram.tlb_filled_ns, cpu)
+    second_ways = ram.stlb_ways
+    second_first = ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * second_ways
+    second = find_way(tags, second_first, second_ways, tag)
+    if second >= 0 and (kind != STORE or values[second] & PERMISSION == PERMISSION):
         ram.counter[cpu, C_STLB_HITS] += 1
         ram.cpu_clock[cpu] += ram.cost[STLB_HIT]
     else:
-        second = _walk_and_fill(ram, cpu, vpn, tag, kind)
+        second = _walk(ram, cpu, vpn, tag, kind, second_first, second)
         if second < 0:
-            return -1
-    ram.tlb_age[cpu, second] = age
-    base, sets, ways = first_level(ram, kind)
-    first = base + (vpn % sets) * ways
-    i = find_way(row(ram.tlb_tag, cpu), first, ways, ram.tlb_tag[cpu, second])
-    if i < 0:
-        i = oldest_way(row(ram.tlb_age, cpu), first, ways)
-    ram.tlb_tag[cpu, i] = ram.tlb_tag[cpu, second]
-    ram.tlb_value[cpu, i] = ram.tlb_value[cpu, second]
-    ram.tlb_logical[cpu, i] = ram.tlb_logical[cpu, second]
-    ram.tlb_filled_ns[cpu, i] = ram.tlb_filled_ns[cpu, second]
+            return second
+    ages[second] = stamp
+    i = known if known >= 0 else oldest_way(ages, first, ways)
+    tags[i] = tag
+    values[i] = values[second]
+    logicals[i] = logicals[second]
+    filled[i] = filled[second]
     return i
+
+
+@kernel
+def _put_time(ram, cpu, tenths, stamp):
+    """Bring the shared words up to what the loop holds in registers."""
+    ram.cpu_clock[cpu] = tenths // 10
+    ram.cpu_tenths[cpu] = tenths % 10
+    ram.cpu_visit_stamp[cpu] = stamp
 
 
 @kernel
@@ -98,38 +104,51 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
     tags, values, logicals, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_logical, cpu), row(ram.tlb_age, cpu)
     base, sets, ways = first_level(ram, kind)
     lines = min(count, LINES_PER_PAGE)
-    in_dram = (count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]) // 10
-    in_cxl = (count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_CXL_TENTHS]) // 10
+    in_dram = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]
+    more_in_cxl = lines * (ram.cost[LINE_CXL_TENTHS] - ram.cost[LINE_DRAM_TENTHS])
     fast_end = ram.zone_end[0]
     check = ram.check
     first_done = done
-    age = ram.cpu_visit_stamp[cpu]
-    waits = False
+    # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them is called
+    # between _put_time and a reload.
+    tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
+    stamp = ram.cpu_visit_stamp[cpu]
+    context = ram.cpu_context[cpu]
+    i = 0
     while done < pages:
-        if ram.cpu_bell[cpu] > 0:
+        if unlikely(load_acquire(ram.cpu_bell, cpu) > 0):
+            _put_time(ram, cpu, tenths, stamp)
             serve_interrupts(ram, cpu)
-        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
+            tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
+            context = ram.cpu_context[cpu]
+        if tenths >= slice_end:
             break
         page = vpn + done
-        age += 1
-        tag = (page << CONTEXT_BITS) | ram.cpu_context[cpu]
-        i = find_way(tags, base + (page % sets) * ways, ways, tag)
+        stamp += 1
+        tag = (page << CONTEXT_BITS) | context
+        first = base + (page & (sets - 1)) * ways
+        i = find_way(tags, first, ways, tag)
         if i < 0 or (kind == STORE and values[i] & PERMISSION != PERMISSION):
-            i = _first_level_miss(ram, cpu, page, tag, kind, age)
-            if i < 0:
-                waits = True
+            _put_time(ram, cpu, tenths, stamp)
+            i = _first_level_miss(ram, cpu, page, tag, kind, stamp, first, ways, i)
+            tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
+            context = ram.cpu_context[cpu]
+            if i == AGAIN:
+                continue
+            if i == WAIT:
                 break
-        ages[i] = age
+        ages[i] = stamp
         pfn = values[i] >> VALUE_SHIFT
         if check:
             if kind == STORE:
                 check_store(ram, cpu, page, pfn, logicals[i], i)
             else:
                 check_load(ram, cpu, page, pfn, logicals[i], i)
-        ram.cpu_clock[cpu] += in_dram if pfn < fast_end else in_cxl
+        tenths += in_dram
+        if pfn >= fast_end:
+            tenths += more_in_cxl
         done += 1
-    ram.cpu_visit_stamp[cpu] = age
+    _put_time(ram, cpu, tenths, stamp)
     ram.counter[cpu, C_LOADS + 2 * kind] += (done - first_done) * count
     ram.counter[cpu, C_VISITS] += done - first_done
-    return -1 - done if waits else done
-
+    return -1 - done if i == WAIT else done

@@ -1,24 +1,25 @@
 """The oracle: judges every access on the CPU that makes it, without reading a structure of the design under test.
 
-A frame's content is one word: logical page << 24 | version. A logical page is a page of a file or of anonymous memory. A TLB
+A frame's content is one word: logical page << 34 | version. A logical page is a page of a file or of anonymous memory. A TLB
 entry remembers the logical page that it was filled for. A store makes the next version on the frame and then publishes it;
 a load fetches the published version first and then reads the frame. So what it reports has happened: no false alarms.
 - REUSE: the frame belongs to another logical page by now (or to the kernel).
 - STALE: the frame is older than what had been published before the load began.
 - LOST: a store found its frame older than what had been published: it overwrites what nobody will see.
+- UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the flushing).
 Left out: bytes within a page (one word stands for all), accesses of the kernel itself.
 """
 
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
 from cpus.compiled import kernel
 from cpus.layout import VIOLATIONS_KEPT
 
-VERSION_BITS = 24
+VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
 VERSION_MASK = (1 << VERSION_BITS) - 1
-NOBODY = (1 << 38) - 1  # logical page of a frame that was handed out and not yet filled, or that the kernel uses
+NOBODY = (1 << 29) - 1  # logical page of a frame that was handed out and not yet filled, or that the kernel uses
 
-REUSE, STALE, LOST = 1, 2, 3
-VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write")
+REUSE, STALE, LOST, UNFILLED = 1, 2, 3, 4
+VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before it was filled")
 
 
 @kernel
@@ -41,15 +42,22 @@ def report(ram, cpu, what, vpn, pfn, expected, found, entry):
 
 
 @kernel
+def filled_for(ram, cpu, vpn, pfn, word):
+    """Give the logical page that a TLB entry is filled for: `word` was the frame's content while it was mapped here."""
+    if word >> VERSION_BITS < ram.nr_logical:
+        return word >> VERSION_BITS
+    report(ram, cpu, UNFILLED, vpn, pfn, -1, word, -1)
+    return 0  # some page that has a version to look up: the access will be judged wrong, as it is
+
+
+@kernel
 def check_load(ram, cpu, vpn, pfn, logical, entry):
     """Judge a load through TLB entry `entry`; True if it was coherent."""
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
-    if word >> VERSION_BITS != logical:
-        report(ram, cpu, REUSE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-        return False
-    if word & VERSION_MASK < published:
-        report(ram, cpu, STALE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+    reused = word >> VERSION_BITS != logical
+    if unlikely(reused or word & VERSION_MASK < published):
+        report(ram, cpu, REUSE if reused else STALE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
         return False
     return True
 
@@ -71,11 +79,9 @@ def check_store(ram, cpu, vpn, pfn, logical, entry):
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
     while True:
-        if word >> VERSION_BITS != logical:
-            report(ram, cpu, REUSE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-            return False
-        if word & VERSION_MASK < published:
-            report(ram, cpu, LOST, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+        reused = word >> VERSION_BITS != logical
+        if unlikely(reused or word & VERSION_MASK < published):
+            report(ram, cpu, REUSE if reused else LOST, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
             return False
         seen = compare_exchange(ram.content, pfn, word, word + 1)
         if seen == word:

@@ -4,7 +4,8 @@ A table is one frame of 512 entries (`frame_word[pfn, i]`), exactly as on the ma
 a compare-exchange on the present entry, as the hardware does, so an unmapper that exchanges the entry with 0 sees every bit.
 
     vpn  35..27 PGD | 26..18 PUD | 17..9 PMD | 8..0 PTE
-Left out: huge pages, 5 levels, NX and user bits, paging-structure caches (the walk's cost stands for them).
+Left out: huge pages, 5 levels, NX and user bits, accessed bits of the upper levels, paging-structure caches (the walk's cost
+stands for them).
 """
 
 from cpus.atomics import compare_exchange, load_acquire
@@ -47,12 +48,14 @@ def read_pte(ram, pgd, vpn):
 
 
 @kernel
-def hardware_walk(ram, pgd, vpn, store):
-    """Translate as the MMU does: returns the PTE with its accessed (and dirty) bit set, or NOT_PRESENT / NOT_WRITABLE."""
-    table = find_table(ram, pgd, vpn)
+def use_entry(ram, table, index, store):
+    """Set the accessed (and dirty) bit of one PTE as the MMU does; returns the PTE then, or NOT_PRESENT / NOT_WRITABLE.
+
+    A compare-exchange on the entry that was judged: what an unmapper takes out by exchange has every bit that was ever
+    used, and after that nothing can be set any more.
+    """
     if table < 0:
         return NOT_PRESENT
-    index = vpn & LEVEL_MASK
     wanted = PTE_ACCESSED | PTE_DIRTY if store else PTE_ACCESSED
     pte = load_acquire(ram.frame_word, (table, index))
     while True:
@@ -66,3 +69,9 @@ def hardware_walk(ram, pgd, vpn, store):
         if seen == pte:
             return pte | wanted
         pte = seen
+
+
+@kernel
+def hardware_walk(ram, pgd, vpn, store):
+    """Translate as the MMU does: returns the PTE with its accessed (and dirty) bit set, or NOT_PRESENT / NOT_WRITABLE."""
+    return use_entry(ram, find_table(ram, pgd, vpn), vpn & LEVEL_MASK, store)

@@ -1,18 +1,27 @@
 """A CPU's private TLBs: first level for loads, for stores, for instruction fetches, and a shared second level.
 
-Geometry comes from the machine file (Golden Cove: 96 entries 6-way, 16 fully associative, 256 8-way, 2048 16-way). Replacement
-is least recently used within a set. An entry is tagged with its *context*: every (CPU, ASID slot) has one, drawn from a
-counter and never used twice, so that flushing a whole address space is one increment; entries of dead contexts are never
-hit and age out first. Entries remember the logical page that they were filled for (the oracle's side) and when.
+Geometry comes from the machine file (Golden Cove: 96 entries 6-way, 16 fully associative, 256 8-way, 2048 16-way); the number
+of sets is a power of two. Replacement is least recently used within a set, empty entries first.
+An entry is tagged with page and *context*, one for each ASID slot and never 0, so that an empty entry (tag 0) matches nothing.
+The levels are neither inclusive nor exclusive, as reported for Intel ("TLB;DR", USENIX Security 2022): a fill goes into both,
+each replaces on its own, and a hit in the first level does not make the second level's entry younger. So a page may live
+in the first level alone, and a flush must look everywhere.
+Entries remember the logical page that they were filled for (the oracle's side) and when.
 Only the owner CPU touches its TLBs: remote CPUs must send interrupts.
+
+A flush clears the entries one by one, half a microsecond for them all. Giving the address space a new context instead would
+cost nothing, but leave dead entries that look young and drive out live ones of other slots: more misses than the machine has.
+XXX: Intel's replacement is a pseudo-LRU tree or worse ("TLB;DR" again), and hashes the set number from more bits.
 Left out: huge-page entries, global entries, speculative fills, prefetch.
 """
 
 from cpus.compiled import kernel
 from cpus.layout import COUNTER
+from cpus.ram import row
 
-CONTEXT_BITS = 24
-CONTEXT_LAST = (1 << CONTEXT_BITS) - 1
+CONTEXT_BITS = 12  # as many as a PCID has
+CONTEXT_MASK = (1 << CONTEXT_BITS) - 1
+EMPTY = 0
 TLB_WRITE, TLB_DIRTY = 2, 0x40  # as in the PTE
 VALUE_SHIFT = 8
 
@@ -32,11 +41,12 @@ def find_way(tags, first, ways, tag):
 
 @kernel
 def oldest_way(ages, first, ways):
-    """Choose the entry of a set to replace."""
-    best = first
+    """Choose the entry of a set to replace: an empty one (age 0), else the least recently used."""
+    best, best_age = first, ages[first]
     for i in range(first + 1, first + ways):
-        if ages[i] < ages[best]:
-            best = i
+        age = ages[i]
+        if age < best_age:
+            best, best_age = i, age
     return best
 
 
@@ -51,47 +61,44 @@ def first_level(ram, kind):
 
 
 @kernel
+def _drop(ram, cpu, base, sets, ways, vpn, tag):
+    """Empty the entry of one page in one TLB, if it is there."""
+    i = find_way(row(ram.tlb_tag, cpu), base + (vpn & (sets - 1)) * ways, ways, tag)
+    if i >= 0:
+        ram.tlb_tag[cpu, i] = EMPTY
+        ram.tlb_age[cpu, i] = 0
+
+
+@kernel
 def invalidate_page(ram, cpu, vpn, context):
     """INVLPG: drop one page of one context from all levels."""
     tag = (vpn << CONTEXT_BITS) | context
-    for base, sets, ways in (
-        (ram.dtlb_base, ram.dtlb_sets, ram.dtlb_ways),
-        (ram.store_base, ram.store_sets, ram.store_ways),
-        (ram.itlb_base, ram.itlb_sets, ram.itlb_ways),
-        (ram.stlb_base, ram.stlb_sets, ram.stlb_ways),
-    ):
-        first = base + (vpn % sets) * ways
-        for i in range(first, first + ways):
-            if ram.tlb_tag[cpu, i] == tag:
-                ram.tlb_tag[cpu, i] = 0
-                ram.tlb_age[cpu, i] = 0
+    _drop(ram, cpu, ram.dtlb_base, ram.dtlb_sets, ram.dtlb_ways, vpn, tag)
+    _drop(ram, cpu, ram.store_base, ram.store_sets, ram.store_ways, vpn, tag)
+    _drop(ram, cpu, ram.itlb_base, ram.itlb_sets, ram.itlb_ways, vpn, tag)
+    _drop(ram, cpu, ram.stlb_base, ram.stlb_sets, ram.stlb_ways, vpn, tag)
     ram.counter[cpu, C_FLUSH_ONE] += 1
 
 
 @kernel
-def new_context(ram, cpu):
-    """Draw a context that no entry of this CPU carries; when the numbers run out, empty the TLB and start again.
-
-    Returns the context. After a restart the other ASID slots' contexts are dead too: their tags are reset to 0.
-    """
-    if ram.cpu_next_context[cpu] >= CONTEXT_LAST:
-        for i in range(ram.tlb_entries):
-            ram.tlb_tag[cpu, i] = 0
-            ram.tlb_age[cpu, i] = 0
-        for slot in range(ram.nr_asids):
-            ram.asid_context[cpu, slot] = 0
-        ram.cpu_next_context[cpu] = 0
-    ram.cpu_next_context[cpu] += 1
-    return ram.cpu_next_context[cpu]
+def clear_asid(ram, cpu, slot):
+    """Empty all entries of one ASID slot and make its context usable: before a slot's first use, and when it is recycled."""
+    if ram.asid_context[cpu, slot] == 0:
+        ram.asid_context[cpu, slot] = slot + 1
+    context = ram.asid_context[cpu, slot]
+    tags, ages = row(ram.tlb_tag, cpu), row(ram.tlb_age, cpu)
+    for i in range(ram.tlb_entries):
+        if tags[i] & CONTEXT_MASK == context:
+            tags[i] = EMPTY
+            ages[i] = 0
+    if ram.cpu_asid[cpu] == slot:
+        ram.cpu_context[cpu] = context
 
 
 @kernel
 def invalidate_asid(ram, cpu, slot):
     """Flush everything of one ASID slot (INVPCID single context, or a write to cr3)."""
-    context = new_context(ram, cpu)
-    ram.asid_context[cpu, slot] = context
-    if ram.cpu_asid[cpu] == slot:
-        ram.cpu_context[cpu] = context
+    clear_asid(ram, cpu, slot)
     ram.counter[cpu, C_FLUSH_ALL] += 1
 
 
@@ -99,6 +106,22 @@ def invalidate_asid(ram, cpu, slot):
 def invalidate_all(ram, cpu):
     """Flush every slot."""
     for slot in range(ram.nr_asids):
-        ram.asid_context[cpu, slot] = new_context(ram, cpu)
-    ram.cpu_context[cpu] = ram.asid_context[cpu, ram.cpu_asid[cpu]]
+        clear_asid(ram, cpu, slot)
     ram.counter[cpu, C_FLUSH_ALL] += 1
+
+
+@kernel
+def new_context(ram, cpu):
+    """Draw a context that no slot has, and empty what its last owner left. To go: `clear_asid` does this for a slot."""
+    context, taken = 0, True
+    while taken:
+        context += 1
+        taken = False
+        for slot in range(ram.nr_asids):
+            if ram.asid_context[cpu, slot] == context:
+                taken = True
+    for i in range(ram.tlb_entries):
+        if ram.tlb_tag[cpu, i] & CONTEXT_MASK == context:
+            ram.tlb_tag[cpu, i] = EMPTY
+            ram.tlb_age[cpu, i] = 0
+    return context
