@@ -10,6 +10,10 @@ Order: request data, then push (release) -> exchange by the target (acquire) -> 
 Left out: NMIs, interrupt priorities, a target's interrupt latency while it has interrupts off (counted as none).
 """
 
+from typing import Any
+
+import numpy as np
+
 from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import call, kernel
 from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
@@ -167,3 +171,17 @@ def serve_interrupts(ram, cpu):
         ram.counter[cpu, C_IRQ_NS] += ram.cost[IPI_HANDLE]
         ram.cpu_clock[cpu] = before + ram.cost[IPI_HANDLE] if busy else before
     ram.cpu_in_irq[cpu] = 0
+
+
+def unaccounted_interrupts(ram: Any) -> list[str]:
+    """Check conservation after a run: requests = executed = acked, messages = received, nothing queued. One sentence per fault."""
+    total = {name: int(ram.counter[:, COUNTER[name]].sum()) for name in COUNTER if name.startswith("ipi_")}
+    faults = []
+    for one, other in (("requests", "executed"), ("requests", "acked"), ("messages", "received")):
+        if total[f"ipi_{one}"] != total[f"ipi_{other}"]:
+            faults.append(f"interrupts: {total[f'ipi_{one}']:,} {one}, but {total[f'ipi_{other}']:,} {other}")
+    for field, words in (("cpu_bell", "messages not taken"), ("cpu_queue", "requests not executed"), ("cpu_acks", "acks missing")):
+        cpus = np.flatnonzero(getattr(ram, field))
+        if len(cpus):
+            faults.append(f"interrupts: {words} at {', '.join(f'cpu{cpu}' for cpu in cpus)}")
+    return faults

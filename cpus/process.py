@@ -31,15 +31,16 @@ from numba import types
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import call, entry, install, install_python, kernel
 from cpus.host import NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
-from cpus.ipi import SHELL_RECEIVE, serve_interrupts
+from cpus.ipi import C_RECEIVED, SHELL_RECEIVE, serve_interrupts
 from cpus.layout import MASK_BITS, TEXT
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
 
 MESSAGE = struct.Struct("<8q")  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 PR_SET_PDEATHSIG = 1
 EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
-NOTHING_ANNOUNCED = 1  # argument of shell_receive
-POLL_MS = 500  # bound of one sleep; being woken does not depend on it
+ANNOUNCED, NOTHING_ANNOUNCED, LEAVING = range(3)  # argument of shell_receive
+SLEEP_BOUND_MS = 20_000  # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
+RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced message is on its way
 CALL_FIELDS = ("call_sequence", "call_kind", "call_mm", "call_start", "call_end", "call_gen", "call_time")
 
 
@@ -55,15 +56,18 @@ def wait_for_lease(ram, cpu, target, c, d, e):
     """Sleep until this CPU is RUNNING again, serving interrupts meanwhile; first rouse `target` (-1: nobody)."""
     if target >= 0:
         rouse(ram, target)
+    bound_ms = 2 * ram.wait_bound_ms if ram.wait_bound_ms > 0 else SLEEP_BOUND_MS
     while load_acquire(ram.cpu_state, cpu) != RUNNING:
         stop = load_acquire(ram.run_stop, 0)
         if stop > FINISHED:
+            if stop == LEAVE:
+                call(ram, SHELL_RECEIVE, cpu, LEAVING, 0, 0, 0)
             exit_process(0 if stop == LEAVE else EXIT_STOPPED)
         served_here = not (ram.controlled or ram.cpu_irq_off[cpu] > 0)
         if served_here and load_acquire(ram.cpu_bell, cpu) > 0:
             serve_interrupts(ram, cpu)
             continue
-        found = poll(ram, cpu, 2 if served_here else 1, POLL_MS)
+        found = poll(ram, cpu, 2 if served_here else 1, bound_ms)
         if found & ROUSED:
             clear_rousing(ram, cpu)
         if found & NEWS and load_acquire(ram.cpu_bell, cpu) == 0:
@@ -96,6 +100,7 @@ class Shell:
         ram.poll_set[cpu, :2] = pollfd(eventfds[cpu]), pollfd(self.inbox.getsockopt(zmq.FD))
         # memoryviews: three times faster to index than numpy arrays
         self.bell, self.stop = memoryview(ram.cpu_bell), memoryview(ram.run_stop)
+        self.received = memoryview(ram.counter[cpu])
         self.call_words = [memoryview(getattr(ram, name)) for name in CALL_FIELDS]
         self.call_mask = memoryview(ram.call_mask[cpu])
         ram.cpu_host_core[cpu] = core + 1  # also says: this CPU is bound and ready
@@ -128,15 +133,18 @@ class Shell:
         The last one announced, and NOTHING_ANNOUNCED, also ask the socket for more: its file descriptor tells of news only
         to somebody who was told "nothing there" before he sleeps.
         """
-        if what != NOTHING_ANNOUNCED:
+        if what == ANNOUNCED:
             message = self.take()
             while message is None:
                 if self.stop[0] > FINISHED:
                     os._exit(EXIT_STOPPED)
-                self.inbox.poll(POLL_MS)
+                self.inbox.poll(RECEIVE_BOUND_MS)
                 message = self.take()
             if len(message) != MESSAGE.size:
                 raise RuntimeError(f"'interrupt message' must be {MESSAGE.size} bytes (got {len(message)})")
+        elif what == LEAVING:
+            while self.take() is not None:  # nobody announced it: conservation will fail
+                self.received[C_RECEIVED] += 1
         if self.bell[self.cpu] <= 1:
             self.inbox.getsockopt(zmq.EVENTS)
 

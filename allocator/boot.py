@@ -1,0 +1,57 @@
+"""Before the CPUs start: give all frames to the buddy, make address spaces.
+
+Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, memory holes, reserved pages.
+"""
+
+from cpus.compiled import kernel
+from cpus.layout import NR_LRU, NR_ORDERS
+from cpus.oracle import poison
+from cpus.tlb import new_context
+
+from allocator.buddy import NONE, free_one_page
+from allocator.mmap import insert_vma, new_mm
+
+
+@kernel
+def boot_zones(ram):
+    """Empty all lists, poison all frames and free them in the largest aligned blocks; returns the number of frames freed."""
+    total = 0
+    for zone in range(ram.nr_nodes):
+        for order in range(NR_ORDERS):
+            ram.free_first[zone, order], ram.free_last[zone, order] = NONE, NONE
+            ram.pend_first[zone, order], ram.pend_last[zone, order] = NONE, NONE
+        for which in range(NR_LRU):
+            ram.lru_first[zone, which], ram.lru_last[zone, which] = NONE, NONE
+        for cpu in range(ram.nr_cpus):
+            ram.pcp_first[cpu, zone], ram.pcp_last[cpu, zone] = NONE, NONE
+        pfn = ram.zone_start[zone]
+        while pfn < ram.zone_end[zone]:
+            order = NR_ORDERS - 1
+            while pfn & ((1 << order) - 1) or pfn + (1 << order) > ram.zone_end[zone]:
+                order -= 1
+            for i in range(pfn, pfn + (1 << order)):
+                poison(ram, i)
+            free_one_page(ram, 0, zone, pfn, order, 0)
+            pfn += 1 << order
+            total += 1 << order
+    return total
+
+
+@kernel
+def boot_cpus(ram):
+    """Load init_mm on every CPU, with fresh TLB contexts."""
+    for cpu in range(ram.nr_cpus):
+        for slot in range(ram.nr_asids):
+            ram.asid_mm[cpu, slot] = -1
+            ram.asid_gen[cpu, slot] = -1
+        ram.cpu_context[cpu] = new_context(ram, cpu)
+        ram.cpu_task[cpu] = NONE
+
+
+@kernel
+def boot_mm(ram, mm, first_vma, end_vma):
+    """Make an address space and enter its VMAs (numbers first_vma .. end_vma-1, filled in by the caller)."""
+    new_mm(ram, 0, mm)
+    for vma in range(first_vma, end_vma):
+        insert_vma(ram, 0, mm, vma)
+    return 0

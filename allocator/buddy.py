@@ -1,0 +1,164 @@
+"""The buddy allocator (mm/page_alloc.c: __free_one_page, __rmqueue_smallest), one zone per node.
+
+Beside the free list of each order stands a *pend list* of blocks that carry a design's key: something about their old
+translations is still to be done before they are used again. Without such a design it stays empty and costs nothing.
+Keys of one zone grow; a merged block carries the newer key. When everything up to a list's newest key is done, the whole
+pend list joins the free list at once.
+Left out: migratetypes and pageblocks (all pages here are movable but for page tables), higher-order reserves.
+"""
+
+from cpus.compiled import call, kernel
+from cpus.layout import NR_ORDERS
+
+from allocator.hooks import HOOK_PAGE_FREED, HOOK_PEND_FIRST, HOOK_TAKE, HOOK_TAKE_CHECK
+from allocator.page import PG_BUDDY
+from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
+
+NONE = -1
+
+
+@kernel
+def _link(first, last, next_, previous, zone, order, pfn, tail):
+    """Put a block at one end of the list [zone, order]."""
+    if tail:
+        before = last[zone, order]
+        previous[pfn], next_[pfn] = before, NONE
+        last[zone, order] = pfn
+        if before == NONE:
+            first[zone, order] = pfn
+        else:
+            next_[before] = pfn
+    else:
+        after = first[zone, order]
+        previous[pfn], next_[pfn] = NONE, after
+        first[zone, order] = pfn
+        if after == NONE:
+            last[zone, order] = pfn
+        else:
+            previous[after] = pfn
+
+
+@kernel
+def _unlink(first, last, next_, previous, zone, order, pfn):
+    """Take a block off the list [zone, order]."""
+    before, after = previous[pfn], next_[pfn]
+    if before == NONE:
+        first[zone, order] = after
+    else:
+        next_[before] = after
+    if after == NONE:
+        last[zone, order] = before
+    else:
+        previous[after] = before
+
+
+@kernel
+def _insert(ram, zone, pfn, order, key):
+    """Put a free block on the list that its key asks for; clean ones to the head, pending ones to the tail (taken last)."""
+    ram.page_private[pfn] = order
+    ram.page_flags[pfn] = PG_BUDDY
+    if key > ram.zone_key_done[zone]:
+        ram.page_key[pfn] = key
+        _link(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn, True)
+        ram.pend_count[zone, order] += 1
+        ram.pend_key[zone, order] = max(key, ram.pend_key[zone, order])
+        if key > ram.zone_key_claimed[zone]:
+            ram.zone_pending[zone] += 1 << order
+    else:
+        ram.page_key[pfn] = 0
+        _link(ram.free_first, ram.free_last, ram.page_next, ram.page_prev, zone, order, pfn, False)
+        ram.free_count[zone, order] += 1
+
+
+@kernel
+def _remove(ram, zone, pfn, order):
+    """Take a free block off its list."""
+    key = ram.page_key[pfn]
+    if key > ram.pend_joined[zone, order]:
+        _unlink(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn)
+        ram.pend_count[zone, order] -= 1
+        if key > ram.zone_key_claimed[zone]:
+            ram.zone_pending[zone] -= 1 << order
+    else:
+        _unlink(ram.free_first, ram.free_last, ram.page_next, ram.page_prev, zone, order, pfn)
+        ram.free_count[zone, order] -= 1
+    ram.page_flags[pfn] = 0
+
+
+@kernel
+def _join_if_done(ram, zone, order):
+    """Let the pend list join the free list when nothing on it is pending any more (flush_pend_list_if_done)."""
+    if ram.pend_count[zone, order] == 0 or ram.pend_key[zone, order] > ram.zone_key_done[zone]:
+        return
+    last = ram.free_last[zone, order]
+    head = ram.pend_first[zone, order]
+    ram.page_prev[head] = last
+    if last == NONE:
+        ram.free_first[zone, order] = head
+    else:
+        ram.page_next[last] = head
+    ram.free_last[zone, order] = ram.pend_last[zone, order]
+    ram.free_count[zone, order] += ram.pend_count[zone, order]
+    ram.pend_first[zone, order], ram.pend_last[zone, order], ram.pend_count[zone, order] = NONE, NONE, 0
+    ram.pend_joined[zone, order] = ram.pend_key[zone, order]  # blocks keep their old keys; this tells what they mean
+
+
+@kernel
+def free_one_page(ram, cpu, zone, pfn, order, key):
+    """Give a block back and merge it with its free buddies. Zone lock held. `key` 0: nothing pending."""
+    if pfn < ram.zone_start[zone] or pfn + (1 << order) > ram.zone_end[zone]:
+        panic(ram, cpu, FOREIGN_FRAME, pfn, zone)
+    if ram.page_flags[pfn] & PG_BUDDY:
+        panic(ram, cpu, DOUBLE_FREE, pfn, ram.page_flags[pfn])
+    if key != 0:
+        key = call(ram, HOOK_PAGE_FREED, cpu, zone, pfn, key, order)
+    ram.zone_free[zone] += 1 << order
+    while order < NR_ORDERS - 1:
+        buddy = pfn ^ (1 << order)
+        if buddy < ram.zone_start[zone] or buddy >= ram.zone_end[zone]:
+            break
+        if ram.page_flags[buddy] & PG_BUDDY == 0 or ram.page_private[buddy] != order:
+            break
+        key = max(key, ram.page_key[buddy])
+        _remove(ram, zone, buddy, order)
+        pfn = min(pfn, buddy)
+        order += 1
+    _insert(ram, zone, pfn, order, key)
+
+
+@kernel
+def _choose(ram, cpu, zone, order):
+    """Give the block to take from the lists of one order, -1 if there is none that may be taken (get_page_from_free_area)."""
+    clean = ram.free_first[zone, order]
+    if ram.pend_count[zone, order] == 0:
+        return clean
+    if clean != NONE and call(ram, HOOK_PEND_FIRST, cpu, zone, 0, 0, 0) == 0:
+        return clean
+    block = ram.pend_first[zone, order]
+    if call(ram, HOOK_TAKE_CHECK, cpu, zone, block, ram.page_key[block], order) != 0:
+        return block
+    return clean
+
+
+@kernel
+def take_block(ram, cpu, zone, order):
+    """Take a block of 2^order frames, splitting larger ones (__rmqueue_smallest); -1 if there is none. Zone lock held.
+
+    The caller must call HOOK_TAKE_DONE after letting go of the lock and before using the frames.
+    """
+    for larger in range(order, NR_ORDERS):
+        _join_if_done(ram, zone, larger)
+        pfn = _choose(ram, cpu, zone, larger)
+        if pfn == NONE:
+            continue
+        key = ram.page_key[pfn]
+        _remove(ram, zone, pfn, larger)
+        if key > ram.zone_key_done[zone]:
+            call(ram, HOOK_TAKE, cpu, zone, pfn, key, larger)
+        while larger > order:  # give the upper halves back, each with the key of the whole
+            larger -= 1
+            _insert(ram, zone, pfn + (1 << larger), larger, key)
+        ram.zone_free[zone] -= 1 << order
+        ram.page_key[pfn] = 0
+        return pfn
+    return NONE

@@ -1,0 +1,140 @@
+"""What a CPU does from boot to the end of the run: pick a task, run it for a slice, tick, idle.
+
+Left out: softirqs, timers other than the tick, hotplug.
+"""
+
+from cpus.atomics import compare_exchange, fetch_add, load_acquire
+from cpus.compiled import call, entry, kernel
+from cpus.costs import CONTEXT_SWITCH
+from cpus.layout import TEXT
+from cpus.ipi import serve_interrupts
+from cpus.lease import LEAVE, offer_lease
+
+from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_TICK
+from allocator.kswapd import KSWAPD_STEP, kswapd_falls_asleep
+from allocator.numa_balancing import task_numa_work
+from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
+from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TIME_SLICE_NS, enqueue, next_task
+from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+
+CPU_LOOP = TEXT["cpu_loop"]
+TICK_NS = 4_000_000  # CONFIG_HZ 250
+SERIES_NS = 1_000_000
+SERIES_COLUMNS = 8
+
+
+@kernel
+def _sample(ram, cpu):
+    """Note free memory and interrupts so far, once per SERIES_NS of virtual time, by whichever CPU gets there first."""
+    now = ram.cpu_clock[cpu]
+    due = load_acquire(ram.run_series_next_ns, 0)
+    if now < due or compare_exchange(ram.run_series_next_ns, 0, due, now + ram.series_ns) != due:
+        return
+    n = fetch_add(ram.run_series_count, 0, 1)
+    if n >= ram.series_length:
+        return
+    ram.series[n, 0] = now
+    for node in range(min(ram.nr_nodes, SERIES_COLUMNS - 1)):
+        ram.series[n, 1 + node] = ram.zone_free[node]
+
+
+@kernel
+def tick(ram, cpu, task):
+    """The scheduler tick, when it is due."""
+    _sample(ram, cpu)
+    if ram.cpu_clock[cpu] < ram.cpu_tick_ns[cpu]:
+        return
+    ram.cpu_tick_ns[cpu] = ram.cpu_clock[cpu] + TICK_NS
+    call(ram, HOOK_TICK, cpu, 0, 0, 0, 0)
+    if ram.numa_balancing and ram.task_kind[task] == TASK_USER:
+        task_numa_work(ram, cpu, ram.task_mm[task])
+
+
+@kernel
+def _start_task(ram, cpu, task):
+    """Switch to a task: a user thread's address space is loaded, a kernel thread borrows what is loaded."""
+    before = ram.cpu_loaded_mm[cpu]
+    ram.cpu_task[cpu] = task
+    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + TIME_SLICE_NS
+    ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
+    if ram.task_kind[task] == TASK_USER:
+        switch_mm(ram, cpu, ram.task_mm[task])
+    else:
+        enter_lazy_tlb(ram, cpu)
+    call(ram, HOOK_CONTEXT_SWITCH, cpu, before, ram.cpu_loaded_mm[cpu], task, 0)
+
+
+@kernel
+def _finish(ram, cpu, task):
+    """A user thread's program has ended."""
+    ram.task_state[task] = DONE
+    ram.task_end_ns[task] = ram.cpu_clock[cpu]
+    if ram.task_index[task] == 0:
+        ram.proc_end_ns[ram.task_process[task]] = ram.cpu_clock[cpu]
+    ram.cpu_task[cpu] = -1
+    fetch_add(ram.run_tasks_left, 0, -1)
+
+
+@kernel
+def _run_user_slice(ram, cpu, task):
+    """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
+    result = call(ram, RUN_USER, cpu, task, 0, 0, 0)
+    if result == ENDED:
+        _finish(ram, cpu, task)
+        return False
+    if result == BLOCKED:
+        ram.cpu_task[cpu] = -1
+        return False
+    if result == SLEEP:
+        ram.task_wake_ns[task] = ram.task_wait_ns[task]
+        ram.cpu_task[cpu] = -1
+        enqueue(ram, cpu, cpu, task)
+        return False
+    tick(ram, cpu, task)
+    waiting = load_acquire(ram.queue_count, cpu) > 0
+    if waiting and (result == YIELD or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
+        ram.task_wake_ns[task] = 0
+        enqueue(ram, cpu, cpu, task)
+        return False
+    return True
+
+
+@kernel
+def _run_kswapd_slice(ram, cpu, task):
+    """Run a node's kswapd for a slice; False if it fell asleep or others want the CPU."""
+    node = ram.task_index[task]
+    while ram.cpu_clock[cpu] < ram.cpu_slice_end[cpu]:
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) == 0:
+            ram.task_state[task] = SLEEPING
+            ram.cpu_task[cpu] = -1
+            kswapd_falls_asleep(ram, cpu, node)
+            return False
+    if load_acquire(ram.queue_count, cpu) > 0 and ram.cpu_clock[cpu] >= ram.task_slice_ns[task]:
+        ram.task_wake_ns[task] = 0
+        enqueue(ram, cpu, cpu, task)
+        return False
+    return True
+
+
+@entry(CPU_LOOP)
+def cpu_loop(ram, cpu, a, b, c, d):
+    """Run tasks until the run ends; returns 0."""
+    ram.cpu_task[cpu] = -1
+    while load_acquire(ram.run_stop, 0) != LEAVE:
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        task = next_task(ram, cpu)
+        if task < 0:
+            continue
+        _start_task(ram, cpu, task)
+        again = True
+        while again:
+            if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
+                offer_lease(ram, cpu)
+            if ram.task_kind[task] == TASK_KSWAPD:
+                again = _run_kswapd_slice(ram, cpu, task)
+            else:
+                again = _run_user_slice(ram, cpu, task)
+    return 0

@@ -1,0 +1,43 @@
+"""Where a flush design decides: the numbers of its hooks in the text table, and what each is asked.
+
+Every hook is `int64 hook(ram, cpu, a, b, c, d)`, called with the locks said here held. A design that has nothing to say at a
+point leaves the default, which returns 0. The memory management never looks at a design's own fields, and knows it only here.
+"""
+
+from cpus.compiled import entry
+from cpus.layout import TEXT
+
+# name -> (arguments, locks held, meaning of the result)
+HOOKS = {
+    "hook_init": ("-", "none: before the CPUs start, on CPU 0", "ignored"),
+    "hook_pte_cleared": ("mm, vpn, old pte, object", "pte lock, object lock", "1: read-only mapping whose flush may wait for the frame's next owner"),
+    "hook_walk_done": ("pfn, all mappings were deferred read-only, unmapped completely, 0", "page lock", "1: free it with the batch's key"),
+    "hook_unmap_flush": ("-", "none, or page locks", "ignored: what was cleared is flushed, but for what a key stands for"),
+    "hook_unmap_flush_dirty": ("-", "page lock", "ignored: writable or dirty translations are flushed (before IO)"),
+    "hook_batch_key": ("-", "none", "key of the pages whose unmap was deferred, 0: nothing pending"),
+    "hook_page_freed": ("zone, pfn, key, order", "zone lock", "key to keep on the free block"),
+    "hook_take_check": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "1: may be taken now"),
+    "hook_take": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "ignored: the block is leaving the allocator"),
+    "hook_take_done": ("-", "none", "ignored: what was taken may be used when this returns"),
+    "hook_pend_first": ("zone", "zone lock", "1: take blocks with a key before clean ones"),
+    "hook_mapping_change": ("mm", "pte lock", "ignored: flush_tlb_batched_pending"),
+    "hook_write_fault": ("mm, vma, vpn, object", "mmap_lock, no spin lock", "ignored: a writable mapping is about to be seen"),
+    "hook_file_write": ("object, page", "page lock", "ignored: the page cache is about to change"),
+    "hook_truncate": ("object, first page", "none", "ignored: pages of the file are going"),
+    "hook_mkclean": ("object, page", "page lock", "ignored"),
+    "hook_context_switch": ("previous mm, next mm, task", "none", "ignored"),
+    "hook_tick": ("-", "none", "ignored"),
+    "hook_idle": ("-", "none", "ignored"),
+    "hook_interrupt": ("sender", "in interrupt", "ignored: after the flush function ran here"),
+    "hook_release": ("mm being left, 0", "none", "ignored: a kernel thread lets go of a borrowed mm"),
+}  # fmt: skip
+
+(HOOK_INIT, HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY, HOOK_BATCH_KEY, HOOK_PAGE_FREED,
+ HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT, HOOK_FILE_WRITE, HOOK_TRUNCATE,
+ HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK, HOOK_IDLE, HOOK_INTERRUPT, HOOK_RELEASE) = (TEXT[name] for name in HOOKS)  # fmt: skip
+
+
+@entry(HOOK_INIT)
+def nothing(ram, cpu, a, b, c, d):
+    """The default of every hook: nothing to do, nothing to say."""
+    return 0

@@ -1,0 +1,182 @@
+"""The LRU lists of a node (mm/swap.c, mm/vmscan.c: classic active and inactive lists, anonymous and file).
+
+A page joins its list through a per-CPU batch of 31 that holds a reference, as Linux's folio_batch does, so one taking of
+lru_lock serves many pages. The head is the young end; reclaim takes from the tail.
+Left out: MGLRU, unevictable scanning, per-memcg lists, deactivation batches.
+"""
+
+from cpus.atomics import fetch_add
+from cpus.compiled import kernel
+from cpus.layout import COUNTER, FOLIO_BATCH
+from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
+
+from allocator.buddy import NONE
+from allocator.page import (
+    PG_ACTIVE,
+    PG_LRU,
+    PG_REFERENCED,
+    PG_SWAPBACKED,
+    clear_flag,
+    get_page,
+    node_of,
+    put_page_testzero,
+    set_flag,
+    try_get_page,
+)
+from allocator.page_alloc import free_page
+from allocator.panic import BAD_LRU, panic
+
+LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
+LIST_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
+C_ACTIVATE = COUNTER["pgactivate"]
+
+
+@kernel
+def lru_list(flags):
+    """Which list a page with these flags belongs on (folio_lru_list)."""
+    base = 0 if flags & PG_SWAPBACKED else 2
+    return base + 1 if flags & PG_ACTIVE else base
+
+
+@kernel
+def link_page(ram, node, which, pfn, head):
+    """Put a page on a list; lru_lock held."""
+    if head:
+        after = ram.lru_first[node, which]
+        ram.page_prev[pfn], ram.page_next[pfn] = NONE, after
+        ram.lru_first[node, which] = pfn
+        if after == NONE:
+            ram.lru_last[node, which] = pfn
+        else:
+            ram.page_prev[after] = pfn
+    else:
+        before = ram.lru_last[node, which]
+        ram.page_prev[pfn], ram.page_next[pfn] = before, NONE
+        ram.lru_last[node, which] = pfn
+        if before == NONE:
+            ram.lru_first[node, which] = pfn
+        else:
+            ram.page_next[before] = pfn
+    ram.lru_size[node, which] += 1
+
+
+@kernel
+def unlink_page(ram, node, which, pfn):
+    """Take a page off its list; lru_lock held."""
+    before, after = ram.page_prev[pfn], ram.page_next[pfn]
+    if before == NONE:
+        if ram.lru_first[node, which] != pfn:
+            panic(ram, 0, BAD_LRU, pfn, ram.page_flags[pfn])
+        ram.lru_first[node, which] = after
+    else:
+        ram.page_next[before] = after
+    if after == NONE:
+        ram.lru_last[node, which] = before
+    else:
+        ram.page_prev[after] = before
+    ram.lru_size[node, which] -= 1
+
+
+@kernel
+def lru_add_drain(ram, cpu):
+    """Put the pages of this CPU's batch on their lists and drop the batch's references."""
+    count = ram.lru_batch_count[cpu]
+    if count == 0:
+        return
+    ram.lru_batch_count[cpu] = 0
+    locked = NONE
+    for i in range(count):
+        pfn = ram.lru_batch[cpu, i]
+        node = node_of(ram, pfn)
+        if node != locked:
+            if locked != NONE:
+                spin_unlock_irq(ram, cpu, ram.lru_lock, locked, LOCK_LRU | locked)
+            spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+            locked = node
+        which = lru_list(ram.page_flags[pfn])
+        set_flag(ram, pfn, PG_LRU)
+        link_page(ram, node, which, pfn, True)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, locked, LOCK_LRU | locked)
+    for i in range(count):
+        pfn = ram.lru_batch[cpu, i]
+        if put_page_testzero(ram, pfn):
+            release_page(ram, cpu, pfn)
+
+
+@kernel
+def lru_add(ram, cpu, pfn):
+    """Queue a page for its list (folio_add_lru); takes a reference of its own."""
+    get_page(ram, pfn)
+    ram.lru_batch[cpu, ram.lru_batch_count[cpu]] = pfn
+    ram.lru_batch_count[cpu] += 1
+    if ram.lru_batch_count[cpu] >= FOLIO_BATCH:
+        lru_add_drain(ram, cpu)
+
+
+@kernel
+def release_page(ram, cpu, pfn):
+    """Free a page whose last reference is gone, taking it off the LRU first (__page_cache_release)."""
+    if ram.page_flags[pfn] & PG_LRU:
+        node = node_of(ram, pfn)
+        spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+        which = lru_list(ram.page_flags[pfn])
+        if clear_flag(ram, pfn, PG_LRU):
+            unlink_page(ram, node, which, pfn)
+        spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    free_page(ram, cpu, pfn, 0)
+
+
+@kernel
+def drop_page(ram, cpu, pfn):
+    """Drop a reference; the last one takes the page off the LRU and frees it (folio_put)."""
+    if put_page_testzero(ram, pfn):
+        release_page(ram, cpu, pfn)
+
+
+@kernel
+def isolate_page(ram, cpu, pfn):
+    """Take a page off the LRU for its caller, who gets a reference; False if somebody else has it (folio_isolate_lru)."""
+    if not try_get_page(ram, pfn):
+        return False
+    node = node_of(ram, pfn)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    which = lru_list(ram.page_flags[pfn])
+    mine = clear_flag(ram, pfn, PG_LRU)
+    if mine:
+        unlink_page(ram, node, which, pfn)
+        fetch_add(ram.node_isolated, node, 1)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    if not mine:
+        drop_page(ram, cpu, pfn)
+    return mine
+
+
+@kernel
+def putback_page(ram, cpu, pfn):
+    """Give an isolated page back to the list its flags ask for and drop the isolation's reference (folio_putback_lru)."""
+    node = node_of(ram, pfn)
+    fetch_add(ram.node_isolated, node, -1)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    set_flag(ram, pfn, PG_LRU)
+    link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    drop_page(ram, cpu, pfn)
+
+
+@kernel
+def mark_page_accessed(ram, cpu, pfn):
+    """Note a use: first referenced, then activated (folio_mark_accessed)."""
+    flags = ram.page_flags[pfn]
+    if flags & PG_REFERENCED == 0:
+        set_flag(ram, pfn, PG_REFERENCED)
+    elif flags & PG_ACTIVE == 0 and flags & PG_LRU:
+        node = node_of(ram, pfn)
+        spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+        flags = ram.page_flags[pfn]
+        if flags & PG_LRU and flags & PG_ACTIVE == 0:
+            unlink_page(ram, node, lru_list(flags), pfn)
+            set_flag(ram, pfn, PG_ACTIVE)
+            link_page(ram, node, lru_list(flags | PG_ACTIVE), pfn, True)
+            ram.counter[cpu, C_ACTIVATE] += 1
+        spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+        clear_flag(ram, pfn, PG_REFERENCED)

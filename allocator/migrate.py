@@ -1,0 +1,154 @@
+"""Moving pages to another node (mm/migrate.c: migrate_pages_batch): demotion by reclaim and promotion by NUMA hints.
+
+All pages of a list are unmapped first (their PTEs become migration entries), then the flushes they need are sent in one go, then
+they are copied and mapped again. A frame whose read-only mappings a design leaves pending goes back to the allocator with
+the batch's key.
+Left out: large folios, retries of busy pages (they stay where they are), compaction, writeback of dirty pages before a move
+(the dirty bit moves along).
+"""
+
+from cpus.atomics import fetch_add, load_acquire, store_release
+from cpus.compiled import call, entry, kernel
+from cpus.costs import PAGE_COPY
+from cpus.events import EV_MIGRATE, record
+from cpus.layout import COUNTER, TEXT
+from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
+
+from allocator.buddy import NONE
+from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
+from allocator.lru import drop_page, lru_add, putback_page
+from allocator.page import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_HOT,
+    PG_LOCKED,
+    PG_READAHEAD,
+    PG_REFERENCED,
+    PG_SWAPBACKED,
+    PG_UPTODATE,
+    PG_WORKINGSET,
+    clear_flag,
+    freeze_refs,
+    node_of,
+    set_flag,
+    try_lock_page,
+    unlock_page,
+)
+from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, alloc_page, free_page
+from allocator.rmap import UNMAP_FOR_MIGRATION, remove_migration_ptes, try_to_unmap
+
+MIGRATE_LIST = TEXT["migrate_list"]
+WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = 0, 64, 128, 192, 256, 320  # parts of work_list
+C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
+MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
+
+
+@kernel
+def _unmap_for_move(ram, cpu, pfn, node):
+    """Lock a page, allocate its target, turn its PTEs into migration entries. Returns the target or -1; WORK_LAZY says how."""
+    if not try_lock_page(ram, pfn):
+        return NONE
+    target = alloc_page(ram, cpu, node, GFP_THISNODE | GFP_KSWAPD)
+    if target == NONE:
+        unlock_page(ram, cpu, pfn)
+        return NONE
+    return target
+
+
+@kernel
+def _move_to_target(ram, cpu, pfn, target):
+    """Put `target` in the place of `pfn`: in the cache, in contents and flags. False if somebody else holds a reference."""
+    thing, index = ram.page_object[pfn] - 1, ram.page_index[pfn]
+    anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
+    set_flag(ram, target, PG_LOCKED | (ram.page_flags[pfn] & MOVED_FLAGS))
+    ram.page_object[target] = thing + 1
+    ram.page_index[target] = index
+    ram.page_io_ns[target] = ram.page_io_ns[pfn]
+    if anonymous:
+        if not freeze_refs(ram, pfn, 1):
+            return False
+        store_release(ram.content, target, load_acquire(ram.content, pfn))
+        return True
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    alone = freeze_refs(ram, pfn, 2)
+    if alone:
+        store_release(ram.content, target, load_acquire(ram.content, pfn))
+        fetch_add(ram.page_refcount, target, 1)  # the cache's
+        store_release(ram.cache_slot, ram.object_cache[thing] + index, target + 1)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    return alone
+
+
+@kernel
+def _finish_move(ram, cpu, pfn, target, key):
+    """Copy done: map the target, give it to the LRU, give the source back with its key."""
+    ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+    remove_migration_ptes(ram, cpu, pfn, target)
+    unlock_page(ram, cpu, target)
+    lru_add(ram, cpu, target)
+    drop_page(ram, cpu, target)  # the allocation's reference
+    record(ram, cpu, EV_MIGRATE, pfn, target, ram.page_object[target], ram.page_index[target])
+    fetch_add(ram.node_isolated, node_of(ram, pfn), -1)
+    unlock_page(ram, cpu, pfn)
+    free_page(ram, cpu, pfn, key)
+
+
+@kernel
+def _undo_move(ram, cpu, pfn, target):
+    """The page stays: map it again as it was, give the target back."""
+    remove_migration_ptes(ram, cpu, pfn, pfn)
+    clear_flag(ram, target, PG_LOCKED)
+    ram.page_object[target] = 0
+    drop_page(ram, cpu, target)
+    unlock_page(ram, cpu, pfn)
+
+
+@entry(MIGRATE_LIST)
+def migrate_list(ram, cpu, part, count, node, c):
+    """Move `count` isolated pages (work_list[cpu, part ...]) to `node`; returns how many went.
+
+    Those that could not move are gathered at the start of the part; they stay isolated.
+    """
+    moving = 0
+    kept = 0
+    for i in range(count):
+        pfn = ram.work_list[cpu, part + i]
+        target = _unmap_for_move(ram, cpu, pfn, node)
+        unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_MIGRATION) if target != NONE else 0
+        if unmapped == 0:
+            if target != NONE:
+                _undo_move(ram, cpu, pfn, target)
+            ram.work_list[cpu, WORK_KEEP + kept] = pfn
+            kept += 1
+        else:
+            ram.work_list[cpu, part + moving] = pfn
+            ram.work_list[cpu, WORK_TARGET + moving] = target
+            ram.work_list[cpu, WORK_LAZY + moving] = unmapped
+            moving += 1
+    key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
+    call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
+    moved = 0
+    for i in range(moving):
+        pfn, target = ram.work_list[cpu, part + i], ram.work_list[cpu, WORK_TARGET + i]
+        if _move_to_target(ram, cpu, pfn, target):
+            _finish_move(ram, cpu, pfn, target, key if ram.work_list[cpu, WORK_LAZY + i] == 2 else 0)
+            moved += 1
+        else:
+            _undo_move(ram, cpu, pfn, target)
+            ram.work_list[cpu, WORK_KEEP + kept] = pfn
+            kept += 1
+    for i in range(kept):
+        ram.work_list[cpu, part + i] = ram.work_list[cpu, WORK_KEEP + i]
+    ram.counter[cpu, C_SUCCESS] += moved
+    ram.counter[cpu, C_FAIL] += count - moved
+    return moved
+
+
+@kernel
+def migrate_one(ram, cpu, pfn, node):
+    """Move one isolated page; puts it back on its LRU if it cannot move. True if it moved."""
+    ram.work_list[cpu, WORK_PROMOTE] = pfn
+    moved = call(ram, MIGRATE_LIST, cpu, WORK_PROMOTE, 1, node, 0)
+    if moved == 0:
+        putback_page(ram, cpu, pfn)
+    return moved != 0

@@ -1,0 +1,112 @@
+"""struct page: flags, reference counts, the page lock.
+
+References are counted as in Linux: one for the allocation, one for the page cache, one for each PTE, one for whoever holds it
+for a moment (a batch, an isolation). The page lock is a bit; waiters sleep and are woken by the unlocker.
+Left out: compound pages (every folio is one page), page pinning, writeback as a state of its own.
+"""
+
+from cpus.atomics import compare_exchange, fetch_add, fetch_and, fetch_or, load_acquire
+from cpus.compiled import kernel
+from cpus.ipi import serve_interrupts
+from cpus.lease import WAIT_PAGE, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+
+PG_LOCKED, PG_WAITERS, PG_UPTODATE, PG_DIRTY = 1, 2, 4, 8
+PG_LRU, PG_ACTIVE, PG_REFERENCED, PG_WORKINGSET = 16, 32, 64, 128
+PG_SWAPBACKED, PG_READAHEAD, PG_BUDDY, PG_TABLE = 256, 512, 1024, 2048
+PG_PCP, PG_RESERVED, PG_ISOLATED, PG_UNEVICTABLE = 4096, 8192, 16384, 32768
+PG_HOT = 65536  # promoted, not yet demoted again
+FLAG_NAMES = ("locked", "waiters", "uptodate", "dirty", "lru", "active", "referenced", "workingset", "swapbacked", "readahead", "buddy",
+              "table", "pcp", "reserved", "isolated", "unevictable", "hot")  # fmt: skip
+
+
+@kernel
+def node_of(ram, pfn):
+    """Node of a frame."""
+    node = 0
+    while pfn >= ram.zone_end[node]:
+        node += 1
+    return node
+
+
+@kernel
+def test_flag(ram, pfn, flag):
+    """Is the flag set?"""
+    return ram.page_flags[pfn] & flag != 0
+
+
+@kernel
+def set_flag(ram, pfn, flag):
+    """Set; returns whether it was set before."""
+    return fetch_or(ram.page_flags, pfn, flag) & flag != 0
+
+
+@kernel
+def clear_flag(ram, pfn, flag):
+    """Clear; returns whether it was set before."""
+    return fetch_and(ram.page_flags, pfn, ~flag) & flag != 0
+
+
+@kernel
+def get_page(ram, pfn):
+    """Take a reference on a page that the caller knows to be in use."""
+    fetch_add(ram.page_refcount, pfn, 1)
+
+
+@kernel
+def try_get_page(ram, pfn):
+    """Take a reference unless the count is 0 (frozen or free)."""
+    count = load_acquire(ram.page_refcount, pfn)
+    while count > 0:
+        seen = compare_exchange(ram.page_refcount, pfn, count, count + 1)
+        if seen == count:
+            return True
+        count = seen
+    return False
+
+
+@kernel
+def put_page_testzero(ram, pfn):
+    """Drop a reference; True if it was the last and the caller must free the page."""
+    return fetch_add(ram.page_refcount, pfn, -1) == 1
+
+
+@kernel
+def freeze_refs(ram, pfn, expected):
+    """Take the page out of everybody's reach if exactly `expected` references exist (folio_ref_freeze)."""
+    return compare_exchange(ram.page_refcount, pfn, expected, 0) == expected
+
+
+@kernel
+def try_lock_page(ram, pfn):
+    """Take the page lock if it is free."""
+    return fetch_or(ram.page_flags, pfn, PG_LOCKED) & PG_LOCKED == 0
+
+
+@kernel
+def wait_for_unlock(ram, cpu, pfn):
+    """Sleep until the page is unlocked. The caller has set PG_WAITERS while it knew the page to be locked; unlocking clears both."""
+    if ram.cpu_bell[cpu] > 0:
+        serve_interrupts(ram, cpu)
+    if not begin_wait(ram, cpu, WAIT_PAGE, pfn):
+        return
+    both = PG_LOCKED | PG_WAITERS
+    if load_acquire(ram.page_flags, pfn) & both == both:
+        finish_wait(ram, cpu)
+    else:
+        cancel_wait(ram, cpu)
+
+
+@kernel
+def lock_page(ram, cpu, pfn):
+    """Take the page lock, sleeping if need be, serving interrupts meanwhile."""
+    while not try_lock_page(ram, pfn):
+        fetch_or(ram.page_flags, pfn, PG_WAITERS)
+        wait_for_unlock(ram, cpu, pfn)
+
+
+@kernel
+def unlock_page(ram, cpu, pfn):
+    """Let go of the page lock and wake who waits for it."""
+    before = fetch_and(ram.page_flags, pfn, ~(PG_LOCKED | PG_WAITERS))
+    if before & PG_WAITERS:
+        wake_all_waiting_for(ram, WAIT_PAGE, pfn, ram.cpu_clock[cpu])

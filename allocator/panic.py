@@ -1,0 +1,36 @@
+"""Stop the run when the emulated kernel finds itself in an impossible state, or out of memory.
+
+`panic(ram, cpu, CODE, a, b)` does not return: it leaves the process through the shell, and the supervisor prints the text
+with both values. It replaces exceptions, which cannot cross the text table.
+"""
+
+from cpus.compiled import call, kernel
+from cpus.layout import TEXT
+
+PANIC_TEXTS = (
+    "no panic",
+    "out of memory: no page of node {a} after {b} rounds of direct reclaim; give the machine more memory or the workload less",
+    "buddy: frame {a} is freed twice (flags {b:#x})",
+    "buddy: frame {a} lies outside zone {b}",
+    "page {a}: reference count fell to {b}",
+    "page {a}: mapcount fell to {b}",
+    "page fault at vpn {a:#x} of mm {b}: no mapping there (SIGSEGV)",
+    "write to read-only mapping at vpn {a:#x} of mm {b} (SIGSEGV)",
+    "program: row {a} has unknown operation {b}",
+    "lru: page {a} is on no list (flags {b:#x})",
+    "read past the end of file: page {a} of object {b} (SIGBUS)",
+    "too many VMAs in mm {a} (limit {b})",
+    "page table: PTE of vpn {a:#x} holds {b:#x} where none was expected",
+    "unmap: page {a} still has {b} mappings after its rmap walk",
+    "no region: vpn {a:#x} of mm {b} cannot be mapped there again",
+)
+(_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR, BAD_OPERATION, BAD_LRU, BUS_ERROR,
+ TOO_MANY_VMAS, BAD_PTE, STILL_MAPPED, BAD_REGION) = range(len(PANIC_TEXTS))  # fmt: skip
+
+SHELL_PANIC = TEXT["shell_panic"]
+
+
+@kernel
+def panic(ram, cpu, code, a, b):
+    """Stop the run; does not return."""
+    call(ram, SHELL_PANIC, cpu, code, a, b, 0)

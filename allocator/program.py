@@ -1,0 +1,252 @@
+"""User threads: executes the rows of a workload's programs on the CPU that the task is on.
+
+A thread runs until its slice of virtual time is over (RAN), it must sleep for a page from disk (SLEEP), it waits for another
+thread's doing (BLOCKED), spins while others want its CPU (YIELD), or its program ends (ENDED). Every operation can be resumed in
+the middle: position lies in the task, never on a stack. The row format is the workload's (its module text says what each
+operation means).
+Left out: signals, exit of an address space (mappings stay until the run ends), VMA splitting (MUNMAP and MMAP of a part of a
+region clear it; the VMA stays).
+"""
+
+from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
+from cpus.access import visit_pages
+from cpus.compiled import entry, kernel
+from cpus.costs import SYSCALL
+from cpus.events import EV_BARRIER, EV_TASK, record
+from cpus.ipi import serve_interrupts
+from cpus.layout import TEXT
+from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+from cpus.locks import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from cpus.page_table import LEVEL_MASK, find_table
+from cpus.tlb import LOAD
+
+from allocator.memory import WAIT, handle_mm_fault
+from allocator.mmap import zap_range
+from allocator.panic import BAD_OPERATION, panic
+from allocator.sched import wake_task
+
+VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP = range(1, 12)
+RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
+RUN_USER = TEXT["run_user"]
+
+
+@kernel
+def _visit_row(ram, cpu, task, row):
+    """Execute a VISIT row from where the task left it; NEXT when it is complete."""
+    process = ram.task_process[task]
+    first = ram.proc_region[process, ram.row_region[row]] + ram.row_page[row]
+    pages = ram.row_pages[row]
+    done = visit_pages(ram, cpu, ram.row_kind[row], first, pages, ram.row_count[row], ram.task_visit[task])
+    if done < 0:
+        ram.task_visit[task] = -1 - done
+        return SLEEP
+    ram.task_visit[task] = done
+    if done < pages:
+        return RAN
+    ram.task_visit[task] = 0
+    return NEXT
+
+
+@kernel
+def _barrier_completed(ram, process, number):
+    return load_acquire(ram.proc_barrier_done, process) > number
+
+
+@kernel
+def _barrier(ram, cpu, task, row):
+    """Spin at a barrier of the process until all parties are there; the virtual time of waiting is spent on the CPU."""
+    process, number = ram.task_process[task], ram.row_page[row]
+    slot = (process, number & 1)
+    if ram.task_barrier[task] == 0:
+        ram.task_barrier[task] = 1
+        clock = ram.cpu_clock[cpu]
+        seen = load_acquire(ram.proc_barrier_ns, slot)
+        while seen < clock:
+            now = compare_exchange(ram.proc_barrier_ns, slot, seen, clock)
+            seen = clock if now == seen else now
+        if fetch_add(ram.proc_barrier_arrived, process, 1) + 1 == ram.row_pages[row]:
+            store_release(ram.proc_barrier_arrived, process, 0)
+            store_release(ram.proc_barrier_done, process, number + 1)
+            record(ram, cpu, EV_BARRIER, process, number, 0, 0)
+            fence()
+            wake_all_waiting_for(ram, WAIT_BARRIER, process, ram.cpu_clock[cpu])
+    while not _barrier_completed(ram, process, number):
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if load_acquire(ram.queue_count, cpu) > 0:
+            ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])  # spins its time slice away
+            return YIELD
+        if begin_wait(ram, cpu, WAIT_BARRIER, process):
+            fence()
+            if _barrier_completed(ram, process, number) or load_acquire(ram.queue_count, cpu) > 0:
+                cancel_wait(ram, cpu)
+            else:
+                finish_wait(ram, cpu)
+    ram.task_barrier[task] = 0
+    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.proc_barrier_ns, slot))
+    return NEXT
+
+
+@kernel
+def _draw(ram, cpu, task, row):
+    """Execute chunks of a section: the own one first, then whatever the shared counter gives."""
+    section = ram.proc_first_section[ram.task_process[task]] + ram.row_page[row]
+    first, count = ram.section_info[section, 0], ram.section_info[section, 1]
+    if ram.task_section[task] < 0:
+        ram.task_section[task] = section
+        chunk = ram.row_count[row]
+    elif ram.task_chunk_row[task] < ram.task_chunk_end[task]:
+        chunk = -1
+    else:
+        chunk = fetch_add(ram.section_next, section, 1)
+    while True:
+        if chunk >= count:
+            ram.task_section[task] = -1
+            return NEXT
+        if chunk >= 0:
+            ram.task_chunk_row[task] = ram.chunk_rows[first + chunk, 0]
+            ram.task_chunk_end[task] = ram.chunk_rows[first + chunk, 1]
+        while ram.task_chunk_row[task] < ram.task_chunk_end[task]:
+            result = _visit_row(ram, cpu, task, ram.task_chunk_row[task])
+            if result != NEXT:
+                return result
+            ram.task_chunk_row[task] += 1
+        chunk = fetch_add(ram.section_next, section, 1)
+
+
+@kernel
+def _populate(ram, cpu, task, row):
+    """Read and map a range without touching it (populate_vma_page_range)."""
+    mm, process = ram.task_mm[task], ram.task_process[task]
+    vma = ram.proc_vma[process, ram.row_region[row]]
+    first = ram.proc_region[process, ram.row_region[row]] + ram.row_page[row]
+    result = NEXT
+    mmap_read_lock(ram, cpu, mm)
+    while ram.task_visit[task] < ram.row_pages[row] and result == NEXT:
+        vpn = first + ram.task_visit[task]
+        table = find_table(ram, ram.mm_pgd[mm], vpn)
+        if table >= 0 and ram.frame_word[table, vpn & LEVEL_MASK] != 0:
+            ram.task_visit[task] += 1
+        elif handle_mm_fault(ram, cpu, mm, vma, vpn, LOAD) == WAIT:
+            result = SLEEP
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and result == NEXT and ram.task_visit[task] < ram.row_pages[row]:
+            result = RAN
+    mmap_read_unlock(ram, cpu, mm)
+    if result == NEXT:
+        ram.task_visit[task] = 0
+    return result
+
+
+@kernel
+def _change_mapping(ram, cpu, task, row):
+    """madvise(MADV_DONTNEED), munmap and mmap of a part of a region."""
+    mm, op = ram.task_mm[task], ram.row_op[row]
+    first = ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_page[row]
+    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    if op == DONTNEED:
+        mmap_read_lock(ram, cpu, mm)
+        zap_range(ram, cpu, mm, first, first + ram.row_pages[row])
+        mmap_read_unlock(ram, cpu, mm)
+    elif op == MUNMAP:
+        mmap_write_lock(ram, cpu, mm)
+        zap_range(ram, cpu, mm, first, first + ram.row_pages[row])
+        mmap_write_unlock(ram, cpu, mm)
+    return NEXT
+
+
+@kernel
+def _clone(ram, cpu, task, row):
+    """Start a worker at its next row, on a CPU that the scheduler chooses."""
+    worker = ram.proc_first_task[ram.task_process[task]] + ram.row_page[row]
+    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    record(ram, cpu, EV_TASK, worker, 1, 0, 0)
+    wake_task(ram, cpu, worker, ram.cpu_clock[cpu])
+    return NEXT
+
+
+@kernel
+def _exit(ram, cpu, task):
+    """A worker ends: it sleeps until it is cloned again. The last one that JOIN waits for wakes main."""
+    process = ram.task_process[task]
+    clock = ram.cpu_clock[cpu]
+    seen = load_acquire(ram.proc_join_ns, process)
+    while seen < clock:
+        now = compare_exchange(ram.proc_join_ns, process, seen, clock)
+        seen = clock if now == seen else now
+    ram.task_row[task] += 1  # before main can clone it again
+    ended = ram.task_row[task] >= ram.task_end[task]
+    exited = fetch_add(ram.proc_exited, process, 1) + 1
+    fence()
+    if load_acquire(ram.proc_join_waits, process) and exited >= load_acquire(ram.proc_join_parties, process):
+        if exchange(ram.proc_join_waits, process, 0):
+            wake_task(ram, cpu, ram.proc_first_task[process], ram.cpu_clock[cpu])
+    return ENDED if ended else BLOCKED
+
+
+@kernel
+def _join(ram, cpu, task, row):
+    """Main sleeps until its workers have ended."""
+    process, parties = ram.task_process[task], ram.row_pages[row]
+    if load_acquire(ram.proc_exited, process) < parties:
+        store_release(ram.proc_join_parties, process, parties)
+        exchange(ram.proc_join_waits, process, 1)
+        fence()
+        if load_acquire(ram.proc_exited, process) < parties or exchange(ram.proc_join_waits, process, 0) == 0:
+            return BLOCKED  # whoever took the flag back wakes us; the row is looked at again then
+    fetch_add(ram.proc_exited, process, -parties)
+    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.proc_join_ns, process))
+    return NEXT
+
+
+@kernel
+def _mark(ram, cpu, task, row):
+    """An evaluation begins: note when, for progress and times per token."""
+    process, number = ram.task_process[task], ram.row_page[row]
+    ram.proc_token_ns[process, number] = ram.cpu_clock[cpu]
+    ram.proc_tokens[process] = number
+    fetch_add(ram.run_tokens, 0, 1)
+    return NEXT
+
+
+@kernel
+def _execute(ram, cpu, task, row):
+    """Execute one row."""
+    op = ram.row_op[row]
+    if op == VISIT:
+        return _visit_row(ram, cpu, task, row)
+    if op == DRAW:
+        return _draw(ram, cpu, task, row)
+    if op == BARRIER:
+        return _barrier(ram, cpu, task, row)
+    if op == POPULATE:
+        return _populate(ram, cpu, task, row)
+    if op == DONTNEED or op == MUNMAP or op == MMAP:
+        return _change_mapping(ram, cpu, task, row)
+    if op == CLONE:
+        return _clone(ram, cpu, task, row)
+    if op == EXIT:
+        return _exit(ram, cpu, task)
+    if op == JOIN:
+        return _join(ram, cpu, task, row)
+    if op == MARK:
+        return _mark(ram, cpu, task, row)
+    panic(ram, cpu, BAD_OPERATION, row, op)
+    return ENDED
+
+
+@entry(RUN_USER)
+def run_user(ram, cpu, task, b, c, d):
+    """Run a thread for the rest of its CPU's slice; returns RAN, SLEEP, BLOCKED, YIELD or ENDED."""
+    while ram.task_row[task] < ram.task_end[task]:
+        result = _execute(ram, cpu, task, ram.task_row[task])
+        if result == NEXT:
+            ram.task_row[task] += 1
+        elif result == BLOCKED or result == ENDED or result == SLEEP or result == YIELD:
+            return result
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
+            return RAN
+    return ENDED

@@ -1,0 +1,201 @@
+"""Reverse mapping: from a page to the PTEs that map it (mm/rmap.c).
+
+An object (file or anonymous memory) has a list of the VMAs that map it; a page at index i of it can only be at one address of
+each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is sent now or batched follows
+should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at accessed bits without flushing,
+as x86 does.
+Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
+"""
+
+from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
+from cpus.compiled import call, kernel
+from cpus.costs import UNMAP_PAGE
+from cpus.events import EV_MAP, EV_UNMAP, record
+from cpus.layout import COUNTER
+from cpus.locks import LOCK_OBJECT, LOCK_PTE, spin_lock, spin_unlock
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_PROTNONE,
+    PTE_WRITE,
+    find_table,
+)
+
+from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE
+from allocator.page import PG_DIRTY, get_page, set_flag
+from allocator.page_cache import VM_EXEC
+from allocator.panic import BAD_MAPCOUNT, panic
+from allocator.tlb_flush import flush_tlb_page, others_cache
+
+C_UNMAP_RO, C_UNMAP_RW = COUNTER["unmap_ro"], COUNTER["unmap_rw"]
+UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1
+
+
+@kernel
+def lock_pte(ram, cpu, table):
+    """Take the split page-table lock of a PTE table."""
+    spin_lock(ram, cpu, ram.page_lock_word, table, LOCK_PTE | table)
+
+
+@kernel
+def unlock_pte(ram, cpu, table):
+    """Let go of the page-table lock."""
+    spin_unlock(ram, cpu, ram.page_lock_word, table, LOCK_PTE | table)
+
+
+@kernel
+def set_pte(ram, cpu, mm, vpn, table, pfn, bits):
+    """Map a page: one more PTE and one more mapping (set_pte_range). pte lock held; the reference is the caller's to give."""
+    fetch_add(ram.page_mapcount, pfn, 1)
+    fetch_add(ram.mm_rss, mm, 1)
+    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pfn << PTE_PFN_SHIFT) | PTE_PRESENT | bits)
+    record(ram, cpu, EV_MAP, pfn, mm, vpn, bits)
+
+
+@kernel
+def remove_rmap(ram, cpu, pfn):
+    """Account for one PTE less (folio_remove_rmap_pte)."""
+    before = fetch_add(ram.page_mapcount, pfn, -1)
+    if before < 1:
+        panic(ram, cpu, BAD_MAPCOUNT, pfn, before - 1)
+
+
+@kernel
+def address_in(ram, vma, index):
+    """vpn at which a VMA shows page `index` of its object, -1 if it does not."""
+    vpn = ram.vma_start[vma] + index - ram.vma_pgoff[vma]
+    return vpn if ram.vma_start[vma] <= vpn < ram.vma_end[vma] else -1
+
+
+@kernel
+def page_referenced(ram, cpu, pfn):
+    """Count the PTEs that were accessed since the last look and clear their bits; bit 16 set if one maps code."""
+    thing = ram.page_object[pfn] - 1
+    found = 0
+    if thing < 0 or load_acquire(ram.page_mapcount, pfn) == 0:
+        return 0
+    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    vma = ram.object_vmas[thing] - 1
+    while vma >= 0:
+        vpn = address_in(ram, vma, ram.page_index[pfn])
+        table = find_table(ram, ram.mm_pgd[ram.vma_mm[vma]], vpn) if vpn >= 0 else -1
+        if table >= 0:
+            lock_pte(ram, cpu, table)
+            pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+            if pte & PTE_PRESENT and pte >> PTE_PFN_SHIFT == pfn and pte & PTE_ACCESSED:
+                fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~PTE_ACCESSED)
+                found += 1
+                if ram.vma_flags[vma] & VM_EXEC:
+                    found |= 1 << 16
+            unlock_pte(ram, cpu, table)
+        vma = ram.vma_next[vma] - 1
+    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    return found
+
+
+@kernel
+def _unmap_one(ram, cpu, pfn, thing, vma, why):
+    """Clear the PTE by which one VMA maps the page. Returns 0 no PTE, 1 flushed or left to the batch, 2 deferred read-only."""
+    vpn = address_in(ram, vma, ram.page_index[pfn])
+    if vpn < 0:
+        return 0
+    mm = ram.vma_mm[vma]
+    table = find_table(ram, ram.mm_pgd[mm], vpn)
+    if table < 0:
+        return 0
+    index = vpn & LEVEL_MASK
+    lock_pte(ram, cpu, table)
+    pte = load_acquire(ram.frame_word, (table, index))
+    if pte & (PTE_PRESENT | PTE_PROTNONE) == 0 or pte >> PTE_PFN_SHIFT != pfn or pte & PTE_MIGRATION:
+        unlock_pte(ram, cpu, table)
+        return 0
+    defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
+    # one exchange: no accessed or dirty bit that a walk sets can be lost
+    old = exchange(ram.frame_word, (table, index), 0)
+    if why == UNMAP_FOR_MIGRATION:
+        keep = old & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+        store_release(ram.frame_word, (table, index), (pfn << PTE_PFN_SHIFT) | PTE_MIGRATION | keep)
+    if old & PTE_DIRTY:
+        set_flag(ram, pfn, PG_DIRTY)
+    ram.counter[cpu, C_UNMAP_RW if old & PTE_WRITE else C_UNMAP_RO] += 1
+    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
+    ram.cpu_clock[cpu] += ram.cost[UNMAP_PAGE]
+    result = 1
+    accessible = old & PTE_PRESENT != 0
+    if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, thing) != 0:
+        result = 2
+    remove_rmap(ram, cpu, pfn)
+    fetch_add(ram.mm_rss, mm, -1)
+    unlock_pte(ram, cpu, table)
+    if accessible and not defer:
+        flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
+    return result
+
+
+@kernel
+def try_to_unmap(ram, cpu, pfn, why):
+    """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait for the next owner.
+
+    Flushes that are not sent at once lie with the design until HOOK_UNMAP_FLUSH (TTU_BATCH_FLUSH).
+    """
+    thing = ram.page_object[pfn] - 1
+    walked, deferred = 0, 0
+    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    vma = ram.object_vmas[thing] - 1
+    while vma >= 0:
+        result = _unmap_one(ram, cpu, pfn, thing, vma, why)
+        if result:
+            walked += 1
+            fetch_add(ram.page_refcount, pfn, -1)  # the PTE's reference; the caller holds one, so it is not the last
+        if result == 2:
+            deferred += 1
+        vma = ram.vma_next[vma] - 1
+    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    complete = load_acquire(ram.page_mapcount, pfn) == 0
+    lazy = call(ram, HOOK_WALK_DONE, cpu, pfn, 1 if deferred == walked and walked > 0 else 0, 1 if complete else 0, 0)
+    if not complete:
+        return 0
+    return 2 if lazy else 1
+
+
+@kernel
+def remove_migration_ptes(ram, cpu, old, new):
+    """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure)."""
+    thing = ram.page_object[new] - 1
+    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    vma = ram.object_vmas[thing] - 1
+    while vma >= 0:
+        vpn = address_in(ram, vma, ram.page_index[new])
+        mm = ram.vma_mm[vma]
+        table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
+        if table >= 0:
+            lock_pte(ram, cpu, table)
+            pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+            if pte & PTE_MIGRATION and pte >> PTE_PFN_SHIFT == old:
+                get_page(ram, new)
+                set_pte(ram, cpu, mm, vpn, table, new, pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))
+            unlock_pte(ram, cpu, table)
+        vma = ram.vma_next[vma] - 1
+    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+
+
+@kernel
+def clear_mapped(ram, cpu, mm, vpn, table):
+    """Clear the PTE of a mapped page for its own process (zap); returns pfn, or -1. pte lock held, flush is the caller's.
+
+    The caller drops the PTE's reference after the flush.
+    """
+    old = exchange(ram.frame_word, (table, vpn & LEVEL_MASK), 0)
+    if old & (PTE_PRESENT | PTE_PROTNONE) == 0 or old & PTE_MIGRATION:
+        return -1
+    pfn = old >> PTE_PFN_SHIFT
+    if old & PTE_DIRTY:
+        set_flag(ram, pfn, PG_DIRTY)
+    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
+    remove_rmap(ram, cpu, pfn)
+    fetch_add(ram.mm_rss, mm, -1)
+    return pfn

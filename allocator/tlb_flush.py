@@ -1,0 +1,218 @@
+"""Who must flush what, and the flush itself (arch/x86/mm/tlb.c of 6.12).
+
+Every request bumps the mm's tlb_gen first and only then looks at who may cache the mm; a CPU that loads the mm (or stops being
+lazy) announces itself first and only then looks at tlb_gen. Between the two fences one of them sees the other, so no
+translation survives unnoticed. Lazy CPUs (idle or kernel thread with the mm still loaded) are left alone unless page
+tables are freed. Ranges above the ceiling become full flushes; a full flush serves all requests so far.
+Left out: broadcast invalidation, PTI's second address space, the paravirtual flush, LAM.
+"""
+
+from cpus.atomics import fence, fetch_add, fetch_and, fetch_or, load_acquire
+from cpus.compiled import call, entry, kernel
+from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
+from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
+from cpus.ipi import (
+    IPI_FLUSH,
+    mask_clear,
+    mask_count,
+    mask_empty,
+    mask_has,
+    mask_remove,
+    send_interrupts,
+    wait_for_acks,
+)
+from cpus.layout import COUNTER, MASK_BITS, TEXT
+from cpus.tlb import invalidate_asid, invalidate_page, new_context
+
+from allocator.hooks import HOOK_INTERRUPT
+
+INIT_MM = 0
+FLUSH_ALL = 1 << 60  # call_end of a full flush
+NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
+
+SITE_OTHER, SITE_KSWAPD, SITE_DIRECT, SITE_ALLOC, SITE_WRITE_FAULT, SITE_USER, SITE_FAULT, SITE_NUMA, SITE_FILE = range(9)
+SITE_NAMES = ("other", "kswapd", "direct reclaim", "page allocation", "write fault", "munmap/madvise", "fault", "NUMA balancing",
+              "file write")  # fmt: skip
+
+IRQ_HANDLER = TEXT["irq_handler"]
+C_REMOTE, C_RECEIVED = COUNTER["nr_tlb_remote_flush"], COUNTER["nr_tlb_remote_flush_received"]
+C_IRQ_TLB, C_SWITCHES = COUNTER["irq_tlb"], COUNTER["context_switches"]
+
+
+@kernel
+def inc_mm_tlb_gen(ram, mm):
+    """Ask for one more invalidation of the mm; returns its generation."""
+    return fetch_add(ram.mm_tlb_gen, mm, 1) + 1
+
+
+@kernel
+def others_cache(ram, cpu, mm):
+    """May a CPU other than this one cache translations of the mm (cpumask_any_but)?"""
+    for word in range(ram.mask_words):
+        bits = load_acquire(ram.mm_cpumask, (mm, word))
+        if word == cpu // MASK_BITS:
+            bits &= ~(1 << (cpu % MASK_BITS))
+        if bits != 0:
+            return True
+    return False
+
+
+@kernel
+def flush_tlb_func(ram, cpu, mm, start, end, gen, initiator):
+    """Bring this CPU's loaded address space up to date: the function that an interrupted CPU executes."""
+    if cpu != initiator:
+        ram.counter[cpu, C_IRQ_TLB] += 1
+        ram.counter[cpu, C_RECEIVED] += 1
+    loaded = ram.cpu_loaded_mm[cpu]
+    if loaded == INIT_MM or (mm != INIT_MM and mm != loaded):
+        return
+    if ram.cpu_lazy[cpu]:
+        switch_mm(ram, cpu, INIT_MM)
+        return
+    slot = ram.cpu_asid[cpu]
+    reached = ram.asid_gen[cpu, slot]
+    if gen != NO_GENERATION and gen <= reached:
+        return
+    newest = load_acquire(ram.mm_tlb_gen, loaded)
+    if reached == newest:
+        return
+    if end != FLUSH_ALL and gen != NO_GENERATION and gen == reached + 1 and gen == newest:
+        for vpn in range(start, end):
+            invalidate_page(ram, cpu, vpn, ram.cpu_context[cpu])
+        ram.cpu_clock[cpu] += (end - start) * ram.cost[FLUSH_ONE]
+    else:
+        invalidate_asid(ram, cpu, slot)
+        ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
+    ram.asid_gen[cpu, slot] = newest
+    record(ram, cpu, EV_FLUSH, loaded, start if end != FLUSH_ALL else -1, end - start if end != FLUSH_ALL else -1, initiator)
+
+
+@entry(IRQ_HANDLER)
+def irq_handler(ram, cpu, sender, b, c, d):
+    """Execute the request of CPU `sender`."""
+    if ram.call_kind[sender] == IPI_FLUSH:
+        flush_tlb_func(ram, cpu, ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender], ram.call_gen[sender], sender)
+        call(ram, HOOK_INTERRUPT, cpu, sender, 0, 0, 0)
+    return 0
+
+
+@kernel
+def flush_mask(ram, cpu, mm, start, end, gen, freed_tables):
+    """Interrupt the CPUs in this CPU's `call_mask`, flush here if it is in it, wait for the acks (flush_tlb_multi).
+
+    Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed.
+    """
+    here = mask_has(ram.call_mask, cpu, cpu)
+    mask_remove(ram.call_mask, cpu, cpu)
+    if not freed_tables:
+        for target in range(ram.nr_cpus):
+            if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
+                mask_remove(ram.call_mask, cpu, target)
+    asked = 0
+    if not mask_empty(ram, ram.call_mask, cpu):
+        ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = IPI_FLUSH, mm, gen
+        ram.call_start[cpu], ram.call_end[cpu] = start, end
+        site = ram.cpu_site[cpu]
+        record(ram, cpu, EV_SHOOTDOWN, mm, mask_count(ram, ram.call_mask, cpu), site, 0)
+        asked = send_interrupts(ram, cpu)
+        ram.counter[cpu, C_REMOTE] += 1
+        ram.site_flushes[cpu, site] += 1
+        ram.site_ipis[cpu, site] += asked
+    if here:  # while the others are at it
+        flush_tlb_func(ram, cpu, mm, start, end, gen, cpu)
+    if asked:
+        wait_for_acks(ram, cpu, asked)
+    return asked
+
+
+@kernel
+def flush_tlb_mm_range(ram, cpu, mm, start, end, freed_tables):
+    """Flush pages start..end of an mm on every CPU that may cache them (flush_tlb_mm_range)."""
+    if end - start > ram.flush_ceiling:
+        start, end = 0, FLUSH_ALL
+    gen = inc_mm_tlb_gen(ram, mm)
+    fence()  # the generation before the look at who has the mm: pairs with switch_mm
+    for word in range(ram.mask_words):
+        ram.call_mask[cpu, word] = load_acquire(ram.mm_cpumask, (mm, word))
+    return flush_mask(ram, cpu, mm, start, end, gen, freed_tables)
+
+
+@kernel
+def flush_tlb_page(ram, cpu, mm, vpn):
+    """Flush one page of an mm everywhere."""
+    return flush_tlb_mm_range(ram, cpu, mm, vpn, vpn + 1, False)
+
+
+@kernel
+def flush_batch(ram, cpu, mask, row):
+    """Flush everything on the CPUs of a mask that this CPU owns, and empty it (arch_tlbbatch_flush); how many were asked."""
+    fence()
+    for word in range(ram.mask_words):
+        ram.call_mask[cpu, word] = mask[row, word]
+    mask_clear(ram, mask, row)
+    return flush_mask(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, False)
+
+
+@kernel
+def add_cpumask(ram, mask, row, mm):
+    """OR the CPUs that may cache an mm into a mask that this CPU owns."""
+    for word in range(ram.mask_words):
+        mask[row, word] |= load_acquire(ram.mm_cpumask, (mm, word))
+
+
+# --- which address space a CPU has loaded ---------------------------------------------------------------------------------
+
+
+@kernel
+def _choose_asid(ram, cpu, mm):
+    """Find the slot of an mm, or recycle one (choose_new_asid). Without PCID there is one slot, flushed at every load."""
+    if ram.pcid:
+        for slot in range(ram.nr_asids):
+            if ram.asid_mm[cpu, slot] == mm and ram.asid_context[cpu, slot] != 0:
+                return slot
+    slot = (ram.cpu_next_asid[cpu]) % ram.nr_asids
+    ram.cpu_next_asid[cpu] += 1
+    ram.asid_mm[cpu, slot] = mm
+    ram.asid_context[cpu, slot] = new_context(ram, cpu)
+    ram.asid_gen[cpu, slot] = -1
+    return slot
+
+
+@kernel
+def switch_mm(ram, cpu, mm):
+    """Load an address space (switch_mm_irqs_off); cheap if it is loaded already."""
+    previous = ram.cpu_loaded_mm[cpu]
+    was_lazy = ram.cpu_lazy[cpu]
+    word, bit = cpu // MASK_BITS, 1 << (cpu % MASK_BITS)
+    if previous == mm:
+        ram.cpu_lazy[cpu] = 0
+        if not was_lazy:
+            return
+        fence()  # not lazy any more, before the look at tlb_gen: pairs with flush_tlb_mm_range
+        slot = ram.cpu_asid[cpu]
+    else:
+        if previous != INIT_MM:
+            fetch_and(ram.mm_cpumask, (previous, word), ~bit)
+        if mm != INIT_MM:
+            fetch_or(ram.mm_cpumask, (mm, word), bit)
+        ram.cpu_loaded_mm[cpu] = mm
+        ram.cpu_lazy[cpu] = 0
+        fence()  # in the mm's cpumask, before the look at tlb_gen
+        slot = _choose_asid(ram, cpu, mm)
+        ram.cpu_asid[cpu] = slot
+        ram.cpu_context[cpu] = ram.asid_context[cpu, slot]
+        ram.counter[cpu, C_SWITCHES] += 1
+        ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
+        record(ram, cpu, EV_SWITCH, previous, mm, 0, 0)
+    newest = load_acquire(ram.mm_tlb_gen, mm)
+    if ram.asid_gen[cpu, slot] < newest:
+        if ram.asid_gen[cpu, slot] >= 0:
+            invalidate_asid(ram, cpu, slot)
+        ram.asid_gen[cpu, slot] = newest
+
+
+@kernel
+def enter_lazy_tlb(ram, cpu):
+    """Keep the address space loaded but promise not to use it (idle, kernel threads)."""
+    if ram.cpu_loaded_mm[cpu] != INIT_MM:
+        ram.cpu_lazy[cpu] = 1

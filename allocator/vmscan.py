@@ -1,0 +1,297 @@
+"""Page reclaim from the inactive lists (mm/vmscan.c: shrink_lruvec, shrink_inactive_list, shrink_folio_list, shrink_active_list).
+
+Works in batches of SWAP_CLUSTER_MAX: isolate from the tail under lru_lock, look at references, demote or unmap, flush once per
+batch of 31 freed folios and once more at the end, then give the frames back. The same code serves kswapd and direct reclaim.
+Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback throttling.
+"""
+
+from cpus.atomics import fetch_add
+from cpus.compiled import call, entry, kernel
+from cpus.costs import RECLAIM_PAGE
+from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
+from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
+
+from allocator.buddy import NONE
+from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
+from allocator.lru import (
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    drop_page,
+    link_page,
+    lru_add_drain,
+    lru_list,
+    unlink_page,
+)
+from allocator.migrate import MIGRATE_LIST, WORK_DEMOTE, WORK_ISOLATED
+from allocator.page import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_LOCKED,
+    PG_LRU,
+    PG_REFERENCED,
+    PG_SWAPBACKED,
+    PG_WORKINGSET,
+    clear_flag,
+    set_flag,
+    try_get_page,
+    try_lock_page,
+    unlock_page,
+)
+from allocator.page_alloc import free_page
+from allocator.page_cache import remove_mapping, write_page
+from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
+
+SWAP_CLUSTER_MAX = 32
+DEF_PRIORITY = 12
+BY_KSWAPD, BY_DIRECT = 0, 1
+SHRINK_LIST = TEXT["shrink_list"]
+REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
+NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
+C_ACTIVATE, C_DEACTIVATE, C_REFILL = COUNTER["pgactivate"], COUNTER["pgdeactivate"], COUNTER["pgrefill"]
+C_SCAN, C_STEAL, C_DEMOTE = COUNTER["pgscan_kswapd"], COUNTER["pgsteal_kswapd"], COUNTER["pgdemote_kswapd"]
+C_SCAN_FILE, C_SCAN_ANON, C_STEAL_FILE, C_STEAL_ANON = (
+    COUNTER["pgscan_file"], COUNTER["pgscan_anon"], COUNTER["pgsteal_file"], COUNTER["pgsteal_anon"],
+)  # fmt: skip
+C_DEMOTE_FAIL = COUNTER["pgdemote_fail"]
+MAPS_CODE = 1 << 16
+
+
+# --- lists --------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def isolate_folios(ram, cpu, node, which, wanted):
+    """Take up to `wanted` pages from the tail of a list into work_list, with a reference each (isolate_lru_folios).
+
+    Returns (taken, scanned) as taken * 1024 + scanned.
+    """
+    taken = scanned = 0
+    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    pfn = ram.lru_last[node, which]
+    while pfn != NONE and scanned < wanted:
+        before = ram.page_prev[pfn]
+        scanned += 1
+        if try_get_page(ram, pfn):  # 0: on its way out, its last holder waits for lru_lock
+            clear_flag(ram, pfn, PG_LRU)
+            unlink_page(ram, node, which, pfn)
+            ram.work_list[cpu, WORK_ISOLATED + taken] = pfn
+            taken += 1
+        pfn = before
+    fetch_add(ram.node_isolated, node, taken)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    return taken * 1024 + scanned
+
+
+@kernel
+def move_folios_to_lru(ram, cpu, node, part, count):
+    """Put isolated pages back on the lists that their flags ask for, and drop the isolation's references."""
+    if count == 0:
+        return
+    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    for i in range(count):
+        pfn = ram.work_list[cpu, part + i]
+        set_flag(ram, pfn, PG_LRU)
+        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+    fetch_add(ram.node_isolated, node, -count)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    for i in range(count):
+        drop_page(ram, cpu, ram.work_list[cpu, part + i])
+
+
+# --- one page -----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def check_references(ram, cpu, pfn):
+    """Decide by accessed bits whether a page goes, stays, or becomes active (folio_check_references)."""
+    found = page_referenced(ram, cpu, pfn)
+    referenced = clear_flag(ram, pfn, PG_REFERENCED)
+    ptes = found & (MAPS_CODE - 1)
+    if ptes == 0:
+        return REF_RECLAIM
+    set_flag(ram, pfn, PG_REFERENCED)
+    if referenced or ptes > 1:
+        return REF_ACTIVATE
+    if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
+        return REF_ACTIVATE
+    return REF_KEEP
+
+
+@kernel
+def _free_batch(ram, cpu, half, count, key):
+    """Give a batch of frames back, all with one key."""
+    for i in range(count):
+        free_page(ram, cpu, ram.free_batch[cpu, half + i], key)
+
+
+@kernel
+def _flush_and_free(ram, cpu, normal, lazy):
+    """Flush what must be flushed now, then free both batches: the lazy one with the key of what stays pending."""
+    key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
+    call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
+    _free_batch(ram, cpu, NORMAL_BATCH, normal, 0)
+    _free_batch(ram, cpu, LAZY_BATCH, lazy, key)
+
+
+@kernel
+def _unmap_and_remove(ram, cpu, pfn):
+    """Unmap a locked file page and take it out of the cache; 0 kept, 1 gone, 2 gone and its flush may wait.
+
+    Dirty pages are written first, after flushing every translation through which more could be written unseen.
+    """
+    unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
+    if unmapped == 0:
+        return 0
+    thing = ram.page_object[pfn] - 1
+    if ram.page_flags[pfn] & PG_DIRTY:
+        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
+        write_page(ram, cpu, pfn, thing)
+    if not remove_mapping(ram, cpu, pfn, thing, True):
+        if unmapped == 2:  # it stays in use: what was deferred for it must not wait for a next owner
+            call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
+        return 0
+    return unmapped
+
+
+@entry(SHRINK_LIST)
+def shrink_folio_list(ram, cpu, node, count, by, demote):
+    """Reclaim what can be of work_list[cpu, :count] (shrink_folio_list); returns pages reclaimed or demoted.
+
+    Survivors are moved to the front of the list; their number is reclaimed // 1024 of the result: kept * 1024 + reclaimed.
+    """
+    kept = demotable = reclaimed = normal = lazy = 0
+    target = ram.demotion_target[node] if demote else NONE
+    for i in range(count):
+        pfn = ram.work_list[cpu, WORK_ISOLATED + i]
+        keep = True
+        ram.cpu_clock[cpu] += ram.cost[RECLAIM_PAGE]
+        anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
+        if ram.page_io_ns[pfn] <= ram.cpu_clock[cpu] and try_lock_page(ram, pfn):
+            verdict = check_references(ram, cpu, pfn)
+            if verdict == REF_ACTIVATE:
+                set_flag(ram, pfn, PG_ACTIVE)
+                ram.counter[cpu, C_ACTIVATE] += 1
+            elif verdict == REF_RECLAIM and target != NONE:
+                ram.work_list[cpu, WORK_DEMOTE + demotable] = pfn
+                demotable += 1
+                keep = False
+            elif verdict == REF_RECLAIM and not anonymous:
+                gone = _unmap_and_remove(ram, cpu, pfn)
+                if gone:
+                    keep = False
+                    clear_flag(ram, pfn, PG_LOCKED)  # nobody can wait for it: no references are left
+                    fetch_add(ram.node_isolated, node, -1)
+                    reclaimed += 1
+                    ram.counter[cpu, C_STEAL_FILE] += 1
+                    if gone == 2:
+                        ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
+                        lazy += 1
+                    else:
+                        ram.free_batch[cpu, NORMAL_BATCH + normal] = pfn
+                        normal += 1
+                    if normal == FOLIO_BATCH or lazy == FOLIO_BATCH:
+                        _flush_and_free(ram, cpu, normal, lazy)
+                        normal = lazy = 0
+            if keep or target != NONE:
+                unlock_page(ram, cpu, pfn)
+        if keep:
+            ram.work_list[cpu, WORK_ISOLATED + kept] = pfn
+            kept += 1
+    if demotable:
+        moved = call(ram, MIGRATE_LIST, cpu, WORK_DEMOTE, demotable, target, 0)
+        ram.counter[cpu, C_DEMOTE + by] += moved
+        ram.counter[cpu, C_DEMOTE_FAIL] += demotable - moved
+        reclaimed += moved
+        if moved < demotable:  # no room on the slower node: discard them instead (do_demote_pass = false)
+            for i in range(demotable - moved):
+                ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_DEMOTE + i]
+            return _second_pass(ram, cpu, node, kept, demotable - moved, by, reclaimed)
+    _flush_and_free(ram, cpu, normal, lazy)
+    return kept * 1024 + reclaimed
+
+
+@kernel
+def _second_pass(ram, cpu, node, kept, count, by, reclaimed):
+    """Reclaim pages that could not be demoted; those kept earlier stay at the front of the list."""
+    for i in range(kept):
+        ram.keep_list[cpu, i] = ram.work_list[cpu, WORK_ISOLATED + i]
+    for i in range(count):
+        ram.work_list[cpu, WORK_ISOLATED + i] = ram.work_list[cpu, WORK_ISOLATED + kept + i]
+    answer = call(ram, SHRINK_LIST, cpu, node, count, by, 0)
+    survivors = answer // 1024
+    for i in range(survivors - 1, -1, -1):
+        ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_ISOLATED + i]
+    for i in range(kept):
+        ram.work_list[cpu, WORK_ISOLATED + i] = ram.keep_list[cpu, i]
+    return (kept + survivors) * 1024 + reclaimed + answer % 1024
+
+
+# --- one list -----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def shrink_inactive_list(ram, cpu, node, which, wanted, by):
+    """Reclaim from the tail of an inactive list; returns pages reclaimed * 1024 + scanned."""
+    lru_add_drain(ram, cpu)
+    answer = isolate_folios(ram, cpu, node, which, min(wanted, SWAP_CLUSTER_MAX))
+    taken, scanned = answer // 1024, answer % 1024
+    ram.counter[cpu, C_SCAN + by] += scanned
+    ram.counter[cpu, C_SCAN_FILE if which == LRU_INACTIVE_FILE else C_SCAN_ANON] += scanned
+    if taken == 0:
+        return scanned
+    answer = call(ram, SHRINK_LIST, cpu, node, taken, by, 1 if ram.demotion else 0)
+    kept, reclaimed = answer // 1024, answer % 1024
+    move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, kept)
+    ram.counter[cpu, C_STEAL + by] += reclaimed
+    if which == LRU_INACTIVE_ANON:
+        ram.counter[cpu, C_STEAL_ANON] += reclaimed
+    return reclaimed * 1024 + scanned
+
+
+@kernel
+def shrink_active_list(ram, cpu, node, which, wanted):
+    """Deactivate pages from the tail of an active list; code that was used stays (shrink_active_list)."""
+    lru_add_drain(ram, cpu)
+    answer = isolate_folios(ram, cpu, node, which, min(wanted, SWAP_CLUSTER_MAX))
+    taken, scanned = answer // 1024, answer % 1024
+    ram.counter[cpu, C_REFILL] += scanned
+    for i in range(taken):
+        pfn = ram.work_list[cpu, WORK_ISOLATED + i]
+        found = page_referenced(ram, cpu, pfn)
+        if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
+            continue
+        clear_flag(ram, pfn, PG_ACTIVE)
+        set_flag(ram, pfn, PG_WORKINGSET)
+        ram.counter[cpu, C_DEACTIVATE] += 1
+    move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, taken)
+    return scanned
+
+
+@kernel
+def _isqrt(n):
+    root = 0
+    while (root + 1) * (root + 1) <= n:
+        root += 1
+    return root
+
+
+@kernel
+def inactive_is_low(ram, node, inactive):
+    """Should active pages move down? The inactive list may be smaller the larger memory is (inactive_is_low)."""
+    small, large = ram.lru_size[node, inactive], ram.lru_size[node, inactive + 1]
+    gib = (small + large) >> 18
+    ratio = _isqrt(10 * gib) if gib else 1
+    return small * ratio < large
+
+
+@kernel
+def shrink_list(ram, cpu, node, which, wanted, by):
+    """Work on one batch of one list; returns reclaimed * 1024 + scanned (shrink_list)."""
+    if which == LRU_ACTIVE_FILE or which == LRU_ACTIVE_ANON:
+        if inactive_is_low(ram, node, which - 1):
+            return shrink_active_list(ram, cpu, node, which, wanted)
+        return 0
+    return shrink_inactive_list(ram, cpu, node, which, wanted, by)
+

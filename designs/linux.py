@@ -1,0 +1,79 @@
+"""Vanilla Linux 6.12: reclaim and migration batch their flushes (mm/rmap.c: set_tlb_ubc_flush_pending, try_to_unmap_flush).
+
+Mechanism: an unmapper ORs the CPUs of the mm into its batch, bumps the mm's tlb_gen, and sends one round of interrupts before
+the batch's pages are freed. munmap and its kin complete what is pending for their mm (flush_tlb_batched_pending).
+Safety: no frame is freed, and no dirty page written, before every CPU that could reach it has flushed.
+Simplified: the 15-bit halves of tlb_flush_batched are plain counts here.
+"""
+
+from cpus.atomics import compare_exchange, fetch_add, load_acquire
+from cpus.compiled import kernel
+from cpus.page_table import PTE_DIRTY
+
+from allocator.tlb_flush import FLUSH_ALL, add_cpumask, flush_batch, flush_tlb_mm_range, inc_mm_tlb_gen
+from designs.design import Design, hook
+
+PENDING_MASK = (1 << 30) - 1
+FLUSHED_SHIFT = 30
+
+
+@kernel
+def set_flush_pending(ram, cpu, mm, pte):
+    """Add a cleared PTE to the CPU's batch (set_tlb_ubc_flush_pending)."""
+    inc_mm_tlb_gen(ram, mm)  # before the mask is read: a CPU that loads the mm later sees the generation and flushes itself
+    add_cpumask(ram, ram.ubc_mask, cpu, mm)
+    ram.ubc_required[cpu] = 1
+    if pte & PTE_DIRTY:
+        ram.ubc_writable[cpu] = 1
+    fetch_add(ram.mm_batched, mm, 1)
+
+
+@kernel
+def flush_pending(ram, cpu):
+    """Send the batch's interrupts (try_to_unmap_flush)."""
+    if ram.ubc_required[cpu]:
+        ram.ubc_required[cpu], ram.ubc_writable[cpu] = 0, 0
+        flush_batch(ram, cpu, ram.ubc_mask, cpu)
+
+
+@kernel
+def flush_batched_pending(ram, cpu, mm):
+    """Complete what reclaim has left pending for an mm before a user's change of its mappings (flush_tlb_batched_pending)."""
+    batched = load_acquire(ram.mm_batched, mm)
+    pending, flushed = batched & PENDING_MASK, batched >> FLUSHED_SHIFT
+    if pending != flushed:
+        flush_tlb_mm_range(ram, cpu, mm, 0, FLUSH_ALL, False)
+        # another unmapper may have added meanwhile: then the next caller flushes again
+        compare_exchange(ram.mm_batched, mm, batched, pending | (pending << FLUSHED_SHIFT))
+
+
+@hook("pte_cleared")
+def linux_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+    set_flush_pending(ram, cpu, mm, pte)
+    return 0
+
+
+@hook("unmap_flush")
+def linux_unmap_flush(ram, cpu, a, b, c, d):
+    flush_pending(ram, cpu)
+    return 0
+
+
+@hook("unmap_flush_dirty")
+def linux_unmap_flush_dirty(ram, cpu, a, b, c, d):
+    if ram.ubc_writable[cpu]:
+        flush_pending(ram, cpu)
+    return 0
+
+
+@hook("mapping_change")
+def linux_mapping_change(ram, cpu, mm, b, c, d):
+    flush_batched_pending(ram, cpu, mm)
+    return 0
+
+
+class Linux(Design):
+    """vanilla Linux 6.12: one round of interrupts per batch of unmapped pages"""
+
+    name = "linux"
+    hooks = (linux_pte_cleared, linux_unmap_flush, linux_unmap_flush_dirty, linux_mapping_change)

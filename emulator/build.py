@@ -1,0 +1,268 @@
+"""Put a machine, a workload and a design together in one RAM: memory map, zones, files, address spaces, programs, tasks.
+
+After `build` everything that the CPUs will read is there; nothing runs yet. Left out: the processes (supervisor.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from allocator.boot import boot_cpus, boot_mm, boot_zones
+from allocator.cpu import cpu_loop
+from allocator.hooks import HOOKS, nothing
+from allocator.kswapd import alloc_slow, kswapd_step
+from allocator.memory import page_fault
+from allocator.migrate import migrate_list
+from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from allocator.program import run_user
+from allocator.sched import TASK_KSWAPD, TASK_USER, enqueue, select_cpu
+from allocator.tlb_flush import irq_handler
+from allocator.vmscan import shrink_folio_list
+from cpus.compiled import install
+from cpus.costs import COST_NAMES, NR_COSTS
+from cpus.layout import MAX_REGIONS, MAX_VMAS, TEXT, Sizes, build_ram
+from designs.design import Design
+from emulator.machine import Machine
+from workloads.program import DRAW, ROW, Process, Workload
+
+ENGINE = (irq_handler, cpu_loop, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
+SLICE_NS = 500_000
+SERIES_LENGTH = 20_000
+SERIES_NS = 2_000_000
+MAX_ORDER_PAGES = 1024
+FIRST_VPN, REGION_ALIGN = 0x10000, 512
+LOCK_SPINS = 64
+SECOND = 1_000_000_000
+
+
+class BuildError(ValueError):
+    """A machine, workload and design that do not go together: one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a run is executed, apart from what is run."""
+
+    leases: int
+    seed: int
+    check: bool = True
+    strict_ipi: bool = False
+    controlled: bool = False
+    events: bool = True
+    slice_ns: int = SLICE_NS
+
+
+def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
+    """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
+    sizes = _sizes(machine, workload)
+    ram = build_ram(sizes, _constants(machine, workload, options), design.fields(sizes))
+    for i, name in enumerate(COST_NAMES):
+        ram.cost[i] = getattr(machine.costs, name)
+    _install_text(ram, design, progress)
+    _zones(ram, machine)
+    rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
+    ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
+    ram.run_random[0] = int(rng.integers(1, 2**62))
+    boot_zones(ram)
+    boot_cpus(ram)
+    design.prepare(ram)
+    _processes(ram, workload)
+    _kernel_threads(ram, workload)
+    return ram
+
+
+def _install_text(ram: Any, design: Design, progress: Any) -> None:
+    """Compile or load the engine, then the design's hooks over the defaults."""
+    install(ram, (*ENGINE, nothing, *design.hooks), progress)
+    default = ram.text[nothing.number]
+    own = {entry.number for entry in design.hooks}
+    for name in HOOKS:
+        if TEXT[name] not in own:
+            ram.text[TEXT[name]] = default if nothing.number not in own else nothing.compile(ram._type)
+
+
+def _node_starts(machine: Machine) -> list[int]:
+    starts, at = [], 0
+    for pages in machine.pages:
+        starts.append(at)
+        at += -(-pages // MAX_ORDER_PAGES) * MAX_ORDER_PAGES
+    return [*starts, at]
+
+
+def _files(workload: Workload) -> dict[str, int]:
+    """Give each file's size in pages: as far as any region reaches."""
+    sizes: dict[str, int] = {}
+    for process in workload.processes:
+        for region in process.regions:
+            if region.file is not None:
+                sizes[region.file] = max(sizes.get(region.file, 0), region.file_offset + region.pages)
+    return sizes
+
+
+def _sizes(machine: Machine, workload: Workload) -> Sizes:
+    files = _files(workload)
+    anonymous = [r for p in workload.processes for r in p.regions if r.file is None]
+    regions = max(len(p.regions) for p in workload.processes)
+    if regions > min(MAX_REGIONS, MAX_VMAS):
+        raise BuildError(f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})")
+    threads = sum(len(p.threads) for p in workload.processes)
+    tlb = machine.tlb
+    return Sizes(
+        nr_cpus=machine.cpus,
+        nr_nodes=len(machine.nodes),
+        nr_frames=_node_starts(machine)[-1],
+        nr_mms=len(workload.processes) + 1,
+        nr_tasks=threads + len(machine.nodes),
+        nr_vmas=sum(len(p.regions) for p in workload.processes),
+        nr_objects=len(files) + len(anonymous),
+        nr_cache_slots=sum(files.values()),
+        nr_logical=sum(files.values()) + sum(r.pages for r in anonymous),
+        nr_rows=workload.stored_rows(),
+        nr_sections=sum(len(p.sections) for p in workload.processes),
+        nr_chunks=sum(len(s.chunks) for p in workload.processes for s in p.sections),
+        nr_barriers=1,
+        tlb_entries=tlb.dtlb_load.entries + tlb.dtlb_store.entries + tlb.itlb.entries + tlb.stlb.entries,
+        nr_costs=NR_COSTS,
+        series_length=SERIES_LENGTH,
+    )
+
+
+def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dict[str, int]:
+    tlb, sysctl = machine.tlb, machine.sysctl
+    found: dict[str, int] = {}
+    base = 0
+    for name, array in (("dtlb", tlb.dtlb_load), ("store", tlb.dtlb_store), ("itlb", tlb.itlb), ("stlb", tlb.stlb)):
+        found |= {f"{name}_sets": array.sets, f"{name}_ways": array.ways, f"{name}_base": base}
+        base += array.entries
+    promote_pages = sysctl.numa_balancing_promote_rate_limit_mbps * 256 / machine.scale
+    return found | {
+        "pcid": int(tlb.pcid),
+        "nr_asids": tlb.asid_slots if tlb.pcid else 1,
+        "nr_leases": options.leases,
+        "controlled": int(options.controlled),
+        "slice_ns": options.slice_ns,
+        "check": int(options.check),
+        "strict_ipi": int(options.strict_ipi),
+        "events_on": int(options.events),
+        "flush_ceiling": sysctl.tlb_single_page_flush_ceiling,
+        "readahead_pages": max(1, sysctl.readahead_kb // 4),
+        "fault_around_pages": sysctl.fault_around_bytes // 4096,
+        "demotion": int(sysctl.demotion_enabled),
+        "numa_balancing": int(sysctl.numa_balancing == 2),
+        "pcp_batch": max(1, min(pcp.batch for pcp in machine.pcp)),
+        "user_tasks": sum(len(p.threads) for p in workload.processes),
+        "nr_processes": len(workload.processes),
+        "scan_pages": max(16, round(sysctl.numa_balancing_scan_size_mb * 256 / machine.scale)),
+        "scan_period_ns": sysctl.numa_balancing_scan_period_min_ms * 1_000_000,
+        "hot_threshold_ns": sysctl.numa_balancing_hot_threshold_ms * 1_000_000,
+        "promote_limit": max(1, round(promote_pages)),
+        "lock_spins": LOCK_SPINS,
+        "series_ns": SERIES_NS,
+    }
+
+
+def _zones(ram: Any, machine: Machine) -> None:
+    """Lay the nodes out, with their watermarks, distances and demotion targets."""
+    starts = _node_starts(machine)
+    slowest_fast = min(node.read_latency_ns for node in machine.nodes)
+    for n, node in enumerate(machine.nodes):
+        ram.zone_start[n], ram.zone_end[n] = starts[n], starts[n] + machine.pages[n]
+        ram.zone_managed[n] = machine.pages[n]
+        marks = machine.watermarks[n]
+        ram.wmark_min[n], ram.wmark_low[n], ram.wmark_high[n], ram.wmark_promo[n] = marks.min, marks.low, marks.high, marks.promo
+        ram.pcp_high[n] = machine.pcp[n].high_min
+        ram.node_latency[n] = int(node.read_latency_ns > slowest_fast)
+        ram.node_has_cpus[n] = int(node.cpus)
+        slower = [m for m, other in enumerate(machine.nodes) if other.read_latency_ns > node.read_latency_ns]
+        near = sorted(slower, key=lambda m: machine.distances[n][m])
+        ram.demotion_target[n] = near[0] if near and machine.sysctl.demotion_enabled else -1
+        ram.zonelist[n] = sorted(range(len(machine.nodes)), key=lambda m: machine.distances[n][m])
+
+
+def _processes(ram: Any, workload: Workload) -> None:
+    """Create files, anonymous memory, address spaces, programs and user tasks; queue the main threads."""
+    at = {"object": 0, "slot": 0, "logical": 0, "vma": 0, "row": 0, "section": 0, "chunk": 0, "task": 0}
+    files: dict[str, int] = {}
+    for name, pages in _files(workload).items():
+        files[name] = _new_object(ram, at, OBJECT_FILE, pages)
+    for p, process in enumerate(workload.processes):
+        _address_space(ram, at, files, p, process)
+        _programs(ram, at, p, process)
+    for p in range(len(workload.processes)):
+        main = int(ram.proc_first_task[p])
+        enqueue(ram, 0, int(select_cpu(ram, main)), main)
+    ram.run_tasks_left[0] = ram.user_tasks
+
+
+def _new_object(ram: Any, at: dict[str, int], kind: int, pages: int) -> int:
+    number = at["object"]
+    at["object"] += 1
+    ram.object_kind[number], ram.object_pages[number], ram.object_logical[number] = kind, pages, at["logical"]
+    at["logical"] += pages
+    if kind == OBJECT_FILE:
+        ram.object_cache[number] = at["slot"]
+        at["slot"] += pages
+    return number
+
+
+def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], p: int, process: Process) -> None:
+    mm, vpn, first = p + 1, FIRST_VPN, at["vma"]
+    ram.mm_process[mm] = p
+    for i, region in enumerate(process.regions):
+        vma = at["vma"]
+        at["vma"] += 1
+        ram.vma_start[vma], ram.vma_end[vma], ram.vma_mm[vma] = vpn, vpn + region.pages, mm
+        flags = VM_READ | (VM_WRITE if region.writable else 0) | (VM_EXEC if region.executable else 0) | (VM_SHARED if region.shared else 0)
+        if region.file is None:
+            number = _new_object(ram, at, OBJECT_ANON, region.pages)
+            ram.vma_logical[vma] = ram.object_logical[number]
+            flags = (flags | VM_ANON) & ~VM_SHARED
+        else:
+            if region.writable and not region.shared:
+                raise BuildError(f"'region {region.name}' must be shared or read-only if it maps a file (got a private writable mapping)")
+            number = files[region.file]
+            ram.vma_pgoff[vma] = region.file_offset
+        ram.vma_object[vma], ram.vma_flags[vma] = number, flags
+        ram.proc_region[p, i], ram.proc_vma[p, i] = vpn, vma
+        vpn = -(-(vpn + region.pages + REGION_ALIGN) // REGION_ALIGN) * REGION_ALIGN
+    boot_mm(ram, mm, first, at["vma"])
+
+
+def _programs(ram: Any, at: dict[str, int], p: int, process: Process) -> None:
+    """Copy rows and sections; one task per thread."""
+    ram.proc_first_task[p], ram.proc_nr_tasks[p], ram.proc_first_section[p] = at["task"], len(process.threads), at["section"]
+    for index, rows in enumerate(process.threads):
+        task = at["task"]
+        at["task"] += 1
+        ram.task_kind[task], ram.task_mm[task], ram.task_process[task], ram.task_index[task] = TASK_USER, p + 1, p, index
+        ram.task_cpu[task], ram.task_pinned[task], ram.task_section[task] = -1, -1, -1
+        ram.task_row[task], ram.task_end[task] = at["row"], at["row"] + len(rows)
+        _copy_rows(ram, at["row"], rows)
+        at["row"] += len(rows)
+        draws = rows[rows["op"] == DRAW]
+        ram.section_next[at["section"] + draws["page"].astype(np.int64)] = draws["pages"]
+    base = at["row"]
+    _copy_rows(ram, base, process.chunk_rows)
+    at["row"] += len(process.chunk_rows)
+    for section in process.sections:
+        count = len(section.chunks)
+        ram.section_info[at["section"]] = at["chunk"], count
+        ram.chunk_rows[at["chunk"] : at["chunk"] + count] = section.chunks + base
+        at["section"] += 1
+        at["chunk"] += count
+
+
+def _copy_rows(ram: Any, first: int, rows: np.ndarray) -> None:
+    for name in ROW.names or ():
+        getattr(ram, f"row_{name}")[first : first + len(rows)] = rows[name]
+
+
+def _kernel_threads(ram: Any, workload: Workload) -> None:
+    """One kswapd per node, asleep."""
+    for node in range(ram.nr_nodes):
+        task = ram.user_tasks + node
+        ram.task_kind[task], ram.task_index[task], ram.task_cpu[task], ram.task_pinned[task] = TASK_KSWAPD, node, -1, -1
+        ram.kswapd_task[node] = task
