@@ -13,7 +13,7 @@ from cpus.layout import COUNTER, EVENT_RING, TEXT, Sizes, build_ram
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next
 
 # parameters of a storm, in ram.series[0, ...]
-SHOOTERS, SHOTS, TARGETS, GAP = range(4)  # CPUs that shoot; shots of each; targets of a shot; page visits between shots
+SHOOTERS, SHOTS, TARGETS, GAP, OTHERS = range(5)  # CPUs that shoot; shots of each; targets; page visits between shots; others compute
 VISIT_NS = 30  # virtual, and about what the loop below takes on the host
 C_CALLS, C_VISITS = COUNTER["irq_call"], COUNTER["page_visits"]
 
@@ -34,10 +34,10 @@ def small_ram(nr_cpus: int, *, leases: int = 2, controlled: bool = False, strict
     return ram
 
 
-def set_storm(ram: Any, *, shots: int, targets: int, gap: int = 4096, shooters: int | None = None) -> None:
-    """Have the first `shooters` CPUs (default all) shoot at `targets` others, `shots` times; the other CPUs visit pages."""
+def set_storm(ram: Any, *, shots: int, targets: int, gap: int = 4096, shooters: int | None = None, others_compute: bool = True) -> None:
+    """Have the first `shooters` CPUs (default all) shoot at `targets` others, `shots` times; the other CPUs visit pages or are idle."""
     shooters = ram.nr_cpus if shooters is None else shooters
-    ram.series[0, :4] = shooters, shots, targets, gap
+    ram.series[0, :5] = shooters, shots, targets, gap, others_compute
     ram.run_tasks_left[0] = shooters
 
 
@@ -95,7 +95,7 @@ def storm(ram, cpu):
             if i < EVENT_RING:
                 ram.event[cpu, i] = ticks
         fetch_add(ram.run_tasks_left, 0, -1)
-    while shooters < ram.nr_cpus and load_acquire(ram.run_tasks_left, 0) > 0 and ram.run_stop[0] == RUN:
+    while shooters < ram.nr_cpus and ram.series[0, OTHERS] and load_acquire(ram.run_tasks_left, 0) > 0 and ram.run_stop[0] == RUN:
         visit_pages(ram, cpu, 64)
     while True:
         block(ram, cpu, WAIT_IDLE, 0)

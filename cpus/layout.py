@@ -467,7 +467,6 @@ def build_ram(sizes: Sizes, constants: dict[str, int], design_fields: DesignFiel
 
 
 def _place_design(ram: Segment, fields: DesignFields, at: int) -> None:
-    ram.design = {}
     for i, (name, shape) in enumerate(fields.items()):
         slot = DESIGN_FIRST_SLOT + 2 * i
         ram.header[slot] = at

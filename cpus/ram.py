@@ -239,6 +239,7 @@ class Segment:
         self.bytes = np.frombuffer(self._map, dtype=np.uint8)
         self.header = self.bytes[:4096 * 4].view(np.int64)
         self._base = self.bytes.ctypes.data
+        self.design: dict[str, np.ndarray] = {}  # views of a design's own fields
 
     def set_constant(self, name: str, value: int) -> None:
         """Write a constant into the header (before the CPUs start)."""
@@ -266,6 +267,7 @@ class Segment:
         """Give the memory back (numpy views of it must not be used any more)."""
         for name in [n for n, v in vars(self).items() if isinstance(v, np.ndarray)]:
             delattr(self, name)
+        self.design.clear()
         try:
             self._map.close()
         except BufferError:  # somebody still holds a view: the mapping goes when that view does
