@@ -205,6 +205,7 @@ def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: lis
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         errors = os.open(f"{folder}/err{cpu}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(errors, 2)
+        sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # a notebook's own would send over its inherited sockets
         faulthandler.enable(file=2)
         gc.disable()  # the shell makes no cycles, and a collection would copy pages that all CPUs share
         ram.cpu_pid[cpu] = os.getpid()

@@ -307,7 +307,7 @@ class Watchdog:
         if state != self.seen:
             self.seen, self.since = state, now
         elif now - self.since > self.bound_s:
-            raise Stuck(f"nothing moved for {self.bound_s:.0f} s{': ' + reason if reason else ''}: {wait_graph(self.ram)}")
+            raise Stuck(f"nothing moved for {self.bound_s:g} s{': ' + reason if reason else ''}: {wait_graph(self.ram)}")
 
 
 def _ending(code: int) -> str:
