@@ -8,7 +8,7 @@ Left out: watermark boosting, high orders and compaction, throttle_direct_reclai
 """
 
 from cpus.atomics import load_acquire
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, call, entry, kernel
 from cpus.events import EV_RECLAIM, record
 from cpus.layout import COUNTER, NR_LRU, TEXT
 from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
@@ -72,17 +72,18 @@ def pgdat_balanced(ram, node):
     return ram.zone_free[node] > mark
 
 
-@kernel
+@apart
 def wakeup_kswapd(ram, cpu, node):
     """Wake the node's kswapd unless it is at it, or has given up (wakeup_kswapd)."""
     if load_acquire(ram.kswapd_awake, node) or ram.kswapd_failures[node] >= MAX_RECLAIM_RETRIES or pgdat_balanced(ram, node):
-        return
+        return 0
     spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     mine = ram.kswapd_awake[node] == 0
     ram.kswapd_awake[node] = 1
     spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     if mine:
         wake_task(ram, cpu, ram.kswapd_task[node], ram.cpu_clock[cpu])
+    return 0
 
 
 @kernel

@@ -6,7 +6,7 @@ Left out: MGLRU, unevictable scanning, per-memcg lists, deactivation batches.
 """
 
 from cpus.atomics import fetch_add
-from cpus.compiled import kernel
+from cpus.compiled import apart, kernel
 from cpus.layout import COUNTER, FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 
@@ -77,12 +77,12 @@ def unlink_page(ram, node, which, pfn):
     ram.lru_size[node, which] -= 1
 
 
-@kernel
+@apart
 def lru_add_drain(ram, cpu):
     """Put the pages of this CPU's batch on their lists and drop the batch's references."""
     count = ram.lru_batch_count[cpu]
     if count == 0:
-        return
+        return 0
     ram.lru_batch_count[cpu] = 0
     locked = NONE
     for i in range(count):
@@ -101,6 +101,7 @@ def lru_add_drain(ram, cpu):
         pfn = ram.lru_batch[cpu, i]
         if put_page_testzero(ram, pfn):
             release_page(ram, cpu, pfn)
+    return 0
 
 
 @kernel
@@ -113,7 +114,7 @@ def lru_add(ram, cpu, pfn):
         lru_add_drain(ram, cpu)
 
 
-@kernel
+@apart
 def release_page(ram, cpu, pfn):
     """Free a page whose last reference is gone, taking it off the LRU first (__page_cache_release)."""
     if ram.page_flags[pfn] & PG_LRU:
@@ -124,6 +125,7 @@ def release_page(ram, cpu, pfn):
             unlink_page(ram, node, which, pfn)
         spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     free_page(ram, cpu, pfn, 0)
+    return 0
 
 
 @kernel
@@ -133,7 +135,7 @@ def drop_page(ram, cpu, pfn):
         release_page(ram, cpu, pfn)
 
 
-@kernel
+@apart
 def isolate_page(ram, cpu, pfn):
     """Take a page off the LRU for its caller, who gets a reference; False if somebody else has it (folio_isolate_lru)."""
     if not try_get_page(ram, pfn):
@@ -151,7 +153,7 @@ def isolate_page(ram, cpu, pfn):
     return mine
 
 
-@kernel
+@apart
 def putback_page(ram, cpu, pfn):
     """Give an isolated page back to the list its flags ask for and drop the isolation's reference (folio_putback_lru)."""
     node = node_of(ram, pfn)
@@ -161,6 +163,7 @@ def putback_page(ram, cpu, pfn):
     link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     drop_page(ram, cpu, pfn)
+    return 0
 
 
 @kernel

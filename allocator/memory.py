@@ -7,7 +7,7 @@ Left out: copy-on-write after fork, the zero page, swap-in, userfaultfd, huge pa
 """
 
 from cpus.atomics import fetch_or, load_acquire
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
 from cpus.events import EV_FAULT, record
 from cpus.layout import COUNTER, TEXT
@@ -74,7 +74,7 @@ def _ask_design(ram, cpu, mm, vma, vpn):
     ram.cpu_site[cpu] = site
 
 
-@kernel
+@apart
 def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
     """First touch of anonymous memory: a zeroed page (do_anonymous_page)."""
     table = ensure_table(ram, cpu, mm, vpn)
@@ -110,7 +110,7 @@ def _mappable(ram, cpu, pfn):
     return flags & PG_UPTODATE != 0 and flags & (PG_READAHEAD | PG_LOCKED) == 0 and ram.page_io_ns[pfn] <= ram.cpu_clock[cpu]
 
 
-@kernel
+@apart
 def map_pages_around(ram, cpu, mm, vma, vpn, table):
     """Map what is cached in the aligned window around `vpn` (filemap_map_pages); True if `vpn` itself got mapped."""
     around = ram.fault_around_pages
@@ -167,7 +167,7 @@ def _file_page(ram, cpu, vma, thing, index):
     return pfn
 
 
-@kernel
+@apart
 def do_file_fault(ram, cpu, mm, vma, vpn, store):
     """Map a page of a file (do_read_fault, do_shared_fault)."""
     thing = ram.vma_object[vma]
@@ -232,7 +232,7 @@ def wait_for_migration(ram, cpu, table, vpn):
     return AGAIN
 
 
-@kernel
+@apart
 def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
     """Resolve one fault under mmap_lock; AGAIN or WAIT."""
     store = kind == STORE

@@ -6,7 +6,7 @@ Left out: VMA merging, freeing of page tables, stack growth, mlock.
 """
 
 from cpus.atomics import fetch_add
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.layout import GATHER_PAGES, MAX_VMAS
 from cpus.locks import LOCK_OBJECT, LOCK_TABLE, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, find_table
@@ -91,7 +91,7 @@ def new_table(ram, cpu):
     return pfn
 
 
-@kernel
+@apart
 def ensure_table(ram, cpu, mm, vpn):
     """Walk to the PTE table of `vpn`, building what is missing (__pte_alloc)."""
     table = ram.mm_pgd[mm]
@@ -131,7 +131,7 @@ def _flush_gathered(ram, cpu, mm, start, end, count):
         drop_page(ram, cpu, ram.gather[cpu, i])
 
 
-@kernel
+@apart
 def zap_range(ram, cpu, mm, start, end):
     """Clear all PTEs in start..end, flush, drop the pages (zap_page_range_single)."""
     site = ram.cpu_site[cpu]
@@ -160,6 +160,7 @@ def zap_range(ram, cpu, mm, start, end):
     if count:
         _flush_gathered(ram, cpu, mm, first, last, count)
     ram.cpu_site[cpu] = site
+    return 0
 
 
 @kernel

@@ -7,7 +7,7 @@ Left out: the adaptive hot threshold, shared-fault statistics, task placement, s
 """
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.layout import COUNTER
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, find_table
@@ -50,7 +50,7 @@ def _should_promote(ram, cpu, pfn):
     return _within_rate_limit(ram, cpu, target)
 
 
-@kernel
+@apart
 def do_numa_page(ram, cpu, mm, vpn, table):
     """A hint fault: make the page accessible again, and promote it if it is hot (do_numa_page)."""
     index = vpn & LEVEL_MASK
@@ -95,13 +95,13 @@ def _scan_table(ram, cpu, mm, table, first, last):
     return changed
 
 
-@kernel
+@apart
 def task_numa_work(ram, cpu, mm):
     """Scan the next stretch of an mm when its period is over (task_numa_work)."""
     due = load_acquire(ram.mm_scan_next_ns, mm)
     now = ram.cpu_clock[cpu]
     if now < due or compare_exchange(ram.mm_scan_next_ns, mm, due, now + ram.scan_period_ns) != due:
-        return
+        return 0
     mmap_read_lock(ram, cpu, mm)
     left = ram.scan_pages
     position = ram.mm_scan_vpn[mm]
@@ -128,3 +128,4 @@ def task_numa_work(ram, cpu, mm):
     ram.mm_scan_vpn[mm] = furthest if left <= 0 else 0  # wrap around when the end was reached
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
+    return 0

@@ -7,7 +7,7 @@ Left out: orders above 0 for users, highatomic reserves, lowmem_reserve and fair
 run stops with a sentence).
 """
 
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.costs import PAGE_ALLOC, PAGE_FREE
 from cpus.events import EV_FREE, EV_TAKE, record
 from cpus.layout import COUNTER, TEXT
@@ -82,7 +82,7 @@ def _pcp_drain(ram, cpu, owner, zone, pages):
     spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
 
 
-@kernel
+@apart
 def drain_all_pages(ram, cpu, zone):
     """Give every CPU's list of the zone back to the buddy."""
     for owner in range(ram.nr_cpus):
@@ -91,6 +91,7 @@ def drain_all_pages(ram, cpu, zone):
             spin_lock(ram, cpu, ram.pcp_lock, (owner, zone), number)
             _pcp_drain(ram, cpu, owner, zone, ram.pcp_count[owner, zone])
             spin_unlock(ram, cpu, ram.pcp_lock, (owner, zone), number)
+    return 0
 
 
 @kernel
@@ -152,7 +153,7 @@ def _take_from_pcp(ram, cpu, zone):
 # --- allocation ---------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@apart
 def take_page(ram, cpu, zone):
     """Take one page of the zone, from the CPU's list or the buddy (rmqueue); -1 if there is none."""
     pfn = _take_from_pcp(ram, cpu, zone)
@@ -189,7 +190,7 @@ def get_page_from_freelist(ram, cpu, node, gfp, low):
     return NONE
 
 
-@kernel
+@apart
 def alloc_page(ram, cpu, node, gfp):
     """Allocate one page, from `node` if it can be; -1 only if `gfp` does not allow reclaim. Reference count 1, poisoned."""
     pfn = get_page_from_freelist(ram, cpu, node, gfp, True)
@@ -201,7 +202,7 @@ def alloc_page(ram, cpu, node, gfp):
 # --- freeing ------------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@apart
 def free_page(ram, cpu, pfn, key):
     """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page)."""
     flags = ram.page_flags[pfn]
@@ -222,6 +223,7 @@ def free_page(ram, cpu, pfn, key):
     if ram.pcp_count[cpu, zone] > ram.pcp_high[zone]:
         _pcp_drain(ram, cpu, cpu, zone, ram.pcp_batch)
     spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    return 0
 
 
 @kernel

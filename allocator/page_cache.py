@@ -7,7 +7,7 @@ Left out: folios of several pages, write-back threads (dirty file pages are writ
 """
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
-from cpus.compiled import kernel
+from cpus.compiled import apart, kernel
 from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
 from cpus.events import EV_FILL, record
 from cpus.layout import COUNTER
@@ -111,7 +111,7 @@ def _refault(ram, cpu, pfn, shadow):
 # --- adding and removing ------------------------------------------------------------------------------------------------
 
 
-@kernel
+@apart
 def add_to_page_cache(ram, cpu, pfn, thing, index):
     """Enter a new page (one more reference) and queue it for the LRU; False if the slot is taken (filemap_add_folio)."""
     slot = ram.object_cache[thing] + index
@@ -134,7 +134,7 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
     return True
 
 
-@kernel
+@apart
 def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
     """Remove a locked page that only the cache and the caller refer to; True if it is the caller's alone now (0 references)."""
     index = ram.page_index[pfn]
@@ -174,7 +174,7 @@ def queue_disk(ram, cpu, pages):
             return done + ram.cost[DISK_LATENCY]
 
 
-@kernel
+@apart
 def read_pages(ram, cpu, thing, first, count, mark):
     """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded); returns how many were.
 
@@ -208,7 +208,7 @@ def _read_page(ram, cpu, thing, index, done, mark):
     drop_page(ram, cpu, pfn)
 
 
-@kernel
+@apart
 def mmap_readahead(ram, cpu, vma, thing, index):
     """A mapped access misses the cache: read around it (do_sync_mmap_readahead)."""
     pages = ram.readahead_pages
@@ -216,22 +216,23 @@ def mmap_readahead(ram, cpu, vma, thing, index):
         size = 2 * pages  # POSIX_FADV_SEQUENTIAL doubles the file's window
         ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = index, size, size // 2
         read_pages(ram, cpu, thing, index, size, index + size - size // 2)
-        return
+        return 0
     if ram.vma_ra_miss[vma] < MMAP_LOTSAMISS * 10:
         ram.vma_ra_miss[vma] += 1
     if ram.vma_ra_miss[vma] > MMAP_LOTSAMISS:
         read_pages(ram, cpu, thing, index, 1, NONE)
-        return
+        return 0
     start = max(0, index - pages // 2)
     ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, pages, pages // 4
     read_pages(ram, cpu, thing, start, pages, start + pages - pages // 4)
+    return 0
 
 
-@kernel
+@apart
 def async_readahead(ram, cpu, vma, thing, index, pfn):
     """A mapped access met the marked page: read the next window before it is asked for (page_cache_async_ra)."""
     if not clear_flag(ram, pfn, PG_READAHEAD):
-        return
+        return 0
     if ram.vma_ra_miss[vma] > 0:
         ram.vma_ra_miss[vma] -= 1
     pages = ram.readahead_pages * (2 if ram.vma_flags[vma] & VM_SEQ_READ else 1)
@@ -244,6 +245,7 @@ def async_readahead(ram, cpu, vma, thing, index, pfn):
     ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, size, size
     if start < ram.object_pages[thing]:
         read_pages(ram, cpu, thing, start, size, start)
+    return 0
 
 
 VM_READ, VM_WRITE, VM_EXEC, VM_SHARED, VM_SEQ_READ, VM_ANON = 1, 2, 4, 8, 16, 32

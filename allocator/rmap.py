@@ -8,7 +8,7 @@ Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plai
 """
 
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.costs import UNMAP_PAGE
 from cpus.events import EV_MAP, EV_UNMAP, record
 from cpus.layout import COUNTER
@@ -71,7 +71,7 @@ def address_in(ram, vma, index):
     return vpn if ram.vma_start[vma] <= vpn < ram.vma_end[vma] else -1
 
 
-@kernel
+@apart
 def page_referenced(ram, cpu, pfn):
     """Count the PTEs that were accessed since the last look and clear their bits; bit 16 set if one maps code."""
     thing = ram.page_object[pfn] - 1
@@ -136,7 +136,7 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     return result
 
 
-@kernel
+@apart
 def try_to_unmap(ram, cpu, pfn, why):
     """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait for the next owner.
 
@@ -162,7 +162,7 @@ def try_to_unmap(ram, cpu, pfn, why):
     return 2 if lazy else 1
 
 
-@kernel
+@apart
 def remove_migration_ptes(ram, cpu, old, new):
     """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure)."""
     thing = ram.page_object[new] - 1
@@ -181,6 +181,7 @@ def remove_migration_ptes(ram, cpu, old, new):
             unlock_pte(ram, cpu, table)
         vma = ram.vma_next[vma] - 1
     spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    return 0
 
 
 @kernel

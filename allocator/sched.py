@@ -7,7 +7,7 @@ Left out: priorities, load balancing of running tasks, preemption by wake-ups, N
 """
 
 from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.costs import WAKEUP
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
@@ -32,7 +32,7 @@ def cond_resched(ram, cpu):
         offer_lease(ram, cpu)
 
 
-@kernel
+@apart
 def enqueue(ram, cpu, target, task):
     """Put a task at the end of a CPU's queue."""
     spin_lock(ram, cpu, ram.queue_lock, target, LOCK_QUEUE | target)
@@ -46,6 +46,7 @@ def enqueue(ram, cpu, target, task):
     ram.queue_last[target] = task + 1
     ram.queue_count[target] += 1
     spin_unlock(ram, cpu, ram.queue_lock, target, LOCK_QUEUE | target)
+    return 0
 
 
 @kernel
@@ -108,7 +109,7 @@ def select_cpu(ram, task):
     return shortest
 
 
-@kernel
+@apart
 def wake_task(ram, cpu, task, at_ns):
     """Make a sleeping task runnable, not before virtual time `at_ns` (try_to_wake_up)."""
     target = select_cpu(ram, task)
@@ -117,6 +118,7 @@ def wake_task(ram, cpu, task, at_ns):
     enqueue(ram, cpu, target, task)
     if target != cpu:
         wake(ram, target, at_ns)
+    return 0
 
 
 @kernel
@@ -127,7 +129,7 @@ def _idle(ram, cpu):
     block(ram, cpu, WAIT_IDLE, 0)
 
 
-@kernel
+@apart
 def next_task(ram, cpu):
     """Give the task to run now, -1 if the caller should look again (it idled, or time had to pass first)."""
     task = _dequeue_first_due(ram, cpu, ram.cpu_clock[cpu])

@@ -8,7 +8,7 @@ Left out: broadcast invalidation, PTI's second address space, the paravirtual fl
 """
 
 from cpus.atomics import fence, fetch_add, fetch_and, fetch_or, load_acquire
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import (
@@ -125,7 +125,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, freed_tables):
     return asked
 
 
-@kernel
+@apart
 def flush_tlb_mm_range(ram, cpu, mm, start, end, freed_tables):
     """Flush pages start..end of an mm on every CPU that may cache them (flush_tlb_mm_range)."""
     if end - start > ram.flush_ceiling:
@@ -150,6 +150,12 @@ def flush_batch(ram, cpu, mask, row):
     for word in range(ram.mask_words):
         ram.call_mask[cpu, word] = mask[row, word]
     mask_clear(ram, mask, row)
+    return flush_called(ram, cpu)
+
+
+@apart
+def flush_called(ram, cpu):
+    """Flush everything on the CPUs in this CPU's `call_mask`."""
     return flush_mask(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, False)
 
 
@@ -178,7 +184,7 @@ def _choose_asid(ram, cpu, mm):
     return slot
 
 
-@kernel
+@apart
 def switch_mm(ram, cpu, mm):
     """Load an address space (switch_mm_irqs_off); cheap if it is loaded already."""
     previous = ram.cpu_loaded_mm[cpu]
@@ -187,7 +193,7 @@ def switch_mm(ram, cpu, mm):
     if previous == mm:
         ram.cpu_lazy[cpu] = 0
         if not was_lazy:
-            return
+            return 0
         fence()  # not lazy any more, before the look at tlb_gen: pairs with flush_tlb_mm_range
         slot = ram.cpu_asid[cpu]
     else:
@@ -209,6 +215,7 @@ def switch_mm(ram, cpu, mm):
         if ram.asid_gen[cpu, slot] >= 0:
             invalidate_asid(ram, cpu, slot)
         ram.asid_gen[cpu, slot] = newest
+    return 0
 
 
 @kernel

@@ -6,7 +6,7 @@ Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only 
 """
 
 from cpus.atomics import fetch_add
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import RECLAIM_PAGE
 from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
@@ -46,7 +46,7 @@ from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 BY_KSWAPD, BY_DIRECT = 0, 1
-SHRINK_LIST = TEXT["shrink_list"]
+SHRINK_LIST = TEXT["shrink_folio_list"]
 REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
 NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
 C_ACTIVATE, C_DEACTIVATE, C_REFILL = COUNTER["pgactivate"], COUNTER["pgdeactivate"], COUNTER["pgrefill"]
@@ -286,7 +286,7 @@ def inactive_is_low(ram, node, inactive):
     return small * ratio < large
 
 
-@kernel
+@apart
 def shrink_list(ram, cpu, node, which, wanted, by):
     """Work on one batch of one list; returns reclaimed * 1024 + scanned (shrink_list)."""
     if which == LRU_ACTIVE_FILE or which == LRU_ACTIVE_ANON:

@@ -9,13 +9,16 @@ With NUMBA_DISABLE_JIT=1 they fall back to plain Python on numpy views: right fo
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import time
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from cpus.ram import FieldType, element_pointer
@@ -81,7 +84,10 @@ if numba.config.DISABLE_JIT:
         return None
 
     def address(field, index):
-        raise NotImplementedError("addresses exist in compiled code only")
+        return field[index : index + 1].ctypes.data if isinstance(index, int) else field[index[0], index[1] :].ctypes.data
+
+    def word_at(where):
+        return np.frombuffer((ctypes.c_int64 * 1).from_address(where), np.int64)
 
     def pause():
         os.sched_yield()
@@ -140,7 +146,7 @@ else:
 
     @intrinsic
     def address(typingctx, field, index):
-        """Give the address of an element, for the host's system calls."""
+        """Give the address of an element, for the host's system calls and for `word_at`."""
         if not isinstance(field, FieldType):
             return None
 
@@ -148,6 +154,18 @@ else:
             return builder.ptrtoint(element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]), I64)
 
         return types.int64(field, index), build
+
+    @intrinsic
+    def word_at(typingctx, where):
+        """Give the int64 word at an address as a field of one element: one compiled function then serves every kind of field."""
+        field_type = FieldType("int64", 1, 8)
+
+        def build(context, builder, sig, args):
+            field = cgutils.create_struct_proxy(field_type)(context, builder)
+            field.base = builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+            return field._getvalue()
+
+        return field_type(types.int64), build
 
     @intrinsic
     def fence(typingctx):

@@ -8,7 +8,8 @@ recompiles the modules that depend on it and no other.
 `@entry` names a kernel in the *text table*: it is compiled on its own and reached with `call(ram, NUMBER, ...)` through its
 address in `ram.text`. Entries cut the tree of inlined calls (compile time grows with subtree size), let a design replace
 hooks without recompiling the engine (2 ns a call), and let compiled code call the process shell, a ctypes callback.
-All entries have one signature: int64 f(ram, int64 x 5). They must not raise: `panic` stops the run instead.
+`@apart` is the everyday form of an entry: it is written and called like any kernel, and its text-table number goes by its name.
+Entries have the signature int64 f(ram, int64 ...) with at most five int64. They must not raise: `panic` stops the run instead.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from cpus.layout import TEXT
+from cpus.ram import element_pointer
 
 ROOMS = ("cpus", "allocator", "designs", "benchmarks")  # where kernels live
 ARGUMENTS = 5
@@ -131,7 +135,7 @@ class Entry:
     def compile(self, segment_type: types.Type) -> int:
         """Compile (or load from the cache) and return the address."""
         if self.compiled is None:
-            sig = types.int64(segment_type, *[types.int64] * ARGUMENTS)
+            sig = types.int64(segment_type, *[types.int64] * (self.function.__code__.co_argcount - 1))
             self.compiled = _with_cache(
                 lambda on: numba.cfunc(sig, cache=on, error_model="numpy")(self.function), self.function
             )
@@ -146,9 +150,48 @@ def entry(number: int) -> Callable[[Callable], Entry]:
     return lambda function: Entry(number, function)
 
 
+_apart: list[Entry] = []  # in the order of definition: every machine needs all that are imported
+
+
+def apart(function: Callable) -> Any:
+    """Compile `function` on its own, as the text-table entry of its name, and call it from kernels like any other.
+
+    For what is large or called from many places: it is compiled once instead of into every caller. Costs 2 ns a call.
+    """
+    if numba.config.DISABLE_JIT:
+        return function
+    item = Entry(TEXT[function.__name__], function)
+    _apart.append(item)
+    return _stub(item.number, function.__code__.co_argcount - 1)
+
+
+def _stub(number: int, arguments: int) -> Any:
+    """Make the kernel that callers of an apart function really call."""
+
+    def stub_1(ram, a):
+        return call_1(ram, number, a)
+
+    def stub_2(ram, a, b):
+        return call_2(ram, number, a, b)
+
+    def stub_3(ram, a, b, c):
+        return call_3(ram, number, a, b, c)
+
+    def stub_4(ram, a, b, c, d):
+        return call_4(ram, number, a, b, c, d)
+
+    def stub_5(ram, a, b, c, d, e):
+        return call(ram, number, a, b, c, d, e)
+
+    return kernel((stub_1, stub_2, stub_3, stub_4, stub_5)[arguments - 1])
+
+
 def install(ram: Any, entries: Iterable[Entry], progress: Callable[[str, int, int], None] | None = None) -> float:
-    """Put the entries' addresses into `ram.text`; returns the seconds spent compiling or loading. Later ones win."""
-    entries = list(entries)
+    """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
+
+    Returns the seconds spent compiling or loading.
+    """
+    entries = [*_apart, *entries]
     began = time.perf_counter()
     for i, item in enumerate(entries):
         if progress:
@@ -185,22 +228,39 @@ if numba.config.DISABLE_JIT:
 
 else:
 
+    def _build_call(context, builder, sig, args):
+        """Build the indirect call through the text table."""
+        text_type = context.typing_context.resolve_getattr(sig.args[0], "text")
+        text = context.get_getattr(sig.args[0], "text")(context, builder, sig.args[0], args[0], "text")
+        where = builder.load(element_pointer(context, builder, text_type, text, types.int64, args[1]))
+        i64 = ir.IntType(64)
+        kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * (len(args) - 2)])
+        return builder.call(builder.inttoptr(where, kind.as_pointer()), [args[0], *args[2:]])
+
+    @intrinsic
+    def call_1(typingctx, ram, number, a):
+        """Call text-table entry `number` with one int64; returns int64."""
+        return types.int64(ram, *[types.int64] * 2), _build_call
+
+    @intrinsic
+    def call_2(typingctx, ram, number, a, b):
+        """The same with two."""
+        return types.int64(ram, *[types.int64] * 3), _build_call
+
+    @intrinsic
+    def call_3(typingctx, ram, number, a, b, c):
+        """The same with three."""
+        return types.int64(ram, *[types.int64] * 4), _build_call
+
+    @intrinsic
+    def call_4(typingctx, ram, number, a, b, c, d):
+        """The same with four."""
+        return types.int64(ram, *[types.int64] * 5), _build_call
+
     @intrinsic
     def call(typingctx, ram, number, a, b, c, d, e):
-        """Call text-table entry `number` with five int64; returns int64."""
-        sig = types.int64(ram, types.int64, *[types.int64] * ARGUMENTS)
-
-        def build(context, builder, sig, args):
-            text_type = context.typing_context.resolve_getattr(sig.args[0], "text")
-            text = context.get_getattr(sig.args[0], "text")(context, builder, sig.args[0], args[0], "text")
-            from cpus.ram import element_pointer  # here: ram.py is below this module for everything else
-
-            address = builder.load(element_pointer(context, builder, text_type, text, types.int64, args[1]))
-            i64 = ir.IntType(64)
-            kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * ARGUMENTS])
-            return builder.call(builder.inttoptr(address, kind.as_pointer()), [args[0], *args[2:]])
-
-        return sig, build
+        """The same with five."""
+        return types.int64(ram, *[types.int64] * 6), _build_call
 
 
 def prune_cache(days: float = UNUSED_CACHE_DAYS) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
 from cpus.layout import COUNTER, MASK_BITS, TEXT
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, wake
@@ -84,7 +84,7 @@ def _push(ram, target, node):
             return head == 0
 
 
-@kernel
+@apart
 def send_interrupts(ram, cpu):
     """Ask every CPU in `call_mask` to execute the request in this CPU's `call_*` words; returns how many were asked.
 
@@ -118,7 +118,7 @@ def send_interrupts(ram, cpu):
     return asked
 
 
-@kernel
+@apart
 def wait_for_acks(ram, cpu, asked):
     """Serve interrupts until all requests of this CPU are acked (so two CPUs that shoot at each other cannot deadlock)."""
     while load_acquire(ram.cpu_acks, cpu) > 0:
@@ -130,6 +130,7 @@ def wait_for_acks(ram, cpu, asked):
     waited = ram.cost[IPI_LATENCY] + ram.cost[IPI_HANDLE]
     ram.cpu_clock[cpu] += waited
     ram.counter[cpu, C_WAIT_NS] += waited
+    return 0
 
 
 @kernel
@@ -154,11 +155,11 @@ def _execute_queue(ram, cpu):
         node = after
 
 
-@kernel
+@apart
 def serve_interrupts(ram, cpu):
     """Receive every announced message and execute what is queued. Call with interrupts on (no irq-safe lock held)."""
     if ram.cpu_irq_off[cpu] > 0 or ram.cpu_in_irq[cpu] > 0:
-        return
+        return 0
     ram.cpu_in_irq[cpu] = 1
     while load_acquire(ram.cpu_bell, cpu) > 0:
         call(ram, SHELL_RECEIVE, cpu, 0, 0, 0, 0)
@@ -171,6 +172,7 @@ def serve_interrupts(ram, cpu):
         ram.counter[cpu, C_IRQ_NS] += ram.cost[IPI_HANDLE]
         ram.cpu_clock[cpu] = before + ram.cost[IPI_HANDLE] if busy else before
     ram.cpu_in_irq[cpu] = 0
+    return 0
 
 
 def unaccounted_interrupts(ram: Any) -> list[str]:

@@ -55,14 +55,21 @@ COUNTER = {name: i for i, name in enumerate(COUNTERS)}
 TEXT_NAMES = (
     # the text table: kernels that are compiled apart and reached through `ram.text` (compiled.py)
     "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_grant",
-    "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "shrink_node_step", "kswapd_step", "migrate_list",
-    "shrink_list", "flush_tlb_others", "syscall", "switch_mm", "file_read_pages",
+    "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "kswapd_step", "migrate_list",
+    "shrink_folio_list",
+    "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "finish_wait", "wake",
+    "wake_all_waiting_for", "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "take_page", "alloc_page",
+    "free_page", "lru_add_drain", "release_page", "isolate_page", "putback_page", "add_to_page_cache", "remove_mapping",
+    "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
+    "ensure_table", "zap_range", "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
+    "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
+    "flush_called",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
     "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
     "hook_idle", "hook_interrupt", "hook_cpu_stalled", "hook_user_flush", "hook_release",
 )  # fmt: skip
-NR_TEXT = 64
+NR_TEXT = 128
 TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
 
 

@@ -3,8 +3,9 @@
 A host with few cores cannot run 64 CPU processes side by side: one that is not scheduled answers an interrupt only when its
 time slice comes (tens of ms). So a CPU executes only while it holds a lease (= one host core), and all others sleep in poll,
 where an interrupt wakes them at once. A CPU whose slice of virtual time is over, or that has to wait, hands its lease to
-the READY CPU with the smallest clock, so clocks of CPUs with something to do stay within one slice of each other. One that
-waited in the midst of a slice is ordered by the start of that slice: it goes on as soon as a lease is there, to the same end.
+the READY CPU with the smallest clock; one that waited in the midst of a slice is ordered by the start of that slice and goes
+on to the same end. A CPU that is more than a slice ahead of one that runs gets no lease (the host may hold that one up), so
+clocks of CPUs with something to do stay within two slices of each other, one if there is one lease.
 
 With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of the smallest
 clock; everything then happens under that one lease, interrupts too, and a run is exactly repeatable.
@@ -16,7 +17,7 @@ Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 """
 
 from cpus.atomics import compare_exchange, fence, pause, store_release
-from cpus.compiled import call, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.host import rouse, sched_yield
 from cpus.layout import TEXT
 
@@ -30,6 +31,7 @@ RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 SHELL_WAIT = TEXT["shell_wait"]
 SPINS_BEFORE_YIELD = 40
 TRIES_OF_OBSERVER = 10_000
+FAR_NS = 1 << 60
 
 @kernel
 def random_next(state):
@@ -57,32 +59,31 @@ def _unlock(ram):
 
 
 @kernel
-def _smallest_ready(ram):
-    best, best_ns = -1, 0
+def _first_ready(ram):
+    """Find the READY CPU that is next in order, unless it is more than a slice ahead of a CPU that runs; -1 nobody."""
+    best, best_ns, slowest_ns = -1, 0, FAR_NS
     for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] == READY and (best < 0 or ram.cpu_order_ns[c] < best_ns):
-            best, best_ns = c, ram.cpu_order_ns[c]
-    return best
+        order_ns = ram.cpu_order_ns[c]
+        if ram.cpu_state[c] == READY:
+            if best < 0 or order_ns < best_ns:
+                best, best_ns = c, order_ns
+        elif ram.cpu_state[c] == RUNNING:
+            slowest_ns = min(slowest_ns, max(order_ns, ram.cpu_clock[c]))  # just woken: its clock may not be set yet
+    return best if best_ns <= slowest_ns + ram.slice_ns else -1
 
 
 @kernel
-def _drawn_ready(ram, own, own_ns):
-    """Draw the next CPU of the schedule among the READY ones (and `own`, unless -1) within a slice of the smallest clock."""
-    first = _smallest_ready(ram)
-    if first < 0:
-        return own
-    limit = ram.cpu_order_ns[first]
-    if own >= 0 and own_ns < limit:
-        limit = own_ns
-    limit += ram.slice_ns
+def _drawn_ready(ram, first):
+    """Draw the next CPU of the schedule among the READY ones within a slice of `first`, the one next in order."""
+    limit = ram.cpu_order_ns[first] + ram.slice_ns
     count = 0
     for c in range(ram.nr_cpus):
-        if (ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit) or (c == own and own_ns <= limit):
+        if ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit:
             count += 1
     ram.run_random[0] = random_next(ram.run_random[0])
     skip = (ram.run_random[0] >> 20) % count
     for c in range(ram.nr_cpus):
-        if (ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit) or (c == own and own_ns <= limit):
+        if ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit:
             if skip == 0:
                 return c
             skip -= 1
@@ -90,25 +91,56 @@ def _drawn_ready(ram, own, own_ns):
 
 
 @kernel
-def _hand_over(ram, cpu, target):
-    """Give the lease of `cpu` to READY `target`."""
+def _grant_free(ram):
+    """Give a free lease, if there is one, to the READY CPU whose turn it is; returns that CPU, to be roused, or -1."""
+    free = ram.run_lease_free[0]
+    if free == 0:
+        return -1
+    target = _first_ready(ram)
+    if target < 0:
+        return -1
+    if ram.controlled:
+        target = _drawn_ready(ram, target)
+    lease = 0
+    while (free >> lease) & 1 == 0:
+        lease += 1
+    ram.run_lease_free[0] = free & ~(1 << lease)
+    ram.cpu_lease[target] = lease
     ram.cpu_state[target] = RUNNING
-    ram.cpu_lease[target] = ram.cpu_lease[cpu]
+    return target
+
+
+@kernel
+def _note_grant(ram, target):
+    """Count a lease that went to another CPU, and add it to the schedule's hash."""
     ram.run_handovers[0] += 1
     ram.run_schedule_hash[0] = ((ram.run_schedule_hash[0] * 1000003) ^ (target + 1)) & 0x7FFFFFFFFFFFFFFF
 
 
 @kernel
 def _release(ram, cpu):
-    """Pass the lease on; returns the CPU that got it, or -1 (it lies free)."""
+    """Pass the lease of a CPU that is no longer RUNNING on; returns the CPU that got it (it may be the same), or -1."""
     if ram.nr_leases == 0:
         return -1
-    target = _drawn_ready(ram, -1, 0) if ram.controlled else _smallest_ready(ram)
-    if target >= 0:
-        _hand_over(ram, cpu, target)
-    else:
-        ram.run_lease_free[0] |= 1 << ram.cpu_lease[cpu]
+    ram.run_lease_free[0] |= 1 << ram.cpu_lease[cpu]
+    target = _grant_free(ram)
+    if target >= 0 and target != cpu:
+        _note_grant(ram, target)
     return target
+
+
+@kernel
+def _sleep(ram, cpu, target):
+    """Sleep until RUNNING, after rousing `target`; then see to it that no lease lies free that somebody could use."""
+    call(ram, SHELL_WAIT, cpu, target if target != cpu else -1, 0, 0, 0)
+    if ram.run_lease_free[0] != 0 and not ram.controlled:
+        _lock(ram)
+        another = _grant_free(ram)
+        if another >= 0:
+            _note_grant(ram, another)
+        _unlock(ram)
+        if another >= 0:
+            rouse(ram, another)
 
 
 @kernel
@@ -121,30 +153,23 @@ def new_slice(ram, cpu):
     ram.cpu_slice_end[cpu] = ram.cpu_clock[cpu] + length
 
 
-@kernel
+@apart
 def offer_lease(ram, cpu):
     """At the end of a slice: let a READY CPU that is behind in virtual time run first."""
     if ram.nr_leases == 0:
         new_slice(ram, cpu)
-        return
+        return 0
     _lock(ram)
-    clock = ram.cpu_clock[cpu]
-    if ram.controlled:
-        target = _drawn_ready(ram, cpu, clock)
-    else:
-        target = _smallest_ready(ram)
-        if target >= 0 and ram.cpu_order_ns[target] >= clock:
-            target = cpu
-    if target < 0 or target == cpu:
-        _unlock(ram)
-    else:
-        ram.cpu_state[cpu] = READY
-        ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = clock
-        ram.cpu_wait_kind[cpu] = WAIT_LEASE
-        _hand_over(ram, cpu, target)
-        _unlock(ram)
-        call(ram, SHELL_WAIT, cpu, target, 0, 0, 0)
+    ram.cpu_state[cpu] = READY
+    ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu]
+    ram.cpu_wait_kind[cpu] = WAIT_LEASE
+    target = _release(ram, cpu)
+    _unlock(ram)
+    if target != cpu:
+        _sleep(ram, cpu, target)
+    ram.cpu_wait_kind[cpu] = WAIT_NONE
     new_slice(ram, cpu)
+    return 0
 
 
 @kernel
@@ -175,17 +200,18 @@ def cancel_wait(ram, cpu):
     _unlock(ram)
 
 
-@kernel
+@apart
 def finish_wait(ram, cpu):
     """Pass the lease on and sleep until somebody wakes this CPU and a lease is there."""
     if ram.controlled and ram.cpu_bell[cpu] > 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
         ram.cpu_state[cpu] = READY  # an interrupt came while it ran: it will be served when the schedule runs this CPU again
     target = _release(ram, cpu)
     _unlock(ram)
-    call(ram, SHELL_WAIT, cpu, target, 0, 0, 0)
+    _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
     if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] or ram.controlled:
         new_slice(ram, cpu)
+    return 0
 
 
 @kernel
@@ -197,52 +223,48 @@ def block(ram, cpu, kind, thing):
 
 @kernel
 def _wake_locked(ram, target, at_ns):
-    """Make a BLOCKED CPU runnable; True if it got a free lease and must be roused."""
+    """Make a BLOCKED CPU runnable; returns a CPU that must be roused, or -1."""
     if ram.cpu_state[target] != BLOCKED:
         ram.cpu_wake[target] = 1
-        return False
+        return -1
     if at_ns > ram.cpu_ready_ns[target]:
         ram.cpu_ready_ns[target] = at_ns
     if at_ns > ram.cpu_slice_end[target] or (ram.controlled and at_ns > ram.cpu_order_ns[target]):
         ram.cpu_order_ns[target] = at_ns
-    free = ram.run_lease_free[0]
     if ram.nr_leases == 0:
         ram.cpu_state[target] = RUNNING
-        return True
-    if free == 0:
-        ram.cpu_state[target] = READY
-        return False
-    lease = 0
-    while (free >> lease) & 1 == 0:
-        lease += 1
-    ram.run_lease_free[0] = free & ~(1 << lease)
-    ram.cpu_lease[target] = lease
-    _hand_over(ram, target, target)
-    return True
+        return target
+    ram.cpu_state[target] = READY
+    granted = _grant_free(ram)
+    if granted >= 0:
+        _note_grant(ram, granted)
+    return granted
 
 
-@kernel
+@apart
 def wake(ram, target, at_ns):
     """Make CPU `target` look again at what it waits for; it becomes runnable at virtual time `at_ns` at the earliest."""
     _lock(ram)
     granted = _wake_locked(ram, target, at_ns)
     _unlock(ram)
-    if granted:
-        rouse(ram, target)
+    if granted >= 0:
+        rouse(ram, granted)
+    return 0
 
 
-@kernel
+@apart
 def wake_all_waiting_for(ram, kind, thing, at_ns):
     """Wake every CPU that is blocked on this very thing (the slow path of unlocking: somebody said that it waits)."""
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_object[c] == thing:  # a waiter wrote it before the word that told us of it
             _lock(ram)
-            granted = False
+            granted = -1
             if ram.cpu_state[c] == BLOCKED and ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing:
                 granted = _wake_locked(ram, c, at_ns)
             _unlock(ram)
-            if granted:
-                rouse(ram, c)
+            if granted >= 0:
+                rouse(ram, granted)
+    return 0
 
 
 @kernel
@@ -256,16 +278,15 @@ def start_all(ram):
         ram.cpu_state[c] = READY if ram.nr_leases else RUNNING
         ram.cpu_ready_ns[c] = ram.cpu_order_ns[c] = ram.cpu_clock[c]
         ram.cpu_wait_kind[c] = WAIT_LEASE
-    for lease in range(ram.nr_leases):
-        target = _drawn_ready(ram, -1, 0) if ram.controlled else _smallest_ready(ram)
-        if target < 0:
-            ram.run_lease_free[0] |= 1 << lease
-        else:
-            ram.cpu_lease[target] = lease
-            _hand_over(ram, target, target)
+    if ram.nr_leases > 0:
+        ram.run_lease_free[0] = (1 << ram.nr_leases) - 1
+        target = _grant_free(ram)
+        while target >= 0:
+            _note_grant(ram, target)
+            target = _grant_free(ram)
     _unlock(ram)
     for c in range(ram.nr_cpus):
-        if ram.cpu_host_core[c] > 0 and ram.cpu_state[c] == RUNNING:
+        if ram.cpu_host_core[c] > 0 and ram.cpu_state[c] == RUNNING:  # a process is behind it
             rouse(ram, c)
 
 

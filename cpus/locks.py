@@ -8,8 +8,8 @@ would drag all clocks to the largest. Lock contention therefore costs host time,
 Left out: fairness (queued spin locks), sleeping readers' order.
 """
 
-from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, pause, store_release
-from cpus.compiled import kernel
+from cpus.atomics import address, compare_exchange, exchange, fence, fetch_add, load_acquire, pause, store_release, word_at
+from cpus.compiled import apart, kernel
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER
 from cpus.lease import WAIT_LOCK, WAIT_MM, begin_wait, cancel_wait, finish_wait, sched_yield, wake_all_waiting_for
@@ -31,23 +31,25 @@ def try_lock(word, index, cpu):
 
 
 @kernel
-def _wait_for_lock(ram, cpu, word, index, number):
+def _wait_for_lock(ram, cpu, word, number):
     """Sleep until the lock is let go (or was meanwhile). The waiters bit goes up only while we are declared blocked."""
     if not begin_wait(ram, cpu, WAIT_LOCK, number):
         return
-    held = load_acquire(word, index)
-    if held == 0 or (held & WAITERS == 0 and compare_exchange(word, index, held, held | WAITERS) != held):
+    held = load_acquire(word, 0)
+    if held == 0 or (held & WAITERS == 0 and compare_exchange(word, 0, held, held | WAITERS) != held):
         cancel_wait(ram, cpu)
         return
     ram.counter[cpu, C_LOCK_WAITS] += 1
     finish_wait(ram, cpu)
 
 
-@kernel
-def _lock_slow(ram, cpu, word, index, number):
+@apart
+def lock_slow(ram, cpu, where, number):
+    """Take a lock that was not free, given the address of its word."""
+    word = word_at(where)
     spins = 0
     limit = ram.lock_spins
-    while not try_lock(word, index, cpu):
+    while not try_lock(word, 0, cpu):
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)  # does nothing while interrupts are off
         spins += 1
@@ -56,14 +58,15 @@ def _lock_slow(ram, cpu, word, index, number):
         elif spins < limit + 2:
             sched_yield()
         else:
-            _wait_for_lock(ram, cpu, word, index, number)
+            _wait_for_lock(ram, cpu, word, number)
+    return 0
 
 
 @kernel
 def spin_lock(ram, cpu, word, index, number):
     """Take a lock with interrupts on."""
     if not try_lock(word, index, cpu):
-        _lock_slow(ram, cpu, word, index, number)
+        lock_slow(ram, cpu, address(word, index), number)
     ram.cpu_no_resched[cpu] += 1
 
 

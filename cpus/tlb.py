@@ -81,16 +81,29 @@ def invalidate_page(ram, cpu, vpn, context):
 
 
 @kernel
+def _empty(ram, cpu, context):
+    """Empty all entries of one context, in all levels."""
+    tags, ages = row(ram.tlb_tag, cpu), row(ram.tlb_age, cpu)
+    if ram.cpu_visit_stamp[cpu] == 0:
+        # Nothing was ever visited. Plain stores, once, bring the host's pages in; the loop below compiles to stores under a
+        # mask, which take 100 ns each as long as their page is not there.
+        for i in range(ram.tlb_entries):
+            tags[i] = EMPTY
+            ages[i] = 0
+        return
+    for i in range(ram.tlb_entries):
+        if tags[i] & CONTEXT_MASK == context:
+            tags[i] = EMPTY
+            ages[i] = 0
+
+
+@kernel
 def clear_asid(ram, cpu, slot):
     """Empty all entries of one ASID slot and make its context usable: before a slot's first use, and when it is recycled."""
     if ram.asid_context[cpu, slot] == 0:
         ram.asid_context[cpu, slot] = slot + 1
     context = ram.asid_context[cpu, slot]
-    tags, ages = row(ram.tlb_tag, cpu), row(ram.tlb_age, cpu)
-    for i in range(ram.tlb_entries):
-        if tags[i] & CONTEXT_MASK == context:
-            tags[i] = EMPTY
-            ages[i] = 0
+    _empty(ram, cpu, context)
     if ram.cpu_asid[cpu] == slot:
         ram.cpu_context[cpu] = context
 
@@ -120,8 +133,5 @@ def new_context(ram, cpu):
         for slot in range(ram.nr_asids):
             if ram.asid_context[cpu, slot] == context:
                 taken = True
-    for i in range(ram.tlb_entries):
-        if ram.tlb_tag[cpu, i] & CONTEXT_MASK == context:
-            ram.tlb_tag[cpu, i] = EMPTY
-            ram.tlb_age[cpu, i] = 0
+    _empty(ram, cpu, context)
     return context

@@ -1,0 +1,185 @@
+"""Run one design on a machine and a workload, and give what it did as a `Result`.
+
+    machine = load_machine("xeon6430-cxl", scale=512)
+    result = run_design("luf", machine, "llama3x15", tokens=2, leases=2, seed=1)
+
+The order of things: build the RAM (build.py), start the CPU processes (supervisor.py), watch until the last user thread has
+ended, let kernel threads finish, stop, audit, collect. A violation ends the run at once; its witness is in the result.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from allocator.cpu import CPU_LOOP
+from allocator.panic import PANIC_TEXTS
+from allocator.tlb_flush import SITE_NAMES
+from cpus.compiled import call, kernel
+from cpus.layout import COUNTER, COUNTERS
+from designs import catalogue
+from designs.design import Design
+from emulator.audit import audit
+from emulator.build import RunOptions, build
+from emulator.machine import Machine
+from emulator.result import Ipi, Result, Series, Unmapped
+from emulator.supervisor import Supervisor
+from emulator.witness import violations
+from workloads import Workload
+from workloads import workload as make_workload
+
+PAGES_PER_MIB = 256
+VIOLATIONS_TO_STOP = 1
+COMPILED_IF_LONGER_S = 5.0
+SERIES_POINTS = 400
+NOT_VMSTAT = ("dtlb_", "itlb_", "stlb_", "ipi_", "irq_", "unmap_", "page_visits", "context_", "lease_", "lock_", "ptwalks", "user_ns",
+              "shootdown_", "alloc_flush")  # fmt: skip
+
+
+@kernel
+def cpu_main(ram, cpu):
+    """The compiled life of one CPU process."""
+    return call(ram, CPU_LOOP, cpu, 0, 0, 0, 0)
+
+
+def design_names() -> dict[str, str]:
+    """Give name -> one line of every design on the shelf."""
+    return catalogue.names()
+
+
+def run_design(
+    design: str | Design,
+    machine: Machine,
+    workload: str | Workload = "llama3x15",
+    *,
+    scale: float | None = None,
+    tokens: int = 2,
+    leases: int = 2,
+    seed: int = 1,
+    check: str = "full",
+    strict_ipi: bool = False,
+    progress: Any = None,
+) -> Result:
+    """Run a design (by name, as FILE.py:CLASS, or an object) on a machine that is already scaled; returns what it did.
+
+    `leases` 1 is the controlled mode: the same seed repeats the run exactly. Raises ValueError for bad input, RunStopped when
+    the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
+    """
+    chosen = catalogue.design(design) if isinstance(design, str) else design
+    what = make_workload(workload, scale=scale or machine.scale, tokens=tokens, seed=seed) if isinstance(workload, str) else workload
+    options = RunOptions(leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1)
+    began = time.monotonic()
+    _phase(progress, "loading the engine")
+    ram = build(machine, what, chosen, options, lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"))
+    try:
+        return _run(ram, machine, what, chosen, options, check, began, time.monotonic() - began, progress)
+    finally:
+        ram.close()
+
+
+def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options: RunOptions, check: str, began: float,
+         build_s: float, progress: Any) -> Result:  # fmt: skip
+    cpu_main(ram, -1)  # compile or load before the CPUs are forked
+    _phase(progress, f"starting {machine.cpus} CPUs")
+    evaluations = _evaluations(workload)
+    with Supervisor(ram, cpu_main, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)) as processes:
+        started = time.monotonic()
+        processes.start()
+        outcome = processes.watch(
+            lambda ram: int(ram.run_tasks_left[0]) == 0,
+            lambda ram: _tell_progress(ram, progress, evaluations),
+            violations_limit=VIOLATIONS_TO_STOP,
+        )
+        if outcome == "finished":
+            processes.quiesce()
+        ended = time.monotonic()
+        processes.finish()
+        startup_s = processes.ready_s
+    return Result(
+        design=design.name,
+        **_counts(ram, machine),
+        accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
+        violations=violations(ram, workload, design.name),
+        host_seconds=round(ended - started, 3),
+        startup_seconds=round(startup_s, 3),
+        machine=machine.name,
+        workload=workload.name,
+        tokens=workload.tokens,
+        scale=machine.scale,
+        seed=options.seed,
+        leases=options.leases,
+        check=check,
+        workload_text=workload.description,
+        engine_text=f"engine compiled in {build_s:.0f} s" if build_s > COMPILED_IF_LONGER_S else "engine from cache",
+    )
+
+
+def _phase(progress: Any, text: str) -> None:
+    if progress is not None:
+        progress.phase(text)
+
+
+def _evaluations(workload: Workload) -> int:
+    """Count the MARK rows of all processes: the steps that progress is told in."""
+    from workloads.program import MARK
+
+    return max(1, sum(int((rows["op"] == MARK).sum()) for process in workload.processes for rows in process.threads))
+
+
+def _tell_progress(ram: Any, progress: Any, evaluations: int) -> None:
+    if progress is None:
+        return
+    free = [round(float(pages) / PAGES_PER_MIB, 1) for pages in ram.zone_free]
+    done = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
+    progress.update(done, evaluations, free_mib=free, ipis=int(ram.counter[:, COUNTER["ipi_requests"]].sum()))
+
+
+def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
+    """Collect counters, times and samples from the RAM of a run that is over."""
+    per_cpu = {name: ram.counter[:, i].tolist() for i, name in enumerate(COUNTERS)}
+    total = {name: sum(values) for name, values in per_cpu.items()}
+    sites = ram.site_ipis.sum(axis=0).tolist()
+    processes = range(ram.nr_processes)
+    return {
+        "tlb_shootdowns": total["irq_tlb"],
+        "tlb_shootdowns_per_cpu": per_cpu["irq_tlb"],
+        "dtlb_load_misses": total["dtlb_load_misses"],
+        "dtlb_store_misses": total["dtlb_store_misses"],
+        "itlb_load_misses": total["itlb_load_misses"],
+        "runtime_ns": [int(ram.proc_end_ns[p] - ram.proc_start_ns[p]) for p in processes],
+        "ipi": Ipi(
+            requests=total["ipi_requests"], messages=total["ipi_messages"], executed=total["ipi_executed"], acked=total["ipi_acked"]
+        ),
+        "unmap": Unmapped(ro=total["unmap_ro"], rw=total["unmap_rw"]),
+        "flush_sites": {name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},
+        "vmstat": {name: value for name, value in total.items() if not name.startswith(NOT_VMSTAT)} | _gauges(ram),
+        "counters": per_cpu,
+        "token_ns": [_token_times(ram, p) for p in processes],
+        "series": _series(ram),
+        "node_names": [node.name for node in machine.nodes],
+    }
+
+
+def _gauges(ram: Any) -> dict[str, int]:
+    """What /proc/vmstat shows of the present state."""
+    lists = ram.lru_size.sum(axis=0).tolist()
+    names = ("nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file", "nr_unevictable")
+    return {"nr_free_pages": int(ram.zone_free.sum())} | dict(zip(names, lists, strict=True))
+
+
+def _token_times(ram: Any, process: int) -> list[int]:
+    """Virtual ns of each evaluation of a process: between its MARKs, the last to its end."""
+    marks = int(ram.proc_tokens[process]) + 1
+    times = [*ram.proc_token_ns[process, :marks].tolist(), int(ram.proc_end_ns[process])]
+    return [after - before for before, after in zip(times, times[1:], strict=False)]
+
+
+def _series(ram: Any) -> Series:
+    """Free memory over virtual time, thinned to what a picture can show."""
+    count = min(int(ram.run_series_count[0]), ram.series_length)
+    rows = ram.series[:count]
+    rows = rows[rows[:, 0].argsort()][:: max(1, count // SERIES_POINTS)]
+    return Series(
+        t_ns=rows[:, 0].tolist(),
+        free_mib=[(rows[:, 1 + node] / PAGES_PER_MIB).round(3).tolist() for node in range(ram.nr_nodes)],
+    )

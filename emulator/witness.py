@@ -1,0 +1,145 @@
+"""Tell a violation as a proof: the last events that touched its frame and page, merged over all CPUs from their rings.
+
+Reads the RAM after the run has stopped. Left out: events that the rings no longer hold (the text says so), drawing
+(Perfetto comes with the traces).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from allocator.sched import TASK_KSWAPD
+from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP
+from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
+from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
+from cpus.page_table import PTE_WRITE
+from workloads.program import Workload
+
+LET_AT_MOST = 8
+PAGE = 4096
+
+
+class Names:
+    """Words for logical pages, address spaces and tasks of one run."""
+
+    def __init__(self, ram: Any, workload: Workload):
+        self.ram = ram
+        self.spans: list[tuple[int, int, str]] = []
+        files: set[str] = set()
+        logical = 0
+        sizes: dict[str, int] = {}
+        for process in workload.processes:
+            for region in process.regions:
+                if region.file is not None:
+                    sizes[region.file] = max(sizes.get(region.file, 0), region.file_offset + region.pages)
+        for name, pages in sizes.items():
+            self.spans.append((logical, pages, f"file {name}"))
+            files.add(name)
+            logical += pages
+        for process in workload.processes:
+            for region in process.regions:
+                if region.file is None:
+                    self.spans.append((logical, region.pages, f"anon {region.name} of {process.name}"))
+                    logical += region.pages
+
+    def logical(self, number: int) -> str:
+        """`file model1, page 66`; what the kernel uses has no logical page."""
+        if number == NOBODY:
+            return "memory that was handed out again"
+        for first, pages, name in self.spans:
+            if first <= number < first + pages:
+                return f"{name}, page {number - first}"
+        return f"logical page {number}"
+
+    def word(self, word: int) -> str:
+        """A content word: its page and version."""
+        if word >> VERSION_BITS == NOBODY:
+            return self.logical(NOBODY)
+        return f"{self.logical(word >> VERSION_BITS)}, version {word & VERSION_MASK}"
+
+
+def merged_events(ram: Any) -> np.ndarray:
+    """Give all events that the rings still hold, in their total order: rows of EVENT_WORDS words."""
+    rows = []
+    for cpu in range(ram.nr_cpus):
+        count = min(int(ram.cpu_event_head[cpu]), EVENT_RING)
+        rows.append(ram.event[cpu].reshape(EVENT_RING, EVENT_WORDS)[:count])
+    events = np.concatenate(rows)
+    return events[np.argsort(events[:, 0], kind="stable")]
+
+
+def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]]:
+    """Give every recorded violation with its witness, as plain data for the report and the JSON."""
+    count = min(int(ram.run_violations[0]), VIOLATIONS_KEPT)
+    if count == 0:
+        return []
+    names = Names(ram, workload)
+    events = merged_events(ram)
+    return [_one(ram, names, events, ram.violation[i].tolist()) for i in range(count) if ram.violation[i, 0]]
+
+
+def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
+    what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, sequence, task, access = record[:12]
+    before = events[events[:, 0] <= sequence]
+    told = _related(ram, names, before, pfn, cpu, mm, filled_ns)
+    freed = [e for e in told if e["kind"] == EV_FREE]
+    return {
+        "kind": VIOLATION_NAMES[what],
+        "cpu": cpu,
+        "t_ns": at_ns,
+        "access": ("load", "store", "fetch")[access],
+        "address": vpn * PAGE,
+        "page": vpn,
+        "mm": mm,
+        "task": task,
+        "frame": pfn,
+        "filled_ns": filled_ns,
+        "expected": names.word(expected),
+        "found": names.word(found),
+        "however": _however(before, cpu, told) if freed or told else "the event rings no longer hold what happened to the frame",
+        "events": [{"t_ns": e["t_ns"], "actor": e["actor"], "what": e["what"]} for e in told],
+    }
+
+
+def _however(events: np.ndarray, cpu: int, told: list[dict[str, Any]]) -> str:
+    unmaps = [e for e in told if e["kind"] == EV_UNMAP]
+    since = unmaps[0]["sequence"] if unmaps else 0
+    flushed = events[(events[:, 2] == EV_FLUSH) & (events[:, 7] == cpu) & (events[:, 0] > since)]
+    start = f"since {unmaps[0]['t_ns'] / 1000:,.1f} us" if unmaps else "in what the event rings hold"
+    return f"cpu{cpu} did not flush {start}." if len(flushed) == 0 else f"cpu{cpu} flushed {len(flushed)} times {start}, yet kept this entry."
+
+
+def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, cpu: int, mm: int, filled_ns: int) -> list[dict[str, Any]]:
+    """Pick the last events about the frame: from the unmap that left the entry stale, on."""
+    about = np.isin(events[:, 2], (EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE)) & (events[:, 3] == pfn)
+    rows = events[about]
+    stale = np.flatnonzero((rows[:, 2] == EV_UNMAP) & (rows[:, 1] >= filled_ns))
+    rows = rows[stale[0] :] if len(stale) else rows
+    return [_tell(ram, names, row.tolist()) for row in rows[:LET_AT_MOST]]
+
+
+def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
+    sequence, t_ns, kind, a, b, c, d, cpu = row
+    if kind == EV_UNMAP:
+        what = f"unmap frame {a} from mm {b} at {c * PAGE:#x} ({'writable' if d & PTE_WRITE else 'read-only'})"
+    elif kind == EV_MAP:
+        what = f"map frame {a} in mm {b} at {c * PAGE:#x}"
+    elif kind == EV_FREE:
+        what = f"free frame {a}" + (f" with key {d}" if d else "")
+    elif kind == EV_TAKE:
+        what = f"take frame {a} of node {b} in rmqueue"
+    elif kind == EV_FILL:
+        what = f"read page {c} of object {b} into frame {a}"
+    elif kind == EV_MIGRATE:
+        what = f"move frame {a} to frame {b}"
+    else:
+        what = f"event {kind}"
+    return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": _actor(ram, cpu), "what": what}
+
+
+def _actor(ram: Any, cpu: int) -> str:
+    task = int(ram.cpu_task[cpu])
+    kswapd = f" (kswapd{int(ram.task_index[task])})" if task >= 0 and ram.task_kind[task] == TASK_KSWAPD else ""
+    return f"cpu{cpu}{kswapd}"
