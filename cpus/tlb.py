@@ -125,7 +125,7 @@ def invalidate_all(ram, cpu):
 
 @kernel
 def new_context(ram, cpu):
-    """Draw a context that no slot has, and empty what its last owner left. To go: `clear_asid` does this for a slot."""
+    """Draw a context that no slot has, and empty what its last owner left. (`clear_asid` keeps the slot's own instead.)"""
     context, taken = 0, True
     while taken:
         context += 1

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpus.access import visit_pages
-from cpus.tlb import IFETCH, LOAD, STORE, clear_asid, invalidate_all, invalidate_asid, invalidate_page
+from cpus.tlb import IFETCH, LOAD, STORE, clear_asid, invalidate_all, invalidate_asid, invalidate_page, new_context
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0, counts
 
@@ -193,6 +193,22 @@ def test_a_recycled_slot_finds_nothing_of_its_last_owner(small):
     visit_pages(small, 0, LOAD, 0, 4, 1, 0)
     assert walks_and_hits(small) == (0, 8)
     assert counts(small, "nr_tlb_local_flush_all") == before
+
+
+def test_a_drawn_context_is_nobodys_and_finds_nothing(small):
+    """A slot that gets a new context misses everywhere, again and again, while another slot's entries stay."""
+    clean(small, PAGES)
+    bare.switch(small, 1)
+    visit_pages(small, 0, IFETCH, 3, 1, 1, 0)
+    for walks in range(2, 12):
+        small.asid_context[0, 0] = new_context(small, 0)
+        assert len(set(small.asid_context[0, :4].tolist())) == 4
+        bare.switch(small, 0)
+        visit_pages(small, 0, LOAD, 0, 1, 1, 0)
+        assert walks_and_hits(small) == (0, walks)
+    bare.switch(small, 1)
+    visit_pages(small, 0, IFETCH, 3, 1, 1, 0)
+    assert walks_and_hits(small) == (0, walks)
 
 
 def test_other_cpus_entries_are_out_of_reach(small):
