@@ -15,6 +15,7 @@ from allocator.page import PG_BUDDY
 from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
 
 NONE = -1
+CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2  # answers of HOOK_PEND_FIRST: within an order, within an order, over all orders
 
 
 @kernel
@@ -127,17 +128,26 @@ def free_one_page(ram, cpu, zone, pfn, order, key):
 
 
 @kernel
-def _choose(ram, cpu, zone, order):
+def _choose(ram, cpu, zone, order, preference):
     """Give the block to take from the lists of one order, -1 if there is none that may be taken (get_page_from_free_area)."""
     clean = ram.free_first[zone, order]
-    if ram.pend_count[zone, order] == 0:
-        return clean
-    if clean != NONE and call(ram, HOOK_PEND_FIRST, cpu, zone, 0, 0, 0) == 0:
-        return clean
     block = ram.pend_first[zone, order]
+    if block == NONE or preference == CLEAN_ONLY or (clean != NONE and preference == CLEAN_FIRST):
+        return clean
     if call(ram, HOOK_TAKE_CHECK, cpu, zone, block, ram.page_key[block], order) != 0:
         return block
     return clean
+
+
+@kernel
+def _find_block(ram, cpu, zone, order, preference):
+    """Find the smallest block of at least 2^order frames; returns pfn * 16 + its order, -1 if there is none."""
+    for larger in range(order, NR_ORDERS):
+        _join_if_done(ram, zone, larger)
+        pfn = _choose(ram, cpu, zone, larger, preference)
+        if pfn != NONE:
+            return pfn * 16 + larger
+    return NONE
 
 
 @kernel
@@ -146,19 +156,22 @@ def take_block(ram, cpu, zone, order):
 
     The caller must call HOOK_TAKE_DONE after letting go of the lock and before using the frames.
     """
-    for larger in range(order, NR_ORDERS):
-        _join_if_done(ram, zone, larger)
-        pfn = _choose(ram, cpu, zone, larger)
-        if pfn == NONE:
-            continue
-        key = ram.page_key[pfn]
-        _remove(ram, zone, pfn, larger)
-        if key > ram.zone_key_done[zone]:
-            call(ram, HOOK_TAKE, cpu, zone, pfn, key, larger)
-        while larger > order:  # give the upper halves back, each with the key of the whole
-            larger -= 1
-            _insert(ram, zone, pfn + (1 << larger), larger, key)
-        ram.zone_free[zone] -= 1 << order
-        ram.page_key[pfn] = 0
-        return pfn
-    return NONE
+    preference = CLEAN_FIRST
+    if ram.zone_pending[zone] > 0:
+        preference = call(ram, HOOK_PEND_FIRST, cpu, zone, 0, 0, 0)
+    found = _find_block(ram, cpu, zone, order, preference)
+    if found == NONE and preference == CLEAN_ONLY:
+        found = _find_block(ram, cpu, zone, order, PEND_FIRST)
+    if found == NONE:
+        return NONE
+    pfn, larger = found // 16, found % 16
+    key = ram.page_key[pfn]
+    _remove(ram, zone, pfn, larger)
+    if key > ram.zone_key_done[zone]:
+        call(ram, HOOK_TAKE, cpu, zone, pfn, key, larger)
+    while larger > order:  # give the upper halves back, each with the key of the whole
+        larger -= 1
+        _insert(ram, zone, pfn + (1 << larger), larger, key)
+    ram.zone_free[zone] -= 1 << order
+    ram.page_key[pfn] = 0
+    return pfn

@@ -104,19 +104,19 @@ def flush_mask(ram, cpu, mm, start, end, gen, freed_tables):
     """
     here = mask_has(ram.call_mask, cpu, cpu)
     mask_remove(ram.call_mask, cpu, cpu)
-    if not freed_tables:
-        for target in range(ram.nr_cpus):
-            if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
-                mask_remove(ram.call_mask, cpu, target)
     asked = 0
     if not mask_empty(ram, ram.call_mask, cpu):
+        site = ram.cpu_site[cpu]
+        ram.counter[cpu, C_REMOTE] += 1  # as Linux counts: also a broadcast whose targets all turn out to be lazy
+        ram.site_flushes[cpu, site] += 1
+        if not freed_tables:
+            for target in range(ram.nr_cpus):
+                if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
+                    mask_remove(ram.call_mask, cpu, target)
+        record(ram, cpu, EV_SHOOTDOWN, mm, mask_count(ram, ram.call_mask, cpu), site, 0)
         ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = IPI_FLUSH, mm, gen
         ram.call_start[cpu], ram.call_end[cpu] = start, end
-        site = ram.cpu_site[cpu]
-        record(ram, cpu, EV_SHOOTDOWN, mm, mask_count(ram, ram.call_mask, cpu), site, 0)
         asked = send_interrupts(ram, cpu)
-        ram.counter[cpu, C_REMOTE] += 1
-        ram.site_flushes[cpu, site] += 1
         ram.site_ipis[cpu, site] += asked
     if here:  # while the others are at it
         flush_tlb_func(ram, cpu, mm, start, end, gen, cpu)

@@ -11,7 +11,8 @@ that create writable mappings; buffered writes; truncation and invalidation; fol
 Safety: (1) a frame's bytes stay as they are until take-off, (2) nobody gets it before its generation is flushed, (3) the mm's or
 file's pending CPUs are flushed BEFORE a different content becomes visible at that address or offset.
 Differs from v12 as posted: flushes before the writable PTE is visible (v12 after: another CPU may use it first); dirty
-read-only PTEs are not deferred; 64-bit generations, no wrap-around; allocations always run in a context that may wait.
+read-only PTEs are not deferred; 64-bit generations, no wrap-around; allocations always run in a context that may wait; clean blocks of any order are taken
+before pending ones.
 """
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
@@ -22,7 +23,8 @@ from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 
-from allocator.page_cache import VM_SHARED, VM_ANON
+from allocator.buddy import CLEAN_ONLY, PEND_FIRST
+from allocator.page_cache import VM_ANON, VM_SHARED
 from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_batch, inc_mm_tlb_gen
 from designs.design import Design, hook
 from designs.linux import flush_batched_pending, set_flush_pending
@@ -243,8 +245,11 @@ def luf_take_check(ram, cpu, zone, pfn, key, order):
 
 @hook("pend_first")
 def luf_pend_first(ram, cpu, zone, b, c, d):
-    """Spare clean pages once they are down to the MIN watermark; one flush then cleans the whole zone."""
-    return 0 if ram.zone_free[zone] - ram.zone_pending[zone] > ram.wmark_min[zone] else 1
+    """Take clean pages, of any order, until MIN of them are left; then one flush cleans the whole zone.
+
+    v12 prefers clean blocks only within an order, so a small pending block is flushed while large clean ones lie idle.
+    """
+    return CLEAN_ONLY if ram.zone_free[zone] - ram.zone_pending[zone] > ram.wmark_min[zone] else PEND_FIRST
 
 
 @hook("take")
