@@ -122,7 +122,7 @@ def send_interrupts(ram, cpu):
 def wait_for_acks(ram, cpu, asked):
     """Serve interrupts until all requests of this CPU are acked (so two CPUs that shoot at each other cannot deadlock)."""
     while load_acquire(ram.cpu_acks, cpu) > 0:
-        if load_acquire(ram.cpu_bell, cpu) > 0:
+        if load_acquire(ram.cpu_bell, cpu) > 0 and ram.cpu_irq_off[cpu] == 0:
             serve_interrupts(ram, cpu)
         else:
             block(ram, cpu, WAIT_ACKS, asked)

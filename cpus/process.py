@@ -38,7 +38,7 @@ from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
 MESSAGE = struct.Struct("<8q")  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 PR_SET_PDEATHSIG = 1
 EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
-ANNOUNCED, NOTHING_ANNOUNCED, LEAVING = range(3)  # argument of shell_receive
+ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # argument of shell_receive
 SLEEP_BOUND_MS = 20_000  # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
 RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced message is on its way
 CALL_FIELDS = ("call_sequence", "call_kind", "call_mm", "call_start", "call_end", "call_gen", "call_time")
@@ -61,7 +61,7 @@ def wait_for_lease(ram, cpu, target, c, d, e):
         stop = load_acquire(ram.run_stop, 0)
         if stop > FINISHED:
             if stop == LEAVE:
-                call(ram, SHELL_RECEIVE, cpu, LEAVING, 0, 0, 0)
+                call(ram, SHELL_RECEIVE, cpu, NOTHING_ANNOUNCED, 0, 0, 0)
             exit_process(0 if stop == LEAVE else EXIT_STOPPED)
         served_here = not (ram.controlled or ram.cpu_irq_off[cpu] > 0)
         if served_here and load_acquire(ram.cpu_bell, cpu) > 0:
@@ -130,8 +130,8 @@ class Shell:
     def receive(self, what: int) -> None:
         """Take one message that the doorbell has announced; it may still be on its way.
 
-        The last one announced, and NOTHING_ANNOUNCED, also ask the socket for more: its file descriptor tells of news only
-        to somebody who was told "nothing there" before he sleeps.
+        Then, unless more are announced, ask the socket for more: its file descriptor tells of news only to somebody who was
+        told "nothing there" before he sleeps.
         """
         if what == ANNOUNCED:
             message = self.take()
@@ -142,11 +142,11 @@ class Shell:
                 message = self.take()
             if len(message) != MESSAGE.size:
                 raise RuntimeError(f"'interrupt message' must be {MESSAGE.size} bytes (got {len(message)})")
-        elif what == LEAVING:
-            while self.take() is not None:  # nobody announced it: conservation will fail
-                self.received[C_RECEIVED] += 1
-        if self.bell[self.cpu] <= 1:
-            self.inbox.getsockopt(zmq.EVENTS)
+        counted = 1 if what == ANNOUNCED else 0  # of the bell: the caller subtracts it after this
+        while self.bell[self.cpu] <= counted and self.inbox.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if self.bell[self.cpu] <= counted:  # a message that nobody announced
+                self.take()
+                self.received[C_RECEIVED] += 1  # conservation will fail
 
     def take(self) -> bytes | None:
         """Take a message if one is there."""
@@ -205,7 +205,7 @@ def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: lis
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         errors = os.open(f"{folder}/err{cpu}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(errors, 2)
-        sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # a notebook's own would send over its inherited sockets
+        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)  # not a notebook's, which sends over inherited sockets
         faulthandler.enable(file=2)
         gc.disable()  # the shell makes no cycles, and a collection would copy pages that all CPUs share
         ram.cpu_pid[cpu] = os.getpid()

@@ -228,13 +228,14 @@ class Segment:
 
     def __init__(self, segment_type: SegmentType, size: int, label: str = "luf-ram"):
         self._type = segment_type
-        self._fd = os.memfd_create(label)
+        fd = os.memfd_create(label)
         try:
-            os.ftruncate(self._fd, size)
-            self._map = mmap.mmap(self._fd, size, flags=mmap.MAP_SHARED)
+            os.ftruncate(fd, size)
+            self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED)
         except OSError as error:
-            os.close(self._fd)
             raise MemoryError(f"'RAM segment' must fit the host's address space and memory limits (got {size:,} bytes: {error})") from None
+        finally:
+            os.close(fd)  # the mapping keeps the memory
         self.size = size
         self.bytes = np.frombuffer(self._map, dtype=np.uint8)
         self.header = self.bytes[:4096 * 4].view(np.int64)
@@ -272,7 +273,6 @@ class Segment:
             self._map.close()
         except BufferError:  # somebody still holds a view: the mapping goes when that view does
             pass
-        os.close(self._fd)
 
 
 @typeof_impl.register(Segment)

@@ -31,6 +31,7 @@ import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
 from cpus.host import place_leases
+from cpus.layout import LEASES_MAX
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
 from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
 from emulator.janitor import Janitor, remove
@@ -91,6 +92,8 @@ class Supervisor:
         label: str = "run",
         panic_text: Callable[[int, int, int], str] | None = None,
     ):
+        if ram.nr_leases > LEASES_MAX:
+            raise ValueError(f"'leases' must be at most {LEASES_MAX} (got {ram.nr_leases})")
         self.ram, self.main, self.label = ram, main, label
         self.cores = host_cores or sorted(os.sched_getaffinity(0))
         self.panic_text = panic_text or (lambda code, a, b: f"panic {code} ({a}, {b})")

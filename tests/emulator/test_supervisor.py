@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,9 +35,10 @@ SHELL_PANIC = TEXT["shell_panic"]
 def _left_here():
     """What of ours this process holds: children, descriptors (a pipe is as good as another), mappings, signal handlers."""
     descriptors = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
-    kinds = sorted(re.sub(r"\d+", "", link) for link in descriptors if not link.startswith("/proc"))
-    mappings = sum("memfd:luf-ram" in line for line in Path("/proc/self/maps").read_text().splitlines())
-    return _children(os.getpid()), kinds, mappings, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    kinds = [re.sub(r"\d+", "", link) for link in descriptors if not link.startswith("/proc")]
+    mappings = ["mapping" for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:luf-ram" in line]
+    handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+    return Counter([*_children(os.getpid()), *kinds, *mappings, *handlers])
 
 
 def _children(parent):
@@ -63,9 +65,18 @@ def machine(main, nr_cpus=4, shots=0, targets=0, **constants):
             yield supervisor
     finally:
         ram.close()
-        assert _left_here() == before
+        assert not _left_here() - before
         assert not os.path.exists(supervisor.folder)
         assert supervisor.folder not in Path("/proc/net/unix").read_text()
+
+
+def watched(main, *arguments, action=None, tick=None, done=shots_done, **constants):
+    """Run a machine that is expected to end in an exception; `action(run)` is done when it has started."""
+    with machine(main, *arguments, **constants) as run:
+        run.start()
+        if action:
+            action(run)
+        run.watch(done, tick)
 
 
 def test_an_orderly_run_accounts_for_every_interrupt_and_leaves_nothing():
@@ -87,19 +98,17 @@ def test_an_orderly_run_accounts_for_every_interrupt_and_leaves_nothing():
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_with_the_shells_exit_code(number, code):
     """Ctrl-C and SIGTERM are one exception that carries 130 or 143; the handlers of before are back afterwards."""
-    with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught, machine(storm, 4, FOREVER, 3) as run:
-        run.start()
-        began = time.monotonic()
-        run.watch(shots_done, lambda ram: os.kill(os.getpid(), number))
-    assert time.monotonic() - began < END_BOUND_S
+    began = []
+    with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught:
+        watched(storm, 4, FOREVER, 3, action=lambda run: began.append(time.monotonic()), tick=lambda ram: os.kill(os.getpid(), number))
+    assert time.monotonic() - began[0] < END_BOUND_S
     assert caught.value.exit_code == code
 
 
 def test_a_signal_after_the_last_look_is_not_lost():
     """A signal that comes when nothing looks any more still ends the block with the exception."""
-    with pytest.raises(Interrupted), machine(storm) as run:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert run.folder
+    with pytest.raises(Interrupted):
+        watched(storm, done=lambda ram: os.kill(os.getpid(), signal.SIGINT) is None)
 
 
 @contextmanager
@@ -179,14 +188,16 @@ def test_without_its_janitor_a_run_still_ends_cleanly():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_killed_cpu_ends_the_run(number):
     """One sentence with CPU, pid and signal, within 2 s, although all others go on."""
-    with pytest.raises(CpuDied) as caught, machine(storm, 6, FOREVER, 3) as run:
-        run.start()
-        began = time.monotonic()
-        pid = run.processes[3].pid
-        os.kill(pid, number)
-        run.watch(shots_done)
-    assert time.monotonic() - began < END_BOUND_S
-    assert str(caught.value).startswith(f"cpu3 (pid {pid}) was killed by {number.name}")
+    killed = []
+
+    def kill(run):
+        killed.extend((run.processes[3].pid, time.monotonic()))
+        os.kill(killed[0], number)
+
+    with pytest.raises(CpuDied) as caught:
+        watched(storm, 6, FOREVER, 3, action=kill)
+    assert time.monotonic() - killed[1] < END_BOUND_S
+    assert str(caught.value).startswith(f"cpu3 (pid {killed[0]}) was killed by {number.name}")
 
 
 def _raises(ram, cpu):
@@ -198,9 +209,7 @@ def _raises(ram, cpu):
 def test_a_cpu_that_fails_is_quoted():
     """An exception in a CPU process ends the run with its traceback."""
     with pytest.raises(CpuDied, match=r"cpu2 \(pid \d+\) failed with exit code 1; it said:\n(.|\n)*ValueError: the planted mistake"):
-        with machine(_raises, 4, FOREVER, 3) as run:
-            run.start()
-            run.watch(shots_done)
+        watched(_raises, 4, FOREVER, 3)
 
 
 @kernel
@@ -210,9 +219,8 @@ def _returns(ram, cpu):
 
 def test_a_cpu_that_returns_is_an_error():
     """A CPU's loop ends only when the run does."""
-    with pytest.raises(CpuDied, match="left, although nobody had stopped the run"), machine(_returns) as run:
-        run.start()
-        run.watch(shots_done)
+    with pytest.raises(CpuDied, match="left, although nobody had stopped the run"):
+        watched(_returns)
 
 
 def test_a_cpu_that_never_gets_ready_is_named(monkeypatch):
@@ -235,9 +243,8 @@ def _panics(ram, cpu):
 
 def test_a_panic_carries_its_values():
     """The emulated kernel's panic ends the run with CPU, code and both values."""
-    with pytest.raises(Panicked, match=r"cpu1: panic 7 \(11, 13\)") as caught, machine(_panics) as run:
-        run.start()
-        run.watch(shots_done)
+    with pytest.raises(Panicked, match=r"cpu1: panic 7 \(11, 13\)") as caught:
+        watched(_panics)
     assert (caught.value.cpu, caught.value.code, caught.value.a, caught.value.b) == (1, 7, 11, 13)
 
 
@@ -277,9 +284,8 @@ def _never_acks(ram, cpu):
 
 def test_the_watchdog_names_a_cpu_that_never_acks():
     """Nothing moves: the sentence says who waits for whom and why."""
-    with pytest.raises(Stuck) as caught, machine(_never_acks, wait_bound_ms=SOON) as run:
-        run.start()
-        run.watch(shots_done)
+    with pytest.raises(Stuck) as caught:
+        watched(_never_acks, wait_bound_ms=SOON)
     assert str(caught.value).startswith("nothing moved for 0.3 s: ")
     assert "cpu0 waits for acks of cpu1; cpu1 runs (interrupts off, 1 interrupts not taken); 2 CPUs are idle" in str(caught.value)
 
@@ -305,17 +311,15 @@ def _deadlocks(ram, cpu):
 
 def test_the_watchdog_shows_a_deadlock():
     """Two CPUs that take two locks in opposite order: the graph names locks and holders."""
-    with pytest.raises(Stuck) as caught, machine(_deadlocks, wait_bound_ms=SOON) as run:
-        run.start()
-        run.watch(shots_done)
+    with pytest.raises(Stuck) as caught:
+        watched(_deadlocks, wait_bound_ms=SOON)
     assert "cpu0 waits for lruvec.lru_lock[0] held by cpu1; cpu1 waits for zone.lock[0] held by cpu0" in str(caught.value)
 
 
 def test_work_that_nobody_does_is_noticed():
     """All CPUs are idle, and what was waited for has not come: that too is the end."""
-    with pytest.raises(Stuck, match="all CPUs are idle, but the work is not done"), machine(storm, wait_bound_ms=SOON) as run:
-        run.start()
-        run.watch(lambda ram: False)
+    with pytest.raises(Stuck, match="all CPUs are idle, but the work is not done"):
+        watched(storm, wait_bound_ms=SOON, done=lambda ram: False)
 
 
 # -- where it is called from --------------------------------------------------------------------------------------------------------
@@ -363,3 +367,9 @@ def test_a_socket_path_that_is_too_long_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / ("x" * 90)))
     with pytest.raises(RunStopped, match="'socket paths' must be at most 107 bytes"), machine(storm):
         pass
+
+
+def test_too_many_leases_are_refused():
+    """They are the bits of one word."""
+    with pytest.raises(ValueError, match=r"'leases' must be at most 62 \(got 63\)"):
+        Supervisor(small_ram(2, leases=63), storm)

@@ -1,0 +1,171 @@
+"""Compiled code is kept on disk and never stale; entries are reached through the text table, from kernels and by Python."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.storm import small_ram
+from cpus import compiled
+from cpus.compiled import call, closure_hash, entry, install, install_python, kernel, prune_cache
+from cpus.layout import NR_TEXT, TEXT
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A project room of three files: `top` calls `middle`, which takes a constant from `bottom`; `other` stands apart."""
+    folder = tmp_path / "stale_room"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "bottom.py").write_text("NUMBER = 1\n")
+    (folder / "middle.py").write_text(
+        "from cpus.compiled import kernel\nfrom stale_room.bottom import NUMBER\n\n\n@kernel\ndef middle(x):\n    return x + NUMBER\n"
+    )
+    (folder / "top.py").write_text(
+        "from cpus.compiled import kernel\nimport stale_room.middle\nfrom stale_room.middle import middle\n\n\n"
+        "@kernel\ndef top(x):\n    return 10 * middle(x)\n"
+    )
+    (folder / "other.py").write_text("WORD = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(compiled, "ROOMS", (*compiled.ROOMS, "stale_room"))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("stale_room")]:
+        del sys.modules[name]
+
+
+def _hashes(folder):
+    compiled._direct_imports.cache_clear()
+    closure_hash.cache_clear()
+    return {name: closure_hash(str(folder / f"{name}.py")) for name in ("bottom", "middle", "top", "other")}
+
+
+def _changed(before, after):
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_an_edit_changes_the_hash_of_all_that_depend_on_it_and_no_other(room):
+    """Editing a file that is imported, directly or not, makes a new cache folder; others keep theirs."""
+    first = _hashes(room)
+    assert _hashes(room) == first
+    (room / "bottom.py").write_text("NUMBER = 2\n")
+    second = _hashes(room)
+    assert _changed(first, second) == {"bottom", "middle", "top"}
+    (room / "top.py").write_text((room / "top.py").read_text() + "\n")
+    assert _changed(second, _hashes(room)) == {"top"}
+
+
+def _call_top(room, cache, decorator="kernel"):
+    """Run top(5) in a fresh process with that cache; returns what it gives."""
+    program = "import cpus.compiled as c; c.ROOMS += ('stale_room',)\n"
+    if decorator == "njit":
+        program += "import numba; c.kernel = numba.njit(cache=True)\n"
+    program += "from stale_room.top import top; print(top(5))"
+    environment = os.environ | {"PYTHONPATH": f"{room.parent}:{ROOT}", "LUF_CACHE_DIR": str(cache), "NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return int(done.stdout)
+
+
+def test_no_stale_code_runs(room, tmp_path):
+    """A constant two files away changes: the next process computes with the new one, from the same cache."""
+    assert _call_top(room, tmp_path / "cache") == 60
+    (room / "bottom.py").write_text("NUMBER = 2\n")
+    assert _call_top(room, tmp_path / "cache") == 70
+
+
+def test_planted_plain_numba_cache_is_stale(room, tmp_path):
+    """What the hash is for: numba's own cache runs the old code. Should this fail one day, the hash may go."""
+    assert _call_top(room, tmp_path / "cache", "njit") == 60
+    (room / "bottom.py").write_text("NUMBER = 2\n")
+    assert _call_top(room, tmp_path / "cache", "njit") == 60
+
+
+def test_code_without_a_file_is_compiled_without_a_cache():
+    """As in a notebook: a function made from a string."""
+    space = {}
+    exec(compile("def twice(x):\n    return 2 * x\n", "<cell 1>", "exec"), space)
+    assert kernel(space["twice"])(21) == 42
+
+
+FIRST, SECOND, PYTHON = NR_TEXT - 3, NR_TEXT - 2, NR_TEXT - 1
+assert len(TEXT) <= FIRST
+
+
+@entry(FIRST)
+def add_up(ram, a, b, c, d, e):
+    """Add up, weighted, so that the order of arguments shows."""
+    return a + 10 * b + 100 * c + 1000 * d + 10000 * e
+
+
+@entry(SECOND)
+def call_the_first(ram, a, b, c, d, e):
+    """Entries call entries; the RAM comes along."""
+    ram.run_tokens[0] += 1
+    return call(ram, FIRST, e, d, c, b, a)
+
+
+@entry(FIRST)
+def multiply(ram, a, b, c, d, e):
+    """Another one under the same number."""
+    return a * b * c * d * e
+
+
+@kernel
+def _call(ram, number, a, b, c, d, e):
+    return call(ram, number, a, b, c, d, e)
+
+
+def test_entries_are_called_through_the_table():
+    """From a kernel, from an entry, with all five arguments and the RAM; a later entry replaces an earlier one."""
+    ram = small_ram(2)
+    install(ram, [add_up, call_the_first])
+    assert _call(ram, FIRST, 1, 2, 3, 4, 5) == 54321
+    assert _call(ram, SECOND, 1, 2, 3, 4, 5) == 12345
+    assert ram.run_tokens[0] == 1
+    install(ram, [multiply])
+    assert _call(ram, SECOND, 1, 2, 3, 4, 5) == 120
+
+
+def test_each_machine_has_its_own_table():
+    """Two RAMs, two designs, one compiled caller."""
+    one, other = small_ram(2), small_ram(2)
+    install(one, [add_up])
+    install(other, [multiply])
+    assert [_call(ram, FIRST, 1, 1, 1, 1, 2) for ram in (one, other)] == [21111, 2]
+
+
+def test_a_python_function_is_an_entry_too():
+    """Compiled code calls it with five int64, negative ones too, and gets its int."""
+    ram = small_ram(2)
+    seen = []
+
+    def listen(*arguments):
+        seen.append(arguments)
+        return -7
+
+    keep = install_python(ram, PYTHON, listen)
+    assert _call(ram, PYTHON, 1, -2, 1 << 62, -(1 << 63), 0) == -7
+    assert seen == [(1, -2, 1 << 62, -(1 << 63), 0)]
+    assert keep is not None
+
+
+def test_progress_is_told_of_each_entry():
+    """Compiling takes long at the first run: name, number and how many."""
+    ram, told = small_ram(2), []
+    install(ram, [add_up, call_the_first], lambda *what: told.append(what))
+    assert [name for name, _, _ in told][-2:] == ["add_up", "call_the_first"]  # what is compiled apart comes before
+    assert [(number, count) for _, number, count in told] == [(i, len(told)) for i in range(len(told))]
+
+
+def test_unused_code_is_pruned(tmp_path, monkeypatch):
+    """Only what nobody has loaded for so long goes."""
+    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path))
+    for name, age_days in (("old-1234", 30), ("new-1234", 1)):
+        (tmp_path / name).mkdir()
+        stamp = (tmp_path / name).stat().st_atime - age_days * 86400
+        os.utime(tmp_path / name, (stamp, stamp))
+    assert prune_cache(21) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["new-1234"]

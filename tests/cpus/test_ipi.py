@@ -1,0 +1,230 @@
+"""Interrupts: every request is executed and acked, every message received; nobody deadlocks; faults are noticed."""
+
+import numpy as np
+import pytest
+
+import cpus.process
+from benchmarks.storm import C_CALLS, C_VISITS, set_storm, shoot, shots_done, small_ram, storm, visit_pages
+from cpus.atomics import fetch_add, load_acquire
+from cpus.compiled import kernel
+from cpus.ipi import mask_clear, mask_count, mask_empty, mask_has, mask_remove, mask_set, unaccounted_interrupts
+from cpus.layout import COUNTER
+from cpus.lease import RUN, WAIT_IDLE, block, new_slice
+from emulator.supervisor import CpuDied, Stuck, Supervisor
+
+SHOTS = 1
+MODES = [{"leases": 0}, {"leases": 2}, {"leases": 2, "strict": True}, {"leases": 0, "strict": True},
+         {"leases": 1, "controlled": True, "slice_ns": 3000}]  # fmt: skip
+MODE_NAMES = ["ungated", "2 leases", "strict", "strict ungated", "controlled"]
+
+
+def _run(main, nr_cpus, shots, targets, *, gap=100, shooters=None, others_compute=True, prepare=None, **constants):
+    ram = small_ram(nr_cpus, **({"wait_bound_ms": 3000} | constants))
+    set_storm(ram, shots=shots, targets=targets, gap=gap, shooters=shooters, others_compute=others_compute)
+    with Supervisor(ram, main, label="ipi") as run:
+        run.start()
+        run.watch(shots_done, tick_s=0.005)
+        run.quiesce()
+        run.finish()
+    return ram
+
+
+def _total(ram, name):
+    return int(ram.counter[:, COUNTER[name]].sum())
+
+
+@pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
+@pytest.mark.parametrize("cpus, targets", [(2, 1), (8, 7), (8, 3), (40, 39)])
+def test_a_storm_is_accounted_for(mode, cpus, targets):
+    """All shoot at all: requests = executed = acked, messages = received, and each handler saw its sender's words."""
+    shots = 4 if cpus > 8 else 30
+    ram = _run(storm, cpus, shots, targets, **mode)
+    assert unaccounted_interrupts(ram) == []
+    assert _total(ram, "ipi_requests") == cpus * shots * targets
+    assert ram.counter[:, C_CALLS].sum() == cpus * shots * targets
+    assert ram.counter[:, C_CALLS].tolist() == ram.counter[:, COUNTER["ipi_executed"]].tolist()
+    messages = _total(ram, "ipi_messages")
+    assert messages == cpus * shots * targets if mode.get("strict") else 0 < messages <= cpus * shots * targets
+
+
+def test_a_queue_that_is_not_empty_gets_no_second_message():
+    """Many shoot at CPUs that compute: far fewer messages than requests; with strict_ipi as many."""
+    loose = _run(storm, 16, 20, 15, leases=0)
+    strict = _run(storm, 16, 20, 15, leases=0, strict=True)
+    assert _total(loose, "ipi_messages") < _total(loose, "ipi_requests") == _total(strict, "ipi_requests")
+    assert _total(strict, "ipi_messages") == _total(strict, "ipi_requests")
+
+
+@pytest.mark.parametrize("compute", [True, False], ids=["computing", "idle"])
+@pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
+def test_one_initiator_reaches_all_others(mode, compute):
+    """Eleven targets, busy or idle: each executes each shot exactly once."""
+    ram = _run(storm, 12, 25, 11, shooters=1, others_compute=compute, **mode)
+    assert unaccounted_interrupts(ram) == []
+    assert ram.counter[:, C_CALLS].tolist() == [0] + [25] * 11
+    assert (ram.counter[1:, C_VISITS] > 0).any() == compute
+
+
+@kernel
+def _duel(ram, cpu):
+    """Shoot at the one other CPU as fast as possible."""
+    new_slice(ram, cpu)
+    for _ in range(ram.series[0, SHOTS]):
+        shoot(ram, cpu, 1, 1)
+    fetch_add(ram.run_tasks_left, 0, -1)
+    while True:
+        block(ram, cpu, WAIT_IDLE, 0)
+    return 0
+
+
+@pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
+def test_two_cpus_that_shoot_at_each_other_do_not_deadlock(mode):
+    """The first litmus test: whoever waits for acks serves interrupts."""
+    ram = _run(_duel, 2, 400, 1, **mode)
+    assert unaccounted_interrupts(ram) == []
+    assert ram.counter[:, C_CALLS].tolist() == [400, 400]
+
+
+@kernel
+def _late_duel(ram, cpu):
+    """Wait for acks without serving: what the litmus test is there to catch."""
+    new_slice(ram, cpu)
+    ram.cpu_irq_off[cpu] += 1
+    for _ in range(ram.series[0, SHOTS]):
+        shoot(ram, cpu, 1, 1)
+    return 0
+
+
+def test_planted_wait_with_interrupts_off_deadlocks_and_is_told():
+    """Both wait for the other's ack with interrupts off: the graph says so."""
+    with pytest.raises(Stuck, match=r"cpu0 waits for acks of cpu1 \(interrupts off, 1 interrupts not taken\); cpu1 waits for acks of cpu0"):
+        _run(_late_duel, 2, 1, 1, wait_bound_ms=300)
+
+
+# -- faults of the hardware, planted ------------------------------------------------------------------------------------------------
+
+
+def _faulty_send(monkeypatch, fault):
+    """Give the shell a way of sending that goes wrong at every tenth interrupt of cpu1."""
+    connect = cpus.process.Shell.connect
+    sent = [0]
+
+    class Faulty:
+        def __init__(self, socket):
+            self.socket = socket
+
+        def send(self, message):
+            sent[0] += 1
+            fault(self.socket.send, message, sent[0] % 10 == 0)
+
+    def faulty_connect(shell, target):
+        connect(shell, target)
+        if shell.cpu == 1:
+            shell.peers[target] = Faulty(shell.peers[target])
+        return shell.peers[target]
+
+    monkeypatch.setattr(cpus.process.Shell, "connect", faulty_connect)
+
+
+def test_planted_lost_message_is_caught(monkeypatch):
+    """A message that was announced and never arrives: its target waits for it, and is named."""
+    _faulty_send(monkeypatch, lambda send, message, now: None if now else send(message))
+    with pytest.raises(Stuck, match=r"interrupts not taken"):
+        _run(storm, 4, 30, 3, leases=2, wait_bound_ms=300)
+
+
+def test_planted_duplicated_message_is_caught(monkeypatch):
+    """A message that arrives twice is more received than sent."""
+    _faulty_send(monkeypatch, lambda send, message, now: (send(message), send(message) if now else None))
+    ram = _run(storm, 4, 30, 3, leases=2)
+    assert any(fault.startswith("interrupts: ") and "messages, but" in fault for fault in unaccounted_interrupts(ram))
+
+
+def test_planted_foreign_message_is_caught(monkeypatch):
+    """A message of another size ends the run, and the CPU that got it says so."""
+    _faulty_send(monkeypatch, lambda send, message, now: send(message + b"?" if now else message))
+    with pytest.raises(CpuDied, match=r"'interrupt message' must be 64 bytes \(got 65\)"):
+        _run(storm, 4, 30, 3, leases=2)
+
+
+@pytest.mark.parametrize("name", ["ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked"])
+def test_each_count_that_is_off_by_one_is_a_fault(name):
+    """Conservation is an equation of five counts; each of them matters."""
+    ram = small_ram(3)
+    ram.counter[:, [COUNTER[n] for n in COUNTER if n.startswith("ipi_")]] = 7
+    assert unaccounted_interrupts(ram) == []
+    ram.counter[2, COUNTER[name]] += 1
+    assert unaccounted_interrupts(ram) != []
+
+
+LEFT_OVERS = [("cpu_bell", "messages not taken"), ("cpu_queue", "requests not executed"), ("cpu_acks", "acks missing")]
+
+
+@pytest.mark.parametrize("field, words", LEFT_OVERS)
+def test_what_is_left_over_is_a_fault(field, words):
+    """Bells, queues and acks are empty at the end of a run."""
+    ram = small_ram(3)
+    getattr(ram, field)[1] = 1
+    assert unaccounted_interrupts(ram) == [f"interrupts: {words} at cpu1"]
+
+
+@kernel
+def _forgetful(ram, cpu):
+    """Change the request before it is acked: what `call_kind` is poisoned for."""
+    new_slice(ram, cpu)
+    if cpu == 0:
+        for _ in range(ram.series[0, SHOTS]):
+            fetch_add(ram.cpu_acks, 0, 0)
+            shoot(ram, cpu, ram.nr_cpus - 1, 2)
+        fetch_add(ram.run_tasks_left, 0, -1)
+    while load_acquire(ram.run_tasks_left, 0) > 0 and ram.run_stop[0] == RUN:
+        visit_pages(ram, cpu, 10)
+    while True:
+        block(ram, cpu, WAIT_IDLE, 0)
+    return 0
+
+
+def test_handlers_read_what_the_sender_wrote():
+    """The sum over handlers is what the senders asked for, so no handler read words of before or after."""
+    ram = _run(_forgetful, 4, 50, 3, shooters=1, leases=2)
+    assert ram.counter[:, C_CALLS].tolist() == [0, 100, 100, 100]
+
+
+# -- virtual time -------------------------------------------------------------------------------------------------------------------
+
+
+def test_interrupts_cost_virtual_time_on_both_sides():
+    """The sender pays per target and waits for latency and handler; a busy target pays the handler, an idle one does not."""
+    ram = _run(storm, 4, 10, 3, shooters=1, others_compute=False, leases=2, gap=0)
+    send, latency, handle = 100, 1000, 500  # of small_ram
+    assert ram.cpu_clock[0] == 10 * (3 * send + latency + handle)
+    assert ram.counter[0, COUNTER["shootdown_wait_ns"]] == 10 * (latency + handle)
+    assert ram.counter[1:, COUNTER["irq_ns"]].sum() <= 30 * handle
+    assert not ram.cpu_clock[1:].any()
+
+
+# -- cpumasks -----------------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _mask_story(ram, cpu, a, b, seen):
+    mask_set(ram.tmp_mask, cpu, a)
+    mask_set(ram.tmp_mask, cpu, b)
+    for c in range(ram.nr_cpus):
+        seen[c] = mask_has(ram.tmp_mask, cpu, c)
+    both = mask_count(ram, ram.tmp_mask, cpu)
+    mask_remove(ram.tmp_mask, cpu, a)
+    one = mask_count(ram, ram.tmp_mask, cpu)
+    empty_before = mask_empty(ram, ram.tmp_mask, cpu)
+    mask_clear(ram, ram.tmp_mask, cpu)
+    return both, one, empty_before, mask_empty(ram, ram.tmp_mask, cpu)
+
+
+@pytest.mark.parametrize("a, b", [(0, 1), (31, 32), (63, 64), (0, 69)])
+def test_cpumasks_of_more_than_a_word(a, b):
+    """70 CPUs take three words; first and last bits of each are as good as others."""
+    ram = small_ram(70)
+    seen = np.zeros(70, bool)
+    assert _mask_story(ram, 5, a, b, seen) == (2, 1, False, True)
+    assert np.flatnonzero(seen).tolist() == [a, b]
+    assert not ram.tmp_mask.any()
