@@ -54,7 +54,9 @@ def tick(ram, cpu, task):
 def _start_task(ram, cpu, task):
     """Switch to a task: a user thread's address space is loaded, a kernel thread borrows what is loaded."""
     before = ram.cpu_loaded_mm[cpu]
-    ram.cpu_task[cpu] = task
+    if task != ram.cpu_last_task[cpu]:
+        ram.cpu_live_count[cpu] = 0
+    ram.cpu_task[cpu] = ram.cpu_last_task[cpu] = task
     ram.task_slice_ns[task] = ram.cpu_clock[cpu] + TIME_SLICE_NS
     ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
     if ram.task_kind[task] == TASK_USER:

@@ -256,6 +256,8 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
 @entry(PAGE_FAULT)
 def page_fault(ram, cpu, vpn, kind, c, d):
     """The exception: find the VMA and resolve the fault; 0 try again, 1 sleep until task_wait_ns."""
+    if ram.cpu_in_irq[cpu]:
+        return WAIT  # a spinning thread's page is gone (live.py): it faults when it looks itself
     mm = ram.cpu_loaded_mm[cpu]
     ram.counter[cpu, C_FAULT] += 1
     ram.cpu_clock[cpu] += ram.cost[FAULT_ENTRY] + ram.cost[FAULT_MINOR]

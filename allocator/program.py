@@ -16,9 +16,10 @@ from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.layout import TEXT
 from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from cpus.page_table import LEVEL_MASK, find_table
-from cpus.tlb import LOAD
+from cpus.tlb import IFETCH, LOAD
 
 from allocator.memory import WAIT, handle_mm_fault
 from allocator.mmap import zap_range
@@ -36,6 +37,8 @@ def _visit_row(ram, cpu, task, row):
     process = ram.task_process[task]
     first = ram.proc_region[process, ram.row_region[row]] + ram.row_page[row]
     pages = ram.row_pages[row]
+    if ram.row_kind[row] == IFETCH:
+        ram.cpu_last_fetch[cpu] = first + pages - 1
     done = visit_pages(ram, cpu, ram.row_kind[row], first, pages, ram.row_count[row], ram.task_visit[task])
     if done < 0:
         ram.task_visit[task] = -1 - done
@@ -70,11 +73,13 @@ def _barrier(ram, cpu, task, row):
             record(ram, cpu, EV_BARRIER, process, number, 0, 0)
             fence()
             wake_all_waiting_for(ram, WAIT_BARRIER, process, ram.cpu_clock[cpu])
+    ram.cpu_spin_page[cpu] = 1 + ram.proc_region[process, ram.row_region[row]] + ram.row_count[row]
     while not _barrier_completed(ram, process, number):
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
         if load_acquire(ram.queue_count, cpu) > 0:
             ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])  # spins its time slice away
+            ram.cpu_spin_page[cpu] = 0
             return YIELD
         if begin_wait(ram, cpu, WAIT_BARRIER, process):
             fence()
@@ -82,6 +87,7 @@ def _barrier(ram, cpu, task, row):
                 cancel_wait(ram, cpu)
             else:
                 finish_wait(ram, cpu)
+    ram.cpu_spin_page[cpu] = 0
     ram.task_barrier[task] = 0
     ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.proc_barrier_ns, slot))
     return NEXT
@@ -153,6 +159,7 @@ def _change_mapping(ram, cpu, task, row):
         mmap_write_lock(ram, cpu, mm)
         zap_range(ram, cpu, mm, first, first + ram.row_pages[row])
         mmap_write_unlock(ram, cpu, mm)
+    ram.cpu_live_count[cpu] = 0  # it does not use what it gives away
     return NEXT
 
 
@@ -240,6 +247,8 @@ def _execute(ram, cpu, task, row):
 def run_user(ram, cpu, task, b, c, d):
     """Run a thread for the rest of its CPU's slice; returns RAN, SLEEP, BLOCKED, YIELD or ENDED."""
     while ram.task_row[task] < ram.task_end[task]:
+        if ram.cpu_live_count[cpu] > 0:
+            touch_live_pages(ram, cpu)
         result = _execute(ram, cpu, task, ram.task_row[task])
         if result == NEXT:
             ram.task_row[task] += 1

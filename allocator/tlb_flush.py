@@ -22,6 +22,7 @@ from cpus.ipi import (
     wait_for_acks,
 )
 from cpus.layout import COUNTER, MASK_BITS, TEXT
+from cpus.live import touch_spin_pages
 from cpus.tlb import invalidate_asid, invalidate_page, new_context
 
 from allocator.hooks import HOOK_INTERRUPT
@@ -84,6 +85,8 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, initiator):
         invalidate_asid(ram, cpu, slot)
         ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
     ram.asid_gen[cpu, slot] = newest
+    if ram.cpu_spin_page[cpu] > 0:
+        touch_spin_pages(ram, cpu)
     record(ram, cpu, EV_FLUSH, loaded, start if end != FLUSH_ALL else -1, end - start if end != FLUSH_ALL else -1, initiator)
 
 

@@ -121,6 +121,8 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             serve_interrupts(ram, cpu)
             tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
             context = ram.cpu_context[cpu]
+            if ram.cpu_live_count[cpu] > 0:
+                break  # flushed: the caller visits the pages in use first
         if tenths >= slice_end:
             break
         page = vpn + done

@@ -3,7 +3,7 @@
 Handing a lease over costs two context switches and three system calls; through Python it took three times as long (measured),
 nearly all of it cold interpreter code after the switch. `ram.poll_set` holds the two `struct pollfd` of each CPU, one word
 each: the eventfd that rouses it, and ZeroMQ's file descriptor of its inbox.
-Left out: ZeroMQ itself, which the shell (process.py) calls from Python.
+Left out: ZeroMQ itself (zeromq.py).
 """
 
 from __future__ import annotations
@@ -49,6 +49,12 @@ if numba.config.DISABLE_JIT:
             polled.register(int(ram.poll_set[cpu, i]) & FD_MASK, POLLIN)
         return sum(ROUSED if fd == int(ram.poll_set[cpu, 0]) & FD_MASK else NEWS for fd, _ in polled.poll(timeout_ms))
 
+    def poll_inbox(ram, cpu, timeout_ms):
+        """Sleep until ZeroMQ has something to say."""
+        polled = select.poll()
+        polled.register(int(ram.poll_set[cpu, 1]) & FD_MASK, POLLIN)
+        return len(polled.poll(timeout_ms))
+
     def clear_rousing(ram, cpu):
         """Take note that somebody roused this CPU."""
         os.eventfd_read(int(ram.poll_set[cpu, 0]) & FD_MASK)
@@ -80,6 +86,11 @@ else:
         if count > 1 and (ram.poll_set[cpu, 1] >> 48) & POLLIN:
             found |= NEWS
         return found
+
+    @kernel
+    def poll_inbox(ram, cpu, timeout_ms):
+        """Sleep until ZeroMQ has something to say."""
+        return _poll(address(ram.poll_set, (cpu, 1)), 1, timeout_ms)
 
     @kernel
     def clear_rousing(ram, cpu):

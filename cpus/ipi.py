@@ -3,7 +3,8 @@
 As in Linux (kernel/smp.c: smp_call_function_many_cond, llist_add of call_single_queue) the request itself lies in shared
 memory: the sender pushes it on the target's queue and sends a message only if the queue was empty. So three numbers differ:
 requests, messages, functions executed; `strict_ipi` sends a message for each request. The doorbell is a COUNT of messages,
-raised before the send: a target receives exactly as many as it announces (a flag rung after the send hangs).
+raised before the send: a target receives exactly as many as it announces (a flag rung after the send hangs). The message
+carries the request too, for whoever watches; the target executes what is queued.
 
 Order: request data, then push (release) -> exchange by the target (acquire) -> function -> subtract from the sender's
 `cpu_acks` (release) -> sender sees 0 (acquire): what the target flushed is flushed for the sender.

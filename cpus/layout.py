@@ -28,6 +28,7 @@ EVENT_WORDS = 8
 EVENT_RING = 2048  # events kept per CPU
 VIOLATION_WORDS = 12
 GATHER_PAGES = 512
+LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
 NR_SITES = 10
 LEASES_MAX = 62  # they are the bits of one word
@@ -54,7 +55,7 @@ COUNTER = {name: i for i, name in enumerate(COUNTERS)}
 
 TEXT_NAMES = (
     # the text table: kernels that are compiled apart and reached through `ram.text` (compiled.py)
-    "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_grant",
+    "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_connect", "shell_failed", "zmq_send", "zmq_recv", "zmq_getsockopt",
     "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "kswapd_step", "migrate_list",
     "shrink_folio_list",
     "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "finish_wait", "wake",
@@ -63,7 +64,7 @@ TEXT_NAMES = (
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
     "ensure_table", "zap_range", "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
     "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
-    "flush_called",
+    "flush_called", "touch_spin_pages",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
     "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
@@ -181,10 +182,14 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_in_irq", "owner: 1 inside an interrupt handler"),
         _m("cpu_no_resched", "owner: depth of spin locks held"),
         _m("cpu_task", "owner: task it runs, -1 idle"),
+        _m("cpu_last_task", "owner: task it ran last"),
         _m("cpu_site", "owner: SITE_* that a shootdown is put down to"),
         _m("cpu_random", "owner: state of its random stream"),
         _m("cpu_tick_ns", "owner: next scheduler tick"),
         _m("cpu_event_head", "owner: events recorded"),
+        _m("cpu_spin_page", "owner: page that its thread reads while it spins at a barrier + 1, 0 not spinning"),
+        _m("cpu_last_fetch", "owner: code page that its thread entered last"),
+        _m("cpu_live_count", "owner: entries of live_page"),
         _m("cpu_visit_stamp", "owner: number of the last page visit, the TLB's notion of age"),
         _m("cpu_loaded_mm", "owner writes, any reads (who to interrupt): mm in cr3", True),
         _m("cpu_lazy", "owner writes, any reads: runs no user code of cpu_loaded_mm"),
@@ -209,6 +214,10 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("tmp_mask", "owner: scratch of the design", "nr_cpus", "mask_words"),
     Table("counter", "owner", "nr_cpus", NR_COUNTERS),
     Table("poll_set", "owner (others read the first): struct pollfd of its eventfd and of its inbox, scratch word", "nr_cpus", 8),
+    Table("message", "owner: the interrupt message being sent, behind it the one received", "nr_cpus", 16),
+    Table("inbox_socket", "owner: ZeroMQ handle, of its process only", "nr_cpus"),
+    Table("socket_events", "owner: scratch of zmq_getsockopt", "nr_cpus", 8),
+    Table("peer_socket", "owner: ZeroMQ handle of the way to each CPU, 0 not connected", "nr_cpus", "nr_cpus"),
     Table("lease_core", "config: host core of each lease", LEASES_MAX),
     Table("lease_affinity", "config: the same as a cpu_set_t", LEASES_MAX, 16),
     Table("site_ipis", "owner: requests sent, by SITE_*", "nr_cpus", NR_SITES),
@@ -221,6 +230,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("tlb_logical", "owner: logical page that the entry was filled for (oracle)", "nr_cpus", "tlb_entries"),
     Table("tlb_age", "owner: stamp of the last use", "nr_cpus", "tlb_entries"),
     Table("tlb_filled_ns", "owner: virtual time of the fill (oracle)", "nr_cpus", "tlb_entries"),
+    Table("live_page", "owner: pages in use when the TLB was flushed, vpn << 2 | kind (live.py)", "nr_cpus", LIVE_PAGES),
+    Table("live_now", "owner: those being visited again", "nr_cpus", LIVE_PAGES),
     Table("event", "owner: ring of EVENT_WORDS-word records", "nr_cpus", EVENT_RING * EVENT_WORDS),
     Table("lru_batch", "owner: folio_batch of pages on their way to an LRU list", "nr_cpus", FOLIO_BATCH + 1),
     Table("free_batch", "owner: folio_batch of pages on their way to the allocator", "nr_cpus", 2 * (FOLIO_BATCH + 1)),

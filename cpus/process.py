@@ -1,4 +1,4 @@
-"""One host process per emulated CPU: its shell does what compiled code cannot, that is sleep, send and receive.
+"""One host process per emulated CPU: what it needs from the host, made before its compiled loop runs.
 
     supervisor ── fork ──> cpu 0 .. cpu N-1      shared: the RAM segment (memfd), one eventfd per CPU
         │                    │ PULL  ipc://<private folder>/c<k>     interrupts to CPU k
@@ -6,7 +6,8 @@
         │                    │ eventfd k: "look at your state" (lease granted, woken, run stopped)
         └── fork ──> janitor: kills what is left and removes the folder should the supervisor die
 
-Compiled code runs `main`; it sleeps and rouses others by itself (host.py) and enters the Python shell to send and to receive.
+Compiled code runs `main`; it sleeps and rouses others (host.py), sends and receives (zeromq.py) by itself. The shell in Python
+makes the sockets, and ends the process when something failed.
 While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for the lease.
 A CPU process ignores SIGINT and SIGTERM, which are the supervisor's to handle, and dies with the supervisor (PDEATHSIG).
 Left out: everything that has a policy.
@@ -19,7 +20,6 @@ import faulthandler
 import gc
 import os
 import signal
-import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,20 +28,17 @@ from typing import Any
 import zmq
 from numba import types
 
+from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import call, entry, install, install_python, kernel
 from cpus.host import NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
-from cpus.ipi import C_RECEIVED, SHELL_RECEIVE, serve_interrupts
-from cpus.layout import MASK_BITS, TEXT
+from cpus.ipi import SHELL_RECEIVE, serve_interrupts
+from cpus.layout import TEXT
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
+from cpus.zeromq import EXIT_STOPPED, NOTHING_ANNOUNCED, failure, handle, receive_message, send_messages
 
-MESSAGE = struct.Struct("<8q")  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 PR_SET_PDEATHSIG = 1
-EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
-ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # argument of shell_receive
 SLEEP_BOUND_MS = 20_000  # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
-RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced message is on its way
-CALL_FIELDS = ("call_sequence", "call_kind", "call_mm", "call_start", "call_end", "call_gen", "call_time")
 
 
 @kernel
@@ -85,10 +82,10 @@ def prepare(ram: Any, main: Callable[[Any, int], int]) -> None:
 
 
 class Shell:
-    """The part of a CPU process that speaks ZeroMQ. Made in the child."""
+    """The part of a CPU process that makes sockets. Made in the child: a context does not survive a fork."""
 
     def __init__(self, ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int]):
-        self.cpu, self.folder = cpu, folder
+        self.ram, self.cpu, self.folder = ram, cpu, folder
         core = cores[cpu % len(cores)]
         os.sched_setaffinity(0, {core})  # first: ZeroMQ's I/O thread inherits it
         self.context = zmq.Context(io_threads=1)
@@ -97,63 +94,18 @@ class Shell:
         self.inbox.set_hwm(0)  # no limit: a full queue would drop or block; conservation is checked at the end
         self.inbox.linger = 0
         self.inbox.bind(f"ipc://{folder}/c{cpu}")
+        ram.inbox_socket[cpu] = handle(self.inbox)
         ram.poll_set[cpu, :2] = pollfd(eventfds[cpu]), pollfd(self.inbox.getsockopt(zmq.FD))
-        # memoryviews: three times faster to index than numpy arrays
-        self.bell, self.stop = memoryview(ram.cpu_bell), memoryview(ram.run_stop)
-        self.received = memoryview(ram.counter[cpu])
-        self.call_words = [memoryview(getattr(ram, name)) for name in CALL_FIELDS]
-        self.call_mask = memoryview(ram.call_mask[cpu])
         ram.cpu_host_core[cpu] = core + 1  # also says: this CPU is bound and ready
 
-    def send(self) -> None:
-        """Send the request in this CPU's `call_*` words to every CPU in its `call_mask`."""
-        cpu, peers = self.cpu, self.peers
-        message = MESSAGE.pack(cpu, *[words[cpu] for words in self.call_words])
-        first = 0
-        for bits in self.call_mask:
-            while bits:
-                low = bits & -bits
-                bits ^= low
-                target = first + low.bit_length() - 1
-                (peers.get(target) or self.connect(target)).send(message)
-            first += MASK_BITS
-
-    def connect(self, target: int) -> Any:
+    def connect(self, target: int) -> None:
         """Open the way to a peer (it is bound: no CPU starts before all are)."""
         socket = self.context.socket(zmq.PUSH)
         socket.set_hwm(0)
         socket.linger = 0
         socket.connect(f"ipc://{self.folder}/c{target}")
         self.peers[target] = socket
-        return socket
-
-    def receive(self, what: int) -> None:
-        """Take one message that the doorbell has announced; it may still be on its way.
-
-        Then, unless more are announced, ask the socket for more: its file descriptor tells of news only to somebody who was
-        told "nothing there" before he sleeps.
-        """
-        if what == ANNOUNCED:
-            message = self.take()
-            while message is None:
-                if self.stop[0] > FINISHED:
-                    os._exit(EXIT_STOPPED)
-                self.inbox.poll(RECEIVE_BOUND_MS)
-                message = self.take()
-            if len(message) != MESSAGE.size:
-                raise RuntimeError(f"'interrupt message' must be {MESSAGE.size} bytes (got {len(message)})")
-        counted = 1 if what == ANNOUNCED else 0  # of the bell: the caller subtracts it after this
-        while self.bell[self.cpu] <= counted and self.inbox.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            if self.bell[self.cpu] <= counted:  # a message that nobody announced
-                self.take()
-                self.received[C_RECEIVED] += 1  # conservation will fail
-
-    def take(self) -> bytes | None:
-        """Take a message if one is there."""
-        try:
-            return self.inbox.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        self.ram.peer_socket[self.cpu, target] = handle(socket)
 
 
 _shell: Shell | None = None  # of this CPU process
@@ -173,18 +125,24 @@ def _guard(action: Callable[[Any], None]) -> int:
 def install_shell(ram: Any) -> list[Any]:
     """Put the shell's entries into the text table; keep the result alive. Before the CPUs are forked."""
 
-    def send(_a, _b, _c, _d, _e):
-        return _guard(Shell.send)
+    def connect(_cpu, target, _c, _d, _e):
+        return _guard(lambda shell: shell.connect(target))
 
-    def receive(_cpu, what, _c, _d, _e):
-        return _guard(lambda shell: shell.receive(what))
+    def failed(_cpu, number, result, _d, _e):
+        return _guard(lambda _: _fail(number, result))
 
     def panic(cpu, code, a, b, _e):
         return _guard(lambda _: _panic(ram, cpu, code, a, b))
 
-    install(ram, [wait_for_lease])
-    names = {"shell_send": send, "shell_receive": receive, "shell_panic": panic}
+    install(ram, [wait_for_lease, send_messages, receive_message])
+    for number, where in zeromq.functions().items():
+        ram.text[number] = where
+    names = {"shell_connect": connect, "shell_failed": failed, "shell_panic": panic}
     return [install_python(ram, TEXT[name], function) for name, function in names.items()]
+
+
+def _fail(number: int, result: int) -> None:
+    raise RuntimeError(failure(number, result))
 
 
 def _panic(ram: Any, cpu: int, code: int, a: int, b: int) -> None:

@@ -16,7 +16,7 @@ Left out: huge-page entries, global entries, speculative fills, prefetch.
 """
 
 from cpus.compiled import kernel
-from cpus.layout import COUNTER
+from cpus.layout import COUNTER, LIVE_PAGES
 from cpus.ram import row
 
 CONTEXT_BITS = 12  # as many as a PCID has
@@ -24,6 +24,7 @@ CONTEXT_MASK = (1 << CONTEXT_BITS) - 1
 EMPTY = 0
 TLB_WRITE, TLB_DIRTY = 2, 0x40  # as in the PTE
 VALUE_SHIFT = 8
+LIVE_VISITS = 256  # a page used again within so many visits is in use: recorded rows of hot pages lie up to some 70 visits apart
 
 LOAD, STORE, IFETCH = 0, 1, 2
 
@@ -70,6 +71,29 @@ def _drop(ram, cpu, base, sets, ways, vpn, tag):
 
 
 @kernel
+def _note_live(ram, cpu, base, entries, kind, context):
+    """Note the pages of one first-level TLB that its user is in the midst of using (live.py says why and which)."""
+    tags, ages = row(ram.tlb_tag, cpu), row(ram.tlb_age, cpu)
+    oldest = ram.cpu_visit_stamp[cpu] - LIVE_VISITS
+    for i in range(base, base + entries):
+        tag, age = tags[i], ages[i]
+        if age > oldest and age > 0 and tag & CONTEXT_MASK == context and ram.cpu_live_count[cpu] < LIVE_PAGES:
+            vpn = tag >> CONTEXT_BITS
+            second = find_way(tags, ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * ram.stlb_ways, ram.stlb_ways, tag)
+            if second < 0 or ages[second] != age:  # used again since the second level gave it
+                ram.live_page[cpu, ram.cpu_live_count[cpu]] = (vpn << 2) | kind
+                ram.cpu_live_count[cpu] += 1
+
+
+@kernel
+def note_live_pages(ram, cpu, context):
+    """Note the pages in use of one context, before a flush takes their entries away."""
+    _note_live(ram, cpu, ram.dtlb_base, ram.dtlb_sets * ram.dtlb_ways, LOAD, context)
+    _note_live(ram, cpu, ram.store_base, ram.store_sets * ram.store_ways, STORE, context)
+    _note_live(ram, cpu, ram.itlb_base, ram.itlb_sets * ram.itlb_ways, IFETCH, context)
+
+
+@kernel
 def invalidate_page(ram, cpu, vpn, context):
     """INVLPG: drop one page of one context from all levels."""
     tag = (vpn << CONTEXT_BITS) | context
@@ -111,6 +135,8 @@ def clear_asid(ram, cpu, slot):
 @kernel
 def invalidate_asid(ram, cpu, slot):
     """Flush everything of one ASID slot (INVPCID single context, or a write to cr3)."""
+    if ram.cpu_asid[cpu] == slot and ram.asid_context[cpu, slot] != 0:
+        note_live_pages(ram, cpu, ram.asid_context[cpu, slot])
     clear_asid(ram, cpu, slot)
     ram.counter[cpu, C_FLUSH_ALL] += 1
 

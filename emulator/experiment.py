@@ -79,7 +79,6 @@ def run_design(
 
 def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options: RunOptions, check: str, began: float,
          build_s: float, progress: Any) -> Result:  # fmt: skip
-    cpu_main(ram, -1)  # compile or load before the CPUs are forked
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
     with Supervisor(ram, cpu_main, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)) as processes:

@@ -8,7 +8,7 @@ Row by row (fields `op, kind, region, pages, count, page`; a field that is not n
 
 ========  =========================================================================================================
 VISIT     visit pages `page .. page+pages-1` of `region` in order, `count` accesses of `kind` on each
-BARRIER   wait, spinning in user space, until `pages` parties have come to barrier `page` of the process
+BARRIER   wait, spinning on page `count` of `region`, until `pages` parties have come to barrier `page` of the process
 DRAW      execute chunk `count` of section `page`, then draw the next chunk from the section's counter, which starts at
           `pages` (= parties), until none is left
 CLONE     main starts worker thread `page`, at its next row, on a CPU that the scheduler chooses

@@ -98,6 +98,9 @@ class _Replay:
         self.page = self.stacks.fold(column["region"], column["page"])
         self.inserts: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in range(trace.threads)]
         self.barrier_id = 0
+        # Threads spin on the shared state, which lies on main's stack: its page used most.
+        self.spin_region = trace.region("main_stack")
+        self.spin_page = int(np.bincount(self.page[column["region"] == self.spin_region], minlength=1).argmax())
         self._insert_control()
 
     def regions(self, weights_file: str) -> tuple[Region, ...]:
@@ -158,7 +161,8 @@ class _Replay:
             self._put(worker, ended[worker - 1], control(EXIT))
         for point in met.T:
             for one in range(self.trace.threads):
-                self._put(one, int(point[one]), control(BARRIER, self.barrier_id, self.trace.threads))
+                row = control(BARRIER, self.barrier_id, self.trace.threads, self.spin_page, self.spin_region)
+                self._put(one, int(point[one]), row)
             self.barrier_id += 1
         if began:
             self._put(0, max(ended), control(JOIN, pages=len(began)))

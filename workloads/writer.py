@@ -51,9 +51,10 @@ class Writer:
             self.rows[thread] = []
 
     def barrier(self) -> None:
-        """Let all threads meet once."""
+        """Let all threads meet once; they spin on the shared state, which lies on main's stack."""
+        spin = {"region": at.MAIN_STACK, "count": at.MAIN_STACK_PAGES - 3}
         for thread in range(self.threads):
-            self.put(thread, control(BARRIER, self.barrier_id, self.threads))
+            self.put(thread, control(BARRIER, self.barrier_id, self.threads, **spin))
         self.barrier_id += 1
 
     def text(self, op: str, instructions: int, pages: int = 9) -> tuple[int, ...]:

@@ -1,0 +1,144 @@
+"""ZeroMQ called from compiled code: one message out, one message in, without the interpreter.
+
+What Python does for an interrupt is cold code after a context switch, and a shootdown of 63 CPUs runs it 63 times. libzmq's C
+functions lie in the text table by their addresses; socket handles are words in RAM that mean something in their CPU's process
+only. Sockets are made by the shell in Python (process.py), a peer's at the first message to it.
+Left out: everything else that ZeroMQ can do. A call that fails ends the process through the shell, in a sentence.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from zmq.backend.cython import _zmq
+
+from cpus.atomics import address, load_acquire
+from cpus.compiled import call, entry, kernel
+from cpus.host import exit_process, poll_inbox
+from cpus.layout import COUNTER, MASK_BITS, TEXT
+
+MESSAGE_WORDS = 8  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
+MESSAGE_BYTES = 8 * MESSAGE_WORDS
+RECEIVED_AT = 8  # first word of the received message in ram.message
+ZMQ_DONTWAIT, ZMQ_EVENTS, ZMQ_POLLIN = 1, 15, 1
+ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # argument of shell_receive
+STOPPED = 1  # run_stop above it: leave (lease.FINISHED)
+EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
+RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced message is on its way
+
+SHELL_CONNECT, SHELL_FAILED = TEXT["shell_connect"], TEXT["shell_failed"]
+ZMQ_SEND, ZMQ_RECV, ZMQ_GETSOCKOPT = TEXT["zmq_send"], TEXT["zmq_recv"], TEXT["zmq_getsockopt"]
+C_RECEIVED = COUNTER["ipi_received"]
+
+
+def functions() -> dict[int, int]:
+    """Give text-table number -> address of libzmq's functions, of the libzmq that pyzmq uses."""
+    library = ctypes.CDLL(_zmq.__file__)  # found through its dependencies, wherever they were installed
+    names = {ZMQ_SEND: "zmq_send", ZMQ_RECV: "zmq_recv", ZMQ_GETSOCKOPT: "zmq_getsockopt"}
+    return {number: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for number, name in names.items()}
+
+
+if numba.config.DISABLE_JIT:
+    _KIND = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * 4)
+
+    def _call_c(where, a, b, c, d):
+        return _KIND(int(where))(int(a), int(b), int(c), int(d))
+
+else:
+
+    @intrinsic
+    def _call_c(typingctx, where, a, b, c, d):
+        """Call the C function at an address with four integers or pointers; it returns an int."""
+
+        def build(context, builder, sig, args):
+            i64 = ir.IntType(64)
+            kind = ir.FunctionType(ir.IntType(32), [i64] * 4)
+            result = builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+            return builder.sext(result, i64)
+
+        return types.int64(*[types.int64] * 5), build
+
+
+@kernel
+def _send_to(ram, cpu, target):
+    if ram.peer_socket[cpu, target] == 0:
+        call(ram, SHELL_CONNECT, cpu, target, 0, 0, 0)
+    sent = _call_c(ram.text[ZMQ_SEND], ram.peer_socket[cpu, target], address(ram.message, (cpu, 0)), MESSAGE_BYTES, 0)
+    if sent != MESSAGE_BYTES:
+        call(ram, SHELL_FAILED, cpu, ZMQ_SEND, sent, 0, 0)
+
+
+@entry(TEXT["shell_send"])
+def send_messages(ram, cpu, b, c, d, e):
+    """Send the request in this CPU's `call_*` words to every CPU in its `call_mask`."""
+    ram.message[cpu, 0] = cpu
+    ram.message[cpu, 1] = ram.call_sequence[cpu]
+    ram.message[cpu, 2] = ram.call_kind[cpu]
+    ram.message[cpu, 3] = ram.call_mm[cpu]
+    ram.message[cpu, 4] = ram.call_start[cpu]
+    ram.message[cpu, 5] = ram.call_end[cpu]
+    ram.message[cpu, 6] = ram.call_gen[cpu]
+    ram.message[cpu, 7] = ram.call_time[cpu]
+    for word in range(ram.mask_words):
+        bits = ram.call_mask[cpu, word]
+        target = word * MASK_BITS
+        while bits != 0:
+            if bits & 1:
+                _send_to(ram, cpu, target)
+            bits >>= 1
+            target += 1
+    return 0
+
+
+@kernel
+def _take(ram, cpu):
+    """Take a message if one is there; returns its bytes, negative if none is."""
+    return _call_c(ram.text[ZMQ_RECV], ram.inbox_socket[cpu], address(ram.message, (cpu, RECEIVED_AT)), MESSAGE_BYTES, ZMQ_DONTWAIT)
+
+
+@kernel
+def _something_there(ram, cpu):
+    """Ask the inbox whether it has a message. Its file descriptor tells of news only to somebody who was told "no"."""
+    ram.socket_events[cpu, 0] = 0
+    ram.socket_events[cpu, 1] = 4  # bytes of an int
+    value, size = address(ram.socket_events, (cpu, 0)), address(ram.socket_events, (cpu, 1))
+    _call_c(ram.text[ZMQ_GETSOCKOPT], ram.inbox_socket[cpu], ZMQ_EVENTS, value, size)
+    return ram.socket_events[cpu, 0] & ZMQ_POLLIN != 0
+
+
+@entry(TEXT["shell_receive"])
+def receive_message(ram, cpu, what, c, d, e):
+    """Take one message that the doorbell has announced; it may still be on its way. Then be told "nothing there" (see above)."""
+    counted = 0
+    if what == ANNOUNCED:
+        counted = 1  # of the bell: the caller subtracts it after this
+        size = _take(ram, cpu)
+        while size < 0:
+            if load_acquire(ram.run_stop, 0) > STOPPED:
+                exit_process(EXIT_STOPPED)
+            poll_inbox(ram, cpu, RECEIVE_BOUND_MS)
+            size = _take(ram, cpu)
+        if size != MESSAGE_BYTES:
+            call(ram, SHELL_FAILED, cpu, ZMQ_RECV, size, 0, 0)
+    while load_acquire(ram.cpu_bell, cpu) <= counted and _something_there(ram, cpu):
+        if load_acquire(ram.cpu_bell, cpu) <= counted:  # a message that nobody announced
+            _take(ram, cpu)
+            ram.counter[cpu, C_RECEIVED] += 1  # conservation will fail
+    return 0
+
+
+def failure(number: int, result: int) -> str:
+    """Word what went wrong in a call of `number` that returned `result`."""
+    if number == ZMQ_RECV:
+        return f"'interrupt message' must be {MESSAGE_BYTES} bytes (got {result})"
+    return f"'sent bytes' must be {MESSAGE_BYTES} (got {result})"
+
+
+def handle(socket: Any) -> int:
+    """Give the word by which compiled code names a socket of this process."""
+    return int(socket.underlying)
