@@ -14,7 +14,7 @@ import time
 
 import zmq
 
-from cpus.process import MESSAGE
+from cpus.zeromq import MESSAGE_BYTES
 
 SEND_BOUND_MS = 10_000
 STOP = b""
@@ -55,7 +55,7 @@ def _send(context: zmq.Context, folder: str, targets: int, shots: int, acks: mma
     for number, socket in enumerate(sockets):
         socket.linger = SEND_BOUND_MS
         socket.connect(f"ipc://{folder}/r{number}")
-    message, seconds, expected = bytes(MESSAGE.size), [], 0
+    message, seconds, expected = bytes(MESSAGE_BYTES), [], 0
     for _ in range(shots):
         expected ^= 1
         began = time.perf_counter()

@@ -87,7 +87,7 @@ if numba.config.DISABLE_JIT:
         return field[index : index + 1].ctypes.data if isinstance(index, int) else field[index[0], index[1] :].ctypes.data
 
     def word_at(where):
-        return np.frombuffer((ctypes.c_int64 * 1).from_address(where), np.int64)
+        return np.ctypeslib.as_array((ctypes.c_int64 * 1).from_address(where))
 
     def pause():
         os.sched_yield()

@@ -95,7 +95,7 @@ class Shell:
         self.inbox.linger = 0
         self.inbox.bind(f"ipc://{folder}/c{cpu}")
         ram.inbox_socket[cpu] = handle(self.inbox)
-        ram.poll_set[cpu, :2] = pollfd(eventfds[cpu]), pollfd(self.inbox.getsockopt(zmq.FD))
+        ram.poll_set[cpu, :2] = pollfd(eventfds[cpu]), pollfd(int(self.inbox.getsockopt(zmq.FD)))
         ram.cpu_host_core[cpu] = core + 1  # also says: this CPU is bound and ready
 
     def connect(self, target: int) -> None:
