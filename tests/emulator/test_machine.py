@@ -143,7 +143,7 @@ def test_open_files_are_raised_or_refused(monkeypatch):
     monkeypatch.setattr(resource, "setrlimit", lambda which, new: limits.update(now=new))
     emulator.host._raise_open_files(64)
     assert limits["now"] == (1000, 1000)
-    assert files_needed(64) == 320
+    assert files_needed(64) == 448
     limits["now"] = (128, 256)
-    with pytest.raises(HostError, match=r"^64 CPUs need 320 open files, but this shell allows 256 \(ulimit -Hn\): raise it, or use"):
+    with pytest.raises(HostError, match=r"^64 CPUs need 448 open files, but this shell allows 256 \(ulimit -Hn\): raise it, or use"):
         emulator.host._raise_open_files(64)
