@@ -108,6 +108,7 @@ def task_numa_work(ram, cpu, mm):
     furthest = position
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_NUMA
+    fetch_add(ram.mm_flush_pending, mm, 1)  # until all is flushed, TLBs may hold what the PTEs no longer show
     for i in range(ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, i]
         if ram.vma_flags[vma] & (VM_ANON | VM_WRITE) == 0:
@@ -125,6 +126,7 @@ def task_numa_work(ram, cpu, mm):
             flush_tlb_mm_range(ram, cpu, mm, first, vpn, False)
             ram.counter[cpu, C_UPDATES] += changed
         furthest = max(furthest, vpn)
+    fetch_add(ram.mm_flush_pending, mm, -1)
     ram.mm_scan_vpn[mm] = furthest if left <= 0 else 0  # wrap around when the end was reached
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)

@@ -125,7 +125,8 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
     ram.cpu_clock[cpu] += ram.cost[UNMAP_PAGE]
     result = 1
-    accessible = old & PTE_PRESENT != 0
+    # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
+    accessible = old & PTE_PRESENT != 0 or load_acquire(ram.mm_flush_pending, mm) > 0
     if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, thing) != 0:
         result = 2
     remove_rmap(ram, cpu, pfn)

@@ -261,6 +261,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("mm_scan_vpn", "any, compare-exchange: next page of the NUMA scanner"),
         _m("mm_scan_next_ns", "any, compare-exchange: when the next scan is due"),
         _m("mm_hint_pages", "any, add"),
+        _m("mm_flush_pending", "any, add: changes of PTEs under way whose flush has not been sent yet (tlb_flush_pending)"),
     )),
     Table("mm_cpumask", "bit of CPU c: CPU c sets and clears (fetch-or, fetch-and); any reads", "nr_mms", "mask_words"),
     Table("mm_vma", "mm_lock held for writing: VMA numbers in address order", "nr_mms", MAX_VMAS),
