@@ -15,7 +15,7 @@ from allocator.buddy import NONE
 from allocator.hooks import HOOK_MAPPING_CHANGE
 from allocator.lru import drop_page
 from allocator.page import PG_TABLE
-from allocator.page_alloc import GFP_USER, alloc_page, free_page
+from allocator.page_alloc import GFP_USER, alloc_page, put_page
 from allocator.panic import TOO_MANY_VMAS, panic
 from allocator.rmap import clear_mapped, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER, flush_tlb_mm_range
@@ -109,7 +109,7 @@ def ensure_table(ram, cpu, mm, vpn):
             spin_unlock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
             if fresh != NONE:  # somebody else was faster
                 ram.page_flags[fresh] = 0
-                free_page(ram, cpu, fresh, 0)
+                put_page(ram, cpu, fresh)  # not free_page: a late look-up of what the frame held before may hold it for a moment
         table = entry >> PTE_PFN_SHIFT
     return table
 

@@ -10,6 +10,8 @@ from cpus.compiled import kernel
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_PAGE, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 
+from allocator.panic import BAD_REFCOUNT, panic
+
 PG_LOCKED, PG_WAITERS, PG_UPTODATE, PG_DIRTY = 1, 2, 4, 8
 PG_LRU, PG_ACTIVE, PG_REFERENCED, PG_WORKINGSET = 16, 32, 64, 128
 PG_SWAPBACKED, PG_READAHEAD, PG_BUDDY, PG_TABLE = 256, 512, 1024, 2048
@@ -67,7 +69,10 @@ def try_get_page(ram, pfn):
 @kernel
 def put_page_testzero(ram, pfn):
     """Drop a reference; True if it was the last and the caller must free the page."""
-    return fetch_add(ram.page_refcount, pfn, -1) == 1
+    before = fetch_add(ram.page_refcount, pfn, -1)
+    if before < 1:
+        panic(ram, 0, BAD_REFCOUNT, pfn, before - 1)
+    return before == 1
 
 
 @kernel

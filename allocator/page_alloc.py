@@ -16,7 +16,7 @@ from cpus.oracle import poison
 
 from allocator.buddy import NONE, free_one_page, take_block
 from allocator.hooks import HOOK_TAKE, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
-from allocator.page import PG_LOCKED, PG_LRU, PG_PCP, node_of, put_page_testzero
+from allocator.page import PG_BUDDY, PG_LOCKED, PG_LRU, PG_PCP, node_of, put_page_testzero
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 
 GFP_RECLAIM, GFP_KSWAPD, GFP_THISNODE = 1, 2, 4
@@ -208,7 +208,7 @@ def free_page(ram, cpu, pfn, key):
     flags = ram.page_flags[pfn]
     if ram.page_mapcount[pfn] != 0:
         panic(ram, cpu, BAD_MAPCOUNT, pfn, ram.page_mapcount[pfn])
-    if flags & (PG_LRU | PG_PCP | PG_LOCKED):
+    if flags & (PG_LRU | PG_PCP | PG_BUDDY | PG_LOCKED):
         panic(ram, cpu, DOUBLE_FREE, pfn, flags)
     zone = node_of(ram, pfn)
     record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
