@@ -131,7 +131,7 @@ def _release(ram, cpu):
 
 @kernel
 def _sleep(ram, cpu, target):
-    """Sleep until RUNNING, after rousing `target`; then see to it that no lease lies free that somebody could use."""
+    """Rouse `target`, sleep until RUNNING (perhaps not at all); then let no lease lie free that somebody could use."""
     call(ram, SHELL_WAIT, cpu, target if target != cpu else -1, 0, 0, 0)
     if ram.run_lease_free[0] != 0 and not ram.controlled:
         _lock(ram)
@@ -165,8 +165,7 @@ def offer_lease(ram, cpu):
     ram.cpu_wait_kind[cpu] = WAIT_LEASE
     target = _release(ram, cpu)
     _unlock(ram)
-    if target != cpu:
-        _sleep(ram, cpu, target)
+    _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
     new_slice(ram, cpu)
     return 0
