@@ -1,0 +1,233 @@
+"""A small machine with the real kernel in it and no processes: one thread plays all CPUs, one call at a time.
+
+Interrupts are delivered on the spot, on the CPU that they are for, and noted in `interrupts`. A CPU that would have to sleep asks
+`on_wait`, where a test plays what another CPU does meanwhile; without that, sleeping is an error. A panic is an error unless it
+is asked for (`panic_of`, in a forked child, since a panic does not return).
+
+Every mm has three regions: a file that is read (FILE_VPN), a shared file that may be written (SHARED_VPN), and anonymous
+memory (ANON_VPN). The files are the same in all mms.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from allocator.boot import boot_cpus, boot_mm, boot_zones
+from allocator.hooks import HOOKS, nothing
+from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from allocator.panic import PANIC_TEXTS
+from allocator.sched import TASK_KSWAPD
+from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+from cpus.access import visit_pages
+from cpus.compiled import call, install, install_python, kernel
+from cpus.costs import COST, NR_COSTS
+from cpus.ipi import serve_interrupts
+from cpus.layout import COUNTER, MASK_BITS, TEXT, Sizes, build_ram
+from cpus.lease import RUNNING, WAIT_NAMES
+from cpus.oracle import VERSION_BITS
+from cpus.page_table import read_pte
+from cpus.tlb import LOAD
+from designs import Design
+from designs import design as design_named
+from emulator.build import ENGINE
+
+FILE_VPN, SHARED_VPN, ANON_VPN = 0x10000, 0x20000, 0x30000
+FILE, SHARED = 0, 1  # objects; anonymous memory of mm is object 1 + mm
+NEVER = 1 << 50
+GEOMETRY = {"dtlb": (24, 6), "store": (16, 16), "itlb": (64, 8), "stlb": (256, 16)}  # entries, ways
+COSTS = {"fault_entry": 500, "fault_minor": 500, "page_zero": 300, "disk_latency": 80_000, "disk_page": 1_000, "walk": 15}
+
+
+@kernel
+def enter(ram, number, a, b, c, d, e):
+    """Call an entry of the text table."""
+    return call(ram, number, a, b, c, d, e)
+
+
+class SmallMachine:
+    """RAM (`ram`), booted, and what a test needs to play with it."""
+
+    def __init__(
+        self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256, design: str | Design = "linux",
+        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, **constants: int,
+    ):  # fmt: skip
+        starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
+        nodes, logical = len(pages), region * (2 + mms)
+        sizes = Sizes(
+            nr_cpus=cpus, nr_nodes=nodes, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
+            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical, nr_rows=1, nr_sections=1, nr_chunks=1, nr_barriers=1,
+            tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
+        )  # fmt: skip
+        usual = {
+            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "readahead_pages": 32,
+            "fault_around_pages": 16, "demotion": int(demotion), "pcp_batch": 8, "lock_spins": 4, "scan_pages": 64,
+            "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1,
+        }  # fmt: skip
+        at = 0
+        for name, (entries, ways) in GEOMETRY.items():
+            usual |= {f"{name}_sets": entries // ways, f"{name}_ways": ways, f"{name}_base": at}
+            at += entries
+        self.design = design_named(design) if isinstance(design, str) else design
+        self.ram = ram = build_ram(sizes, usual | constants, self.design.fields(sizes))
+        for name, value in COSTS.items():
+            ram.cost[COST[name]] = value
+        self.interrupts: list[tuple[int, list[int]]] = []  # (sender, targets) of every broadcast
+        self.panics: list[str] = []
+        self.on_wait: Callable[[int], None] | None = None
+        self._install()
+        for node, count in enumerate(pages):
+            ram.zone_start[node], ram.zone_end[node], ram.zone_managed[node] = starts[node], starts[node] + count, count
+            ram.wmark_min[node], ram.wmark_low[node], ram.wmark_high[node] = marks
+            ram.wmark_promo[node], ram.pcp_high[node], ram.node_latency[node] = marks[2] * 2, 32, int(node > 0)
+            ram.demotion_target[node] = node + 1 if demotion and node + 1 < nodes else -1
+            ram.zonelist[node] = sorted(range(nodes), key=lambda other: abs(other - node))
+            ram.task_kind[cpus + node], ram.task_index[cpus + node], ram.kswapd_task[node] = TASK_KSWAPD, node, cpus + node
+        ram.task_pinned[:], ram.task_cpu[:], ram.cpu_slice_end[:], ram.cpu_state[:] = -1, -1, NEVER, RUNNING
+        ram.poll_set[:] = -1  # nobody is roused: every write to an eventfd fails
+        boot_zones(ram)
+        boot_cpus(ram)
+        self.design.prepare(ram)
+        ram.cpu_task[:] = range(cpus)
+        self._spaces(mms, region)
+
+    def _install(self) -> None:
+        ram = self.ram
+        install(ram, (*ENGINE, nothing, *self.design.hooks))
+        own = {entry.number for entry in self.design.hooks}
+        for name in HOOKS:
+            if TEXT[name] not in own:
+                ram.text[TEXT[name]] = nothing.compile(ram._type)
+        self._shell = [
+            install_python(ram, TEXT["shell_wait"], self._wait),
+            install_python(ram, TEXT["shell_send"], self._send),
+            install_python(ram, TEXT["shell_receive"], lambda *_: 0),
+            install_python(ram, TEXT["shell_panic"], self._panic),
+        ]
+
+    def _spaces(self, mms: int, region: int) -> None:
+        ram = self.ram
+        for thing in range(2 + mms):
+            ram.object_kind[thing] = OBJECT_FILE if thing <= SHARED else OBJECT_ANON
+            ram.object_pages[thing], ram.object_logical[thing] = region, thing * region
+            ram.object_cache[thing] = thing * region if thing <= SHARED else 0
+        for mm in range(1, mms + 1):
+            first = 3 * (mm - 1)
+            for i, (vpn, thing, flags) in enumerate((
+                (FILE_VPN, FILE, VM_READ),
+                (SHARED_VPN, SHARED, VM_READ | VM_WRITE | VM_SHARED),
+                (ANON_VPN, 1 + mm, VM_READ | VM_WRITE | VM_ANON),
+            )):  # fmt: skip
+                vma = first + i
+                ram.vma_start[vma], ram.vma_end[vma], ram.vma_mm[vma] = vpn, vpn + region, mm
+                ram.vma_object[vma], ram.vma_flags[vma], ram.vma_logical[vma] = thing, flags, ram.object_logical[thing]
+            boot_mm(ram, mm, first, first + 3)
+
+    # -- the shell ------------------------------------------------------------------------------------------------------------------
+
+    def _wait(self, cpu: int, *_: int) -> int:
+        if self.on_wait is None:
+            kind, thing = int(self.ram.cpu_wait_kind[cpu]), int(self.ram.cpu_wait_object[cpu])
+            sys.stderr.write(f"cpu{cpu} sleeps for {WAIT_NAMES[kind]} {thing:#x}, and nobody is there to wake it\n")
+            os._exit(86)  # it would spin for ever
+        self.on_wait(cpu)
+        self.ram.cpu_state[cpu] = RUNNING
+        return 0
+
+    def _send(self, cpu: int, *_: int) -> int:
+        targets = self.cpus_in(self.ram.call_mask[cpu])
+        self.interrupts.append((cpu, targets))
+        for target in targets:
+            serve_interrupts(self.ram, target)
+        return 0
+
+    def _panic(self, _cpu: int, code: int, a: int, b: int, _e: int) -> int:
+        self.panics.append(PANIC_TEXTS[code].format(a=a, b=b))
+        return 0
+
+    def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
+        """Call in a child process what must panic; returns the sentence. The machine is not fit for anything else then."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            def leave(_cpu, code, a, b, _e):
+                os.write(writer, PANIC_TEXTS[code].format(a=a, b=b).encode())
+                os._exit(0)
+
+            self._shell.append(install_python(self.ram, TEXT["shell_panic"], leave))
+            function(self.ram, *args)
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        return said
+
+    # -- what CPUs do ---------------------------------------------------------------------------------------------------------------
+
+    def run(self, mm: int, cpu: int = 0) -> None:
+        """Have a CPU load an address space."""
+        switch_mm(self.ram, cpu, mm)
+
+    def idle(self, cpu: int) -> None:
+        """Have a CPU keep its address space lazily, as in idle."""
+        enter_lazy_tlb(self.ram, cpu)
+
+    def touch(self, vpn: int, kind: int = LOAD, *, pages: int = 1, cpu: int = 0) -> int:
+        """Access pages through the TLB, waiting for the disk where needed; returns how often it waited."""
+        done, waits = 0, 0
+        while done < pages:
+            done = int(visit_pages(self.ram, cpu, kind, vpn, pages, 1, done))
+            if done < 0:
+                done, waits = -1 - done, waits + 1
+                self.ram.cpu_clock[cpu] = self.ram.task_wait_ns[self.ram.cpu_task[cpu]]
+        return waits
+
+    def enter(self, name: str, cpu: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+        """Call an entry of the text table by name."""
+        return int(enter(self.ram, TEXT[name], cpu, a, b, c, d))
+
+    # -- looking --------------------------------------------------------------------------------------------------------------------
+
+    def pte(self, mm: int, vpn: int) -> int:
+        """Give a PTE, 0 if there is none."""
+        return int(read_pte(self.ram, int(self.ram.mm_pgd[mm]), vpn))
+
+    def pfn(self, mm: int, vpn: int) -> int:
+        """Give the frame that a PTE names."""
+        return self.pte(mm, vpn) >> 12
+
+    def cached(self, thing: int, index: int) -> int:
+        """Give the frame that caches a page of a file, -1 if none does."""
+        return max(int(self.ram.cache_slot[self.ram.object_cache[thing] + index]) - 1, -1)
+
+    def content(self, pfn: int) -> tuple[int, int]:
+        """Give (logical page, version) of a frame."""
+        word = int(self.ram.content[pfn])
+        return word >> VERSION_BITS, word & ((1 << VERSION_BITS) - 1)
+
+    def count(self, name: str) -> int:
+        """Give a counter, summed over all CPUs."""
+        return int(self.ram.counter[:, COUNTER[name]].sum())
+
+    def asked(self) -> list[list[int]]:
+        """Give the targets of all broadcasts since the last look."""
+        found, self.interrupts = [targets for _, targets in self.interrupts], []
+        return found
+
+    @staticmethod
+    def cpus_in(mask: np.ndarray) -> list[int]:
+        """Give the CPUs of a cpumask."""
+        return [word * MASK_BITS + bit for word, bits in enumerate(mask.tolist()) for bit in range(MASK_BITS) if bits >> bit & 1]
+
+    def flags(self, pfn: int) -> int:
+        """Give the flags of a frame."""
+        return int(self.ram.page_flags[pfn])
+
+    def make_code(self, mm: int) -> None:
+        """Let an mm map the read-only file executable."""
+        self.ram.vma_flags[3 * (mm - 1)] |= VM_EXEC

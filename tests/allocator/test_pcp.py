@@ -1,0 +1,149 @@
+"""Per-CPU page lists: refilled and drained in batches, watermarks, where the next page comes from."""
+
+import numpy as np
+import pytest
+
+from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, drain_all_pages, free_page, put_page
+
+CPU, NODE, BATCH = 0, 0, 8
+
+
+@pytest.fixture
+def machine(small_machine):
+    """One node of 512 pages, batch 8, high 32; no address space, so no page is taken yet."""
+    return small_machine(mms=0)
+
+
+def take(machine, count, cpu=CPU, node=NODE, gfp=GFP_USER):
+    return [int(alloc_page(machine.ram, cpu, node, gfp)) for _ in range(count)]
+
+
+def give(machine, pages, cpu=CPU, key=0):
+    for pfn in pages:
+        machine.ram.page_refcount[pfn] = 0
+        free_page(machine.ram, cpu, pfn, key)
+
+
+def test_the_first_page_brings_a_batch(machine):
+    """One taking of the zone lock serves eight pages."""
+    pages = take(machine, 1)
+    assert (machine.ram.pcp_count[CPU, NODE], machine.ram.zone_free[NODE]) == (BATCH - 1, 512 - BATCH)
+    pages += take(machine, BATCH - 1)
+    assert (machine.ram.pcp_count[CPU, NODE], machine.ram.zone_free[NODE]) == (0, 512 - BATCH)
+    assert len(set(pages)) == BATCH
+    assert machine.ram.page_refcount[pages].tolist() == [1] * BATCH
+    give(machine, pages)
+
+
+def test_the_page_freed_last_is_taken_first(machine):
+    """It is warm in the cache."""
+    pages = take(machine, 3)
+    give(machine, pages)
+    assert take(machine, 3) == pages[::-1]
+    give(machine, pages)
+
+
+def test_above_high_a_batch_goes_back_from_the_cold_end(machine):
+    pages = take(machine, 40)  # five batches, none left over
+    give(machine, pages[:33])
+    assert machine.ram.pcp_count[CPU, NODE] == 33 - BATCH
+    assert machine.ram.zone_free[NODE] == 512 - 40 + BATCH
+    assert take(machine, 25) == pages[8:33][::-1], "the eight that were freed first have gone"
+    give(machine, pages[8:])
+
+
+def test_a_pending_page_is_used_last(machine):
+    """Freed with a key it goes to the tail: maybe somebody flushes meanwhile."""
+    pages = take(machine, BATCH)
+    give(machine, pages[:1], key=9)
+    give(machine, pages[1:])
+    assert int(machine.ram.pcp_last[CPU, NODE]) == pages[0]
+
+
+def test_drain_all_pages_empties_the_lists_of_all_cpus(machine):
+    give(machine, take(machine, 3, cpu=0), cpu=0)
+    give(machine, take(machine, 3, cpu=1), cpu=1)
+    drain_all_pages(machine.ram, CPU, NODE)
+    assert (machine.ram.pcp_count.sum(), machine.ram.zone_free[NODE]) == (0, 512)
+
+
+def test_the_next_node_serves_when_the_first_is_below_low(small_machine):
+    """Node 0 is emptied down to LOW; then pages come from node 1, and with GFP_THISNODE from nowhere."""
+    machine = small_machine(pages=(128, 128), mms=0, marks=(16, 24, 32))
+    pages = take(machine, 1)
+    while pages[-1] < 128:
+        pages += take(machine, 1)
+    assert (len(pages) - 1, machine.ram.zone_free[0], pages[-1] >= 1024) == (104, 24, True)
+    own = take(machine, 100, gfp=GFP_THISNODE | GFP_KSWAPD)
+    assert [pfn >= 0 for pfn in own] == [True] * 8 + [False] * 92, "without direct reclaim down to MIN, then no further"
+    assert machine.ram.kswapd_awake[0] == 1, "and kswapd is asked for help"
+    machine.ram.kswapd_awake[:] = 0
+    clear_queues(machine)
+    give(machine, [*pages, *(pfn for pfn in own if pfn >= 0)])
+
+
+def clear_queues(machine):
+    """Forget the tasks that were woken: nobody runs them here."""
+    for name in ("queue_count", "queue_first", "queue_last"):
+        getattr(machine.ram, name)[:] = 0
+
+
+def test_put_page_frees_at_the_last_reference(machine):
+    (pfn,) = take(machine, 1)
+    machine.ram.page_refcount[pfn] += 1
+    put_page(machine.ram, CPU, pfn)
+    assert machine.ram.page_refcount[pfn] == 1
+    put_page(machine.ram, CPU, pfn)
+    assert machine.ram.page_refcount[pfn] == 0
+    assert machine.ram.pcp_first[CPU, NODE] == pfn
+
+
+def test_no_page_is_lost_in_many_takes_and_gives(machine):
+    """20 rounds on two CPUs, each giving back what the other took."""
+    rng = np.random.default_rng(1)
+    held = []
+    for _ in range(20):
+        held += take(machine, int(rng.integers(60)), cpu=int(rng.integers(2)))
+        assert len(set(held)) == len(held)
+        rng.shuffle(held)
+        half = len(held) // 2
+        give(machine, held[:half], cpu=int(rng.integers(2)))
+        held = held[half:]
+    give(machine, held)
+    assert machine.count("pgalloc_normal") == machine.count("pgfree")
+
+
+@pytest.mark.parametrize("where", ["pcp list", "head of a free block"])
+def test_double_free_panics(broken_machine, where):
+    machine = broken_machine(mms=0)
+    (pfn,) = take(machine, 1)
+    give(machine, [pfn])
+    if where != "pcp list":
+        drain_all_pages(machine.ram, CPU, NODE)
+        pfn = int(machine.ram.free_first[NODE].max())
+    assert machine.panic_of(free_page, CPU, pfn, 0).startswith(f"buddy: frame {pfn} is freed twice")
+
+
+def test_dropping_a_reference_that_nobody_has_panics(broken_machine):
+    """Frames inside a free block bear no flag: their double free shows in the reference count."""
+    machine = broken_machine(mms=0)
+    (pfn,) = take(machine, 1)
+    give(machine, [pfn])
+    drain_all_pages(machine.ram, CPU, NODE)
+    assert machine.panic_of(put_page, CPU, pfn) == f"page {pfn}: reference count fell to -1"
+
+
+def test_a_page_in_use_that_lies_in_the_allocator_panics(broken_machine):
+    """Somebody took a reference on a free page: whoever gets it must not have it."""
+    machine = broken_machine(mms=0)
+    pages = take(machine, 1)
+    give(machine, pages)
+    machine.ram.page_refcount[pages[0]] = 1
+    assert machine.panic_of(alloc_page, CPU, NODE, GFP_USER) == f"page {pages[0]}: reference count fell to 1"
+
+
+def test_out_of_memory_is_a_sentence(broken_machine):
+    machine = broken_machine(pages=(64,), mms=0)
+    take(machine, 48)
+    said = machine.panic_of(alloc_page, CPU, NODE, GFP_USER)
+    assert said.startswith("out of memory: no page of node 0 after 16 rounds of direct reclaim")
