@@ -33,6 +33,8 @@ def machine():
     machine.ram.wmark_high[0] = 400
     while machine.count("pgsteal_kswapd") < 100:  # the first look at a page clears its accessed bit
         machine.enter("kswapd_step", 1, 0)
+    machine.touch(SHARED_VPN + 100, STORE)  # readahead brings more than is mapped
+    machine.interrupts.clear()
     zap_range(machine.ram, 0, 1, ANON_VPN + 5, ANON_VPN + 6)
     assert machine.asked() == [[1], [1]]  # what reclaim has left pending, and the page itself
     yield machine
@@ -168,9 +170,9 @@ def pending_pages_counted_twice(m):
 
 
 @plant("free block", "frame")
-def a_free_list_that_bites_its_tail(m):
+def a_free_list_that_is_a_ring(m):
     pfn = free_block(m)[2]
-    m.ram.page_next[pfn] = pfn
+    m.ram.page_next[pfn] = m.ram.page_prev[pfn] = pfn
 
 
 @plant("pcp page")
