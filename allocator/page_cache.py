@@ -16,7 +16,7 @@ from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import set_content
 
 from allocator.buddy import NONE
-from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, drop_page, lru_add
+from allocator.lru import LRU_ACTIVE_FILE, drop_page, lru_add
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -98,7 +98,7 @@ def _refault(ram, cpu, pfn, shadow):
     packed = -1 - shadow
     node = (packed >> 1) & ((1 << SHADOW_NODE_BITS) - 1)
     distance = load_acquire(ram.node_refaults, node) - (packed >> (SHADOW_NODE_BITS + 1))
-    workingset_size = ram.lru_size[node, LRU_ACTIVE_FILE] + ram.lru_size[node, LRU_ACTIVE_ANON] + ram.lru_size[node, LRU_INACTIVE_ANON]
+    workingset_size = ram.lru_size[node, LRU_ACTIVE_FILE]  # without swap, anonymous pages cannot make room
     ram.counter[cpu, C_REFAULT] += 1
     if distance <= workingset_size:
         set_flag(ram, pfn, PG_ACTIVE)

@@ -96,6 +96,8 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     from emulator.run_folder import command_line, host, versions
 
     machine = load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides))
+    if options.memory:
+        machine = _squeezed(machine, options)
     check_host(machine)
     _check_places(options)
     options.leases = len(os.sched_getaffinity(0)) if options.leases is None else options.leases
@@ -105,6 +107,17 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     _check_designs(options.designs, experiment.design_names())
     runs = [_run(design, machine, options, experiment) for design in options.designs]
     return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
+
+
+def _squeezed(machine: Machine, options: Namespace) -> Machine:
+    """Return the machine with memory as a share of the workload's working set (--memory)."""
+    from emulator.experiment import squeezed, workload_of
+    from emulator.machine import load_machine
+
+    workload = workload_of(options.workload, machine.scale, options.tokens, options.seed)
+    options.scale = options.scale or machine.scale
+    scale = squeezed(machine, workload, options.memory)
+    return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides))
 
 
 def _experiment() -> Any:
@@ -121,7 +134,7 @@ def _run(design: str, machine: Machine, options: Namespace, experiment: Any) -> 
             design,
             machine,
             options.workload,
-            scale=machine.scale,
+            scale=options.scale or machine.scale,
             tokens=options.tokens,
             leases=options.leases,
             seed=options.seed,

@@ -28,6 +28,7 @@ examples:
   luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
   luf compare linux my_file.py:MyDesign    your own design
   luf run linux --set sysctl.numa_balancing=0
+  luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, memory squeezed to 60 % of its working set
   luf list                                 machines, workloads and designs that ship with luf
   luf report runs/latest                   show a finished run again
 
@@ -57,6 +58,17 @@ def at_least(least: float, most: float | None, kind: Callable[[str], float]) -> 
         return value
 
     return convert
+
+
+def percentage(text: str) -> float:
+    """Convert 60% to 0.6."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not text.endswith("%") or not 0.01 <= value <= 10:
+        raise argparse.ArgumentTypeError(f"must be a percentage from 1% to 1000% (got {text!r})")
+    return value
 
 
 def assignment(text: str) -> tuple[str, object]:
@@ -148,6 +160,13 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         type=at_least(1, None, int),
         default=TOKENS,
         help=f"how long: the tokens that each llama.cpp generates; default {TOKENS}",
+    )
+    group.add_argument(
+        "--memory",
+        metavar="PERCENT%",
+        type=percentage,
+        help="give the machine so much of the workload's working set as memory, split over its nodes as it is; "
+        "60%% squeezes hard. Default: what --scale leaves",
     )
     group.add_argument(
         "--set",

@@ -25,7 +25,7 @@ from emulator.machine import Machine
 from emulator.result import Ipi, Result, Series, Unmapped
 from emulator.supervisor import Supervisor
 from emulator.witness import violations
-from workloads import Workload
+from workloads import Workload, is_recorded
 from workloads import workload as make_workload
 
 PAGES_PER_MIB = 256
@@ -66,7 +66,7 @@ def run_design(
     the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
     """
     chosen = catalogue.design(design) if isinstance(design, str) else design
-    what = make_workload(workload, scale=scale or machine.scale, tokens=tokens, seed=seed) if isinstance(workload, str) else workload
+    what = workload_of(workload, scale or machine.scale, tokens, seed) if isinstance(workload, str) else workload
     options = RunOptions(leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1)
     began = time.monotonic()
     _phase(progress, "loading the engine")
@@ -75,6 +75,17 @@ def run_design(
         return _run(ram, machine, what, chosen, options, check, began, time.monotonic() - began, progress)
     finally:
         ram.close()
+
+
+def workload_of(name: str, scale: float, tokens: int, seed: int) -> Workload:
+    """Make a workload by name or path; a recorded trace is taken as it is, a generated one at `scale`."""
+    return make_workload(name, scale=1.0 if is_recorded(name) else scale, tokens=tokens, seed=seed)
+
+
+def squeezed(machine: Machine, workload: Workload, share: float) -> float:
+    """Give the scale at which the machine's memory is `share` of the workload's working set."""
+    full_pages = sum(node.memory_mib for node in machine.nodes) * PAGES_PER_MIB
+    return max(1.0, full_pages / (share * workload.working_set_pages()))
 
 
 def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options: RunOptions, check: str, began: float,

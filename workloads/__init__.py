@@ -5,7 +5,7 @@ the figures that both are judged by (`statistics`), and the list of workloads by
 May not live here: anything that knows of page tables, TLBs, frames or time. Imports only numpy and the standard library.
 """
 
-from workloads.catalogue import names, workload
+from workloads.catalogue import is_recorded, names, workload
 from workloads.program import Process, Region, Section, Workload
 
-__all__ = ["Process", "Region", "Section", "Workload", "names", "workload"]
+__all__ = ["Process", "Region", "Section", "Workload", "is_recorded", "names", "workload"]

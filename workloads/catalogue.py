@@ -32,6 +32,11 @@ def names() -> dict[str, str]:
     return generated | {name: description for name, (_, description) in RECORDED.items()}
 
 
+def is_recorded(name_or_path: str) -> bool:
+    """Is it a recorded trace, which cannot be scaled?"""
+    return name_or_path not in GENERATED
+
+
 def workload(
     name_or_path: str,
     *,
