@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import platform
+import re
 import sys
 import time
 from typing import Any
@@ -37,7 +38,7 @@ def _cell(value: Any) -> str:
 
 def _aligned(cell: str, width: int) -> str:
     """Put numbers to the right."""
-    return cell.rjust(width) if cell[:1].isdigit() or cell[:1] == "-" else cell.ljust(width)
+    return cell.rjust(width) if re.fullmatch(r"-?[\d.,e-]*", cell) else cell.ljust(width)
 
 
 def main() -> int:
