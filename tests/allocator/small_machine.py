@@ -19,10 +19,12 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_zones
 from allocator.hooks import HOOKS, nothing
+from allocator.lru import LRU_INACTIVE_FILE, lru_add_drain
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.panic import PANIC_TEXTS
 from allocator.sched import TASK_KSWAPD
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+from allocator.vmscan import BY_KSWAPD, shrink_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
 from cpus.costs import COST, NR_COSTS
@@ -31,7 +33,7 @@ from cpus.layout import COUNTER, MASK_BITS, TEXT, Sizes, build_ram
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.page_table import read_pte
-from cpus.tlb import LOAD
+from cpus.tlb import LOAD, invalidate_all
 from designs import Design
 from designs import design as design_named
 from emulator.build import ENGINE
@@ -39,6 +41,7 @@ from emulator.build import ENGINE
 FILE_VPN, SHARED_VPN, ANON_VPN = 0x10000, 0x20000, 0x30000
 FILE, SHARED = 0, 1  # objects; anonymous memory of mm is object 1 + mm
 NEVER = 1 << 50
+LATER = 1_000_000_000  # all reads are done by then
 GEOMETRY = {"dtlb": (24, 6), "store": (16, 16), "itlb": (64, 8), "stlb": (256, 16)}  # entries, ways
 COSTS = {"fault_entry": 500, "fault_minor": 500, "page_zero": 300, "disk_latency": 80_000, "disk_page": 1_000, "walk": 15}
 
@@ -79,6 +82,7 @@ class SmallMachine:
         self.interrupts: list[tuple[int, list[int]]] = []  # (sender, targets) of every broadcast
         self.panics: list[str] = []
         self.on_wait: Callable[[int], None] | None = None
+        self.on_send: Callable[[int, list[int]], None] | None = None  # just before the targets flush
         self._install()
         for node, count in enumerate(pages):
             ram.zone_start[node], ram.zone_end[node], ram.zone_managed[node] = starts[node], starts[node] + count, count
@@ -141,6 +145,8 @@ class SmallMachine:
     def _send(self, cpu: int, *_: int) -> int:
         targets = self.cpus_in(self.ram.call_mask[cpu])
         self.interrupts.append((cpu, targets))
+        if self.on_send:
+            self.on_send(cpu, targets)
         for target in targets:
             serve_interrupts(self.ram, target)
         return 0
@@ -148,6 +154,14 @@ class SmallMachine:
     def _panic(self, _cpu: int, code: int, a: int, b: int, _e: int) -> int:
         self.panics.append(PANIC_TEXTS[code].format(a=a, b=b))
         return 0
+
+    def on_hook(self, name: str, function: Callable[..., Any]) -> None:
+        """Have `function(cpu, a, b, c, d)` called at a hook of the design, instead of the design: what others do at that moment."""
+
+        def answer(*args: int) -> int:
+            return int(function(*args) or 0)
+
+        self._shell.append(install_python(self.ram, TEXT[f"hook_{name}"], answer))
 
     def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
         """Call in a child process what must panic; returns the sentence. The machine is not fit for anything else then."""
@@ -186,6 +200,27 @@ class SmallMachine:
                 done, waits = -1 - done, waits + 1
                 self.ram.cpu_clock[cpu] = self.ram.task_wait_ns[self.ram.cpu_task[cpu]]
         return waits
+
+    def use(self, vpn: int, pages: int, kind: int = LOAD, cpu: int = 0) -> None:
+        """Access pages with an empty TLB, so that their accessed bits are set; they reach their LRU list."""
+        self.forget_tlb(cpu)
+        self.touch(vpn, kind, pages=pages, cpu=cpu)
+        lru_add_drain(self.ram, cpu)
+
+    def scan(self, pages: int, which: int = LRU_INACTIVE_FILE, node: int = 0, cpu: int = 0) -> int:
+        """Look at pages from the old end of a list when all reads are done; returns how many were reclaimed."""
+        self.ram.cpu_clock[:] = LATER
+        reclaimed = 0
+        while pages > 0:
+            reclaimed += int(shrink_list(self.ram, cpu, node, which, min(pages, 32), BY_KSWAPD)) // 1024
+            pages -= 32
+        return reclaimed
+
+    def forget_wakeups(self) -> None:
+        """Nobody runs kswapd here: let it never have been woken."""
+        self.ram.kswapd_awake[:] = 0
+        for name in ("queue_count", "queue_first", "queue_last"):
+            getattr(self.ram, name)[:] = 0
 
     def enter(self, name: str, cpu: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
         """Call an entry of the text table by name."""
@@ -227,6 +262,10 @@ class SmallMachine:
     def flags(self, pfn: int) -> int:
         """Give the flags of a frame."""
         return int(self.ram.page_flags[pfn])
+
+    def forget_tlb(self, cpu: int = 0) -> None:
+        """Empty the TLB of a CPU, so that its next accesses walk and leave accessed bits."""
+        invalidate_all(self.ram, cpu)
 
     def make_code(self, mm: int) -> None:
         """Let an mm map the read-only file executable."""

@@ -106,9 +106,9 @@ def test_a_first_miss_reads_around(machine):
 
 def test_the_window_is_cut_at_the_ends_of_the_file(machine):
     machine.touch(FILE_VPN)
-    assert cached(machine) == list(range(0, 32))
+    assert cached(machine) == list(range(32))
     machine.touch(FILE_VPN + PAGES - 1)
-    assert cached(machine) == [*range(0, 32), *range(239, 256)]
+    assert cached(machine) == [*range(32), *range(239, 256)]
 
 
 def test_reaching_the_mark_reads_the_next_window_ahead(machine):
@@ -117,7 +117,7 @@ def test_reaching_the_mark_reads_the_next_window_ahead(machine):
     assert marked(machine) == [24]
     machine.ram.cpu_clock[CPU] += 1_000_000
     machine.touch(FILE_VPN + 24)
-    assert cached(machine) == list(range(0, 64))
+    assert cached(machine) == list(range(64))
     assert marked(machine) == [32], "the whole of the new window is asynchronous"
     assert machine.count("pgmajfault") == 1
 

@@ -77,15 +77,8 @@ def test_the_next_node_serves_when_the_first_is_below_low(small_machine):
     own = take(machine, 100, gfp=GFP_THISNODE | GFP_KSWAPD)
     assert [pfn >= 0 for pfn in own] == [True] * 8 + [False] * 92, "without direct reclaim down to MIN, then no further"
     assert machine.ram.kswapd_awake[0] == 1, "and kswapd is asked for help"
-    machine.ram.kswapd_awake[:] = 0
-    clear_queues(machine)
+    machine.forget_wakeups()
     give(machine, [*pages, *(pfn for pfn in own if pfn >= 0)])
-
-
-def clear_queues(machine):
-    """Forget the tasks that were woken: nobody runs them here."""
-    for name in ("queue_count", "queue_first", "queue_last"):
-        getattr(machine.ram, name)[:] = 0
 
 
 def test_put_page_frees_at_the_last_reference(machine):

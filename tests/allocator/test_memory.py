@@ -1,0 +1,168 @@
+"""Page faults: anonymous and file pages, fault-around, who is asked before a mapping may be written, waiting for the disk."""
+
+import pytest
+
+from allocator.lru import lru_add_drain
+from allocator.mmap import zap_range
+from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
+from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_WRITE
+from cpus.tlb import LOAD, STORE
+from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+
+CPU, REGION = 0, 256
+
+
+@pytest.fixture
+def machine(small_machine):
+    """Process 1 runs on CPUs 0 and 1."""
+    machine = small_machine()
+    machine.run(1, cpu=0)
+    machine.run(1, cpu=1)
+    return machine
+
+
+def mapped(machine, vpn, pages=REGION, mm=1):
+    """Which pages of a region are mapped."""
+    return [i for i in range(pages) if machine.pte(mm, vpn + i) & PTE_PRESENT]
+
+
+def test_anonymous_memory_comes_zeroed_and_writable(machine):
+    """One page, version 1 of its logical page; a read leaves it clean, and the first store sets the dirty bit alone."""
+    machine.touch(ANON_VPN + 3, LOAD)
+    pte = machine.pte(1, ANON_VPN + 3)
+    logical = int(machine.ram.vma_logical[2]) + 3
+    assert pte & (PTE_PRESENT | PTE_WRITE | PTE_DIRTY) == PTE_PRESENT | PTE_WRITE
+    assert machine.content(pte >> 12) == (logical, 1)
+    machine.touch(ANON_VPN + 3, STORE)
+    assert machine.pte(1, ANON_VPN + 3) & PTE_DIRTY
+    assert machine.content(pte >> 12) == (logical, 2)
+    assert machine.count("pgfault") == 1
+    lru_add_drain(machine.ram, CPU)
+    assert machine.flags(pte >> 12) & (PG_LRU | PG_SWAPBACKED) == PG_LRU | PG_SWAPBACKED
+
+
+def test_two_threads_that_touch_the_same_page_get_the_same_frame(machine):
+    """CPU 1 faults while CPU 0 has its own new page in hand: CPU 0 finds the PTE taken and gives its page back."""
+    def other_thread(cpu, *_):
+        machine.on_hook("write_fault", lambda *_: 0)
+        machine.touch(ANON_VPN, STORE, cpu=1)
+
+    machine.on_hook("write_fault", other_thread)
+    machine.touch(ANON_VPN, STORE, cpu=0)
+    pfn = machine.pfn(1, ANON_VPN)
+    assert (machine.ram.page_mapcount[pfn], machine.count("pgfree")) == (1, 1)
+    assert machine.content(pfn)[1] == 3, "zeroed by CPU 1, written by CPU 1, written by CPU 0"
+
+
+def test_memory_that_was_dropped_comes_back_zeroed(machine):
+    """MADV_DONTNEED and a new touch: a newer version than anything that was there."""
+    machine.touch(ANON_VPN, STORE)
+    before = machine.content(machine.pfn(1, ANON_VPN))
+    zap_range(machine.ram, CPU, 1, ANON_VPN, ANON_VPN + 1)
+    assert machine.pte(1, ANON_VPN) == 0
+    machine.touch(ANON_VPN, LOAD)
+    after = machine.content(machine.pfn(1, ANON_VPN))
+    assert (after[0], after[1] > before[1]) == (before[0], True)
+
+
+def test_a_read_fault_on_a_file_maps_sixteen_pages(machine):
+    """The aligned 16 pages around the fault, of the 32 that were read; the next fault finds its page cached: no disk."""
+    assert machine.touch(FILE_VPN + 5) == 1
+    assert mapped(machine, FILE_VPN) == list(range(16))
+    assert (machine.count("pgfault"), machine.count("pgmajfault")) == (2, 1)
+    assert machine.touch(FILE_VPN + 16) == 0
+    assert mapped(machine, FILE_VPN) == [i for i in range(32) if i != 24], "the marked page is left to a fault of its own"
+    assert not any(machine.pte(1, FILE_VPN + i) & PTE_WRITE for i in range(32))
+
+
+def test_fault_around_takes_no_page_that_it_would_wait_for(machine):
+    """Left out: locked, still being read, marked for readahead, outside of the VMA."""
+    machine.touch(FILE_VPN + 5)
+    zap_range(machine.ram, CPU, 1, FILE_VPN, FILE_VPN + 16)
+    locked, reading, marked = (machine.cached(FILE, i) for i in (1, 2, 3))
+    lock_page(machine.ram, CPU, locked)
+    machine.ram.page_io_ns[reading] = machine.ram.cpu_clock[CPU] + 1_000_000
+    machine.ram.page_flags[marked] |= PG_READAHEAD
+    machine.ram.vma_end[0] = FILE_VPN + 10
+    machine.touch(FILE_VPN + 5)
+    assert mapped(machine, FILE_VPN) == [0, 4, 5, 6, 7, 8, 9]
+    unlock_page(machine.ram, CPU, locked)
+
+
+def test_a_page_on_its_way_from_disk_is_waited_for_in_virtual_time(machine):
+    """The task sleeps until the data are there: latency, and the pages of the transfer."""
+    began = int(machine.ram.cpu_clock[CPU])
+    assert machine.touch(FILE_VPN + 5) == 1
+    assert machine.ram.cpu_clock[CPU] - began >= 80_000 + 32 * 1_000
+    assert machine.touch(FILE_VPN + 6) == 0
+
+
+def test_a_thread_that_comes_later_waits_for_the_same_transfer(machine):
+    """CPU 1 faults on a neighbour at the same time: no second read."""
+    machine.touch(FILE_VPN + 5, cpu=0)
+    assert machine.touch(FILE_VPN + 21, cpu=1) == 1
+    assert machine.count("pgmajfault") == 1
+    assert machine.ram.run_disk_free_ns[0] <= machine.ram.cpu_clock[1]
+
+
+def test_a_store_to_a_shared_file_maps_one_page_dirty(machine):
+    machine.touch(SHARED_VPN + 5, STORE)
+    assert mapped(machine, SHARED_VPN) == [5]
+    assert machine.pte(1, SHARED_VPN + 5) & (PTE_WRITE | PTE_DIRTY) == PTE_WRITE | PTE_DIRTY
+    assert machine.flags(machine.cached(SHARED, 5)) & PG_DIRTY
+
+
+def test_a_store_after_a_read_makes_the_mapping_writable(machine):
+    """The page was mapped read-only by fault-around."""
+    machine.touch(SHARED_VPN + 5, LOAD)
+    pte = machine.pte(1, SHARED_VPN + 6)
+    assert not pte & PTE_WRITE
+    machine.touch(SHARED_VPN + 6, STORE)
+    assert machine.pte(1, SHARED_VPN + 6) == pte | PTE_WRITE | PTE_DIRTY
+    assert machine.flags(machine.cached(SHARED, 6)) & PG_DIRTY
+
+
+@pytest.mark.parametrize(
+    "vpn, kind, thing",
+    [(ANON_VPN + 7, LOAD, 2), (ANON_VPN + 7, STORE, 2), (SHARED_VPN + 7, STORE, SHARED)],
+    ids=["anonymous read", "anonymous", "file"],
+)
+@pytest.mark.parametrize("read_before", [False, True])
+def test_the_design_is_asked_before_a_mapping_may_be_written(machine, vpn, kind, thing, read_before):
+    """What it has pending for the mm or the file must be done when the writable PTE can first be seen."""
+    if read_before and thing == SHARED:
+        machine.touch(vpn, LOAD)
+    seen = []
+    machine.on_hook("write_fault", lambda cpu, mm, vma, page, of: seen.append((mm, page, of, machine.pte(1, vpn) & PTE_WRITE)))
+    machine.touch(vpn, kind)
+    assert seen == [(1, vpn, thing, 0)]
+    assert machine.pte(1, vpn) & PTE_WRITE
+
+
+def test_a_read_asks_nobody(machine):
+    seen = []
+    machine.on_hook("write_fault", lambda *args: seen.append(args))
+    machine.touch(FILE_VPN + 7)
+    machine.touch(SHARED_VPN + 7)
+    assert seen == []
+
+
+def test_page_tables_are_built_once(machine):
+    """Three levels below the top for the first page of a region, none for its neighbours."""
+    before = machine.count("pgalloc_normal")
+    machine.touch(ANON_VPN, STORE)
+    assert machine.count("pgalloc_normal") - before == 4
+    machine.touch(ANON_VPN + 1, STORE)
+    assert machine.count("pgalloc_normal") - before == 5
+
+
+def test_no_mapping_there_is_a_sentence(broken_machine):
+    machine = broken_machine()
+    machine.run(1)
+    assert machine.panic_of(lambda ram: machine.touch(ANON_VPN + REGION)) == "page fault at vpn 0x30100 of mm 1: no mapping there (SIGSEGV)"
+
+
+def test_a_write_to_read_only_memory_is_a_sentence(broken_machine):
+    machine = broken_machine()
+    machine.run(1)
+    assert machine.panic_of(lambda ram: machine.touch(FILE_VPN, STORE)) == "write to read-only mapping at vpn 0x10000 of mm 1 (SIGSEGV)"
