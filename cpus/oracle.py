@@ -38,6 +38,7 @@ def report(ram, cpu, what, vpn, pfn, expected, found, entry):
     ram.violation[n, 8] = ram.cpu_loaded_mm[cpu]
     ram.violation[n, 9] = load_acquire(ram.run_event_seq, 0)
     ram.violation[n, 10] = ram.cpu_task[cpu]
+    ram.violation[n, 11] = entry
     ram.violation[n, 0] = what
 
 

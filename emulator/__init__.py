@@ -1,5 +1,38 @@
 """Put a machine together, run it, judge it, report on it: the command line and the Python API.
 
-Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), results (`result`, `run_folder`, `formats`,
-`report`, `plot`, `progress`) and the command `luf` (`cli`). May import every other room; no room may import this one.
+Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`, `experiment`,
+`supervisor`), judging (`audit`, `witness`), results (`result`, `run_folder`, `formats`, `report`, `plot`, `progress`) and the
+command `luf` (`cli`). May import every other room; no room may import this one. The names below are loaded when first used.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emulator.experiment import design_names, run_design
+    from emulator.machine import Machine, load_machine, machine_names
+    from emulator.plot import draw
+    from emulator.report import report_text
+    from emulator.result import Comparison, Result, compare, read_comparison, to_json
+
+__all__ = [
+    "Comparison", "Machine", "Result", "compare", "design_names", "draw", "load_machine", "machine_names", "read_comparison",
+    "report_text", "run_design", "to_json",
+]  # fmt: skip
+
+_HOMES = {
+    "experiment": ("design_names", "run_design"),
+    "machine": ("Machine", "load_machine", "machine_names"),
+    "plot": ("draw",),
+    "report": ("report_text",),
+    "result": ("Comparison", "Result", "compare", "read_comparison", "to_json"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"emulator.{home}"), name)
+    raise AttributeError(f"'emulator' has no {name!r}; it has {', '.join(__all__)}")

@@ -9,14 +9,17 @@ ended, let kernel threads finish, stop, audit, collect. A violation ends the run
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any
+
+import numpy as np
 
 from allocator.cpu import CPU_LOOP
 from allocator.panic import PANIC_TEXTS
 from allocator.tlb_flush import SITE_NAMES
 from cpus.compiled import call, kernel
-from cpus.layout import COUNTER, COUNTERS
+from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS
 from designs import catalogue
 from designs.design import Design
 from emulator.audit import audit
@@ -166,8 +169,19 @@ def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
         "counters": per_cpu,
         "token_ns": [_token_times(ram, p) for p in processes],
         "series": _series(ram),
+        "fingerprint": _fingerprint(ram),
         "node_names": [node.name for node in machine.nodes],
     }
+
+
+def _fingerprint(ram: Any) -> str:
+    """Hash what happened: the event sequence as far as the rings hold it, all counters, clocks, and the order of hand-overs."""
+    digest = hashlib.sha256()
+    for cpu, count in enumerate(ram.cpu_event_head.tolist()):
+        digest.update(ram.event[cpu, : min(count, EVENT_RING) * EVENT_WORDS].tobytes())
+    for words in (ram.counter, ram.cpu_clock, ram.site_ipis, ram.run_schedule_hash):
+        digest.update(np.ascontiguousarray(words).tobytes())
+    return digest.hexdigest()
 
 
 def _gauges(ram: Any) -> dict[str, int]:

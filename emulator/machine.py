@@ -165,7 +165,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     def scaled_summary(self) -> str:
         """Return the scaling in one line: `scale 1/1024: 42 MiB + 96 MiB`."""
         memory = " + ".join(memory_text(pages / PAGES_PER_MIB) for pages in self.pages)
-        return f"scale 1/{self.scale:g}: {memory}"
+        return f"scale 1/{self.scale:.4g}: {memory}"
 
 
 def memory_text(mib: float) -> str:

@@ -96,7 +96,7 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
 
 def _changes(axes: Any, comparison: Comparison) -> None:
     base, others = comparison.runs[0], comparison.runs[1:]
-    with_talk = base.design == "linux" and any(run.design == "luf" for run in others)
+    with_talk = base.design == "linux" and any(run.design == "luf" for run in others) and base.workload == talk.WORKLOAD
     bars: list[tuple[str, str, list[float | None]]] = [
         (run.design, _colour(i), [_change(value(base), value(run)) for _, value, _ in METRICS]) for i, run in enumerate(others, 1)
     ]

@@ -22,10 +22,9 @@ FLUSH_SITES = (
     "page allocation",
     "write fault",
     "munmap/madvise",
-    "migration",
-    "NUMA hint",
-    "page cache write",
-    "truncate",
+    "NUMA balancing",
+    "fault",
+    "file write",
     "other",
 )
 
@@ -76,6 +75,7 @@ class Result(Struct, frozen=True, kw_only=True):
     violations: list[dict[str, Any]] = []
     token_ns: list[list[int]] = []
     series: Series = field(default_factory=Series)
+    fingerprint: str = ""  # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
     host_seconds: float = 0.0
     startup_seconds: float = 0.0
     machine: str = ""

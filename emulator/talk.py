@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+WORKLOAD = "llama3x15"  # the generated workload that stands for the talk's; others have no figures to be put beside
+
 # Slides "TLB Shootdown Number": the TLB row of /proc/interrupts, summed over the 64 CPUs.
 TLB_SHOOTDOWNS = {"linux": 7_859_322_631, "luf": 219_066_035}  # -97.2 %
 

@@ -81,15 +81,15 @@ def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]
 
 
 def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
-    what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, sequence, task, access = record[:12]
+    what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, sequence, task, entry = record[:12]
     before = events[events[:, 0] <= sequence]
-    told = _related(ram, names, before, pfn, cpu, mm, filled_ns)
+    told = _related(ram, names, before, pfn)
     freed = [e for e in told if e["kind"] == EV_FREE]
     return {
         "kind": VIOLATION_NAMES[what],
         "cpu": cpu,
         "t_ns": at_ns,
-        "access": ("load", "store", "fetch")[access],
+        "access": _access(ram, entry),
         "address": vpn * PAGE,
         "page": vpn,
         "mm": mm,
@@ -98,25 +98,39 @@ def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[
         "filled_ns": filled_ns,
         "expected": names.word(expected),
         "found": names.word(found),
-        "however": _however(before, cpu, told) if freed or told else "the event rings no longer hold what happened to the frame",
+        "however": _however(before, cpu, mm, vpn, told) if freed or told else "the event rings no longer hold what happened to the frame",
         "events": [{"t_ns": e["t_ns"], "actor": e["actor"], "what": e["what"]} for e in told],
     }
 
 
-def _however(events: np.ndarray, cpu: int, told: list[dict[str, Any]]) -> str:
+def _access(ram: Any, entry: int) -> str:
+    """Tell by the first-level TLB that an entry lies in what kind of access used it."""
+    if entry < ram.store_base:
+        return "load"
+    return "store" if entry < ram.itlb_base else "fetch"
+
+
+def _however(events: np.ndarray, cpu: int, mm: int, vpn: int, told: list[dict[str, Any]]) -> str:
+    """Say whether the CPU flushed this page between the unmap and the access."""
     unmaps = [e for e in told if e["kind"] == EV_UNMAP]
     since = unmaps[0]["sequence"] if unmaps else 0
-    flushed = events[(events[:, 2] == EV_FLUSH) & (events[:, 7] == cpu) & (events[:, 0] > since)]
-    start = f"since {unmaps[0]['t_ns'] / 1000:,.1f} us" if unmaps else "in what the event rings hold"
-    return f"cpu{cpu} did not flush {start}." if len(flushed) == 0 else f"cpu{cpu} flushed {len(flushed)} times {start}, yet kept this entry."
+    mine = events[(events[:, 2] == EV_FLUSH) & (events[:, 7] == cpu) & (events[:, 0] > since) & (events[:, 3] == mm)]
+    full = mine[:, 4] < 0
+    flushed = mine[full | ((mine[:, 4] <= vpn) & (vpn < mine[:, 4] + mine[:, 5]))]
+    start = f"after {unmaps[0]['t_ns'] / 1000:,.1f} us" if unmaps else "in what the event rings hold"
+    if len(flushed) == 0:
+        return f"cpu{cpu} did not flush this page {start}."
+    return f"cpu{cpu} flushed this page {len(flushed)} times {start}, and filled the entry again from what it found."
 
 
-def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, cpu: int, mm: int, filled_ns: int) -> list[dict[str, Any]]:
-    """Pick the last events about the frame: from the unmap that left the entry stale, on."""
+def _related(ram: Any, names: Names, events: np.ndarray, pfn: int) -> list[dict[str, Any]]:
+    """Pick the last events about the frame: from the unmap before it was handed out again, on (in sequence, not by clock)."""
     about = np.isin(events[:, 2], (EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE)) & (events[:, 3] == pfn)
     rows = events[about]
-    stale = np.flatnonzero((rows[:, 2] == EV_UNMAP) & (rows[:, 1] >= filled_ns))
-    rows = rows[stale[0] :] if len(stale) else rows
+    left = np.flatnonzero(np.isin(rows[:, 2], (EV_TAKE, EV_MIGRATE)))  # the frame left the page that the entry was filled for
+    until = left[-1] if len(left) else len(rows)
+    stale = np.flatnonzero(rows[:until, 2] == EV_UNMAP)
+    rows = rows[stale[-1] :] if len(stale) else rows[-LET_AT_MOST:]
     return [_tell(ram, names, row.tolist()) for row in rows[:LET_AT_MOST]]
 
 
