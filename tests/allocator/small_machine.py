@@ -19,7 +19,7 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_zones
 from allocator.hooks import HOOKS, nothing
-from allocator.lru import LRU_INACTIVE_FILE, lru_add_drain
+from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, lru_add_drain
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.panic import PANIC_TEXTS
 from allocator.sched import TASK_KSWAPD
@@ -41,7 +41,7 @@ from emulator.build import ENGINE
 FILE_VPN, SHARED_VPN, ANON_VPN = 0x10000, 0x20000, 0x30000
 FILE, SHARED = 0, 1  # objects; anonymous memory of mm is object 1 + mm
 NEVER = 1 << 50
-LATER = 1_000_000_000  # all reads are done by then
+LATER = 1_000_000_000  # ns: reads under way are done by then
 GEOMETRY = {"dtlb": (24, 6), "store": (16, 16), "itlb": (64, 8), "stlb": (256, 16)}  # entries, ways
 COSTS = {"fault_entry": 500, "fault_minor": 500, "page_zero": 300, "disk_latency": 80_000, "disk_page": 1_000, "walk": 15}
 
@@ -209,12 +209,21 @@ class SmallMachine:
 
     def scan(self, pages: int, which: int = LRU_INACTIVE_FILE, node: int = 0, cpu: int = 0) -> int:
         """Look at pages from the old end of a list when all reads are done; returns how many were reclaimed."""
-        self.ram.cpu_clock[:] = LATER
+        self.ram.cpu_clock[:] = int(self.ram.cpu_clock.max()) + LATER
         reclaimed = 0
         while pages > 0:
             reclaimed += int(shrink_list(self.ram, cpu, node, which, min(pages, 32), BY_KSWAPD)) // 1024
             pages -= 32
         return reclaimed
+
+    def reclaim_file(self, thing: int, cpu: int = 0) -> None:
+        """Reclaim on a CPU until no page of a file is cached."""
+        for _ in range(60):
+            if not self.cached_pages(thing):
+                return
+            self.scan(32, LRU_ACTIVE_FILE, cpu=cpu)
+            self.scan(32, cpu=cpu)
+        raise AssertionError(f"pages {self.cached_pages(thing)} of object {thing} cannot be reclaimed")
 
     def forget_wakeups(self) -> None:
         """Nobody runs kswapd here: let it never have been woken."""
@@ -239,6 +248,10 @@ class SmallMachine:
     def cached(self, thing: int, index: int) -> int:
         """Give the frame that caches a page of a file, -1 if none does."""
         return max(int(self.ram.cache_slot[self.ram.object_cache[thing] + index]) - 1, -1)
+
+    def cached_pages(self, thing: int) -> list[int]:
+        """Give the pages of a file that are cached."""
+        return [index for index in range(int(self.ram.object_pages[thing])) if self.cached(thing, index) >= 0]
 
     def content(self, pfn: int) -> tuple[int, int]:
         """Give (logical page, version) of a frame."""
