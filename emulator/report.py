@@ -21,8 +21,6 @@ DELTA = 12
 GOOD, BAD, QUIET = "green", "bold red", "dim"
 SITES_SHOWN = 3
 COLUMNS = 120
-
-
 VIOLATIONS_TOLD = 2  # proofs on the screen; the rest is in the JSON
 
 
@@ -52,7 +50,7 @@ def render(comparison: Comparison) -> Text:
         if len(run.violations) > VIOLATIONS_TOLD:
             text.append(f"  ... and {len(run.violations) - VIOLATIONS_TOLD} more before the run was stopped, in the run folder's JSON\n", QUIET)
     if comparison.folder:
-        text.append(f"\nmore: {comparison.folder.rstrip('/')}/ has picture.png, interrupts, vmstat and perf-stat; luf report shows it again\n", QUIET)
+        text.append(f"\nmore: luf report {comparison.folder}   ·   picture, interrupts, vmstat and perf-stat in the folder\n", QUIET)
     return text
 
 
