@@ -196,11 +196,16 @@ def install(ram: Any, entries: Iterable[Entry], progress: Callable[[str, int, in
     for i, item in enumerate(entries):
         if progress:
             progress(item.name, i, len(entries))
-        if numba.config.DISABLE_JIT:
-            _python_text[item.number] = item.function
-        else:
-            ram.text[item.number] = item.compile(ram._type)
+        install_at(ram, item.number, item)
     return time.perf_counter() - began
+
+
+def install_at(ram: Any, number: int, item: Entry) -> None:
+    """Put an entry's address at `number`, which need not be its own (one default may serve many hooks)."""
+    if numba.config.DISABLE_JIT:
+        _python_text[number] = item.function
+    else:
+        ram.text[number] = item.compile(ram._type)
 
 
 SHELL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * ARGUMENTS)

@@ -23,6 +23,7 @@ NR_LRU = 5  # inactive anon, active anon, inactive file, active file, unevictabl
 NR_ORDERS = 11  # MAX_PAGE_ORDER + 1
 FOLIO_BATCH = 31  # PAGEVEC_SIZE in 6.12
 MAX_VMAS = 256  # per mm
+MAX_MARKS = 4096  # evaluations of a process whose times are kept
 MAX_REGIONS = 64  # per process of a workload
 EVENT_WORDS = 8
 EVENT_RING = 131072  # events kept per CPU (8 MiB, touched only as far as used)
@@ -379,7 +380,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("proc_barrier_ns", "any, atomic maximum: latest arrival at barriers of even and odd number", "nr_mms", 2),
     Table("proc_vma", "config: VMA of each region", "nr_mms", MAX_REGIONS),
     Table("proc_region", "config: first vpn of each region", "nr_mms", MAX_REGIONS),
-    Table("proc_token_ns", "main thread: virtual time at each MARK", "nr_mms", 4096),
+    Table("proc_token_ns", "main thread: virtual time at each MARK", "nr_mms", MAX_MARKS),
 )  # fmt: skip
 
 

@@ -21,12 +21,13 @@ from allocator.program import run_user
 from allocator.sched import TASK_KSWAPD, TASK_USER, enqueue, select_cpu
 from allocator.tlb_flush import irq_handler
 from allocator.vmscan import shrink_folio_list
-from cpus.compiled import install
+from cpus.compiled import install, install_at
 from cpus.costs import COST_NAMES, NR_COSTS
-from cpus.layout import MAX_REGIONS, MAX_VMAS, TEXT, Sizes, build_ram
+from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes, build_ram
+from cpus.oracle import NOBODY
 from designs.design import Design
 from emulator.machine import Machine
-from workloads.program import DRAW, ROW, Process, Workload
+from workloads.program import DRAW, MARK, ROW, Process, Workload
 
 ENGINE = (irq_handler, cpu_loop, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
 SLICE_NS = 500_000
@@ -35,7 +36,7 @@ SERIES_NS = 2_000_000
 MAX_ORDER_PAGES = 1024
 FIRST_VPN, REGION_ALIGN = 0x10000, 512
 LOCK_SPINS = 64
-SECOND = 1_000_000_000
+MAX_NODES = 7  # columns of a sample of free memory
 
 
 class BuildError(ValueError):
@@ -76,12 +77,9 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
 
 def _install_text(ram: Any, design: Design, progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
-    install(ram, (*ENGINE, nothing, *design.hooks), progress)
-    default = ram.text[nothing.number]
-    own = {entry.number for entry in design.hooks}
     for name in HOOKS:
-        if TEXT[name] not in own:
-            ram.text[TEXT[name]] = default if nothing.number not in own else nothing.compile(ram._type)
+        install_at(ram, TEXT[name], nothing)
+    install(ram, (*ENGINE, *design.hooks), progress)
 
 
 def _node_starts(machine: Machine) -> list[int]:
@@ -109,6 +107,16 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
     if regions > min(MAX_REGIONS, MAX_VMAS):
         raise BuildError(f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})")
     threads = sum(len(p.threads) for p in workload.processes)
+    logical = sum(files.values()) + sum(r.pages for r in anonymous)
+    marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
+    for name, most, found in (
+        ("pages of all files and anonymous regions", NOBODY - 1, logical),
+        ("evaluations (tokens)", MAX_MARKS - 1, marks),
+        ("tlb.asid_slots", NR_ASIDS, machine.tlb.asid_slots),
+        ("nodes", MAX_NODES, len(machine.nodes)),
+    ):
+        if found > most:
+            raise BuildError(f"'{name}' must be at most {most:,} (got {found:,})")
     tlb = machine.tlb
     return Sizes(
         nr_cpus=machine.cpus,
@@ -119,7 +127,7 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
         nr_vmas=sum(len(p.regions) for p in workload.processes),
         nr_objects=len(files) + len(anonymous),
         nr_cache_slots=sum(files.values()),
-        nr_logical=sum(files.values()) + sum(r.pages for r in anonymous),
+        nr_logical=logical,
         nr_rows=workload.stored_rows(),
         nr_sections=sum(len(p.sections) for p in workload.processes),
         nr_chunks=sum(len(s.chunks) for p in workload.processes for s in p.sections),
