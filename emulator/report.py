@@ -267,7 +267,7 @@ def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
     text = " ".join(words)
     if "found" in violation:
         frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
-        text += f"; {frame} now holds {violation['found']}"
+        text += f";\n  {frame} now holds {violation['found']}"
     return text
 
 

@@ -33,4 +33,5 @@ if __name__ == "__main__":
     machine = load_machine("guest-8cpu", scale=16)
     for design in ("linux", Eager()):
         run = run_design(design, machine, "tiny8", scale=1, tokens=1, leases=1, seed=1)
-        print(f"{run.design:<6} {run.vmstat['nr_tlb_remote_flush']:>6,} broadcasts  {run.tlb_shootdowns:>6,} shootdowns  clean: {run.clean}")
+        broadcasts = run.vmstat["nr_tlb_remote_flush"]
+        print(f"{run.design:<6} {broadcasts:>7,} broadcasts, {run.tlb_shootdowns:>7,} shootdowns, clean: {run.clean}")
