@@ -64,7 +64,7 @@ def _inside(ram, cpu):
         fetch_add(ram.free_count, (0, WRONG), 1)
     ram.free_count[0, INSIDE] = cpu + 1
     total = ram.free_count[0, TOTAL]
-    _work(ram, cpu, ram.cpu_random[cpu] % 16)
+    _work(ram, cpu, 1 + ram.cpu_random[cpu] % 16)
     ram.free_count[0, TOTAL] = total + 1
     if ram.free_count[0, INSIDE] != cpu + 1:
         fetch_add(ram.free_count, (0, WRONG), 1)
@@ -173,7 +173,7 @@ def _mmap_locks(ram, cpu):
             fetch_add(ram.run_tokens, 0, 1)
             if ram.free_count[0, INSIDE] != 0:
                 fetch_add(ram.free_count, (0, WRONG), 1)
-            _work(ram, cpu, ram.cpu_random[cpu] % 32)
+            _work(ram, cpu, 1 + ram.cpu_random[cpu] % 32)
             fetch_add(ram.run_tokens, 0, -1)
             mmap_read_unlock(ram, cpu, 1)
     _idle(ram, cpu)
