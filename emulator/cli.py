@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
         return CLEAN
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         return _say(_sentence(error), BAD_INPUT)
     except Exception as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
         return _failed(error)
