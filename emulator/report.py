@@ -47,8 +47,9 @@ def render(comparison: Comparison) -> Text:
         for violation in run.violations[:VIOLATIONS_TOLD]:
             text.append("\n")
             text.append_text(_violation({"design": run.design, "seed": run.seed, **violation}, violation.get("events", ())))
-        if len(run.violations) > VIOLATIONS_TOLD:
-            text.append(f"  ... and {len(run.violations) - VIOLATIONS_TOLD} more before the run was stopped, in the run folder's JSON\n", QUIET)
+        more = len(run.violations) - VIOLATIONS_TOLD
+        if more > 0:
+            text.append(f"  ... and {more} more before the run was stopped, in the run folder's JSON\n", QUIET)
     if comparison.folder:
         text.append(f"\nmore: luf report {comparison.folder}   ·   picture, interrupts, vmstat and perf-stat in the folder\n", QUIET)
     return text

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LINES_MAX = 60
+pytestmark = pytest.mark.timeout(400)  # the first one may find the engine not yet compiled
 TOLERANCE = 0.25  # examples run in controlled mode and repeat exactly; between versions of the engine their figures may move so far
 NUMBER = re.compile(r"\b0x[0-9a-f_]+|\d[\d,]*(?:\.\d+)?")
 
@@ -32,7 +33,7 @@ def words_and_numbers(text: str) -> tuple[str, list[float]]:
 def printed(example: Path) -> str:
     """Run an example as its reader would, and return what it prints."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False)
+    run = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=ROOT, env=env, timeout=390, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
