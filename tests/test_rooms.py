@@ -1,0 +1,125 @@
+"""Imports between rooms run one way, no room is a drawer for the rest, and no file outgrows its idea."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "workloads": {"workloads"},
+    "cpus": {"cpus"},
+    "allocator": {"allocator", "cpus"},
+    "designs": {"designs", "allocator", "cpus"},
+    "emulator": {"emulator", "designs", "allocator", "cpus", "workloads"},
+}
+OUTSIDE = {"tests", "benchmarks", "examples"}
+DRAWERS = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "handler", "handlers"}
+LINES_MAX = 500
+
+
+def files(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imported(source: str) -> Iterator[tuple[str, int]]:
+    """Give every module that a source imports anywhere, for type checkers too, with its line; relative imports as `.`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), node.lineno
+
+
+def foreign(source: str, room: str) -> list[str]:
+    """Give the imports of a source that its room may not make."""
+    ours = set(MAY_IMPORT) | OUTSIDE
+    return [
+        f"line {line}: {name}"
+        for name, line in imported(source)
+        if name.startswith(".") or (name.split(".")[0] in ours and name.split(".")[0] not in MAY_IMPORT[room])
+    ]
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_run_one_way(room):
+    """cpus -> allocator -> designs -> emulator; workloads is imported by emulator alone; nobody imports tests."""
+    found = {str(path.relative_to(ROOT)): foreign(path.read_text(), room) for path in files(room)}
+    assert len(found) > 3
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        ("cpus", "from allocator.page import PG_LRU"),
+        ("allocator", "import designs.luf"),
+        ("workloads", "from cpus import tlb"),
+        ("designs", "def f():\n    from emulator.machine import Machine"),
+        ("emulator", "from tests.emulator.fixed import run"),
+        ("cpus", "from .tlb import LOAD"),
+    ],
+)
+def test_a_planted_import_is_found(room, line):
+    """Also inside a function, and relative ones, which would hide the room."""
+    assert len(foreign(line, room)) == 1
+
+
+def graph(room: str) -> dict[str, set[str]]:
+    """Give module -> modules of the same room that it imports when it is loaded (not inside functions or for type checkers)."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files(room)}
+    edges: dict[str, set[str]] = {}
+    for name, path in names.items():
+        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        listed = {module for module, _ in imported("\n".join(map(ast.unparse, top)))}
+        whole = {f"{node.module}.{alias.name}" for node in top if isinstance(node, ast.ImportFrom) for alias in node.names}
+        edges[name] = {module for module in listed | whole if module in names and module != room and module != name}
+    return edges
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Give one circle of the graph, as a path that ends where it began; empty if there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for following in sorted(edges[name]):
+            if found := walk(following, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in sorted(edges) if (found := walk(name, []))), [])
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_modules_of_a_room_import_each_other_without_circles(room):
+    """So each can be read, and loaded, after those that it names."""
+    assert circle(graph(room)) == []
+
+
+def test_a_planted_circle_is_found():
+    """a -> b -> c -> a."""
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+
+
+def test_files_are_named_for_an_idea_and_end_before_they_grow_a_second_one():
+    """No utils, helpers, common, manager; at most 500 lines."""
+    for room in (*MAY_IMPORT, *OUTSIDE):
+        for path in files(room):
+            assert not set(path.stem.split("_")) & DRAWERS, path
+            assert len(path.read_text().splitlines()) <= LINES_MAX, path
+
+
+def test_every_room_says_what_lives_there():
+    """In its __init__, in at most ten lines."""
+    for room in MAY_IMPORT:
+        text = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
+        assert text, room
+        assert len(text.splitlines()) <= 10, room
