@@ -20,11 +20,12 @@ setup: $(STAMP)
 $(STAMP): setup.cfg pyproject.toml
 	@test -n "$(PYTHON)" || { echo "luf needs Python 3.11 or newer (python3 --version: $$(python3 --version 2>&1)); set PYTHON=" >&2; exit 2; }
 	@test -x $(BIN)/pip || { echo "setup: making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
-	@echo "setup: installing luf-emulator and its libraries into $(VENV) (once)"
+	@echo "setup: installing luf-emulator and its libraries into $(VENV) (once, about a minute)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 demo: setup
+	@echo "demo: luf compare (the first run compiles the engine, a minute or two; later ones take it from the cache)"
 	@$(BIN)/luf compare
 
 test:

@@ -1,4 +1,7 @@
-"""Show how a run gets on: a bar with tokens, free memory, IPIs per second and time, on a terminal; not one byte elsewhere."""
+"""Show how a run gets on: a bar with evaluations, free memory, IPIs per second and time, on a terminal; not one byte elsewhere.
+
+An evaluation is a process's start-up, its prompt, or a token.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ BAR = 40
 class Progress:
     """A run's progress bar, as a context manager.
 
-    Feed it with `update(tokens_done, tokens_total, free_mib=[1.9, 2.4], ipis=17_200)`, where `ipis` counts since the start, and
-    with `phase("compiling the engine")` before the first token.
+    Feed it with `update(done, total, free_mib=[1.9, 2.4], ipis=17_200)`, where `ipis` counts since the start, and with
+    `phase("compiling the engine")` before there is anything to count.
     """
 
     def __init__(self, design: str, *, width: int = 6, stream: TextIO | None = None):
@@ -43,30 +46,30 @@ class Progress:
             self._bar = None
 
     def phase(self, text: str) -> None:
-        """Say what goes on before there are tokens to count."""
+        """Say what goes on before there are evaluations to count."""
         if self._bar is not None:
             self._bar.bar_format = _layout(text)
             self._bar.refresh()
 
-    def update(self, tokens_done: float, tokens_total: int, free_mib: Sequence[float] = (), ipis: int = 0) -> None:
+    def update(self, evaluated: float, total: int, free_mib: Sequence[float] = (), ipis: int = 0) -> None:
         """Show the state of the run; cheap to call often, drawn at most ten times a second."""
         if self._bar is None:
             return
         now = time.monotonic()
-        if now - self._last < REFRESH_S and tokens_done < tokens_total:
+        if now - self._last < REFRESH_S and evaluated < total:
             return
         elapsed = now - self._last
         if elapsed > 0:
             latest = (ipis - self._last_ipis) / elapsed
             self._rate = latest if self._rate == 0.0 else 0.7 * self._rate + 0.3 * latest
         self._last, self._last_ipis = now, ipis
-        done = tokens_done >= tokens_total
+        done = evaluated >= total
         rate = ipis / max(now - self._started, 1e-9) if done else self._rate  # in the end, that of the whole run
-        self._bar.total = tokens_total
-        self._bar.n = tokens_done
+        self._bar.total = total
+        self._bar.n = evaluated
         free = "   free " + " + ".join(f"{mib:.1f}" for mib in free_mib) + " MiB" if free_mib else ""
         speed = f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
-        self._bar.bar_format = _layout(f"{int(tokens_done)}/{tokens_total} tokens{free}   {speed} IPI/s")
+        self._bar.bar_format = _layout(f"{int(evaluated)}/{total} evaluations{free}   {speed} IPI/s")
         self._bar.refresh()
 
 

@@ -23,7 +23,7 @@ def test_silent_when_it_is_no_terminal():
     assert stream.getvalue() == ""
 
 
-def test_on_a_terminal_it_shows_tokens_memory_rate_and_time():
+def test_on_a_terminal_it_shows_evaluations_memory_rate_and_time():
     """What design.md's screen shows; also on a terminal that does not know its size."""
     master, slave = pty.openpty()
     try:
@@ -34,5 +34,5 @@ def test_on_a_terminal_it_shows_tokens_memory_rate_and_time():
         os.close(master)
     assert "compiling the {engine}" in shown
     last = shown.rstrip().splitlines()[-1].split("\r")[-1]
-    assert last.startswith("linux   " + "#" * 40 + "  4/4 tokens   free 1.9 + 2.4 MiB   ")
+    assert last.startswith("linux   " + "#" * 40 + "  4/4 evaluations   free 1.9 + 2.4 MiB   ")
     assert last.split("IPI/s")[1].strip() == "00:00"
