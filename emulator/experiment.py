@@ -10,6 +10,7 @@ ended, let kernel threads finish, stop, audit, collect. A violation ends the run
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from typing import Any
 
@@ -105,6 +106,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         )
         if outcome == "finished":
             processes.quiesce()
+            _tell_progress(ram, progress, evaluations, over=True)
         ended = time.monotonic()
         processes.finish()
         startup_s = processes.ready_s
@@ -139,11 +141,12 @@ def _evaluations(workload: Workload) -> int:
     return max(1, sum(int((rows["op"] == MARK).sum()) for process in workload.processes for rows in process.threads))
 
 
-def _tell_progress(ram: Any, progress: Any, evaluations: int) -> None:
+def _tell_progress(ram: Any, progress: Any, evaluations: int, over: bool = False) -> None:
     if progress is None:
         return
     free = [round(float(pages) / PAGES_PER_MIB, 1) for pages in ram.zone_free]
-    done = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
+    begun = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
+    done = evaluations if over else begun
     progress.update(done, evaluations, free_mib=free, ipis=int(ram.counter[:, COUNTER["ipi_requests"]].sum()))
 
 
@@ -195,7 +198,7 @@ def _token_times(ram: Any, process: int) -> list[int]:
     """Virtual ns of each evaluation of a process: between its MARKs, the last to its end."""
     marks = int(ram.proc_tokens[process]) + 1
     times = [*ram.proc_token_ns[process, :marks].tolist(), int(ram.proc_end_ns[process])]
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 def _series(ram: Any) -> Series:
