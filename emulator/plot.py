@@ -81,14 +81,14 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
             color=_colour(i),
             marker=DESIGN_MARKERS[i % len(DESIGN_MARKERS)],
             markersize=4 if len(counts) > 16 else 6,
-            linewidth=1,
-            label=f"{run.design} ({run.tlb_shootdowns:,} in all)",
+            linestyle="none",  # CPUs have no order that a line could mean
+            label=f"{run.design}: {run.tlb_shootdowns:,} in all",
         )
     columns = min(len(runs), 3)
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, top * 6 ** -(-len(runs) // columns))  # a decade of room for each row of the legend
     axes.yaxis.set_major_formatter(_plain_number)
-    axes.set_xlabel("CPU")
+    axes.set_xlabel("CPU (0: idle, or not interrupted)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", color="#e5e5e5")
     axes.legend(loc="upper left", frameon=False, ncols=columns, fontsize=9, columnspacing=1.2)
