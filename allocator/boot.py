@@ -3,13 +3,12 @@
 Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, memory holes, reserved pages.
 """
 
+from allocator.buddy import NONE, free_one_page
+from allocator.mmap import insert_vma, new_mm
 from cpus.compiled import kernel
 from cpus.layout import NR_LRU, NR_ORDERS
 from cpus.oracle import poison
 from cpus.tlb import new_context
-
-from allocator.buddy import NONE, free_one_page
-from allocator.mmap import insert_vma, new_mm
 
 
 @kernel

@@ -7,12 +7,11 @@ pend list joins the free list at once.
 Left out: migratetypes and pageblocks (all pages here are movable but for page tables), higher-order reserves.
 """
 
-from cpus.compiled import call, kernel
-from cpus.layout import NR_ORDERS
-
 from allocator.hooks import HOOK_PAGE_FREED, HOOK_PEND_FIRST, HOOK_TAKE, HOOK_TAKE_CHECK
 from allocator.page import PG_BUDDY
 from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
+from cpus.compiled import call, kernel
+from cpus.layout import NR_ORDERS
 
 NONE = -1
 CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2  # answers of HOOK_PEND_FIRST: within an order, within an order, over all orders

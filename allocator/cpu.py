@@ -3,19 +3,18 @@
 Left out: softirqs, timers other than the tick, hotplug.
 """
 
-from cpus.atomics import compare_exchange, fetch_add, load_acquire
-from cpus.compiled import call, entry, kernel
-from cpus.costs import CONTEXT_SWITCH
-from cpus.layout import TEXT
-from cpus.ipi import serve_interrupts
-from cpus.lease import LEAVE, offer_lease
-
 from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_TICK
 from allocator.kswapd import KSWAPD_STEP, kswapd_falls_asleep
 from allocator.numa_balancing import task_numa_work
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
 from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TIME_SLICE_NS, enqueue, next_task
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+from cpus.atomics import compare_exchange, fetch_add, load_acquire
+from cpus.compiled import call, entry, kernel
+from cpus.costs import CONTEXT_SWITCH
+from cpus.ipi import serve_interrupts
+from cpus.layout import TEXT
+from cpus.lease import LEAVE, offer_lease
 
 CPU_LOOP = TEXT["cpu_loop"]
 TICK_NS = 4_000_000  # CONFIG_HZ 250

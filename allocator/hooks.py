@@ -10,7 +10,8 @@ from cpus.layout import TEXT
 # name -> (arguments, locks held, meaning of the result)
 HOOKS = {
     "hook_init": ("-", "none: before the CPUs start, on CPU 0", "ignored"),
-    "hook_pte_cleared": ("mm, vpn, old pte, object", "pte lock, object lock", "1: read-only mapping whose flush may wait for the frame's next owner"),
+    "hook_pte_cleared": ("mm, vpn, old pte, object", "pte lock, object lock",
+                         "1: read-only mapping whose flush may wait for the frame's next owner"),
     "hook_walk_done": ("pfn, all mappings were deferred read-only, unmapped completely, 0", "page lock", "1: free it with the batch's key"),
     "hook_unmap_flush": ("-", "none, or page locks", "ignored: what was cleared is flushed, but for what a key stands for"),
     "hook_unmap_flush_dirty": ("-", "page lock", "ignored: writable or dirty translations are flushed (before IO)"),
@@ -19,7 +20,8 @@ HOOKS = {
     "hook_take_check": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "1: may be taken now"),
     "hook_take": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "ignored: the block is leaving the allocator"),
     "hook_take_done": ("-", "none", "ignored: what was taken may be used when this returns"),
-    "hook_pend_first": ("zone", "zone lock", "0: of each order clean blocks first; 1: blocks with a key first; 2: clean blocks of any order before any with a key"),
+    "hook_pend_first": ("zone", "zone lock",
+                        "0: of each order clean blocks first; 1: blocks with a key first; 2: clean blocks of any order before any with a key"),
     "hook_mapping_change": ("mm", "pte lock", "ignored: flush_tlb_batched_pending"),
     "hook_write_fault": ("mm, vma, vpn, object", "mmap_lock, no spin lock", "ignored: a writable mapping is about to be seen"),
     "hook_file_write": ("object, page", "page lock", "ignored: the page cache is about to change"),

@@ -7,12 +7,6 @@ An allocation that finds everything below MIN reclaims by itself.
 Left out: watermark boosting, high orders and compaction, throttle_direct_reclaim, the OOM killer, kswapd's short sleep.
 """
 
-from cpus.atomics import load_acquire
-from cpus.compiled import apart, call, entry, kernel
-from cpus.events import EV_RECLAIM, record
-from cpus.layout import COUNTER, NR_LRU, TEXT
-from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
-
 from allocator.buddy import NONE
 from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
 from allocator.page_alloc import GFP_KSWAPD, GFP_RECLAIM, drain_all_pages, get_page_from_freelist
@@ -20,6 +14,11 @@ from allocator.panic import OUT_OF_MEMORY, panic
 from allocator.sched import cond_resched, wake_task
 from allocator.tlb_flush import SITE_DIRECT, SITE_KSWAPD
 from allocator.vmscan import BY_DIRECT, BY_KSWAPD, DEF_PRIORITY, SWAP_CLUSTER_MAX, inactive_is_low, shrink_list
+from cpus.atomics import load_acquire
+from cpus.compiled import apart, entry, kernel
+from cpus.events import EV_RECLAIM, record
+from cpus.layout import COUNTER, NR_LRU, TEXT
+from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
 
 KSWAPD_STEP, ALLOC_SLOW = TEXT["kswapd_step"], TEXT["alloc_slow"]
 PHASE_SLEEP, PHASE_ROUND, PHASE_SCAN = 0, 1, 2

@@ -5,11 +5,6 @@ lru_lock serves many pages. The head is the young end; reclaim takes from the ta
 Left out: MGLRU, unevictable scanning, per-memcg lists, deactivation batches.
 """
 
-from cpus.atomics import fetch_add
-from cpus.compiled import apart, kernel
-from cpus.layout import COUNTER, FOLIO_BATCH
-from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
-
 from allocator.buddy import NONE
 from allocator.page import (
     PG_ACTIVE,
@@ -25,6 +20,10 @@ from allocator.page import (
 )
 from allocator.page_alloc import free_page
 from allocator.panic import BAD_LRU, panic
+from cpus.atomics import fetch_add
+from cpus.compiled import apart, kernel
+from cpus.layout import COUNTER, FOLIO_BATCH
+from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 
 LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
 LIST_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")

@@ -6,26 +6,6 @@ A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAUL
 Left out: copy-on-write after fork, the zero page, swap-in, userfaultfd, huge pages.
 """
 
-from cpus.atomics import fetch_or, load_acquire
-from cpus.compiled import apart, call, entry, kernel
-from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
-from cpus.events import EV_FAULT, record
-from cpus.layout import COUNTER, TEXT
-from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.oracle import publish, set_content
-from cpus.page_table import (
-    LEVEL_MASK,
-    PTE_ACCESSED,
-    PTE_DIRTY,
-    PTE_MIGRATION,
-    PTE_PFN_SHIFT,
-    PTE_PRESENT,
-    PTE_PROTNONE,
-    PTE_WRITE,
-    find_table,
-)
-from cpus.tlb import STORE
-
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_WRITE_FAULT
 from allocator.lru import drop_page, lru_add
@@ -58,7 +38,26 @@ from allocator.page_cache import (
 )
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.rmap import lock_pte, set_pte, unlock_pte
-from allocator.tlb_flush import SITE_WRITE_FAULT, flush_tlb_page
+from allocator.tlb_flush import SITE_WRITE_FAULT
+from cpus.atomics import fetch_or, load_acquire
+from cpus.compiled import apart, call, entry, kernel
+from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
+from cpus.events import EV_FAULT, record
+from cpus.layout import COUNTER, TEXT
+from cpus.locks import mmap_read_lock, mmap_read_unlock
+from cpus.oracle import publish, set_content
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_PROTNONE,
+    PTE_WRITE,
+    find_table,
+)
+from cpus.tlb import STORE
 
 PAGE_FAULT = TEXT["page_fault"]
 AGAIN, WAIT = 0, 1
@@ -213,8 +212,7 @@ def do_write_protect(ram, cpu, mm, vma, vpn, table):
             set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)
         fetch_or(ram.frame_word, (table, index), PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
     unlock_pte(ram, cpu, table)
-    flush_tlb_page(ram, cpu, mm, vpn)
-    return AGAIN
+    return AGAIN  # more rights need no flush: a CPU with the old entry walks again (ptep_set_access_flags on x86)
 
 
 @kernel

@@ -7,13 +7,6 @@ Left out: large folios, retries of busy pages (they stay where they are), compac
 (the dirty bit moves along).
 """
 
-from cpus.atomics import fetch_add, load_acquire, store_release
-from cpus.compiled import call, entry, kernel
-from cpus.costs import PAGE_COPY
-from cpus.events import EV_MIGRATE, record
-from cpus.layout import COUNTER, TEXT
-from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
-
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
 from allocator.lru import drop_page, lru_add, putback_page
@@ -36,6 +29,12 @@ from allocator.page import (
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, alloc_page, free_page
 from allocator.rmap import UNMAP_FOR_MIGRATION, remove_migration_ptes, try_to_unmap
+from cpus.atomics import fetch_add, load_acquire, store_release
+from cpus.compiled import call, entry, kernel
+from cpus.costs import PAGE_COPY
+from cpus.events import EV_MIGRATE, record
+from cpus.layout import COUNTER, TEXT
+from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
 
 MIGRATE_LIST = TEXT["migrate_list"]
 WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = 0, 64, 128, 192, 256, 320  # parts of work_list
@@ -48,7 +47,7 @@ def _unmap_for_move(ram, cpu, pfn, node):
     """Lock a page, allocate its target, turn its PTEs into migration entries. Returns the target or -1; WORK_LAZY says how."""
     if not try_lock_page(ram, pfn):
         return NONE
-    target = alloc_page(ram, cpu, node, GFP_THISNODE | GFP_KSWAPD)
+    target = alloc_page(ram, cpu, node, GFP_THISNODE | GFP_KSWAPD) if ram.page_object[pfn] else NONE  # else truncated meanwhile
     if target == NONE:
         unlock_page(ram, cpu, pfn)
         return NONE

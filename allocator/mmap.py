@@ -5,12 +5,6 @@ only then dropped. Every change that a user asks for first completes what reclai
 Left out: VMA merging, freeing of page tables, stack growth, mlock.
 """
 
-from cpus.atomics import fetch_add
-from cpus.compiled import apart, call, kernel
-from cpus.layout import GATHER_PAGES, MAX_VMAS
-from cpus.locks import LOCK_OBJECT, LOCK_TABLE, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
-from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, find_table
-
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_MAPPING_CHANGE
 from allocator.lru import drop_page
@@ -19,6 +13,11 @@ from allocator.page_alloc import GFP_USER, alloc_page, put_page
 from allocator.panic import TOO_MANY_VMAS, panic
 from allocator.rmap import clear_mapped, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER, flush_tlb_mm_range
+from cpus.atomics import fetch_add
+from cpus.compiled import apart, call, kernel
+from cpus.layout import GATHER_PAGES, MAX_VMAS
+from cpus.locks import LOCK_OBJECT, LOCK_TABLE, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
+from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, find_table
 
 TABLE_SPAN = 1 << LEVEL_BITS  # pages that one PTE table maps
 

@@ -6,12 +6,6 @@ not scanned, as in Linux, so the weights of a model are never promoted.
 Left out: the adaptive hot threshold, shared-fault statistics, task placement, scan-period adaptation.
 """
 
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
-from cpus.compiled import apart, call, kernel
-from cpus.layout import COUNTER
-from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, find_table
-
 from allocator.hooks import HOOK_MAPPING_CHANGE
 from allocator.lru import isolate_page
 from allocator.migrate import migrate_one
@@ -20,6 +14,11 @@ from allocator.page import node_of
 from allocator.page_cache import VM_ANON, VM_WRITE
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_NUMA, flush_tlb_mm_range
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
+from cpus.compiled import apart, call, kernel
+from cpus.layout import COUNTER
+from cpus.locks import mmap_read_lock, mmap_read_unlock
+from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, find_table
 
 SECOND = 1_000_000_000
 C_UPDATES, C_HINTS, C_LOCAL = COUNTER["numa_pte_updates"], COUNTER["numa_hint_faults"], COUNTER["numa_hint_faults_local"]

@@ -5,12 +5,11 @@ for a moment (a batch, an isolation). The page lock is a bit; waiters sleep and 
 Left out: compound pages (every folio is one page), page pinning, writeback as a state of its own.
 """
 
+from allocator.panic import BAD_REFCOUNT, panic
 from cpus.atomics import compare_exchange, fetch_add, fetch_and, fetch_or, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_PAGE, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
-
-from allocator.panic import BAD_REFCOUNT, panic
 
 PG_LOCKED, PG_WAITERS, PG_UPTODATE, PG_DIRTY = 1, 2, 4, 8
 PG_LRU, PG_ACTIVE, PG_REFERENCED, PG_WORKINGSET = 16, 32, 64, 128

@@ -7,17 +7,16 @@ Left out: orders above 0 for users, highatomic reserves, lowmem_reserve and fair
 run stops with a sentence).
 """
 
+from allocator.buddy import NONE, free_one_page, take_block
+from allocator.hooks import HOOK_TAKE, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
+from allocator.page import PG_BUDDY, PG_LOCKED, PG_LRU, PG_PCP, node_of, put_page_testzero
+from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from cpus.compiled import apart, call, kernel
 from cpus.costs import PAGE_ALLOC, PAGE_FREE
 from cpus.events import EV_FREE, EV_TAKE, record
 from cpus.layout import COUNTER, TEXT
 from cpus.locks import LOCK_PCP, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from cpus.oracle import poison
-
-from allocator.buddy import NONE, free_one_page, take_block
-from allocator.hooks import HOOK_TAKE, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
-from allocator.page import PG_BUDDY, PG_LOCKED, PG_LRU, PG_PCP, node_of, put_page_testzero
-from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 
 GFP_RECLAIM, GFP_KSWAPD, GFP_THISNODE = 1, 2, 4
 GFP_USER = GFP_RECLAIM | GFP_KSWAPD

@@ -6,15 +6,6 @@ until the virtual time `page_io_ns` a page counts as locked for reading.
 Left out: folios of several pages, write-back threads (dirty file pages are written when reclaimed or synced), per-file errors.
 """
 
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
-from cpus.compiled import apart, kernel
-from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
-from cpus.events import EV_FILL, record
-from cpus.layout import COUNTER
-from cpus.lease import sched_yield
-from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
-from cpus.oracle import set_content
-
 from allocator.buddy import NONE
 from allocator.lru import LRU_ACTIVE_FILE, drop_page, lru_add
 from allocator.page import (
@@ -33,6 +24,14 @@ from allocator.page import (
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_RECLAIM, alloc_page
 from allocator.panic import BUS_ERROR, panic
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
+from cpus.compiled import apart, kernel
+from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
+from cpus.events import EV_FILL, record
+from cpus.layout import COUNTER
+from cpus.lease import sched_yield
+from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
+from cpus.oracle import set_content
 
 OBJECT_FILE, OBJECT_ANON = 1, 2
 MMAP_LOTSAMISS = 100
@@ -151,6 +150,17 @@ def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
 
 
 @kernel
+def delete_from_page_cache(ram, cpu, pfn, thing):
+    """Take a locked page out of its file whoever else refers to it, and drop the cache's reference (filemap_remove_folio)."""
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    store_release(ram.cache_slot, ram.object_cache[thing] + ram.page_index[pfn], 0)
+    ram.object_nrpages[thing] -= 1
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    ram.page_object[pfn] = 0
+    drop_page(ram, cpu, pfn)  # the caller holds another
+
+
+@kernel
 def write_page(ram, cpu, pfn, thing):
     """Write a locked dirty page to disk: its version becomes the file's on disk; the disk is busy for it, nobody waits."""
     clear_flag(ram, pfn, PG_DIRTY)
@@ -239,7 +249,8 @@ def async_readahead(ram, cpu, vma, thing, index, pfn):
     start = ram.vma_ra_start[vma] + ram.vma_ra_size[vma]
     if index != start - ram.vma_ra_async[vma]:  # another thread's window: carry on behind the mark
         start = index + 1
-        while start < ram.object_pages[thing] and start < index + pages and load_acquire(ram.cache_slot, ram.object_cache[thing] + start) > 0:
+        end = min(ram.object_pages[thing], index + pages)
+        while start < end and load_acquire(ram.cache_slot, ram.object_cache[thing] + start) > 0:
             start += 1
     size = min(2 * ram.vma_ra_size[vma] if ram.vma_ra_size[vma] else pages, pages)
     ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, size, size

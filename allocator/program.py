@@ -8,8 +8,13 @@ Left out: signals, exit of an address space (mappings stay until the run ends), 
 region clear it; the VMA stays).
 """
 
-from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
+from allocator.filemap import sync_file_page, truncate_file_page, write_to_file
+from allocator.memory import WAIT, handle_mm_fault
+from allocator.mmap import zap_range
+from allocator.panic import BAD_OPERATION, panic
+from allocator.sched import wake_task
 from cpus.access import visit_pages
+from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
 from cpus.compiled import entry, kernel
 from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
@@ -21,12 +26,7 @@ from cpus.locks import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_w
 from cpus.page_table import LEVEL_MASK, find_table
 from cpus.tlb import IFETCH, LOAD
 
-from allocator.memory import WAIT, handle_mm_fault
-from allocator.mmap import zap_range
-from allocator.panic import BAD_OPERATION, panic
-from allocator.sched import wake_task
-
-VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP = range(1, 12)
+VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
 RUN_USER = TEXT["run_user"]
 
@@ -164,6 +164,29 @@ def _change_mapping(ram, cpu, task, row):
 
 
 @kernel
+def _change_file(ram, cpu, task, row):
+    """write(2), fdatasync and truncation of pages of the file that a region shows, one page at a time."""
+    op = ram.row_op[row]
+    vma = ram.proc_vma[ram.task_process[task], ram.row_region[row]]
+    thing = ram.vma_object[vma]
+    while ram.task_visit[task] < ram.row_pages[row]:
+        index = ram.vma_pgoff[vma] + ram.row_page[row] + ram.task_visit[task]
+        if op == WRITE:
+            write_to_file(ram, cpu, thing, index)
+        elif op == SYNC:
+            sync_file_page(ram, cpu, thing, index)
+        else:
+            truncate_file_page(ram, cpu, thing, index)
+        ram.task_visit[task] += 1
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and ram.task_visit[task] < ram.row_pages[row]:
+            return RAN
+    ram.task_visit[task] = 0
+    return NEXT
+
+
+@kernel
 def _clone(ram, cpu, task, row):
     """Start a worker at its next row, on a CPU that the scheduler chooses."""
     worker = ram.proc_first_task[ram.task_process[task]] + ram.row_page[row]
@@ -229,8 +252,10 @@ def _execute(ram, cpu, task, row):
         return _barrier(ram, cpu, task, row)
     if op == POPULATE:
         return _populate(ram, cpu, task, row)
-    if op == DONTNEED or op == MUNMAP or op == MMAP:
+    if op in (DONTNEED, MUNMAP, MMAP):
         return _change_mapping(ram, cpu, task, row)
+    if op in (WRITE, SYNC, TRUNCATE):
+        return _change_file(ram, cpu, task, row)
     if op == CLONE:
         return _clone(ram, cpu, task, row)
     if op == EXIT:
@@ -252,7 +277,7 @@ def run_user(ram, cpu, task, b, c, d):
         result = _execute(ram, cpu, task, ram.task_row[task])
         if result == NEXT:
             ram.task_row[task] += 1
-        elif result == BLOCKED or result == ENDED or result == SLEEP or result == YIELD:
+        elif result != RAN:
             return result
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)

@@ -7,6 +7,11 @@ as x86 does.
 Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
+from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE
+from allocator.page import PG_DIRTY, get_page, set_flag
+from allocator.page_cache import VM_EXEC
+from allocator.panic import BAD_MAPCOUNT, panic
+from allocator.tlb_flush import flush_tlb_page, others_cache
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.costs import UNMAP_PAGE
@@ -24,12 +29,6 @@ from cpus.page_table import (
     PTE_WRITE,
     find_table,
 )
-
-from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE
-from allocator.page import PG_DIRTY, get_page, set_flag
-from allocator.page_cache import VM_EXEC
-from allocator.panic import BAD_MAPCOUNT, panic
-from allocator.tlb_flush import flush_tlb_page, others_cache
 
 C_UNMAP_RO, C_UNMAP_RW = COUNTER["unmap_ro"], COUNTER["unmap_rw"]
 UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1

@@ -6,6 +6,8 @@ A sleeping task stays on its CPU; if nothing else can run there, the CPU's clock
 Left out: priorities, load balancing of running tasks, preemption by wake-ups, NUMA-aware placement.
 """
 
+from allocator.hooks import HOOK_IDLE
+from allocator.tlb_flush import enter_lazy_tlb
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.costs import WAKEUP
@@ -13,9 +15,6 @@ from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_IDLE, block, offer_lease, wake
 from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
-
-from allocator.hooks import HOOK_IDLE
-from allocator.tlb_flush import enter_lazy_tlb
 
 TASK_USER, TASK_KSWAPD = 0, 1
 SLEEPING, QUEUED, ON_CPU, DONE = 0, 1, 2, 3

@@ -7,6 +7,7 @@ tables are freed. Ranges above the ceiling become full flushes; a full flush ser
 Left out: broadcast invalidation, PTI's second address space, the paravirtual flush, LAM.
 """
 
+from allocator.hooks import HOOK_INTERRUPT
 from cpus.atomics import fence, fetch_add, fetch_and, fetch_or, load_acquire
 from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
@@ -24,8 +25,6 @@ from cpus.ipi import (
 from cpus.layout import COUNTER, MASK_BITS, TEXT
 from cpus.live import touch_spin_pages
 from cpus.tlb import invalidate_asid, invalidate_page, new_context
-
-from allocator.hooks import HOOK_INTERRUPT
 
 INIT_MM = 0
 FLUSH_ALL = 1 << 60  # call_end of a full flush

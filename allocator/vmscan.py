@@ -5,12 +5,6 @@ batch of 31 freed folios and once more at the end, then give the frames back. Th
 Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback throttling.
 """
 
-from cpus.atomics import fetch_add
-from cpus.compiled import apart, call, entry, kernel
-from cpus.costs import RECLAIM_PAGE
-from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
-from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
-
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import (
@@ -42,6 +36,11 @@ from allocator.page import (
 from allocator.page_alloc import free_page
 from allocator.page_cache import remove_mapping, write_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
+from cpus.atomics import fetch_add
+from cpus.compiled import apart, call, entry, kernel
+from cpus.costs import RECLAIM_PAGE
+from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
+from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
@@ -169,7 +168,8 @@ def shrink_folio_list(ram, cpu, node, count, by, demote):
         ram.cpu_clock[cpu] += ram.cost[RECLAIM_PAGE]
         anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
         if ram.page_io_ns[pfn] <= ram.cpu_clock[cpu] and try_lock_page(ram, pfn):
-            verdict = check_references(ram, cpu, pfn)
+            # a page truncated meanwhile has no file any more: its last holder frees it
+            verdict = check_references(ram, cpu, pfn) if ram.page_object[pfn] else REF_KEEP
             if verdict == REF_ACTIVATE:
                 set_flag(ram, pfn, PG_ACTIVE)
                 ram.counter[cpu, C_ACTIVATE] += 1
@@ -289,7 +289,7 @@ def inactive_is_low(ram, node, inactive):
 @apart
 def shrink_list(ram, cpu, node, which, wanted, by):
     """Work on one batch of one list; returns reclaimed * 1024 + scanned (shrink_list)."""
-    if which == LRU_ACTIVE_FILE or which == LRU_ACTIVE_ANON:
+    if which in (LRU_ACTIVE_FILE, LRU_ACTIVE_ANON):
         if inactive_is_low(ram, node, which - 1):
             return shrink_active_list(ram, cpu, node, which, wanted)
         return 0

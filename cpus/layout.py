@@ -65,7 +65,8 @@ TEXT_NAMES = (
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
     "ensure_table", "zap_range", "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
     "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
-    "flush_called", "touch_spin_pages",
+    "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page",
+    "truncate_file_page",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
     "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
@@ -287,7 +288,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("object_nrpages", "object_cache_lock held"),
         _m("object_design", "the design's own word"),
     )),
-    Table("cache_slot", "object_cache_lock held to write; racy reads re-check the page: pfn + 1, 0 empty, negative shadow", "nr_cache_slots"),
+    Table("cache_slot", "object_cache_lock held to write; racy reads look again: pfn + 1, 0 empty, negative shadow", "nr_cache_slots"),
     # --- frames ---------------------------------------------------------------------------------------------------
     Struct("nr_frames", (
         _m("page_flags", "any, fetch-or / fetch-and: PG_*", True),
@@ -299,7 +300,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("page_prev", "same"),
         _m("page_private", "lock of the list it is on: buddy order"),
     )),
-    Table("page_key", "lock of the free list it is on, or exclusive owner: the design's word for a free block, 0 nothing pending", "nr_frames"),
+    Table("page_key", "lock of its free list, or exclusive owner: the design's word for a free block, 0 nothing pending", "nr_frames"),
     Table("page_io_ns", "page lock: virtual time at which the read of it is done", "nr_frames"),
     Table("page_lock_word", "spin: split page-table lock of a page-table frame", "nr_frames"),
     Table("page_scan_ns", "racy, as in Linux: when the NUMA scanner unmapped it", "nr_frames", None, "int64"),
@@ -375,7 +376,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("proc_join_parties", "main thread, before proc_join_waits: workers it waits for"),
         _m("proc_join_waits", "main sets 1, whoever takes it back (exchange) wakes main"),
         _m("proc_start_ns", "main thread"), _m("proc_end_ns", "main thread"), _m("proc_tokens", "main thread"),
-        _m("proc_first_task", "config"), _m("proc_first_section", "config"), _m("proc_nr_tasks", "config"), _m("proc_join_ns", "any, atomic maximum"),
+        _m("proc_first_task", "config"), _m("proc_first_section", "config"), _m("proc_nr_tasks", "config"),
+        _m("proc_join_ns", "any, atomic maximum"),
     )),
     Table("proc_barrier_ns", "any, atomic maximum: latest arrival at barriers of even and odd number", "nr_mms", 2),
     Table("proc_vma", "config: VMA of each region", "nr_mms", MAX_REGIONS),
@@ -445,7 +447,7 @@ def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, .
 
 def segment_bytes(sizes: Sizes) -> tuple[int, int]:
     """Give (address space, memory surely touched) in bytes: page-table frames are sparse and counted at 1 %."""
-    found, total = _extents(sizes)
+    total = _extents(sizes)[1]
     sparse = sizes.nr_frames * 4096
     return total, total - sparse + sparse // 100
 

@@ -19,7 +19,8 @@ SPINS = 64
 C_LOCK_WAITS = COUNTER["lock_waits"]
 
 # lock classes, for wait-for graphs: number of a lock = class << 40 | index
-LOCK_ZONE, LOCK_LRU, LOCK_CACHE, LOCK_OBJECT, LOCK_PTE, LOCK_TABLE, LOCK_QUEUE, LOCK_KSWAPD, LOCK_DESIGN, LOCK_PCP = (n << 40 for n in range(1, 11))
+(LOCK_ZONE, LOCK_LRU, LOCK_CACHE, LOCK_OBJECT, LOCK_PTE, LOCK_TABLE, LOCK_QUEUE, LOCK_KSWAPD, LOCK_DESIGN,
+ LOCK_PCP) = (n << 40 for n in range(1, 11))  # fmt: skip
 LOCK_NAMES = ("?", "zone.lock", "lruvec.lru_lock", "mapping.i_pages.xa_lock", "i_mmap/anon_vma lock", "pte lock", "mm.page_table_lock",
               "rq.lock", "kswapd_wait", "design lock", "pcp.lock")  # fmt: skip
 

@@ -33,7 +33,8 @@ def _from_file(path: str, class_name: str) -> Design:
     if not file.is_file():
         raise ValueError(f"'design file' must exist (got {path})")
     spec = importlib.util.spec_from_file_location(f"luf_design_{file.stem}", file)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     kind = getattr(module, class_name, None)

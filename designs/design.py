@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from allocator.hooks import HOOKS, TEXT
 from cpus.compiled import Entry, entry
 from cpus.layout import DesignFields, Sizes
-
-from allocator.hooks import HOOKS, TEXT
 
 
 def hook(name: str) -> Callable[[Callable], Entry]:

@@ -6,11 +6,10 @@ Safety: no frame is freed, and no dirty page written, before every CPU that coul
 Simplified: the 15-bit halves of tlb_flush_batched are plain counts here.
 """
 
+from allocator.tlb_flush import FLUSH_ALL, add_cpumask, flush_batch, flush_tlb_mm_range, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.page_table import PTE_DIRTY
-
-from allocator.tlb_flush import FLUSH_ALL, add_cpumask, flush_batch, flush_tlb_mm_range, inc_mm_tlb_gen
 from designs.design import Design, hook
 
 PENDING_MASK = (1 << 30) - 1

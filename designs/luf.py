@@ -11,10 +11,13 @@ that create writable mappings; buffered writes; truncation and invalidation; fol
 Safety: (1) a frame's bytes stay as they are until take-off, (2) nobody gets it before its generation is flushed, (3) the mm's or
 file's pending CPUs are flushed BEFORE a different content becomes visible at that address or offset.
 Differs from v12 as posted: flushes before the writable PTE is visible (v12 after: another CPU may use it first); dirty
-read-only PTEs are not deferred; 64-bit generations, no wrap-around; allocations always run in a context that may wait; clean blocks of any order are taken
-before pending ones.
+read-only PTEs are not deferred; 64-bit generations, no wrap-around; allocations always run in a context that may wait; clean
+blocks of any order are taken before pending ones.
 """
 
+from allocator.buddy import CLEAN_ONLY, PEND_FIRST
+from allocator.page_cache import VM_ANON, VM_SHARED
+from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_batch, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty, serve_interrupts
@@ -22,10 +25,6 @@ from cpus.layout import MASK_BITS, Sizes
 from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
-
-from allocator.buddy import CLEAN_ONLY, PEND_FIRST
-from allocator.page_cache import VM_ANON, VM_SHARED
-from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_batch, inc_mm_tlb_gen
 from designs.design import Design, hook
 from designs.linux import flush_batched_pending, set_flush_pending
 from designs.state import own_fields

@@ -19,6 +19,9 @@ POPULATE  mmap(MAP_POPULATE): read and map all of `page .. page+pages-1` of `reg
 DONTNEED  madvise(MADV_DONTNEED) of these pages
 MUNMAP    unmap these pages
 MMAP      map them again, at the same place
+WRITE     write(2) these pages of the file that `region` maps: the page cache changes, and every process sees it
+SYNC      fdatasync() of these pages
+TRUNCATE  drop these pages with their contents (punch a hole)
 ========  =========================================================================================================
 
 All regions are mapped when the process starts. A section's counter is never reset: a piece of work that is repeated gets a
@@ -35,7 +38,7 @@ import numpy as np
 
 ROW = np.dtype([("op", "u1"), ("kind", "u1"), ("region", "u2"), ("pages", "u4"), ("count", "u4"), ("page", "u4")])
 
-VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP = range(1, 12)
+VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
 OP_NAMES = {
     VISIT: "VISIT",
     BARRIER: "BARRIER",
@@ -48,8 +51,12 @@ OP_NAMES = {
     DONTNEED: "DONTNEED",
     MUNMAP: "MUNMAP",
     MMAP: "MMAP",
+    WRITE: "WRITE",
+    SYNC: "SYNC",
+    TRUNCATE: "TRUNCATE",
 }
-RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP)  # rows that name pages of a region
+FILE_OPS = (WRITE, SYNC, TRUNCATE)  # rows that name pages of a region that maps a file
+RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP, *FILE_OPS)  # rows that name pages of a region
 
 LOAD, STORE, IFETCH = range(3)
 KIND_NAMES = {LOAD: "LOAD", STORE: "STORE", IFETCH: "IFETCH"}

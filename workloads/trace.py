@@ -161,8 +161,8 @@ class _Replay:
             self._put(worker, ended[worker - 1], control(EXIT))
         for point in met.T:
             for one in range(self.trace.threads):
-                row = control(BARRIER, self.barrier_id, self.trace.threads, self.spin_page, self.spin_region)
-                self._put(one, int(point[one]), row)
+                meeting = control(BARRIER, self.barrier_id, self.trace.threads, self.spin_page, self.spin_region)
+                self._put(one, int(point[one]), meeting)
             self.barrier_id += 1
         if began:
             self._put(0, max(ended), control(JOIN, pages=len(began)))

@@ -6,11 +6,13 @@ Schedules are planted: one thread plays all CPUs, and `on_send` and `on_wait` sa
 import pytest
 
 from allocator.buddy import take_block
+from allocator.filemap import sync_file_page, truncate_file_page, write_to_file
 from allocator.lru import drop_page
 from allocator.mmap import zap_range
 from allocator.page import get_page, lock_page, unlock_page
 from allocator.page_alloc import GFP_USER, alloc_page, drain_all_pages, free_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
+from cpus.oracle import VIOLATION_NAMES
 from cpus.page_table import PTE_PRESENT, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
@@ -389,3 +391,47 @@ def test_without_the_flush_the_oracle_sees_it(broken_machine):
         machine.touch(ANON_VPN + page, STORE, cpu=0)
     machine.touch(FILE_VPN, cpu=1)
     assert machine.ram.run_violations[0] == 1
+
+
+# --- what must be flushed before a file changes -----------------------------------------------------------------------------------
+
+
+def change_and_look(machine, change):
+    """CPU 1 holds translations of pages that reclaim freed lazily; CPU 0 changes page 3 of the file; CPU 1 looks again."""
+    reclaim(machine)
+    change(machine.ram, 0, FILE, 3)
+    asked = machine.asked()
+    machine.touch(FILE_VPN + 3, cpu=1)
+    return asked
+
+
+@pytest.mark.parametrize("change", [write_to_file, truncate_file_page], ids=["write", "truncate"])
+def test_before_a_file_changes_its_readers_are_flushed(machine, change):
+    """write(2) and truncation: CPU 1 is interrupted, and then sees the new version."""
+    assert change_and_look(machine, change) == [[1]]
+    assert machine.ram.run_violations[0] == 0
+
+
+@pytest.mark.parametrize("change, trigger", [(write_to_file, "file_write"), (truncate_file_page, "truncate")], ids=["write", "truncate"])
+def test_without_the_trigger_the_oracle_sees_the_old_bytes(broken_machine, change, trigger):
+    """The same LUF with this one hook taken out: CPU 1 reads a version older than was published before its load."""
+    machine = broken_machine(cpus=2, mms=1, design="luf")
+    machine.run(1, cpu=0)
+    machine.run(1, cpu=1)
+    machine.on_hook(trigger, lambda *_: 0)
+    assert change_and_look(machine, change) == []
+    assert machine.ram.run_violations[0] == 1
+    assert VIOLATION_NAMES[machine.ram.violation[0, 0]] == "stale read"
+
+
+def test_syncing_a_page_takes_the_right_to_write(machine):
+    """fdatasync write-protects a dirty shared mapping, flushes who has it, and the next store is a fault again (folio_mkclean)."""
+    machine.touch(SHARED_VPN + 3, STORE, cpu=1)
+    machine.asked()
+    sync_file_page(machine.ram, 0, SHARED, 3)
+    assert machine.asked() == [[1]]
+    assert machine.pte(1, SHARED_VPN + 3) & (PTE_PRESENT | PTE_WRITE) == PTE_PRESENT
+    faults = machine.count("pgfault")
+    machine.touch(SHARED_VPN + 3, STORE, cpu=1)
+    assert machine.count("pgfault") == faults + 1
+    assert machine.ram.run_violations[0] == 0

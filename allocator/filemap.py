@@ -1,0 +1,131 @@
+"""Changing files through the page cache: buffered write, truncate, fdatasync (mm/filemap.c, mm/truncate.c, mm/rmap.c: folio_mkclean).
+
+Each asks the design first: before new bytes are visible at a file offset, what other CPUs may still read there through
+translations that reclaim left pending must be flushed.
+The writer's own copy is not a mapped access: the oracle sees it as the next version of the page, published when it is complete.
+Left out: sizes (a file keeps its pages; truncate drops contents), write-back threads and throttling, direct IO, page-cache locks on
+ranges.
+"""
+
+from cpus.atomics import compare_exchange, fetch_and, load_acquire
+from cpus.compiled import apart, call, kernel
+from cpus.costs import PAGE_COPY, SYSCALL
+from cpus.events import EV_WRITE, record
+from cpus.locks import LOCK_OBJECT, spin_lock, spin_unlock
+from cpus.oracle import VERSION_MASK, publish
+from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
+
+from allocator.buddy import NONE
+from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
+from allocator.lru import drop_page
+from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
+from allocator.page_cache import delete_from_page_cache, find_page, read_pages, write_page
+from allocator.rmap import UNMAP_FOR_RECLAIM, address_in, lock_pte, try_to_unmap, unlock_pte
+from allocator.tlb_flush import SITE_FILE, flush_tlb_page
+
+
+@kernel
+def _locked_page(ram, cpu, thing, index):
+    """Find a page of a file, reading it if need be, and lock it; the caller gets a reference."""
+    while True:
+        pfn = find_page(ram, cpu, thing, index)
+        if pfn == NONE:
+            read_pages(ram, cpu, thing, index, 1, NONE)
+            continue
+        lock_page(ram, cpu, pfn)
+        if ram.page_object[pfn] == thing + 1 and ram.page_index[pfn] == index:
+            return pfn
+        unlock_page(ram, cpu, pfn)  # reclaimed meanwhile
+        drop_page(ram, cpu, pfn)
+
+
+@apart
+def write_to_file(ram, cpu, thing, index):
+    """write(2) of one whole page (generic_perform_write): ask the design, change the page, mark it dirty."""
+    ram.cpu_clock[cpu] += ram.cost[SYSCALL] + ram.cost[PAGE_COPY]
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_FILE
+    pfn = _locked_page(ram, cpu, thing, index)
+    if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:
+        ram.cpu_clock[cpu] = ram.page_io_ns[pfn]  # a partial write would wait for the read; so do we
+    call(ram, HOOK_FILE_WRITE, cpu, thing, index, 0, 0)
+    word = load_acquire(ram.content, pfn)
+    while True:
+        seen = compare_exchange(ram.content, pfn, word, word + 1)
+        if seen == word:
+            break
+        word = seen  # somebody stores through a shared mapping
+    set_flag(ram, pfn, PG_DIRTY)
+    publish(ram, ram.object_logical[thing] + index, (word + 1) & VERSION_MASK)
+    record(ram, cpu, EV_WRITE, pfn, thing, index, (word + 1) & VERSION_MASK)
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
+    ram.cpu_site[cpu] = site
+    return 0
+
+
+@kernel
+def _clean_mappings(ram, cpu, pfn, thing):
+    """Write-protect and clean every PTE of a page, flushing each that was dirty (folio_mkclean); returns how many were."""
+    cleaned = 0
+    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    vma = ram.object_vmas[thing] - 1
+    while vma >= 0:
+        vpn, mm = address_in(ram, vma, ram.page_index[pfn]), ram.vma_mm[vma]
+        table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
+        if table >= 0:
+            lock_pte(ram, cpu, table)
+            pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+            dirty = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
+            if dirty:
+                fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~(PTE_WRITE | PTE_DIRTY))
+                flush_tlb_page(ram, cpu, mm, vpn)
+                cleaned += 1
+            unlock_pte(ram, cpu, table)
+        vma = ram.vma_next[vma] - 1
+    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    call(ram, HOOK_MKCLEAN, cpu, thing, ram.page_index[pfn], 0, 0)
+    return cleaned
+
+
+@apart
+def sync_file_page(ram, cpu, thing, index):
+    """fdatasync of one page: clean its mappings, then write it if it was dirty."""
+    pfn = find_page(ram, cpu, thing, index)
+    if pfn == NONE:
+        return 0
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_FILE
+    lock_page(ram, cpu, pfn)
+    if ram.page_object[pfn] == thing + 1:
+        if _clean_mappings(ram, cpu, pfn, thing):
+            set_flag(ram, pfn, PG_DIRTY)
+        if ram.page_flags[pfn] & PG_DIRTY:
+            write_page(ram, cpu, pfn, thing)
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
+    ram.cpu_site[cpu] = site
+    return 0
+
+
+@apart
+def truncate_file_page(ram, cpu, thing, index):
+    """Drop one page of a file with its contents (truncate_inode_pages_range, punch hole): after it, it reads as a new version."""
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_FILE
+    pfn = _locked_page(ram, cpu, thing, index)
+    call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
+    try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
+    call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)  # what the unmap has deferred must not wait for a next owner
+    call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
+    logical = ram.object_logical[thing] + index
+    version = load_acquire(ram.version, logical) + 1
+    ram.disk_version[logical] = version
+    fetch_and(ram.page_flags, pfn, ~PG_DIRTY)
+    delete_from_page_cache(ram, cpu, pfn, thing)
+    publish(ram, logical, version)
+    record(ram, cpu, EV_WRITE, pfn, thing, index, version)
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
+    ram.cpu_site[cpu] = site
+    return 0
