@@ -28,7 +28,8 @@ class Progress:
         self._label = f"{design:<{width}}"
         self._shown = self._stream.isatty()
         self._bar: Any = None
-        self._started = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._first: float | None = None  # when there was something to count
         self._last_ipis = 0
         self._rate = 0.0
 
@@ -58,13 +59,14 @@ class Progress:
         now = time.monotonic()
         if now - self._last < REFRESH_S and evaluated < total:
             return
+        self._first = self._first or now
         elapsed = now - self._last
         if elapsed > 0:
             latest = (ipis - self._last_ipis) / elapsed
             self._rate = latest if self._rate == 0.0 else 0.7 * self._rate + 0.3 * latest
         self._last, self._last_ipis = now, ipis
         done = evaluated >= total
-        rate = ipis / max(now - self._started, 1e-9) if done else self._rate  # in the end, that of the whole run
+        rate = ipis / max(now - self._first, REFRESH_S) if done else self._rate  # in the end, that of the whole run
         self._bar.total = total
         self._bar.n = evaluated
         free = "   free " + " + ".join(f"{mib:.1f}" for mib in free_mib) + " MiB" if free_mib else ""

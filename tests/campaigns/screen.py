@@ -1,0 +1,80 @@
+"""Run the talk's experiment with several seeds, and put what came out into the README: screen, picture, spread.
+
+    python -m tests.campaigns.screen [--seeds 6]
+
+To be run when the engine has changed. The screen is that of the run with the median change of shootdowns; the table has the
+changes from vanilla to LUF of all seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from emulator import Comparison, draw, read_comparison, report_text, talk
+from emulator.report import percent
+
+ROOT = Path(__file__).parents[2]
+LUF = "import sys; from emulator.cli import main; sys.exit(main())"
+ROWS = (
+    ("TLB shootdowns", "tlb_shootdowns", talk.change(talk.TLB_SHOOTDOWNS)),
+    ("dTLB-load-misses", "dtlb_load_misses", talk.change(talk.DTLB_LOAD_MISSES)),
+    ("dTLB-store-misses", "dtlb_store_misses", talk.change(talk.DTLB_STORE_MISSES)),
+    ("iTLB-load-misses", "itlb_load_misses", talk.change(talk.ITLB_LOAD_MISSES)),
+    ("runtime", "runtime_mean_ns", talk.runtime_change()),
+)
+
+
+def one(seed: int, out: str) -> Comparison:
+    """Run `luf compare --seed N` as a user does."""
+    command = [sys.executable, "-c", LUF, "compare", "--seed", str(seed), "--out", out]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return read_comparison(Path(out) / "latest")
+
+
+def change(comparison: Comparison, name: str) -> float:
+    """Give the change of one figure from vanilla to LUF."""
+    return float(getattr(comparison.run("luf"), name) / getattr(comparison.run("linux"), name) - 1)
+
+
+def spread(comparisons: list[Comparison]) -> str:
+    """Give the table of changes, lowest, median and highest."""
+    lines = [f"| seeds 1 to {len(comparisons)} | lowest | median | highest | the talk |", "|---|---|---|---|---|"]
+    for label, name, said in ROWS:
+        changes = [change(comparison, name) for comparison in comparisons]
+        lines.append("| " + " | ".join([label, *map(percent, (min(changes), statistics.median(changes), max(changes), said))]) + " |")
+    return "\n".join(lines)
+
+
+def replaced(text: str, after: str, old: str, new: str) -> str:
+    """Replace what the pattern `old` matches right after a marker."""
+    changed, count = re.subn(rf"({re.escape(after)}\n){old}", lambda match: match[1] + new, text, count=1, flags=re.S)
+    if count != 1:
+        raise ValueError(f"'README.md' must have what follows {after!r} (found {count})")
+    return changed
+
+
+def main() -> int:
+    """Run, and rewrite README.md and docs/compare.png."""
+    parser = argparse.ArgumentParser(description="put a fresh screen into the README")
+    parser.add_argument("--seeds", type=int, default=6)
+    seeds = range(1, parser.parse_args().seeds + 1)
+    with tempfile.TemporaryDirectory() as out:
+        comparisons = [one(seed, out) for seed in seeds]
+    shown = sorted(comparisons, key=lambda comparison: change(comparison, "tlb_shootdowns"))[(len(comparisons) - 1) // 2]
+    screen = re.sub(r"luf report \S+", "luf report runs/0001-compare", report_text(shown)).rstrip()
+    text = (ROOT / "README.md").read_text()
+    text = replaced(text, "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")
+    text = replaced(text, "<!-- spread -->", r"(?:\|[^\n]*\n)+", spread(comparisons) + "\n")
+    (ROOT / "README.md").write_text(text)
+    draw(shown, ROOT / "docs" / "compare.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
