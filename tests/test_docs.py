@@ -117,6 +117,15 @@ def test_the_machine_of_the_docs_can_be_loaded(tmp_path):
     names["workload"].validate()
 
 
+def test_every_operation_of_a_workload_is_documented():
+    """docs/workload.md names all that rows can do, and nothing else."""
+    from workloads.program import OP_NAMES
+
+    text = (ROOT / "docs" / "workload.md").read_text()
+    told = {name for cell in re.findall(r"^\| ([A-Z, ]+) \|", text, re.M) for name in cell.split(", ")}
+    assert told == set(OP_NAMES.values()) - {"VISIT"}
+
+
 def test_the_screen_of_the_readme_is_what_the_program_prints():
     """Line by line the same words as the report of today, whatever the figures."""
     from emulator.report import report_text
