@@ -181,9 +181,10 @@ def test_ctrl_c_is_130_and_leaves_nothing(capsys):
 def test_a_real_signal_ends_a_real_command(number, code, word):
     """Sent to a process that is in the middle of a run: its code, one sentence, nothing left, within seconds."""
     program = """
-import sys, time
+import signal, sys, time
 from emulator.cli import main
 from tests.emulator.fixed import Experiment
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell script inherits it ignored
 class Slow(Experiment):
     def run_design(self, *a, **k):
         print("running", flush=True)
