@@ -172,11 +172,13 @@ def _free_memory(axes: Any, runs: list[Result]) -> None:
     axes.set_xlabel("virtual time, ms")
     axes.set_ylabel("MiB")
     axes.set_yscale("symlog", linthresh=1)  # the pressure is near the bottom
-    axes.set_ylim(bottom=0)
+    columns = min(len(runs), 3)
+    top = max((mib for run in runs for free in run.series.free_mib for mib in free), default=1.0)
+    axes.set_ylim(0, max(top, 1.0) * 3 ** -(-len(runs) * len(runs[0].series.free_mib) // columns))  # room for each row of the legend
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(_plain_number)
     axes.grid(axis="y", color="#e5e5e5")
-    axes.legend(loc="upper right", frameon=False, fontsize=9)
+    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=columns, columnspacing=1.2)
 
 
 def _nothing(axes: Any, title: str, why: str) -> None:
