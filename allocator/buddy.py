@@ -59,7 +59,8 @@ def _insert(ram, zone, pfn, order, key):
     ram.page_flags[pfn] = PG_BUDDY
     if key > ram.zone_key_done[zone]:
         ram.page_key[pfn] = key
-        _link(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn, True)
+        older = key < ram.pend_key[zone, order]  # a half of a block that was taken: the list stays in the order of keys, or nearly
+        _link(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn, not older)
         ram.pend_count[zone, order] += 1
         ram.pend_key[zone, order] = max(key, ram.pend_key[zone, order])
         if key > ram.zone_key_claimed[zone]:
@@ -119,6 +120,8 @@ def free_one_page(ram, cpu, zone, pfn, order, key):
             break
         if ram.page_flags[buddy] & PG_BUDDY == 0 or ram.page_private[buddy] != order:
             break
+        if ram.pend_apart and (key > ram.zone_key_done[zone]) != (ram.page_key[buddy] > ram.zone_key_done[zone]):
+            break  # the design would rather have smaller blocks than clean pages that have to wait with pending ones
         key = max(key, ram.page_key[buddy])
         _remove(ram, zone, buddy, order)
         pfn = min(pfn, buddy)
@@ -131,6 +134,8 @@ def _choose(ram, cpu, zone, order, preference):
     """Give the block to take from the lists of one order, -1 if there is none that may be taken (get_page_from_free_area)."""
     clean = ram.free_first[zone, order]
     block = ram.pend_first[zone, order]
+    if block != NONE and ram.page_key[block] <= ram.zone_key_done[zone] and (clean == NONE or preference == PEND_FIRST):
+        return block  # done, but newer blocks behind it keep the list from joining the free list
     if block == NONE or preference == CLEAN_ONLY or (clean != NONE and preference == CLEAN_FIRST):
         return clean
     if call(ram, HOOK_TAKE_CHECK, cpu, zone, block, ram.page_key[block], order) != 0:

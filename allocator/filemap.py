@@ -7,14 +7,6 @@ Left out: sizes (a file keeps its pages; truncate drops contents), write-back th
 ranges.
 """
 
-from cpus.atomics import compare_exchange, fetch_and, load_acquire
-from cpus.compiled import apart, call, kernel
-from cpus.costs import PAGE_COPY, SYSCALL
-from cpus.events import EV_WRITE, record
-from cpus.locks import LOCK_OBJECT, spin_lock, spin_unlock
-from cpus.oracle import VERSION_MASK, publish
-from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
-
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import drop_page
@@ -22,6 +14,13 @@ from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, read_pages, write_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, address_in, lock_pte, try_to_unmap, unlock_pte
 from allocator.tlb_flush import SITE_FILE, flush_tlb_page
+from cpus.atomics import compare_exchange, fetch_and, load_acquire
+from cpus.compiled import apart, call, kernel
+from cpus.costs import PAGE_COPY, SYSCALL
+from cpus.events import EV_WRITE, record
+from cpus.locks import LOCK_OBJECT, spin_lock, spin_unlock
+from cpus.oracle import VERSION_MASK, publish
+from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
 
 
 @kernel

@@ -21,7 +21,7 @@ HOOKS = {
     "hook_take": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "ignored: the block is leaving the allocator"),
     "hook_take_done": ("-", "none", "ignored: what was taken may be used when this returns"),
     "hook_pend_first": ("zone", "zone lock",
-                        "0: of each order clean blocks first; 1: blocks with a key first; 2: clean blocks of any order before any with a key"),
+                        "0: clean blocks first within an order; 1: keyed blocks first; 2: clean blocks of any order before keyed ones"),
     "hook_mapping_change": ("mm", "pte lock", "ignored: flush_tlb_batched_pending"),
     "hook_write_fault": ("mm, vma, vpn, object", "mmap_lock, no spin lock", "ignored: a writable mapping is about to be seen"),
     "hook_file_write": ("object, page", "page lock", "ignored: the page cache is about to change"),

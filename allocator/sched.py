@@ -142,6 +142,5 @@ def next_task(ram, cpu):
     if due > ram.cpu_clock[cpu]:
         enter_lazy_tlb(ram, cpu)
         ram.cpu_clock[cpu] = due  # idle until then
-        if due >= ram.cpu_slice_end[cpu]:
-            offer_lease(ram, cpu)
+        offer_lease(ram, cpu)  # whoever is behind runs first, and finds this CPU lazy, as it would be in that time
     return NOBODY

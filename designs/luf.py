@@ -12,7 +12,10 @@ Safety: (1) a frame's bytes stay as they are until take-off, (2) nobody gets it 
 file's pending CPUs are flushed BEFORE a different content becomes visible at that address or offset.
 Differs from v12 as posted: flushes before the writable PTE is visible (v12 after: another CPU may use it first); dirty
 read-only PTEs are not deferred; 64-bit generations, no wrap-around; allocations always run in a context that may wait; clean
-blocks of any order are taken before pending ones.
+blocks of any order are taken before pending ones; pending blocks do not
+merge with clean ones (in v12 the merged block is pending as a whole);
+who flushes a zone's generation takes on the other zones' too. (Generations are
+published zone by zone in ascending order, each after its predecessor, so owners of several cannot wait for each other in a ring.)
 """
 
 from allocator.buddy import CLEAN_ONLY, PEND_FIRST
@@ -23,7 +26,7 @@ from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty, serve_interrupts
 from cpus.layout import MASK_BITS, Sizes
 from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
-from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from cpus.locks import LOCK_DESIGN, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
 from designs.linux import flush_batched_pending, set_flush_pending
@@ -251,6 +254,41 @@ def luf_pend_first(ram, cpu, zone, b, c, d):
     return CLEAN_ONLY if ram.zone_free[zone] - ram.zone_pending[zone] > ram.wmark_min[zone] else PEND_FIRST
 
 
+@kernel
+def claim_generation(ram, state, cpu, zone):
+    """Become the one who flushes the zone's open generation; later frees go into the next. Zone lock held."""
+    generation = state.zone_generation[zone]
+    state.own_generation[cpu, zone] = generation
+    for word in range(ram.mask_words):
+        state.take_mask[cpu, word] |= state.zone_mask[zone, word]
+        state.zone_mask[zone, word] = 0
+    if state.zone_ugen[zone] > state.take_ugen[cpu]:
+        state.take_ugen[cpu] = state.zone_ugen[zone]
+    state.zone_generation[zone] = generation + 1
+    ram.zone_key_claimed[zone] = generation
+    ram.zone_pending[zone] = 0
+
+
+@kernel
+def claim_other_zones(ram, state, cpu):
+    """A round of interrupts is due: let it serve the pending pages of every zone, not only of the one that ran short."""
+    for zone in range(ram.nr_nodes):
+        if state.own_generation[cpu, zone] == 0 and ram.zone_pending[zone] > 0:
+            spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            if ram.zone_pending[zone] > 0:
+                claim_generation(ram, state, cpu, zone)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+
+
+@kernel
+def owns_a_generation(ram, state, cpu):
+    """Has this CPU promised to flush a generation in this take-off?"""
+    for zone in range(ram.nr_nodes):
+        if state.own_generation[cpu, zone]:
+            return True
+    return False
+
+
 @hook("take")
 def luf_take(ram, cpu, zone, pfn, key, order):
     """A pending page leaves: remember whom to flush, or whom to wait for (check_and_fold)."""
@@ -265,15 +303,7 @@ def luf_take(ram, cpu, zone, pfn, key, order):
     elif key <= ram.zone_key_claimed[zone]:
         state.wait_generation[cpu, zone] = max(state.wait_generation[cpu, zone], key)
     else:
-        state.own_generation[cpu, zone] = key
-        for word in range(ram.mask_words):
-            state.take_mask[cpu, word] |= state.zone_mask[zone, word]
-            state.zone_mask[zone, word] = 0
-        if state.zone_ugen[zone] > state.take_ugen[cpu]:
-            state.take_ugen[cpu] = state.zone_ugen[zone]
-        state.zone_generation[zone] = key + 1
-        ram.zone_key_claimed[zone] = key
-        ram.zone_pending[zone] = 0
+        claim_generation(ram, state, cpu, zone)
     return 0
 
 
@@ -294,6 +324,8 @@ def wait_for_generation(ram, cpu, zone, generation):
 def luf_take_done(ram, cpu, a, b, c, d):
     """End of take-off: flush for what was taken, publish own generations in order, wait for others'."""
     state = luf_state(ram)
+    if owns_a_generation(ram, state, cpu):
+        claim_other_zones(ram, state, cpu)
     if not mask_empty(ram, state.take_mask, cpu) and not diet(ram, state, state.take_mask, cpu, state.take_ugen[cpu]):
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_ALLOC
@@ -373,6 +405,7 @@ class Luf(Design):
         return luf_fields(sizes)
 
     def prepare(self, ram) -> None:
+        ram.set_constant("pend_apart", 1)
         ram.design["ugen"][0] = 2
         ram.design["ugen_done"][:] = 1
         ram.design["zone_generation"][:] = 2
