@@ -44,13 +44,17 @@ class ObviousBuddy:
         self.newest[order] = max(self.newest[order], key)
 
     def take(self, order, choice):
-        """Split a smallest clean block; `choice` says which block was taken. A list's pending blocks are clean once all are."""
+        """Split a smallest clean block; `choice` says which block was taken. A list's pending blocks are clean once all are.
+
+        A done block among pending ones may be taken too, where its list shows it first.
+        """
         for larger in range(order, ORDERS):
             if self.newest[larger] <= self.done:
                 self.free.update({pfn: (o, 0) for pfn, (o, key) in self.free.items() if o == larger})
             clean = [pfn for pfn, (o, key) in self.free.items() if o == larger and key == 0]
-            if clean:
-                assert choice in clean, f"took {choice}, the smallest clean blocks are {clean} of order {larger}"
+            done = [pfn for pfn, (o, key) in self.free.items() if o == larger and 0 < key <= self.done]
+            if clean or choice in done:
+                assert choice in (clean or done), f"took {choice}, the smallest clean blocks are {clean or done} of order {larger}"
                 del self.free[choice]
                 while larger > order:
                     larger -= 1
@@ -165,3 +169,18 @@ def test_double_free_panics(broken_machine):
 def test_a_frame_of_another_zone_panics(broken_machine):
     machine = broken_machine(pages=(8, 8), cpus=1, mms=0)
     assert machine.panic_of(free_one_page, CPU, ZONE, 1024, 0, 0) == "buddy: frame 1024 lies outside zone 0"
+
+
+def test_a_done_block_is_taken_although_a_newer_one_keeps_its_list_from_joining(small_machine):
+    """Pend list of order 0: [key 5, done | key 6, pending]. The first is as good as clean, the second is not."""
+    ram = small_machine(pages=(4,), cpus=1, mms=0, design=Keyed()).ram
+    frames = [int(take_block(ram, CPU, ZONE, 0)) for _ in range(4)]
+    older, newer = min(frames), max(frames)  # no buddies of each other
+    free_one_page(ram, CPU, ZONE, older, 0, 5)
+    free_one_page(ram, CPU, ZONE, newer, 0, 6)
+    ram.zone_key_claimed[ZONE], ram.zone_pending[ZONE], ram.zone_key_done[ZONE] = 5, 1, 5
+    assert take_block(ram, CPU, ZONE, 0) == older
+    assert take_block(ram, CPU, ZONE, 0) == -1
+    ram.zone_key_claimed[ZONE], ram.zone_pending[ZONE], ram.zone_key_done[ZONE] = 6, 0, 6
+    for pfn in set(frames) - {newer}:
+        free_one_page(ram, CPU, ZONE, pfn, 0, 0)
