@@ -126,6 +126,7 @@ def cpu_loop(ram, cpu, a, b, c, d):
     while load_acquire(ram.run_stop, 0) != LEAVE:
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
+        _sample(ram, cpu)
         task = next_task(ram, cpu)
         if task < 0:
             continue

@@ -13,6 +13,7 @@ from cpus.compiled import apart, call, kernel
 from cpus.costs import WAKEUP
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
+from cpus.layout import COUNTER
 from cpus.lease import WAIT_IDLE, block, offer_lease, wake
 from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
 
@@ -20,6 +21,7 @@ TASK_USER, TASK_KSWAPD = 0, 1
 SLEEPING, QUEUED, ON_CPU, DONE = 0, 1, 2, 3
 TIME_SLICE_NS = 3_000_000  # sysctl_sched_base_slice of 6.12 with 8 CPUs or more: 0.75 ms * (1 + log2(8))
 NOBODY = -1
+C_RESCHED = COUNTER["irq_resched"]
 
 
 @kernel
@@ -137,6 +139,8 @@ def next_task(ram, cpu):
     ram.cpu_task[cpu] = NOBODY
     if ram.queue_count[cpu] == 0:
         _idle(ram, cpu)
+        if ram.queue_count[cpu] > 0:
+            ram.counter[cpu, C_RESCHED] += 1  # what woke it would be a reschedule interrupt
         return NOBODY
     due = _earliest_wake(ram, cpu)
     if due > ram.cpu_clock[cpu]:

@@ -18,6 +18,7 @@ from numba import types
 from cpus.atomics import address
 from cpus.compiled import kernel
 
+EXIT_STOPPED = 17  # status of a CPU process that left because the run was stopped
 ROUSED, NEWS = 1, 2  # what `poll` found: somebody wants this CPU to look at its state; its inbox has something to say
 POLLIN = 1
 AFFINITY_WORDS = 16  # a cpu_set_t of 1024 host cores

@@ -141,7 +141,7 @@ CONSTANTS = (
     "stlb_sets", "stlb_ways", "stlb_base",
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "pcp_batch", "user_tasks", "nr_processes",
     "scan_pages", "scan_period_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
-    "perturb", "zero_page", "pend_apart", "series_ns", "events_on", "skip_mm_flush", "keep_lazy",
+    "perturb", "zero_page", "violations_limit", "pend_apart", "series_ns", "events_on", "skip_mm_flush", "keep_lazy",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (

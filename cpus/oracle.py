@@ -12,7 +12,9 @@ Left out: bytes within a page (one word stands for all), accesses of the kernel 
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
 from cpus.compiled import kernel
+from cpus.host import EXIT_STOPPED, exit_process
 from cpus.layout import VIOLATIONS_KEPT
+from cpus.lease import VIOLATED
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
 VERSION_MASK = (1 << VERSION_BITS) - 1
@@ -26,8 +28,16 @@ VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before i
 def report(ram, cpu, what, vpn, pfn, expected, found, entry):
     """Record a violation (the first VIOLATIONS_KEPT with their details)."""
     n = fetch_add(ram.run_violations, 0, 1)
-    if n >= VIOLATIONS_KEPT:
-        return
+    if n < VIOLATIONS_KEPT:
+        _note(ram, cpu, n, what, vpn, pfn, expected, found, entry)
+    if ram.violations_limit > 0 and n + 1 >= ram.violations_limit:
+        store_release(ram.run_stop, 0, VIOLATED)
+        exit_process(EXIT_STOPPED)  # at once: a controlled run then ends at the same event each time
+
+
+@kernel
+def _note(ram, cpu, n, what, vpn, pfn, expected, found, entry):
+    """Keep the details of violation number `n`; its kind last, which says that they are complete."""
     ram.violation[n, 1] = cpu
     ram.violation[n, 2] = vpn
     ram.violation[n, 3] = pfn

@@ -31,11 +31,11 @@ from numba import types
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import call, entry, install, install_python, kernel
-from cpus.host import NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
+from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
 from cpus.ipi import SHELL_RECEIVE, serve_interrupts
 from cpus.layout import TEXT
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
-from cpus.zeromq import EXIT_STOPPED, NOTHING_ANNOUNCED, failure, handle, receive_message, send_messages
+from cpus.zeromq import NOTHING_ANNOUNCED, failure, handle, receive_message, send_messages
 
 PR_SET_PDEATHSIG = 1
 SLEEP_BOUND_MS = 20_000  # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence

@@ -19,7 +19,7 @@ from zmq.backend.cython import _zmq
 
 from cpus.atomics import address, load_acquire
 from cpus.compiled import call, entry, kernel
-from cpus.host import exit_process, poll_inbox
+from cpus.host import EXIT_STOPPED, exit_process, poll_inbox
 from cpus.layout import COUNTER, MASK_BITS, TEXT
 
 MESSAGE_WORDS = 8  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
@@ -28,7 +28,6 @@ RECEIVED_AT = 8  # first word of the received message in ram.message
 ZMQ_DONTWAIT, ZMQ_EVENTS, ZMQ_POLLIN = 1, 15, 1
 ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # argument of shell_receive
 STOPPED = 1  # run_stop above it: leave (lease.FINISHED)
-EXIT_STOPPED = 17  # the run was stopped while this CPU was deep in a wait
 RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced message is on its way
 
 SHELL_CONNECT, SHELL_FAILED = TEXT["shell_connect"], TEXT["shell_failed"]

@@ -31,6 +31,7 @@ from workloads.program import DRAW, MARK, ROW, Process, Workload
 
 ENGINE = (irq_handler, cpu_loop, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
 SLICE_NS = 500_000
+VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequence
 SERIES_LENGTH = 20_000
 SERIES_NS = 2_000_000
 MAX_ORDER_PAGES = 1024
@@ -154,6 +155,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "slice_ns": options.slice_ns,
         "check": int(options.check),
         "strict_ipi": int(options.strict_ipi),
+        "violations_limit": VIOLATIONS_LIMIT,
         "events_on": int(options.events),
         "flush_ceiling": sysctl.tlb_single_page_flush_ceiling,
         "readahead_pages": max(1, sysctl.readahead_kb // 4),

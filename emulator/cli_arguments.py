@@ -9,7 +9,7 @@ from typing import NoReturn
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
-TOKENS = 4
+TOKENS = 8
 SEED = 1
 OUT = "runs"
 CPUS_MAX = 256
@@ -24,7 +24,7 @@ examples:
   luf compare                              the talk's experiment: vanilla Linux against LUF, beside the talk's figures
   luf compare linux luf none               three designs; the first is what the others are compared with
   luf compare --cpus 16 --tokens 2         smaller and quicker
-  luf run none --scale 1024                a design that never flushes: the oracle catches it, exit code 1
+  luf run none                             a design that never flushes: the oracle catches it, exit code 1
   luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
   luf compare linux my_file.py:MyDesign    your own design
   luf run linux --set sysctl.numa_balancing=0

@@ -15,9 +15,9 @@ PRECISION = 3
 def interrupts_text(run: Result) -> str:
     """Return what /proc/interrupts would say: a header of CPU columns and the rows RES, CAL and TLB."""
     cpus = run.cpus
-    calls = run.counters.get("irq_call_count", run.tlb_shootdowns_per_cpu)
+    calls = run.counters.get("irq_call", run.tlb_shootdowns_per_cpu)
     rows = (
-        ("RES", run.counters.get("irq_resched_count", [0] * cpus), "Rescheduling interrupts"),
+        ("RES", run.counters.get("irq_resched", [0] * cpus), "Rescheduling interrupts"),
         ("CAL", [max(call - tlb, 0) for call, tlb in zip(calls, run.tlb_shootdowns_per_cpu)], "Function call interrupts"),
         ("TLB", run.tlb_shootdowns_per_cpu, "TLB shootdowns"),
     )

@@ -229,6 +229,8 @@ class Supervisor:
             raise Interrupted(self._signal)
         if self.ram.run_stop[0] == PANIC:
             self._panic()
+        if self.ram.run_stop[0] == VIOLATED:
+            return  # the CPU that saw it has left; `watch` says so
         for cpu, process in enumerate(self.processes):
             if process.sentinel in dead:
                 process.join()

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from allocator.sched import TASK_KSWAPD
-from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP
+from cpus.events import EVENT_TASK_SHIFT, EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
 from cpus.page_table import PTE_WRITE
 from workloads.program import Workload
 
 LET_AT_MOST = 8
+CPU_MASK = (1 << EVENT_TASK_SHIFT) - 1
 PAGE = 4096
 
 
@@ -114,7 +115,7 @@ def _however(events: np.ndarray, cpu: int, mm: int, vpn: int, told: list[dict[st
     """Say whether the CPU flushed this page between the unmap and the access."""
     unmaps = [e for e in told if e["kind"] == EV_UNMAP]
     since = unmaps[0]["sequence"] if unmaps else 0
-    mine = events[(events[:, 2] == EV_FLUSH) & (events[:, 7] == cpu) & (events[:, 0] > since) & (events[:, 3] == mm)]
+    mine = events[(events[:, 2] == EV_FLUSH) & (events[:, 7] & CPU_MASK == cpu) & (events[:, 0] > since) & (events[:, 3] == mm)]
     full = mine[:, 4] < 0
     flushed = mine[full | ((mine[:, 4] <= vpn) & (vpn < mine[:, 4] + mine[:, 5]))]
     start = f"after {unmaps[0]['t_ns'] / 1000:,.1f} us" if unmaps else "in what the event rings hold"
@@ -135,7 +136,7 @@ def _related(ram: Any, names: Names, events: np.ndarray, pfn: int) -> list[dict[
 
 
 def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
-    sequence, t_ns, kind, a, b, c, d, cpu = row
+    sequence, t_ns, kind, a, b, c, d, who = row
     if kind == EV_UNMAP:
         what = f"unmap frame {a} from mm {b} at {c * PAGE:#x} ({'writable' if d & PTE_WRITE else 'read-only'})"
     elif kind == EV_MAP:
@@ -150,10 +151,10 @@ def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
         what = f"move frame {a} to frame {b}"
     else:
         what = f"event {kind}"
-    return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": _actor(ram, cpu), "what": what}
+    return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": _actor(ram, who), "what": what}
 
 
-def _actor(ram: Any, cpu: int) -> str:
-    task = int(ram.cpu_task[cpu])
+def _actor(ram: Any, who: int) -> str:
+    cpu, task = who & CPU_MASK, (who >> EVENT_TASK_SHIFT) - 1
     kswapd = f" (kswapd{int(ram.task_index[task])})" if task >= 0 and ram.task_kind[task] == TASK_KSWAPD else ""
     return f"cpu{cpu}{kswapd}"

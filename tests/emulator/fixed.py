@@ -24,7 +24,7 @@ def run(design: str = "linux", **changes) -> Result:
         "unmap": Unmapped(ro=991, rw=9),
         "flush_sites": sites,
         "vmstat": {"pgfault": 1234, "pgmajfault": 56, "nr_tlb_remote_flush": 40 if luf else 400},
-        "counters": {"irq_call_count": [n + 5 for n in per_cpu], "irq_resched_count": [1, 2, 3, 4], "dtlb_loads": [10**9] * CPUS},
+        "counters": {"irq_call": [n + 5 for n in per_cpu], "irq_resched": [1, 2, 3, 4], "dtlb_loads": [10**9] * CPUS},
         "accounted": {"frame": [200, 200], "PTE": [77, 77], "message": [40, 40], "ack": [40, 40]},
         "token_ns": [[900_000_000, 971_000_000]],
         "series": Series(t_ns=[0, 10**9], free_mib=[[42.0, 1.9], [96.0, 2.4]]),
