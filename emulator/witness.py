@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from allocator.sched import TASK_KSWAPD
-from cpus.events import EVENT_TASK_SHIFT, EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP
+from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP, EVENT_TASK_SHIFT
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
 from cpus.page_table import PTE_WRITE
@@ -84,7 +84,7 @@ def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]
 def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
     what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, sequence, task, entry = record[:12]
     before = events[events[:, 0] <= sequence]
-    told = _related(ram, names, before, pfn)
+    told = _related(ram, names, before, pfn, mm, vpn)
     freed = [e for e in told if e["kind"] == EV_FREE]
     return {
         "kind": VIOLATION_NAMES[what],
@@ -124,10 +124,16 @@ def _however(events: np.ndarray, cpu: int, mm: int, vpn: int, told: list[dict[st
     return f"cpu{cpu} flushed this page {len(flushed)} times {start}, and filled the entry again from what it found."
 
 
-def _related(ram: Any, names: Names, events: np.ndarray, pfn: int) -> list[dict[str, Any]]:
-    """Pick the last events about the frame: from the unmap before it was handed out again, on (in sequence, not by clock)."""
+def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, mm: int, vpn: int) -> list[dict[str, Any]]:
+    """Pick the events about the frame from the unmap on that left the entry stale (in sequence, not by clock).
+
+    If the rings no longer hold that one: from the last unmap before the frame was handed out again.
+    """
     about = np.isin(events[:, 2], (EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE)) & (events[:, 3] == pfn)
     rows = events[about]
+    own = np.flatnonzero((rows[:, 2] == EV_UNMAP) & (rows[:, 4] == mm) & (rows[:, 5] == vpn))
+    if len(own):  # the very mapping that the entry was filled from
+        return [_tell(ram, names, row.tolist()) for row in rows[own[-1] :][:LET_AT_MOST]]
     left = np.flatnonzero(np.isin(rows[:, 2], (EV_TAKE, EV_MIGRATE)))  # the frame left the page that the entry was filled for
     until = left[-1] if len(left) else len(rows)
     stale = np.flatnonzero(rows[:until, 2] == EV_UNMAP)
