@@ -11,6 +11,7 @@ from allocator.lru import LRU_ACTIVE_FILE, drop_page, lru_add
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
+    PG_LOCKED,
     PG_READAHEAD,
     PG_UPTODATE,
     PG_WORKINGSET,
@@ -21,6 +22,7 @@ from allocator.page import (
     put_page_testzero,
     set_flag,
     try_get_page,
+    unlock_page,
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_RECLAIM, alloc_page
 from allocator.panic import BUS_ERROR, panic
@@ -210,11 +212,14 @@ def _read_page(ram, cpu, thing, index, done, mark):
     """Allocate, fill and enter one page whose data arrive at virtual time `done`."""
     pfn = alloc_page(ram, cpu, 0, GFP_RECLAIM | GFP_KSWAPD)
     logical = ram.object_logical[thing] + index
-    set_content(ram, pfn, logical, ram.disk_version[logical])
     ram.page_io_ns[pfn] = done
-    set_flag(ram, pfn, PG_UPTODATE | PG_READAHEAD if mark else PG_UPTODATE)
+    set_flag(ram, pfn, PG_LOCKED)
     if add_to_page_cache(ram, cpu, pfn, thing, index):
+        # Filled only now that it is in the cache and locked: whoever truncates or writes the page finds it, and waits.
+        set_content(ram, pfn, logical, ram.disk_version[logical])
+        set_flag(ram, pfn, PG_UPTODATE | PG_READAHEAD if mark else PG_UPTODATE)
         record(ram, cpu, EV_FILL, pfn, thing, index, 0)
+    unlock_page(ram, cpu, pfn)
     drop_page(ram, cpu, pfn)
 
 
