@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.storm import VISIT_NS, set_storm, shots_done, small_ram, storm, visit_pages
-from cpus.atomics import compare_exchange, fetch_add, load_acquire
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
 from cpus.host import pollfd, ring
 from cpus.lease import (
@@ -174,14 +174,24 @@ def test_an_observer_does_not_hang_on_a_lease_table_that_stays_locked(ram):
 
 
 @kernel
+def _count_running(ram):
+    """Count the CPUs that are RUNNING, under the lock under which they become so: word by word, a hand-over in between counts twice."""
+    while compare_exchange(ram.run_lease_lock, 0, 0, 1) != 0:
+        pause()
+    running = 0
+    for c in range(ram.nr_cpus):
+        running += ram.cpu_state[c] == RUNNING
+    store_release(ram.run_lease_lock, 0, 0)
+    return running
+
+
+@kernel
 def _run_noting_others(ram, cpu):
     """Visit pages; note in `run_tokens` the largest number of CPUs that were seen RUNNING at a time."""
     new_slice(ram, cpu)
     for _ in range(400):
         visit_pages(ram, cpu, 50)
-        running = 0
-        for c in range(ram.nr_cpus):
-            running += load_acquire(ram.cpu_state, c) == RUNNING
+        running = _count_running(ram)
         while True:
             most = load_acquire(ram.run_tokens, 0)
             if running <= most or compare_exchange(ram.run_tokens, 0, most, running) == most:
