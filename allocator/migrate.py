@@ -33,11 +33,11 @@ from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import call, entry, kernel
 from cpus.costs import PAGE_COPY
 from cpus.events import EV_MIGRATE, record
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER, TEXT, WORK_PAGES
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
 
 MIGRATE_LIST = TEXT["migrate_list"]
-WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = 0, 64, 128, 192, 256, 320  # parts of work_list
+WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (part * WORK_PAGES for part in range(6))  # of work_list
 C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
 MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
 

@@ -9,10 +9,12 @@ region clear it; the VMA stays).
 """
 
 from allocator.filemap import sync_file_page, truncate_file_page, write_to_file
+from allocator.futex import futex_wait, post_flag, spin_on_flag
 from allocator.memory import WAIT, handle_mm_fault
 from allocator.mmap import zap_range
 from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
+from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
 from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
 from cpus.compiled import entry, kernel
@@ -27,8 +29,10 @@ from cpus.page_table import LEVEL_MASK, find_table
 from cpus.tlb import IFETCH, LOAD
 
 VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
+POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
 RUN_USER = TEXT["run_user"]
+NO_REGION = 0xFFFF
 
 
 @kernel
@@ -241,6 +245,47 @@ def _mark(ram, cpu, task, row):
 
 
 @kernel
+def _spin(ram, cpu, task, row):
+    """Spin in user mode until flag `page` has been posted `pages` times."""
+    if ram.row_region[row] != NO_REGION:
+        ram.cpu_spin_page[cpu] = 1 + ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_count[row]
+    reached = spin_on_flag(ram, cpu, ram.row_page[row], ram.row_pages[row])
+    ram.cpu_spin_page[cpu] = 0
+    if reached:
+        return NEXT
+    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])  # spins its time slice away
+    return YIELD
+
+
+@kernel
+def _nanosleep(ram, cpu, task, row):
+    """Sleep for `count` ns of virtual time."""
+    if ram.task_visit[task] == 0:
+        ram.task_visit[task] = 1
+        ram.task_wait_ns[task] = ram.cpu_clock[cpu] + ram.row_count[row]
+        return SLEEP
+    ram.task_visit[task] = 0
+    return NEXT
+
+
+@kernel
+def _synchronise(ram, cpu, task, row):
+    """Flags, sleeping, snapshots."""
+    op = ram.row_op[row]
+    if op == SPIN:
+        return _spin(ram, cpu, task, row)
+    if op == NANOSLEEP:
+        return _nanosleep(ram, cpu, task, row)
+    if op == WAIT_FOR:
+        return NEXT if futex_wait(ram, cpu, task, ram.row_page[row], ram.row_pages[row]) else BLOCKED
+    if op == POST:
+        post_flag(ram, cpu, ram.row_page[row])
+    else:
+        take_snapshot(ram, cpu, ram.row_page[row])
+    return NEXT
+
+
+@kernel
 def _execute(ram, cpu, task, row):
     """Execute one row."""
     op = ram.row_op[row]
@@ -264,6 +309,8 @@ def _execute(ram, cpu, task, row):
         return _join(ram, cpu, task, row)
     if op == MARK:
         return _mark(ram, cpu, task, row)
+    if op in (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT):
+        return _synchronise(ram, cpu, task, row)
     panic(ram, cpu, BAD_OPERATION, row, op)
     return ENDED
 

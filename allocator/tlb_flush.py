@@ -22,7 +22,7 @@ from cpus.ipi import (
     send_interrupts,
     wait_for_acks,
 )
-from cpus.layout import COUNTER, MASK_BITS, TEXT
+from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES
 from cpus.live import touch_spin_pages
 from cpus.tlb import invalidate_asid, invalidate_page, new_context
 
@@ -34,9 +34,20 @@ SITE_OTHER, SITE_KSWAPD, SITE_DIRECT, SITE_ALLOC, SITE_WRITE_FAULT, SITE_USER, S
 SITE_NAMES = ("other", "kswapd", "direct reclaim", "page allocation", "write fault", "munmap/madvise", "fault", "NUMA balancing",
               "file write")  # fmt: skip
 
+# tlb:tlb_flush, include/linux/mm_types.h: enum tlb_flush_reason
+ON_TASK_SWITCH, REMOTE_SHOOTDOWN, LOCAL_SHOOTDOWN, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI = range(5)
+REASON_NAMES = ("task_switch", "remote_shootdown", "local_shootdown", "local_mm_shootdown", "remote_send_ipi")
+ALL_PAGES = TRACE_PAGES - 1  # column of full flushes
+
 IRQ_HANDLER = TEXT["irq_handler"]
 C_REMOTE, C_RECEIVED = COUNTER["nr_tlb_remote_flush"], COUNTER["nr_tlb_remote_flush_received"]
 C_IRQ_TLB, C_IRQ_CALL, C_SWITCHES = COUNTER["irq_tlb"], COUNTER["irq_call"], COUNTER["context_switches"]
+
+
+@kernel
+def trace_tlb_flush(ram, cpu, reason, pages):
+    """Count a tlb:tlb_flush event; pages of a range are at most the ceiling, ALL_PAGES says that everything goes."""
+    ram.tlb_flush_count[cpu, reason * TRACE_PAGES + min(pages, ALL_PAGES)] += 1
 
 
 @kernel
@@ -70,18 +81,20 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, initiator):
     if ram.cpu_lazy[cpu]:
         switch_mm(ram, cpu, INIT_MM)
         return
+    reason = REMOTE_SHOOTDOWN if cpu != initiator else LOCAL_MM_SHOOTDOWN if mm != INIT_MM else LOCAL_SHOOTDOWN
     slot = ram.cpu_asid[cpu]
     reached = ram.asid_gen[cpu, slot]
-    if gen != NO_GENERATION and gen <= reached:
-        return
     newest = load_acquire(ram.mm_tlb_gen, loaded)
-    if reached == newest:
+    if reached == newest or (gen != NO_GENERATION and gen <= reached):  # somebody's flush has served this request already
+        trace_tlb_flush(ram, cpu, reason, 0)
         return
     if end != FLUSH_ALL and gen != NO_GENERATION and gen == reached + 1 and gen == newest:
         for vpn in range(start, end):
             invalidate_page(ram, cpu, vpn, ram.cpu_context[cpu])
         ram.cpu_clock[cpu] += (end - start) * ram.cost[FLUSH_ONE]
+        trace_tlb_flush(ram, cpu, reason, end - start)
     else:
+        trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
         invalidate_asid(ram, cpu, slot)
         ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
     ram.asid_gen[cpu, slot] = newest
@@ -112,6 +125,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, freed_tables):
         site = ram.cpu_site[cpu]
         ram.counter[cpu, C_REMOTE] += 1  # as Linux counts: also a broadcast whose targets all turn out to be lazy
         ram.site_flushes[cpu, site] += 1
+        trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
         if not freed_tables:
             for target in range(ram.nr_cpus):
                 if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
@@ -215,6 +229,7 @@ def switch_mm(ram, cpu, mm):
         record(ram, cpu, EV_SWITCH, previous, mm, 0, 0)
     newest = load_acquire(ram.mm_tlb_gen, mm)
     if ram.asid_gen[cpu, slot] < newest:
+        trace_tlb_flush(ram, cpu, ON_TASK_SWITCH, ALL_PAGES)
         if ram.asid_gen[cpu, slot] >= 0:
             invalidate_asid(ram, cpu, slot)
         ram.asid_gen[cpu, slot] = newest

@@ -63,7 +63,7 @@ def build_machine(mapped: int, rows: int) -> Any:
     tables = mapped // 512 + mapped // 512**2 + 8
     sizes = Sizes(
         nr_cpus=1, nr_nodes=2, nr_frames=mapped + tables, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=1,
-        nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1, nr_barriers=1,
+        nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1,
         tlb_entries=sum(entries for entries, _ in GOLDEN_COVE.values()), nr_costs=costs.NR_COSTS, series_length=1,
     )  # fmt: skip
     constants, base = {"nr_asids": 6, "check": 1}, 0

@@ -31,6 +31,8 @@ VIOLATION_WORDS = 12
 GATHER_PAGES = 512
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
+WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
+TRACE_REASONS, TRACE_PAGES = 5, 36  # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
 NR_SITES = 10
 LEASES_MAX = 62  # they are the bits of one word
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
@@ -65,7 +67,7 @@ TEXT_NAMES = (
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
     "ensure_table", "zap_range", "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
     "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
-    "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page",
+    "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page", "take_snapshot",
     "truncate_file_page",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
@@ -92,10 +94,11 @@ class Sizes:
     nr_rows: int
     nr_sections: int
     nr_chunks: int
-    nr_barriers: int
     tlb_entries: int
     nr_costs: int
     series_length: int
+    nr_flags: int = 1
+    nr_snapshots: int = 1
     one: int = 1
 
     @property
@@ -238,9 +241,10 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("lru_batch", "owner: folio_batch of pages on their way to an LRU list", "nr_cpus", FOLIO_BATCH + 1),
     Table("free_batch", "owner: folio_batch of pages on their way to the allocator", "nr_cpus", 2 * (FOLIO_BATCH + 1)),
     Table("gather", "owner: pages whose PTEs are cleared and not yet flushed (mmu_gather)", "nr_cpus", GATHER_PAGES),
-    Table("keep_list", "owner: pages set aside by reclaim's second pass", "nr_cpus", 64),
+    Table("keep_list", "owner: pages set aside by reclaim's second pass", "nr_cpus", WORK_PAGES),
     Table("scan_goal", "owner: pages to scan per list in this round of direct reclaim", "nr_cpus", NR_LRU),
-    Table("work_list", "owner: pages isolated by reclaim (32) and by migration", "nr_cpus", 8 * 64),
+    Table("work_list", "owner: pages isolated by reclaim and by migration, six lists", "nr_cpus", WORK_PARTS * WORK_PAGES),
+    Table("tlb_flush_count", "owner: tlb:tlb_flush events, reason * TRACE_PAGES + pages", "nr_cpus", TRACE_REASONS * TRACE_PAGES),
     Table("pcp_lock", "spin word of a CPU's list of one zone (pcp->lock): its owner, and whoever drains all lists", "nr_cpus", "nr_nodes"),
     Table("pcp_count", "pcp_lock held: pages in its list of the zone", "nr_cpus", "nr_nodes"),
     Table("pcp_first", "pcp_lock held", "nr_cpus", "nr_nodes"),
@@ -361,11 +365,20 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_barrier", "its CPU: generation it waits for"),
         _m("task_start_ns", "its CPU"), _m("task_end_ns", "its CPU"), _m("task_slice_ns", "its CPU: end of its time slice"),
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
+        _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
+        _m("task_wait_count", "its CPU, before task_wait_flag: the count that it sleeps for"),
     )),
     Struct("nr_rows", (
         _m("row_op", "config", False, "uint8"), _m("row_kind", "config", False, "uint8"), _m("row_region", "config", False, "uint16"),
         _m("row_pages", "config", False, "uint32"), _m("row_count", "config", False, "uint32"), _m("row_page", "config", False, "uint32"),
     )),
+    Table("flag_count", "any, add: times that a flag of the workload was posted", "nr_flags"),
+    Table("flag_ns", "any, atomic maximum: virtual time of its latest post", "nr_flags"),
+    Table("snapshot", "the task that takes it: counters summed over all CPUs", "nr_snapshots", NR_COUNTERS),
+    Table("snapshot_tlb", "same: tlb_flush_count summed over all CPUs", "nr_snapshots", TRACE_REASONS * TRACE_PAGES),
+    Table("snapshot_irq", "same: irq_tlb of each CPU", "nr_snapshots", "nr_cpus"),
+    Table("snapshot_site", "same: broadcasts by SITE_*", "nr_snapshots", NR_SITES),
+    Table("snapshot_ns", "same: virtual time, 0 not taken", "nr_snapshots"),
     Table("section_next", "any, add: next undrawn chunk", "nr_sections"),
     Table("section_info", "config: first chunk, number of chunks", "nr_sections", 2),
     Table("chunk_rows", "config: first row, behind the last row", "nr_chunks", 2),

@@ -27,7 +27,7 @@ from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes,
 from cpus.oracle import NOBODY
 from designs.design import Design
 from emulator.machine import Machine
-from workloads.program import DRAW, MARK, ROW, Process, Workload
+from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, Process, Workload
 
 ENGINE = (irq_handler, cpu_loop, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
 SLICE_NS = 500_000
@@ -110,6 +110,9 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
     threads = sum(len(p.threads) for p in workload.processes)
     logical = sum(files.values()) + sum(r.pages for r in anonymous)
     marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
+    pinned = max((cpu for p in workload.processes for cpu in p.cpus), default=0)
+    if pinned >= machine.cpus:
+        raise BuildError(f"'cpus of a process' must be below the machine's {machine.cpus} CPUs (got {pinned})")
     for name, most, found in (
         ("pages of all files and anonymous regions", NOBODY - 1, logical),
         ("evaluations (tokens)", MAX_MARKS - 1, marks),
@@ -132,10 +135,11 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
         nr_rows=workload.stored_rows(),
         nr_sections=sum(len(p.sections) for p in workload.processes),
         nr_chunks=sum(len(s.chunks) for p in workload.processes for s in p.sections),
-        nr_barriers=1,
         tlb_entries=tlb.dtlb_load.entries + tlb.dtlb_store.entries + tlb.itlb.entries + tlb.stlb.entries,
         nr_costs=NR_COSTS,
         series_length=SERIES_LENGTH,
+        nr_flags=workload.count_of(POST),
+        nr_snapshots=workload.count_of(SNAPSHOT),
     )
 
 
@@ -201,9 +205,10 @@ def _processes(ram: Any, workload: Workload) -> None:
     for p, process in enumerate(workload.processes):
         _address_space(ram, at, files, p, process)
         _programs(ram, at, p, process)
-    for p in range(len(workload.processes)):
+    for p, process in enumerate(workload.processes):
         main = int(ram.proc_first_task[p])
-        enqueue(ram, 0, int(select_cpu(ram, main)), main)
+        for task in range(main, main + (len(process.threads) if process.together else 1)):
+            enqueue(ram, 0, int(select_cpu(ram, task)), task)
     ram.run_tasks_left[0] = ram.user_tasks
 
 
@@ -248,7 +253,8 @@ def _programs(ram: Any, at: dict[str, int], p: int, process: Process) -> None:
         task = at["task"]
         at["task"] += 1
         ram.task_kind[task], ram.task_mm[task], ram.task_process[task], ram.task_index[task] = TASK_USER, p + 1, p, index
-        ram.task_cpu[task], ram.task_pinned[task], ram.task_section[task] = -1, -1, -1
+        ram.task_cpu[task], ram.task_section[task] = -1, -1
+        ram.task_pinned[task] = process.cpus[index] if process.cpus else -1
         ram.task_row[task], ram.task_end[task] = at["row"], at["row"] + len(rows)
         _copy_rows(ram, at["row"], rows)
         at["row"] += len(rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,12 @@ def run_design(
     check: str = "full",
     strict_ipi: bool = False,
     progress: Any = None,
+    observe: Callable[[Any], None] | None = None,
 ) -> Result:
     """Run a design (by name, as FILE.py:CLASS, or an object) on a machine that is already scaled; returns what it did.
 
-    `leases` 1 is the controlled mode: the same seed repeats the run exactly. Raises ValueError for bad input, RunStopped when
+    `leases` 1 is the controlled mode: the same seed repeats the run exactly. `observe` is called with the RAM when the run is over
+    and audited (for the workload's snapshots, say). Raises ValueError for bad input, RunStopped when
     the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
     """
     chosen = catalogue.design(design) if isinstance(design, str) else design
@@ -76,7 +79,10 @@ def run_design(
     _phase(progress, "loading the engine")
     ram = build(machine, what, chosen, options, lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"))
     try:
-        return _run(ram, machine, what, chosen, options, check, began, time.monotonic() - began, progress)
+        result = _run(ram, machine, what, chosen, options, check, began, time.monotonic() - began, progress)
+        if observe is not None:
+            observe(ram)
+        return result
     finally:
         ram.close()
 

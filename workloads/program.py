@@ -22,6 +22,11 @@ MMAP      map them again, at the same place
 WRITE     write(2) these pages of the file that `region` maps: the page cache changes, and every process sees it
 SYNC      fdatasync() of these pages
 TRUNCATE  drop these pages with their contents (punch a hole)
+POST      add 1 to flag `page` of the workload, waking who waits for it
+WAIT_FOR  sleep until flag `page` has been posted `pages` times
+SPIN      the same, spinning in user mode on page `count` of `region` (NO_REGION: on none that is named)
+NANOSLEEP sleep for `count` ns
+SNAPSHOT  note all counters, as a program that reads /proc would, in snapshot `page` of the workload
 ========  =========================================================================================================
 
 All regions are mapped when the process starts. A section's counter is never reset: a piece of work that is repeated gets a
@@ -39,6 +44,8 @@ import numpy as np
 ROW = np.dtype([("op", "u1"), ("kind", "u1"), ("region", "u2"), ("pages", "u4"), ("count", "u4"), ("page", "u4")])
 
 VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
+POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
+NO_REGION = 0xFFFF
 OP_NAMES = {
     VISIT: "VISIT",
     BARRIER: "BARRIER",
@@ -54,6 +61,11 @@ OP_NAMES = {
     WRITE: "WRITE",
     SYNC: "SYNC",
     TRUNCATE: "TRUNCATE",
+    POST: "POST",
+    WAIT_FOR: "WAIT_FOR",
+    SPIN: "SPIN",
+    NANOSLEEP: "NANOSLEEP",
+    SNAPSHOT: "SNAPSHOT",
 }
 FILE_OPS = (WRITE, SYNC, TRUNCATE)  # rows that name pages of a region that maps a file
 RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP, *FILE_OPS)  # rows that name pages of a region
@@ -90,13 +102,19 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One address space and the programs of its threads; thread 0 is main, thread k its worker k."""
+    """One address space and the programs of its threads; thread 0 is main, thread k its worker k.
+
+    `cpus` pins thread k to CPU `cpus[k]` (empty: the scheduler places them). With `together` all threads start when the process
+    does, and end with their last row; without, main CLONEs and JOINs them.
+    """
 
     name: str
     regions: tuple[Region, ...]
     threads: tuple[np.ndarray, ...]
     chunk_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, ROW))
     sections: tuple[Section, ...] = ()
+    cpus: tuple[int, ...] = ()
+    together: bool = False
 
     def region_index(self, name: str) -> int:
         """Return the number of the region with this name, as rows use it."""
@@ -153,12 +171,18 @@ class Workload:
 
     def validate(self) -> None:
         """Raise ValueError, naming process, thread, row, rule and value, unless every program can be executed to its end."""
-        from workloads.rules import check_process  # rules.py imports this module
+        from workloads.rules import check_flags, check_process  # rules.py imports this module
 
         if not self.processes:
             raise ValueError("'processes' must have at least one process (got 0)")
         for process in self.processes:
             check_process(process)
+        check_flags(self.processes)
+
+    def count_of(self, *ops: int) -> int:
+        """Return one more than the largest `page` of all rows with these operations (0 if there is none): how many things they name."""
+        every = [rows["page"][np.isin(rows["op"], ops)].astype(np.int64) for process in self.processes for rows in process.threads]
+        return int(max((pages.max() for pages in every if len(pages)), default=-1)) + 1
 
 
 def visit(kind: int, region: int, page: int, pages: int = 1, count: int = 1) -> tuple[int, int, int, int, int, int]:

@@ -31,11 +31,40 @@ def check_process(process: p.Process) -> None:
         _check_ranges(place, rows, process.regions)
         _check_visits(place, rows, process.regions)
     _check_sections(process)
+    if process.cpus and len(process.cpus) != len(process.threads):
+        raise ValueError(
+            f"process {process.name!r}: 'cpus' must name a CPU for each of {len(process.threads)} threads (got {len(process.cpus)})"
+        )
+    if process.together:
+        _check_together(process)
+        return
     rounds = _check_rounds(process)
     _check_barriers(process, rounds)
     _check_draws(process, rounds)
     _check_marks(process)
     _check_mappings(process, rounds)
+
+
+def check_flags(processes: tuple[p.Process, ...]) -> None:
+    """Raise ValueError if somebody waits for a flag to be posted more often than it ever is."""
+    every = [rows for process in processes for rows in process.threads]
+    posts = np.concatenate([rows["page"][rows["op"] == p.POST] for rows in every]).astype(np.int64)
+    posted = np.bincount(posts, minlength=1)
+    for process in processes:
+        for index, rows in enumerate(process.threads):
+            at = np.flatnonzero(np.isin(rows["op"], (p.WAIT_FOR, p.SPIN)))
+            flags, wanted = rows["page"][at].astype(np.int64), rows["pages"][at].astype(np.int64)
+            ever = np.where(flags < len(posted), posted[np.minimum(flags, len(posted) - 1)], 0)
+            place = _Place(process.name, index)
+            place.refuse(wanted > ever, "'pages' of a wait must be at most the number of POSTs of its flag", wanted, at)
+
+
+def _check_together(process: p.Process) -> None:
+    """Threads that start together meet at flags alone."""
+    for index, rows in enumerate(process.threads):
+        bad = np.isin(rows["op"], (p.BARRIER, p.DRAW, p.CLONE, p.EXIT, p.JOIN))
+        names = np.array([p.OP_NAMES[int(op)] for op in rows["op"]])
+        _Place(process.name, index).refuse(bad, "'op' must be no BARRIER, DRAW, CLONE, EXIT or JOIN in threads that start together", names)
 
 
 class _Place:

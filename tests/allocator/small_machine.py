@@ -63,7 +63,7 @@ class SmallMachine:
         nodes, logical = len(pages), region * (2 + mms)
         sizes = Sizes(
             nr_cpus=cpus, nr_nodes=nodes, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
-            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical, nr_rows=1, nr_sections=1, nr_chunks=1, nr_barriers=1,
+            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical, nr_rows=1, nr_sections=1, nr_chunks=1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
         usual = {

@@ -1,0 +1,78 @@
+"""Flags that threads post and wait for, asleep or spinning; sleeping for a time (kernel/futex, kernel/time/hrtimer.c: nanosleep).
+
+A flag is a number that only grows. `futex_wait` sleeps until it has reached a value: its CPU runs somebody else or idles, lazily.
+`spin_on_flag` waits in user mode: the CPU keeps the address space in use and is interrupted for it. Flags belong to no process, so
+processes can wait for each other (futexes in shared memory, pipes, waitpid).
+Whoever waits takes over the virtual time of the latest post, if that is later than its own.
+Left out: everything else that futexes do.
+"""
+
+from allocator.sched import wake_task
+from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
+from cpus.compiled import kernel
+from cpus.costs import SYSCALL
+from cpus.ipi import serve_interrupts
+from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+
+
+@kernel
+def atomic_maximum(words, index, value):
+    """Raise a word to `value` if it is below."""
+    seen = load_acquire(words, index)
+    while seen < value:
+        now = compare_exchange(words, index, seen, value)
+        if now == seen:
+            return
+        seen = now
+
+
+@kernel
+def post_flag(ram, cpu, flag):
+    """Add 1 to a flag; wake who sleeps or spins for it (futex_wake)."""
+    atomic_maximum(ram.flag_ns, flag, ram.cpu_clock[cpu])
+    count = fetch_add(ram.flag_count, flag, 1) + 1
+    fence()  # the count before the look for sleepers: pairs with futex_wait
+    for task in range(ram.user_tasks):
+        if load_acquire(ram.task_wait_flag, task) == flag + 1 and ram.task_wait_count[task] <= count:
+            if exchange(ram.task_wait_flag, task, 0) == flag + 1:
+                wake_task(ram, cpu, task, ram.cpu_clock[cpu])
+    wake_all_waiting_for(ram, WAIT_FLAG, flag, ram.cpu_clock[cpu])
+
+
+@kernel
+def _reached(ram, cpu, flag, count):
+    """Has the flag reached `count`? Then take over the time of its latest post."""
+    if load_acquire(ram.flag_count, flag) < count:
+        return False
+    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.flag_ns, flag))
+    return True
+
+
+@kernel
+def futex_wait(ram, cpu, task, flag, count):
+    """True if the flag has reached `count`; else the task is entered as a sleeper, and its CPU must choose another."""
+    if _reached(ram, cpu, flag, count):
+        return True
+    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    ram.task_wait_count[task] = count
+    store_release(ram.task_wait_flag, task, flag + 1)
+    fence()
+    # whoever takes the entry back goes on with the task: we, if the flag was posted meanwhile, or who posted it
+    return load_acquire(ram.flag_count, flag) >= count and exchange(ram.task_wait_flag, task, 0) != 0 and _reached(ram, cpu, flag, count)
+
+
+@kernel
+def spin_on_flag(ram, cpu, flag, count):
+    """Spin until the flag has reached `count`, serving interrupts; False if another task waits for this CPU."""
+    while not _reached(ram, cpu, flag, count):
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if load_acquire(ram.queue_count, cpu) > 0:
+            return False
+        if begin_wait(ram, cpu, WAIT_FLAG, flag):
+            fence()
+            if load_acquire(ram.flag_count, flag) >= count or load_acquire(ram.queue_count, cpu) > 0:
+                cancel_wait(ram, cpu)
+            else:
+                finish_wait(ram, cpu)
+    return True
