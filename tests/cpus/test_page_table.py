@@ -109,8 +109,10 @@ def map_and_unmap(ram, first, last):
     table = find_table(ram, ram.mm_pgd[0], 5)
     for epoch in range(first, last):
         store_release(ram.frame_word, (table, 5), (epoch << 12) | PTE_PRESENT | PTE_WRITE)
-        if epoch % 16 == 0:
+        waited = 0
+        while epoch % 16 == 0 and waited < 2000 and load_acquire(ram.version, epoch) == 0:  # on a busy host the walker needs to come on
             sched_yield()
+            waited += 1
         for _ in range(epoch % 7):
             pause()
         taken = exchange(ram.frame_word, (table, 5), 0)
