@@ -4,10 +4,10 @@ Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, me
 """
 
 from allocator.buddy import NONE, free_one_page
-from allocator.mmap import insert_vma, new_mm
+from allocator.mmap import map_region, new_mm
 from cpus.compiled import kernel
 from cpus.layout import NR_LRU, NR_ORDERS
-from cpus.oracle import poison
+from cpus.oracle import poison, set_content
 from cpus.tlb import new_context
 
 
@@ -48,9 +48,18 @@ def boot_cpus(ram):
 
 
 @kernel
-def boot_mm(ram, mm, first_vma, end_vma):
-    """Make an address space and enter its VMAs (numbers first_vma .. end_vma-1, filled in by the caller)."""
+def boot_mm(ram, mm):
+    """Make an address space without mappings."""
     new_mm(ram, 0, mm)
-    for vma in range(first_vma, end_vma):
-        insert_vma(ram, 0, mm, vma)
-    return 0
+
+
+@kernel
+def boot_region(ram, mm, region, pages):
+    """Map a whole region of a process, at its place."""
+    map_region(ram, 0, mm, region, 0, pages)
+
+
+@kernel
+def boot_zero_page(ram, pfn, logical):
+    """Make frame `pfn`, which lies in no zone, the page of zeros that all processes share."""
+    set_content(ram, pfn, logical, 0)

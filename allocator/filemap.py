@@ -8,17 +8,18 @@ ranges.
 """
 
 from allocator.buddy import NONE
-from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
-from allocator.lru import drop_page
-from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
+from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE
+from allocator.lru import drop_page, lru_add_drain
+from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, read_pages, write_page
-from allocator.rmap import UNMAP_FOR_RECLAIM, address_in, lock_pte, try_to_unmap, unlock_pte
+from allocator.rmap import address_in, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_FILE, flush_tlb_page
-from cpus.atomics import compare_exchange, fetch_and, load_acquire
+from allocator.unmap import unmap_mapping_range
+from allocator.vma import lock_object, next_vma_of, unlock_object
+from cpus.atomics import compare_exchange, exchange, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.costs import PAGE_COPY, SYSCALL
 from cpus.events import EV_WRITE, record
-from cpus.locks import LOCK_OBJECT, spin_lock, spin_unlock
 from cpus.oracle import VERSION_MASK, publish
 from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
 
@@ -67,7 +68,7 @@ def write_to_file(ram, cpu, thing, index):
 def _clean_mappings(ram, cpu, pfn, thing):
     """Write-protect and clean every PTE of a page, flushing each that was dirty (folio_mkclean); returns how many were."""
     cleaned = 0
-    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
         vpn, mm = address_in(ram, vma, ram.page_index[pfn]), ram.vma_mm[vma]
@@ -81,8 +82,8 @@ def _clean_mappings(ram, cpu, pfn, thing):
                 flush_tlb_page(ram, cpu, mm, vpn)
                 cleaned += 1
             unlock_pte(ram, cpu, table)
-        vma = ram.vma_next[vma] - 1
-    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+        vma = next_vma_of(ram, thing, vma)
+    unlock_object(ram, cpu, thing)
     call(ram, HOOK_MKCLEAN, cpu, thing, ram.page_index[pfn], 0, 0)
     return cleaned
 
@@ -107,16 +108,38 @@ def sync_file_page(ram, cpu, thing, index):
     return 0
 
 
+@kernel
+def _forget_on_disk(ram, cpu, thing, index):
+    """A page that is not cached loses its contents: the next read gives a newer version. False if it is cached by now."""
+    logical = ram.object_logical[thing] + index
+    version = load_acquire(ram.version, logical) + 1
+    exchange(ram.disk_version, logical, version)
+    pfn = find_page(ram, cpu, thing, index)
+    if pfn != NONE:  # whoever entered it may have read the old contents: it must be dropped like any cached page
+        drop_page(ram, cpu, pfn)
+        return False
+    publish(ram, logical, version)  # whoever enters it from now on reads the disk after us
+    return True
+
+
 @apart
 def truncate_file_page(ram, cpu, thing, index):
-    """Drop one page of a file with its contents (truncate_inode_pages_range, punch hole): after it, it reads as a new version."""
+    """Drop one page of a file, whose mappings are gone, with its contents (truncate_inode_folio): it reads as a new version after it."""
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
-    pfn = _locked_page(ram, cpu, thing, index)
+    pfn = find_page(ram, cpu, thing, index)
+    if pfn == NONE:
+        call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
+        if _forget_on_disk(ram, cpu, thing, index):
+            ram.cpu_site[cpu] = site
+            return 0
+        pfn = _locked_page(ram, cpu, thing, index)
+    else:
+        drop_page(ram, cpu, pfn)
+        pfn = _locked_page(ram, cpu, thing, index)
     call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
-    try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
-    call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)  # what the unmap has deferred must not wait for a next owner
-    call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
+    if load_acquire(ram.page_mapcount, pfn) > 0:  # mapped again since the range was unmapped (unmap_mapping_folio)
+        unmap_mapping_range(ram, cpu, thing, index, index + 1)
     logical = ram.object_logical[thing] + index
     version = load_acquire(ram.version, logical) + 1
     ram.disk_version[logical] = version
@@ -127,4 +150,21 @@ def truncate_file_page(ram, cpu, thing, index):
     unlock_page(ram, cpu, pfn)
     drop_page(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
+    return 0
+
+
+@apart
+def fadvise(ram, cpu, thing, first, last):
+    """POSIX_FADV_DONTNEED: drop the clean pages first..last-1 that nobody maps or holds (mapping_try_invalidate)."""
+    lru_add_drain(ram, cpu)
+    for index in range(first, last):
+        pfn = find_page(ram, cpu, thing, index)
+        if pfn == NONE:
+            continue
+        if try_lock_page(ram, pfn):
+            unused = load_acquire(ram.page_mapcount, pfn) == 0 and load_acquire(ram.page_refcount, pfn) == 2
+            if ram.page_object[pfn] == thing + 1 and unused and ram.page_flags[pfn] & PG_DIRTY == 0:
+                delete_from_page_cache(ram, cpu, pfn, thing)
+            unlock_page(ram, cpu, pfn)
+        drop_page(ram, cpu, pfn)
     return 0

@@ -166,6 +166,24 @@ def putback_page(ram, cpu, pfn):
 
 
 @kernel
+def move_to_inactive(ram, cpu, pfn, lazyfree):
+    """Move a page to its inactive list; with `lazyfree` it counts as a file's from now on (folio_deactivate, folio_mark_lazyfree).
+
+    XXX: at once, where Linux collects a batch of them first.
+    """
+    node = node_of(ram, pfn)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    flags = ram.page_flags[pfn]
+    if flags & PG_LRU:
+        unlink_page(ram, node, lru_list(flags), pfn)
+        clear_flag(ram, pfn, PG_ACTIVE | PG_REFERENCED)
+        if lazyfree:
+            clear_flag(ram, pfn, PG_SWAPBACKED)
+        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+
+
+@kernel
 def mark_page_accessed(ram, cpu, pfn):
     """Note a use: first referenced, then activated (folio_mark_accessed)."""
     flags = ram.page_flags[pfn]

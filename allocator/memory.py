@@ -1,23 +1,27 @@
-"""Page faults (mm/memory.c: handle_mm_fault, do_anonymous_page, do_fault, do_numa_page; mm/filemap.c: filemap_fault).
+"""Page faults (mm/memory.c: handle_mm_fault, do_anonymous_page, do_fault, do_wp_page; mm/filemap.c: filemap_fault).
 
 A fault returns 0 (try the access again) or 1: the task must sleep until `task_wait_ns`, when the page's data have come from disk
 (Linux drops mmap_lock and retries just so). Read faults on files map up to 16 pages around at once.
-A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAULT), never before.
-Left out: copy-on-write after fork, the zero page, swap-in, userfaultfd, huge pages.
+A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAULT), never before. Anonymous memory that is read
+before it is written shows the zero page. A store to a private page that somebody shares, or to the zero page, gets a copy: the old
+translation is flushed everywhere, under the PTE lock, before the new one is seen (ptep_clear_flush).
+Left out: swap-in, userfaultfd, huge pages, writes to pages that are pinned.
 """
 
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_WRITE_FAULT
-from allocator.lru import drop_page, lru_add
-from allocator.mmap import ensure_table, find_vma
+from allocator.lru import drop_page, lru_add, lru_add_drain
 from allocator.numa_balancing import do_numa_page
 from allocator.page import (
     PG_DIRTY,
+    PG_EXCLUSIVE,
     PG_LOCKED,
+    PG_LRU,
     PG_READAHEAD,
     PG_SWAPBACKED,
     PG_UPTODATE,
     PG_WAITERS,
+    get_page,
     lock_page,
     set_flag,
     try_lock_page,
@@ -26,9 +30,7 @@ from allocator.page import (
 )
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import (
-    VM_ANON,
-    VM_SHARED,
-    VM_WRITE,
+    OBJECT_ANON,
     async_readahead,
     check_in_file,
     drop_failed_lookup,
@@ -37,15 +39,17 @@ from allocator.page_cache import (
     mmap_readahead,
 )
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
-from allocator.rmap import lock_pte, set_pte, unlock_pte
-from allocator.tlb_flush import SITE_WRITE_FAULT
-from cpus.atomics import fetch_or, load_acquire
+from allocator.pgtables import ensure_table
+from allocator.rmap import lock_pte, remove_rmap, set_pte, unlock_pte
+from allocator.tlb_flush import SITE_FAULT, SITE_WRITE_FAULT, flush_tlb_page
+from allocator.vma import VM_ANON, VM_HAS_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
+from cpus.atomics import exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, entry, kernel
-from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
+from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_COPY, PAGE_ZERO
 from cpus.events import EV_FAULT, record
 from cpus.layout import COUNTER, TEXT
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.oracle import publish, set_content
+from cpus.oracle import name_anonymous
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -54,6 +58,7 @@ from cpus.page_table import (
     PTE_PFN_SHIFT,
     PTE_PRESENT,
     PTE_PROTNONE,
+    PTE_SPECIAL,
     PTE_WRITE,
     find_table,
 )
@@ -61,7 +66,7 @@ from cpus.tlb import STORE
 
 PAGE_FAULT = TEXT["page_fault"]
 AGAIN, WAIT = 0, 1
-C_FAULT, C_MAJOR = COUNTER["pgfault"], COUNTER["pgmajfault"]
+C_FAULT, C_MAJOR, C_REUSE = COUNTER["pgfault"], COUNTER["pgmajfault"], COUNTER["pgreuse"]
 
 
 @kernel
@@ -69,34 +74,44 @@ def _ask_design(ram, cpu, mm, vma, vpn):
     """Let the design finish what is pending before a writable mapping of this mm or file is seen."""
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_WRITE_FAULT
-    call(ram, HOOK_WRITE_FAULT, cpu, mm, vma, vpn, ram.vma_object[vma])
+    call(ram, HOOK_WRITE_FAULT, cpu, mm, vma, vpn, max(ram.vma_object[vma], ram.vma_anon[vma]))
     ram.cpu_site[cpu] = site
+
+
+@kernel
+def _new_anonymous_page(ram, cpu, vma, vpn):
+    """Allocate the private page of a VMA at `vpn`, filled for the oracle; it belongs to the VMA's anon_vma."""
+    pfn = alloc_page(ram, cpu, 0, GFP_USER)
+    thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
+    name_anonymous(ram, pfn, thing, index)
+    ram.page_object[pfn] = thing + 1
+    ram.page_index[pfn] = index
+    set_flag(ram, pfn, PG_SWAPBACKED | PG_UPTODATE | PG_EXCLUSIVE)
+    if ram.vma_flags[vma] & VM_HAS_ANON == 0:  # anon_vma_prepare
+        fetch_or(ram.vma_flags, vma, VM_HAS_ANON)
+    return pfn
 
 
 @apart
 def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
-    """First touch of anonymous memory: a zeroed page (do_anonymous_page)."""
+    """First touch of anonymous memory: the zero page for a load, a zeroed page for a store (do_anonymous_page)."""
     table = ensure_table(ram, cpu, mm, vpn)
-    pfn = alloc_page(ram, cpu, 0, GFP_USER)
-    index = vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
-    logical = ram.vma_logical[vma] + index
-    version = load_acquire(ram.version, logical) + 1  # zeros are newer than anything that was here before
-    set_content(ram, pfn, logical, version)
-    ram.page_object[pfn] = ram.vma_object[vma] + 1
-    ram.page_index[pfn] = index
-    set_flag(ram, pfn, PG_SWAPBACKED | PG_UPTODATE)
+    if not store:
+        lock_pte(ram, cpu, table)
+        if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0:
+            store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (ram.zero_page << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_SPECIAL)
+        unlock_pte(ram, cpu, table)
+        return AGAIN
+    pfn = _new_anonymous_page(ram, cpu, vma, vpn)
     ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO]
-    writable = ram.vma_flags[vma] & VM_WRITE
-    if writable:
-        _ask_design(ram, cpu, mm, vma, vpn)
+    _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) != 0:  # another thread was faster
         unlock_pte(ram, cpu, table)
         drop_page(ram, cpu, pfn)
         return AGAIN
-    publish(ram, logical, version)
-    bits = PTE_ACCESSED | (PTE_WRITE if writable else 0) | (PTE_DIRTY if store else 0)
-    set_pte(ram, cpu, mm, vpn, table, pfn, bits)  # the allocation's reference becomes the PTE's
+    # the allocation's reference becomes the PTE's
+    set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
     unlock_pte(ram, cpu, table)
     lru_add(ram, cpu, pfn)
     return AGAIN
@@ -166,6 +181,26 @@ def _file_page(ram, cpu, vma, thing, index):
     return pfn
 
 
+@kernel
+def _copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
+    """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is locked, with a reference."""
+    copy = _new_anonymous_page(ram, cpu, vma, vpn)
+    ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
+    _ask_design(ram, cpu, mm, vma, vpn)
+    lock_pte(ram, cpu, table)
+    free = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0
+    if free:
+        set_pte(ram, cpu, mm, vpn, table, copy, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+    unlock_pte(ram, cpu, table)
+    if free:
+        lru_add(ram, cpu, copy)
+    else:
+        drop_page(ram, cpu, copy)
+    return AGAIN
+
+
 @apart
 def do_file_fault(ram, cpu, mm, vma, vpn, store):
     """Map a page of a file (do_read_fault, do_shared_fault)."""
@@ -183,6 +218,8 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
         unlock_page(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
         return AGAIN
+    if store and ram.vma_flags[vma] & VM_SHARED == 0:
+        return _copy_file_page(ram, cpu, mm, vma, vpn, table, pfn)
     bits = PTE_ACCESSED
     if store:
         _ask_design(ram, cpu, mm, vma, vpn)
@@ -201,18 +238,86 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
 
 
 @kernel
-def do_write_protect(ram, cpu, mm, vma, vpn, table):
-    """A store through a read-only PTE of a writable VMA (do_wp_page, wp_page_reuse): make it writable."""
-    index = vpn & LEVEL_MASK
+def _reusable(ram, cpu, pfn):
+    """May a store go to this private page in place: does nobody share it (wp_can_reuse_anon_folio)?"""
+    flags = ram.page_flags[pfn]
+    if flags & PG_EXCLUSIVE:
+        return True
+    if ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON or load_acquire(ram.page_mapcount, pfn) != 1:
+        return False
+    if flags & PG_LRU == 0:
+        lru_add_drain(ram, cpu)  # a reference of this CPU's batch is nobody's
+    if load_acquire(ram.page_refcount, pfn) != 1:
+        return False
+    set_flag(ram, pfn, PG_EXCLUSIVE)
+    return True
+
+
+@kernel
+def _make_writable(ram, cpu, table, index):
+    """Allow writing through a PTE that is there; pte lock held.
+
+    More rights need no flush: a CPU with the old entry walks again (ptep_set_access_flags on x86).
+    """
+    fetch_or(ram.frame_word, (table, index), PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+
+
+@kernel
+def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
+    """Give a store a copy of the page that `pte` shows (wp_page_copy). pte lock held on entry, not on return."""
+    index, old = vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT
+    zero = pte & PTE_SPECIAL != 0
+    if not zero:
+        get_page(ram, old)
+    unlock_pte(ram, cpu, table)
+    pfn = _new_anonymous_page(ram, cpu, vma, vpn)
+    ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO] if zero else ram.cost[PAGE_COPY]
     _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
-    pte = load_acquire(ram.frame_word, (table, index))
-    if pte & PTE_PRESENT and pte & PTE_WRITE == 0:
-        if ram.vma_flags[vma] & VM_SHARED:
-            set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)
-        fetch_or(ram.frame_word, (table, index), PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+    now = load_acquire(ram.frame_word, (table, index))
+    same = now >> PTE_PFN_SHIFT == old and now & PTE_PRESENT and now & PTE_WRITE == 0
+    if same:
+        site = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = SITE_FAULT
+        exchange(ram.frame_word, (table, index), 0)
+        flush_tlb_page(ram, cpu, mm, vpn)
+        ram.cpu_site[cpu] = site
+        set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+        if not zero:
+            remove_rmap(ram, cpu, old)
+            fetch_add(ram.mm_rss, mm, -1)
     unlock_pte(ram, cpu, table)
-    return AGAIN  # more rights need no flush: a CPU with the old entry walks again (ptep_set_access_flags on x86)
+    if same:
+        lru_add(ram, cpu, pfn)
+    else:
+        drop_page(ram, cpu, pfn)
+    if not zero:
+        drop_page(ram, cpu, old)  # ours
+        if same:
+            drop_page(ram, cpu, old)  # the PTE's
+
+
+@apart
+def do_wp_page(ram, cpu, mm, vma, vpn, table):
+    """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page)."""
+    index = vpn & LEVEL_MASK
+    if ram.vma_flags[vma] & VM_SHARED:
+        _ask_design(ram, cpu, mm, vma, vpn)
+    lock_pte(ram, cpu, table)
+    pte = load_acquire(ram.frame_word, (table, index))
+    if pte & PTE_PRESENT == 0 or pte & PTE_WRITE:
+        unlock_pte(ram, cpu, table)
+    elif ram.vma_flags[vma] & VM_SHARED:
+        set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)
+        _make_writable(ram, cpu, table, index)
+        unlock_pte(ram, cpu, table)
+    elif pte & PTE_SPECIAL == 0 and _reusable(ram, cpu, pte >> PTE_PFN_SHIFT):
+        _make_writable(ram, cpu, table, index)
+        ram.counter[cpu, C_REUSE] += 1
+        unlock_pte(ram, cpu, table)
+    else:
+        _copy_page(ram, cpu, mm, vma, vpn, table, pte)
+    return AGAIN
 
 
 @kernel
@@ -234,7 +339,9 @@ def wait_for_migration(ram, cpu, table, vpn):
 def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
     """Resolve one fault under mmap_lock; AGAIN or WAIT."""
     store = kind == STORE
-    if store and ram.vma_flags[vma] & VM_WRITE == 0:
+    if (store and ram.vma_flags[vma] & VM_WRITE == 0) or ram.vma_flags[vma] & VM_RIGHTS == 0:
+        if ram.cpu_probing[cpu]:
+            return WAIT
         panic(ram, cpu, SEGV_ACCERR, vpn, mm)
     table = find_table(ram, ram.mm_pgd[mm], vpn)
     pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) if table >= 0 else 0
@@ -247,7 +354,7 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
     if pte & PTE_PROTNONE:
         return do_numa_page(ram, cpu, mm, vpn, table)
     if store and pte & PTE_WRITE == 0:
-        return do_write_protect(ram, cpu, mm, vma, vpn, table)
+        return do_wp_page(ram, cpu, mm, vma, vpn, table)
     return AGAIN  # somebody else has resolved it
 
 
@@ -263,6 +370,9 @@ def page_fault(ram, cpu, vpn, kind, c, d):
     mmap_read_lock(ram, cpu, mm)
     vma = find_vma(ram, mm, vpn)
     if vma == NONE:
+        if ram.cpu_probing[cpu]:
+            mmap_read_unlock(ram, cpu, mm)
+            return WAIT
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
     result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)

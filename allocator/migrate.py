@@ -9,10 +9,11 @@ Left out: large folios, retries of busy pages (they stay where they are), compac
 
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
-from allocator.lru import drop_page, lru_add, putback_page
+from allocator.lru import drop_page, isolate_page, lru_add, lru_add_drain, putback_page
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
+    PG_EXCLUSIVE,
     PG_HOT,
     PG_LOCKED,
     PG_READAHEAD,
@@ -28,18 +29,21 @@ from allocator.page import (
     unlock_page,
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, alloc_page, free_page
-from allocator.rmap import UNMAP_FOR_MIGRATION, remove_migration_ptes, try_to_unmap
+from allocator.page_cache import OBJECT_ANON
+from allocator.rmap import UNMAP_FOR_MIGRATION, lock_pte, remove_migration_ptes, try_to_unmap, unlock_pte
 from cpus.atomics import fetch_add, load_acquire, store_release
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import PAGE_COPY
 from cpus.events import EV_MIGRATE, record
 from cpus.layout import COUNTER, TEXT, WORK_PAGES
-from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
+from cpus.locks import LOCK_CACHE, mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
+from cpus.oracle import move_content
+from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
 
 MIGRATE_LIST = TEXT["migrate_list"]
 WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (part * WORK_PAGES for part in range(6))  # of work_list
 C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
-MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
+MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT | PG_EXCLUSIVE
 
 
 @kernel
@@ -58,7 +62,7 @@ def _unmap_for_move(ram, cpu, pfn, node):
 def _move_to_target(ram, cpu, pfn, target):
     """Put `target` in the place of `pfn`: in the cache, in contents and flags. False if somebody else holds a reference."""
     thing, index = ram.page_object[pfn] - 1, ram.page_index[pfn]
-    anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
+    anonymous = ram.object_kind[thing] == OBJECT_ANON
     set_flag(ram, target, PG_LOCKED | (ram.page_flags[pfn] & MOVED_FLAGS))
     ram.page_object[target] = thing + 1
     ram.page_index[target] = index
@@ -66,12 +70,12 @@ def _move_to_target(ram, cpu, pfn, target):
     if anonymous:
         if not freeze_refs(ram, pfn, 1):
             return False
-        store_release(ram.content, target, load_acquire(ram.content, pfn))
+        move_content(ram, pfn, target)
         return True
     spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     alone = freeze_refs(ram, pfn, 2)
     if alone:
-        store_release(ram.content, target, load_acquire(ram.content, pfn))
+        move_content(ram, pfn, target)
         fetch_add(ram.page_refcount, target, 1)  # the cache's
         store_release(ram.cache_slot, ram.object_cache[thing] + index, target + 1)
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
@@ -151,3 +155,51 @@ def migrate_one(ram, cpu, pfn, node):
     if moved == 0:
         putback_page(ram, cpu, pfn)
     return moved != 0
+
+
+@kernel
+def _isolate_for_move(ram, cpu, table, index, node):
+    """Isolate the page behind a PTE if it should and can go to `node` (add_folio_for_migration); the page, or -1."""
+    pte = load_acquire(ram.frame_word, (table, index))
+    pfn = pte >> PTE_PFN_SHIFT
+    if pte & PTE_PRESENT == 0 or pte & PTE_SPECIAL or node_of(ram, pfn) == node or load_acquire(ram.page_mapcount, pfn) != 1:
+        return NONE  # what several processes share is not moved without MPOL_MF_MOVE_ALL
+    return pfn if isolate_page(ram, cpu, pfn) else NONE
+
+
+@kernel
+def _move_isolated(ram, cpu, count, node):
+    """Move one batch, put back what could not go; returns how many went."""
+    moved = call(ram, MIGRATE_LIST, cpu, WORK_ISOLATED, count, node, 0)
+    for i in range(count - moved):
+        putback_page(ram, cpu, ram.work_list[cpu, WORK_ISOLATED + i])
+    return moved
+
+
+@apart
+def move_pages(ram, cpu, mm, start, end, node):
+    """Move the pages in start..end to a node, WORK_PAGES with one flush (do_pages_move; do_mbind with MPOL_MF_MOVE); how many went.
+
+    XXX: lru_add_drain_all drains this CPU's batch alone; pages in the batches of others stay where they are.
+    """
+    lru_add_drain(ram, cpu)
+    mmap_read_lock(ram, cpu, mm)
+    count = moved = 0
+    for vpn in range(start, end):
+        table = find_table(ram, ram.mm_pgd[mm], vpn)
+        if table < 0:
+            continue
+        lock_pte(ram, cpu, table)
+        pfn = _isolate_for_move(ram, cpu, table, vpn & LEVEL_MASK, node)
+        unlock_pte(ram, cpu, table)
+        if pfn == NONE:
+            continue
+        ram.work_list[cpu, WORK_ISOLATED + count] = pfn
+        count += 1
+        if count == WORK_PAGES:
+            moved += _move_isolated(ram, cpu, count, node)
+            count = 0
+    if count:
+        moved += _move_isolated(ram, cpu, count, node)
+    mmap_read_unlock(ram, cpu, mm)
+    return moved

@@ -9,16 +9,16 @@ Left out: the adaptive hot threshold, shared-fault statistics, task placement, s
 from allocator.hooks import HOOK_MAPPING_CHANGE
 from allocator.lru import isolate_page
 from allocator.migrate import migrate_one
-from allocator.mmap import TABLE_SPAN
 from allocator.page import node_of
-from allocator.page_cache import VM_ANON, VM_WRITE
+from allocator.pgtables import PMD_PAGES
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_NUMA, flush_tlb_mm_range
+from allocator.vma import VM_ANON, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.layout import COUNTER
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, find_table
+from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, find_table
 
 SECOND = 1_000_000_000
 C_UPDATES, C_HINTS, C_LOCAL = COUNTER["numa_pte_updates"], COUNTER["numa_hint_faults"], COUNTER["numa_hint_faults_local"]
@@ -85,7 +85,7 @@ def _scan_table(ram, cpu, mm, table, first, last):
     for vpn in range(first, last):
         index = vpn & LEVEL_MASK
         pte = load_acquire(ram.frame_word, (table, index))
-        if pte & PTE_PRESENT and ram.node_latency[node_of(ram, pte >> PTE_PFN_SHIFT)] != 0:
+        if pte & PTE_PRESENT and pte & PTE_SPECIAL == 0 and ram.node_latency[node_of(ram, pte >> PTE_PFN_SHIFT)] != 0:
             fresh = (pte & ~PTE_PRESENT) | PTE_PROTNONE
             if compare_exchange(ram.frame_word, (table, index), pte, fresh) == pte:  # else a walk set a bit: next time
                 ram.page_scan_ns[pte >> PTE_PFN_SHIFT] = ram.cpu_clock[cpu]
@@ -115,7 +115,7 @@ def task_numa_work(ram, cpu, mm):
         vpn = max(ram.vma_start[vma], position)
         first, changed = vpn, 0
         while vpn < ram.vma_end[vma] and left > 0:
-            stop = min(ram.vma_end[vma], (vpn | (TABLE_SPAN - 1)) + 1, vpn + left)
+            stop = min(ram.vma_end[vma], (vpn | (PMD_PAGES - 1)) + 1, vpn + left)
             table = find_table(ram, ram.mm_pgd[mm], vpn)
             if table >= 0:
                 changed += _scan_table(ram, cpu, mm, table, vpn, stop)

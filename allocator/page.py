@@ -16,8 +16,9 @@ PG_LRU, PG_ACTIVE, PG_REFERENCED, PG_WORKINGSET = 16, 32, 64, 128
 PG_SWAPBACKED, PG_READAHEAD, PG_BUDDY, PG_TABLE = 256, 512, 1024, 2048
 PG_PCP, PG_RESERVED, PG_ISOLATED, PG_UNEVICTABLE = 4096, 8192, 16384, 32768
 PG_HOT = 65536  # promoted, not yet demoted again
+PG_EXCLUSIVE = 131072  # PageAnonExclusive: no other process shares it
 FLAG_NAMES = ("locked", "waiters", "uptodate", "dirty", "lru", "active", "referenced", "workingset", "swapbacked", "readahead", "buddy",
-              "table", "pcp", "reserved", "isolated", "unevictable", "hot")  # fmt: skip
+              "table", "pcp", "reserved", "isolated", "unevictable", "hot", "exclusive")  # fmt: skip
 
 
 @kernel

@@ -26,6 +26,7 @@ from allocator.page import (
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_RECLAIM, alloc_page
 from allocator.panic import BUS_ERROR, panic
+from allocator.vma import VM_SEQ_READ
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, kernel
 from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
@@ -262,9 +263,6 @@ def async_readahead(ram, cpu, vma, thing, index, pfn):
     if start < ram.object_pages[thing]:
         read_pages(ram, cpu, thing, start, size, start)
     return 0
-
-
-VM_READ, VM_WRITE, VM_EXEC, VM_SHARED, VM_SEQ_READ, VM_ANON = 1, 2, 4, 8, 16, 32
 
 
 @kernel

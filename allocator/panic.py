@@ -22,10 +22,14 @@ PANIC_TEXTS = (
     "too many VMAs in mm {a} (limit {b})",
     "page table: PTE of vpn {a:#x} holds {b:#x} where none was expected",
     "unmap: page {a} still has {b} mappings after its rmap walk",
-    "no region: vpn {a:#x} of mm {b} cannot be mapped there again",
+    "mmap: {b} pages at vpn {a:#x} are not free there",
+    "mmap: no free address range of {b} pages in mm {a}",
+    "mmap: no VMA is left for mm {a} (the machine has {b})",
+    "page table {a} was freed while its entry {b} still maps something",
+    "fork: process {a} cannot be started again before it has ended (mm {b})",
 )
 (_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR, BAD_OPERATION, BAD_LRU, BUS_ERROR,
- TOO_MANY_VMAS, BAD_PTE, STILL_MAPPED, BAD_REGION) = range(len(PANIC_TEXTS))  # fmt: skip
+ TOO_MANY_VMAS, BAD_PTE, STILL_MAPPED, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE, STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
 
 SHELL_PANIC = TEXT["shell_panic"]
 

@@ -4,19 +4,29 @@ A thread runs until its slice of virtual time is over (RAN), it must sleep for a
 thread's doing (BLOCKED), spins while others want its CPU (YIELD), or its program ends (ENDED). Every operation can be resumed in
 the middle: position lies in the task, never on a stack. The row format is the workload's (its module text says what each
 operation means).
-Left out: signals, exit of an address space (mappings stay until the run ends), VMA splitting (MUNMAP and MMAP of a part of a
-region clear it; the VMA stays).
+Left out: signals; exit of an address space unless a row asks for it (mappings stay until the run ends).
 """
 
-from allocator.filemap import sync_file_page, truncate_file_page, write_to_file
-from allocator.futex import futex_wait, post_flag, spin_on_flag
+from allocator.futex import atomic_maximum, futex_wait, post_flag, spin_on_flag
 from allocator.memory import WAIT, handle_mm_fault
-from allocator.mmap import zap_range
 from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
+from allocator.syscalls import (
+    CHANGES_FILE,
+    CHANGES_MAPPING,
+    EXIT_MM,
+    FORK,
+    PLACE,
+    change_file,
+    change_mapping,
+    leave_process,
+    place_region,
+    start_child,
+)
+from allocator.vma import VM_SHARED, VM_WRITE, find_vma
 from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
-from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
+from cpus.atomics import exchange, fence, fetch_add, load_acquire, store_release
 from cpus.compiled import entry, kernel
 from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
@@ -24,11 +34,11 @@ from cpus.ipi import serve_interrupts
 from cpus.layout import TEXT
 from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 from cpus.live import touch_live_pages
-from cpus.locks import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
-from cpus.tlb import IFETCH, LOAD
+from cpus.tlb import IFETCH, LOAD, STORE
 
-VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
+VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE = range(1, 9)  # the others are system calls (syscalls.py), but for these:
 POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
 RUN_USER = TEXT["run_user"]
@@ -66,11 +76,7 @@ def _barrier(ram, cpu, task, row):
     slot = (process, number & 1)
     if ram.task_barrier[task] == 0:
         ram.task_barrier[task] = 1
-        clock = ram.cpu_clock[cpu]
-        seen = load_acquire(ram.proc_barrier_ns, slot)
-        while seen < clock:
-            now = compare_exchange(ram.proc_barrier_ns, slot, seen, clock)
-            seen = clock if now == seen else now
+        atomic_maximum(ram.proc_barrier_ns, slot, ram.cpu_clock[cpu])
         if fetch_add(ram.proc_barrier_arrived, process, 1) + 1 == ram.row_pages[row]:
             store_release(ram.proc_barrier_arrived, process, 0)
             store_release(ram.proc_barrier_done, process, number + 1)
@@ -128,16 +134,17 @@ def _draw(ram, cpu, task, row):
 def _populate(ram, cpu, task, row):
     """Read and map a range without touching it (populate_vma_page_range)."""
     mm, process = ram.task_mm[task], ram.task_process[task]
-    vma = ram.proc_vma[process, ram.row_region[row]]
     first = ram.proc_region[process, ram.row_region[row]] + ram.row_page[row]
     result = NEXT
     mmap_read_lock(ram, cpu, mm)
+    vma = find_vma(ram, mm, first)
+    kind = STORE if ram.vma_flags[vma] & (VM_WRITE | VM_SHARED) == VM_WRITE else LOAD
     while ram.task_visit[task] < ram.row_pages[row] and result == NEXT:
         vpn = first + ram.task_visit[task]
         table = find_table(ram, ram.mm_pgd[mm], vpn)
         if table >= 0 and ram.frame_word[table, vpn & LEVEL_MASK] != 0:
             ram.task_visit[task] += 1
-        elif handle_mm_fault(ram, cpu, mm, vma, vpn, LOAD) == WAIT:
+        elif handle_mm_fault(ram, cpu, mm, vma, vpn, kind) == WAIT:
             result = SLEEP
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
@@ -147,47 +154,6 @@ def _populate(ram, cpu, task, row):
     if result == NEXT:
         ram.task_visit[task] = 0
     return result
-
-
-@kernel
-def _change_mapping(ram, cpu, task, row):
-    """madvise(MADV_DONTNEED), munmap and mmap of a part of a region."""
-    mm, op = ram.task_mm[task], ram.row_op[row]
-    first = ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_page[row]
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
-    if op == DONTNEED:
-        mmap_read_lock(ram, cpu, mm)
-        zap_range(ram, cpu, mm, first, first + ram.row_pages[row])
-        mmap_read_unlock(ram, cpu, mm)
-    elif op == MUNMAP:
-        mmap_write_lock(ram, cpu, mm)
-        zap_range(ram, cpu, mm, first, first + ram.row_pages[row])
-        mmap_write_unlock(ram, cpu, mm)
-    ram.cpu_live_count[cpu] = 0  # it does not use what it gives away
-    return NEXT
-
-
-@kernel
-def _change_file(ram, cpu, task, row):
-    """write(2), fdatasync and truncation of pages of the file that a region shows, one page at a time."""
-    op = ram.row_op[row]
-    vma = ram.proc_vma[ram.task_process[task], ram.row_region[row]]
-    thing = ram.vma_object[vma]
-    while ram.task_visit[task] < ram.row_pages[row]:
-        index = ram.vma_pgoff[vma] + ram.row_page[row] + ram.task_visit[task]
-        if op == WRITE:
-            write_to_file(ram, cpu, thing, index)
-        elif op == SYNC:
-            sync_file_page(ram, cpu, thing, index)
-        else:
-            truncate_file_page(ram, cpu, thing, index)
-        ram.task_visit[task] += 1
-        if ram.cpu_bell[cpu] > 0:
-            serve_interrupts(ram, cpu)
-        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and ram.task_visit[task] < ram.row_pages[row]:
-            return RAN
-    ram.task_visit[task] = 0
-    return NEXT
 
 
 @kernel
@@ -204,11 +170,7 @@ def _clone(ram, cpu, task, row):
 def _exit(ram, cpu, task):
     """A worker ends: it sleeps until it is cloned again. The last one that JOIN waits for wakes main."""
     process = ram.task_process[task]
-    clock = ram.cpu_clock[cpu]
-    seen = load_acquire(ram.proc_join_ns, process)
-    while seen < clock:
-        now = compare_exchange(ram.proc_join_ns, process, seen, clock)
-        seen = clock if now == seen else now
+    atomic_maximum(ram.proc_join_ns, process, ram.cpu_clock[cpu])
     ram.task_row[task] += 1  # before main can clone it again
     ended = ram.task_row[task] >= ram.task_end[task]
     exited = fetch_add(ram.proc_exited, process, 1) + 1
@@ -286,6 +248,23 @@ def _synchronise(ram, cpu, task, row):
 
 
 @kernel
+def _change_process(ram, cpu, task, row):
+    """Place a region, fork, exit."""
+    op = ram.row_op[row]
+    if op == PLACE:
+        place_region(ram, task, row)
+        return NEXT
+    if op == FORK:
+        start_child(ram, cpu, task, row)
+        return NEXT
+    leave_process(ram, cpu, task)
+    ram.task_row[task] += 1  # before the parent can fork again
+    ended = ram.task_row[task] >= ram.task_end[task]
+    post_flag(ram, cpu, ram.row_page[row])
+    return ENDED if ended else BLOCKED
+
+
+@kernel
 def _execute(ram, cpu, task, row):
     """Execute one row."""
     op = ram.row_op[row]
@@ -297,10 +276,11 @@ def _execute(ram, cpu, task, row):
         return _barrier(ram, cpu, task, row)
     if op == POPULATE:
         return _populate(ram, cpu, task, row)
-    if op in (DONTNEED, MUNMAP, MMAP):
-        return _change_mapping(ram, cpu, task, row)
-    if op in (WRITE, SYNC, TRUNCATE):
-        return _change_file(ram, cpu, task, row)
+    if op in CHANGES_MAPPING:
+        change_mapping(ram, cpu, task, row)
+        return NEXT
+    if op in CHANGES_FILE:
+        return NEXT if change_file(ram, cpu, task, row) else RAN
     if op == CLONE:
         return _clone(ram, cpu, task, row)
     if op == EXIT:
@@ -311,6 +291,8 @@ def _execute(ram, cpu, task, row):
         return _mark(ram, cpu, task, row)
     if op in (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT):
         return _synchronise(ram, cpu, task, row)
+    if op in (PLACE, FORK, EXIT_MM):
+        return _change_process(ram, cpu, task, row)
     panic(ram, cpu, BAD_OPERATION, row, op)
     return ENDED
 

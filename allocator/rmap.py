@@ -4,20 +4,22 @@ An object (file or anonymous memory) has a list of the VMAs that map it; a page 
 each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is sent now or batched follows
 should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at accessed bits without flushing,
 as x86 does.
+One anon_vma serves a whole family of forked processes; a page of one of them is told from another's by its frame.
 Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
 from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE
-from allocator.page import PG_DIRTY, get_page, set_flag
-from allocator.page_cache import VM_EXEC
+from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, set_flag
+from allocator.page_cache import OBJECT_ANON
 from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
+from allocator.vma import VM_EXEC, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.costs import UNMAP_PAGE
 from cpus.events import EV_MAP, EV_UNMAP, record
 from cpus.layout import COUNTER
-from cpus.locks import LOCK_OBJECT, LOCK_PTE, spin_lock, spin_unlock
+from cpus.locks import LOCK_PTE, spin_lock, spin_unlock
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -26,12 +28,16 @@ from cpus.page_table import (
     PTE_PFN_SHIFT,
     PTE_PRESENT,
     PTE_PROTNONE,
+    PTE_SPECIAL,
     PTE_WRITE,
     find_table,
 )
 
 C_UNMAP_RO, C_UNMAP_RW = COUNTER["unmap_ro"], COUNTER["unmap_rw"]
 UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1
+
+
+NOTHING, SPECIAL = -1, -2  # what clear_mapped found, if no page
 
 
 @kernel
@@ -70,6 +76,13 @@ def address_in(ram, vma, index):
     return vpn if ram.vma_start[vma] <= vpn < ram.vma_end[vma] else -1
 
 
+@kernel
+def address_range(ram, vma, first, last):
+    """(start, end) of the vpns at which a VMA shows pages first..last-1 of its object; empty if start >= end."""
+    skew = ram.vma_start[vma] - ram.vma_pgoff[vma]
+    return max(ram.vma_start[vma], first + skew), min(ram.vma_end[vma], last + skew)
+
+
 @apart
 def page_referenced(ram, cpu, pfn):
     """Count the PTEs that were accessed since the last look and clear their bits; bit 16 set if one maps code."""
@@ -77,7 +90,7 @@ def page_referenced(ram, cpu, pfn):
     found = 0
     if thing < 0 or load_acquire(ram.page_mapcount, pfn) == 0:
         return 0
-    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
         vpn = address_in(ram, vma, ram.page_index[pfn])
@@ -91,9 +104,15 @@ def page_referenced(ram, cpu, pfn):
                 if ram.vma_flags[vma] & VM_EXEC:
                     found |= 1 << 16
             unlock_pte(ram, cpu, table)
-        vma = ram.vma_next[vma] - 1
-    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+        vma = next_vma_of(ram, thing, vma)
+    unlock_object(ram, cpu, thing)
     return found
+
+
+@kernel
+def is_lazyfree(ram, pfn):
+    """Is this an anonymous page whose content reclaim may drop (MADV_FREE)?"""
+    return ram.page_flags[pfn] & PG_SWAPBACKED == 0 and ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
 
 
 @kernel
@@ -115,6 +134,11 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
+    if why == UNMAP_FOR_RECLAIM and old & PTE_DIRTY and is_lazyfree(ram, pfn):
+        store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
+        set_flag(ram, pfn, PG_SWAPBACKED)
+        unlock_pte(ram, cpu, table)
+        return 0
     if why == UNMAP_FOR_MIGRATION:
         keep = old & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
         store_release(ram.frame_word, (table, index), (pfn << PTE_PFN_SHIFT) | PTE_MIGRATION | keep)
@@ -144,7 +168,7 @@ def try_to_unmap(ram, cpu, pfn, why):
     """
     thing = ram.page_object[pfn] - 1
     walked, deferred = 0, 0
-    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
         result = _unmap_one(ram, cpu, pfn, thing, vma, why)
@@ -153,8 +177,8 @@ def try_to_unmap(ram, cpu, pfn, why):
             fetch_add(ram.page_refcount, pfn, -1)  # the PTE's reference; the caller holds one, so it is not the last
         if result == 2:
             deferred += 1
-        vma = ram.vma_next[vma] - 1
-    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+        vma = next_vma_of(ram, thing, vma)
+    unlock_object(ram, cpu, thing)
     complete = load_acquire(ram.page_mapcount, pfn) == 0
     lazy = call(ram, HOOK_WALK_DONE, cpu, pfn, 1 if deferred == walked and walked > 0 else 0, 1 if complete else 0, 0)
     if not complete:
@@ -166,7 +190,7 @@ def try_to_unmap(ram, cpu, pfn, why):
 def remove_migration_ptes(ram, cpu, old, new):
     """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure)."""
     thing = ram.page_object[new] - 1
-    spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+    lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
         vpn = address_in(ram, vma, ram.page_index[new])
@@ -179,20 +203,22 @@ def remove_migration_ptes(ram, cpu, old, new):
                 get_page(ram, new)
                 set_pte(ram, cpu, mm, vpn, table, new, pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))
             unlock_pte(ram, cpu, table)
-        vma = ram.vma_next[vma] - 1
-    spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+        vma = next_vma_of(ram, thing, vma)
+    unlock_object(ram, cpu, thing)
     return 0
 
 
 @kernel
 def clear_mapped(ram, cpu, mm, vpn, table):
-    """Clear the PTE of a mapped page for its own process (zap); returns pfn, or -1. pte lock held, flush is the caller's.
+    """Clear a PTE for its own process (zap); returns the pfn, NOTHING, or SPECIAL for a page that nobody counts. pte lock held.
 
-    The caller drops the PTE's reference after the flush.
+    The flush is the caller's, who drops the PTE's reference after it.
     """
     old = exchange(ram.frame_word, (table, vpn & LEVEL_MASK), 0)
     if old & (PTE_PRESENT | PTE_PROTNONE) == 0 or old & PTE_MIGRATION:
-        return -1
+        return NOTHING
+    if old & PTE_SPECIAL:
+        return SPECIAL
     pfn = old >> PTE_PFN_SHIFT
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)

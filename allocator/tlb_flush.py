@@ -28,6 +28,7 @@ from cpus.tlb import invalidate_asid, invalidate_page, new_context
 
 INIT_MM = 0
 FLUSH_ALL = 1 << 60  # call_end of a full flush
+FREED_TABLES = 1  # of `how`: page tables were freed, so lazy CPUs are flushed too; above it the stride (log2 of pages)
 NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
 
 SITE_OTHER, SITE_KSWAPD, SITE_DIRECT, SITE_ALLOC, SITE_WRITE_FAULT, SITE_USER, SITE_FAULT, SITE_NUMA, SITE_FILE = range(9)
@@ -69,7 +70,7 @@ def others_cache(ram, cpu, mm):
 
 
 @kernel
-def flush_tlb_func(ram, cpu, mm, start, end, gen, initiator):
+def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     """Bring this CPU's loaded address space up to date: the function that an interrupted CPU executes."""
     if cpu != initiator:
         ram.counter[cpu, C_IRQ_TLB] += 1
@@ -89,10 +90,11 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, initiator):
         trace_tlb_flush(ram, cpu, reason, 0)
         return
     if end != FLUSH_ALL and gen != NO_GENERATION and gen == reached + 1 and gen == newest:
-        for vpn in range(start, end):
+        for vpn in range(start, end, 1 << stride):
             invalidate_page(ram, cpu, vpn, ram.cpu_context[cpu])
-        ram.cpu_clock[cpu] += (end - start) * ram.cost[FLUSH_ONE]
-        trace_tlb_flush(ram, cpu, reason, end - start)
+        pages = (end - start) >> stride  # as traced: 0 if a range is shorter than its stride, and one address was invalidated
+        ram.cpu_clock[cpu] += max(pages, 1) * ram.cost[FLUSH_ONE]
+        trace_tlb_flush(ram, cpu, reason, pages)
     else:
         trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
         invalidate_asid(ram, cpu, slot)
@@ -107,13 +109,14 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, initiator):
 def irq_handler(ram, cpu, sender, b, c, d):
     """Execute the request of CPU `sender`."""
     if ram.call_kind[sender] == IPI_FLUSH:
-        flush_tlb_func(ram, cpu, ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender], ram.call_gen[sender], sender)
+        mm, start, end = ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender]
+        flush_tlb_func(ram, cpu, mm, start, end, ram.call_gen[sender], ram.call_stride[sender], sender)
         call(ram, HOOK_INTERRUPT, cpu, sender, 0, 0, 0)
     return 0
 
 
 @kernel
-def flush_mask(ram, cpu, mm, start, end, gen, freed_tables):
+def flush_mask(ram, cpu, mm, start, end, gen, how):
     """Interrupt the CPUs in this CPU's `call_mask`, flush here if it is in it, wait for the acks (flush_tlb_multi).
 
     Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed.
@@ -126,38 +129,47 @@ def flush_mask(ram, cpu, mm, start, end, gen, freed_tables):
         ram.counter[cpu, C_REMOTE] += 1  # as Linux counts: also a broadcast whose targets all turn out to be lazy
         ram.site_flushes[cpu, site] += 1
         trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
-        if not freed_tables:
+        if how & FREED_TABLES == 0:
             for target in range(ram.nr_cpus):
                 if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
                     mask_remove(ram.call_mask, cpu, target)
         record(ram, cpu, EV_SHOOTDOWN, mm, mask_count(ram, ram.call_mask, cpu), site, 0)
         ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = IPI_FLUSH, mm, gen
-        ram.call_start[cpu], ram.call_end[cpu] = start, end
+        ram.call_start[cpu], ram.call_end[cpu], ram.call_stride[cpu] = start, end, how >> 1
         asked = send_interrupts(ram, cpu)
         ram.site_ipis[cpu, site] += asked
     if here:  # while the others are at it
-        flush_tlb_func(ram, cpu, mm, start, end, gen, cpu)
+        flush_tlb_func(ram, cpu, mm, start, end, gen, how >> 1, cpu)
     if asked:
         wait_for_acks(ram, cpu, asked)
     return asked
 
 
 @apart
-def flush_tlb_mm_range(ram, cpu, mm, start, end, freed_tables):
-    """Flush pages start..end of an mm on every CPU that may cache them (flush_tlb_mm_range)."""
-    if end - start > ram.flush_ceiling:
+def flush_tlb_mm_range(ram, cpu, mm, start, end, how):
+    """Flush pages start..end of an mm on every CPU that may cache them (flush_tlb_mm_range).
+
+    `how`: FREED_TABLES or 0, plus twice the stride: with 9 (a PMD) or more, every so many pages one address is invalidated.
+    """
+    if end == FLUSH_ALL or (end - start) >> (how >> 1) > ram.flush_ceiling:
         start, end = 0, FLUSH_ALL
     gen = inc_mm_tlb_gen(ram, mm)
     fence()  # the generation before the look at who has the mm: pairs with switch_mm
     for word in range(ram.mask_words):
         ram.call_mask[cpu, word] = load_acquire(ram.mm_cpumask, (mm, word))
-    return flush_mask(ram, cpu, mm, start, end, gen, freed_tables)
+    return flush_mask(ram, cpu, mm, start, end, gen, how)
+
+
+@kernel
+def flush_tlb_mm(ram, cpu, mm):
+    """Flush everything of an mm everywhere, lazy CPUs included (flush_tlb_mm)."""
+    return flush_tlb_mm_range(ram, cpu, mm, 0, FLUSH_ALL, FREED_TABLES)
 
 
 @kernel
 def flush_tlb_page(ram, cpu, mm, vpn):
     """Flush one page of an mm everywhere."""
-    return flush_tlb_mm_range(ram, cpu, mm, vpn, vpn + 1, False)
+    return flush_tlb_mm_range(ram, cpu, mm, vpn, vpn + 1, 0)
 
 
 @kernel
@@ -173,7 +185,7 @@ def flush_batch(ram, cpu, mask, row):
 @apart
 def flush_called(ram, cpu):
     """Flush everything on the CPUs in this CPU's `call_mask`."""
-    return flush_mask(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, False)
+    return flush_mask(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, 0)
 
 
 @kernel

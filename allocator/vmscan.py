@@ -28,13 +28,14 @@ from allocator.page import (
     PG_SWAPBACKED,
     PG_WORKINGSET,
     clear_flag,
+    freeze_refs,
     set_flag,
     try_get_page,
     try_lock_page,
     unlock_page,
 )
 from allocator.page_alloc import free_page
-from allocator.page_cache import remove_mapping, write_page
+from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, entry, kernel
@@ -45,6 +46,7 @@ from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 SWAP_CLUSTER_MAX = 32
 DEF_PRIORITY = 12
 BY_KSWAPD, BY_DIRECT = 0, 1
+DEMOTE, IGNORE_REFERENCES = 1, 2  # how shrink_folio_list is to work
 SHRINK_LIST = TEXT["shrink_folio_list"]
 REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
 NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
@@ -53,7 +55,7 @@ C_SCAN, C_STEAL, C_DEMOTE = COUNTER["pgscan_kswapd"], COUNTER["pgsteal_kswapd"],
 C_SCAN_FILE, C_SCAN_ANON, C_STEAL_FILE, C_STEAL_ANON = (
     COUNTER["pgscan_file"], COUNTER["pgscan_anon"], COUNTER["pgsteal_file"], COUNTER["pgsteal_anon"],
 )  # fmt: skip
-C_DEMOTE_FAIL = COUNTER["pgdemote_fail"]
+C_DEMOTE_FAIL, C_LAZYFREED = COUNTER["pgdemote_fail"], COUNTER["pglazyfreed"]
 MAPS_CODE = 1 << 16
 
 
@@ -136,7 +138,7 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 @kernel
 def _unmap_and_remove(ram, cpu, pfn):
-    """Unmap a locked file page and take it out of the cache; 0 kept, 1 gone, 2 gone and its flush may wait.
+    """Unmap a locked page and take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait.
 
     Dirty pages are written first, after flushing every translation through which more could be written unseen.
     """
@@ -144,10 +146,15 @@ def _unmap_and_remove(ram, cpu, pfn):
     if unmapped == 0:
         return 0
     thing = ram.page_object[pfn] - 1
-    if ram.page_flags[pfn] & PG_DIRTY:
-        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
-        write_page(ram, cpu, pfn, thing)
-    if not remove_mapping(ram, cpu, pfn, thing, True):
+    if ram.object_kind[thing] == OBJECT_ANON:  # freed lazily (MADV_FREE) and not written to since: gone without IO
+        alone = freeze_refs(ram, pfn, 1)
+        ram.counter[cpu, C_LAZYFREED] += alone
+    else:
+        if ram.page_flags[pfn] & PG_DIRTY:
+            call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
+            write_page(ram, cpu, pfn, thing)
+        alone = remove_mapping(ram, cpu, pfn, thing, True)
+    if not alone:
         if unmapped == 2:  # it stays in use: what was deferred for it must not wait for a next owner
             call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
         return 0
@@ -155,13 +162,13 @@ def _unmap_and_remove(ram, cpu, pfn):
 
 
 @entry(SHRINK_LIST)
-def shrink_folio_list(ram, cpu, node, count, by, demote):
+def shrink_folio_list(ram, cpu, node, count, by, how):
     """Reclaim what can be of work_list[cpu, :count] (shrink_folio_list); returns pages reclaimed or demoted.
 
     Survivors are moved to the front of the list; their number is reclaimed // 1024 of the result: kept * 1024 + reclaimed.
     """
     kept = demotable = reclaimed = normal = lazy = 0
-    target = ram.demotion_target[node] if demote else NONE
+    target = ram.demotion_target[node] if how & DEMOTE else NONE
     for i in range(count):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
         keep = True
@@ -169,7 +176,9 @@ def shrink_folio_list(ram, cpu, node, count, by, demote):
         anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
         if ram.page_io_ns[pfn] <= ram.cpu_clock[cpu] and try_lock_page(ram, pfn):
             # a page truncated meanwhile has no file any more: its last holder frees it
-            verdict = check_references(ram, cpu, pfn) if ram.page_object[pfn] else REF_KEEP
+            verdict = REF_KEEP
+            if ram.page_object[pfn]:
+                verdict = REF_RECLAIM if how & IGNORE_REFERENCES else check_references(ram, cpu, pfn)
             if verdict == REF_ACTIVATE:
                 set_flag(ram, pfn, PG_ACTIVE)
                 ram.counter[cpu, C_ACTIVATE] += 1
@@ -241,7 +250,7 @@ def shrink_inactive_list(ram, cpu, node, which, wanted, by):
     ram.counter[cpu, C_SCAN_FILE if which == LRU_INACTIVE_FILE else C_SCAN_ANON] += scanned
     if taken == 0:
         return scanned
-    answer = call(ram, SHRINK_LIST, cpu, node, taken, by, 1 if ram.demotion else 0)
+    answer = call(ram, SHRINK_LIST, cpu, node, taken, by, DEMOTE if ram.demotion else 0)
     kept, reclaimed = answer // 1024, answer % 1024
     move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, kept)
     ram.counter[cpu, C_STEAL + by] += reclaimed

@@ -28,7 +28,8 @@ MAX_REGIONS = 64  # per process of a workload
 EVENT_WORDS = 8
 EVENT_RING = 131072  # events kept per CPU (8 MiB, touched only as far as used)
 VIOLATION_WORDS = 12
-GATHER_PAGES = 512
+GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MAX_GATHER_BATCH)
+GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
@@ -42,7 +43,8 @@ COUNTERS = (
     # /proc/vmstat and perf names; every CPU counts its own, nobody else writes
     "nr_tlb_remote_flush", "nr_tlb_remote_flush_received", "nr_tlb_local_flush_all", "nr_tlb_local_flush_one",
     "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pgalloc_normal", "pgfree", "pgactivate", "pgdeactivate", "pgrefill",
-    "pgrotated", "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd", "pgsteal_direct", "pgscan_file", "pgscan_anon",
+    "pgrotated", "pglazyfree", "pglazyfreed", "pgreuse",
+    "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd", "pgsteal_direct", "pgscan_file", "pgscan_anon",
     "pgsteal_file", "pgsteal_anon", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_fail", "pgpromote_success", "pgpromote_candidate",
     "pgmigrate_success", "pgmigrate_fail", "numa_pte_updates", "numa_hint_faults", "numa_hint_faults_local",
     "numa_pages_migrated", "allocstall_normal", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun",
@@ -65,7 +67,9 @@ TEXT_NAMES = (
     "wake_all_waiting_for", "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "take_page", "alloc_page",
     "free_page", "lru_add_drain", "release_page", "isolate_page", "putback_page", "add_to_page_cache", "remove_mapping",
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
-    "ensure_table", "zap_range", "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
+    "ensure_table", "zap_range", "free_pgtables", "do_mmap", "do_munmap", "mprotect", "mremap", "madvise", "dup_mm", "exit_mm",
+    "copy_range", "move_page_tables", "do_wp_page", "unmap_mapping_range", "move_pages", "memory_reclaim", "fadvise",
+ "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
     "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
     "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page", "take_snapshot",
     "truncate_file_page",
@@ -97,6 +101,7 @@ class Sizes:
     tlb_entries: int
     nr_costs: int
     series_length: int
+    nr_anon_logical: int = 1
     nr_flags: int = 1
     nr_snapshots: int = 1
     one: int = 1
@@ -143,8 +148,8 @@ CONSTANTS = (
     "dtlb_sets", "dtlb_ways", "dtlb_base", "store_sets", "store_ways", "store_base", "itlb_sets", "itlb_ways", "itlb_base",
     "stlb_sets", "stlb_ways", "stlb_base",
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "pcp_batch", "user_tasks", "nr_processes",
-    "scan_pages", "scan_period_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
-    "perturb", "zero_page", "violations_limit", "pend_apart", "series_ns", "events_on", "skip_mm_flush", "keep_lazy",
+    "scan_pages", "scan_period_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms",
+    "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit", "pend_apart", "series_ns", "events_on",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -161,6 +166,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("run_handovers", "run_lease_lock held"),
         _m("run_schedule_hash", "run_lease_lock held: hash of the sequence of CPUs that got the lease (controlled mode)"),
         _m("run_disk_free_ns", "any, compare-exchange: when the disk has done what is queued", True),
+        _m("run_next_anon", "any, add: rotor over the anonymous logical pages", True),
         _m("run_next_task_cpu", "any, add: rotor for placing new tasks"),
         _m("run_panic", "any, compare-exchange 0 -> cpu + 1: who stopped the run"),
         _m("run_panic_code", "the CPU in run_panic"), _m("run_panic_a", "same"), _m("run_panic_b", "same"),
@@ -195,6 +201,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_spin_page", "owner: page that its thread reads while it spins at a barrier + 1, 0 not spinning"),
         _m("cpu_last_fetch", "owner: code page that its thread entered last"),
         _m("cpu_live_count", "owner: entries of live_page"),
+        _m("cpu_probing", "owner: 1 while it touches live pages again, which need not be mapped any more"),
         _m("cpu_visit_stamp", "owner: number of the last page visit, the TLB's notion of age"),
         _m("cpu_loaded_mm", "owner writes, any reads (who to interrupt): mm in cr3", True),
         _m("cpu_lazy", "owner writes, any reads: runs no user code of cpu_loaded_mm"),
@@ -203,14 +210,19 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_context", "owner: tag of TLB entries of the current address space, never 0"),
         _m("call_kind", "owner before it queues, targets until they ack: what to do (IPI_*)", True),
         _m("call_mm", "same"), _m("call_start", "same: first vpn"), _m("call_end", "same: behind the last vpn"),
-        _m("call_gen", "same: tlb_gen"), _m("call_time", "same: virtual send time"), _m("call_sequence", "same"),
+        _m("call_gen", "same: tlb_gen"),
+        _m("call_stride", "same: pages from one address of the range to the next, log2"),
+        _m("call_time", "same: virtual send time"), _m("call_sequence", "same"),
         _m("queue_lock", "spin: run queue of the CPU", True),
         _m("queue_count", "queue_lock held to write; any reads to find an idle CPU"),
         _m("queue_first", "queue_lock held"), _m("queue_last", "queue_lock held"),
+        _m("gather_mm", "owner: address space of its mmu_gather", True),
+        _m("gather_start", "owner: first vpn to flush"), _m("gather_end", "owner: behind the last vpn to flush"),
+        _m("gather_cleared", "owner: levels cleared, bit 0 PTEs ... bit 3 P4Ds"), _m("gather_freed", "owner: page tables were taken out"),
+        _m("gather_pages", "owner: pages in gather"), _m("gather_tables", "owner: tables in gather_table"),
         _m("ubc_required", "owner (its task): a batched flush is due (tlb_ubc.flush_required)", True),
         _m("ubc_writable", "owner (its task): a dirty or writable PTE is in the batch"),
         _m("lru_batch_count", "owner: pages in lru_batch"),
-        _m("lru_batch_busy", "owner"),
     )),
     Table("csd_next", "target side owner of the list; sender writes before it pushes: next node + 1 (node = sender * nr_cpus + target)",
           "nr_cpus", "nr_cpus"),
@@ -241,6 +253,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("lru_batch", "owner: folio_batch of pages on their way to an LRU list", "nr_cpus", FOLIO_BATCH + 1),
     Table("free_batch", "owner: folio_batch of pages on their way to the allocator", "nr_cpus", 2 * (FOLIO_BATCH + 1)),
     Table("gather", "owner: pages whose PTEs are cleared and not yet flushed (mmu_gather)", "nr_cpus", GATHER_PAGES),
+    Table("gather_table", "owner: page tables taken out and not yet flushed (mmu_table_batch)", "nr_cpus", GATHER_TABLES),
     Table("keep_list", "owner: pages set aside by reclaim's second pass", "nr_cpus", WORK_PAGES),
     Table("scan_goal", "owner: pages to scan per list in this round of direct reclaim", "nr_cpus", NR_LRU),
     Table("work_list", "owner: pages isolated by reclaim and by migration, six lists", "nr_cpus", WORK_PARTS * WORK_PAGES),
@@ -255,7 +268,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     # --- address spaces -------------------------------------------------------------------------------------------
     Struct("nr_mms", (
         _m("mm_pgd", "config of the mm: frame of its top page table"),
-        _m("mm_users", "any, add"),
+        _m("mm_users", "whoever makes or ends the mm: 1 it exists"),
         _m("mm_nr_vmas", "mm_lock held for writing; read under it"),
         _m("mm_process", "config"),
         _m("mm_tlb_gen", "any, add: number of invalidations asked for (context.tlb_gen)", True),
@@ -273,10 +286,11 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("mm_vma", "mm_lock held for writing: VMA numbers in address order", "nr_mms", MAX_VMAS),
     Struct("nr_vmas", (
         _m("vma_start", "mm_lock: first vpn"), _m("vma_end", "mm_lock: behind the last vpn"), _m("vma_flags", "mm_lock: VM_*"),
-        _m("vma_mm", "config of the vma"), _m("vma_object", "config of the vma: address_space or anon_vma"),
+        _m("vma_mm", "any, compare-exchange 0 -> mm to take a free VMA; mm_lock after that"),
+        _m("vma_object", "mm_lock: the file that it shows, -1 none"), _m("vma_anon", "mm_lock: its anon_vma, -1 none"),
         _m("vma_pgoff", "mm_lock: page of the object at vma_start"),
-        _m("vma_next", "object_lock held: next VMA of the object + 1"),
-        _m("vma_logical", "config of the vma: logical page at vma_start - pgoff (anonymous)"),
+        _m("vma_next", "object_lock of the file held: next VMA that shows it + 1"),
+        _m("vma_anon_next", "object_lock of the anon_vma held: next VMA of it + 1"),
         _m("vma_ra_start", "no lock, as in Linux (racy readahead state): window start", True),
         _m("vma_ra_size", "same"), _m("vma_ra_async", "same"), _m("vma_ra_miss", "same: mmap_miss"), _m("vma_ra_prev", "same"),
     )),
@@ -285,7 +299,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("object_kind", "config: OBJECT_FILE or OBJECT_ANON"),
         _m("object_cache", "config: first slot in cache_slot (files)"),
         _m("object_pages", "object_lock held to change: size"),
-        _m("object_logical", "config: first logical page"),
+        _m("object_logical", "config: first logical page (files)"),
         _m("object_vmas", "object_lock held: first VMA that maps it + 1 (i_mmap, anon_vma)"),
         _m("object_lock", "spin, may wait for acks: i_mmap_rwsem / anon_vma lock", True),
         _m("object_cache_lock", "spin, irq-safe: xa_lock of the page cache", True),
@@ -310,6 +324,9 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("page_scan_ns", "racy, as in Linux: when the NUMA scanner unmapped it", "nr_frames", None, "int64"),
     Table("content", "ORACLE: logical page << 34 | version; written with a store, at hand-out and at copy", "nr_frames"),
     Table("version", "ORACLE: newest published version of a logical page; any, atomic maximum", "nr_logical"),
+    Table("anon_holder", "ORACLE: any, compare-exchange: frame that bears the anonymous logical page + 1, 0 none", "nr_anon_logical"),
+    Table("anon_object", "ORACLE: winner of anon_holder: anon_vma of the logical page, for witnesses", "nr_anon_logical"),
+    Table("anon_index", "ORACLE: same: its index", "nr_anon_logical"),
     Table("disk_version", "ORACLE: version on disk of a file page; page lock", "nr_logical"),
     Table("frame_word", "contents of page-table frames: 512 PTEs each, atomic (sparse: other frames are never touched)", "nr_frames", 512),
     # --- nodes: one zone each ----------------------------------------------------------------------------------------
@@ -393,8 +410,11 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("proc_join_ns", "any, atomic maximum"),
     )),
     Table("proc_barrier_ns", "any, atomic maximum: latest arrival at barriers of even and odd number", "nr_mms", 2),
-    Table("proc_vma", "config: VMA of each region", "nr_mms", MAX_REGIONS),
-    Table("proc_region", "config: first vpn of each region", "nr_mms", MAX_REGIONS),
+    Table("proc_region", "main thread of the process: first vpn of each region", "nr_mms", MAX_REGIONS),
+    Table("proc_flags", "config: VM_* of each region", "nr_mms", MAX_REGIONS),
+    Table("proc_file", "config: file that each region shows, -1 none", "nr_mms", MAX_REGIONS),
+    Table("proc_offset", "config: page of the file at which it begins", "nr_mms", MAX_REGIONS),
+    Table("proc_anon", "config: anon_vma of each region, -1 none", "nr_mms", MAX_REGIONS),
     Table("proc_token_ns", "main thread: virtual time at each MARK", "nr_mms", MAX_MARKS),
 )  # fmt: skip
 

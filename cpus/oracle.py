@@ -7,6 +7,8 @@ a load fetches the published version first and then reads the frame. So what it 
 - STALE: the frame is older than what had been published before the load began.
 - LOST: a store found its frame older than what had been published: it overwrites what nobody will see.
 - UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the flushing).
+Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a write): after fork one
+address of two processes may be two pages, or one. A number is used again only when no frame bears it any more.
 Left out: bytes within a page (one word stands for all), accesses of the kernel itself.
 """
 
@@ -99,6 +101,40 @@ def check_store(ram, cpu, vpn, pfn, logical, entry):
             publish(ram, logical, (word + 1) & VERSION_MASK)
             return True
         word = seen
+
+
+CLAIMED = -1
+
+
+@kernel
+def name_anonymous(ram, pfn, thing, index):
+    """Fill a frame, which its caller owns alone, with a new anonymous page: a free logical page and its next version.
+
+    There are twice as many numbers as frames, so that looking for a free one ends soon: on average each is asked for once a round.
+    """
+    while True:
+        number = fetch_add(ram.run_next_anon, 0, 1) % ram.nr_anon_logical
+        holder = load_acquire(ram.anon_holder, number)
+        logical = ram.first_anon_logical + number
+        if holder == CLAIMED or (holder > 0 and load_acquire(ram.content, holder - 1) >> VERSION_BITS == logical):
+            continue
+        if compare_exchange(ram.anon_holder, number, holder, CLAIMED) == holder:
+            break
+    ram.anon_object[number], ram.anon_index[number] = thing, index
+    word = (logical << VERSION_BITS) | (load_acquire(ram.version, logical) + 1)
+    store_release(ram.content, pfn, word)
+    store_release(ram.anon_holder, number, pfn + 1)
+    publish(ram, logical, word & VERSION_MASK)
+
+
+@kernel
+def move_content(ram, pfn, target):
+    """Copy a page's content to the frame that takes its place."""
+    word = load_acquire(ram.content, pfn)
+    store_release(ram.content, target, word)
+    number = (word >> VERSION_BITS) - ram.first_anon_logical
+    if 0 <= number < ram.nr_anon_logical:
+        store_release(ram.anon_holder, number, target + 1)
 
 
 @kernel

@@ -12,6 +12,7 @@ from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import kernel
 
 PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY = 1, 2, 0x20, 0x40
+PTE_SPECIAL = 0x400  # _PAGE_SPECIAL: the zero page, which nobody counts
 PTE_PROTNONE = 0x100  # _PAGE_PROTNONE: mapped, but every access faults (NUMA hints)
 PTE_MIGRATION = 0x200  # not present: the page is being migrated; pfn of the source
 PTE_SHIFT = 12

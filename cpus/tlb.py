@@ -135,7 +135,7 @@ def clear_asid(ram, cpu, slot):
 @kernel
 def invalidate_asid(ram, cpu, slot):
     """Flush everything of one ASID slot (INVPCID single context, or a write to cr3)."""
-    if ram.cpu_asid[cpu] == slot and ram.asid_context[cpu, slot] != 0:
+    if ram.cpu_asid[cpu] == slot and ram.asid_context[cpu, slot] != 0 and not ram.exact_rows:
         note_live_pages(ram, cpu, ram.asid_context[cpu, slot])
     clear_asid(ram, cpu, slot)
     ram.counter[cpu, C_FLUSH_ALL] += 1

@@ -6,7 +6,7 @@ Safety: no frame is freed, and no dirty page written, before every CPU that coul
 Simplified: the 15-bit halves of tlb_flush_batched are plain counts here.
 """
 
-from allocator.tlb_flush import FLUSH_ALL, add_cpumask, flush_batch, flush_tlb_mm_range, inc_mm_tlb_gen
+from allocator.tlb_flush import add_cpumask, flush_batch, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.page_table import PTE_DIRTY
@@ -41,7 +41,7 @@ def flush_batched_pending(ram, cpu, mm):
     batched = load_acquire(ram.mm_batched, mm)
     pending, flushed = batched & PENDING_MASK, batched >> FLUSHED_SHIFT
     if pending != flushed:
-        flush_tlb_mm_range(ram, cpu, mm, 0, FLUSH_ALL, False)
+        flush_tlb_mm(ram, cpu, mm)
         # another unmapper may have added meanwhile: then the next caller flushes again
         compare_exchange(ram.mm_batched, mm, batched, pending | (pending << FLUSHED_SHIFT))
 

@@ -19,8 +19,8 @@ published zone by zone in ascending order, each after its predecessor, so owners
 """
 
 from allocator.buddy import CLEAN_ONLY, PEND_FIRST
-from allocator.page_cache import VM_ANON, VM_SHARED
 from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_batch, inc_mm_tlb_gen
+from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty, serve_interrupts

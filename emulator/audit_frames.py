@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from allocator.lru import LIST_NAMES, lru_list
-from allocator.page import PG_BUDDY, PG_LRU, PG_PCP, PG_SWAPBACKED, PG_TABLE
+from allocator.page import PG_BUDDY, PG_LRU, PG_PCP, PG_TABLE
 from allocator.page_cache import OBJECT_ANON
 from cpus.layout import NR_LRU, NR_ORDERS
 from emulator.audit_check import Check
@@ -157,7 +157,7 @@ def check_frames(ram: Any, census: Census, ptes: np.ndarray, batch: np.ndarray) 
     claims = census.claims
     cached = claims["the page cache"] > 0
     thing = np.clip(ram.page_object[: ram.nr_frames] - 1, 0, max(ram.nr_objects - 1, 0))
-    anonymous = (census.flags & PG_SWAPBACKED != 0) & (ram.page_object[: ram.nr_frames] > 0) & (ram.object_kind[thing] == OBJECT_ANON)
+    anonymous = (ram.page_object[: ram.nr_frames] > 0) & (ram.object_kind[thing] == OBJECT_ANON)
     free = claims["a free block"] + claims["a pcp list"] + claims["a page table"] > 0
     claims["anonymous memory"] += (ptes > 0) & ~cached & (anonymous | free)
     claims["an LRU batch"] += (batch > 0) & ~cached & (claims["anonymous memory"] == 0)

@@ -10,8 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from allocator.page_cache import VM_WRITE
-from cpus.page_table import LEVEL_BITS, PTE_DIRTY, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE
+from allocator.vma import VM_SHARED, VM_WRITE
+from cpus.page_table import (
+    LEVEL_BITS,
+    PTE_ACCESSED,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_PROTNONE,
+    PTE_SPECIAL,
+    PTE_WRITE,
+)
 from emulator.audit_check import FAULTS_KEPT, Check
 
 
@@ -23,7 +32,8 @@ class Mappings:
     mm: np.ndarray
     vpn: np.ndarray
     pte: np.ndarray
-    mapped: np.ndarray  # which PTEs map a frame (present or PROT_NONE)
+    mapped: np.ndarray  # which PTEs map a frame that is counted (present or PROT_NONE, not the zero page)
+    zero: np.ndarray  # which PTEs show the zero page
 
     @property
     def pfn(self) -> np.ndarray:
@@ -54,26 +64,29 @@ def read_mappings(ram: Any, table_check: Check) -> Mappings:
                     below.extend(zip((entries[at] >> PTE_PFN_SHIFT).tolist(), vpn.tolist()))
             level_tables = below
     pte = np.concatenate(ptes) if ptes else np.zeros(0, np.int64)
-    mapped = (pte & (PTE_PRESENT | PTE_PROTNONE) != 0) & (pte & PTE_MIGRATION == 0)
+    zero = pte & ~(PTE_ACCESSED | PTE_PRESENT | PTE_PROTNONE) == (ram.zero_page << PTE_PFN_SHIFT) | PTE_SPECIAL
+    mapped = (pte & (PTE_PRESENT | PTE_PROTNONE) != 0) & (pte & PTE_MIGRATION == 0) & ~zero
     empty = np.zeros(0, np.int64)
     inside = np.array([pfn for pfn in tables if 0 <= pfn < ram.nr_frames], np.int64)
-    return Mappings(inside, np.concatenate(mms) if mms else empty, np.concatenate(vpns) if vpns else empty, pte, mapped)
+    return Mappings(inside, np.concatenate(mms) if mms else empty, np.concatenate(vpns) if vpns else empty, pte, mapped, zero)
 
 
 def check_vmas(ram: Any) -> Check:
-    """Every VMA of an mm lies in address order, overlaps none, and is in its object's list exactly once."""
+    """Every VMA of an mm lies in address order, overlaps none, and is in the lists of its file and its anon_vma exactly once."""
     check = Check("VMA")
-    listed: dict[int, int] = {}
+    listed: dict[tuple[int, int], int] = {}  # (VMA, object) -> times
     for thing in range(ram.nr_objects):
         vma, steps = int(ram.object_vmas[thing]) - 1, 0
         while vma >= 0:
             if steps > ram.nr_vmas or vma >= ram.nr_vmas:
                 check.fault(f"the VMA list of object {thing} does not end")
                 break
-            listed[vma] = listed.get(vma, 0) + 1
-            if ram.vma_object[vma] != thing:
-                check.fault(f"VMA {vma} of object {int(ram.vma_object[vma])} is in the list of object {thing}")
-            vma, steps = int(ram.vma_next[vma]) - 1, steps + 1
+            listed[vma, thing] = listed.get((vma, thing), 0) + 1
+            if thing not in (ram.vma_object[vma], ram.vma_anon[vma]):
+                check.fault(f"VMA {vma} of objects {int(ram.vma_object[vma])}, {int(ram.vma_anon[vma])} is in the list of object {thing}")
+                break
+            following = ram.vma_next if ram.vma_object[vma] == thing else ram.vma_anon_next
+            vma, steps = int(following[vma]) - 1, steps + 1
     for mm in np.flatnonzero(ram.mm_users).tolist():
         vmas = ram.mm_vma[mm, : int(ram.mm_nr_vmas[mm])].tolist()
         check.of(len(vmas))
@@ -83,11 +96,12 @@ def check_vmas(ram: Any) -> Check:
                 check.fault(f"VMA {vma} of mm {int(ram.vma_mm[vma])} is in mm {mm}")
             elif ram.vma_start[vma] < end or ram.vma_end[vma] <= ram.vma_start[vma]:
                 check.fault(f"VMA {vma} of mm {mm} ({int(ram.vma_start[vma]):#x}-{int(ram.vma_end[vma]):#x}) begins before {end:#x}")
-            elif listed.pop(vma, 0) != 1:
-                check.fault(f"VMA {vma} of mm {mm} is not in the list of object {int(ram.vma_object[vma])} exactly once")
+            for thing in (int(ram.vma_object[vma]), int(ram.vma_anon[vma])):
+                if thing >= 0 and listed.pop((vma, thing), 0) != 1:
+                    check.fault(f"VMA {vma} of mm {mm} is not in the list of object {thing} exactly once")
             end = int(ram.vma_end[vma])
-    for vma in listed:
-        check.fault(f"VMA {vma} is in the list of object {int(ram.vma_object[vma])} but in no mm")
+    for vma, thing in listed:
+        check.fault(f"VMA {vma} is in the list of object {thing} but in no mm")
     return check
 
 
@@ -95,7 +109,7 @@ def check_ptes(ram: Any, found: Mappings) -> Check:
     """Every PTE maps the page that its VMA shows there, with no more rights than the VMA's; no migration entry is left."""
     check = Check("PTE")
     check.of(len(found.pte))
-    problems = [(~found.mapped, "is no mapping and not empty (a migration entry left behind?)")]
+    problems = [(~found.mapped & ~found.zero, "is no mapping and not empty (a migration entry left behind?)")]
     pfn = np.where(found.mapped, found.pfn, 0)
     outside = pfn >= ram.nr_frames
     problems.append((outside, "maps a frame that is not there"))
@@ -113,12 +127,14 @@ def check_ptes(ram: Any, found: Mappings) -> Check:
     sound = sound & (vma >= 0)
     vma = np.where(vma < 0, 0, vma)
     index = found.vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
-    other = (ram.page_object[pfn] != ram.vma_object[vma] + 1) | (ram.page_index[pfn] != index)
+    shown = ram.page_object[pfn] - 1
+    other = (shown < 0) | ((shown != ram.vma_object[vma]) & (shown != ram.vma_anon[vma])) | (ram.page_index[pfn] != index)
     problems.append((sound & other, "maps another page than its VMA shows there"))
     rights = (found.pte & PTE_WRITE != 0) & (ram.vma_flags[vma] & VM_WRITE == 0)
     problems.append((sound & ~other & rights, "allows writing, its VMA does not"))
-    dirty = (found.pte & PTE_DIRTY != 0) & (found.pte & PTE_WRITE == 0)
-    problems.append((sound & ~other & ~rights & dirty, "is dirty and was never writable"))
+    private = ram.vma_flags[vma] & VM_SHARED == 0
+    stolen = (found.pte & PTE_WRITE != 0) & private & ((ram.page_mapcount[pfn] > 1) | (shown == ram.vma_object[vma]))
+    problems.append((sound & ~other & ~rights & stolen, "allows writing to a page that others share"))
     for bad, sentence in problems:
         where = np.flatnonzero(bad)
         for i in where[:FAULTS_KEPT].tolist():

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from allocator.boot import boot_cpus, boot_mm, boot_zones
+from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
 from allocator.cpu import cpu_loop
 from allocator.hooks import HOOKS, nothing
 from allocator.kswapd import alloc_slow, kswapd_step
 from allocator.memory import page_fault
 from allocator.migrate import migrate_list
-from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.program import run_user
 from allocator.sched import TASK_KSWAPD, TASK_USER, enqueue, select_cpu
 from allocator.tlb_flush import irq_handler
+from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
 from cpus.compiled import install, install_at
 from cpus.costs import COST_NAMES, NR_COSTS
@@ -37,6 +38,8 @@ SERIES_NS = 2_000_000
 MAX_ORDER_PAGES = 1024
 FIRST_VPN, REGION_ALIGN = 0x10000, 512
 LOCK_SPINS = 64
+ANON_NUMBERS = 2  # logical pages for anonymous memory, per frame (oracle.py: name_anonymous)
+SPARE_VMAS = 128  # per process, for what it maps and splits while it runs
 MAX_NODES = 7  # columns of a sample of free memory
 
 
@@ -69,6 +72,7 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
     ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
     ram.run_random[0] = int(rng.integers(1, 2**62))
     boot_zones(ram)
+    boot_zero_page(ram, ram.zero_page, ram.zero_logical)
     boot_cpus(ram)
     design.prepare(ram)
     _processes(ram, workload)
@@ -91,7 +95,7 @@ def _node_starts(machine: Machine) -> list[int]:
     return [*starts, at]
 
 
-def _files(workload: Workload) -> dict[str, int]:
+def file_sizes(workload: Workload) -> dict[str, int]:
     """Give each file's size in pages: as far as any region reaches."""
     sizes: dict[str, int] = {}
     for process in workload.processes:
@@ -102,19 +106,20 @@ def _files(workload: Workload) -> dict[str, int]:
 
 
 def _sizes(machine: Machine, workload: Workload) -> Sizes:
-    files = _files(workload)
-    anonymous = [r for p in workload.processes for r in p.regions if r.file is None]
+    files = file_sizes(workload)
+    private = sum(1 for p in workload.processes for r in p.regions if not p.forked and (r.file is None or not r.shared))
+    frames = _node_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
     regions = max(len(p.regions) for p in workload.processes)
     if regions > min(MAX_REGIONS, MAX_VMAS):
         raise BuildError(f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})")
     threads = sum(len(p.threads) for p in workload.processes)
-    logical = sum(files.values()) + sum(r.pages for r in anonymous)
+    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames
     marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
     pinned = max((cpu for p in workload.processes for cpu in p.cpus), default=0)
     if pinned >= machine.cpus:
         raise BuildError(f"'cpus of a process' must be below the machine's {machine.cpus} CPUs (got {pinned})")
     for name, most, found in (
-        ("pages of all files and anonymous regions", NOBODY - 1, logical),
+        ("pages of all files and frames", NOBODY - 1, logical),
         ("evaluations (tokens)", MAX_MARKS - 1, marks),
         ("tlb.asid_slots", NR_ASIDS, machine.tlb.asid_slots),
         ("nodes", MAX_NODES, len(machine.nodes)),
@@ -125,13 +130,14 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
     return Sizes(
         nr_cpus=machine.cpus,
         nr_nodes=len(machine.nodes),
-        nr_frames=_node_starts(machine)[-1],
+        nr_frames=frames,
         nr_mms=len(workload.processes) + 1,
         nr_tasks=threads + len(machine.nodes),
-        nr_vmas=sum(len(p.regions) for p in workload.processes),
-        nr_objects=len(files) + len(anonymous),
+        nr_vmas=sum(len(p.regions) + SPARE_VMAS for p in workload.processes),
+        nr_objects=len(files) + private,
         nr_cache_slots=sum(files.values()),
         nr_logical=logical,
+        nr_anon_logical=ANON_NUMBERS * frames,
         nr_rows=workload.stored_rows(),
         nr_sections=sum(len(p.sections) for p in workload.processes),
         nr_chunks=sum(len(s.chunks) for p in workload.processes for s in p.sections),
@@ -174,6 +180,10 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "hot_threshold_ns": sysctl.numa_balancing_hot_threshold_ms * 1_000_000,
         "promote_limit": max(1, round(promote_pages)),
         "lock_spins": LOCK_SPINS,
+        "exact_rows": int(workload.exact),
+        "zero_page": _node_starts(machine)[-1],
+        "zero_logical": sum(file_sizes(workload).values()),
+        "first_anon_logical": sum(file_sizes(workload).values()) + 1,
         "series_ns": SERIES_NS,
     }
 
@@ -198,16 +208,17 @@ def _zones(ram: Any, machine: Machine) -> None:
 
 def _processes(ram: Any, workload: Workload) -> None:
     """Create files, anonymous memory, address spaces, programs and user tasks; queue the main threads."""
-    at = {"object": 0, "slot": 0, "logical": 0, "vma": 0, "row": 0, "section": 0, "chunk": 0, "task": 0}
+    at = {"object": 0, "slot": 0, "row": 0, "section": 0, "chunk": 0, "task": 0}
     files: dict[str, int] = {}
-    for name, pages in _files(workload).items():
+    for name, pages in file_sizes(workload).items():
         files[name] = _new_object(ram, at, OBJECT_FILE, pages)
     for p, process in enumerate(workload.processes):
         _address_space(ram, at, files, p, process)
         _programs(ram, at, p, process)
     for p, process in enumerate(workload.processes):
         main = int(ram.proc_first_task[p])
-        for task in range(main, main + (len(process.threads) if process.together else 1)):
+        started = 0 if process.forked else len(process.threads) if process.together else 1
+        for task in range(main, main + started):
             enqueue(ram, 0, int(select_cpu(ram, task)), task)
     ram.run_tasks_left[0] = ram.user_tasks
 
@@ -215,35 +226,31 @@ def _processes(ram: Any, workload: Workload) -> None:
 def _new_object(ram: Any, at: dict[str, int], kind: int, pages: int) -> int:
     number = at["object"]
     at["object"] += 1
-    ram.object_kind[number], ram.object_pages[number], ram.object_logical[number] = kind, pages, at["logical"]
-    at["logical"] += pages
+    ram.object_kind[number], ram.object_pages[number] = kind, pages
     if kind == OBJECT_FILE:
-        ram.object_cache[number] = at["slot"]
+        ram.object_logical[number] = ram.object_cache[number] = at["slot"]
         at["slot"] += pages
     return number
 
 
 def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], p: int, process: Process) -> None:
-    mm, vpn, first = p + 1, FIRST_VPN, at["vma"]
+    """Write down what the regions are and where they lie; make the mm and map them, unless it is a process that will be forked."""
+    mm, vpn = p + 1, FIRST_VPN
     ram.mm_process[mm] = p
+    if not process.forked:
+        boot_mm(ram, mm)
     for i, region in enumerate(process.regions):
-        vma = at["vma"]
-        at["vma"] += 1
-        ram.vma_start[vma], ram.vma_end[vma], ram.vma_mm[vma] = vpn, vpn + region.pages, mm
         flags = VM_READ | (VM_WRITE if region.writable else 0) | (VM_EXEC if region.executable else 0) | (VM_SHARED if region.shared else 0)
         if region.file is None:
-            number = _new_object(ram, at, OBJECT_ANON, region.pages)
-            ram.vma_logical[vma] = ram.object_logical[number]
             flags = (flags | VM_ANON) & ~VM_SHARED
-        else:
-            if region.writable and not region.shared:
-                raise BuildError(f"'region {region.name}' must be shared or read-only if it maps a file (got a private writable mapping)")
-            number = files[region.file]
-            ram.vma_pgoff[vma] = region.file_offset
-        ram.vma_object[vma], ram.vma_flags[vma] = number, flags
-        ram.proc_region[p, i], ram.proc_vma[p, i] = vpn, vma
+        private = flags & VM_SHARED == 0 and (region.file is None or region.writable)
+        ram.proc_region[p, i], ram.proc_flags[p, i] = vpn, flags
+        ram.proc_file[p, i] = -1 if region.file is None else files[region.file]
+        ram.proc_offset[p, i] = region.file_offset
+        ram.proc_anon[p, i] = _new_object(ram, at, OBJECT_ANON, region.pages) if private and not process.forked else -1
+        if region.mapped and not process.forked:
+            boot_region(ram, mm, i, region.pages)
         vpn = -(-(vpn + region.pages + REGION_ALIGN) // REGION_ALIGN) * REGION_ALIGN
-    boot_mm(ram, mm, first, at["vma"])
 
 
 def _programs(ram: Any, at: dict[str, int], p: int, process: Process) -> None:

@@ -15,6 +15,7 @@ from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE,
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
 from cpus.page_table import PTE_WRITE
+from emulator.build import file_sizes
 from workloads.program import Workload
 
 LET_AT_MOST = 8
@@ -27,32 +28,28 @@ class Names:
 
     def __init__(self, ram: Any, workload: Workload):
         self.ram = ram
-        self.spans: list[tuple[int, int, str]] = []
-        files: set[str] = set()
-        logical = 0
-        sizes: dict[str, int] = {}
-        for process in workload.processes:
-            for region in process.regions:
-                if region.file is not None:
-                    sizes[region.file] = max(sizes.get(region.file, 0), region.file_offset + region.pages)
-        for name, pages in sizes.items():
-            self.spans.append((logical, pages, f"file {name}"))
-            files.add(name)
-            logical += pages
-        for process in workload.processes:
-            for region in process.regions:
-                if region.file is None:
-                    self.spans.append((logical, region.pages, f"anon {region.name} of {process.name}"))
-                    logical += region.pages
+        self.files: list[tuple[int, int, str]] = []
+        self.anonymous: dict[int, str] = {}
+        first = 0
+        for name, pages in file_sizes(workload).items():
+            self.files.append((first, pages, f"file {name}"))
+            first += pages
+        for p, process in enumerate(workload.processes):
+            for i, region in enumerate(process.regions):
+                self.anonymous.setdefault(int(ram.proc_anon[p, i]), f"anon {region.name} of {process.name}")
 
     def logical(self, number: int) -> str:
         """`file model1, page 66`; what the kernel uses has no logical page."""
         if number == NOBODY:
             return "memory that was handed out again"
-        for first, pages, name in self.spans:
+        if number == self.ram.zero_logical:
+            return "the zero page"
+        for first, pages, name in self.files:
             if first <= number < first + pages:
                 return f"{name}, page {number - first}"
-        return f"logical page {number}"
+        own = number - self.ram.first_anon_logical
+        thing = int(self.ram.anon_object[own])
+        return f"{self.anonymous.get(thing, f'anonymous memory {thing}')}, page {int(self.ram.anon_index[own])}"
 
     def word(self, word: int) -> str:
         """A content word: its page and version."""

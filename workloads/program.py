@@ -18,7 +18,7 @@ MARK      evaluation `page` begins (main thread; 0 start-up, 1 prompt, 2.. one t
 POPULATE  mmap(MAP_POPULATE): read and map all of `page .. page+pages-1` of `region`
 DONTNEED  madvise(MADV_DONTNEED) of these pages
 MUNMAP    unmap these pages
-MMAP      map them again, at the same place
+MMAP      map them, at the region's place (or where the kernel finds room, if PLACE said so)
 WRITE     write(2) these pages of the file that `region` maps: the page cache changes, and every process sees it
 SYNC      fdatasync() of these pages
 TRUNCATE  drop these pages with their contents (punch a hole)
@@ -26,11 +26,21 @@ POST      add 1 to flag `page` of the workload, waking who waits for it
 WAIT_FOR  sleep until flag `page` has been posted `pages` times
 SPIN      the same, spinning in user mode on page `count` of `region` (NO_REGION: on none that is named)
 NANOSLEEP sleep for `count` ns
+PLACE     say where `region` will be mapped next: at the page with the number `page` + `count` * 2**32; or, with `kind` 1, wherever
+          the kernel finds room (mmap(NULL))
+MPROTECT  give these pages the rights `kind` (PROT_READ, PROT_WRITE, PROT_EXEC; 0 none)
+MREMAP    move these pages to the place of region `count`, which they become
+MADVISE   madvise(2) with advice `kind` (MADV_*)
+MOVE_PAGES  move these pages to node `kind` (move_pages(2), or mbind(2) with MPOL_MF_MOVE)
+FORK      start process `page` of the workload as a copy of this one; its main thread goes on at its next row
+EXIT_MM   the process ends, by its only thread, and flag `page` is posted; its next row runs after its next FORK
+FADVISE   posix_fadvise(POSIX_FADV_DONTNEED) of these pages of the file
+RECLAIM   write `pages` pages to memory.reclaim of the group of all processes
 SNAPSHOT  note all counters, as a program that reads /proc would, in snapshot `page` of the workload
 ========  =========================================================================================================
 
-All regions are mapped when the process starts. A section's counter is never reset: a piece of work that is repeated gets a
-section for each time, and these may share their chunks.
+Regions are mapped when the process starts, unless they say otherwise. A section's counter is never reset: a piece of work that is
+repeated gets a section for each time, and these may share their chunks.
 
 Leaves out: time, addresses, contents. Whoever executes the rows decides on these.
 """
@@ -45,6 +55,9 @@ ROW = np.dtype([("op", "u1"), ("kind", "u1"), ("region", "u2"), ("pages", "u4"),
 
 VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
 POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
+PLACE, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, FORK, EXIT_MM, FADVISE, RECLAIM = range(20, 29)
+PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
+MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT = 4, 8, 20, 21
 NO_REGION = 0xFFFF
 OP_NAMES = {
     VISIT: "VISIT",
@@ -66,9 +79,18 @@ OP_NAMES = {
     SPIN: "SPIN",
     NANOSLEEP: "NANOSLEEP",
     SNAPSHOT: "SNAPSHOT",
+    PLACE: "PLACE",
+    MPROTECT: "MPROTECT",
+    MREMAP: "MREMAP",
+    MADVISE: "MADVISE",
+    MOVE_PAGES: "MOVE_PAGES",
+    FORK: "FORK",
+    EXIT_MM: "EXIT_MM",
+    FADVISE: "FADVISE",
+    RECLAIM: "RECLAIM",
 }
-FILE_OPS = (WRITE, SYNC, TRUNCATE)  # rows that name pages of a region that maps a file
-RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP, *FILE_OPS)  # rows that name pages of a region
+FILE_OPS = (WRITE, SYNC, TRUNCATE, FADVISE)  # rows that name pages of a region that maps a file
+RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, *FILE_OPS)  # rows that name pages of a region
 
 LOAD, STORE, IFETCH = range(3)
 KIND_NAMES = {LOAD: "LOAD", STORE: "STORE", IFETCH: "IFETCH"}
@@ -81,7 +103,7 @@ class Region:
     """A mapping: `pages` pages, of a file from page `file_offset` on, or anonymous (`file` is None).
 
     Regions of different processes that name the same file share its page cache; `shared` is MAP_SHARED. A writable region
-    of a file that is not shared is copied on write, as the kernel does it.
+    of a file that is not shared is copied on write, as the kernel does it. A region that is not `mapped` is mapped by a row.
     """
 
     name: str
@@ -91,6 +113,7 @@ class Region:
     writable: bool = False
     shared: bool = False
     executable: bool = False
+    mapped: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +128,8 @@ class Process:
     """One address space and the programs of its threads; thread 0 is main, thread k its worker k.
 
     `cpus` pins thread k to CPU `cpus[k]` (empty: the scheduler places them). With `together` all threads start when the process
-    does, and end with their last row; without, main CLONEs and JOINs them.
+    does, and end with their last row; without, main CLONEs and JOINs them. A `forked` process does not exist until another one FORKs it;
+    it has one thread, and the regions of that other one.
     """
 
     name: str
@@ -115,6 +139,7 @@ class Process:
     sections: tuple[Section, ...] = ()
     cpus: tuple[int, ...] = ()
     together: bool = False
+    forked: bool = False
 
     def region_index(self, name: str) -> int:
         """Return the number of the region with this name, as rows use it."""
@@ -138,12 +163,17 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Processes that run side by side. `tokens` is the number of evaluations after the prompt."""
+    """Processes that run side by side. `tokens` is the number of evaluations after the prompt.
+
+    `exact`: the rows are all accesses there are (of a program written as rows); else pages in use are touched between rows, too,
+    as in recordings (cpus/live.py).
+    """
 
     name: str
     processes: tuple[Process, ...]
     description: str = ""
     tokens: int = 0
+    exact: bool = False
 
     def working_set_pages(self) -> int:
         """Count the distinct pages that are ever visited; a file page that several processes visit counts once."""
@@ -171,13 +201,14 @@ class Workload:
 
     def validate(self) -> None:
         """Raise ValueError, naming process, thread, row, rule and value, unless every program can be executed to its end."""
-        from workloads.rules import check_flags, check_process  # rules.py imports this module
+        from workloads.rules import check_flags, check_forks, check_process  # rules.py imports this module
 
         if not self.processes:
             raise ValueError("'processes' must have at least one process (got 0)")
         for process in self.processes:
             check_process(process)
         check_flags(self.processes)
+        check_forks(self.processes)
 
     def count_of(self, *ops: int) -> int:
         """Return one more than the largest `page` of all rows with these operations (0 if there is none): how many things they name."""

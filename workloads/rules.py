@@ -45,10 +45,29 @@ def check_process(process: p.Process) -> None:
     _check_mappings(process, rounds)
 
 
+def check_forks(processes: tuple[p.Process, ...]) -> None:
+    """Raise ValueError unless every FORK names a forked process with the regions of the one that forks, as often as that one exits."""
+    forks = np.zeros(len(processes), np.int64)
+    for process in processes:
+        for index, rows in enumerate(process.threads):
+            at = np.flatnonzero(rows["op"] == p.FORK)
+            wanted = rows["page"][at].astype(np.int64)
+            place = _Place(process.name, index)
+            known = np.array([k < len(processes) and processes[k].forked for k in wanted.tolist()], bool)
+            place.refuse(~known, "'page' of FORK must be the number of a forked process", wanted, at)
+            same = np.array([processes[k].regions == process.regions for k in wanted.tolist()], bool)
+            place.refuse(~same, "'page' of FORK must name a process with the same regions", wanted, at)
+            np.add.at(forks, wanted, 1)
+    for number, process in enumerate(processes):
+        exits = sum(int((rows["op"] == p.EXIT_MM).sum()) for rows in process.threads)
+        if exits != forks[number]:
+            raise ValueError(f"process {process.name!r}: EXIT_MM must stand as often as it is forked, {forks[number]} times (got {exits})")
+
+
 def check_flags(processes: tuple[p.Process, ...]) -> None:
     """Raise ValueError if somebody waits for a flag to be posted more often than it ever is."""
     every = [rows for process in processes for rows in process.threads]
-    posts = np.concatenate([rows["page"][rows["op"] == p.POST] for rows in every]).astype(np.int64)
+    posts = np.concatenate([rows["page"][np.isin(rows["op"], (p.POST, p.EXIT_MM))] for rows in every]).astype(np.int64)
     posted = np.bincount(posts, minlength=1)
     for process in processes:
         for index, rows in enumerate(process.threads):
@@ -60,7 +79,9 @@ def check_flags(processes: tuple[p.Process, ...]) -> None:
 
 
 def _check_together(process: p.Process) -> None:
-    """Threads that start together meet at flags alone."""
+    """Threads that start together meet at flags alone, and map what they like: the kernel says so if they touch what is not there."""
+    if process.forked and len(process.threads) != 1:
+        raise ValueError(f"process {process.name!r}: a forked process must have one thread (got {len(process.threads)})")
     for index, rows in enumerate(process.threads):
         bad = np.isin(rows["op"], (p.BARRIER, p.DRAW, p.CLONE, p.EXIT, p.JOIN))
         names = np.array([p.OP_NAMES[int(op)] for op in rows["op"]])

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from allocator.boot import boot_cpus, boot_mm, boot_zones
+from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zones
 from allocator.hooks import HOOKS, nothing
 from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, lru_add_drain
-from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.panic import PANIC_TEXTS
 from allocator.sched import TASK_KSWAPD
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import BY_KSWAPD, shrink_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
@@ -60,15 +61,17 @@ class SmallMachine:
         marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, **constants: int,
     ):  # fmt: skip
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
-        nodes, logical = len(pages), region * (2 + mms)
+        nodes, logical, frames = len(pages), region * 2, int(starts[-1]) + 1
         sizes = Sizes(
-            nr_cpus=cpus, nr_nodes=nodes, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
-            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical, nr_rows=1, nr_sections=1, nr_chunks=1,
+            nr_cpus=cpus, nr_nodes=nodes, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=16 * mms,
+            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames,
+            nr_anon_logical=2 * frames, nr_rows=1, nr_sections=1, nr_chunks=1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
         usual = {
             "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "readahead_pages": 32,
             "fault_around_pages": 16, "demotion": int(demotion), "pcp_batch": 8, "lock_spins": 4, "scan_pages": 64,
+            "zero_page": frames - 1, "zero_logical": logical, "first_anon_logical": logical + 1,
             "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1,
         }  # fmt: skip
         at = 0
@@ -94,6 +97,7 @@ class SmallMachine:
         ram.task_pinned[:], ram.task_cpu[:], ram.cpu_slice_end[:], ram.cpu_state[:] = -1, -1, NEVER, RUNNING
         ram.poll_set[:] = -1  # nobody is roused: every write to an eventfd fails
         boot_zones(ram)
+        boot_zero_page(ram, ram.zero_page, ram.zero_logical)
         boot_cpus(ram)
         self.design.prepare(ram)
         ram.cpu_task[:] = range(cpus)
@@ -117,19 +121,19 @@ class SmallMachine:
         ram = self.ram
         for thing in range(2 + mms):
             ram.object_kind[thing] = OBJECT_FILE if thing <= SHARED else OBJECT_ANON
-            ram.object_pages[thing], ram.object_logical[thing] = region, thing * region
-            ram.object_cache[thing] = thing * region if thing <= SHARED else 0
+            ram.object_pages[thing] = region
+            ram.object_logical[thing] = ram.object_cache[thing] = thing * region if thing <= SHARED else 0
         for mm in range(1, mms + 1):
-            first = 3 * (mm - 1)
+            process = ram.mm_process[mm] = mm - 1
+            boot_mm(ram, mm)
             for i, (vpn, thing, flags) in enumerate((
                 (FILE_VPN, FILE, VM_READ),
                 (SHARED_VPN, SHARED, VM_READ | VM_WRITE | VM_SHARED),
                 (ANON_VPN, 1 + mm, VM_READ | VM_WRITE | VM_ANON),
             )):  # fmt: skip
-                vma = first + i
-                ram.vma_start[vma], ram.vma_end[vma], ram.vma_mm[vma] = vpn, vpn + region, mm
-                ram.vma_object[vma], ram.vma_flags[vma], ram.vma_logical[vma] = thing, flags, ram.object_logical[thing]
-            boot_mm(ram, mm, first, first + 3)
+                ram.proc_region[process, i], ram.proc_flags[process, i] = vpn, flags
+                ram.proc_file[process, i], ram.proc_anon[process, i] = (thing, -1) if thing <= SHARED else (-1, thing)
+                boot_region(ram, mm, i, region)
 
     # -- the shell ------------------------------------------------------------------------------------------------------------------
 

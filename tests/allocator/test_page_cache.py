@@ -5,7 +5,8 @@ import pytest
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_ACTIVE, PG_READAHEAD, PG_UPTODATE, lock_page, unlock_page
 from allocator.page_alloc import GFP_USER, alloc_page
-from allocator.page_cache import VM_SEQ_READ, add_to_page_cache, find_page, lookup, read_pages, remove_mapping
+from allocator.page_cache import add_to_page_cache, find_page, lookup, read_pages, remove_mapping
+from allocator.vma import VM_SEQ_READ
 from tests.allocator.small_machine import FILE, FILE_VPN
 
 CPU, NODE, PAGES, WINDOW = 0, 0, 256, 32

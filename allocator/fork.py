@@ -1,0 +1,86 @@
+"""fork: a copy of an address space whose private pages are shared until somebody writes.
+
+kernel/fork.c: dup_mmap; mm/memory.c: copy_page_range, copy_present_ptes.
+
+Private mappings are copied PTE by PTE, write-protected on both sides; shared ones are left to page faults. Then the parent's TLBs are
+flushed once, everywhere, for the rights that were taken. A child's VMA comes behind its parent's on the lists of reverse mapping, so
+that a walk which has passed it while we copy cannot miss a PTE that it should have seen at the parent.
+Left out: threads of the child (it starts with its main thread), early copies of pinned pages, vfork, VM_DONTCOPY.
+"""
+
+from allocator.mmap import new_mm
+from allocator.page import PG_EXCLUSIVE, clear_flag, get_page
+from allocator.panic import STILL_ALIVE, panic
+from allocator.pgtables import ensure_table
+from allocator.rmap import lock_pte, unlock_pte
+from allocator.tlb_flush import SITE_USER, flush_tlb_mm
+from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
+from cpus.compiled import apart, kernel
+from cpus.layout import MAX_REGIONS
+from cpus.locks import mmap_write_lock, mmap_write_unlock
+from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_SPECIAL, PTE_WRITE, find_table
+
+
+@kernel
+def _copy_pte(ram, mm, child, source, target, index):
+    """Share one page: take the right to write from the parent, give the child the same PTE (copy_present_ptes)."""
+    while True:
+        pte = load_acquire(ram.frame_word, (source, index))
+        if pte == 0:
+            return
+        shared = pte & ~PTE_WRITE
+        if compare_exchange(ram.frame_word, (source, index), pte, shared) == pte:  # else a walk set a bit
+            break
+    if pte & (PTE_MIGRATION | PTE_SPECIAL) == 0:
+        pfn = pte >> PTE_PFN_SHIFT
+        clear_flag(ram, pfn, PG_EXCLUSIVE)
+        get_page(ram, pfn)
+        fetch_add(ram.page_mapcount, pfn, 1)
+        fetch_add(ram.mm_rss, child, 1)
+    store_release(ram.frame_word, (target, index), shared)
+
+
+@apart
+def copy_range(ram, cpu, mm, child, start, end):
+    """Copy the PTEs of a private mapping (copy_pte_range)."""
+    vpn = start
+    while vpn < end:
+        stop = min(end, (vpn | LEVEL_MASK) + 1)
+        source = find_table(ram, ram.mm_pgd[mm], vpn)
+        if source >= 0:
+            target = ensure_table(ram, cpu, child, vpn)
+            lock_pte(ram, cpu, source)
+            lock_pte(ram, cpu, target)
+            for page in range(vpn, stop):
+                _copy_pte(ram, mm, child, source, target, page & LEVEL_MASK)
+            unlock_pte(ram, cpu, target)
+            unlock_pte(ram, cpu, source)
+        vpn = stop
+    return 0
+
+
+@apart
+def dup_mm(ram, cpu, mm, child):
+    """Make `child` a copy of `mm` (dup_mmap)."""
+    if ram.mm_users[child]:
+        panic(ram, cpu, STILL_ALIVE, ram.mm_process[child], child)
+    mmap_write_lock(ram, cpu, mm)
+    new_mm(ram, cpu, child)
+    for region in range(MAX_REGIONS):
+        ram.proc_region[ram.mm_process[child], region] = ram.proc_region[ram.mm_process[mm], region]
+    for i in range(ram.mm_nr_vmas[mm]):
+        vma = ram.mm_vma[mm, i]
+        copy = new_vma(ram, cpu, child)
+        ram.vma_start[copy], ram.vma_end[copy], ram.vma_flags[copy] = ram.vma_start[vma], ram.vma_end[vma], ram.vma_flags[vma]
+        ram.vma_object[copy], ram.vma_anon[copy], ram.vma_pgoff[copy] = ram.vma_object[vma], ram.vma_anon[vma], ram.vma_pgoff[vma]
+        link_rmap(ram, cpu, copy, vma)
+        insert_vma(ram, cpu, child, copy)
+        if ram.vma_flags[vma] & VM_HAS_ANON:  # vma_needs_copy
+            copy_range(ram, cpu, mm, child, ram.vma_start[vma], ram.vma_end[vma])
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_USER
+    flush_tlb_mm(ram, cpu, mm)
+    ram.cpu_site[cpu] = site
+    mmap_write_unlock(ram, cpu, mm)
+    return 0

@@ -1,0 +1,135 @@
+"""madvise: DONTNEED, FREE, COLD, PAGEOUT (mm/madvise.c).
+
+COLD takes the accessed bits away and moves pages to the inactive list; FREE takes accessed and dirty bits away, so that reclaim may drop
+what nobody writes to again; both flush once for the whole range. PAGEOUT isolates what only this mapping shows and reclaims it table by
+table, with reclaim's own flushes.
+Left out: large pages, huge-page advice, process_madvise, pages in the swap cache.
+"""
+
+from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.lru import isolate_page, lru_add_drain, move_to_inactive
+from allocator.migrate import WORK_ISOLATED
+from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_range, tlb_gather_mmu
+from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_WORKINGSET, clear_flag, node_of, set_flag
+from allocator.panic import BAD_OPERATION, panic
+from allocator.rmap import lock_pte, unlock_pte
+from allocator.tlb_flush import SITE_USER
+from allocator.unmap import zap_range
+from allocator.vma import find_vma_index
+from allocator.vmscan import BY_DIRECT, IGNORE_REFERENCES, SHRINK_LIST, move_folios_to_lru
+from cpus.atomics import fetch_and, load_acquire
+from cpus.compiled import apart, call, kernel
+from cpus.locks import mmap_read_lock, mmap_read_unlock
+from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
+
+MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT = 4, 8, 20, 21  # include/uapi/asm-generic/mman-common.h
+
+
+@kernel
+def _free_page_lazily(ram, cpu, vpn, where, pte, pfn):
+    """MADV_FREE of one PTE: what it holds may be dropped, unless somebody writes to it again (folio_mark_lazyfree)."""
+    if ram.page_flags[pfn] & PG_SWAPBACKED == 0:
+        return  # of a file, or freed lazily already
+    clear_flag(ram, pfn, PG_DIRTY)
+    if pte & (PTE_ACCESSED | PTE_DIRTY):
+        fetch_and(ram.frame_word, where, ~(PTE_ACCESSED | PTE_DIRTY))
+        tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
+    move_to_inactive(ram, cpu, pfn, True)
+
+
+@kernel
+def _make_cold(ram, cpu, vpn, where, pte, pfn):
+    """MADV_COLD of one PTE."""
+    if pte & PTE_ACCESSED:
+        fetch_and(ram.frame_word, where, ~PTE_ACCESSED)
+        tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
+    move_to_inactive(ram, cpu, pfn, False)
+
+
+@kernel
+def _advise_table(ram, cpu, mm, table, start, end, advice):
+    """Work on the PTEs of one table; returns how many pages were isolated for PAGEOUT."""
+    isolated = 0
+    lock_pte(ram, cpu, table)
+    call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
+    for vpn in range(start, end):
+        where = (table, vpn & LEVEL_MASK)
+        pte = load_acquire(ram.frame_word, where)
+        if pte & PTE_PRESENT == 0 or pte & PTE_SPECIAL:
+            continue
+        pfn = pte >> PTE_PFN_SHIFT
+        if advice == MADV_FREE:
+            _free_page_lazily(ram, cpu, vpn, where, pte, pfn)
+            continue
+        if ram.page_flags[pfn] & PG_LRU == 0 or load_acquire(ram.page_mapcount, pfn) != 1:
+            continue  # others use it, or it is on its way elsewhere
+        clear_flag(ram, pfn, PG_REFERENCED)
+        if ram.page_flags[pfn] & PG_ACTIVE:
+            set_flag(ram, pfn, PG_WORKINGSET)
+        if advice == MADV_COLD:
+            _make_cold(ram, cpu, vpn, where, pte, pfn)
+        elif isolate_page(ram, cpu, pfn):
+            ram.work_list[cpu, WORK_ISOLATED + isolated] = pfn
+            isolated += 1
+    unlock_pte(ram, cpu, table)
+    return isolated
+
+
+@kernel
+def reclaim_pages(ram, cpu, count):
+    """Reclaim the isolated pages of work_list, node by node; put back what stays (reclaim_pages, reclaim_folio_list)."""
+    while count > 0:
+        node = node_of(ram, ram.work_list[cpu, WORK_ISOLATED])
+        mine = others = 0
+        for i in range(count):
+            pfn = ram.work_list[cpu, WORK_ISOLATED + i]
+            if node_of(ram, pfn) == node:
+                clear_flag(ram, pfn, PG_ACTIVE)
+                ram.work_list[cpu, WORK_ISOLATED + mine] = pfn
+                mine += 1
+            else:
+                ram.keep_list[cpu, others] = pfn
+                others += 1
+        answer = call(ram, SHRINK_LIST, cpu, node, mine, BY_DIRECT, IGNORE_REFERENCES)
+        move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, answer // 1024)
+        for i in range(others):
+            ram.work_list[cpu, WORK_ISOLATED + i] = ram.keep_list[cpu, i]
+        count = others
+
+
+@kernel
+def _advise_range(ram, cpu, mm, start, end, advice):
+    """FREE, COLD and PAGEOUT: table by table, one gather."""
+    lru_add_drain(ram, cpu)
+    tlb_gather_mmu(ram, cpu, mm)
+    vpn = start
+    while vpn < end:
+        stop = min(end, (vpn | LEVEL_MASK) + 1)
+        table = find_table(ram, ram.mm_pgd[mm], vpn)
+        if table >= 0:
+            isolated = _advise_table(ram, cpu, mm, table, vpn, stop, advice)
+            reclaim_pages(ram, cpu, isolated)
+        vpn = stop
+    tlb_finish_mmu(ram, cpu)
+
+
+@apart
+def madvise(ram, cpu, mm, start, end, advice):
+    """Give advice on start..end, VMA by VMA (do_madvise)."""
+    if advice not in (MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT):
+        panic(ram, cpu, BAD_OPERATION, start, advice)
+    mmap_read_lock(ram, cpu, mm)
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_USER
+    at = find_vma_index(ram, mm, start)
+    while at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < end:
+        vma = ram.mm_vma[mm, at]
+        first, last = max(start, ram.vma_start[vma]), min(end, ram.vma_end[vma])
+        if advice == MADV_DONTNEED:
+            zap_range(ram, cpu, mm, first, last)
+        else:
+            _advise_range(ram, cpu, mm, first, last, advice)
+        at += 1
+    ram.cpu_site[cpu] = site
+    mmap_read_unlock(ram, cpu, mm)
+    return 0

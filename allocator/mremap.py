@@ -1,0 +1,102 @@
+"""mremap: move a mapping to another address (mm/mremap.c: move_vma, move_page_tables, move_ptes, move_normal_pmd).
+
+The new VMA is on the lists of file and anon_vma before the first PTE moves. PTEs move table by table, each stretch flushed under its
+locks; where both ends are aligned to 2 MiB and a whole PTE table moves, the table itself is hung in at its new place. What is left of
+the old range is unmapped, its page tables freed.
+Left out: growing and shrinking in place, MREMAP_DONTUNMAP, moving of whole PMD tables (1 GiB), realignment (try_realign_addr).
+"""
+
+from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.mmap import do_munmap
+from allocator.panic import NOT_FREE, SEGV_MAPERR, panic
+from allocator.pgtables import PMD_PAGES, ensure_pmd, ensure_table
+from allocator.rmap import lock_pte, unlock_pte
+from allocator.tlb_flush import SITE_USER, flush_tlb_mm_range
+from allocator.vma import find_vma, find_vma_index, insert_vma, link_rmap, lock_rmap, new_vma, unlock_rmap
+from cpus.atomics import exchange, store_release
+from cpus.compiled import apart, call, kernel
+from cpus.locks import LOCK_TABLE, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
+from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, find_table
+
+
+@kernel
+def _move_ptes(ram, cpu, mm, old, new, pages):
+    """Move the PTEs of one stretch inside one old and one new table, and flush it if any was mapped (move_ptes)."""
+    source = find_table(ram, ram.mm_pgd[mm], old)
+    if source < 0:
+        return
+    target = ensure_table(ram, cpu, mm, new)
+    moved = False
+    lock_pte(ram, cpu, source)
+    if target != source:
+        lock_pte(ram, cpu, target)
+    call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
+    for i in range(pages):
+        pte = exchange(ram.frame_word, (source, (old + i) & LEVEL_MASK), 0)
+        if pte != 0:
+            moved = moved or pte & (PTE_PRESENT | PTE_PROTNONE) != 0
+            store_release(ram.frame_word, (target, (new + i) & LEVEL_MASK), pte)
+    if moved:  # before the locks go: nobody may free a page that is still in a TLB under its old address
+        flush_tlb_mm_range(ram, cpu, mm, old, old + pages, 0)
+    if target != source:
+        unlock_pte(ram, cpu, target)
+    unlock_pte(ram, cpu, source)
+
+
+@kernel
+def _move_table(ram, cpu, mm, old, new):
+    """Hang a whole PTE table in at its new place and flush the old one (move_normal_pmd); False if that cannot be."""
+    source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)
+    old_slot, new_slot = (old >> LEVEL_BITS) & LEVEL_MASK, (new >> LEVEL_BITS) & LEVEL_MASK
+    if ram.frame_word[target, new_slot] != 0:
+        return False
+    table = find_table(ram, ram.mm_pgd[mm], old)
+    lock_pte(ram, cpu, table)
+    call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
+    unlock_pte(ram, cpu, table)
+    spin_lock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
+    store_release(ram.frame_word, (target, new_slot), exchange(ram.frame_word, (source, old_slot), 0))
+    spin_unlock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
+    flush_tlb_mm_range(ram, cpu, mm, old, old + PMD_PAGES, 0)
+    return True
+
+
+@apart
+def move_page_tables(ram, cpu, vma, old, new, pages):
+    """Move all PTEs of a range of a VMA, with reverse mapping kept away from each stretch."""
+    mm, end = ram.vma_mm[vma], old + pages
+    while old < end:
+        stretch = min(end - old, PMD_PAGES - (old & LEVEL_MASK), PMD_PAGES - (new & LEVEL_MASK))
+        if find_table(ram, ram.mm_pgd[mm], old) >= 0:
+            lock_rmap(ram, cpu, vma)
+            if stretch < PMD_PAGES or not _move_table(ram, cpu, mm, old, new):
+                _move_ptes(ram, cpu, mm, old, new, stretch)
+            unlock_rmap(ram, cpu, vma)
+        old += stretch
+        new += stretch
+    return 0
+
+
+@apart
+def mremap(ram, cpu, mm, old, pages, new):
+    """Move `pages` pages from `old` to `new`, where nothing is mapped (MREMAP_MAYMOVE | MREMAP_FIXED)."""
+    mmap_write_lock(ram, cpu, mm)
+    vma = find_vma(ram, mm, old)
+    if vma < 0 or ram.vma_end[vma] < old + pages:
+        panic(ram, cpu, SEGV_MAPERR, old, mm)
+    at = find_vma_index(ram, mm, new)
+    if at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < new + pages:
+        panic(ram, cpu, NOT_FREE, new, pages)
+    moved = new_vma(ram, cpu, mm)
+    ram.vma_start[moved], ram.vma_end[moved], ram.vma_flags[moved] = new, new + pages, ram.vma_flags[vma]
+    ram.vma_object[moved], ram.vma_anon[moved] = ram.vma_object[vma], ram.vma_anon[vma]
+    ram.vma_pgoff[moved] = ram.vma_pgoff[vma] + old - ram.vma_start[vma]
+    link_rmap(ram, cpu, moved, vma)
+    insert_vma(ram, cpu, mm, moved)
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_USER
+    move_page_tables(ram, cpu, vma, old, new, pages)
+    ram.cpu_site[cpu] = site
+    mmap_write_unlock(ram, cpu, mm)
+    do_munmap(ram, cpu, mm, old, old + pages)
+    return 0

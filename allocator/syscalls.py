@@ -1,0 +1,100 @@
+"""The system calls that a thread's rows ask for: each finds its range and calls the function named after Linux's.
+
+A row names a region of its process; where that lies now stands in `proc_region`. Left out: error codes (what Linux would refuse stops
+the run with a sentence), partial success.
+"""
+
+from allocator.filemap import fadvise, sync_file_page, truncate_file_page, write_to_file
+from allocator.fork import dup_mm
+from allocator.madvise import MADV_DONTNEED, madvise
+from allocator.migrate import move_pages
+from allocator.mmap import ANYWHERE, do_mmap, do_munmap, exit_mm
+from allocator.mprotect import mprotect
+from allocator.mremap import mremap
+from allocator.sched import wake_task
+from allocator.unmap import unmap_mapping_range
+from cpus.compiled import kernel
+from cpus.costs import SYSCALL
+from cpus.events import EV_TASK, record
+from cpus.ipi import serve_interrupts
+
+DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(9, 15)
+PLACE, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, FORK, EXIT_MM, FADVISE, RECLAIM = range(20, 29)
+CHANGES_MAPPING = (DONTNEED, MUNMAP, MMAP, MPROTECT, MREMAP, MADVISE, MOVE_PAGES)
+CHANGES_FILE = (WRITE, SYNC, TRUNCATE, FADVISE)
+PLACE_SHIFT = 32
+
+
+@kernel
+def place_region(ram, task, row):
+    """Say where a region will be mapped next: the vpn in `page` and `count`, or wherever there is room."""
+    vpn = (ram.row_count[row] << PLACE_SHIFT) | ram.row_page[row]
+    ram.proc_region[ram.task_process[task], ram.row_region[row]] = ANYWHERE if ram.row_kind[row] else vpn
+
+
+@kernel
+def start_child(ram, cpu, task, row):
+    """fork(2): copy the address space to process `page` of the workload and start its main thread at its next row."""
+    child = ram.row_page[row]
+    main = ram.proc_first_task[child]
+    dup_mm(ram, cpu, ram.task_mm[task], ram.task_mm[main])
+    record(ram, cpu, EV_TASK, main, 1, 0, 0)
+    wake_task(ram, cpu, main, ram.cpu_clock[cpu])
+
+
+@kernel
+def change_mapping(ram, cpu, task, row):
+    """The calls that change or inspect mappings of the caller's process."""
+    op, mm, region = ram.row_op[row], ram.task_mm[task], ram.row_region[row]
+    first = ram.proc_region[ram.task_process[task], region] + ram.row_page[row]
+    last = first + ram.row_pages[row]
+    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    if op == MMAP:
+        do_mmap(ram, cpu, mm, region, ram.row_page[row], ram.row_pages[row])
+    elif op == MUNMAP:
+        do_munmap(ram, cpu, mm, first, last)
+    elif op == MPROTECT:
+        mprotect(ram, cpu, mm, first, last, ram.row_kind[row])
+    elif op == MREMAP:
+        mremap(ram, cpu, mm, first, ram.row_pages[row], ram.proc_region[ram.task_process[task], ram.row_count[row]])
+    elif op in (DONTNEED, MADVISE):
+        madvise(ram, cpu, mm, first, last, MADV_DONTNEED if op == DONTNEED else ram.row_kind[row])
+    else:
+        move_pages(ram, cpu, mm, first, last, ram.row_kind[row])
+    ram.cpu_live_count[cpu] = 0  # it does not use what it gives away
+
+
+@kernel
+def change_file(ram, cpu, task, row):
+    """write(2), fdatasync, truncation, posix_fadvise of the file that a region shows; False if the slice ended before all was done."""
+    op, process, region = ram.row_op[row], ram.task_process[task], ram.row_region[row]
+    thing = ram.proc_file[process, region]
+    first = ram.proc_offset[process, region] + ram.row_page[row]
+    if ram.task_visit[task] == 0:
+        ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+        if op == TRUNCATE:
+            unmap_mapping_range(ram, cpu, thing, first, first + ram.row_pages[row])
+        elif op == FADVISE:
+            fadvise(ram, cpu, thing, first, first + ram.row_pages[row])
+            return True
+    while ram.task_visit[task] < ram.row_pages[row]:
+        index = first + ram.task_visit[task]
+        if op == WRITE:
+            write_to_file(ram, cpu, thing, index)
+        elif op == SYNC:
+            sync_file_page(ram, cpu, thing, index)
+        else:
+            truncate_file_page(ram, cpu, thing, index)
+        ram.task_visit[task] += 1
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and ram.task_visit[task] < ram.row_pages[row]:
+            return False
+    ram.task_visit[task] = 0
+    return True
+
+
+@kernel
+def leave_process(ram, cpu, task):
+    """exit_group(2) by the last thread: its address space ends."""
+    exit_mm(ram, cpu, ram.task_mm[task])

@@ -1,0 +1,65 @@
+"""Clearing a range of PTEs and dropping what they mapped (mm/memory.c: zap_pte_range, zap_page_range_single, unmap_mapping_range).
+
+Before a table is changed, what reclaim has left pending for the mm is completed (flush_tlb_batched_pending). Dirty bits move to the page.
+Left out: large pages, skipping of pages by kind (zap_details); dirty shared pages are dropped after the flush like all others
+(Linux holds back only their mapcount, tlb_delay_rmap).
+"""
+
+from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_range, tlb_gather_mmu, tlb_remove_page
+from allocator.rmap import NOTHING, address_range, clear_mapped, lock_pte, unlock_pte
+from allocator.tlb_flush import SITE_USER
+from allocator.vma import lock_object, next_vma_of, unlock_object
+from cpus.compiled import apart, call, kernel
+from cpus.page_table import LEVEL_MASK, find_table
+
+
+@kernel
+def zap_ptes(ram, cpu, mm, start, end):
+    """Clear all PTEs in start..end into the open gather (unmap_page_range)."""
+    vpn = start
+    while vpn < end:
+        stop = min(end, (vpn | LEVEL_MASK) + 1)
+        table = find_table(ram, ram.mm_pgd[mm], vpn)
+        if table < 0:
+            vpn = stop
+            continue
+        full = False
+        lock_pte(ram, cpu, table)
+        call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
+        while vpn < stop and not full:
+            pfn = clear_mapped(ram, cpu, mm, vpn, table)
+            if pfn != NOTHING:
+                tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
+            if pfn >= 0:
+                full = tlb_remove_page(ram, cpu, pfn)
+            vpn += 1
+        unlock_pte(ram, cpu, table)
+        if full:
+            tlb_flush_mmu(ram, cpu)
+
+
+@apart
+def zap_range(ram, cpu, mm, start, end):
+    """Clear all PTEs in start..end, flush, drop the pages (zap_page_range_single)."""
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_USER
+    tlb_gather_mmu(ram, cpu, mm)
+    zap_ptes(ram, cpu, mm, start, end)
+    tlb_finish_mmu(ram, cpu)
+    ram.cpu_site[cpu] = site
+    return 0
+
+
+@apart
+def unmap_mapping_range(ram, cpu, thing, first, last):
+    """Clear every PTE, in whatever process, that shows pages first..last-1 of a file, copies on write included."""
+    lock_object(ram, cpu, thing)
+    vma = ram.object_vmas[thing] - 1
+    while vma >= 0:
+        start, end = address_range(ram, vma, first, last)
+        if start < end:
+            zap_range(ram, cpu, ram.vma_mm[vma], start, end)
+        vma = next_vma_of(ram, thing, vma)
+    unlock_object(ram, cpu, thing)
+    return 0
