@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from allocator.kswapd import KSWAPD_STEP, kswapd_falls_asleep
-from allocator.mmap import zap_range
+from allocator.unmap import zap_range
 from allocator.sched import DONE
 from allocator.tlb_flush import switch_mm
 from cpus.access import visit_pages

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zones
+from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
 from allocator.hooks import HOOKS, nothing
 from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, lru_add_drain
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE

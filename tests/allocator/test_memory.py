@@ -3,7 +3,7 @@
 import pytest
 
 from allocator.lru import lru_add_drain
-from allocator.mmap import zap_range
+from allocator.unmap import zap_range
 from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import LOAD, STORE

@@ -3,7 +3,7 @@
 import pytest
 
 from allocator.lru import lru_add_drain
-from allocator.mmap import zap_range
+from allocator.unmap import zap_range
 from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
