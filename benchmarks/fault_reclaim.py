@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from allocator.kswapd import KSWAPD_STEP, kswapd_falls_asleep
-from allocator.unmap import zap_range
 from allocator.sched import DONE
 from allocator.tlb_flush import switch_mm
+from allocator.unmap import zap_range
 from cpus.access import visit_pages
 from cpus.compiled import call, kernel
 from cpus.layout import COUNTER

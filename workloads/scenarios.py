@@ -37,9 +37,11 @@ FIRST_SLOT, SLOT_PAGES, NR_SLOTS = 0x100000000, 1 << 18, 4096  # 1 GiB each, fro
 MARGIN = 256  # pages between the ends of a neighbour mapping and what is measured
 FILE_PAGES = 5120
 SETTLE_NS = 3_000_000
-# Pages that the recording program has mapped above the place that mmap(NULL) finds. The program is placed at random when it starts; by
-# the record, 34 pages below this one still lie in its page table and 64 do not.
-NATURAL_TOP = 0x7FFFF7000 + 50
+TIMES, SLOW_TIMES, SLOW_PAGES = 20, 3, 4096  # repetitions of a cell in the recording
+SLOW_SCENARIOS = ("h_munmap_1xP", "f_cow_write", "f_zero_write", "i_fdatasync_dirty")
+# What the recording program has mapped at the top before, so that mmap(NULL) finds room below it. Linux places a program at random when
+# it starts; by the record, 34 pages below this one still lie in its page table and 64 do not, so 34 to 63 pages are left: we leave 50.
+ABOVE_PAGES = 461
 # Pages that the recording program writes: between `vm0` and `trace0`, `trace0` and `irq0`, behind `irq0`, behind `irq1`.
 # (fork: its own stack comes first; the rest is what it reads /proc into.)
 COPIED = {"f_cow_write": (2, 1, 2, 0), "f_cow_reuse": (2, 1, 2, 0), "f_fork": (0, 0, 1, 3)}
@@ -446,6 +448,28 @@ class Repetitions:
     times: int
 
 
+def first_slots(name: str, pages: Sequence[int]) -> dict[int, int]:
+    """Give P -> number of the first slot of a scenario in a recording of all scenarios over these P, in order, from slot 0 on.
+
+    Scenarios of ordinary placement were recorded apart, those of each kind of processes by a program of their own.
+    """
+    slot, found = 0, {}
+    group = _group(BY_NAME[name])
+    for scenario in (s for s in SCENARIOS if _group(s) == group):
+        for p in pages:
+            if p > scenario.pages_max:
+                continue
+            if scenario.name == name:
+                found[p] = slot
+            slow = scenario.name in SLOW_SCENARIOS and p >= SLOW_PAGES
+            slot += scenario.slots * (SLOW_TIMES if slow else TIMES)
+    return found
+
+
+def _group(scenario: Scenario) -> tuple[str, bool, bool]:
+    return scenario.kind, scenario.slots == 0, scenario.name == "m_truncate"
+
+
 def snapshot_name(pages: int, repetition: int, moment: str) -> str:
     """Name of a snapshot in `Script.snapshots`."""
     return f"{pages} {repetition} {moment}"
@@ -477,7 +501,7 @@ def _regions(pages: int) -> tuple[Region, ...]:
     """What processes may map; everything but the program's own image is mapped by the scenario."""
     return (
         Region("image", IMAGE_PAGES, writable=True),
-        Region("above", 300, writable=True, mapped=False),
+        Region("above", ABOVE_PAGES, writable=True, mapped=False),
         Region("left", 1, writable=True, mapped=False),
         Region("memory", pages + 2 * MARGIN, writable=True, mapped=False),
         Region("target", pages, writable=True, mapped=False),
@@ -489,7 +513,7 @@ def _regions(pages: int) -> tuple[Region, ...]:
 
 def _steps(scenario: Scenario, t: ThreadScript, threads: int, cells: Sequence[Repetitions], leftover: bool) -> Steps:
     """All that happens, for all roles."""
-    yield t.place("above", NATURAL_TOP)
+    yield t.place("above", None)
     yield t.mmap("above")
     yield t.store("above", 0, 1)
     yield t.store("image")

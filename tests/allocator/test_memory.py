@@ -3,8 +3,8 @@
 import pytest
 
 from allocator.lru import lru_add_drain
-from allocator.unmap import zap_range
 from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
+from allocator.unmap import zap_range
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN

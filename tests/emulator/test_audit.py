@@ -3,8 +3,8 @@
 import pytest
 
 from allocator.lru import lru_add_drain
-from allocator.unmap import zap_range
 from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
+from allocator.unmap import zap_range
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import STORE
