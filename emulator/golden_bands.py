@@ -86,7 +86,7 @@ def _row(
     real = metric.value(run.entry)
     value = None if entry is None else metric.value(entry)
     problem = "" if entry is None else problem_of(entry)
-    verdict = NOT_EMULATED if entry is None else OUTSIDE if problem else band_verdict(real, value, factor)
+    verdict = NOT_EMULATED if entry is None else band_verdict(real, None if problem else value, factor)
     repeated = [one for other in runs if other.repeats == run.tag and (one := metric.value(other.entry)) is not None]
     spread = [min(repeated), max(repeated)] if len(repeated) > 1 else []
     ratio = value / real if real and value is not None else None

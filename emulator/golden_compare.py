@@ -81,6 +81,7 @@ class Tally:
     cells: int
     cells_agree: int
     cells_differ: int
+    cells_vary: int
 
     @property
     def judged(self) -> int:
@@ -179,6 +180,7 @@ def tally(rows: Sequence[Row]) -> Tally:
         cells=len(cells),
         cells_agree=sum(cell.verdict == AGREES for cell in cells),
         cells_differ=sum(cell.verdict == DIFFERS for cell in cells),
+        cells_vary=sum(cell.verdict == VARIES for cell in cells),
     )
 
 

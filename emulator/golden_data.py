@@ -111,6 +111,12 @@ class Recording:
     raw: dict[str, Any]
 
     @property
+    def kernel(self) -> str:
+        """The version, such as 6.12, that the environments say; empty if they do not say one."""
+        names = (re.search(r"\b(\d+\.\d+)\.\d+", str(one.get("uname", ""))) for one in self.raw.get("environments", {}).values())
+        return next((name[1] for name in names if name), "")
+
+    @property
     def scenarios(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(cell.scenario for cell in self.micro))
 

@@ -1,4 +1,4 @@
-"""Everything that `luf golden` found, as one frozen value: rows, cells, pressure, directions and a summary, to JSON with a schema version."""
+"""What `luf golden` found, as one frozen value: rows, cells, pressure, directions and a summary; as JSON with a schema version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from emulator.golden_bands import INSIDE, OPPOSITE, OUTSIDE, SAME, BandRow, Direction
+from emulator.golden_bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME, BandRow, Direction
 from emulator.golden_compare import DIFFERS, UNKNOWN, Row, Tally, by_scenario, cells_of, tally
 from emulator.golden_rules import Explained, Rules
 
@@ -57,6 +57,11 @@ class Fidelity:
         return [one for one in self.directions if one.verdict == OPPOSITE]
 
     @property
+    def differences(self) -> list[Row | BandRow | Direction]:
+        """All that speaks against the emulator."""
+        return [*self.differing, *self.outside, *self.opposite]
+
+    @property
     def unknown_scenarios(self) -> dict[str, int]:
         """Recorded scenarios that the emulator does not know, with their number of cells."""
         rows = [row for row in self.rows if row.verdict == UNKNOWN]
@@ -65,21 +70,21 @@ class Fidelity:
     @property
     def not_emulated(self) -> list[str]:
         """Tags of recorded pressure runs that the emulator did not run."""
-        return list(dict.fromkeys(row.tag for row in self.bands if row.verdict not in (INSIDE, OUTSIDE) and row.emulated is None))
+        return list(dict.fromkeys(row.tag for row in self.bands if row.verdict == NOT_EMULATED))
 
     @property
     def outlived(self) -> list[str]:
         """Explanations that cover no difference any more; only a complete comparison can tell."""
         if self.only is not None or not self.rows or not self.bands:
             return []
-        used = {one.explanation for one in (*self.differing, *self.outside, *self.opposite)}
+        used = {one.explanation for one in self.differences}
         return [f"{one.scenario} {one.metric}: {one.mechanism}" for one in self.explained.difference if one.mechanism not in used]
 
     @property
     def agrees(self) -> bool:
         """True if something was judged, no row differs, none is outside its band and no direction is opposite."""
         judged = self.tally.judged + len(self.judged_bands)
-        return bool(judged) and not self.differing and not self.outside and not self.opposite
+        return bool(judged) and not self.differences
 
     def summary(self) -> dict[str, Any]:
         """Return the counts that matter, for machines."""
@@ -89,7 +94,7 @@ class Fidelity:
             "scenarios": {name: msgspec.to_builtins(tally(rows)) for name, rows in by_scenario(self.rows).items()},
             "pressure": {"judged": len(self.judged_bands), "inside": len(self.judged_bands) - len(self.outside)},
             "directions": {"judged": len(self.judged_directions), "same": len(self.judged_directions) - len(self.opposite)},
-            "unexplained": sum(not one.explanation for one in (*self.differing, *self.outside, *self.opposite)),
+            "unexplained": sum(not one.explanation for one in self.differences),
             "unknown_scenarios": self.unknown_scenarios,
             "not_emulated": self.not_emulated,
             "outlived": self.outlived,
