@@ -28,7 +28,8 @@ def draw_fidelity(fidelity: Fidelity, file: str | Path) -> None:
     if path.suffix not in ENDINGS:
         raise ValueError(f"'--plot' must end in .png, .svg or .pdf (got {path.name!r})")
     with matplotlib.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}):
-        figure = Figure(figsize=(13, 6.4), layout="constrained")
+        metrics = len({row.metric for row in fidelity.bands})
+        figure = Figure(figsize=(13, max(6.4, 1.6 + 0.5 * metrics)), layout="constrained")
         axes: Any = figure.subplots(1, 2, width_ratios=(1, 1.25))
         _micro(axes[0], fidelity)
         _pressure(axes[1], fidelity.bands)

@@ -50,7 +50,7 @@ def _heading(text: Text, fidelity: Fidelity) -> None:
     rules = fidelity.rules
     text.append(f"{'real':<{LABEL}}", QUIET).append(f"Linux {rules.kernel}".ljust(14))
     text.append((rules.recorded if fidelity.shipped else "rules and constants of this version, recording of --data") + "\n")
-    cells, runs = len(cells_of(fidelity.rows)), len({row.tag for row in fidelity.bands})
+    cells, runs = len(cells_of(fidelity.rows)), len({row.tag for row in fidelity.bands if row.verdict != NOT_EMULATED})
     parts = [f"{cells:,} cells in {seconds(fidelity.micro_seconds)}"] if cells else []
     parts += [f"{plural(runs, 'pressure run')} in {seconds(fidelity.pressure_seconds)}"] if runs else []
     text.append(f"{'emulated':<{LABEL}}", QUIET).append(f"{', '.join(parts)}; seed {fidelity.seed}, jobs {fidelity.jobs}\n")
@@ -215,7 +215,7 @@ def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
         solid, judged = one.agrees - one.nothing, one.judged - one.nothing
         lines.append(("micro", f"{said}; of the others {solid:,} of {judged:,} ({percent_down(solid, judged)})", not one.differs))
         rate = percent_down(one.cells_agree, one.cells)
-        rest = f"{one.cells_differ:,} differ in some row, {one.cells_vary:,} have a row that is not judged"
+        rest = f"{one.cells_differ:,} {'differs' if one.cells_differ == 1 else 'differ'} in some row, {one.cells_vary:,} {'has' if one.cells_vary == 1 else 'have'} a row that is not judged"
         lines.append(("", f"{one.cells_agree:,} of {one.cells:,} cells agree in every row ({rate}), {rest}", None))
     if one.varies:
         text = "in which the real kernel itself varied and its range was not recorded: not judged, and not counted as agreeing"
