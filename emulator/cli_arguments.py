@@ -126,6 +126,7 @@ examples:
   luf golden --pressure --only f8_d1n2
   luf golden --data my_recording     golden.json of your own kernel, in the format of the one that ships
   luf golden --json out.json --plot out.png
+  luf golden --again out.json        once more from that file: after explaining a difference, or with --all
 
 exit code: 0 everything that could be judged agrees, 1 a row differs, a run leaves its band or changes in the other direction
 (explained or not), 2 bad input, 3 the emulator failed, 130 Ctrl-C."""
@@ -145,6 +146,7 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         "--jobs", metavar="N", type=at_least(1, None, int), help="cells at a time, and leases of a pressure run; default: this host's cores"
     )
     how.add_argument("--seed", metavar="N", type=at_least(0, 2**63 - 1, int), default=SEED, help=f"of every random choice; default {SEED}")
+    how.add_argument("--again", metavar="FILE.json", help="emulate nothing: report what an earlier --json found, explained anew")
     left = golden.add_argument_group("what is left")
     left.add_argument("--all", action="store_true", help="list every row, not only differences")
     left.add_argument("--json", metavar="FILE", help="also write rows, cells, pressure and summary; - writes them instead of the report")

@@ -59,6 +59,7 @@ class Direction:
     respect: str
     first: str
     second: str
+    T: int  # of the second
     metric: str
     real: float
     emulated: float
@@ -143,7 +144,7 @@ def judge_directions(
                 continue
             verdict = FLAT if abs(real) <= noise else SAME if real * ours > 0 else OPPOSITE
             why = explained.of(second.tag, metric.name, second.T) if verdict == OPPOSITE else ""
-            directions.append(Direction(respect, first.tag, second.tag, metric.name, real, ours, verdict, why))
+            directions.append(Direction(respect, first.tag, second.tag, second.T, metric.name, real, ours, verdict, why))
     return directions
 
 

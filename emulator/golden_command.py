@@ -18,8 +18,8 @@ from typing import Any
 from emulator.golden_bands import Metric, first_runs, judge_directions, judge_runs
 from emulator.golden_compare import judge_cells
 from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
-from emulator.golden_result import Fidelity
-from emulator.golden_rules import read_explained, read_rules
+from emulator.golden_result import Fidelity, read_fidelity
+from emulator.golden_rules import Explained, Rules, read_explained, read_rules
 from emulator.progress import Progress
 
 AGREES, DIFFERS = 0, 1
@@ -51,13 +51,24 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
         check_place(option, getattr(options, option))
     shipped = kernel_folder(options.kernel)
     rules, explained = read_rules(shipped), read_explained(shipped)
-    recording = part(read_recording(options.data or shipped), options)
+    if options.again:
+        for option in ("micro", "pressure", "only", "data", "jobs"):
+            if getattr(options, option):
+                raise GoldenError(f"'--again' must stand without --{option}: nothing is emulated (got both)")
+        fidelity = read_fidelity(options.again, rules, explained, read_recording(shipped).docs)
+    else:
+        recording = part(read_recording(options.data or shipped), options)
+        fidelity = _compared(recording, emulate or emulation(), rules, explained, options)
+    _leave(fidelity, options)
+    return AGREES if fidelity.agrees else DIFFERS
+
+
+def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained: Explained, options: Namespace) -> Fidelity:
     jobs = options.jobs or len(os.sched_getaffinity(0))
-    emulate = emulate or emulation()
     cells, known, micro_seconds = _micro(recording, emulate, options.seed, jobs)
     runs, pressure_seconds = _pressure(recording, emulate, options.seed, jobs)
     metrics = emulate.pressure_rows
-    fidelity = Fidelity(
+    return Fidelity(
         rules=rules,
         explained=explained,
         rows=judge_cells(recording.micro, cells, known, rules, explained),
@@ -71,8 +82,6 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
         micro_seconds=micro_seconds,
         pressure_seconds=pressure_seconds,
     )
-    _leave(fidelity, options)
-    return AGREES if fidelity.agrees else DIFFERS
 
 
 def part(recording: Recording, options: Namespace) -> Recording:

@@ -215,8 +215,8 @@ def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
         solid, judged = one.agrees - one.nothing, one.judged - one.nothing
         lines.append(("micro", f"{said}; of the others {solid:,} of {judged:,} ({percent_down(solid, judged)})", not one.differs))
         rate = percent_down(one.cells_agree, one.cells)
-        rest = f"{one.cells_differ:,} {'differs' if one.cells_differ == 1 else 'differ'} in some row, {one.cells_vary:,} {'has' if one.cells_vary == 1 else 'have'} a row that is not judged"
-        lines.append(("", f"{one.cells_agree:,} of {one.cells:,} cells agree in every row ({rate}), {rest}", None))
+        rest = f"cells that differ: {one.cells_differ:,}; cells with a row that is not judged: {one.cells_vary:,}"
+        lines.append(("", f"{one.cells_agree:,} of {one.cells:,} cells agree in every row ({rate}); {rest}", None))
     if one.varies:
         text = "in which the real kernel itself varied and its range was not recorded: not judged, and not counted as agreeing"
         lines.append(("", f"{plural(one.varies, 'row')} {text}", None))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from emulator.checked import converted
 from emulator.golden_bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME, BandRow, Direction
 from emulator.golden_compare import DIFFERS, UNKNOWN, Row, Tally, by_scenario, cells_of, tally
+from emulator.golden_data import GoldenError
 from emulator.golden_rules import Explained, Rules
 
 SCHEMA = "luf-golden/1"
@@ -106,7 +109,9 @@ class Fidelity:
             "schema": SCHEMA,
             "kernel": self.rules.kernel,
             "seed": self.seed,
+            "jobs": self.jobs,
             "only": self.only,
+            "shipped": self.shipped,
             "host_seconds": {"micro": self.micro_seconds, "pressure": self.pressure_seconds},
             "summary": self.summary(),
             "rows": self.rows,
@@ -114,3 +119,50 @@ class Fidelity:
             "pressure": {"rows": self.bands, "directions": self.directions},
         }
         return msgspec.json.format(msgspec.json.encode(table), indent=1).decode() + "\n"
+
+
+def read_fidelity(file: str | Path, rules: Rules, explained: Explained, docs: dict[str, str]) -> Fidelity:
+    """Read what `to_json` wrote and explain it anew; raises GoldenError if it is something else, or of another kernel."""
+    try:
+        table = msgspec.json.decode(Path(file).read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise GoldenError(f"{file}: is not a result of luf golden ({error})") from None
+    for key, value in (("schema", SCHEMA), ("kernel", rules.kernel)):
+        if table.get(key) != value:
+            raise GoldenError(f"{file}: '{key}' must be {value!r} (got {table.get(key)!r})")
+    found = converted(table, _Written, str(file), GoldenError)
+    return Fidelity(
+        rules=rules,
+        explained=explained,
+        rows=[replace(row, explanation=_why(row.verdict == DIFFERS, explained, row.scenario, row)) for row in found.rows],
+        bands=[replace(row, explanation=_why(row.verdict == OUTSIDE, explained, row.tag, row)) for row in found.pressure.rows],
+        directions=[
+            replace(one, explanation=_why(one.verdict == OPPOSITE, explained, one.second, one)) for one in found.pressure.directions
+        ],
+        docs=docs,
+        seed=found.seed,
+        jobs=found.jobs,
+        only=found.only,
+        shipped=found.shipped,
+        micro_seconds=found.host_seconds["micro"],
+        pressure_seconds=found.host_seconds["pressure"],
+    )
+
+
+def _why(wanted: bool, explained: Explained, scenario: str, row: Row | BandRow | Direction) -> str:
+    return explained.of(scenario, row.metric, row.T, row.P if isinstance(row, Row) else None) if wanted else ""
+
+
+class _Pressure(msgspec.Struct):
+    rows: list[BandRow]
+    directions: list[Direction]
+
+
+class _Written(msgspec.Struct):
+    seed: int
+    jobs: int
+    only: str | None
+    shipped: bool
+    host_seconds: dict[str, float]
+    rows: list[Row]
+    pressure: _Pressure

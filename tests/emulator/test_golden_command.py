@@ -76,9 +76,26 @@ def test_files_that_are_left(fake, capsys):
     assert json.loads(capsys.readouterr().out)["schema"] == "luf-golden/1"
 
 
+def test_a_result_is_reported_again(fake, capsys):
+    """The same screen, without emulating; explanations are looked up anew."""
+    fake.cells["f_fork", 4, 16] = MicroCell({"tlb_ipi": [4]}, {})
+    assert golden(fake, "--json", "out.json", "--all") == 1
+    screen = capsys.readouterr().out
+    fake.asked.clear()
+    assert main(["golden", "--again", "out.json", "--all"], experiment=fake.emulation()) == 1
+    assert (capsys.readouterr().out, fake.asked) == (screen, [])
+    table = json.loads(Path("out.json").read_text())
+    Path("old.json").write_text(json.dumps(table | {"schema": "luf-golden/0"}))
+    assert main(["golden", "--again", "old.json"]) == 2
+    assert capsys.readouterr().err == "luf: old.json: 'schema' must be 'luf-golden/1' (got 'luf-golden/0')\n"
+    assert main(["golden", "--again", "none.json"]) == 2
+    assert capsys.readouterr().err == "luf: none.json: No such file or directory\n"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        ("--again out.json", r"'--again' must stand without --data: nothing is emulated \(got both\)"),
         ("--kernel 6.18", r"'--kernel' must be one of 6\.12 \(got '6\.18'\)"),
         ("--data nowhere", r"'--data' must be a folder with a file golden\.json \(got 'nowhere'\)"),
         ("--only zz*", r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); there are a_munmap, f_fork, f8, f8_rep2, a8"),

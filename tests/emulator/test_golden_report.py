@@ -17,7 +17,7 @@ from emulator.golden_data import MicroCell, kernel_folder, read_recording
 from emulator.golden_document import document
 from emulator.golden_plot import draw_fidelity
 from emulator.golden_report import fidelity_text, number, percent_down, print_fidelity
-from emulator.golden_result import Fidelity
+from emulator.golden_result import Fidelity, read_fidelity
 from emulator.golden_rules import Explained, Explanation, NotModelled, read_rules
 from tests.golden.recorded import ROWS, cell, mirror, run, write
 
@@ -107,6 +107,18 @@ def test_json_has_rows_cells_pressure_and_summary(fidelity):
     by_verdict = [sum(row["verdict"] == verdict for row in found["rows"]) for verdict in ("agrees", "differs", "varies", "unknown")]
     assert by_verdict == [found["summary"]["micro"][name] for name in ("agrees", "differs", "varies", "unknown")]
     assert sum(by_verdict) == len(found["rows"])
+
+
+def test_a_result_is_explained_anew(fidelity, tmp_path):
+    """Verdicts stay, explanations are today's: of rows, bands and directions, and of nothing that agrees."""
+    (tmp_path / "out.json").write_text(fidelity.to_json())
+    today = Explained(difference=[Explanation(scenario="*", mechanism="fork() does it all.")])
+    again = read_fidelity(tmp_path / "out.json", fidelity.rules, today, fidelity.docs)
+    assert [row.verdict for row in again.rows] == [row.verdict for row in fidelity.rows]
+    assert len(again.differences) == len(fidelity.differences) == 8
+    assert {one.explanation for one in again.differences} == {"fork() does it all."}
+    assert {row.explanation for row in again.rows if row.verdict != "differs"} == {""}
+    assert read_fidelity(tmp_path / "out.json", fidelity.rules, EXPLAINED, fidelity.docs) == fidelity
 
 
 def test_it_agrees_only_if_something_was_judged(fidelity):
