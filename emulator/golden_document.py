@@ -39,8 +39,8 @@ A micro scenario is one small operation (an munmap, a fork, a reclaim of P pages
   derived, and agreement with so wide a range would say nothing.)
 - A cell agrees if each of its rows does; one with a row that is not judged is not counted as agreeing.
 - A pressure run is a whole workload. Its counts must be within a factor of 1.25 of the real kernel's, what depends on the speed of the
-  host within 2. Runs that were recorded twice show how far the real kernel is from itself. A change from run to run must have the real
-  sign, unless it is within the larger of that distance and 5 %.
+  host within 2. Runs that were recorded twice show how far the real kernel is from itself; what lies between the two is inside. A change
+  from run to run must have the real sign, unless it is within the larger of that distance and 5 %.
 """
 
 AGAIN = """\

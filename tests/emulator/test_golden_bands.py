@@ -47,6 +47,11 @@ def test_what_was_not_recorded_is_not_judged():
     assert (band_verdict(None, 5, 2), band_verdict(5, None, 2)) == (NOT_RECORDED, OUTSIDE)
 
 
+def test_what_the_real_kernel_did_itself_is_inside():
+    """Real 1, recorded again 0: an emulated 0 is as good; 2 is not."""
+    assert [band_verdict(1, emulated, 1.25, [0, 1]) for emulated in (0, 0.5, 2)] == [INSIDE, INSIDE, OUTSIDE]
+
+
 def test_repetitions_are_the_spread_and_are_not_emulated_again():
     """X_rep2 belongs to X; alone, it stands for itself."""
     runs = [recorded("x", ipis=1000), recorded("x_rep2", ipis=960)]
@@ -60,9 +65,9 @@ def test_repetitions_are_the_spread_and_are_not_emulated_again():
 def test_a_run_that_failed_is_outside_and_one_that_was_not_run_is_said():
     """A failed emulation proves nothing, even with the right figures."""
     runs = [recorded("x"), recorded("y")]
-    rows = judge_runs(runs, {"x": run("x", clean=False)}, ROWS, NOBODY)
+    rows = judge_runs(runs, {"x": run("x", clean=False, findings=["a lost IPI", "reuse"])}, ROWS, NOBODY)
     assert [(row.tag, row.verdict, row.problem) for row in rows] == [
-        *[("x", OUTSIDE, "the emulation was not clean")] * 2,
+        *[("x", OUTSIDE, "a lost IPI; reuse")] * 2,
         *[("y", NOT_EMULATED, "")] * 2,
     ]
 
