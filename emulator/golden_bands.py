@@ -1,8 +1,8 @@
 """Judge pressure runs: each metric within a band around the real kernel's, and changes between runs in the same direction.
 
-Pure functions. A count may be off by a factor of 1.25, what depends on time by 2. Runs that were recorded twice (X and X_rep2) show how far
-the real kernel is from itself; that spread is put beside each row. What lies in it the real kernel has done itself, so it is inside; the band
-is around the first recording all the same, not around both.
+Pure functions. A count may be off by a factor of 1.25, what depends on time by 2. Runs that were recorded twice (X and X_rep2) show how
+far the real kernel is from itself; that spread is put beside each row. What lies in it the real kernel has done itself, so it is inside;
+the band is around the first recording all the same, not around both.
 """
 
 from __future__ import annotations
