@@ -2,7 +2,8 @@
 
 Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`, `experiment`,
 `supervisor`), judging (`audit`, `witness`), results (`result`, `run_folder`, `formats`, `report`, `plot`, `progress`), the
-comparison with a real kernel (`golden_*`, `golden/`) and the command `luf` (`cli`). May import every other room; no room may import this one. The names below are loaded when first used.
+comparison with a real kernel (`golden_*`, `golden/`) and the command `luf` (`cli`). May import every other room; no room may import
+this one. The names below are loaded when first used.
 """
 
 from __future__ import annotations
