@@ -19,7 +19,7 @@ from emulator.golden_bands import Metric, first_runs, judge_directions, judge_ru
 from emulator.golden_compare import judge_cells
 from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
 from emulator.golden_result import Fidelity, read_fidelity
-from emulator.golden_rules import Explained, Rules, read_explained, read_rules
+from emulator.golden_rules import Explained, Rules, check_recording, read_explained, read_rules
 from emulator.progress import Progress
 
 AGREES, DIFFERS = 0, 1
@@ -58,6 +58,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
         fidelity = read_fidelity(options.again, rules, explained, read_recording(shipped).docs)
     else:
         recording = part(read_recording(options.data or shipped), options)
+        check_recording(rules, recording)
         fidelity = _compared(recording, emulate or emulation(), rules, explained, options)
     _leave(fidelity, options)
     return AGREES if fidelity.agrees else DIFFERS

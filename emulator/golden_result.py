@@ -108,6 +108,7 @@ class Fidelity:
         table = {
             "schema": SCHEMA,
             "kernel": self.rules.kernel,
+            "rules": self.rules,
             "seed": self.seed,
             "jobs": self.jobs,
             "only": self.only,

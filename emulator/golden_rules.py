@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from emulator.checked import converted
-from emulator.golden_data import GoldenError
+from emulator.golden_data import FILE, GoldenError, Recording
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -104,6 +104,18 @@ def read_explained(folder: Path) -> Explained:
         if entry.P_min > entry.P_max:
             raise GoldenError(f"{file}: 'difference[{i}].P_min' must be at most P_max (got {entry.P_min} > {entry.P_max})")
     return explained
+
+
+def check_recording(rules: Rules, recording: Recording) -> None:
+    """Raise GoldenError if a recording's flushes are not those of this kernel version: ranged up to the ceiling, else full."""
+    ceiling, full = rules.constants.tlb_single_page_flush_ceiling, rules.names.full_flush
+    for cell in recording.micro:
+        for event in cell.traced.events_per_rep:
+            pages = event.partition("/")[2]
+            if pages != full and not (pages.isdigit() and int(pages) <= ceiling):
+                where = f"{recording.folder / FILE}: {cell.scenario}, T={cell.T}, P={cell.P}"
+                rule = f"be of at most {ceiling} pages or {full} (tlb_single_page_flush_ceiling of Linux {rules.kernel})"
+                raise GoldenError(f"{where}: 'traced.events_per_rep' must {rule} (got {event!r})")
 
 
 def _toml(file: Path) -> dict[str, Any]:

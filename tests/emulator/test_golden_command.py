@@ -120,6 +120,16 @@ def test_a_recording_of_another_kernel_is_refused(fake, capsys):
     assert capsys.readouterr().err == "luf: '--kernel' must be that of the recording, 6.18 (got '6.12')\n"
 
 
+def test_a_recording_with_another_flush_ceiling_is_refused(fake, capsys):
+    """A kernel that flushes 34 pages one by one is not the 6.12 of the rules, whatever it calls itself."""
+    write(Path("data"), [cell(events={"remote_send_ipi/34": 1})])
+    assert golden(fake) == 2
+    assert capsys.readouterr().err == (
+        "luf: data/golden.json: a_munmap, T=4, P=16: 'traced.events_per_rep' must be of at most 33 pages or all0 "
+        "(tlb_single_page_flush_ceiling of Linux 6.12) (got 'remote_send_ipi/34')\n"
+    )
+
+
 def test_ctrl_c_leaves_nothing(fake, capsys, monkeypatch):
     """One line, exit code 130, no file."""
 
