@@ -48,8 +48,9 @@ def render(fidelity: Fidelity, *, everything: bool = False) -> Text:
 
 def _heading(text: Text, fidelity: Fidelity) -> None:
     rules = fidelity.rules
-    text.append(f"{'real':<{LABEL}}", QUIET).append(f"Linux {rules.kernel}".ljust(14))
-    text.append((rules.recorded if fidelity.shipped else "rules and constants of this version, recording of --data") + "\n")
+    recorded = rules.recorded if fidelity.shipped else "its rules and constants; the recording of --data"
+    lines = textwrap.wrap(f"Linux {rules.kernel}: {recorded}", COLUMNS - LABEL)
+    text.append(f"{'real':<{LABEL}}", QUIET).append(f"\n{'':<{LABEL}}".join(lines) + "\n")
     cells, runs = len(cells_of(fidelity.rows)), len({row.tag for row in fidelity.bands if row.verdict != NOT_EMULATED})
     parts = [f"{cells:,} cells in {seconds(fidelity.micro_seconds)}"] if cells else []
     parts += [f"{plural(runs, 'pressure run')} in {seconds(fidelity.pressure_seconds)}"] if runs else []
@@ -136,7 +137,7 @@ def _scenarios(text: Text, fidelity: Fidelity, everything: bool) -> None:
 def _pressure(text: Text, fidelity: Fidelity, everything: bool) -> None:
     shown = list(fidelity.bands) if everything else fidelity.outside
     groups: dict[str, list[BandRow]] = {}
-    for row in sorted(shown, key=lambda row: bool(row.explanation)):
+    for row in sorted(shown, key=lambda row: (row.verdict != OUTSIDE, bool(row.explanation))):
         groups.setdefault(row.explanation if row.verdict == OUTSIDE else "within", []).append(row)
     for explanation, rows in groups.items():
         if explanation == "within":
