@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     command: Callable[[Namespace, Any], int] = {
         "compare": compare_command,
         "run": compare_command,
+        "golden": golden,
         "list": list_command,
         "report": report_command,
     }[options.command]
@@ -218,6 +219,13 @@ def _check_places(options: Namespace) -> None:
         parent = Path(options.json).absolute().parent
         if Path(options.json).is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
             raise InputError(f"'--json' must be a file in a folder that can be written to (got {options.json!r})")
+
+
+def golden(options: Namespace, emulation: Any) -> int:
+    """Compare the emulator with what a real kernel did; `emulation` stands in for the emulator in tests."""
+    from emulator.golden_command import golden_command
+
+    return golden_command(options, emulation)
 
 
 # -- luf list, luf report -----------------------------------------------------------------------------------------------------------

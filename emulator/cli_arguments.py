@@ -11,6 +11,7 @@ MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
 SEED = 1
+KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
 
@@ -29,6 +30,7 @@ examples:
   luf compare linux my_file.py:MyDesign    your own design
   luf run linux --set sysctl.numa_balancing=0
   luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, memory squeezed to 60 % of its working set
+  luf golden                               the emulator beside a real Linux kernel, operation by operation
   luf list                                 machines, workloads and designs that ship with luf
   luf report runs/latest                   show a finished run again
 
@@ -98,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("designs", nargs=1, metavar="DESIGN", help="name (luf list) or FILE.py:CLASS")
     _add_run_options(run)
 
+    _add_golden(commands)
+
     listing = _command(commands, "list", "list machines, workloads and designs, one line each")
     kinds = ["machines", "workloads", "designs"]
     listing.add_argument("what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all")
@@ -106,6 +110,48 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json")
     report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
     return top
+
+
+GOLDEN = """\
+Run every recorded scenario on the emulator and put it beside what a real Linux kernel did. A micro scenario is one small
+operation (munmap of P pages, fork, page reclaim, ...) by one of T threads: IPIs, faults and flush events must be the same.
+A pressure run is a whole workload: counts must be within a factor of 1.25, what depends on the host's speed within 2, and
+changes from run to run must have the same sign. Differences that nobody has explained come first."""
+
+GOLDEN_EXAMPLES = """\
+examples:
+  luf golden                         everything; only differences are listed
+  luf golden --micro --all           every row of the micro scenarios
+  luf golden --only 'f_*'            scenarios, or tags of pressure runs, that match
+  luf golden --pressure --only f8_d1n2
+  luf golden --data my_recording     golden.json of your own kernel, in the format of the one that ships
+  luf golden --json out.json --plot out.png
+  luf golden --again out.json        once more from that file: after explaining a difference, or with --all
+
+exit code: 0 everything that could be judged agrees, 1 a row differs, a run leaves its band or changes in the other direction
+(explained or not), 2 bad input, 3 the emulator failed, 130 Ctrl-C."""
+
+
+def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
+    golden = _command(commands, "golden", "compare the emulator with what a real Linux kernel did, row by row")
+    golden.description, golden.epilog = GOLDEN, GOLDEN_EXAMPLES
+    what = golden.add_argument_group("what is compared")
+    what.add_argument("--micro", action="store_true", help="only small operations; default: these and the pressure runs")
+    what.add_argument("--pressure", action="store_true", help="only pressure runs (minutes)")
+    what.add_argument("--only", metavar="PATTERN", help="only scenarios and tags that match, such as 'a_*' or f8_d1n2")
+    what.add_argument("--data", metavar="DIR", help="a folder with golden.json; default: the recording that ships for this kernel")
+    what.add_argument("--kernel", metavar="VERSION", default=KERNEL, help=f"whose rules and recording; default {KERNEL}")
+    how = golden.add_argument_group("how it is emulated")
+    how.add_argument(
+        "--jobs", metavar="N", type=at_least(1, None, int), help="cells at a time, and leases of a pressure run; default: this host's cores"
+    )
+    how.add_argument("--seed", metavar="N", type=at_least(0, 2**63 - 1, int), default=SEED, help=f"of every random choice; default {SEED}")
+    how.add_argument("--again", metavar="FILE.json", help="emulate nothing: report what an earlier --json found, explained anew")
+    left = golden.add_argument_group("what is left")
+    left.add_argument("--all", action="store_true", help="list every row, not only differences")
+    left.add_argument("--json", metavar="FILE", help="also write rows, cells, pressure and summary; - writes them instead of the report")
+    left.add_argument("--plot", metavar="FILE", help="draw real against emulated, as .png, .svg or .pdf")
+    left.add_argument("--doc", metavar="FILE.md", help="write the comparison as a page (docs/fidelity.md) with its picture beside it")
 
 
 def _command(commands: argparse._SubParsersAction[Parser], name: str, what_it_does: str) -> argparse.ArgumentParser:

@@ -10,7 +10,6 @@ Left out: swap, huge pages, more than one zone a node, sub-NUMA clustering, hype
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from emulator.checked import converted
 from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, pcp_limits, zone_watermarks
 
 MACHINES = Path(__file__).with_name("machines")
@@ -201,7 +201,7 @@ def load_machine(
     elif "default_scale" in table:
         table["scale"] = table["default_scale"]
     _check_keys(Machine, table, "", path.name)
-    machine = _convert(table, path.name)
+    machine = converted(table, Machine, path.name, MachineError)
     _check_rules(machine, path.name)
     return machine
 
@@ -292,42 +292,6 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
                 _check_keys(Node, node, f"nodes[{i}].", file)
         elif isinstance(inner, type) and issubclass(inner, Struct):
             _check_keys(inner, value, f"{where}{key}.", file)
-
-
-_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a table",
-    "null": "nothing",
-}
-_BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
-
-
-def _convert(table: dict[str, Any], file: str) -> Machine:
-    try:
-        return msgspec.convert(table, Machine)
-    except msgspec.ValidationError as error:
-        text = str(error)
-    where = (re.search(r"at `\$\.?([^`]*)`", text) or [None, ""])[1] or ""
-    if missing := re.search(r"missing required field `(\w+)`", text):
-        raise MachineError(f"{file}: '{where + '.' if where else ''}{missing[1]}' is missing")
-    got = _value_at(table, where)
-    if bound := re.search(r"Expected `(\w+)` (>=|<=|>|<) ([\d.]+)", text):
-        limit = bound[3].removesuffix(".0")
-        raise MachineError(f"{file}: '{where}' must be {_BOUNDS[bound[2]]} {limit} (got {got!r})")
-    if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=) (\d+))?", text):
-        length = f" of {_BOUNDS[kind[2]]} {kind[3]}" if kind[2] else ""
-        raise MachineError(f"{file}: '{where}' must be {_TYPES.get(kind[1], kind[1])}{length} (got {got!r})")
-    raise MachineError(f"{file}: '{where}': {text}")
-
-
-def _value_at(table: Any, where: str) -> Any:
-    for part in re.findall(r"\w+", where):
-        table = table[int(part)] if isinstance(table, list) else table.get(part)
-    return table
 
 
 def _check_rules(machine: Machine, file: str) -> None:

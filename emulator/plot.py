@@ -103,7 +103,7 @@ def _changes(axes: Any, comparison: Comparison) -> None:
     if with_talk:
         bars.append(("the talk (luf)", "white", [change for _, _, change in METRICS]))
     if not bars:
-        _nothing(axes, "Change", "one design: nothing to compare with")
+        nothing(axes, "Change", "one design: nothing to compare with")
         return
     axes.set_title(f"Change against {base.design}", loc="left", fontweight="bold")
     width = 0.8 / len(bars)
@@ -161,7 +161,7 @@ def _sites(axes: Any, runs: list[Result]) -> None:
 
 def _free_memory(axes: Any, runs: list[Result]) -> None:
     if not any(run.series.t_ns for run in runs):
-        _nothing(axes, "Free memory", "no samples")
+        nothing(axes, "Free memory", "no samples")
         return
     axes.set_title("Free memory over virtual time", loc="left", fontweight="bold")
     for i, run in enumerate(runs):
@@ -181,7 +181,8 @@ def _free_memory(axes: Any, runs: list[Result]) -> None:
     axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=columns, columnspacing=1.2)
 
 
-def _nothing(axes: Any, title: str, why: str) -> None:
+def nothing(axes: Any, title: str, why: str) -> None:
+    """Say in place of a panel why there is none."""
     axes.set_title(title, loc="left", fontweight="bold")
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color=TALK_COLOUR)
     axes.set_axis_off()

@@ -20,12 +20,13 @@ class Progress:
     """A run's progress bar, as a context manager.
 
     Feed it with `update(done, total, free_mib=[1.9, 2.4], ipis=17_200)`, where `ipis` counts since the start, and with
-    `phase("compiling the engine")` before there is anything to count.
+    `phase("compiling the engine")` before there is anything to count. `unit` is what is counted.
     """
 
-    def __init__(self, design: str, *, width: int = 6, stream: TextIO | None = None):
+    def __init__(self, design: str, *, width: int = 6, unit: str = "evaluations", stream: TextIO | None = None):
         self._stream = sys.stderr if stream is None else stream
         self._label = f"{design:<{width}}"
+        self._unit = unit
         self._shown = self._stream.isatty()
         self._bar: Any = None
         self._last = time.monotonic()
@@ -71,7 +72,8 @@ class Progress:
         self._bar.n = evaluated
         free = "   free " + " + ".join(f"{mib:.1f}" for mib in free_mib) + " MiB" if free_mib else ""
         speed = f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
-        self._bar.bar_format = _layout(f"{int(evaluated)}/{total} evaluations{free}   {speed} IPI/s")
+        told = f"{free}   {speed} IPI/s" if free or ipis else ""  # `luf golden` counts cells, and nothing else
+        self._bar.bar_format = _layout(f"{int(evaluated)}/{total} {self._unit}{told}")
         self._bar.refresh()
 
 

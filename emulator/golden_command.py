@@ -1,0 +1,155 @@
+"""`luf golden`: run every recorded scenario on the emulator and say where it differs from the real kernel.
+
+A thin shell around pure functions: read the recording, emulate (`emulator/golden_micro.py`, `emulator/golden_pressure.py`), judge, report.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from emulator.golden_bands import Metric, first_runs, judge_directions, judge_runs
+from emulator.golden_compare import judge_cells
+from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
+from emulator.golden_result import Fidelity, read_fidelity
+from emulator.golden_rules import Explained, Rules, check_recording, read_explained, read_rules
+from emulator.progress import Progress
+
+AGREES, DIFFERS = 0, 1
+PICTURES = (".png", ".svg", ".pdf")
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """The two modules that emulate, as functions, so that tests can put others in their place."""
+
+    scenario_names: Callable[[], Sequence[str]]
+    emulate_micro: Callable[..., Mapping[Key, MicroCell]]
+    pressure_runs: Callable[[dict[str, Any]], Sequence[str]]
+    emulate_pressure: Callable[..., dict[str, Any]]
+    pressure_rows: Sequence[Metric]
+
+
+def emulation() -> Emulation:
+    """Return the emulator's own."""
+    micro, pressure = import_module("emulator.golden_micro"), import_module("emulator.golden_pressure")
+    return Emulation(
+        micro.scenario_names, micro.emulate_micro, pressure.pressure_runs, pressure.emulate_pressure, pressure.PRESSURE_ROWS
+    )
+
+
+def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
+    """Compare, report, and return 0 if everything that was judged agrees, else 1."""
+    for option in ("json", "plot", "doc"):
+        check_place(option, getattr(options, option))
+    shipped = kernel_folder(options.kernel)
+    rules, explained = read_rules(shipped), read_explained(shipped)
+    if options.again:
+        for option in ("micro", "pressure", "only", "data", "jobs"):
+            if getattr(options, option):
+                raise GoldenError(f"'--again' must stand without --{option}: nothing is emulated (got both)")
+        fidelity = read_fidelity(options.again, rules, explained, read_recording(shipped).docs)
+    else:
+        recording = part(read_recording(options.data or shipped), options)
+        check_recording(rules, recording)
+        fidelity = _compared(recording, emulate or emulation(), rules, explained, options)
+    _leave(fidelity, options)
+    return AGREES if fidelity.agrees else DIFFERS
+
+
+def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained: Explained, options: Namespace) -> Fidelity:
+    jobs = options.jobs or len(os.sched_getaffinity(0))
+    cells, known, micro_seconds = _micro(recording, emulate, options.seed, jobs)
+    runs, pressure_seconds = _pressure(recording, emulate, options.seed, jobs)
+    metrics = emulate.pressure_rows
+    return Fidelity(
+        rules=rules,
+        explained=explained,
+        rows=judge_cells(recording.micro, cells, known, rules, explained),
+        bands=judge_runs(recording.pressure, runs, metrics, explained),
+        directions=judge_directions(recording.pressure, runs, metrics, explained),
+        docs=recording.docs,
+        seed=options.seed,
+        jobs=jobs,
+        only=options.only,
+        shipped=options.data is None,
+        micro_seconds=micro_seconds,
+        pressure_seconds=pressure_seconds,
+    )
+
+
+def part(recording: Recording, options: Namespace) -> Recording:
+    """Return what was asked for of a recording; raises GoldenError if that is nothing, or another kernel's."""
+    if not options.kernel == (recording.kernel or options.kernel):
+        raise GoldenError(f"'--kernel' must be that of the recording, {recording.kernel} (got {options.kernel!r})")
+    asked = recording.only(options.only)
+    if options.micro != options.pressure:  # both, as neither, is everything
+        asked = replace(asked, micro=asked.micro if options.micro else (), pressure=asked.pressure if options.pressure else ())
+    if not asked.micro and not asked.pressure:
+        kind = "micro scenarios" if options.micro else "pressure runs"
+        raise GoldenError(f"{recording.folder / FILE} must have {kind} to compare (got none that match)")
+    return asked
+
+
+def _micro(recording: Recording, emulate: Emulation, seed: int, jobs: int) -> tuple[Mapping[Key, MicroCell], Sequence[str], float]:
+    known = emulate.scenario_names()
+    asked = [cell.key for cell in recording.micro if cell.scenario in known]
+    start = time.monotonic()
+    if not asked:
+        return {}, known, 0.0
+    with Progress("micro", unit="cells") as progress:
+        found = emulate.emulate_micro(asked, seed=seed, jobs=jobs, progress=progress)
+    return found, known, time.monotonic() - start
+
+
+def _pressure(recording: Recording, emulate: Emulation, seed: int, leases: int) -> tuple[dict[str, dict[str, Any]], float]:
+    known = set(emulate.pressure_runs(recording.raw))
+    asked = [run for run in first_runs(recording.pressure) if run.tag in known]
+    found: dict[str, dict[str, Any]] = {}
+    start = time.monotonic()
+    for i, run in enumerate(asked):
+        with Progress(f"{run.tag} ({i + 1} of {len(asked)})", width=12, unit="steps") as progress:
+            found[run.tag] = emulate.emulate_pressure(run.entry, leases=leases, seed=seed, progress=progress)
+    return found, time.monotonic() - start
+
+
+def check_place(option: str, file: str | None) -> None:
+    """Refuse, before anything runs, a file that could not be written at the end."""
+    if file is None or (option == "json" and file == "-"):
+        return
+    path = Path(file).absolute()
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise GoldenError(f"'--{option}' must be a file in a folder that can be written to (got {file!r})")
+    ending = {"plot": PICTURES, "doc": (".md",)}.get(option)
+    if ending and path.suffix not in ending:
+        raise GoldenError(f"'--{option}' must end in {', '.join(ending)} (got {path.name!r})")
+
+
+def _leave(fidelity: Fidelity, options: Namespace) -> None:
+    """Print the report, or the JSON instead of it, and write the files that were asked for."""
+    from emulator.golden_document import document, picture_of
+    from emulator.golden_report import print_fidelity
+    from emulator.run_folder import write_atomically
+
+    if options.json and options.json != "-":
+        write_atomically(options.json, fidelity.to_json())
+    pictures = [Path(options.plot)] if options.plot else []
+    if options.doc:
+        pictures.append(picture_of(options.doc))
+        write_atomically(options.doc, document(fidelity, pictures[-1].name))
+    for picture in dict.fromkeys(pictures):
+        from emulator.golden_plot import draw_fidelity
+
+        draw_fidelity(fidelity, picture)
+    if options.json == "-":
+        sys.stdout.write(fidelity.to_json())
+    else:
+        print_fidelity(fidelity, sys.stdout, everything=options.all)
+    sys.stdout.flush()

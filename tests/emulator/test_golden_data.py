@@ -1,0 +1,140 @@
+"""A recording is read as it is written, and a mistake in it is one sentence with file, key, rule and value."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from emulator.golden_data import GoldenError, kernel_folder, read_recording
+from emulator.golden_rules import read_explained, read_rules
+from tests.golden.recorded import cell, run, write
+
+
+def test_a_recording_is_read(tmp_path):
+    """Cells and runs in their order; a counter that is absent was 0; a run finds its environment."""
+    cells = [cell("b", 1), cell("a", 8, pgfault=[1, 2, 3])]
+    runs = [run("x", env="guest"), run("x_rep2", env="guest")]
+    folder = write(tmp_path, cells, runs, environments={"guest": {"uname": "Linux (none) 6.12.117+deb12-amd64 x86_64"}}, docs={"a": "an a"})
+    found = read_recording(folder)
+    assert [one.key for one in found.micro] == [("b", 1, 16), ("a", 8, 16)]
+    assert (found.micro[0].counter("pgfault"), found.micro[1].counter("pgfault")) == ((0, 0, 0), (1, 2, 3))
+    assert (found.scenarios, found.kernel, found.docs) == (("b", "a"), "6.12", {"a": "an a"})
+    assert [(one.tag, one.repeats, one.policy) for one in found.pressure] == [("x", "x", ("true", "2")), ("x_rep2", "x", ("true", "2"))]
+    assert found.pressure[0].entry["environment"]["uname"].startswith("Linux")
+    assert found.raw["pressure"][1] == found.pressure[1].entry
+
+
+def test_the_mean_of_events_is_a_sum_again():
+    """8.667 over three repetitions were 26 events."""
+    from msgspec import convert
+
+    from emulator.golden_data import RecordedCell
+
+    one = convert(cell(events={"remote_send_ipi/1": 8.667, "local_shootdown/all0": 2}), RecordedCell)
+    assert (one.event_sum("remote_send_ipi/1"), one.event_sum("local_shootdown/all0"), one.event_sum("other/1")) == (26, 6, 0)
+
+
+def test_a_part_of_a_recording(tmp_path):
+    """--only takes scenarios and tags; a pattern that matches nothing is refused with what there is."""
+    found = read_recording(write(tmp_path, [cell("f_fork"), cell("a_munmap")], [run("f8_d1n2")]))
+    part = found.only("f*")
+    assert ([one.scenario for one in part.micro], [one.tag for one in part.pressure]) == (["f_fork"], ["f8_d1n2"])
+    with pytest.raises(GoldenError, match=r"^'--only' must match .* \(got 'z\*'\); there are f_fork, a_munmap, f8_d1n2$"):
+        found.only("z*")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[1]", "golden.json: must be a table with 'micro' and 'pressure' (got a list)"),
+        ("{", "golden.json: is not JSON ("),
+        ("{}", "golden.json: 'micro' or 'pressure' must have at least one entry (got none)"),
+        ('{"micro": 3}', "golden.json: 'micro' must be a list (got 3)"),
+        ('{"micro": [{"scenario": "a", "T": 1}]}', "golden.json: micro[0]: 'P' is missing"),
+    ],
+)
+def test_a_file_that_is_no_recording(tmp_path, text, sentence):
+    """Not JSON, not a table, nothing in it."""
+    (tmp_path / "golden.json").write_text(text)
+    with pytest.raises(GoldenError, match=re.escape(sentence)):
+        read_recording(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (cell(T=0), "micro[0]: 'T' must be at least 1 (got 0)"),
+        (cell(P="many"), "micro[0]: 'P' must be a whole number (got 'many')"),
+        (cell(scenario=""), "micro[0]: 'scenario' must be text of at least 1 (got '')"),
+        (cell(ipis=(3, 2, 4)), "micro[0]: 'counters.tlb_ipi' must be [min, median, max] in this order (got [3, 2, 4])"),
+        (cell(events={"remote/x": 1}), "'traced.events_per_rep' must have keys reason/pages, pages a number or all0 (got 'remote/x')"),
+        (cell(events={"a/1": 1.5}), "micro[0]: 'traced.events_per_rep.a/1' must be a mean of 3 whole numbers (got 1.5)"),
+    ],
+)
+def test_a_cell_that_breaks_a_rule(tmp_path, entry, sentence):
+    """Place, key, rule and value."""
+    with pytest.raises(GoldenError, match=re.escape(sentence)):
+        read_recording(write(tmp_path, [entry]))
+
+
+def test_two_entries_of_the_same_cell_and_an_unknown_environment(tmp_path):
+    """One of them would silently win."""
+    twice = "'micro' must not have two entries of the same scenario, T and P (got ('a', 4, 16) twice)"
+    with pytest.raises(GoldenError, match=re.escape(twice)):
+        read_recording(write(tmp_path, [cell("a"), cell("a")]))
+    with pytest.raises(GoldenError, match=re.escape("pressure[0]: 'env' must be one of none, as there are none (got 'guest')")):
+        read_recording(write(tmp_path, [], [run(env="guest")]))
+
+
+def test_no_folder_and_no_such_kernel(tmp_path):
+    """Said with what would do."""
+    with pytest.raises(GoldenError, match=r"^'--data' must be a folder with a file golden.json \(got '.*nowhere'\)$"):
+        read_recording(tmp_path / "nowhere")
+    with pytest.raises(GoldenError, match=r"^'--kernel' must be one of 6.12 \(got '6.18'\)$"):
+        kernel_folder("6.18")
+
+
+RULES = """\
+kernel = "6.12"
+recorded = "here"
+constants = { tlb_single_page_flush_ceiling = 33, folio_batch_size = 31, migrate_batch_pages = 512, swap_cluster_max = 32, pgsteal_includes_demoted = true }
+names = { counters = ["tlb_ipi"], full_flush = "all0" }
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("6.12", "6.13", "'kernel' must be its folder's name '6.12' (got '6.13')"),
+        ("33", "0", "'constants.tlb_single_page_flush_ceiling' must be at least 1 (got 0)"),
+        ("swap_cluster_max", "swap_cluster", "'constants.swap_cluster' is not a key that is known"),
+        ('recorded = "here"', "", "'recorded' is missing"),
+        ("kernel =", "kernel", "is not TOML"),
+    ],
+)
+def test_rules_that_break_a_rule(tmp_path, old, new, sentence):
+    """rules.toml names its kernel and has all constants, and no others."""
+    folder = tmp_path / "6.12"
+    folder.mkdir()
+    (folder / "rules.toml").write_text(RULES)
+    assert read_rules(folder).constants.folio_batch_size == 31
+    (folder / "rules.toml").write_text(RULES.replace(old, new, 1))
+    with pytest.raises(GoldenError, match=re.escape(sentence)):
+        read_rules(folder)
+
+
+def test_explanations_name_a_linux_function_and_cover_what_they_say(tmp_path):
+    """First entry wins; T, P, scenario and metric must all fit; a bound on P covers no pressure run."""
+    (tmp_path / "explained.toml").write_text(
+        '[[difference]]\nscenario = "f_*"\nmetric = "remote_*"\nT = [4, 8]\nP_max = 33\nmechanism = "dup_mmap() flushes."\n'
+        '[[difference]]\nscenario = "f*"\nmechanism = "Everything else is fork()."\n'
+    )
+    explained = read_explained(tmp_path)
+    assert explained.of("f_fork", "remote_send_ipi/1", 4, 33) == "dup_mmap() flushes."
+    others = [("f_fork", "tlb_ipi", 4, 33), ("f_fork", "remote_send_ipi/1", 1, 33), ("f_fork", "remote_send_ipi/1", 4, 34)]
+    assert {explained.of(*other) for other in others} == {"Everything else is fork()."}
+    assert (explained.of("f_8", "remote_x", 4), explained.of("a", "tlb_ipi", 1, 1)) == ("Everything else is fork().", "")
+    (tmp_path / "explained.toml").write_text('[[difference]]\nscenario = "f"\nmechanism = "Because."\n')
+    with pytest.raises(GoldenError, match=re.escape("'difference[0].mechanism' must name the Linux function as name() (got 'Because.')")):
+        read_explained(tmp_path)
