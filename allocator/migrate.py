@@ -183,23 +183,21 @@ def move_pages(ram, cpu, mm, start, end, node):
     XXX: lru_add_drain_all drains this CPU's batch alone; pages in the batches of others stay where they are.
     """
     lru_add_drain(ram, cpu)
-    mmap_read_lock(ram, cpu, mm)
-    count = moved = 0
-    for vpn in range(start, end):
-        table = find_table(ram, ram.mm_pgd[mm], vpn)
-        if table < 0:
-            continue
-        lock_pte(ram, cpu, table)
-        pfn = _isolate_for_move(ram, cpu, table, vpn & LEVEL_MASK, node)
-        unlock_pte(ram, cpu, table)
-        if pfn == NONE:
-            continue
-        ram.work_list[cpu, WORK_ISOLATED + count] = pfn
-        count += 1
-        if count == WORK_PAGES:
+    moved, vpn = 0, start
+    while vpn < end:
+        count = 0
+        mmap_read_lock(ram, cpu, mm)
+        while vpn < end and count < WORK_PAGES:
+            table = find_table(ram, ram.mm_pgd[mm], vpn)
+            if table >= 0:
+                lock_pte(ram, cpu, table)
+                pfn = _isolate_for_move(ram, cpu, table, vpn & LEVEL_MASK, node)
+                unlock_pte(ram, cpu, table)
+                if pfn != NONE:
+                    ram.work_list[cpu, WORK_ISOLATED + count] = pfn
+                    count += 1
+            vpn += 1
+        mmap_read_unlock(ram, cpu, mm)
+        if count:
             moved += _move_isolated(ram, cpu, count, node)
-            count = 0
-    if count:
-        moved += _move_isolated(ram, cpu, count, node)
-    mmap_read_unlock(ram, cpu, mm)
     return moved

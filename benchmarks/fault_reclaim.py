@@ -86,7 +86,7 @@ def build_machine(case: str) -> Any:
 def one_turn(ram: Any, case: str) -> tuple[int, Callable[[], None]]:
     """Prepare a turn; returns the pages that it brings in, and the turn itself."""
     first = [int(page) for page in ram.proc_region[0, :2]]
-    pages = [int(ram.vma_end[vma] - ram.vma_start[vma]) for vma in ram.proc_vma[0, :2]]
+    pages = [int(ram.vma_end[vma] - ram.vma_start[vma]) for vma in ram.mm_vma[MM, :2]]
     if case != "anonymous":
         return pages[FILE], lambda: go_through(ram, CPU, LOAD, first[FILE], pages[FILE])
     zap_range(ram, CPU, MM, first[ANONYMOUS], first[ANONYMOUS] + pages[ANONYMOUS])

@@ -30,11 +30,11 @@ from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
 from cpus.costs import COST, NR_COSTS
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, MASK_BITS, TEXT, Sizes, build_ram
+from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES, Sizes, build_ram
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.page_table import read_pte
-from cpus.tlb import LOAD, invalidate_all
+from cpus.tlb import LOAD, STORE, invalidate_all
 from designs import Design
 from designs import design as design_named
 from emulator.build import ENGINE
@@ -265,6 +265,16 @@ class SmallMachine:
     def count(self, name: str) -> int:
         """Give a counter, summed over all CPUs."""
         return int(self.ram.counter[:, COUNTER[name]].sum())
+
+    def events(self, reason: int) -> dict[int, int]:
+        """Give pages -> number of the tlb:tlb_flush events of a reason, over all CPUs (ALL_PAGES: full flushes)."""
+        counts = self.ram.tlb_flush_count.sum(axis=0)[reason * TRACE_PAGES : (reason + 1) * TRACE_PAGES]
+        return {pages: int(counts[pages]) for pages in np.flatnonzero(counts).tolist()}
+
+    def frame_of(self, vpn: int, mm: int = 1) -> int:
+        """Store to a page of the process on CPU 0 and give its frame."""
+        self.touch(vpn, STORE)
+        return self.pfn(mm, vpn)
 
     def asked(self) -> list[list[int]]:
         """Give the targets of all broadcasts since the last look."""

@@ -1,0 +1,279 @@
+"""mmap, munmap, mprotect and mremap: VMAs before and after, page tables that go or stay, what is flushed.
+
+    0123456789   pages of a region of 256, in tens or so; letters are VMAs, dots are gaps
+"""
+
+import pytest
+
+from allocator.lru import lru_add_drain
+from allocator.mmap import do_mmap, do_munmap
+from allocator.mprotect import mprotect
+from allocator.mremap import mremap
+from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
+from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
+from cpus.page_table import PTE_DIRTY, PTE_PROTNONE, PTE_WRITE, find_table
+from cpus.tlb import LOAD, STORE
+from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED, SHARED_VPN
+
+ANON, END = 2, ANON_VPN + 256
+FAR = 1 << 27  # pages: another 512 GiB
+
+
+@pytest.fixture
+def machine(small_machine):
+    """One process on two CPUs."""
+    machine = small_machine()
+    machine.run(1, cpu=0)
+    machine.run(1, cpu=1)
+    return machine
+
+
+def vmas(machine, start=ANON_VPN, end=END, mm=1):
+    """(first, end, page of the object) of the VMAs between, relative to `start`."""
+    ram = machine.ram
+    found = [int(v) for v in ram.mm_vma[mm, : ram.mm_nr_vmas[mm]]]
+    return [
+        (int(ram.vma_start[v]) - start, int(ram.vma_end[v]) - start, int(ram.vma_pgoff[v]))
+        for v in found if ram.vma_end[v] > start and ram.vma_start[v] < end
+    ]  # fmt: skip
+
+
+def tables(machine):
+    """Number of page-table frames that were taken and not given back."""
+    return machine.count("pgalloc_normal") - machine.count("pgfree")
+
+
+def test_unmapping_the_middle_leaves_two(machine):
+    """    aaaaaaaaaa
+           aaa....bbb"""
+    machine.touch(ANON_VPN, STORE, pages=256)
+    do_munmap(machine.ram, 0, 1, ANON_VPN + 100, ANON_VPN + 150)
+    assert vmas(machine) == [(0, 100, 0), (150, 256, 150)]
+    assert machine.pte(1, ANON_VPN + 99)
+    assert machine.pte(1, ANON_VPN + 150)
+    assert not machine.pte(1, ANON_VPN + 100)
+    assert not machine.pte(1, ANON_VPN + 149)
+
+
+def test_mapping_it_again_makes_it_one(machine):
+    """    aaa....bbb
+           aaaaaaaaaa   the same region at the same place: the three are alike"""
+    do_munmap(machine.ram, 0, 1, ANON_VPN + 100, ANON_VPN + 150)
+    do_mmap(machine.ram, 0, 1, ANON, 100, 50)
+    assert vmas(machine) == [(0, 256, 0)]
+
+
+def test_unmapping_over_several_takes_what_is_there(machine):
+    """    aaa.bbb.ccc
+           a.........c"""
+    for page in (60, 160):
+        do_munmap(machine.ram, 0, 1, ANON_VPN + page, ANON_VPN + page + 10)
+    do_munmap(machine.ram, 0, 1, ANON_VPN + 20, ANON_VPN + 200)
+    assert vmas(machine) == [(0, 20, 0), (200, 256, 200)]
+
+
+def test_unmapping_nothing_changes_and_flushes_nothing(machine):
+    machine.asked()
+    do_munmap(machine.ram, 0, 1, END + 1000, END + 1100)
+    assert (vmas(machine), machine.asked()) == ([(0, 256, 0)], [])
+
+
+def test_page_tables_go_with_a_mapping_that_is_alone_in_them(machine):
+    """PTE, PMD and PUD table of a mapping in a 512 GiB of its own; those of the other regions stay."""
+    machine.ram.proc_region[0, ANON] = FAR + 0x80000
+    do_mmap(machine.ram, 0, 1, ANON, 0, 8)
+    before = tables(machine)
+    machine.touch(FAR + 0x80000, STORE, pages=8)
+    assert tables(machine) == before + 8 + 3
+    lru_add_drain(machine.ram, 0)
+    do_munmap(machine.ram, 0, 1, FAR + 0x80000, FAR + 0x80008)
+    assert tables(machine) == before
+    assert find_table(machine.ram, machine.ram.mm_pgd[1], FAR + 0x80000) == -1
+
+
+def test_a_neighbour_keeps_the_page_table(machine):
+    """    aaaa..bb   in one 2 MiB
+           ......bb"""
+    machine.touch(ANON_VPN, STORE, pages=256)
+    lru_add_drain(machine.ram, 0)
+    before = tables(machine)
+    do_munmap(machine.ram, 0, 1, ANON_VPN, ANON_VPN + 100)
+    assert tables(machine) == before - 100
+    assert find_table(machine.ram, machine.ram.mm_pgd[1], ANON_VPN) >= 0
+
+
+@pytest.mark.parametrize("pages, event", [(1, 1), (32, 32), (33, 33), (34, ALL_PAGES)])
+def test_a_range_up_to_the_ceiling_is_flushed_page_by_page(machine, pages, event):
+    machine.touch(ANON_VPN, STORE, pages=256)
+    do_munmap(machine.ram, 0, 1, ANON_VPN + 10, ANON_VPN + 10 + pages)
+    assert machine.events(REMOTE_SEND_IPI) == machine.events(LOCAL_MM_SHOOTDOWN) == {event: 1}
+
+
+def test_lazy_cpus_are_flushed_only_when_page_tables_go(machine):
+    machine.touch(ANON_VPN, STORE, pages=256)
+    machine.idle(1)
+    do_munmap(machine.ram, 0, 1, ANON_VPN, ANON_VPN + 100)
+    assert machine.asked() == []
+    do_munmap(machine.ram, 0, 1, ANON_VPN + 100, END)
+    assert machine.asked() == [[1]]
+    assert machine.ram.cpu_loaded_mm[1] == 0, "it has dropped the address space instead of flushing it"
+
+
+def test_an_untouched_mapping_alone_in_its_512_gib_is_flushed_all_the_same(machine):
+    """The folded P4D level: one page is noted, page tables count as freed, though there were none."""
+    machine.ram.proc_region[0, ANON] = FAR + 0x80000
+    do_mmap(machine.ram, 0, 1, ANON, 0, 8)
+    do_munmap(machine.ram, 0, 1, FAR + 0x80000, FAR + 0x80008)
+    assert machine.events(REMOTE_SEND_IPI) == {1: 1}
+
+
+def test_two_who_change_ptes_at_the_same_time_flush_everything(machine):
+    """mm_tlb_flush_nested: what another one has cleared and not flushed yet must not be taken for empty."""
+    machine.touch(ANON_VPN, STORE, pages=8)
+    machine.ram.mm_flush_pending[1] += 1
+    do_munmap(machine.ram, 0, 1, ANON_VPN, ANON_VPN + 4)
+    machine.ram.mm_flush_pending[1] -= 1
+    assert machine.events(REMOTE_SEND_IPI) == {ALL_PAGES: 1}
+
+
+def test_mmap_of_null_takes_the_highest_free_place(machine):
+    """Below MMAP_BASE, then below the first one; a gap that is large enough is used before."""
+    places = []
+    for pages in (10, 20):
+        machine.ram.proc_region[0, ANON] = -1
+        places.append(int(do_mmap(machine.ram, 0, 1, ANON, 0, pages)))
+    assert places == [MMAP_BASE - 10, MMAP_BASE - 30]
+    do_munmap(machine.ram, 0, 1, MMAP_BASE - 10, MMAP_BASE)
+    machine.ram.proc_region[0, ANON] = -1
+    assert do_mmap(machine.ram, 0, 1, ANON, 0, 4) == MMAP_BASE - 4
+
+
+def test_too_many_vmas_is_a_sentence(broken_machine):
+    machine = broken_machine()
+
+    def many(ram):
+        for page in range(0, 256, 2):
+            do_munmap(ram, 0, 1, ANON_VPN + page, ANON_VPN + page + 1)
+
+    assert machine.panic_of(many) == "mmap: no VMA is left for mm 1 (the machine has 32)"
+
+
+# --- mprotect ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_rights_of_a_part_split_the_vma_and_giving_them_back_joins_it(machine):
+    """    aaaaaaaaaa
+           aaarrraaaa
+           aaaaaaaaaa"""
+    mprotect(machine.ram, 0, 1, ANON_VPN + 10, ANON_VPN + 20, VM_READ)
+    assert vmas(machine) == [(0, 10, 0), (10, 20, 10), (20, 256, 20)]
+    mprotect(machine.ram, 0, 1, ANON_VPN + 10, ANON_VPN + 20, VM_READ | VM_WRITE)
+    assert vmas(machine) == [(0, 256, 0)]
+
+
+@pytest.mark.parametrize("rights", [VM_READ, 0])
+def test_fewer_rights_are_flushed_once(machine, rights):
+    machine.touch(ANON_VPN, STORE, pages=10)
+    machine.asked()
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, rights)
+    assert machine.asked() == [[1]]
+    assert machine.events(REMOTE_SEND_IPI) == {10: 1}
+    pte = machine.pte(1, ANON_VPN)
+    assert (pte & PTE_WRITE, pte & PTE_DIRTY, bool(pte & PTE_PROTNONE)) == (0, PTE_DIRTY, rights == 0)
+
+
+def test_more_rights_are_flushed_too_and_need_no_fault(machine):
+    """As Linux does since pte_needs_flush looks at changes of RW either way; an exclusive page becomes writable at once."""
+    machine.touch(ANON_VPN, STORE, pages=10)
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, VM_READ)
+    machine.asked()
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, VM_READ | VM_WRITE)
+    assert machine.asked() == [[1]]
+    faults = machine.count("pgfault")
+    machine.touch(ANON_VPN, STORE, pages=10)
+    assert machine.count("pgfault") == faults
+
+
+def test_a_shared_file_page_faults_before_it_is_written_again(machine):
+    """page_mkwrite: who syncs must learn of it."""
+    machine.touch(SHARED_VPN, STORE)
+    mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ)
+    mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ | VM_WRITE)
+    assert not machine.pte(1, SHARED_VPN) & PTE_WRITE
+
+
+def test_what_has_no_rights_cannot_be_read(broken_machine):
+    machine = broken_machine()
+    machine.run(1)
+    machine.touch(ANON_VPN, STORE)
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, 0)
+    assert "SIGSEGV" in machine.panic_of(lambda ram: machine.touch(ANON_VPN, LOAD))
+
+
+# --- mremap --------------------------------------------------------------------------------------------------------------------------
+
+
+def moved(machine, page, pages, target):
+    """Move a part of the anonymous region."""
+    frames = [machine.pfn(1, ANON_VPN + page + i) for i in range(pages)]
+    machine.asked()
+    mremap(machine.ram, 0, 1, ANON_VPN + page, pages, target)
+    return frames
+
+
+def test_pages_move_with_their_frames(machine):
+    """    aaaaaaaaaa . . . .
+           aaa...aaaa . bbb ."""
+    machine.touch(ANON_VPN, STORE, pages=256)
+    target = FAR + 0x1000
+    frames = moved(machine, 50, 20, target)
+    assert [machine.pfn(1, target + i) for i in range(20)] == frames
+    assert vmas(machine) == [(0, 50, 0), (70, 256, 70)]
+    assert vmas(machine, target, target + 20) == [(0, 20, 50)], "it shows the same pages of the same object"
+    assert machine.asked() == [[1]]
+    machine.touch(target, STORE, pages=20)
+
+
+def test_reverse_mapping_finds_what_has_moved(machine):
+    from allocator.rmap import page_referenced
+
+    machine.touch(ANON_VPN, STORE, pages=4)
+    (pfn,) = moved(machine, 2, 1, FAR + 0x1000)
+    assert page_referenced(machine.ram, 0, pfn) == 1
+
+
+def test_a_whole_page_table_moves_as_one(small_machine):
+    """Both ends aligned to 2 MiB: the table itself is hung in at its new place, with one flush (move_normal_pmd)."""
+    machine = small_machine(pages=(2048,), region=1024)
+    machine.run(1, cpu=0)
+    machine.run(1, cpu=1)
+    start = ANON_VPN
+    machine.touch(start, STORE, pages=1024)
+    tables_before = [find_table(machine.ram, machine.ram.mm_pgd[1], start + 512 * i) for i in range(2)]
+    machine.asked()
+    mremap(machine.ram, 0, 1, start, 1024, FAR)
+    assert [find_table(machine.ram, machine.ram.mm_pgd[1], FAR + 512 * i) for i in range(2)] == tables_before
+    assert len(machine.asked()) == 2, "one for each table; no table was left to be freed"
+
+
+def test_a_place_that_is_taken_is_refused(broken_machine):
+    machine = broken_machine()
+    machine.run(1)
+    assert machine.panic_of(lambda ram: mremap(ram, 0, 1, ANON_VPN, 8, SHARED_VPN)) == "mmap: 8 pages at vpn 0x20000 are not free there"
+
+
+def test_a_private_file_mapping_gives_its_writer_a_copy(machine):
+    """The file keeps its page; others go on seeing it (do_cow_fault, wp_page_copy)."""
+    machine.touch(FILE_VPN, LOAD)
+    mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ | VM_WRITE)
+    ram, vma = machine.ram, int(find_vma(machine.ram, 1, SHARED_VPN))
+    assert ram.vma_object[vma] == SHARED
+    do_munmap(ram, 0, 1, SHARED_VPN, SHARED_VPN + 256)
+    ram.proc_flags[0, 1], ram.proc_anon[0, 1] = VM_READ | VM_WRITE, ram.proc_anon[0, ANON]
+    do_mmap(ram, 0, 1, 1, 0, 256)
+    machine.touch(SHARED_VPN, LOAD)  # the file's page, read-only
+    machine.touch(SHARED_VPN, STORE)
+    machine.touch(SHARED_VPN + 1, STORE)
+    for page in (0, 1):
+        assert machine.pfn(1, SHARED_VPN + page) != machine.cached(SHARED, page) >= 0
+        assert machine.pte(1, SHARED_VPN + page) & PTE_WRITE
