@@ -45,6 +45,7 @@ from allocator.tlb_flush import SITE_FAULT, SITE_WRITE_FAULT, flush_tlb_page
 from allocator.vma import VM_ANON, VM_HAS_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.atomics import exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, entry, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_COPY, PAGE_ZERO
 from cpus.events import EV_FAULT, record
 from cpus.layout import COUNTER, TEXT
@@ -279,8 +280,10 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     if same:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_FAULT
+        change = change_begins(ram, mm)
         exchange(ram.frame_word, (table, index), 0)
         flush_tlb_page(ram, cpu, mm, vpn)
+        change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
         if not zero:

@@ -210,6 +210,7 @@ def _choose_asid(ram, cpu, mm):
     ram.asid_mm[cpu, slot] = mm
     ram.asid_context[cpu, slot] = new_context(ram, cpu)
     ram.asid_gen[cpu, slot] = -1
+    ram.asid_changes[cpu, slot] = load_acquire(ram.mm_changes_done, mm)  # it is empty: nothing of older changes is in it
     return slot
 
 

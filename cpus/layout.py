@@ -32,6 +32,7 @@ GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MA
 GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
+CHANGES_KEPT, CHANGE_WORDS = 256, 4  # completed changes of mappings that an mm remembers (completion.py)
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
 TRACE_REASONS, TRACE_PAGES = 5, 36  # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
 NR_SITES = 10
@@ -71,7 +72,7 @@ TEXT_NAMES = (
     "copy_range", "move_page_tables", "do_wp_page", "unmap_mapping_range", "move_pages", "memory_reclaim", "fadvise",
  "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
     "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
-    "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page", "take_snapshot",
+    "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page", "take_snapshot", "look_for_completed_changes",
     "truncate_file_page",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
@@ -247,6 +248,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("tlb_logical", "owner: logical page that the entry was filled for (oracle)", "nr_cpus", "tlb_entries"),
     Table("tlb_age", "owner: stamp of the last use", "nr_cpus", "tlb_entries"),
     Table("tlb_filled_ns", "owner: virtual time of the fill (oracle)", "nr_cpus", "tlb_entries"),
+    Table("tlb_change", "owner: changes of the mm that had begun when the entry was filled (oracle)", "nr_cpus", "tlb_entries"),
+    Table("asid_changes", "owner: completed changes of the slot's mm that it has looked at (oracle)", "nr_cpus", NR_ASIDS),
     Table("live_page", "owner: pages in use when the TLB was flushed, vpn << 2 | kind (live.py)", "nr_cpus", LIVE_PAGES),
     Table("live_now", "owner: those being visited again", "nr_cpus", LIVE_PAGES),
     Table("event", "owner: ring of EVENT_WORDS-word records", "nr_cpus", EVENT_RING * EVENT_WORDS),
@@ -272,6 +275,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("mm_nr_vmas", "mm_lock held for writing; read under it"),
         _m("mm_process", "config"),
         _m("mm_tlb_gen", "any, add: number of invalidations asked for (context.tlb_gen)", True),
+        _m("mm_changes_begun", "ORACLE: any, add: changes of mappings that have begun", True),
+        _m("mm_changes_done", "ORACLE: any, add: changes that are complete"),
         _m("mm_batched", "any, compare-exchange: tlb_flush_batched, pending | flushed << 16"),
         _m("mm_lock", "mmap_lock: readers + writer bit (locks.py)", True),
         _m("mm_lock_waiters", "any, exchange: somebody sleeps for mm_lock"),
@@ -282,6 +287,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("mm_hint_pages", "any, add"),
         _m("mm_flush_pending", "any, add: changes of PTEs under way whose flush has not been sent yet (tlb_flush_pending)"),
     )),
+    Table("mm_change", "ORACLE: ring; whoever completed a change, its number last", "nr_mms", CHANGES_KEPT * CHANGE_WORDS),
     Table("mm_cpumask", "bit of CPU c: CPU c sets and clears (fetch-or, fetch-and); any reads", "nr_mms", "mask_words"),
     Table("mm_vma", "mm_lock held for writing: VMA numbers in address order", "nr_mms", MAX_VMAS),
     Struct("nr_vmas", (

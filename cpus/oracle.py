@@ -6,6 +6,7 @@ a load fetches the published version first and then reads the frame. So what it 
 - REUSE: the frame belongs to another logical page by now (or to the kernel).
 - STALE: the frame is older than what had been published before the load began.
 - LOST: a store found its frame older than what had been published: it overwrites what nobody will see.
+- LATE: the mapping had been taken away, or made read-only, and the call that did so had returned (completion.py).
 - UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the flushing).
 Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a write): after fork one
 address of two processes may be two pages, or one. A number is used again only when no frame bears it any more.
@@ -14,6 +15,7 @@ Left out: bytes within a page (one word stands for all), accesses of the kernel 
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
 from cpus.compiled import kernel
+from cpus.completion import WRITE_PROTECTED, marked_logical, marked_taken
 from cpus.host import EXIT_STOPPED, exit_process
 from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import VIOLATED
@@ -22,8 +24,8 @@ VERSION_BITS = 34  # 17 billion stores to one page before a version would run in
 VERSION_MASK = (1 << VERSION_BITS) - 1
 NOBODY = (1 << 29) - 1  # logical page of a frame that was handed out and not yet filled, or that the kernel uses
 
-REUSE, STALE, LOST, UNFILLED = 1, 2, 3, 4
-VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before it was filled")
+REUSE, STALE, LOST, UNFILLED, LATE = 1, 2, 3, 4, 5
+VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before it was filled", "access after completion")
 
 
 @kernel
@@ -64,12 +66,25 @@ def filled_for(ram, cpu, vpn, pfn, word):
 
 
 @kernel
+def _check_marked(ram, cpu, vpn, pfn, marked, entry, store):
+    """Judge an access through an entry that a completed change should have taken away: only a read of what is write-protected is legal."""
+    logical = marked_logical(marked)
+    word = load_acquire(ram.content, pfn)
+    if not store and marked_taken(marked) == WRITE_PROTECTED and word >> VERSION_BITS == logical:
+        return True
+    report(ram, cpu, LATE, vpn, pfn, (logical << VERSION_BITS) | load_acquire(ram.version, logical), word, entry)
+    return False
+
+
+@kernel
 def check_load(ram, cpu, vpn, pfn, logical, entry):
     """Judge a load through TLB entry `entry`; True if it was coherent."""
-    published = load_acquire(ram.version, logical)
+    published = load_acquire(ram.version, max(logical, 0))
     word = load_acquire(ram.content, pfn)
     reused = word >> VERSION_BITS != logical
     if unlikely(reused or word & VERSION_MASK < published):
+        if logical < 0:
+            return _check_marked(ram, cpu, vpn, pfn, logical, entry, False)
         report(ram, cpu, REUSE if reused else STALE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
         return False
     return True
@@ -89,11 +104,13 @@ def publish(ram, logical, version):
 @kernel
 def check_store(ram, cpu, vpn, pfn, logical, entry):
     """Store through TLB entry `entry`: the frame gets the next version, which is then published; False if incoherent."""
-    published = load_acquire(ram.version, logical)
+    published = load_acquire(ram.version, max(logical, 0))
     word = load_acquire(ram.content, pfn)
     while True:
         reused = word >> VERSION_BITS != logical
         if unlikely(reused or word & VERSION_MASK < published):
+            if logical < 0:
+                return _check_marked(ram, cpu, vpn, pfn, logical, entry, True)
             report(ram, cpu, REUSE if reused else LOST, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
             return False
         seen = compare_exchange(ram.content, pfn, word, word + 1)
