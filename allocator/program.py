@@ -28,6 +28,7 @@ from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
 from cpus.atomics import exchange, fence, fetch_add, load_acquire, store_release
 from cpus.compiled import entry, kernel
+from cpus.completion import look_for_completed_changes
 from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
@@ -300,10 +301,15 @@ def _execute(ram, cpu, task, row):
 @entry(RUN_USER)
 def run_user(ram, cpu, task, b, c, d):
     """Run a thread for the rest of its CPU's slice; returns RAN, SLEEP, BLOCKED, YIELD or ENDED."""
+    if ram.check:
+        look_for_completed_changes(ram, cpu)
     while ram.task_row[task] < ram.task_end[task]:
         if ram.cpu_live_count[cpu] > 0:
             touch_live_pages(ram, cpu)
-        result = _execute(ram, cpu, task, ram.task_row[task])
+        row = ram.task_row[task]
+        result = _execute(ram, cpu, task, row)
+        if ram.check and ram.row_op[row] != VISIT:  # it may have learned that somebody's call has returned
+            look_for_completed_changes(ram, cpu)
         if result == NEXT:
             ram.task_row[task] += 1
         elif result != RAN:

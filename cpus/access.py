@@ -88,15 +88,9 @@ def _first_level_miss(ram, cpu, vpn, tag, kind, stamp, first, ways, known):
     values[i] = values[second]
     logicals[i] = logicals[second]
     filled[i] = filled[second]
+    ram.tlb_marked[cpu, i] = ram.tlb_marked[cpu, second]
     changes[i] = changes[second]
     return i
-
-
-@kernel
-def _look_for_changes(ram, cpu):
-    """Notice changes of mappings that were completed since this CPU looked last."""
-    if load_acquire(ram.mm_changes_done, ram.cpu_loaded_mm[cpu]) != ram.asid_changes[cpu, ram.cpu_asid[cpu]]:
-        look_for_completed_changes(ram, cpu)
 
 
 @kernel
@@ -126,8 +120,6 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
     tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
     stamp = ram.cpu_visit_stamp[cpu]
     context = ram.cpu_context[cpu]
-    if check:
-        _look_for_changes(ram, cpu)
     i = 0
     while done < pages:
         if unlikely(load_acquire(ram.cpu_bell, cpu) > 0):
@@ -136,7 +128,7 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
             context = ram.cpu_context[cpu]
             if check:
-                _look_for_changes(ram, cpu)
+                look_for_completed_changes(ram, cpu)
             if ram.cpu_live_count[cpu] > 0:
                 break  # flushed: the caller visits the pages in use first
         if tenths >= slice_end:

@@ -5,10 +5,10 @@ was filled before the change began, and is still used after it is complete, brea
 second thread has been told that nobody can reach those pages (or write to them) any more.
 
 Each mm counts the changes that began, and keeps the last CHANGES_KEPT complete ones in a ring. A fill remembers the count that it saw
-AFTER it had read the PTE: if that is below a change's number, the PTE was read before the change began. A CPU that comes to a row of
-visits, or back from an interrupt, looks whether changes were completed and marks what it still holds of them in its TLB; the
-next use of a marked entry is reported. Fills that overlap a change are never marked: no false alarms.
-Left out: changes beyond the ring's length between two looks; uses between a completion and the next look.
+AFTER it had read the PTE: if that is below a change's number, the PTE was read before the change began. A CPU that begins a slice, comes
+back from an interrupt, or has waited or called the kernel, looks whether changes were completed and marks what it still holds of them
+in its TLB; the next use of a marked entry is reported. Fills that overlap a change are never marked: no false alarms.
+Left out: changes beyond the ring's length between two looks; uses between a completion and the next look (rows of visits do not look).
 """
 
 from cpus.atomics import fetch_add, load_acquire, store_release
@@ -23,21 +23,9 @@ NUMBER, START, END, TAKEN = range(CHANGE_WORDS)
 
 
 @kernel
-def mark(logical, taken):
-    """Mark the logical page of a TLB entry that should be gone, or should not allow writing: a number below -1."""
-    return -2 - 2 * logical - taken
-
-
-@kernel
-def marked_logical(mark):
-    """The logical page that was marked."""
-    return (-2 - mark) >> 1
-
-
-@kernel
-def marked_taken(mark):
-    """What had been taken away: UNMAPPED or WRITE_PROTECTED."""
-    return (-2 - mark) & 1
+def marked(ram):
+    """The logical page that marked entries bear: one that no frame ever holds, so that their next use is looked at."""
+    return ram.nr_logical - 1
 
 
 @kernel
@@ -61,12 +49,13 @@ def change_is_complete(ram, mm, number, start, end, taken):
 def _mark_entries(ram, cpu, number, start, end, taken):
     """Mark what this CPU's TLBs hold of one completed change."""
     tags, logicals, stamps = row(ram.tlb_tag, cpu), row(ram.tlb_logical, cpu), row(ram.tlb_change, cpu)
-    context = ram.cpu_context[cpu]
+    context, bad = ram.cpu_context[cpu], marked(ram)
     for i in range(ram.tlb_entries):
-        if tags[i] & CONTEXT_MASK == context and stamps[i] < number and logicals[i] >= 0:
+        if tags[i] & CONTEXT_MASK == context and stamps[i] < number and logicals[i] != bad:
             vpn = tags[i] >> CONTEXT_BITS
             if start <= vpn < end and (taken == UNMAPPED or ram.tlb_value[cpu, i] & PTE_WRITE):
-                logicals[i] = mark(logicals[i], taken)
+                ram.tlb_marked[cpu, i] = (logicals[i] << 1) | taken
+                logicals[i] = bad
 
 
 @apart

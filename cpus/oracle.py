@@ -14,11 +14,12 @@ Left out: bytes within a page (one word stands for all), accesses of the kernel 
 """
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
-from cpus.compiled import kernel
-from cpus.completion import WRITE_PROTECTED, marked_logical, marked_taken
+from cpus.compiled import apart, kernel
+from cpus.completion import WRITE_PROTECTED, marked
 from cpus.host import EXIT_STOPPED, exit_process
 from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import VIOLATED
+from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
 VERSION_MASK = (1 << VERSION_BITS) - 1
@@ -65,28 +66,33 @@ def filled_for(ram, cpu, vpn, pfn, word):
     return 0  # some page that has a version to look up: the access will be judged wrong, as it is
 
 
-@kernel
-def _check_marked(ram, cpu, vpn, pfn, marked, entry, store):
-    """Judge an access through an entry that a completed change should have taken away: only a read of what is write-protected is legal."""
-    logical = marked_logical(marked)
-    word = load_acquire(ram.content, pfn)
-    if not store and marked_taken(marked) == WRITE_PROTECTED and word >> VERSION_BITS == logical:
-        return True
-    report(ram, cpu, LATE, vpn, pfn, (logical << VERSION_BITS) | load_acquire(ram.version, logical), word, entry)
-    return False
+@apart
+def incoherent(ram, cpu, access, logical, published, word):
+    """Say what is wrong with an access (twice the TLB entry, plus 1 for a store) that found `word`; 1 if nothing is.
+
+    Apart, to keep the loop of visits small. Legal is a read of a page that a completed change has only write-protected.
+    """
+    entry, store = access >> 1, access & 1
+    vpn, pfn = ram.tlb_tag[cpu, entry] >> CONTEXT_BITS, ram.tlb_value[cpu, entry] >> VALUE_SHIFT
+    what = STALE if store == 0 else LOST
+    if logical == marked(ram):
+        logical, taken = ram.tlb_marked[cpu, entry] >> 1, ram.tlb_marked[cpu, entry] & 1
+        if store == 0 and taken == WRITE_PROTECTED and word >> VERSION_BITS == logical:
+            return 1
+        what, published = LATE, load_acquire(ram.version, logical)
+    elif word >> VERSION_BITS != logical:
+        what = REUSE
+    report(ram, cpu, what, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+    return 0
 
 
 @kernel
 def check_load(ram, cpu, vpn, pfn, logical, entry):
     """Judge a load through TLB entry `entry`; True if it was coherent."""
-    published = load_acquire(ram.version, max(logical, 0))
+    published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
-    reused = word >> VERSION_BITS != logical
-    if unlikely(reused or word & VERSION_MASK < published):
-        if logical < 0:
-            return _check_marked(ram, cpu, vpn, pfn, logical, entry, False)
-        report(ram, cpu, REUSE if reused else STALE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-        return False
+    if unlikely(word >> VERSION_BITS != logical or word & VERSION_MASK < published):
+        return incoherent(ram, cpu, 2 * entry, logical, published, word) != 0
     return True
 
 
@@ -104,15 +110,11 @@ def publish(ram, logical, version):
 @kernel
 def check_store(ram, cpu, vpn, pfn, logical, entry):
     """Store through TLB entry `entry`: the frame gets the next version, which is then published; False if incoherent."""
-    published = load_acquire(ram.version, max(logical, 0))
+    published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
     while True:
-        reused = word >> VERSION_BITS != logical
-        if unlikely(reused or word & VERSION_MASK < published):
-            if logical < 0:
-                return _check_marked(ram, cpu, vpn, pfn, logical, entry, True)
-            report(ram, cpu, REUSE if reused else LOST, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-            return False
+        if unlikely(word >> VERSION_BITS != logical or word & VERSION_MASK < published):
+            return incoherent(ram, cpu, 2 * entry + 1, logical, published, word) != 0
         seen = compare_exchange(ram.content, pfn, word, word + 1)
         if seen == word:
             publish(ram, logical, (word + 1) & VERSION_MASK)

@@ -113,7 +113,7 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
     if regions > min(MAX_REGIONS, MAX_VMAS):
         raise BuildError(f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})")
     threads = sum(len(p.threads) for p in workload.processes)
-    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames
+    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames + 1  # files, zero page, anonymous pages, one that no frame holds
     marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
     pinned = max((cpu for p in workload.processes for cpu in p.cpus), default=0)
     if pinned >= machine.cpus:
