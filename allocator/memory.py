@@ -304,8 +304,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
 def do_wp_page(ram, cpu, mm, vma, vpn, table):
     """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page)."""
     index = vpn & LEVEL_MASK
-    if ram.vma_flags[vma] & VM_SHARED:
-        _ask_design(ram, cpu, mm, vma, vpn)
+    _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
     if pte & PTE_PRESENT == 0 or pte & PTE_WRITE:

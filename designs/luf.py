@@ -29,7 +29,7 @@ from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all
 from cpus.locks import LOCK_DESIGN, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
-from designs.linux import flush_batched_pending, set_flush_pending
+from designs.linux import count_pending, flush_batched_pending, set_flush_pending
 from designs.state import own_fields
 
 KEYS = 4096  # luf_batch records of pages on their way to the buddy; v12 has 65,536. Reuse only merges, it never loses
@@ -147,7 +147,7 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     inc_mm_tlb_gen(ram, mm)
     add_cpumask(ram, state.ro_mask, cpu, mm)
     state.ro_count[cpu] += 1
-    fetch_add(ram.mm_batched, mm, 1)
+    count_pending(ram, mm)
     ugen = new_stamp(state)
     fold(ram, state, cpu, state.mm_mask, state.mm_ugen, state.mm_rec_lock, mm, LOCK_MM, ram.mm_cpumask, mm, ugen)
     fold(ram, state, cpu, state.file_mask, state.file_ugen, state.file_lock, thing, LOCK_FILE, ram.mm_cpumask, mm, ugen)
