@@ -11,7 +11,8 @@ from allocator.buddy import NONE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import drop_page
 from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
-from allocator.page_cache import delete_from_page_cache, find_page, read_pages, write_page
+from allocator.page_cache import delete_from_page_cache, find_page, write_page
+from allocator.readahead import read_pages
 from allocator.rmap import UNMAP_FOR_RECLAIM, address_in, lock_pte, try_to_unmap, unlock_pte
 from allocator.tlb_flush import SITE_FILE, flush_tlb_page
 from cpus.atomics import compare_exchange, fetch_and, load_acquire
