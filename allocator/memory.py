@@ -263,16 +263,17 @@ def page_fault(ram, cpu, vpn, kind, c, d):
     if ram.cpu_in_irq[cpu]:
         return WAIT  # a spinning thread's page is gone (live.py): it faults when it looks itself
     mm = ram.cpu_loaded_mm[cpu]
+    task = ram.cpu_task[cpu]
+    if ram.task_tried[task] != vpn + 1:  # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
+        ram.counter[cpu, C_FAULT] += 1
     ram.cpu_clock[cpu] += ram.cost[FAULT_ENTRY] + ram.cost[FAULT_MINOR]
-    record(ram, cpu, EV_FAULT, mm, vpn, kind, ram.cpu_task[cpu])
+    record(ram, cpu, EV_FAULT, mm, vpn, kind, task)
     mmap_read_lock(ram, cpu, mm)
     vma = find_vma(ram, mm, vpn)
     if vma == NONE:
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
     result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)
-    ram.task_tried[ram.cpu_task[cpu]] = vpn + 1 if result == WAIT else 0
-    if result != WAIT:  # a fault that must come again counts when it has (mm_account_fault)
-        ram.counter[cpu, C_FAULT] += 1
+    ram.task_tried[task] = vpn + 1 if result == WAIT else 0
     return result
 

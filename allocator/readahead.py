@@ -14,6 +14,7 @@ from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER,
 from allocator.page_cache import VM_SEQ_READ, add_to_page_cache, queue_disk
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, kernel
+from cpus.costs import READ_PAGE
 from cpus.events import EV_FILL, record
 from cpus.layout import COUNTER
 from cpus.oracle import set_content
@@ -31,6 +32,7 @@ def _cached(ram, thing, index):
 @kernel
 def _fill(ram, cpu, thing, first, count):
     """Read `count` new pages, locked in the cache, in one transfer (read_pages): uptodate from when their data are there on."""
+    ram.cpu_clock[cpu] += count * ram.cost[READ_PAGE]
     done = queue_disk(ram, cpu, count)
     for index in range(first, first + count):
         # Nobody can have removed it: it is locked. Filled only now, so whoever truncates or writes the page finds it, and waits.

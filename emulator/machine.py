@@ -131,6 +131,7 @@ class Costs(Struct, frozen=True, kw_only=True):
     page_zero: Nanoseconds
     page_copy: Nanoseconds
     page_cache_add: Nanoseconds
+    read_page: Nanoseconds
     unmap_page: Nanoseconds
     reclaim_page: Nanoseconds
     disk_latency: Nanoseconds
