@@ -184,4 +184,5 @@ def alloc_slow(ram, cpu, node, gfp, c, d):
         no_progress = no_progress + 1 if answer == -2 else 0
         if no_progress > MAX_RECLAIM_RETRIES or not _should_reclaim_retry(ram):
             panic(ram, cpu, OUT_OF_MEMORY, node, no_progress)
+            return NONE
         cond_resched(ram, cpu)

@@ -3,9 +3,9 @@
 A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how
 long ago that was, and a page used again soon is promoted to the fast node, within a rate limit and while that node is not nearly
 full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
-file. The scan period shrinks with the size of the process.
-Left out: shared-fault statistics and task placement, and with them the scan period's adaptation to faults on the fast node
-(they are not hinted in this mode); skipping of VMAs that a task has not touched.
+file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass.
+Left out: shared-fault statistics and task placement; run time as the measure of when a task may scan; skipping of VMAs that a task
+has not touched.
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE
@@ -107,6 +107,30 @@ def _isolate_for_promotion(ram, cpu, pfn):
     return False
 
 
+@kernel
+def _shortest_period(ram, mm):
+    """Time between scans: the shorter the more windows the process has (task_scan_min)."""
+    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
+    return max(SCAN_PERIOD_FLOOR_NS, ram.scan_period_ns // windows)
+
+
+@kernel
+def _slow_down(ram, cpu, task, mm):
+    """After a promotion, once a pass: scan half as often (task_numa_fault, task_numa_placement, update_task_scan_period).
+
+    In tiering mode only faults that led to a promotion are counted, as private and not local ones, and without local or shared
+    faults the period doubles.
+    """
+    if ram.task_scan_seq[task] == ram.mm_scan_seq[mm]:
+        return
+    ram.task_scan_seq[task] = ram.mm_scan_seq[mm]
+    shortest = _shortest_period(ram, mm)
+    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
+    period = 2 * max(ram.task_scan_period[task], shortest)
+    ram.task_scan_period[task] = min(period, max(shortest, ram.scan_period_max_ns // windows))
+    store_release(ram.mm_scan_next_ns, mm, ram.cpu_clock[cpu] + ram.task_scan_period[task])
+
+
 @apart
 def do_numa_page(ram, cpu, mm, vpn, table):
     """A hint fault: make the page accessible again, and promote it if it is hot."""
@@ -130,6 +154,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
         if migrate_one(ram, cpu, pfn, 0):
             ram.counter[cpu, C_PROMOTED] += 1
             ram.counter[cpu, C_MIGRATED] += 1
+            _slow_down(ram, cpu, ram.cpu_task[cpu], mm)
         ram.cpu_site[cpu] = site
     return 0
 
@@ -180,18 +205,22 @@ def _change_prot_numa(ram, cpu, mm, first, end):
 
 
 @kernel
-def _scan_period(ram, mm):
-    """Time between scans: the shorter the more windows the process has (task_scan_min)."""
-    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
-    return max(SCAN_PERIOD_FLOOR_NS, ram.scan_period_ns // windows)
+def _is_due(ram, cpu, mm):
+    """Is the mm to be scanned now, by this CPU's task? Then say when the next time is. The first is a while after it was made."""
+    due, now = load_acquire(ram.mm_scan_next_ns, mm), ram.cpu_clock[cpu]
+    if due == 0:
+        due = now + ram.scan_delay_ns
+        compare_exchange(ram.mm_scan_next_ns, mm, 0, max(due, 1))
+    if now < due:
+        return False
+    period = max(ram.task_scan_period[ram.cpu_task[cpu]], _shortest_period(ram, mm))
+    return compare_exchange(ram.mm_scan_next_ns, mm, due, now + period) == due
 
 
 @apart
 def task_numa_work(ram, cpu, mm):
     """Scan the next stretch of an mm when its period is over."""
-    due = load_acquire(ram.mm_scan_next_ns, mm)
-    now = ram.cpu_clock[cpu]
-    if now < due or compare_exchange(ram.mm_scan_next_ns, mm, due, now + _scan_period(ram, mm)) != due:
+    if not _is_due(ram, cpu, mm):
         return 0
     mmap_read_lock(ram, cpu, mm)
     site = ram.cpu_site[cpu]
@@ -216,6 +245,8 @@ def task_numa_work(ram, cpu, mm):
             break
     fetch_add(ram.mm_flush_pending, mm, -1)
     ram.mm_scan_vpn[mm] = offset
+    if offset == 0:
+        ram.mm_scan_seq[mm] += 1
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
     return 0

@@ -151,7 +151,7 @@ CONSTANTS = (
     "dtlb_sets", "dtlb_ways", "dtlb_base", "store_sets", "store_ways", "store_base", "itlb_sets", "itlb_ways", "itlb_base",
     "stlb_sets", "stlb_ways", "stlb_base",
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough", "user_tasks", "nr_processes",
-    "scan_pages", "scan_period_ns", "scan_period_max_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
+    "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
     "perturb", "zero_page", "violations_limit", "pend_apart", "series_ns", "events_on", "skip_mm_flush", "keep_lazy",
 )  # fmt: skip
 
@@ -275,7 +275,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("mm_table_lock", "spin: page_table_lock, upper levels of the page table"),
         _m("mm_rss", "any, add: pages mapped"),
         _m("mm_scan_vpn", "any, compare-exchange: next page of the NUMA scanner"),
-        _m("mm_scan_next_ns", "any, compare-exchange: when the next scan is due"),
+        _m("mm_scan_next_ns", "any, compare-exchange: when the next scan is due, 0 never set"),
+        _m("mm_scan_seq", "the scanner: passes over the whole mm"),
         _m("mm_hint_pages", "any, add"),
         _m("mm_flush_pending", "any, add: changes of PTEs under way whose flush has not been sent yet (tlb_flush_pending)"),
     )),
@@ -396,6 +397,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_barrier", "its CPU: generation it waits for"),
         _m("task_start_ns", "its CPU"), _m("task_end_ns", "its CPU"), _m("task_slice_ns", "its CPU: end of its time slice"),
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
+        _m("task_scan_period", "its CPU: ns between scans of its mm by it, 0 the shortest"), _m("task_scan_seq", "its CPU: mm_scan_seq judged last"),
         _m("task_tried", "its CPU: page + 1 whose fault it sleeps for (FAULT_FLAG_TRIED)"),
         _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
         _m("task_wait_count", "its CPU, before task_wait_flag: the count that it sleeps for"),

@@ -177,6 +177,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "scan_pages": max(16, round(sysctl.numa_balancing_scan_size_mb * 256 / machine.scale)),
         "scan_period_ns": sysctl.numa_balancing_scan_period_min_ms * 1_000_000,
         "scan_period_max_ns": sysctl.numa_balancing_scan_period_max_ms * 1_000_000,
+        "scan_delay_ns": sysctl.numa_balancing_scan_delay_ms * 1_000_000,
         "hot_threshold_ns": sysctl.numa_balancing_hot_threshold_ms * 1_000_000,
         "promote_limit": max(1, round(promote_pages)),
         "lock_spins": LOCK_SPINS,

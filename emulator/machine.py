@@ -396,6 +396,12 @@ def _check_rules(machine: Machine, file: str) -> None:
         scaled_mib = node.memory_mib / machine.scale
         if scaled_mib < MEMORY_MIB_MIN:
             refuse(f"nodes[{i}].memory_mib", f"be at least {MEMORY_MIB_MIN} after scaling", f"{scaled_mib:.2g}")
+        managed = sum(zone.managed_pages for zone in node.zones)
+        if managed > node.memory_mib * PAGES_PER_MIB:
+            refuse(f"nodes[{i}].zones", f"manage no more than the {node.memory_mib:g} MiB of the node", f"{managed} pages")
+        for zone in node.zones:
+            if zone.kernel_pages > zone.managed_pages // 2:
+                refuse(f"nodes[{i}].zones", f"leave half of zone {zone.name} to others than the kernel", f"{zone.kernel_pages} pages")
     for name in ("dtlb_load", "dtlb_store", "itlb", "stlb"):
         array: TlbArray = getattr(machine.tlb, name)
         if array.entries % array.ways:
@@ -407,5 +413,5 @@ def _check_rules(machine: Machine, file: str) -> None:
         refuse("sysctl.fault_around_bytes", "be a power of two", around)
     for zone, mark in zip(machine.zones, machine.watermarks):
         if mark.promo > zone.managed_pages // 2:
-            rule = f"keep its watermarks below half of the {zone.managed_pages} pages of zone {zone.name}"
+            rule = f"keep its watermarks below half of the {zone.managed_pages} pages of its zone {zone.name}"
             refuse(f"nodes[{zone.node}].memory_mib", rule, f"WMARK_PROMO {mark.promo}")

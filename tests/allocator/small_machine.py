@@ -19,12 +19,14 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_zones
 from allocator.hooks import HOOKS, nothing
-from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, lru_add_drain
+from allocator.kswapd import ASLEEP
+from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, lru_add_drain
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.panic import PANIC_TEXTS
 from allocator.sched import TASK_KSWAPD
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
-from allocator.vmscan import BY_KSWAPD, shrink_list
+from allocator.shrink_lruvec import inactive_is_low
+from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
 from cpus.costs import COST, NR_COSTS
@@ -62,13 +64,13 @@ class SmallMachine:
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
         nodes, logical = len(pages), region * (2 + mms)
         sizes = Sizes(
-            nr_cpus=cpus, nr_nodes=nodes, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
+            nr_cpus=cpus, nr_nodes=nodes, nr_zones=nodes, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
             nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical, nr_rows=1, nr_sections=1, nr_chunks=1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
         usual = {
             "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "readahead_pages": 32,
-            "fault_around_pages": 16, "demotion": int(demotion), "pcp_batch": 8, "lock_spins": 4, "scan_pages": 64,
+            "fault_around_pages": 16, "demotion": int(demotion), "swappiness": 60, "promote_enough": 0, "lock_spins": 4, "scan_pages": 64,
             "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1,
         }  # fmt: skip
         at = 0
@@ -84,10 +86,14 @@ class SmallMachine:
         self.on_wait: Callable[[int], None] | None = None
         self.on_send: Callable[[int, list[int]], None] | None = None  # just before the targets flush
         self._install()
-        for node, count in enumerate(pages):
+        ram.zonelist[:] = -1
+        for node, count in enumerate(pages):  # each node is one zone, of the same number
             ram.zone_start[node], ram.zone_end[node], ram.zone_managed[node] = starts[node], starts[node] + count, count
+            ram.zone_node[node], ram.node_first_zone[node], ram.node_end_zone[node] = node, node, node + 1
+            ram.node_end[node] = starts[node + 1]
+            ram.pcp_batch[node], ram.pcp_high_min[node], ram.pcp_high_max[node] = 8, 32, 32
             ram.wmark_min[node], ram.wmark_low[node], ram.wmark_high[node] = marks
-            ram.wmark_promo[node], ram.pcp_high[node], ram.node_latency[node] = marks[2] * 2, 32, int(node > 0)
+            ram.wmark_promo[node], ram.node_latency[node] = marks[2] * 2, int(node > 0)
             ram.demotion_target[node] = node + 1 if demotion and node + 1 < nodes else -1
             ram.zonelist[node] = sorted(range(nodes), key=lambda other: abs(other - node))
             ram.task_kind[cpus + node], ram.task_index[cpus + node], ram.kswapd_task[node] = TASK_KSWAPD, node, cpus + node
@@ -212,7 +218,11 @@ class SmallMachine:
         self.ram.cpu_clock[:] = int(self.ram.cpu_clock.max()) + LATER
         reclaimed = 0
         while pages > 0:
-            reclaimed += int(shrink_list(self.ram, cpu, node, which, min(pages, 32), BY_KSWAPD)) // 1024
+            self.ram.sc_by[cpu], self.ram.sc_batch[cpu], self.ram.sc_flags[cpu] = BY_KSWAPD, min(pages, 32), 0
+            if which in (LRU_INACTIVE_FILE, LRU_INACTIVE_ANON):
+                reclaimed += int(shrink_inactive_list(self.ram, cpu, cpu, node, which))
+            elif inactive_is_low(self.ram, node, which - 1):
+                shrink_active_list(self.ram, cpu, cpu, node, which)
             pages -= 32
         return reclaimed
 
@@ -227,7 +237,7 @@ class SmallMachine:
 
     def forget_wakeups(self) -> None:
         """Nobody runs kswapd here: let it never have been woken."""
-        self.ram.kswapd_awake[:] = 0
+        self.ram.kswapd_state[:] = ASLEEP
         for name in ("queue_count", "queue_first", "queue_last"):
             getattr(self.ram, name)[:] = 0
 

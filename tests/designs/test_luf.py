@@ -10,7 +10,8 @@ from allocator.filemap import sync_file_page, truncate_file_page, write_to_file
 from allocator.lru import drop_page
 from allocator.mmap import zap_range
 from allocator.page import get_page, lock_page, unlock_page
-from allocator.page_alloc import GFP_USER, alloc_page, drain_all_pages, free_page
+from allocator.page_alloc import GFP_USER, alloc_page, free_page
+from allocator.pcp import drain_all_pages
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from cpus.oracle import VIOLATION_NAMES
 from cpus.page_table import PTE_PRESENT, PTE_WRITE
