@@ -155,7 +155,7 @@ def _should_reclaim_retry(ram):
 
 @kernel
 def _direct_reclaim(ram, cpu, node, gfp):
-    """Reclaim and try again; what was reclaimed may lie in CPUs' lists. Returns the page, -1 if there is none, -2 if nothing was reclaimed."""
+    """Reclaim and try again; what was reclaimed may lie in CPUs' lists. -1: no page, -2: nothing was reclaimed."""
     if try_to_free_pages(ram, cpu, node, gfp) == 0:
         return -2
     pfn = get_page_from_freelist(ram, cpu, node, gfp, False)

@@ -18,7 +18,7 @@ from allocator.page import (
 )
 from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
+from cpus.atomics import compare_exchange, load_acquire, pause, store_release
 from cpus.compiled import apart, kernel
 from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
 from cpus.layout import COUNTER

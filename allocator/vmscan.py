@@ -12,7 +12,6 @@ from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_D
 from allocator.lru import (
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_FILE,
-    SWAP_CLUSTER_MAX,
     drop_page,
     link_page,
     lru_add_drain,

@@ -150,8 +150,10 @@ CONSTANTS = (
     "nr_leases", "controlled", "slice_ns", "check", "strict_ipi", "pcid", "nr_asids",
     "dtlb_sets", "dtlb_ways", "dtlb_base", "store_sets", "store_ways", "store_base", "itlb_sets", "itlb_ways", "itlb_base",
     "stlb_sets", "stlb_ways", "stlb_base",
-    "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough", "user_tasks", "nr_processes",
-    "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
+    "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough",
+    "user_tasks", "nr_processes",
+    "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns", "promote_limit",
+    "lock_spins", "wait_bound_ms", "design_param0", "design_param1",
     "perturb", "zero_page", "violations_limit", "pend_apart", "series_ns", "events_on", "skip_mm_flush", "keep_lazy",
 )  # fmt: skip
 
@@ -379,7 +381,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("lru_first", "lru_lock held: head of [node, list], -1 empty", "nr_nodes", NR_LRU),
     Table("lru_last", "lru_lock held", "nr_nodes", NR_LRU),
     Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
-    Table("zonelist", "config: zones by distance of their node, the higher ones of a node first, -1 behind the last", "nr_nodes", "nr_zones"),
+    Table("zonelist", "config: zones by distance of their node, a node's higher ones first, -1 behind the last", "nr_nodes", "nr_zones"),
     Table("series", "winner of a sample: virtual ns, free pages of each node, requests so far ...", "series_length", 8),
     # --- tasks and programs -------------------------------------------------------------------------------------------
     Struct("nr_tasks", (
@@ -397,7 +399,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_barrier", "its CPU: generation it waits for"),
         _m("task_start_ns", "its CPU"), _m("task_end_ns", "its CPU"), _m("task_slice_ns", "its CPU: end of its time slice"),
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
-        _m("task_scan_period", "its CPU: ns between scans of its mm by it, 0 the shortest"), _m("task_scan_seq", "its CPU: mm_scan_seq judged last"),
+        _m("task_scan_period", "its CPU: ns between scans of its mm by it, 0 the shortest"),
+        _m("task_scan_seq", "its CPU: mm_scan_seq judged last"),
         _m("task_tried", "its CPU: page + 1 whose fault it sleeps for (FAULT_FLAG_TRIED)"),
         _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
         _m("task_wait_count", "its CPU, before task_wait_flag: the count that it sleeps for"),

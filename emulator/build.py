@@ -12,8 +12,8 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_zones
 from allocator.cpu import cpu_loop
-from allocator.hooks import HOOKS, nothing
 from allocator.direct_reclaim import alloc_slow
+from allocator.hooks import HOOKS, nothing
 from allocator.kswapd import kswapd_step
 from allocator.memory import page_fault
 from allocator.migrate import migrate_list

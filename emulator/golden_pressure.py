@@ -192,6 +192,10 @@ def _share_of_broadcasts(why: str) -> Callable[[Mapping[str, Any]], float | None
     return lambda run: _share(_broadcasts(run, why), run["derived"]["shootdown_broadcasts"])
 
 
+def _demoted_per_touch(run: Mapping[str, Any]) -> float | None:
+    return _share(1000 * run["derived"]["pages_demoted"], run["page_touches"])
+
+
 def _swept(run: Mapping[str, Any]) -> bool:
     return bool(run["workload"] != ANON_RW)
 
@@ -215,10 +219,12 @@ PRESSURE_ROWS = (
     Row("refaults per reclaimed page", _of_files(_of_derived("refaults_per_stolen_page")), "count", "the rest was demoted first"),
     Row("share of broadcasts, reclaim", _of_files(_share_of_broadcasts("reclaim")), "count", "by cause"),
     Row("share of broadcasts, demotion", _share_of_broadcasts("demotion"), "count", "by cause"),
-    Row("IPIs per reclaimed page", _of_files(_of_derived("ipis_per_stolen_page")), "time", "how many CPUs are busy, not asleep for the disk"),
-    Row("kswapd's share of reclaim", _of_files(_of_derived("kswapd_share_of_steal")), "time", "how fast kswapd is beside the allocating CPUs"),
+    Row("IPIs per reclaimed page", _of_files(_of_derived("ipis_per_stolen_page")), "time",
+        "how many CPUs are busy, not asleep for the disk"),
+    Row("kswapd's share of reclaim", _of_files(_of_derived("kswapd_share_of_steal")), "time",
+        "how fast kswapd is beside the allocating CPUs"),
     Row("kswapd's share of broadcasts", _of_files(_of_derived("kswapd_share_of_broadcasts")), "time", "the same"),
-    Row("pages demoted per 1000 touches", _of_files(lambda run: _share(1000 * run["derived"]["pages_demoted"], run["page_touches"])), "time",
+    Row("pages demoted per 1000 touches", _of_files(_demoted_per_touch), "time",
         "whether the slow node has room at that moment"),
     Row("major faults per 1000 touches", _of_files(_of_derived("major_faults_per_1000_touches")), "time",
         "how often a thread comes before the disk"),
@@ -239,8 +245,8 @@ class Direction:
 def _directions() -> tuple[Direction, ...]:
     figures = (("IPIs per reclaimed page", "ipis_per_stolen_page"), ("kswapd's share of reclaim", "kswapd_share_of_steal"),
                ("IPIs per broadcast", "ipis_per_broadcast"))  # fmt: skip
-    threads = tuple(Direction(name, low, high, _of_derived(figure)) for low, high in (
-        ("f1_d1n2", "f4_d1n2"), ("f4_d1n2", "f8_d1n2"), ("f1_d0n0", "f4_d0n0"), ("f4_d0n0", "f8_d0n0")) for name, figure in figures)  # fmt: skip
+    steps = [(f"f{few}_{mode}", f"f{more}_{mode}") for mode in ("d1n2", "d0n0") for few, more in ((1, 4), (4, 8))]
+    threads = tuple(Direction(name, low, high, _of_derived(figure)) for low, high in steps for name, figure in figures)
     demotion = tuple(Direction("pages demoted", f"f{t}_d0n0", f"f{t}_d1n2", _of_derived("pages_demoted")) for t in (1, 4, 8))
     kinds = (Direction("pages promoted", "f8_d1n2", "a8_d1n2", _of_derived("pages_promoted")),
              Direction("pages promoted", "a8_d1n0", "a8_d1n2", _of_derived("pages_promoted")),

@@ -399,9 +399,9 @@ def _check_rules(machine: Machine, file: str) -> None:
         managed = sum(zone.managed_pages for zone in node.zones)
         if managed > node.memory_mib * PAGES_PER_MIB:
             refuse(f"nodes[{i}].zones", f"manage no more than the {node.memory_mib:g} MiB of the node", f"{managed} pages")
-        for zone in node.zones:
-            if zone.kernel_pages > zone.managed_pages // 2:
-                refuse(f"nodes[{i}].zones", f"leave half of zone {zone.name} to others than the kernel", f"{zone.kernel_pages} pages")
+        for size in node.zones:
+            if size.kernel_pages > size.managed_pages // 2:
+                refuse(f"nodes[{i}].zones", f"leave half of zone {size.name} to others than the kernel", f"{size.kernel_pages} pages")
     for name in ("dtlb_load", "dtlb_store", "itlb", "stlb"):
         array: TlbArray = getattr(machine.tlb, name)
         if array.entries % array.ways:

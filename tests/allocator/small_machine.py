@@ -24,8 +24,8 @@ from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE,
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.panic import PANIC_TEXTS
 from allocator.sched import TASK_KSWAPD
-from allocator.tlb_flush import enter_lazy_tlb, switch_mm
 from allocator.shrink_lruvec import inactive_is_low
+from allocator.tlb_flush import enter_lazy_tlb, switch_mm
 from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
@@ -59,12 +59,13 @@ class SmallMachine:
 
     def __init__(
         self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256, design: str | Design = "linux",
-        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, **constants: int,
+        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, node_of: tuple[int, ...] = (), **constants: int,
     ):  # fmt: skip
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
-        nodes, logical = len(pages), region * (2 + mms)
+        zones, node_of = len(pages), node_of or tuple(range(len(pages)))  # zone -> node; usually each node is one zone
+        nodes, logical = node_of[-1] + 1, region * (2 + mms)
         sizes = Sizes(
-            nr_cpus=cpus, nr_nodes=nodes, nr_zones=nodes, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
+            nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=int(starts[-1]), nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=3 * mms,
             nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical, nr_rows=1, nr_sections=1, nr_chunks=1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
@@ -86,16 +87,16 @@ class SmallMachine:
         self.on_wait: Callable[[int], None] | None = None
         self.on_send: Callable[[int, list[int]], None] | None = None  # just before the targets flush
         self._install()
-        ram.zonelist[:] = -1
-        for node, count in enumerate(pages):  # each node is one zone, of the same number
-            ram.zone_start[node], ram.zone_end[node], ram.zone_managed[node] = starts[node], starts[node] + count, count
-            ram.zone_node[node], ram.node_first_zone[node], ram.node_end_zone[node] = node, node, node + 1
-            ram.node_end[node] = starts[node + 1]
-            ram.pcp_batch[node], ram.pcp_high_min[node], ram.pcp_high_max[node] = 8, 32, 32
-            ram.wmark_min[node], ram.wmark_low[node], ram.wmark_high[node] = marks
-            ram.wmark_promo[node], ram.node_latency[node] = marks[2] * 2, int(node > 0)
+        for zone, count in enumerate(pages):
+            node = node_of[zone]
+            ram.zone_start[zone], ram.zone_end[zone], ram.zone_managed[zone] = starts[zone], starts[zone] + count, count
+            ram.wmark_min[zone], ram.wmark_low[zone], ram.wmark_high[zone], ram.wmark_promo[zone] = *marks, marks[2] * 2
+            ram.pcp_batch[zone], ram.pcp_high_min[zone], ram.pcp_high_max[zone] = 8, 32, 32
+            ram.zone_node[zone], ram.node_end_zone[node], ram.node_end[node] = node, zone + 1, starts[zone + 1]
+        for node in range(nodes):
+            ram.node_first_zone[node], ram.node_latency[node] = node_of.index(node), int(node > 0)
             ram.demotion_target[node] = node + 1 if demotion and node + 1 < nodes else -1
-            ram.zonelist[node] = sorted(range(nodes), key=lambda other: abs(other - node))
+            ram.zonelist[node] = sorted(range(zones), key=lambda zone: (abs(node_of[zone] - node), -zone))
             ram.task_kind[cpus + node], ram.task_index[cpus + node], ram.kswapd_task[node] = TASK_KSWAPD, node, cpus + node
         ram.task_pinned[:], ram.task_cpu[:], ram.cpu_slice_end[:], ram.cpu_state[:] = -1, -1, NEVER, RUNNING
         ram.poll_set[:] = -1  # nobody is roused: every write to an eventfd fails

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from allocator.kswapd import ASLEEP, AWAKE
+from allocator.kswapd import ASLEEP, AWAKE, pgdat_balanced
 from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, free_page, put_page
 from allocator.pcp import drain_all_pages
 
@@ -184,3 +184,47 @@ def test_out_of_memory_is_a_sentence(broken_machine):
         take(machine, 1)
     said = machine.panic_of(alloc_page, CPU, NODE, GFP_USER)
     assert said.startswith("out of memory: no page of node 0 after 1 rounds of direct reclaim")
+
+
+# --- zones of one node ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def zoned(small_machine):
+    """Node 0 with a small low zone 0 that keeps 20 pages from others' allocations, and zone 1; node 1 is zone 2."""
+    machine = small_machine(pages=(64, 128, 128), node_of=(0, 0, 1), mms=0)
+    machine.ram.zone_reserve[0] = 20
+    return machine
+
+
+def zones_of(machine, pages):
+    return [int(np.searchsorted(machine.ram.zone_start, pfn, "right")) - 1 for pfn in pages]
+
+
+def test_the_higher_zone_is_used_first_then_the_lower_then_the_next_node(zoned):
+    """Each down to LOW; the low zone's reserve comes on top."""
+    pages = []
+    while not pages or zones_of(zoned, pages[-1:]) != [2]:
+        pages += take(zoned, 1)
+    order = zones_of(zoned, pages)
+    assert order == sorted(order, key=[1, 0, 2].index)
+    assert zoned.ram.zone_free[0] <= 24 + 20 < zoned.ram.zone_free[0] + 4 * BATCH
+    assert zoned.ram.zone_free[1] <= 24
+    give(zoned, pages)
+
+
+def test_a_freed_page_returns_to_its_own_zone(zoned):
+    pages = take(zoned, 130)
+    give(zoned, pages)
+    for zone in range(3):
+        drain_all_pages(zoned.ram, CPU, zone)
+    assert zoned.ram.zone_free.tolist() == [64, 128, 128]
+
+
+def test_a_node_is_balanced_when_one_of_its_zones_is(zoned):
+    """pgdat_balanced: DMA alone is enough."""
+    assert pgdat_balanced(zoned.ram, 0)
+    zoned.ram.wmark_high[1] = 1000
+    assert pgdat_balanced(zoned.ram, 0)
+    zoned.ram.wmark_high[0] = 44  # and with the reserve of 20 that is all it has
+    assert not pgdat_balanced(zoned.ram, 0)

@@ -276,7 +276,7 @@ def mixed(tiered):
 def test_without_a_slower_node_anonymous_pages_are_not_looked_at(machine):
     machine.use(ANON_VPN, 64, STORE)
     machine.use(FILE_VPN, 64)
-    assert [pages for pages in goals(machine, 1)[0][:2]] == [0, 0]
+    assert goals(machine, 1)[0][:2] == [0, 0]
 
 
 def test_plenty_of_inactive_cache_keeps_anonymous_memory_out_of_it(mixed):
