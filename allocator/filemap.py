@@ -11,7 +11,8 @@ from allocator.buddy import NONE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
-from allocator.page_cache import delete_from_page_cache, find_page, read_pages, write_page
+from allocator.page_cache import delete_from_page_cache, find_page, write_page
+from allocator.readahead import read_pages
 from allocator.rmap import address_in, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_FILE, flush_tlb_page
 from allocator.unmap import unmap_mapping_range

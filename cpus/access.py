@@ -112,7 +112,7 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
     lines = min(count, LINES_PER_PAGE)
     in_dram = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]
     more_in_cxl = lines * (ram.cost[LINE_CXL_TENTHS] - ram.cost[LINE_DRAM_TENTHS])
-    fast_end = ram.zone_end[0]
+    fast_end = ram.node_end[0]
     check = ram.check
     first_done = done
     # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them is called
