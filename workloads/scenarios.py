@@ -256,6 +256,7 @@ def file_only_in_cache(c: Cell) -> Steps:
     yield c.t.fadvise_dontneed("file")
     yield c.t.mmap("file", 0, c.pages)
     yield from _touch_all(c, "file")
+    yield c.t.nanosleep(SETTLE_NS)  # what is read ahead has arrived by then: reclaim passes over pages that are still being read
 
 
 def on_other_node(c: Cell) -> Steps:
@@ -276,6 +277,7 @@ def _by_processes(region: str, before: Part | None = None) -> Part:
         yield from mapping
         yield from c.all(*mapping)
         yield from _touch_all(c, region)
+        yield c.t.nanosleep(SETTLE_NS)
 
     return setup
 
