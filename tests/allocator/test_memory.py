@@ -159,7 +159,7 @@ def test_the_design_is_asked_before_a_mapping_may_be_written(machine, vpn, kind,
     seen = []
     machine.on_hook("write_fault", lambda cpu, mm, vma, page, of: seen.append((mm, page, of, machine.pte(1, vpn) & PTE_WRITE)))
     machine.touch(vpn, kind)
-    assert seen == [(1, vpn, thing, 0)]
+    assert set(seen) == {(1, vpn, thing, 0)}, "perhaps twice, but never too late"
     assert machine.pte(1, vpn) & PTE_WRITE
 
 
