@@ -185,7 +185,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "--workload",
         metavar="NAME|FILE",
         default=WORKLOAD,
-        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; FILE is a recorded trace (.npz)",
+        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; FILE is a recorded trace (.npz), a script (.toml), "
+        "or FILE.py:NAME, a script in Python (docs/workload.md)",
     )
     group.add_argument(
         "--scale",
