@@ -57,7 +57,7 @@ class Snapshots:
                 f"{REASON_NAMES[reason]}/{'all0' if pages == ALL_PAGES else pages}": int(events[reason, pages])
                 for reason, pages in np.argwhere(events).tolist()
             },
-            broadcasts={name: count for name, count in zip(SITE_NAMES, sites, strict=True) if count},
+            broadcasts={name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},
             virtual_ns=int(self._ns[b] - self._ns[a]),
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import runpy
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def _written(name: str, processes: int | None) -> Workload:
     if processes is not None:
         raise ValueError(f"'processes' must be left to a script (got {processes})")
     found = script_from_toml(name) if name.endswith(".toml") else _in_python(*name.rsplit(":", 1))
-    if callable(found):
+    if callable(found) and not any(parameter.default is parameter.empty for parameter in signature(found).parameters.values()):
         found = found()
     if isinstance(found, Script):
         found = found.workload()
