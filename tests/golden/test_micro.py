@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emulator import golden_micro
-from emulator.golden_compare import DIFFERS, VARIES, judge_cells
+from emulator.golden_compare import AGREES, DIFFERS, VARIES, judge_cells
 from emulator.golden_data import kernel_folder, read_recording
 from emulator.golden_rules import read_explained, read_rules
 
@@ -30,7 +30,7 @@ def emulated(recorded):
 
 def differing(recorded, found):
     rows = judge_cells(recorded, found, golden_micro.scenario_names(), read_rules(FOLDER), read_explained(FOLDER))
-    assert [row for row in rows if row.verdict not in ("agrees", DIFFERS, VARIES)] == []
+    assert [row for row in rows if row.verdict not in (AGREES, DIFFERS, VARIES)] == []
     return {(*row.key, row.metric) for row in rows if row.verdict == DIFFERS}
 
 
