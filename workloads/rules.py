@@ -131,6 +131,14 @@ class _FlagWalk:
         return self.at > began
 
 
+def check_nodes(workload: p.Workload, nodes: int) -> None:
+    """Raise ValueError at a row that moves pages to a node which a machine of so many nodes has not."""
+    for process in workload.processes:
+        for index, rows in enumerate(process.threads):
+            bad = (rows["op"] == p.MOVE_PAGES) & (rows["kind"] >= nodes)
+            _Place(process.name, index).refuse(bad, f"'kind' of MOVE_PAGES must be a node of the machine, 0 to {nodes - 1}", rows["kind"])
+
+
 def _check_together(process: p.Process) -> None:
     """Threads that start together meet at flags alone, and map what they like: the kernel says so if they touch what is not there."""
     if process.forked and len(process.threads) != 1:
