@@ -23,18 +23,12 @@ CPUS = 4
 
 def parent(t):
     """Forks and writes, with a snapshot before each step."""
-    yield t.store("heap")
-    yield t.meet("touched", CPUS)
-    yield t.snapshot("fork")
-    yield t.fork("child")
-    yield t.snapshot("write 1 page")
-    yield t.store("heap", 0, 1)
-    yield t.snapshot("write 8 pages")
-    yield t.store("heap", 1, 8)
-    yield t.snapshot("the child exits")
-    yield [t.post("go"), t.wait("gone")]
-    yield t.snapshot("write 8 pages, alone")
-    yield t.store("heap", 9, 8)
+    yield [t.store("heap"), t.meet("touched", CPUS)]
+    yield [t.snapshot("fork"), t.fork("child")]
+    yield [t.snapshot("write 1 page"), t.store("heap", 0, 1)]
+    yield [t.snapshot("write 8 pages"), t.store("heap", 1, 8)]
+    yield [t.snapshot("the child exits"), t.post("go"), t.wait("gone")]
+    yield [t.snapshot("write 8 pages, alone"), t.store("heap", 9, 8)]
     yield [t.snapshot("end"), t.post("stop")]
 
 
@@ -51,9 +45,12 @@ def child(t):
 
 script = Script("fork", regions=[Region("heap", 64, writable=True)])
 script.process("parent", [parent] + [spinner] * (CPUS - 1), cpus=range(CPUS)).process("child", [child], forked=True)
-run, noted = run_script("linux", load_machine("guest-8cpu", scale=16), script, leases=1)
-print("step                  interrupts  tlb:tlb_flush events")
-for step, after in pairwise(noted.names):
-    cost = noted.between(step, after)
-    events = ", ".join(f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event)
-    print(f"{step:<22}{sum(cost.interrupts):>10}  {events or '-'}")
+
+
+if __name__ == "__main__":
+    run, noted = run_script("linux", load_machine("guest-8cpu", scale=16), script, leases=1)
+    print("step                  interrupts  tlb:tlb_flush events")
+    for step, after in pairwise(noted.names):
+        cost = noted.between(step, after)
+        events = ", ".join(f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event)
+        print(f"{step:<22}{sum(cost.interrupts):>10}  {events or '-'}")

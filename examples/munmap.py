@@ -21,7 +21,7 @@ CPUS, SETTLE_NS = 4, 1_000_000
 REGIONS = [Region("kept", 24, writable=True), Region("freed", 8, writable=True)]
 
 
-def munmap_against(others):
+def munmap_against(others="spin"):
     """Write the script for what the other CPUs do: spin, idle or switch."""
 
     def main(t):
@@ -43,9 +43,10 @@ def munmap_against(others):
     return script
 
 
-print("the others  page table  interrupts  tlb:tlb_flush events")
-for others in ("spin", "idle", "switch"):
-    run, noted = run_script("linux", load_machine("guest-8cpu", scale=16), munmap_against(others), leases=1)
-    for table, cost in (("kept", noted.between("a", "b")), ("freed", noted.between("b", "c"))):
-        events = ", ".join(f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event)
-        print(f"{others:<12}{table:<12}{sum(cost.interrupts):>10}  {events}")
+if __name__ == "__main__":
+    print("the others  page table  interrupts  tlb:tlb_flush events")
+    for others in ("spin", "idle", "switch"):
+        run, noted = run_script("linux", load_machine("guest-8cpu", scale=16), munmap_against(others), leases=1)
+        for table, cost in (("kept", noted.between("a", "b")), ("freed", noted.between("b", "c"))):
+            events = ", ".join(f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event)
+            print(f"{others:<12}{table:<12}{sum(cost.interrupts):>10}  {events}")

@@ -4,6 +4,7 @@ Covers:
 
 - A script of several processes, pinned to a CPU each, that show the same file; calls on a file, named by a region that maps it
 - An interrupt for each address space, where one for all would do
+- A script from the command line, under two designs: luf compare --machine guest-8cpu --workload examples/truncate.py:truncated
 
 Scenario:
   Up to eight processes, each spinning on a CPU of its own, have read the same 16 or 64 pages of a file. The first truncates it.
@@ -16,7 +17,7 @@ from emulator import load_machine, run_script
 from workloads import Region, Script
 
 
-def truncated(processes, pages):
+def truncated(processes=4, pages=16):
     """Write the script: `processes` map `pages` pages, the first truncates."""
 
     def first(t):
@@ -33,10 +34,11 @@ def truncated(processes, pages):
     return script
 
 
-print("pages  processes  interrupts  broadcasts  tlb:tlb_flush events")
-for pages in (16, 64):
-    for processes in (1, 2, 4, 8):
-        run, noted = run_script("linux", load_machine("guest-8cpu", scale=16), truncated(processes, pages), leases=1)
-        cost = noted.between("before", "after")
-        events = ", ".join(f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event)
-        print(f"{pages:>5}{processes:>11}{sum(cost.interrupts):>12}{sum(cost.broadcasts.values()):>12}  {events}")
+if __name__ == "__main__":
+    print("pages  processes  interrupts  broadcasts  tlb:tlb_flush events")
+    for pages in (16, 64):
+        for processes in (1, 2, 4, 8):
+            run, noted = run_script("linux", load_machine("guest-8cpu", scale=16), truncated(processes, pages), leases=1)
+            cost = noted.between("before", "after")
+            events = ", ".join(f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event)
+            print(f"{pages:>5}{processes:>11}{sum(cost.interrupts):>12}{sum(cost.broadcasts.values()):>12}  {events}")

@@ -186,7 +186,8 @@ def _check_ranges(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]
     place.refuse(ranged["pages"] < 1, "'pages' must be at least 1", ranged["pages"], at)
     size = np.array([region.pages for region in regions], np.int64)[ranged["region"]]
     files = np.array([region.file is not None for region in regions], bool)[ranged["region"]]
-    place.refuse(np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of WRITE, SYNC and TRUNCATE must map a file", ranged["region"], at)
+    names = np.array([region.name for region in regions])[ranged["region"]]
+    place.refuse(np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of a call on a file must map one", names, at)
     end = ranged["page"].astype(np.int64) + ranged["pages"]
     if (end > size).any():
         first = int(np.flatnonzero(end > size)[0])

@@ -160,7 +160,7 @@ def test_a_script_can_be_made_twice():
         (("meet", "here", 0), "'parties' must be a whole number from 1 to 4294967295 (got 0)"),
         (("mumap", "heap"), "'call' must be one of load, store, execute, place, mmap, populate, munmap,"),
         (("store", "file"), "VISIT: 'region' of a STORE must be writable (got file)"),
-        (("write", "heap"), "WRITE: 'region' of WRITE, SYNC and TRUNCATE must map a file (got 0)"),
+        (("write", "heap"), "WRITE: 'region' of a call on a file must map one (got heap)"),
         (("wait", "never"), "WAIT_FOR 'never': 'pages' of a wait must be at most the number of POSTs of its flag (got 1)"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
