@@ -109,8 +109,7 @@ class Script:
     def _rows(self, names: Names, part: Part, index: int) -> _Made:
         """Run the generator of one thread; what goes wrong in a call gets the number of its step."""
         made, calls = _Made(), Calls(names, part.name, index, part.regions)
-        steps = iter(part.threads[index](calls))
-        number = 0
+        steps, number = self._begun(part, index, calls), 0
         while True:
             try:
                 step = next(steps)
@@ -127,6 +126,14 @@ class Script:
             made.rows += rows
             made.steps += [number] * len(rows)
             number += 1
+
+    def _begun(self, part: Part, index: int, calls: Calls) -> Iterator[Any]:
+        """Call a thread's function, which must take one argument and give its steps."""
+        try:
+            return iter(part.threads[index](calls))
+        except TypeError as error:
+            rule = "'threads' must be generator functions of one argument"
+            raise ScriptError(f"script {self.name!r}: process {part.name!r} thread {index}: {rule} (got {error})") from error
 
     def _place(self, process: str, thread: int, step: int) -> str:
         return f"script {self.name!r}: process {process!r} thread {thread} step {step}"

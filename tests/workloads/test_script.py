@@ -218,6 +218,16 @@ def test_what_is_yielded_must_come_from_a_call():
         rows_of(broken)
 
 
+@pytest.mark.parametrize("thread", [lambda t: None, lambda: iter([]), lambda t, more: iter([])])
+def test_a_thread_that_is_no_generator_is_refused(thread):
+    told = refused(lambda: rows_of(thread))
+    assert told.startswith("script 's': process 'main' thread 0: 'threads' must be generator functions of one argument (got ")
+
+
+def test_a_thread_may_do_nothing():
+    assert rows_of(steps(("load", "heap")), steps()) == [[(p.VISIT, p.LOAD, 0, 64, 1, 0)], []]
+
+
 def test_every_call_has_a_promise():
     assert all(getattr(Calls, name).__doc__ for name in Calls.names())
     assert len(Calls.names()) == 24
