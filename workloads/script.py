@@ -80,6 +80,8 @@ class Script:
             raise ScriptError(f"{here}: 'name' must be that of one process (got it twice)")
         if not threads or not all(callable(thread) for thread in threads):
             raise ScriptError(f"{here}: 'threads' must be at least one generator function (got {threads!r})")
+        if not all(isinstance(cpu, int) and cpu >= 0 for cpu in cpus):
+            raise ScriptError(f"{here}: 'cpus' must be numbers of CPUs (got {list(cpus)!r})")
         known = self.regions if regions is None else tuple(regions)
         if len({region.name for region in known}) < len(known):
             raise ScriptError(f"{here}: 'regions' must have a name each (got {', '.join(region.name for region in known)})")

@@ -51,10 +51,10 @@ def script_from_toml(path: str | Path) -> Script:
         where = f"{path}: process {number}"
         _check(where, process, PROCESS_KEYS, ("name", "threads"))
         threads = [_thread_of(f"{where} thread {i}", steps) for i, steps in enumerate(process["threads"])]
-        for cpu in process.get("cpus", []):
-            _require(where, "cpus", "a list of CPU numbers", cpu, type(cpu) is int and cpu >= 0)
+        cpus = process.get("cpus", [])
+        _require(where, "cpus", "a list of CPU numbers", cpus, all(type(cpu) is int and cpu >= 0 for cpu in cpus))
         own = _regions(where, process) if "region" in process else None
-        script.process(process["name"], threads, own, process.get("cpus", []), process.get("forked", False))
+        script.process(process["name"], threads, own, cpus, process.get("forked", False))
     return script
 
 

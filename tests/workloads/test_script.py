@@ -196,6 +196,7 @@ def test_a_child_ends_with_its_exit():
     [
         ({"threads": []}, "'threads' must be at least one generator function (got [])"),
         ({"threads": [steps()], "regions": [HEAP, HEAP]}, "'regions' must have a name each (got heap, heap)"),
+        ({"threads": [steps()], "cpus": ["0"]}, "'cpus' must be numbers of CPUs (got ['0'])"),
         ({"threads": [steps()], "name": "main"}, "'name' must be that of one process (got it twice)"),
     ],
 )

@@ -84,7 +84,7 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
         ("process = 3", "mine.toml: 'process' must be a list (got 3)"),
         (f"{HEAD}[[process]]\nthreads = []", "mine.toml: process 0: 'name' is missing"),
         (one_thread("", 'cpu = [1]\n'), "mine.toml: process 0: 'cpu' must be one of name, threads, region, cpus, forked"),
-        (one_thread("", 'cpus = ["a"]\n'), "mine.toml: process 0: 'cpus' must be a list of CPU numbers (got 'a')"),
+        (one_thread("", 'cpus = ["a"]\n'), "mine.toml: process 0: 'cpus' must be a list of CPU numbers (got ['a'])"),
         (f"{HEAD}size = 3\n" + one_thread("")[len(HEAD):], "mine.toml: region 1: 'size' must be one of name, pages, file, "),
         (one_thread("").replace("64", '"64"'), "mine.toml: region 0: 'pages' must be a whole number (got '64')"),
         (one_thread('["munmap", "heap"], ["mumap"]'), "process 'main' thread 0 step 1: 'call' must be one of load, store, "),
