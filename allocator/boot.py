@@ -1,6 +1,7 @@
 """Before the CPUs start: give all frames to the buddy, make address spaces.
 
-Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, memory holes, reserved pages.
+Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, memory holes, reserved pages (the frames
+that the kernel has in use itself are not there at all).
 """
 
 from allocator.buddy import NONE, free_one_page
@@ -15,12 +16,13 @@ from cpus.tlb import new_context
 def boot_zones(ram):
     """Empty all lists, poison all frames and free them in the largest aligned blocks; returns the number of frames freed."""
     total = 0
-    for zone in range(ram.nr_nodes):
+    for node in range(ram.nr_nodes):
+        for which in range(NR_LRU):
+            ram.lru_first[node, which], ram.lru_last[node, which] = NONE, NONE
+    for zone in range(ram.nr_zones):
         for order in range(NR_ORDERS):
             ram.free_first[zone, order], ram.free_last[zone, order] = NONE, NONE
             ram.pend_first[zone, order], ram.pend_last[zone, order] = NONE, NONE
-        for which in range(NR_LRU):
-            ram.lru_first[zone, which], ram.lru_last[zone, which] = NONE, NONE
         for cpu in range(ram.nr_cpus):
             ram.pcp_first[cpu, zone], ram.pcp_last[cpu, zone] = NONE, NONE
         pfn = ram.zone_start[zone]

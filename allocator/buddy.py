@@ -1,4 +1,4 @@
-"""The buddy allocator (mm/page_alloc.c: __free_one_page, __rmqueue_smallest), one zone per node.
+"""The buddy allocator (mm/page_alloc.c: __free_one_page, __rmqueue_smallest) of one zone.
 
 Beside the free list of each order stands a *pend list* of blocks that carry a design's key: something about their old
 translations is still to be done before they are used again. Without such a design it stays empty and costs nothing.

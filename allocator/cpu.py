@@ -4,7 +4,7 @@ Left out: softirqs, timers other than the tick, hotplug.
 """
 
 from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_TICK
-from allocator.kswapd import KSWAPD_STEP, kswapd_falls_asleep
+from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.numa_balancing import task_numa_work
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
 from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TIME_SLICE_NS, enqueue, next_task
@@ -34,7 +34,8 @@ def _sample(ram, cpu):
         return
     ram.series[n, 0] = now
     for node in range(min(ram.nr_nodes, SERIES_COLUMNS - 1)):
-        ram.series[n, 1 + node] = ram.zone_free[node]
+        for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
+            ram.series[n, 1 + node] += ram.zone_free[zone]
 
 
 @kernel
@@ -44,6 +45,7 @@ def tick(ram, cpu, task):
     if ram.cpu_clock[cpu] < ram.cpu_tick_ns[cpu]:
         return
     ram.cpu_tick_ns[cpu] = ram.cpu_clock[cpu] + TICK_NS
+    end_naps(ram, cpu)
     call(ram, HOOK_TICK, cpu, 0, 0, 0, 0)
     if ram.numa_balancing and ram.task_kind[task] == TASK_USER:
         task_numa_work(ram, cpu, ram.task_mm[task])

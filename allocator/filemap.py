@@ -11,13 +11,15 @@ from allocator.buddy import NONE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
-from allocator.page_cache import delete_from_page_cache, find_page, read_pages, write_page
+from allocator.page_cache import delete_from_page_cache, find_page, write_page
+from allocator.readahead import read_pages
 from allocator.rmap import address_in, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_FILE, flush_tlb_page
 from allocator.unmap import unmap_mapping_range
 from allocator.vma import lock_object, next_vma_of, unlock_object
 from cpus.atomics import compare_exchange, exchange, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
+from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.costs import PAGE_COPY, SYSCALL
 from cpus.events import EV_WRITE, record
 from cpus.oracle import VERSION_MASK, publish
@@ -78,8 +80,10 @@ def _clean_mappings(ram, cpu, pfn, thing):
             pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
             dirty = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
             if dirty:
+                change = change_begins(ram, mm)
                 fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~(PTE_WRITE | PTE_DIRTY))
                 flush_tlb_page(ram, cpu, mm, vpn)
+                change_is_complete(ram, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
                 cleaned += 1
             unlock_pte(ram, cpu, table)
         vma = next_vma_of(ram, thing, vma)

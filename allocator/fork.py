@@ -17,6 +17,7 @@ from allocator.tlb_flush import SITE_USER, flush_tlb_mm
 from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, kernel
+from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.layout import MAX_REGIONS
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_SPECIAL, PTE_WRITE, find_table
@@ -66,6 +67,7 @@ def dup_mm(ram, cpu, mm, child):
     if ram.mm_users[child]:
         panic(ram, cpu, STILL_ALIVE, ram.mm_process[child], child)
     mmap_write_lock(ram, cpu, mm)
+    change = change_begins(ram, mm)
     new_mm(ram, cpu, child)
     for region in range(MAX_REGIONS):
         ram.proc_region[ram.mm_process[child], region] = ram.proc_region[ram.mm_process[mm], region]
@@ -81,6 +83,10 @@ def dup_mm(ram, cpu, mm, child):
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
     flush_tlb_mm(ram, cpu, mm)
+    for i in range(ram.mm_nr_vmas[mm]):
+        vma = ram.mm_vma[mm, i]
+        if ram.vma_flags[vma] & VM_HAS_ANON:
+            change_is_complete(ram, mm, change, ram.vma_start[vma], ram.vma_end[vma], WRITE_PROTECTED)
     ram.cpu_site[cpu] = site
     mmap_write_unlock(ram, cpu, mm)
     return 0

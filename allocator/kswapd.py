@@ -1,202 +1,165 @@
-"""When reclaim runs: kswapd of each node, direct reclaim, and the allocator's slow path.
+"""kswapd: keeps a node above its high watermark in the background (mm/vmscan.c: kswapd, balance_pgdat, wakeup_kswapd).
 
-mm/vmscan.c: balance_pgdat, kswapd_shrink_node, do_try_to_free_pages, get_scan_count; mm/page_alloc.c: __alloc_pages_slowpath.
-kswapd is a task: an allocation that finds a zone below LOW wakes it, it runs on an idle CPU in rounds of growing priority until
-the node is above HIGH, and sleeps. It works one batch per step, so that its CPU can serve interrupts and other tasks.
-An allocation that finds everything below MIN reclaims by itself.
-Left out: watermark boosting, high orders and compaction, throttle_direct_reclaim, the OOM killer, kswapd's short sleep.
+An allocation that finds every zone below LOW wakes the kswapd of each node. It works in rounds of growing priority until a zone of
+its node is above HIGH (WMARK_PROMO when NUMA balancing is in tiering mode), naps for HZ/10 and only then sleeps; woken from the
+nap it goes on at once. After 16 runs in vain it gives up until somebody reclaims something.
+It is a task on an idle CPU if there is one, and works in steps, so that its CPU can serve interrupts and other tasks.
+Left out: watermark boosting, high orders and kcompactd, freezing.
 """
 
-from allocator.buddy import NONE
-from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
-from allocator.page_alloc import GFP_KSWAPD, GFP_RECLAIM, drain_all_pages, get_page_from_freelist
-from allocator.panic import OUT_OF_MEMORY, panic
-from allocator.sched import cond_resched, wake_task
-from allocator.tlb_flush import SITE_DIRECT, SITE_KSWAPD
-from allocator.vmscan import BY_DIRECT, BY_KSWAPD, DEF_PRIORITY, SWAP_CLUSTER_MAX, inactive_is_low, shrink_list
-from cpus.atomics import load_acquire
+from allocator.lru import SWAP_CLUSTER_MAX
+from allocator.pcp import zone_watermark_ok
+from allocator.sched import wake_task
+from allocator.shrink_lruvec import DEF_PRIORITY, age_anonymous, shrink_lruvec_step, shrink_node_begin, snapshot_refaults
+from allocator.tlb_flush import SITE_KSWAPD
+from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE_TRIM
+from cpus.atomics import load_acquire, store_release
 from cpus.compiled import apart, entry, kernel
 from cpus.events import EV_RECLAIM, record
-from cpus.layout import COUNTER, NR_LRU, TEXT
+from cpus.layout import COUNTER, TEXT
 from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
 
-KSWAPD_STEP, ALLOC_SLOW = TEXT["kswapd_step"], TEXT["alloc_slow"]
-PHASE_SLEEP, PHASE_ROUND, PHASE_SCAN = 0, 1, 2
+KSWAPD_STEP = TEXT["kswapd_step"]
+PHASE_NEW, PHASE_ROUND, PHASE_SCAN = 0, 1, 2
+ASLEEP, NAPS, AWAKE = 0, 1, 2
+NAP_NS = 100_000_000  # HZ/10
 MAX_RECLAIM_RETRIES = 16
-C_ALLOCSTALL, C_PAGEOUTRUN = COUNTER["allocstall_normal"], COUNTER["pageoutrun"]
-
-
-@kernel
-def get_scan_count(ram, goals, row, node, priority):
-    """Set how many pages of each list one round looks at (get_scan_count): its size shifted by the priority.
-
-    Anonymous pages count only where they can go (a slower node: there is no swap), and not while there is plenty of
-    inactive file cache (cache_trim_mode).
-    """
-    for which in range(NR_LRU):
-        goals[row, which] = 0
-    file_low = inactive_is_low(ram, node, LRU_INACTIVE_FILE)
-    trim = not file_low and (ram.lru_size[node, LRU_INACTIVE_FILE] >> priority) > 0
-    anonymous = ram.demotion and ram.demotion_target[node] >= 0 and not trim
-    for which in range(LRU_INACTIVE_ANON if anonymous else LRU_INACTIVE_FILE, LRU_ACTIVE_FILE + 1):
-        size = ram.lru_size[node, which]
-        goal = size >> priority
-        goals[row, which] = goal if goal > 0 else min(size, SWAP_CLUSTER_MAX) if priority < DEF_PRIORITY else 0
-
-
-@kernel
-def shrink_lruvec_step(ram, cpu, goals, row, node, by):
-    """Scan one batch of the list with most left to scan; returns reclaimed * 1024 + scanned, or -1 when the round is over."""
-    best, most = -1, 0
-    for which in range(LRU_INACTIVE_ANON, LRU_ACTIVE_FILE + 1):
-        if goals[row, which] > most:
-            best, most = which, goals[row, which]
-    inactive_left = goals[row, LRU_INACTIVE_ANON] + goals[row, LRU_INACTIVE_FILE] + goals[row, LRU_ACTIVE_FILE]
-    if best < 0 or inactive_left == 0:
-        return -1
-    batch = min(most, SWAP_CLUSTER_MAX)
-    goals[row, best] -= batch
-    return shrink_list(ram, cpu, node, best, batch, by)
-
-
-# --- kswapd -------------------------------------------------------------------------------------------------------------
+C_PAGEOUTRUN = COUNTER["pageoutrun"]
+C_LOW_QUICKLY, C_HIGH_QUICKLY = COUNTER["kswapd_low_wmark_hit_quickly"], COUNTER["kswapd_high_wmark_hit_quickly"]
 
 
 @kernel
 def pgdat_balanced(ram, node):
-    """Is the node above its high watermark (WMARK_PROMO with NUMA balancing in tiering mode, on the fast node)?"""
-    mark = ram.wmark_high[node]
-    if ram.numa_balancing and ram.node_latency[node] == 0 and ram.demotion_target[node] >= 0:
-        mark = ram.wmark_promo[node]
-    return ram.zone_free[node] > mark
+    """Has any zone of the node more free than its high watermark (WMARK_PROMO in tiering mode)?"""
+    for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
+        if zone_watermark_ok(ram, zone, ram.wmark_promo[zone] if ram.numa_balancing else ram.wmark_high[zone]):
+            return True
+    return False
+
+
+# --- waking and sleeping --------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _wake(ram, cpu, node, from_state, counter):
+    """Wake kswapd if it is still in that state."""
+    spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    mine = ram.kswapd_state[node] == from_state
+    if mine:
+        store_release(ram.kswapd_state, node, AWAKE)
+    spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    if mine:
+        if counter >= 0:
+            ram.counter[cpu, counter] += 1
+        wake_task(ram, cpu, ram.kswapd_task[node], ram.cpu_clock[cpu])
 
 
 @apart
 def wakeup_kswapd(ram, cpu, node):
-    """Wake the node's kswapd unless it is at it, or has given up (wakeup_kswapd)."""
-    if load_acquire(ram.kswapd_awake, node) or ram.kswapd_failures[node] >= MAX_RECLAIM_RETRIES or pgdat_balanced(ram, node):
+    """Wake the node's kswapd unless it is at it, or has given up."""
+    state = load_acquire(ram.kswapd_state, node)
+    if state == AWAKE or ram.kswapd_failures[node] >= MAX_RECLAIM_RETRIES or pgdat_balanced(ram, node):
         return 0
-    spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
-    mine = ram.kswapd_awake[node] == 0
-    ram.kswapd_awake[node] = 1
-    spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
-    if mine:
-        wake_task(ram, cpu, ram.kswapd_task[node], ram.cpu_clock[cpu])
+    napping = state == NAPS and ram.cpu_clock[cpu] < ram.kswapd_nap_ns[node]
+    _wake(ram, cpu, node, state, C_LOW_QUICKLY if napping else -1)
     return 0
 
 
 @kernel
-def _begin_round(ram, node):
-    get_scan_count(ram, ram.kswapd_target, node, node, ram.kswapd_priority[node])
-    ram.kswapd_scanned[node] = 0
-    ram.kswapd_round[node] = 0  # pages reclaimed in this round
+def kswapd_falls_asleep(ram, cpu, node):
+    """kswapd is about to nap: allow wake-ups again, then look once more (prepare_to_wait, prepare_kswapd_sleep)."""
+    spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    ram.kswapd_nap_ns[node] = ram.cpu_clock[cpu] + NAP_NS
+    store_release(ram.kswapd_state, node, NAPS)
+    spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
+        _wake(ram, cpu, node, NAPS, C_HIGH_QUICKLY)
+
+
+@kernel
+def end_naps(ram, cpu):
+    """At a tick: a nap that is over becomes sleep, or another run if the node is not balanced any more (kswapd_try_to_sleep)."""
+    for node in range(ram.nr_nodes):
+        if load_acquire(ram.kswapd_state, node) == NAPS and ram.cpu_clock[cpu] >= ram.kswapd_nap_ns[node]:
+            if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
+                _wake(ram, cpu, node, NAPS, C_HIGH_QUICKLY)
+            else:
+                spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+                if ram.kswapd_state[node] == NAPS:
+                    store_release(ram.kswapd_state, node, ASLEEP)
+                spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+
+
+# --- balance_pgdat ----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _set_reclaim_active(ram, node, active):
+    """While kswapd works, per-CPU lists of the node's zones stay short."""
+    for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
+        ram.zone_reclaim_active[zone] = active
+
+
+@kernel
+def _begin_run(ram, cpu, sc, node):
+    ram.counter[cpu, C_PAGEOUTRUN] += 1
+    ram.sc_by[sc], ram.sc_flags[sc] = BY_KSWAPD, SC_FS
+    ram.sc_priority[sc], ram.sc_reclaimed[sc] = DEF_PRIORITY, 0
+    _set_reclaim_active(ram, node, 1)
+    record(ram, cpu, EV_RECLAIM, node, BY_KSWAPD, ram.zone_free[ram.node_end_zone[node] - 1], 0)
+
+
+@kernel
+def _end_run(ram, node):
+    _set_reclaim_active(ram, node, 0)
+    snapshot_refaults(ram, node)
+    ram.kswapd_phase[node] = PHASE_NEW
+    return 0
+
+
+@kernel
+def _begin_round(ram, cpu, sc, node):
+    """kswapd_shrink_node: what to reclaim in this round is what the zones' high watermarks ask for."""
+    age_anonymous(ram, cpu, sc, node)
+    ram.sc_scanned[sc], ram.sc_before[sc], ram.sc_to_reclaim[sc] = 0, ram.sc_reclaimed[sc], 0
+    for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
+        ram.sc_to_reclaim[sc] += max(ram.wmark_high[zone], SWAP_CLUSTER_MAX)
+    shrink_node_begin(ram, sc, node)
     ram.kswapd_phase[node] = PHASE_SCAN
 
 
 @kernel
-def _end_round(ram, cpu, node):
-    """Decide after a round: done, or another one, harder if this one was weak (balance_pgdat); 0 when kswapd may sleep."""
-    ram.kswapd_reclaimed[node] += ram.kswapd_round[node]
-    wanted = max(ram.wmark_high[node], SWAP_CLUSTER_MAX)
-    if pgdat_balanced(ram, node):
-        ram.kswapd_phase[node] = PHASE_SLEEP
-        return 0
-    if ram.kswapd_scanned[node] < wanted or ram.kswapd_round[node] == 0:
-        ram.kswapd_priority[node] -= 1
-    if ram.kswapd_priority[node] < 1:
-        if ram.kswapd_reclaimed[node] == 0:
-            ram.kswapd_failures[node] += 1
-        ram.kswapd_phase[node] = PHASE_SLEEP
-        return 0
+def _end_round(ram, sc, node):
+    """Decide after a round: again, harder if this one looked at too little or got nothing; 0 when the run is over."""
+    got = ram.sc_reclaimed[sc] - ram.sc_before[sc]
+    if max(ram.sc_scanned[sc], got) < ram.sc_to_reclaim[sc] or got == 0:
+        ram.sc_priority[sc] -= 1
     ram.kswapd_phase[node] = PHASE_ROUND
-    return 1
+    if ram.sc_priority[sc] >= 1:
+        return 1
+    if ram.sc_reclaimed[sc] == 0:
+        if ram.sc_flags[sc] & (SC_NO_CACHE_TRIM | SC_CACHE_TRIM_FAILED) == SC_CACHE_TRIM_FAILED:
+            ram.sc_flags[sc] |= SC_NO_CACHE_TRIM  # once more, with anonymous pages too
+            ram.sc_priority[sc] = DEF_PRIORITY
+            return 1
+        ram.kswapd_failures[node] += 1
+    return _end_run(ram, node)
 
 
 @entry(KSWAPD_STEP)
 def kswapd_step(ram, cpu, node, b, c, d):
-    """Do one batch of a node's balancing; 1: there is more to do, 0: asleep."""
-    phase = ram.kswapd_phase[node]
-    if phase == PHASE_SLEEP:
-        ram.kswapd_priority[node] = DEF_PRIORITY
-        ram.kswapd_reclaimed[node] = 0
-        ram.counter[cpu, C_PAGEOUTRUN] += 1
-        record(ram, cpu, EV_RECLAIM, node, BY_KSWAPD, ram.zone_free[node], 0)
-        phase = PHASE_ROUND
-    if phase == PHASE_ROUND:
-        if pgdat_balanced(ram, node):
-            ram.kswapd_phase[node] = PHASE_SLEEP
-            return 0
-        _begin_round(ram, node)
+    """Do one step of a node's balancing; 1: there is more to do, 0: the run is over."""
+    sc = ram.nr_cpus + node
+    if ram.kswapd_phase[node] == PHASE_NEW:
+        _begin_run(ram, cpu, sc, node)
+        ram.kswapd_phase[node] = PHASE_ROUND
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_KSWAPD
-    answer = shrink_lruvec_step(ram, cpu, ram.kswapd_target, node, node, BY_KSWAPD)
+    if ram.kswapd_phase[node] == PHASE_ROUND:
+        if pgdat_balanced(ram, node):
+            ram.cpu_site[cpu] = site
+            return _end_run(ram, node)
+        _begin_round(ram, cpu, sc, node)
+    more = shrink_lruvec_step(ram, cpu, sc, node)
     ram.cpu_site[cpu] = site
-    wanted = max(ram.wmark_high[node], SWAP_CLUSTER_MAX)
-    if answer >= 0:
-        ram.kswapd_round[node] += answer // 1024
-        ram.kswapd_scanned[node] += answer % 1024
-        if answer >= 1024:
-            ram.kswapd_failures[node] = 0
-    if answer < 0 or ram.kswapd_round[node] >= wanted:
-        return _end_round(ram, cpu, node)
-    return 1
-
-
-@kernel
-def kswapd_falls_asleep(ram, cpu, node):
-    """kswapd is about to sleep: allow wake-ups again."""
-    spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
-    ram.kswapd_awake[node] = 0
-    spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
-
-
-# --- direct reclaim -----------------------------------------------------------------------------------------------------
-
-
-@kernel
-def try_to_free_pages(ram, cpu, node):
-    """Reclaim from every node of the zonelist until a batch's worth has come (do_try_to_free_pages); returns pages."""
-    site = ram.cpu_site[cpu]
-    ram.cpu_site[cpu] = SITE_DIRECT
-    ram.counter[cpu, C_ALLOCSTALL] += 1
-    reclaimed = 0
-    priority = DEF_PRIORITY
-    while priority >= 0 and reclaimed < SWAP_CLUSTER_MAX:
-        for i in range(ram.nr_nodes):
-            victim = ram.zonelist[node, i]
-            get_scan_count(ram, ram.scan_goal, cpu, victim, priority)
-            answer = 0
-            from_node = 0
-            while answer >= 0 and from_node < SWAP_CLUSTER_MAX:
-                cond_resched(ram, cpu)
-                answer = shrink_lruvec_step(ram, cpu, ram.scan_goal, cpu, victim, BY_DIRECT)
-                from_node += max(answer, 0) // 1024
-            reclaimed += from_node
-        priority -= 1
-    ram.cpu_site[cpu] = site
-    record(ram, cpu, EV_RECLAIM, node, BY_DIRECT, reclaimed, priority)
-    return reclaimed
-
-
-@entry(ALLOC_SLOW)
-def alloc_slow(ram, cpu, node, gfp, c, d):
-    """Get a page when no zone is above LOW (__alloc_pages_slowpath): wake kswapd, dip to MIN, reclaim; -1 if that is not allowed."""
-    if gfp & GFP_KSWAPD:
-        for i in range(ram.nr_nodes):
-            wakeup_kswapd(ram, cpu, ram.zonelist[node, i])
-    pfn = get_page_from_freelist(ram, cpu, node, gfp, False)
-    if pfn != NONE or gfp & GFP_RECLAIM == 0:
-        return pfn
-    rounds = 0
-    while rounds < MAX_RECLAIM_RETRIES:
-        progress = try_to_free_pages(ram, cpu, node)
-        pfn = get_page_from_freelist(ram, cpu, node, gfp, False)
-        if pfn == NONE:  # what was reclaimed may lie in CPUs' lists
-            for zone in range(ram.nr_nodes):
-                drain_all_pages(ram, cpu, zone)
-            pfn = get_page_from_freelist(ram, cpu, node, gfp, False)
-        if pfn != NONE:
-            return pfn
-        rounds = 0 if progress else rounds + 1
-    panic(ram, cpu, OUT_OF_MEMORY, node, rounds)
-    return NONE
+    return 1 if more else _end_round(ram, sc, node)

@@ -27,6 +27,7 @@ from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 
 LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
 LIST_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
+SWAP_CLUSTER_MAX = 32
 C_ACTIVATE = COUNTER["pgactivate"]
 
 
@@ -180,6 +181,26 @@ def move_to_inactive(ram, cpu, pfn, lazyfree):
         if lazyfree:
             clear_flag(ram, pfn, PG_SWAPBACKED)
         link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+
+
+@kernel
+def lru_note_cost(ram, cpu, node, file, pages_read, rotated):
+    """Note what reclaiming anonymous or file pages has cost, for the balance between them; old costs fade (lru_note_cost)."""
+    cost = pages_read * SWAP_CLUSTER_MAX + rotated
+    if cost == 0:
+        return
+    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    if file:
+        ram.node_file_cost[node] += cost
+    else:
+        ram.node_anon_cost[node] += cost
+    size = 0
+    for which in range(LRU_INACTIVE_ANON, LRU_UNEVICTABLE):
+        size += ram.lru_size[node, which]
+    if ram.node_file_cost[node] + ram.node_anon_cost[node] > size // 4:
+        ram.node_file_cost[node] //= 2
+        ram.node_anon_cost[node] //= 2
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
 
 

@@ -16,7 +16,7 @@ from allocator.rmap import lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER
 from allocator.unmap import zap_range
 from allocator.vma import find_vma_index
-from allocator.vmscan import BY_DIRECT, IGNORE_REFERENCES, SHRINK_LIST, move_folios_to_lru
+from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, SHRINK_LIST, move_folios_to_lru
 from cpus.atomics import fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
@@ -78,6 +78,7 @@ def _advise_table(ram, cpu, mm, table, start, end, advice):
 @kernel
 def reclaim_pages(ram, cpu, count):
     """Reclaim the isolated pages of work_list, node by node; put back what stays (reclaim_pages, reclaim_folio_list)."""
+    ram.sc_by[cpu], ram.sc_flags[cpu] = BY_DIRECT, SC_IGNORE_REFERENCES
     while count > 0:
         node = node_of(ram, ram.work_list[cpu, WORK_ISOLATED])
         mine = others = 0
@@ -90,7 +91,7 @@ def reclaim_pages(ram, cpu, count):
             else:
                 ram.keep_list[cpu, others] = pfn
                 others += 1
-        answer = call(ram, SHRINK_LIST, cpu, node, mine, BY_DIRECT, IGNORE_REFERENCES)
+        answer = call(ram, SHRINK_LIST, cpu, cpu, node, mine, 0)
         move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, answer // 1024)
         for i in range(others):
             ram.work_list[cpu, WORK_ISOLATED + i] = ram.keep_list[cpu, i]

@@ -21,6 +21,7 @@ from allocator.page import (
     PG_SWAPBACKED,
     PG_UPTODATE,
     PG_WAITERS,
+    PG_WORKINGSET,
     get_page,
     lock_page,
     set_flag,
@@ -31,20 +32,20 @@ from allocator.page import (
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import (
     OBJECT_ANON,
-    async_readahead,
     check_in_file,
     drop_failed_lookup,
     find_page,
     lookup,
-    mmap_readahead,
 )
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.pgtables import ensure_table
+from allocator.readahead import async_readahead, mmap_readahead
 from allocator.rmap import lock_pte, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import SITE_FAULT, SITE_WRITE_FAULT, flush_tlb_page
 from allocator.vma import VM_ANON, VM_HAS_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.atomics import exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, entry, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_COPY, PAGE_ZERO
 from cpus.events import EV_FAULT, record
 from cpus.layout import COUNTER, TEXT
@@ -132,7 +133,7 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
     last = min((vpn | (around - 1)) + 1, ram.vma_end[vma], (vpn | LEVEL_MASK) + 1)
     thing = ram.vma_object[vma]
     skew = ram.vma_pgoff[vma] - ram.vma_start[vma]
-    hit, mapped = False, 0
+    hit, mapped, hits = False, 0, 0
     lock_pte(ram, cpu, table)
     for page in range(first, last):
         if load_acquire(ram.frame_word, (table, page & LEVEL_MASK)) != 0:
@@ -149,6 +150,7 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
             set_pte(ram, cpu, mm, page, table, pfn, PTE_ACCESSED)  # the look-up's reference becomes the PTE's
             unlock_page(ram, cpu, pfn)
             mapped += 1
+            hits += 0 if ram.page_flags[pfn] & PG_WORKINGSET else 1
             hit = hit or page == vpn
         else:
             if taken:
@@ -156,12 +158,12 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
             drop_page(ram, cpu, pfn)
     unlock_pte(ram, cpu, table)
     ram.cpu_clock[cpu] += mapped * ram.cost[MAP_PAGE]
-    ram.vma_ra_miss[vma] = max(0, ram.vma_ra_miss[vma] - mapped)
+    ram.vma_ra_miss[vma] = max(0, ram.vma_ra_miss[vma] - hits)
     return hit
 
 
 @kernel
-def _file_page(ram, cpu, vma, thing, index):
+def _file_page(ram, cpu, vma, thing, index, tried):
     """Find the page of a file fault, reading it if need be; returns it with a reference, or -1 if the task must wait."""
     major = False
     while True:
@@ -172,7 +174,7 @@ def _file_page(ram, cpu, vma, thing, index):
         mmap_readahead(ram, cpu, vma, thing, index)
     if major:
         ram.counter[cpu, C_MAJOR] += 1
-    elif ram.page_flags[pfn] & PG_READAHEAD:
+    elif not tried:
         async_readahead(ram, cpu, vma, thing, index, pfn)
     if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:
         ram.task_wait_ns[ram.cpu_task[cpu]] = ram.page_io_ns[pfn]
@@ -210,10 +212,15 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
     table = ensure_table(ram, cpu, mm, vpn)
     if not store and ram.fault_around_pages > 1 and map_pages_around(ram, cpu, mm, vma, vpn, table):
         return AGAIN
-    pfn = _file_page(ram, cpu, vma, thing, index)
+    pfn = _file_page(ram, cpu, vma, thing, index, ram.task_tried[ram.cpu_task[cpu]] == vpn + 1)
     if pfn == NONE:
         return WAIT
     lock_page(ram, cpu, pfn)
+    if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:  # its reader had not asked the disk for it yet
+        ram.task_wait_ns[ram.cpu_task[cpu]] = ram.page_io_ns[pfn]
+        unlock_page(ram, cpu, pfn)
+        drop_page(ram, cpu, pfn)
+        return WAIT
     if ram.page_object[pfn] != thing + 1 or ram.page_index[pfn] != index:  # truncated or reclaimed meanwhile
         unlock_page(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
@@ -279,8 +286,10 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     if same:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_FAULT
+        change = change_begins(ram, mm)
         exchange(ram.frame_word, (table, index), 0)
         flush_tlb_page(ram, cpu, mm, vpn)
+        change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
         if not zero:
@@ -301,8 +310,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
 def do_wp_page(ram, cpu, mm, vma, vpn, table):
     """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page)."""
     index = vpn & LEVEL_MASK
-    if ram.vma_flags[vma] & VM_SHARED:
-        _ask_design(ram, cpu, mm, vma, vpn)
+    _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
     if pte & PTE_PRESENT == 0 or pte & PTE_WRITE:
@@ -364,9 +372,11 @@ def page_fault(ram, cpu, vpn, kind, c, d):
     if ram.cpu_in_irq[cpu]:
         return WAIT  # a spinning thread's page is gone (live.py): it faults when it looks itself
     mm = ram.cpu_loaded_mm[cpu]
-    ram.counter[cpu, C_FAULT] += 1
+    task = ram.cpu_task[cpu]
+    if ram.task_tried[task] != vpn + 1:  # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
+        ram.counter[cpu, C_FAULT] += 1
     ram.cpu_clock[cpu] += ram.cost[FAULT_ENTRY] + ram.cost[FAULT_MINOR]
-    record(ram, cpu, EV_FAULT, mm, vpn, kind, ram.cpu_task[cpu])
+    record(ram, cpu, EV_FAULT, mm, vpn, kind, task)
     mmap_read_lock(ram, cpu, mm)
     vma = find_vma(ram, mm, vpn)
     if vma == NONE:
@@ -376,5 +386,6 @@ def page_fault(ram, cpu, vpn, kind, c, d):
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
     result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)
+    ram.task_tried[task] = vpn + 1 if result == WAIT else 0
     return result
 

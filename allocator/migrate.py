@@ -40,6 +40,7 @@ from cpus.locks import LOCK_CACHE, mmap_read_lock, mmap_read_unlock, spin_lock_i
 from cpus.oracle import move_content
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
 
+NO_MEMORY = -2
 MIGRATE_LIST = TEXT["migrate_list"]
 WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (part * WORK_PAGES for part in range(6))  # of work_list
 C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
@@ -47,15 +48,18 @@ MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET
 
 
 @kernel
-def _unmap_for_move(ram, cpu, pfn, node):
-    """Lock a page, allocate its target, turn its PTEs into migration entries. Returns the target or -1; WORK_LAZY says how."""
-    if not try_lock_page(ram, pfn):
-        return NONE
-    target = alloc_page(ram, cpu, node, GFP_THISNODE | GFP_KSWAPD) if ram.page_object[pfn] else NONE  # else truncated meanwhile
+def _prepare_move(ram, cpu, pfn, node):
+    """Allocate a page's target and lock the page. Returns the target, -1 if the page is busy, NO_MEMORY."""
+    target = alloc_page(ram, cpu, node, GFP_THISNODE | GFP_KSWAPD)
     if target == NONE:
-        unlock_page(ram, cpu, pfn)
-        return NONE
-    return target
+        return NO_MEMORY
+    locked = try_lock_page(ram, pfn)
+    if locked and ram.page_object[pfn]:
+        return target
+    if locked:
+        unlock_page(ram, cpu, pfn)  # truncated meanwhile
+    drop_page(ram, cpu, target)
+    return NONE
 
 
 @kernel
@@ -110,16 +114,21 @@ def _undo_move(ram, cpu, pfn, target):
 def migrate_list(ram, cpu, part, count, node, c):
     """Move `count` isolated pages (work_list[cpu, part ...]) to `node`; returns how many went.
 
-    Those that could not move are gathered at the start of the part; they stay isolated.
+    Those that could not move are gathered at the start of the part; they stay isolated. When there is no memory for one, those
+    behind it are not tried at all, and not counted as failed.
     """
     moving = 0
-    kept = 0
+    kept = untried = 0
+    target = NONE
     for i in range(count):
         pfn = ram.work_list[cpu, part + i]
-        target = _unmap_for_move(ram, cpu, pfn, node)
-        unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_MIGRATION) if target != NONE else 0
+        if target == NO_MEMORY:
+            untried += 1
+        else:
+            target = _prepare_move(ram, cpu, pfn, node)
+        unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_MIGRATION) if target >= 0 else 0
         if unmapped == 0:
-            if target != NONE:
+            if target >= 0:
                 _undo_move(ram, cpu, pfn, target)
             ram.work_list[cpu, WORK_KEEP + kept] = pfn
             kept += 1
@@ -143,7 +152,7 @@ def migrate_list(ram, cpu, part, count, node, c):
     for i in range(kept):
         ram.work_list[cpu, part + i] = ram.work_list[cpu, WORK_KEEP + i]
     ram.counter[cpu, C_SUCCESS] += moved
-    ram.counter[cpu, C_FAIL] += count - moved
+    ram.counter[cpu, C_FAIL] += count - moved - untried
     return moved
 
 

@@ -12,6 +12,7 @@ from allocator.tlb_flush import INIT_MM, SITE_USER, inc_mm_tlb_gen, switch_mm
 from allocator.unmap import zap_ptes
 from allocator.vma import find_vma_index, get_unmapped_area, insert_vma, link_rmap, merge_vmas, new_vma, remove_vma, split_at
 from cpus.compiled import apart, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 
 ANYWHERE = -1
@@ -77,12 +78,14 @@ def _unmap(ram, cpu, mm, start, end):
         return
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
+    change = change_begins(ram, mm)
     tlb_gather_mmu(ram, cpu, mm)
     for i in range(first, first + count):
         vma = ram.mm_vma[mm, i]
         zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma])
     free_pgtables(ram, cpu, mm, first, count)
     tlb_finish_mmu(ram, cpu)
+    change_is_complete(ram, mm, change, start, end, UNMAPPED)
     ram.cpu_site[cpu] = site
     for _ in range(count):
         remove_vma(ram, mm, first)

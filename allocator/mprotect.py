@@ -14,6 +14,7 @@ from allocator.tlb_flush import SITE_USER
 from allocator.vma import VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma, find_vma_index, lock_rmap, merge_vmas, split_at, unlock_rmap
 from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import apart, call, kernel
+from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, find_table
 
@@ -75,6 +76,7 @@ def mprotect(ram, cpu, mm, start, end, rights):
     split_at(ram, cpu, mm, end)
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
+    change = change_begins(ram, mm)
     tlb_gather_mmu(ram, cpu, mm)
     at = find_vma_index(ram, mm, start)
     while at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < end:
@@ -87,6 +89,8 @@ def mprotect(ram, cpu, mm, start, end, rights):
         change_protection(ram, cpu, vma, ram.vma_start[vma], ram.vma_end[vma])
         at += 1
     tlb_finish_mmu(ram, cpu)
+    if rights & VM_WRITE == 0:
+        change_is_complete(ram, mm, change, start, end, WRITE_PROTECTED if rights else UNMAPPED)
     ram.cpu_site[cpu] = site
     merge_vmas(ram, cpu, mm, start)
     merge_vmas(ram, cpu, mm, end)

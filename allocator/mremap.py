@@ -15,6 +15,7 @@ from allocator.tlb_flush import SITE_USER, flush_tlb_mm_range
 from allocator.vma import find_vma, find_vma_index, insert_vma, link_rmap, lock_rmap, new_vma, unlock_rmap
 from cpus.atomics import exchange, store_release
 from cpus.compiled import apart, call, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import LOCK_TABLE, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, find_table
 
@@ -95,7 +96,9 @@ def mremap(ram, cpu, mm, old, pages, new):
     insert_vma(ram, cpu, mm, moved)
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
+    change = change_begins(ram, mm)
     move_page_tables(ram, cpu, vma, old, new, pages)
+    change_is_complete(ram, mm, change, old, old + pages, UNMAPPED)
     ram.cpu_site[cpu] = site
     mmap_write_unlock(ram, cpu, mm)
     do_munmap(ram, cpu, mm, old, old + pages)

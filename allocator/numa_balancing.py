@@ -1,18 +1,22 @@
 """NUMA balancing in memory-tiering mode (kernel/sched/fair.c: task_numa_work, should_numa_migrate_memory; mm/memory.c: do_numa_page).
 
 A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how
-long ago that was, and a page used again soon is promoted to the fast node, within a rate limit. Read-only file mappings are
-not scanned, as in Linux, so the weights of a model are never promoted.
-Left out: the adaptive hot threshold, shared-fault statistics, task placement, scan-period adaptation.
+long ago that was, and a page used again soon is promoted to the fast node, within a rate limit and while that node is not nearly
+full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
+file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass.
+Left out: shared-fault statistics and task placement; run time as the measure of when a task may scan; skipping of VMAs that a task
+has not touched.
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.kswapd import wakeup_kswapd
 from allocator.lru import isolate_page
 from allocator.migrate import migrate_one
-from allocator.page import node_of
+from allocator.page import PG_DIRTY, PG_SWAPBACKED, node_of
+from allocator.pcp import zone_watermark_ok
 from allocator.pgtables import PMD_PAGES
 from allocator.rmap import lock_pte, unlock_pte
-from allocator.tlb_flush import SITE_NUMA, flush_tlb_mm_range
+from allocator.tlb_flush import SITE_NUMA, SITE_PROMOTION, flush_tlb_mm_range
 from allocator.vma import VM_ANON, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
@@ -21,18 +25,53 @@ from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, find_table
 
 SECOND = 1_000_000_000
+ADJUST_STEPS = 16  # NUMA_MIGRATION_ADJUST_STEPS
+VIRTUAL_PAGES = 8  # scan at most so many times scan_pages of address space
+SCAN_PERIOD_FLOOR_NS = 100_000_000  # task_scan_min: MAX_SCAN_WINDOW 2560 MB/s in windows of 256 MB
 C_UPDATES, C_HINTS, C_LOCAL = COUNTER["numa_pte_updates"], COUNTER["numa_hint_faults"], COUNTER["numa_hint_faults_local"]
 C_CANDIDATE, C_PROMOTED, C_MIGRATED = COUNTER["pgpromote_candidate"], COUNTER["pgpromote_success"], COUNTER["numa_pages_migrated"]
+
+
+# --- is it hot? -----------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _above(ram, node, extra):
+    """Has a zone of the node more free than WMARK_PROMO and `extra`?"""
+    for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
+        if zone_watermark_ok(ram, zone, ram.wmark_promo[zone] + extra):
+            return True
+    return False
 
 
 @kernel
 def _within_rate_limit(ram, cpu, node):
     """Count a promotion candidate against the limit of this second (numa_promotion_rate_limit)."""
+    count = fetch_add(ram.promote_count, node, 1) + 1
     start = load_acquire(ram.promote_start_ns, node)
     now = ram.cpu_clock[cpu]
     if now - start > SECOND and compare_exchange(ram.promote_start_ns, node, start, now) == start:
-        store_release(ram.promote_count, node, 0)
-    return fetch_add(ram.promote_count, node, 1) < ram.promote_limit
+        store_release(ram.promote_start_count, node, count)
+    return count - load_acquire(ram.promote_start_count, node) < ram.promote_limit
+
+
+@kernel
+def _adjusted_threshold(ram, cpu, node):
+    """Give the hot threshold, adjusted once in the longest scan period to the rate limit (numa_promotion_adjust_threshold)."""
+    start, now = load_acquire(ram.hot_start_ns, node), ram.cpu_clock[cpu]
+    threshold = ram.hot_threshold[node] if ram.hot_threshold[node] else ram.hot_threshold_ns
+    if now - start > ram.scan_period_max_ns and compare_exchange(ram.hot_start_ns, node, start, now) == start:
+        count = load_acquire(ram.promote_count, node)
+        candidates = count - ram.hot_start_count[node]
+        expected = ram.promote_limit * (ram.scan_period_max_ns // SECOND)
+        step = ram.hot_threshold_ns * 2 // ADJUST_STEPS
+        if candidates > expected * 11 // 10:
+            threshold = max(threshold - step, step)
+        elif candidates < expected * 9 // 10:
+            threshold = min(threshold + step, ram.hot_threshold_ns * 2)
+        ram.hot_start_count[node] = count
+        ram.hot_threshold[node] = threshold
+    return threshold
 
 
 @kernel
@@ -41,17 +80,60 @@ def _should_promote(ram, cpu, pfn):
     target = 0
     if ram.node_latency[node_of(ram, pfn)] == 0:
         return False
-    if ram.zone_free[target] > ram.wmark_promo[target]:
-        return True  # pgdat_free_space_enough
-    if ram.cpu_clock[cpu] - ram.page_scan_ns[pfn] >= ram.hot_threshold_ns:
+    if _above(ram, target, ram.promote_enough):  # pgdat_free_space_enough
+        ram.hot_threshold[target] = 0
+        return True
+    threshold = _adjusted_threshold(ram, cpu, target)
+    latency = ram.cpu_clock[cpu] - ram.page_scan_ns[pfn]
+    ram.page_scan_ns[pfn] = ram.cpu_clock[cpu]
+    if latency >= threshold:
         return False
     ram.counter[cpu, C_CANDIDATE] += 1
     return _within_rate_limit(ram, cpu, target)
 
 
+@kernel
+def _isolate_for_promotion(ram, cpu, pfn):
+    """Take a page off the LRU, unless it is a dirty page of a file or the fast node is nearly full (migrate_misplaced_folio_prepare).
+
+    A nearly full node's kswapd is woken, so that there is room for the next one.
+    """
+    if ram.page_flags[pfn] & (PG_SWAPBACKED | PG_DIRTY) == PG_DIRTY:
+        return False
+    for zone in range(ram.node_first_zone[0], ram.node_end_zone[0]):
+        if zone_watermark_ok(ram, zone, ram.wmark_high[zone] + 1):  # migrate_balanced_pgdat
+            return isolate_page(ram, cpu, pfn)
+    wakeup_kswapd(ram, cpu, 0)
+    return False
+
+
+@kernel
+def _shortest_period(ram, mm):
+    """Time between scans: the shorter the more windows the process has (task_scan_min)."""
+    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
+    return max(SCAN_PERIOD_FLOOR_NS, ram.scan_period_ns // windows)
+
+
+@kernel
+def _slow_down(ram, cpu, task, mm):
+    """After a promotion, once a pass: scan half as often (task_numa_fault, task_numa_placement, update_task_scan_period).
+
+    In tiering mode only faults that led to a promotion are counted, as private and not local ones, and without local or shared
+    faults the period doubles.
+    """
+    if ram.task_scan_seq[task] == ram.mm_scan_seq[mm]:
+        return
+    ram.task_scan_seq[task] = ram.mm_scan_seq[mm]
+    shortest = _shortest_period(ram, mm)
+    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
+    period = 2 * max(ram.task_scan_period[task], shortest)
+    ram.task_scan_period[task] = min(period, max(shortest, ram.scan_period_max_ns // windows))
+    store_release(ram.mm_scan_next_ns, mm, ram.cpu_clock[cpu] + ram.task_scan_period[task])
+
+
 @apart
 def do_numa_page(ram, cpu, mm, vpn, table):
-    """A hint fault: make the page accessible again, and promote it if it is hot (do_numa_page)."""
+    """A hint fault: make the page accessible again, and promote it if it is hot."""
     index = vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
@@ -61,19 +143,31 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     pfn = pte >> PTE_PFN_SHIFT
     store_release(ram.frame_word, (table, index), (pte & ~PTE_PROTNONE) | PTE_PRESENT)
     promote = _should_promote(ram, cpu, pfn)
-    isolated = promote and isolate_page(ram, cpu, pfn)  # under the pte lock: the page is mapped, so it is not freed meanwhile
+    isolated = promote and _isolate_for_promotion(ram, cpu, pfn)  # under the pte lock: it is mapped, so not freed meanwhile
     unlock_pte(ram, cpu, table)
     ram.counter[cpu, C_HINTS] += 1
     if ram.node_latency[node_of(ram, pfn)] == 0:
         ram.counter[cpu, C_LOCAL] += 1
     if isolated:
         site = ram.cpu_site[cpu]
-        ram.cpu_site[cpu] = SITE_NUMA
+        ram.cpu_site[cpu] = SITE_PROMOTION
         if migrate_one(ram, cpu, pfn, 0):
             ram.counter[cpu, C_PROMOTED] += 1
             ram.counter[cpu, C_MIGRATED] += 1
+            _slow_down(ram, cpu, ram.cpu_task[cpu], mm)
         ram.cpu_site[cpu] = site
     return 0
+
+
+# --- the scanner ------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _scannable(ram, pfn):
+    """May the scanner make this page inaccessible? Only where a fault can lead to a promotion."""
+    if ram.node_latency[node_of(ram, pfn)] == 0:
+        return False
+    return ram.page_flags[pfn] & (PG_SWAPBACKED | PG_DIRTY) != PG_DIRTY
 
 
 @kernel
@@ -85,7 +179,7 @@ def _scan_table(ram, cpu, mm, table, first, last):
     for vpn in range(first, last):
         index = vpn & LEVEL_MASK
         pte = load_acquire(ram.frame_word, (table, index))
-        if pte & PTE_PRESENT and pte & PTE_SPECIAL == 0 and ram.node_latency[node_of(ram, pte >> PTE_PFN_SHIFT)] != 0:
+        if pte & PTE_PRESENT and pte & PTE_SPECIAL == 0 and _scannable(ram, pte >> PTE_PFN_SHIFT):
             fresh = (pte & ~PTE_PRESENT) | PTE_PROTNONE
             if compare_exchange(ram.frame_word, (table, index), pte, fresh) == pte:  # else a walk set a bit: next time
                 ram.page_scan_ns[pte >> PTE_PFN_SHIFT] = ram.cpu_clock[cpu]
@@ -94,39 +188,65 @@ def _scan_table(ram, cpu, mm, table, first, last):
     return changed
 
 
+@kernel
+def _change_prot_numa(ram, cpu, mm, first, end):
+    """Make the slow-node pages of a range inaccessible, and flush once if there were any; returns how many."""
+    changed, vpn = 0, first
+    while vpn < end:
+        stop = min(end, (vpn | (PMD_PAGES - 1)) + 1)
+        table = find_table(ram, ram.mm_pgd[mm], vpn)
+        if table >= 0:
+            changed += _scan_table(ram, cpu, mm, table, vpn, stop)
+        vpn = stop
+    if changed:
+        flush_tlb_mm_range(ram, cpu, mm, first, end, False)
+        ram.counter[cpu, C_UPDATES] += changed
+    return changed
+
+
+@kernel
+def _is_due(ram, cpu, mm):
+    """Is the mm to be scanned now, by this CPU's task? Then say when the next time is. The first is a while after it was made."""
+    due, now = load_acquire(ram.mm_scan_next_ns, mm), ram.cpu_clock[cpu]
+    if due == 0:
+        due = now + ram.scan_delay_ns
+        compare_exchange(ram.mm_scan_next_ns, mm, 0, max(due, 1))
+    if now < due:
+        return False
+    period = max(ram.task_scan_period[ram.cpu_task[cpu]], _shortest_period(ram, mm))
+    return compare_exchange(ram.mm_scan_next_ns, mm, due, now + period) == due
+
+
 @apart
 def task_numa_work(ram, cpu, mm):
-    """Scan the next stretch of an mm when its period is over (task_numa_work)."""
-    due = load_acquire(ram.mm_scan_next_ns, mm)
-    now = ram.cpu_clock[cpu]
-    if now < due or compare_exchange(ram.mm_scan_next_ns, mm, due, now + ram.scan_period_ns) != due:
+    """Scan the next stretch of an mm when its period is over."""
+    if not _is_due(ram, cpu, mm):
         return 0
     mmap_read_lock(ram, cpu, mm)
-    left = ram.scan_pages
-    position = ram.mm_scan_vpn[mm]
-    furthest = position
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_NUMA
     fetch_add(ram.mm_flush_pending, mm, 1)  # until all is flushed, TLBs may hold what the PTEs no longer show
+    pages, space = ram.scan_pages, VIRTUAL_PAGES * ram.scan_pages
+    position = ram.mm_scan_vpn[mm]
+    offset = 0  # wraps around when the end was reached
     for i in range(ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, i]
-        if ram.vma_flags[vma] & (VM_ANON | VM_WRITE) == 0:
-            continue  # read-only file mapping
+        if ram.vma_flags[vma] & (VM_ANON | VM_WRITE) == 0 or ram.vma_end[vma] <= position:
+            continue  # read-only file mapping, or done already
         vpn = max(ram.vma_start[vma], position)
-        first, changed = vpn, 0
-        while vpn < ram.vma_end[vma] and left > 0:
-            stop = min(ram.vma_end[vma], (vpn | (PMD_PAGES - 1)) + 1, vpn + left)
-            table = find_table(ram, ram.mm_pgd[mm], vpn)
-            if table >= 0:
-                changed += _scan_table(ram, cpu, mm, table, vpn, stop)
-            left -= stop - vpn
-            vpn = stop
-        if changed:
-            flush_tlb_mm_range(ram, cpu, mm, first, vpn, False)
-            ram.counter[cpu, C_UPDATES] += changed
-        furthest = max(furthest, vpn)
+        while vpn < ram.vma_end[vma] and pages > 0 and space > 0:
+            end = min(ram.vma_end[vma], (vpn + pages + PMD_PAGES - 1) & ~(PMD_PAGES - 1))
+            if _change_prot_numa(ram, cpu, mm, vpn, end):
+                pages -= end - vpn
+            space -= end - vpn
+            vpn = end
+        if pages <= 0 or space <= 0:
+            offset = vpn
+            break
     fetch_add(ram.mm_flush_pending, mm, -1)
-    ram.mm_scan_vpn[mm] = furthest if left <= 0 else 0  # wrap around when the end was reached
+    ram.mm_scan_vpn[mm] = offset
+    if offset == 0:
+        ram.mm_scan_seq[mm] += 1
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
     return 0

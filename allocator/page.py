@@ -25,9 +25,18 @@ FLAG_NAMES = ("locked", "waiters", "uptodate", "dirty", "lru", "active", "refere
 def node_of(ram, pfn):
     """Node of a frame."""
     node = 0
-    while pfn >= ram.zone_end[node]:
+    while pfn >= ram.node_end[node]:
         node += 1
     return node
+
+
+@kernel
+def zone_of(ram, pfn):
+    """Zone of a frame."""
+    zone = 0
+    while pfn >= ram.zone_end[zone]:
+        zone += 1
+    return zone
 
 
 @kernel

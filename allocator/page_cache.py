@@ -1,4 +1,4 @@
-"""The page cache of files (mm/filemap.c), readahead for mapped files (mm/readahead.c), refault distances (mm/workingset.c).
+"""The page cache of files (mm/filemap.c) and the disk behind it.
 
 A file's XArray is a flat run of slots: 0 empty, pfn + 1, or a negative shadow that remembers when the page was evicted.
 Look-ups take no lock: they take a reference and look again. Data arrive from one disk of given latency and bandwidth;
@@ -7,41 +7,26 @@ Left out: folios of several pages, write-back threads (dirty file pages are writ
 """
 
 from allocator.buddy import NONE
-from allocator.lru import LRU_ACTIVE_FILE, drop_page, lru_add
+from allocator.lru import drop_page, lru_add
 from allocator.page import (
-    PG_ACTIVE,
     PG_DIRTY,
-    PG_LOCKED,
-    PG_READAHEAD,
-    PG_UPTODATE,
-    PG_WORKINGSET,
     clear_flag,
     freeze_refs,
     get_page,
-    node_of,
     put_page_testzero,
-    set_flag,
     try_get_page,
-    unlock_page,
 )
-from allocator.page_alloc import GFP_KSWAPD, GFP_RECLAIM, alloc_page
 from allocator.panic import BUS_ERROR, panic
-from allocator.vma import VM_SEQ_READ
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
+from allocator.workingset import workingset_eviction, workingset_refault
+from cpus.atomics import compare_exchange, load_acquire, pause, store_release
 from cpus.compiled import apart, kernel
 from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
-from cpus.events import EV_FILL, record
 from cpus.layout import COUNTER
 from cpus.lease import sched_yield
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
-from cpus.oracle import set_content
 
 OBJECT_FILE, OBJECT_ANON = 1, 2
-MMAP_LOTSAMISS = 100
-C_REFAULT, C_REACTIVATE, C_PGPGIN, C_PGPGOUT = (
-    COUNTER["workingset_refault_file"], COUNTER["workingset_activate_file"], COUNTER["pgpgin"], COUNTER["pgpgout"],
-)  # fmt: skip
-SHADOW_NODE_BITS = 4
+C_PGPGOUT = COUNTER["pgpgout"]
 
 
 @kernel
@@ -82,34 +67,6 @@ def drop_failed_lookup(ram, cpu, answer):
     drop_page(ram, cpu, pfn)
 
 
-# --- workingset ---------------------------------------------------------------------------------------------------------
-
-
-@kernel
-def _shadow(ram, pfn):
-    """Pack what a refault must know: the node's age at eviction, the node, and whether the page was part of the workingset."""
-    node = node_of(ram, pfn)
-    age = fetch_add(ram.node_refaults, node, 1) + 1
-    workingset = 1 if ram.page_flags[pfn] & PG_WORKINGSET else 0
-    return -1 - ((age << (SHADOW_NODE_BITS + 1)) | (node << 1) | workingset)
-
-
-@kernel
-def _refault(ram, cpu, pfn, shadow):
-    """Judge a page that comes back (workingset_refault): activate it if it would have stayed in a larger inactive list."""
-    packed = -1 - shadow
-    node = (packed >> 1) & ((1 << SHADOW_NODE_BITS) - 1)
-    distance = load_acquire(ram.node_refaults, node) - (packed >> (SHADOW_NODE_BITS + 1))
-    workingset_size = ram.lru_size[node, LRU_ACTIVE_FILE]  # without swap, anonymous pages cannot make room
-    ram.counter[cpu, C_REFAULT] += 1
-    if distance <= workingset_size:
-        set_flag(ram, pfn, PG_ACTIVE)
-        fetch_add(ram.node_refaults, node_of(ram, pfn), 1)
-        ram.counter[cpu, C_REACTIVATE] += 1
-        if packed & 1:
-            set_flag(ram, pfn, PG_WORKINGSET)
-
-
 # --- adding and removing ------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +87,7 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
     ram.object_nrpages[thing] += 1
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     if seen < 0:
-        _refault(ram, cpu, pfn, seen)
+        workingset_refault(ram, cpu, pfn, seen)
     ram.cpu_clock[cpu] += ram.cost[PAGE_CACHE_ADD]
     lru_add(ram, cpu, pfn)
     return True
@@ -146,7 +103,7 @@ def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
         store_release(ram.page_refcount, pfn, 2)
         alone = False
     if alone:
-        store_release(ram.cache_slot, ram.object_cache[thing] + index, _shadow(ram, pfn) if keep_shadow else 0)
+        store_release(ram.cache_slot, ram.object_cache[thing] + index, workingset_eviction(ram, pfn) if keep_shadow else 0)
         ram.object_nrpages[thing] -= 1
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     return alone
@@ -185,84 +142,6 @@ def queue_disk(ram, cpu, pages):
         done = max(now, free) + pages * ram.cost[DISK_PAGE]
         if compare_exchange(ram.run_disk_free_ns, 0, free, done) == free:
             return done + ram.cost[DISK_LATENCY]
-
-
-@apart
-def read_pages(ram, cpu, thing, first, count, mark):
-    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded); returns how many were.
-
-    The page `mark` gets PG_readahead: reaching it starts the next window. Runs of missing pages are one transfer each.
-    """
-    count = min(count, ram.object_pages[thing] - first)
-    run = 0
-    for index in range(first, first + count + 1):
-        missing = index < first + count and load_acquire(ram.cache_slot, ram.object_cache[thing] + index) <= 0
-        if missing:
-            run += 1
-        elif run:
-            done = queue_disk(ram, cpu, run)
-            for i in range(index - run, index):
-                _read_page(ram, cpu, thing, i, done, i == mark)
-            ram.counter[cpu, C_PGPGIN] += 4 * run
-            run = 0
-    return count
-
-
-@kernel
-def _read_page(ram, cpu, thing, index, done, mark):
-    """Allocate, fill and enter one page whose data arrive at virtual time `done`."""
-    pfn = alloc_page(ram, cpu, 0, GFP_RECLAIM | GFP_KSWAPD)
-    logical = ram.object_logical[thing] + index
-    ram.page_io_ns[pfn] = done
-    set_flag(ram, pfn, PG_LOCKED)
-    if add_to_page_cache(ram, cpu, pfn, thing, index):
-        # Filled only now that it is in the cache and locked: whoever truncates or writes the page finds it, and waits.
-        set_content(ram, pfn, logical, ram.disk_version[logical])
-        set_flag(ram, pfn, PG_UPTODATE | PG_READAHEAD if mark else PG_UPTODATE)
-        record(ram, cpu, EV_FILL, pfn, thing, index, 0)
-    unlock_page(ram, cpu, pfn)
-    drop_page(ram, cpu, pfn)
-
-
-@apart
-def mmap_readahead(ram, cpu, vma, thing, index):
-    """A mapped access misses the cache: read around it (do_sync_mmap_readahead)."""
-    pages = ram.readahead_pages
-    if ram.vma_flags[vma] & VM_SEQ_READ:
-        size = 2 * pages  # POSIX_FADV_SEQUENTIAL doubles the file's window
-        ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = index, size, size // 2
-        read_pages(ram, cpu, thing, index, size, index + size - size // 2)
-        return 0
-    if ram.vma_ra_miss[vma] < MMAP_LOTSAMISS * 10:
-        ram.vma_ra_miss[vma] += 1
-    if ram.vma_ra_miss[vma] > MMAP_LOTSAMISS:
-        read_pages(ram, cpu, thing, index, 1, NONE)
-        return 0
-    start = max(0, index - pages // 2)
-    ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, pages, pages // 4
-    read_pages(ram, cpu, thing, start, pages, start + pages - pages // 4)
-    return 0
-
-
-@apart
-def async_readahead(ram, cpu, vma, thing, index, pfn):
-    """A mapped access met the marked page: read the next window before it is asked for (page_cache_async_ra)."""
-    if not clear_flag(ram, pfn, PG_READAHEAD):
-        return 0
-    if ram.vma_ra_miss[vma] > 0:
-        ram.vma_ra_miss[vma] -= 1
-    pages = ram.readahead_pages * (2 if ram.vma_flags[vma] & VM_SEQ_READ else 1)
-    start = ram.vma_ra_start[vma] + ram.vma_ra_size[vma]
-    if index != start - ram.vma_ra_async[vma]:  # another thread's window: carry on behind the mark
-        start = index + 1
-        end = min(ram.object_pages[thing], index + pages)
-        while start < end and load_acquire(ram.cache_slot, ram.object_cache[thing] + start) > 0:
-            start += 1
-    size = min(2 * ram.vma_ra_size[vma] if ram.vma_ra_size[vma] else pages, pages)
-    ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, size, size
-    if start < ram.object_pages[thing]:
-        read_pages(ram, cpu, thing, start, size, start)
-    return 0
 
 
 @kernel

@@ -7,6 +7,7 @@ operation means).
 Left out: signals; exit of an address space unless a row asks for it (mappings stay until the run ends).
 """
 
+from allocator.direct_reclaim import memory_reclaim
 from allocator.futex import atomic_maximum, futex_wait, post_flag, spin_on_flag
 from allocator.memory import WAIT, handle_mm_fault
 from allocator.panic import BAD_OPERATION, panic
@@ -17,6 +18,7 @@ from allocator.syscalls import (
     EXIT_MM,
     FORK,
     PLACE,
+    RECLAIM,
     change_file,
     change_mapping,
     leave_process,
@@ -28,6 +30,7 @@ from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
 from cpus.atomics import exchange, fence, fetch_add, load_acquire, store_release
 from cpus.compiled import entry, kernel
+from cpus.completion import look_for_completed_changes
 from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
@@ -249,13 +252,16 @@ def _synchronise(ram, cpu, task, row):
 
 @kernel
 def _change_process(ram, cpu, task, row):
-    """Place a region, fork, exit."""
+    """Place a region, fork, exit, reclaim from the group."""
     op = ram.row_op[row]
     if op == PLACE:
         place_region(ram, task, row)
         return NEXT
     if op == FORK:
         start_child(ram, cpu, task, row)
+        return NEXT
+    if op == RECLAIM:
+        memory_reclaim(ram, cpu, ram.row_pages[row])
         return NEXT
     leave_process(ram, cpu, task)
     ram.task_row[task] += 1  # before the parent can fork again
@@ -291,7 +297,7 @@ def _execute(ram, cpu, task, row):
         return _mark(ram, cpu, task, row)
     if op in (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT):
         return _synchronise(ram, cpu, task, row)
-    if op in (PLACE, FORK, EXIT_MM):
+    if op in (PLACE, FORK, EXIT_MM, RECLAIM):
         return _change_process(ram, cpu, task, row)
     panic(ram, cpu, BAD_OPERATION, row, op)
     return ENDED
@@ -300,10 +306,15 @@ def _execute(ram, cpu, task, row):
 @entry(RUN_USER)
 def run_user(ram, cpu, task, b, c, d):
     """Run a thread for the rest of its CPU's slice; returns RAN, SLEEP, BLOCKED, YIELD or ENDED."""
+    if ram.check:
+        look_for_completed_changes(ram, cpu)
     while ram.task_row[task] < ram.task_end[task]:
         if ram.cpu_live_count[cpu] > 0:
             touch_live_pages(ram, cpu)
-        result = _execute(ram, cpu, task, ram.task_row[task])
+        row = ram.task_row[task]
+        result = _execute(ram, cpu, task, row)
+        if ram.check and ram.row_op[row] != VISIT:  # it may have learned that somebody's call has returned
+            look_for_completed_changes(ram, cpu)
         if result == NEXT:
             ram.task_row[task] += 1
         elif result != RAN:

@@ -32,8 +32,9 @@ FREED_TABLES = 1  # of `how`: page tables were freed, so lazy CPUs are flushed t
 NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
 
 SITE_OTHER, SITE_KSWAPD, SITE_DIRECT, SITE_ALLOC, SITE_WRITE_FAULT, SITE_USER, SITE_FAULT, SITE_NUMA, SITE_FILE = range(9)
+SITE_KSWAPD_DEMOTION, SITE_DIRECT_DEMOTION, SITE_PROMOTION = range(9, 12)
 SITE_NAMES = ("other", "kswapd", "direct reclaim", "page allocation", "write fault", "munmap/madvise", "fault", "NUMA balancing",
-              "file write")  # fmt: skip
+              "file write", "kswapd demotion", "direct demotion", "promotion")  # fmt: skip
 
 # tlb:tlb_flush, include/linux/mm_types.h: enum tlb_flush_reason
 ON_TASK_SWITCH, REMOTE_SHOOTDOWN, LOCAL_SHOOTDOWN, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI = range(5)
@@ -210,6 +211,7 @@ def _choose_asid(ram, cpu, mm):
     ram.asid_mm[cpu, slot] = mm
     ram.asid_context[cpu, slot] = new_context(ram, cpu)
     ram.asid_gen[cpu, slot] = -1
+    ram.asid_changes[cpu, slot] = load_acquire(ram.mm_changes_done, mm)  # it is empty: nothing of older changes is in it
     return slot
 
 

@@ -11,6 +11,7 @@ from allocator.rmap import NOTHING, address_range, clear_mapped, lock_pte, unloc
 from allocator.tlb_flush import SITE_USER
 from allocator.vma import lock_object, next_vma_of, unlock_object
 from cpus.compiled import apart, call, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.page_table import LEVEL_MASK, find_table
 
 
@@ -44,9 +45,11 @@ def zap_range(ram, cpu, mm, start, end):
     """Clear all PTEs in start..end, flush, drop the pages (zap_page_range_single)."""
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
+    change = change_begins(ram, mm)
     tlb_gather_mmu(ram, cpu, mm)
     zap_ptes(ram, cpu, mm, start, end)
     tlb_finish_mmu(ram, cpu)
+    change_is_complete(ram, mm, change, start, end, UNMAPPED)
     ram.cpu_site[cpu] = site
     return 0
 

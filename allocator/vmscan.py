@@ -1,21 +1,22 @@
-"""Page reclaim from the inactive lists (mm/vmscan.c: shrink_lruvec, shrink_inactive_list, shrink_folio_list, shrink_active_list).
+"""Page reclaim from one LRU list (mm/vmscan.c: shrink_inactive_list, shrink_folio_list, shrink_active_list).
 
 Works in batches of SWAP_CLUSTER_MAX: isolate from the tail under lru_lock, look at references, demote or unmap, flush once per
-batch of 31 freed folios and once more at the end, then give the frames back. The same code serves kswapd and direct reclaim.
-Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback throttling.
+batch of 31 freed folios and once more at the end, then give the frames back. What it is done for stands in a *scan_control*, the
+row `sc` of the `sc_` fields: kswapd of a node, an allocating CPU, or a group that is asked to give memory back.
+Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback and its throttling (a
+dirty page is written when it is reclaimed).
 """
 
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import (
-    LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,
-    LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     drop_page,
     link_page,
     lru_add_drain,
     lru_list,
+    lru_note_cost,
     unlink_page,
 )
 from allocator.migrate import MIGRATE_LIST, WORK_DEMOTE, WORK_ISOLATED
@@ -37,16 +38,20 @@ from allocator.page import (
 from allocator.page_alloc import free_page
 from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
-from cpus.atomics import fetch_add
+from allocator.sched import cond_resched
+from allocator.tlb_flush import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
+from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import RECLAIM_PAGE
 from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 
-SWAP_CLUSTER_MAX = 32
-DEF_PRIORITY = 12
-BY_KSWAPD, BY_DIRECT = 0, 1
-DEMOTE, IGNORE_REFERENCES = 1, 2  # how shrink_folio_list is to work
+BY_KSWAPD, BY_DIRECT, BY_GROUP = 0, 1, 2
+# sc_flags
+SC_DEACTIVATE_ANON, SC_DEACTIVATE_FILE, SC_FORCE_DEACTIVATE, SC_SKIPPED_DEACTIVATE = 1, 2, 4, 8
+SC_CACHE_TRIM, SC_NO_CACHE_TRIM, SC_CACHE_TRIM_FAILED, SC_FILE_IS_TINY, SC_FS = 16, 32, 64, 128, 256
+SC_IGNORE_REFERENCES = 512  # the caller knows that the pages are not wanted (MADV_PAGEOUT)
+ISOLATED_STEP_NS, ISOLATED_WAIT_NS = 50_000, 20_000_000  # reclaim_throttle, VMSCAN_THROTTLE_ISOLATED: at most HZ/50
 SHRINK_LIST = TEXT["shrink_folio_list"]
 REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
 NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
@@ -95,6 +100,8 @@ def move_folios_to_lru(ram, cpu, node, part, count):
         pfn = ram.work_list[cpu, part + i]
         set_flag(ram, pfn, PG_LRU)
         link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+        if ram.page_flags[pfn] & PG_ACTIVE:
+            fetch_add(ram.node_age, node, 1)  # workingset_age_nonresident
     fetch_add(ram.node_isolated, node, -count)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     for i in range(count):
@@ -138,13 +145,13 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 @kernel
 def _unmap_and_remove(ram, cpu, pfn):
-    """Unmap a locked page and take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait.
+    """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be activated.
 
     Dirty pages are written first, after flushing every translation through which more could be written unseen.
     """
     unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
     if unmapped == 0:
-        return 0
+        return -1
     thing = ram.page_object[pfn] - 1
     if ram.object_kind[thing] == OBJECT_ANON:  # freed lazily (MADV_FREE) and not written to since: gone without IO
         alone = freeze_refs(ram, pfn, 1)
@@ -161,39 +168,61 @@ def _unmap_and_remove(ram, cpu, pfn):
     return unmapped
 
 
-@entry(SHRINK_LIST)
-def shrink_folio_list(ram, cpu, node, count, by, how):
-    """Reclaim what can be of work_list[cpu, :count] (shrink_folio_list); returns pages reclaimed or demoted.
+@kernel
+def _activate(ram, cpu, pfn):
+    set_flag(ram, pfn, PG_ACTIVE)
+    ram.counter[cpu, C_ACTIVATE] += 1
 
-    Survivors are moved to the front of the list; their number is reclaimed // 1024 of the result: kept * 1024 + reclaimed.
+
+@kernel
+def _demote_folio_list(ram, cpu, sc, demotable, target):
+    """Move pages to the slower node (demote_folio_list); returns how many went, the others are at the start of WORK_DEMOTE."""
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_KSWAPD_DEMOTION if ram.sc_by[sc] == BY_KSWAPD else SITE_DIRECT_DEMOTION
+    moved = call(ram, MIGRATE_LIST, cpu, WORK_DEMOTE, demotable, target, 0)
+    ram.cpu_site[cpu] = site
+    if ram.sc_by[sc] != BY_GROUP:
+        ram.counter[cpu, C_DEMOTE + ram.sc_by[sc]] += moved
+    ram.counter[cpu, C_DEMOTE_FAIL] += demotable - moved
+    return moved
+
+
+@entry(SHRINK_LIST)
+def shrink_folio_list(ram, cpu, sc, node, count, demote):
+    """Reclaim what can be of work_list[cpu, :count]; returns pages kept * 1024 + pages reclaimed or demoted.
+
+    Survivors are moved to the front of the list.
     """
     kept = demotable = reclaimed = normal = lazy = 0
-    target = ram.demotion_target[node] if how & DEMOTE else NONE
+    target = ram.demotion_target[node] if demote else NONE
     for i in range(count):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
         keep = True
         ram.cpu_clock[cpu] += ram.cost[RECLAIM_PAGE]
         anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
         if ram.page_io_ns[pfn] <= ram.cpu_clock[cpu] and try_lock_page(ram, pfn):
+            ram.sc_scanned[sc] += 1
             # a page truncated meanwhile has no file any more: its last holder frees it
             verdict = REF_KEEP
             if ram.page_object[pfn]:
-                verdict = REF_RECLAIM if how & IGNORE_REFERENCES else check_references(ram, cpu, pfn)
+                verdict = REF_RECLAIM if ram.sc_flags[sc] & SC_IGNORE_REFERENCES else check_references(ram, cpu, pfn)
             if verdict == REF_ACTIVATE:
-                set_flag(ram, pfn, PG_ACTIVE)
-                ram.counter[cpu, C_ACTIVATE] += 1
+                _activate(ram, cpu, pfn)
             elif verdict == REF_RECLAIM and target != NONE:
                 ram.work_list[cpu, WORK_DEMOTE + demotable] = pfn
                 demotable += 1
                 keep = False
-            elif verdict == REF_RECLAIM and not anonymous:
+            elif verdict == REF_RECLAIM and anonymous:
+                _activate(ram, cpu, pfn)  # no swap to add it to
+            elif verdict == REF_RECLAIM:
                 gone = _unmap_and_remove(ram, cpu, pfn)
-                if gone:
+                if gone < 0:
+                    _activate(ram, cpu, pfn)
+                elif gone:
                     keep = False
                     clear_flag(ram, pfn, PG_LOCKED)  # nobody can wait for it: no references are left
                     fetch_add(ram.node_isolated, node, -1)
                     reclaimed += 1
-                    ram.counter[cpu, C_STEAL_FILE] += 1
                     if gone == 2:
                         ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
                         lazy += 1
@@ -209,26 +238,25 @@ def shrink_folio_list(ram, cpu, node, count, by, how):
             ram.work_list[cpu, WORK_ISOLATED + kept] = pfn
             kept += 1
     if demotable:
-        moved = call(ram, MIGRATE_LIST, cpu, WORK_DEMOTE, demotable, target, 0)
-        ram.counter[cpu, C_DEMOTE + by] += moved
-        ram.counter[cpu, C_DEMOTE_FAIL] += demotable - moved
+        moved = _demote_folio_list(ram, cpu, sc, demotable, target)
         reclaimed += moved
-        if moved < demotable:  # no room on the slower node: discard them instead (do_demote_pass = false)
-            for i in range(demotable - moved):
-                ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_DEMOTE + i]
-            return _second_pass(ram, cpu, node, kept, demotable - moved, by, reclaimed)
+        for i in range(demotable - moved):
+            ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_DEMOTE + i]
+        if moved < demotable and ram.sc_by[sc] != BY_GROUP:  # no room on the slower node: discard them instead
+            return _second_pass(ram, cpu, sc, node, kept, demotable - moved, reclaimed)
+        kept += demotable - moved
     _flush_and_free(ram, cpu, normal, lazy)
     return kept * 1024 + reclaimed
 
 
 @kernel
-def _second_pass(ram, cpu, node, kept, count, by, reclaimed):
-    """Reclaim pages that could not be demoted; those kept earlier stay at the front of the list."""
+def _second_pass(ram, cpu, sc, node, kept, count, reclaimed):
+    """Reclaim pages that could not be demoted (do_demote_pass = false); those kept earlier stay at the front of the list."""
     for i in range(kept):
         ram.keep_list[cpu, i] = ram.work_list[cpu, WORK_ISOLATED + i]
     for i in range(count):
         ram.work_list[cpu, WORK_ISOLATED + i] = ram.work_list[cpu, WORK_ISOLATED + kept + i]
-    answer = call(ram, SHRINK_LIST, cpu, node, count, by, 0)
+    answer = call(ram, SHRINK_LIST, cpu, sc, node, count, 0)
     survivors = answer // 1024
     for i in range(survivors - 1, -1, -1):
         ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_ISOLATED + i]
@@ -241,66 +269,69 @@ def _second_pass(ram, cpu, node, kept, count, by, reclaimed):
 
 
 @kernel
-def shrink_inactive_list(ram, cpu, node, which, wanted, by):
-    """Reclaim from the tail of an inactive list; returns pages reclaimed * 1024 + scanned."""
-    lru_add_drain(ram, cpu)
-    answer = isolate_folios(ram, cpu, node, which, min(wanted, SWAP_CLUSTER_MAX))
-    taken, scanned = answer // 1024, answer % 1024
-    ram.counter[cpu, C_SCAN + by] += scanned
-    ram.counter[cpu, C_SCAN_FILE if which == LRU_INACTIVE_FILE else C_SCAN_ANON] += scanned
-    if taken == 0:
-        return scanned
-    answer = call(ram, SHRINK_LIST, cpu, node, taken, by, DEMOTE if ram.demotion else 0)
-    kept, reclaimed = answer // 1024, answer % 1024
-    move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, kept)
-    ram.counter[cpu, C_STEAL + by] += reclaimed
-    if which == LRU_INACTIVE_ANON:
-        ram.counter[cpu, C_STEAL_ANON] += reclaimed
-    return reclaimed * 1024 + scanned
+def _too_many_isolated(ram, sc, node, which):
+    """Do CPUs that reclaim for themselves hold more pages isolated than the list has (an eighth of it if they may do IO)?"""
+    if ram.sc_by[sc] != BY_DIRECT:
+        return False
+    inactive = ram.lru_size[node, which]
+    return load_acquire(ram.node_isolated, node) > (inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive)
 
 
 @kernel
-def shrink_active_list(ram, cpu, node, which, wanted):
-    """Deactivate pages from the tail of an active list; code that was used stays (shrink_active_list)."""
+def _wait_for_isolated(ram, cpu, sc, node, which):
+    """Let others put their pages back first (reclaim_throttle, VMSCAN_THROTTLE_ISOLATED); False if they do not in time."""
+    waited = 0
+    while _too_many_isolated(ram, sc, node, which):
+        if waited >= ISOLATED_WAIT_NS:
+            return False
+        waited += ISOLATED_STEP_NS
+        ram.cpu_clock[cpu] += ISOLATED_STEP_NS
+        cond_resched(ram, cpu)
+    return True
+
+
+@apart
+def shrink_inactive_list(ram, cpu, sc, node, which):
+    """Reclaim a batch from the tail of an inactive list, as much as `sc_batch` says; returns pages reclaimed."""
+    if not _wait_for_isolated(ram, cpu, sc, node, which):
+        return 0
     lru_add_drain(ram, cpu)
-    answer = isolate_folios(ram, cpu, node, which, min(wanted, SWAP_CLUSTER_MAX))
+    by, file = ram.sc_by[sc], which == LRU_INACTIVE_FILE
+    answer = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
     taken, scanned = answer // 1024, answer % 1024
-    ram.counter[cpu, C_REFILL] += scanned
+    if by != BY_GROUP:
+        ram.counter[cpu, C_SCAN + by] += scanned
+    ram.counter[cpu, C_SCAN_FILE if file else C_SCAN_ANON] += scanned
+    if taken == 0:
+        return 0
+    answer = call(ram, SHRINK_LIST, cpu, sc, node, taken, 1 if ram.demotion_target[node] >= 0 else 0)
+    kept, reclaimed = answer // 1024, answer % 1024
+    move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, kept)
+    if by != BY_GROUP:
+        ram.counter[cpu, C_STEAL + by] += reclaimed
+    ram.counter[cpu, C_STEAL_FILE if file else C_STEAL_ANON] += reclaimed
+    lru_note_cost(ram, cpu, node, file, 0, scanned - reclaimed)
+    return reclaimed
+
+
+@apart
+def shrink_active_list(ram, cpu, sc, node, which):
+    """Deactivate a batch from the tail of an active list; code that was used stays."""
+    lru_add_drain(ram, cpu)
+    answer = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
+    taken, scanned = answer // 1024, answer % 1024
+    if ram.sc_by[sc] != BY_GROUP:
+        ram.counter[cpu, C_REFILL] += scanned
+    rotated = 0
     for i in range(taken):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
         found = page_referenced(ram, cpu, pfn)
         if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
+            rotated += 1
             continue
         clear_flag(ram, pfn, PG_ACTIVE)
         set_flag(ram, pfn, PG_WORKINGSET)
         ram.counter[cpu, C_DEACTIVATE] += 1
     move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, taken)
-    return scanned
-
-
-@kernel
-def _isqrt(n):
-    root = 0
-    while (root + 1) * (root + 1) <= n:
-        root += 1
-    return root
-
-
-@kernel
-def inactive_is_low(ram, node, inactive):
-    """Should active pages move down? The inactive list may be smaller the larger memory is (inactive_is_low)."""
-    small, large = ram.lru_size[node, inactive], ram.lru_size[node, inactive + 1]
-    gib = (small + large) >> 18
-    ratio = _isqrt(10 * gib) if gib else 1
-    return small * ratio < large
-
-
-@apart
-def shrink_list(ram, cpu, node, which, wanted, by):
-    """Work on one batch of one list; returns reclaimed * 1024 + scanned (shrink_list)."""
-    if which in (LRU_ACTIVE_FILE, LRU_ACTIVE_ANON):
-        if inactive_is_low(ram, node, which - 1):
-            return shrink_active_list(ram, cpu, node, which, wanted)
-        return 0
-    return shrink_inactive_list(ram, cpu, node, which, wanted, by)
-
+    lru_note_cost(ram, cpu, node, which == LRU_ACTIVE_FILE, 0, rotated)
+    return 0

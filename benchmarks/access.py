@@ -62,7 +62,7 @@ def build_machine(mapped: int, rows: int) -> Any:
     """Give RAM with one CPU and `mapped` pages mapped one to one, clean and writable."""
     tables = mapped // 512 + mapped // 512**2 + 8
     sizes = Sizes(
-        nr_cpus=1, nr_nodes=2, nr_frames=mapped + tables, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=1,
+        nr_cpus=1, nr_nodes=2, nr_zones=2, nr_frames=mapped + tables, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=1,
         nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1,
         tlb_entries=sum(entries for entries, _ in GOLDEN_COVE.values()), nr_costs=costs.NR_COSTS, series_length=1,
     )  # fmt: skip
@@ -73,7 +73,7 @@ def build_machine(mapped: int, rows: int) -> Any:
     ram = build_ram(sizes, constants)
     for name, value in COSTS.items():
         ram.cost[costs.COST[name]] = value
-    ram.zone_end[:] = mapped * 30 // 100, mapped + tables  # 30 % of the pages in DRAM, as on the talk's machine
+    ram.node_end[:] = mapped * 30 // 100, mapped + tables  # 30 % of the pages in DRAM, as on the talk's machine
     ram.cpu_slice_end[0] = NEVER
     ram.mm_pgd[0] = _map(ram, mapped)
     return ram

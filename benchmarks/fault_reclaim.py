@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from allocator.kswapd import KSWAPD_STEP, kswapd_falls_asleep
+from allocator.kswapd import AWAKE, KSWAPD_STEP, kswapd_falls_asleep
 from allocator.sched import DONE
 from allocator.tlb_flush import switch_mm
 from allocator.unmap import zap_range
@@ -47,7 +47,7 @@ REACHED = ("pgsteal_kswapd", "pgsteal_direct", "pgmigrate_success", "pgfault")
 def balance(ram, cpu):
     """Run every kswapd that is awake until it sleeps."""
     for node in range(ram.nr_nodes):
-        if ram.kswapd_awake[node]:
+        if ram.kswapd_state[node] == AWAKE:
             while call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) != 0:
                 pass
             kswapd_falls_asleep(ram, cpu, node)

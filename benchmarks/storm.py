@@ -21,7 +21,8 @@ C_CALLS, C_VISITS = COUNTER["irq_call"], COUNTER["page_visits"]
 def small_ram(nr_cpus: int, *, leases: int = 2, controlled: bool = False, strict: bool = False, seed: int = 1, **constants: int) -> Any:
     """Build the RAM of a machine with `nr_cpus` CPUs and next to no memory. Further words are constants of the layout."""
     sizes = Sizes(
-        nr_cpus=nr_cpus, nr_nodes=1, nr_frames=64, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=64, nr_logical=64,
+        nr_cpus=nr_cpus, nr_nodes=1, nr_zones=1, nr_frames=64, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=64,
+        nr_logical=64,
         nr_rows=1, nr_sections=1, nr_chunks=1, tlb_entries=8, nr_costs=NR_COSTS, series_length=8,
     )  # fmt: skip
     usual = {"nr_leases": leases, "controlled": int(controlled), "strict_ipi": int(strict), "slice_ns": 500_000, "lock_spins": 64,

@@ -12,6 +12,7 @@ Left out: caches and prefetchers (a cost per line stands for them), out-of-order
 
 from cpus.atomics import load_acquire, unlikely
 from cpus.compiled import call, kernel
+from cpus.completion import look_for_completed_changes
 from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HIT, WALK
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, TEXT
@@ -36,8 +37,9 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
     """
     ram.counter[cpu, C_LOAD_MISSES + 2 * kind] += 1
     ram.cpu_clock[cpu] += ram.cost[WALK]
-    table = find_table(ram, ram.mm_pgd[ram.cpu_loaded_mm[cpu]], vpn)
-    logical = 0
+    mm = ram.cpu_loaded_mm[cpu]
+    table = find_table(ram, ram.mm_pgd[mm], vpn)
+    logical = change = 0
     while True:
         pte = use_entry(ram, table, vpn & LEVEL_MASK, kind == STORE)
         if pte < 0:
@@ -46,6 +48,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
         if not ram.check:
             break
         word = load_acquire(ram.content, pfn)
+        change = load_acquire(ram.mm_changes_begun, mm)  # after the PTE was read, see completion.py
         # Still mapped after its content was read? Then the content is this page's, and we say that the fill happened now.
         # (Else a frame that changed hands meanwhile would be remembered under its new owner, and the bug missed.)
         now = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
@@ -57,6 +60,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
     ram.tlb_value[cpu, i] = (pfn << VALUE_SHIFT) | (pte & PERMISSION)
     ram.tlb_logical[cpu, i] = logical
     ram.tlb_filled_ns[cpu, i] = ram.cpu_clock[cpu]
+    ram.tlb_change[cpu, i] = change
     return i
 
 
@@ -67,7 +71,7 @@ def _first_level_miss(ram, cpu, vpn, tag, kind, stamp, first, ways, known):
     Returns the entry, WAIT or AGAIN.
     """
     tags, values, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
-    logicals, filled = row(ram.tlb_logical, cpu), row(ram.tlb_filled_ns, cpu)
+    logicals, filled, changes = row(ram.tlb_logical, cpu), row(ram.tlb_filled_ns, cpu), row(ram.tlb_change, cpu)
     second_ways = ram.stlb_ways
     second_first = ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * second_ways
     second = find_way(tags, second_first, second_ways, tag)
@@ -84,6 +88,8 @@ def _first_level_miss(ram, cpu, vpn, tag, kind, stamp, first, ways, known):
     values[i] = values[second]
     logicals[i] = logicals[second]
     filled[i] = filled[second]
+    ram.tlb_marked[cpu, i] = ram.tlb_marked[cpu, second]
+    changes[i] = changes[second]
     return i
 
 
@@ -106,7 +112,7 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
     lines = min(count, LINES_PER_PAGE)
     in_dram = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]
     more_in_cxl = lines * (ram.cost[LINE_CXL_TENTHS] - ram.cost[LINE_DRAM_TENTHS])
-    fast_end = ram.zone_end[0]
+    fast_end = ram.node_end[0]
     check = ram.check
     first_done = done
     # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them is called
@@ -121,6 +127,8 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             serve_interrupts(ram, cpu)
             tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
             context = ram.cpu_context[cpu]
+            if check:
+                look_for_completed_changes(ram, cpu)
             if ram.cpu_live_count[cpu] > 0:
                 break  # flushed: the caller visits the pages in use first
         if tenths >= slice_end:

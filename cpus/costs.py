@@ -17,6 +17,7 @@ COST_NAMES = (
     "page_zero",
     "page_copy",
     "page_cache_add",
+    "read_page",  # file system and block layer: submitting and completing one page of a read
     "unmap_page",  # rmap walk and PTE clear of one mapping
     "reclaim_page",  # isolate, check references, free
     "disk_latency",
@@ -37,7 +38,8 @@ ACCESS_TENTHS, LINE_DRAM_TENTHS, LINE_CXL_TENTHS = COST["access_tenths"], COST["
 STLB_HIT, WALK = COST["stlb_hit"], COST["walk"]
 FAULT_ENTRY, FAULT_MINOR, MAP_PAGE = COST["fault_entry"], COST["fault_minor"], COST["map_page"]
 PAGE_ALLOC, PAGE_FREE, PAGE_ZERO, PAGE_COPY = COST["page_alloc"], COST["page_free"], COST["page_zero"], COST["page_copy"]
-PAGE_CACHE_ADD, UNMAP_PAGE, RECLAIM_PAGE = COST["page_cache_add"], COST["unmap_page"], COST["reclaim_page"]
+PAGE_CACHE_ADD, READ_PAGE = COST["page_cache_add"], COST["read_page"]
+UNMAP_PAGE, RECLAIM_PAGE = COST["unmap_page"], COST["reclaim_page"]
 DISK_LATENCY, DISK_PAGE = COST["disk_latency"], COST["disk_page"]
 IPI_SEND, IPI_LATENCY, IPI_HANDLE = COST["ipi_send"], COST["ipi_latency"], COST["ipi_handle"]
 FLUSH_FULL, FLUSH_ONE = COST["flush_full"], COST["flush_one"]

@@ -32,9 +32,10 @@ GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MA
 GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
+CHANGES_KEPT, CHANGE_WORDS = 256, 4  # completed changes of mappings that an mm remembers (completion.py)
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
 TRACE_REASONS, TRACE_PAGES = 5, 36  # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
-NR_SITES = 10
+NR_SITES = 12
 LEASES_MAX = 62  # they are the bits of one word
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
 HEADER_WORDS = 2048
@@ -48,7 +49,8 @@ COUNTERS = (
     "pgsteal_file", "pgsteal_anon", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_fail", "pgpromote_success", "pgpromote_candidate",
     "pgmigrate_success", "pgmigrate_fail", "numa_pte_updates", "numa_hint_faults", "numa_hint_faults_local",
     "numa_pages_migrated", "allocstall_normal", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun",
-    "workingset_refault_file", "workingset_refault_anon", "workingset_activate_file", "workingset_nodereclaim",
+    "workingset_refault_file", "workingset_refault_anon", "workingset_activate_file", "workingset_restore_file",
+    "workingset_nodereclaim", "pgscan_direct_throttle", "numa_hit", "numa_miss",
     "dtlb_loads", "dtlb_load_misses", "dtlb_stores", "dtlb_store_misses", "itlb_loads", "itlb_load_misses", "stlb_hits",
     "page_visits", "irq_tlb", "irq_call", "irq_resched",
     "ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked",
@@ -69,9 +71,10 @@ TEXT_NAMES = (
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
     "ensure_table", "zap_range", "free_pgtables", "do_mmap", "do_munmap", "mprotect", "mremap", "madvise", "dup_mm", "exit_mm",
     "copy_range", "move_page_tables", "do_wp_page", "unmap_mapping_range", "move_pages", "memory_reclaim", "fadvise",
- "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
-    "wake_task", "next_task", "shrink_list", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow",
-    "flush_called", "touch_spin_pages", "write_to_file", "sync_file_page", "take_snapshot",
+    "do_anonymous_page", "map_pages_around", "do_file_fault", "handle_mm_fault", "enqueue",
+    "wake_task", "next_task", "shrink_inactive_list", "shrink_active_list", "shrink_lruvec_step", "try_to_free_pages",
+    "workingset_refault", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow", "flush_called", "touch_spin_pages",
+    "write_to_file", "sync_file_page", "take_snapshot", "look_for_completed_changes", "incoherent",
     "truncate_file_page",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
@@ -88,6 +91,7 @@ class Sizes:
 
     nr_cpus: int
     nr_nodes: int
+    nr_zones: int
     nr_frames: int
     nr_mms: int
     nr_tasks: int
@@ -109,6 +113,11 @@ class Sizes:
     @property
     def mask_words(self) -> int:
         return -(-self.nr_cpus // MASK_BITS)
+
+    @property
+    def nr_scans(self) -> int:
+        """One scan_control for each CPU (direct reclaim), behind them one for each node (kswapd)."""
+        return self.nr_cpus + self.nr_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +156,10 @@ CONSTANTS = (
     "nr_leases", "controlled", "slice_ns", "check", "strict_ipi", "pcid", "nr_asids",
     "dtlb_sets", "dtlb_ways", "dtlb_base", "store_sets", "store_ways", "store_base", "itlb_sets", "itlb_ways", "itlb_base",
     "stlb_sets", "stlb_ways", "stlb_base",
-    "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "pcp_batch", "user_tasks", "nr_processes",
-    "scan_pages", "scan_period_ns", "hot_threshold_ns", "promote_limit", "lock_spins", "wait_bound_ms",
-    "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit", "pend_apart", "series_ns", "events_on",
+    "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough",
+    "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
+    "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
+    "pend_apart", "series_ns", "events_on",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -247,6 +257,9 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("tlb_logical", "owner: logical page that the entry was filled for (oracle)", "nr_cpus", "tlb_entries"),
     Table("tlb_age", "owner: stamp of the last use", "nr_cpus", "tlb_entries"),
     Table("tlb_filled_ns", "owner: virtual time of the fill (oracle)", "nr_cpus", "tlb_entries"),
+    Table("tlb_change", "owner: changes of the mm that had begun when the entry was filled (oracle)", "nr_cpus", "tlb_entries"),
+    Table("tlb_marked", "owner: what the logical page of a marked entry was, and what was taken away (oracle)", "nr_cpus", "tlb_entries"),
+    Table("asid_changes", "owner: completed changes of the slot's mm that it has looked at (oracle)", "nr_cpus", NR_ASIDS),
     Table("live_page", "owner: pages in use when the TLB was flushed, vpn << 2 | kind (live.py)", "nr_cpus", LIVE_PAGES),
     Table("live_now", "owner: those being visited again", "nr_cpus", LIVE_PAGES),
     Table("event", "owner: ring of EVENT_WORDS-word records", "nr_cpus", EVENT_RING * EVENT_WORDS),
@@ -255,13 +268,15 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("gather", "owner: pages whose PTEs are cleared and not yet flushed (mmu_gather)", "nr_cpus", GATHER_PAGES),
     Table("gather_table", "owner: page tables taken out and not yet flushed (mmu_table_batch)", "nr_cpus", GATHER_TABLES),
     Table("keep_list", "owner: pages set aside by reclaim's second pass", "nr_cpus", WORK_PAGES),
-    Table("scan_goal", "owner: pages to scan per list in this round of direct reclaim", "nr_cpus", NR_LRU),
     Table("work_list", "owner: pages isolated by reclaim and by migration, six lists", "nr_cpus", WORK_PARTS * WORK_PAGES),
     Table("tlb_flush_count", "owner: tlb:tlb_flush events, reason * TRACE_PAGES + pages", "nr_cpus", TRACE_REASONS * TRACE_PAGES),
-    Table("pcp_lock", "spin word of a CPU's list of one zone (pcp->lock): its owner, and whoever drains all lists", "nr_cpus", "nr_nodes"),
-    Table("pcp_count", "pcp_lock held: pages in its list of the zone", "nr_cpus", "nr_nodes"),
-    Table("pcp_first", "pcp_lock held", "nr_cpus", "nr_nodes"),
-    Table("pcp_last", "pcp_lock held", "nr_cpus", "nr_nodes"),
+    Table("pcp_lock", "spin word of a CPU's list of one zone (pcp->lock): its owner, and whoever drains all lists", "nr_cpus", "nr_zones"),
+    Table("pcp_count", "pcp_lock held: pages in its list of the zone", "nr_cpus", "nr_zones"),
+    Table("pcp_first", "pcp_lock held", "nr_cpus", "nr_zones"),
+    Table("pcp_last", "pcp_lock held", "nr_cpus", "nr_zones"),
+    Table("pcp_tuned", "owner: pcp->high as tuned so far", "nr_cpus", "nr_zones"),
+    Table("pcp_alloc_factor", "owner: refills in a row without a free", "nr_cpus", "nr_zones"),
+    Table("pcp_free_count", "owner: frees in a row, halved by each allocation", "nr_cpus", "nr_zones"),
     Table("violation", "winner of run_violations", VIOLATIONS_KEPT, VIOLATION_WORDS),
     Table("text", "config: addresses of entries", NR_TEXT),
     Table("cost", "config: ns, see costs.py", "nr_costs"),
@@ -272,16 +287,20 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("mm_nr_vmas", "mm_lock held for writing; read under it"),
         _m("mm_process", "config"),
         _m("mm_tlb_gen", "any, add: number of invalidations asked for (context.tlb_gen)", True),
+        _m("mm_changes_begun", "ORACLE: any, add: changes of mappings that have begun", True),
+        _m("mm_changes_done", "ORACLE: any, add: changes that are complete"),
         _m("mm_batched", "any, compare-exchange: tlb_flush_batched, pending | flushed << 16"),
         _m("mm_lock", "mmap_lock: readers + writer bit (locks.py)", True),
         _m("mm_lock_waiters", "any, exchange: somebody sleeps for mm_lock"),
         _m("mm_table_lock", "spin: page_table_lock, upper levels of the page table"),
         _m("mm_rss", "any, add: pages mapped"),
         _m("mm_scan_vpn", "any, compare-exchange: next page of the NUMA scanner"),
-        _m("mm_scan_next_ns", "any, compare-exchange: when the next scan is due"),
+        _m("mm_scan_next_ns", "any, compare-exchange: when the next scan is due, 0 never set"),
+        _m("mm_scan_seq", "the scanner: passes over the whole mm"),
         _m("mm_hint_pages", "any, add"),
         _m("mm_flush_pending", "any, add: changes of PTEs under way whose flush has not been sent yet (tlb_flush_pending)"),
     )),
+    Table("mm_change", "ORACLE: ring; whoever completed a change, its number last", "nr_mms", CHANGES_KEPT * CHANGE_WORDS),
     Table("mm_cpumask", "bit of CPU c: CPU c sets and clears (fetch-or, fetch-and); any reads", "nr_mms", "mask_words"),
     Table("mm_vma", "mm_lock held for writing: VMA numbers in address order", "nr_mms", MAX_VMAS),
     Struct("nr_vmas", (
@@ -329,42 +348,63 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("anon_index", "ORACLE: same: its index", "nr_anon_logical"),
     Table("disk_version", "ORACLE: version on disk of a file page; page lock", "nr_logical"),
     Table("frame_word", "contents of page-table frames: 512 PTEs each, atomic (sparse: other frames are never touched)", "nr_frames", 512),
-    # --- nodes: one zone each ----------------------------------------------------------------------------------------
-    Struct("nr_nodes", (
+    # --- zones ------------------------------------------------------------------------------------------------------
+    Struct("nr_zones", (
         _m("zone_start", "config: first pfn"), _m("zone_end", "config: behind the last pfn"), _m("zone_managed", "config: pages"),
+        _m("zone_node", "config"),
+        _m("zone_reserve", "config: pages kept from allocations that could use a higher zone of the node (lowmem_reserve)"),
         _m("wmark_min", "config"), _m("wmark_low", "config"), _m("wmark_high", "config"), _m("wmark_promo", "config"),
-        _m("node_latency", "config: 0 fast, 1 slow tier"), _m("demotion_target", "config: node or -1"), _m("node_has_cpus", "config"),
-        _m("pcp_high", "config: pages"),
+        _m("pcp_batch", "config"), _m("pcp_high_min", "config: pages"), _m("pcp_high_max", "config: pages"),
         _m("zone_lock", "spin, irq-safe", True),
         _m("zone_free", "zone_lock held to write: NR_FREE_PAGES"),
         _m("zone_pending", "zone_lock held: free pages with a key above zone_key_claimed (nr_luf_pages)"),
         _m("zone_key_claimed", "zone_lock held: keys up to this one are being flushed by somebody, or done"),
         _m("zone_key_done", "whoever flushed, in order: keys up to this one have nothing pending"),
+        _m("zone_below_high", "racy, as in Linux: an allocation found it below HIGH (ZONE_BELOW_HIGH)", True),
+        _m("zone_reclaim_active", "kswapd's CPU writes, any reads (ZONE_RECLAIM_ACTIVE)"),
+    )),
+    # --- nodes --------------------------------------------------------------------------------------------------------
+    Struct("nr_nodes", (
+        _m("node_end", "config: behind the last pfn"), _m("node_first_zone", "config"), _m("node_end_zone", "config"),
+        _m("node_latency", "config: 0 fast, 1 slow tier"), _m("demotion_target", "config: node or -1"), _m("node_has_cpus", "config"),
         _m("lru_lock", "spin, irq-safe", True),
         _m("node_isolated", "any, add: NR_ISOLATED"),
-        _m("node_refaults", "any, add: workingset age (nonresident_age)"),
+        _m("node_age", "any, add: lruvec->nonresident_age"),
+        _m("node_activated", "any, add: WORKINGSET_ACTIVATE_FILE"),
+        _m("node_activated_seen", "whoever ends a reclaim: node_activated then (lruvec->refaults)"),
+        _m("node_anon_cost", "lru_lock held: lruvec->anon_cost"), _m("node_file_cost", "lru_lock held: lruvec->file_cost"),
         _m("kswapd_lock", "spin: wake-up of the node's kswapd", True),
         _m("kswapd_task", "config: task number"),
-        _m("kswapd_awake", "kswapd_lock held: 1 wanted"),
-        _m("kswapd_priority", "kswapd's CPU"), _m("kswapd_reclaimed", "kswapd's CPU"), _m("kswapd_scanned", "kswapd's CPU"),
-        _m("kswapd_phase", "kswapd's CPU"), _m("kswapd_failures", "any, store"), _m("kswapd_round", "kswapd's CPU"),
-        _m("kswapd_slept_ns", "kswapd's CPU"),
-        _m("promote_start_ns", "any, compare-exchange: start of the rate limit's second"), _m("promote_count", "any, add"),
-        _m("hot_threshold", "any, store"),
+        _m("kswapd_state", "kswapd_lock held: ASLEEP, NAPS, AWAKE"), _m("kswapd_nap_ns", "kswapd_lock held: end of its short sleep"),
+        _m("kswapd_phase", "kswapd's CPU"), _m("kswapd_failures", "any, store"),
+        _m("promote_start_ns", "any, compare-exchange: start of the rate limit's second"),
+        _m("promote_start_count", "who set promote_start_ns: promote_count then"),
+        _m("promote_count", "any, add: PGPROMOTE_CANDIDATE"),
+        _m("hot_threshold", "any, store: adjusted threshold in ns, 0 the default"),
+        _m("hot_start_ns", "any, compare-exchange: start of the threshold's period"),
+        _m("hot_start_count", "who set hot_start_ns: promote_count then"),
     )),
-    Table("free_first", "zone_lock held: first free block of [zone, order], -1 none", "nr_nodes", NR_ORDERS),
-    Table("free_last", "zone_lock held", "nr_nodes", NR_ORDERS),
-    Table("free_count", "zone_lock held: blocks", "nr_nodes", NR_ORDERS),
-    Table("pend_first", "zone_lock held: free blocks whose key is not 0", "nr_nodes", NR_ORDERS),
-    Table("pend_last", "zone_lock held", "nr_nodes", NR_ORDERS),
-    Table("pend_count", "zone_lock held", "nr_nodes", NR_ORDERS),
-    Table("pend_key", "zone_lock held: newest key on the list", "nr_nodes", NR_ORDERS),
-    Table("pend_joined", "zone_lock held: newest key of the list when it last joined the free list", "nr_nodes", NR_ORDERS),
+    Struct("nr_scans", (
+        # owner: the CPU of that number, behind them kswapd of each node on the CPU it runs on
+        _m("sc_priority", "owner", True), _m("sc_to_reclaim", "owner"), _m("sc_reclaimed", "owner"), _m("sc_scanned", "owner"),
+        _m("sc_batch", "owner: pages to take off a list next"), _m("sc_got", "owner: pages that shrink_lruvec has reclaimed in this call"),
+        _m("sc_by", "owner: BY_KSWAPD, BY_DIRECT, BY_GROUP"), _m("sc_flags", "owner: SC_*"),
+        _m("sc_before", "owner: sc_reclaimed when the round began"),
+    )),
+    Table("sc_left", "owner: pages left to scan per list", "nr_scans", NR_LRU),
+    Table("sc_target", "owner: pages to scan per list, as get_scan_count said", "nr_scans", NR_LRU),
+    Table("free_first", "zone_lock held: first free block of [zone, order], -1 none", "nr_zones", NR_ORDERS),
+    Table("free_last", "zone_lock held", "nr_zones", NR_ORDERS),
+    Table("free_count", "zone_lock held: blocks", "nr_zones", NR_ORDERS),
+    Table("pend_first", "zone_lock held: free blocks whose key is not 0", "nr_zones", NR_ORDERS),
+    Table("pend_last", "zone_lock held", "nr_zones", NR_ORDERS),
+    Table("pend_count", "zone_lock held", "nr_zones", NR_ORDERS),
+    Table("pend_key", "zone_lock held: newest key on the list", "nr_zones", NR_ORDERS),
+    Table("pend_joined", "zone_lock held: newest key of the list when it last joined the free list", "nr_zones", NR_ORDERS),
     Table("lru_first", "lru_lock held: head of [node, list], -1 empty", "nr_nodes", NR_LRU),
     Table("lru_last", "lru_lock held", "nr_nodes", NR_LRU),
     Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
-    Table("kswapd_target", "kswapd's CPU: pages left to scan per list", "nr_nodes", NR_LRU),
-    Table("zonelist", "config: nodes by distance", "nr_nodes", "nr_nodes"),
+    Table("zonelist", "config: zones by distance of their node, a node's higher ones first, -1 behind the last", "nr_nodes", "nr_zones"),
     Table("series", "winner of a sample: virtual ns, free pages of each node, requests so far ...", "series_length", 8),
     # --- tasks and programs -------------------------------------------------------------------------------------------
     Struct("nr_tasks", (
@@ -382,6 +422,9 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_barrier", "its CPU: generation it waits for"),
         _m("task_start_ns", "its CPU"), _m("task_end_ns", "its CPU"), _m("task_slice_ns", "its CPU: end of its time slice"),
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
+        _m("task_scan_period", "its CPU: ns between scans of its mm by it, 0 the shortest"),
+        _m("task_scan_seq", "its CPU: mm_scan_seq judged last"),
+        _m("task_tried", "its CPU: page + 1 whose fault it sleeps for (FAULT_FLAG_TRIED)"),
         _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
         _m("task_wait_count", "its CPU, before task_wait_flag: the count that it sleeps for"),
     )),
@@ -462,7 +505,7 @@ MACHINE = SegmentType("machine", PLACES)
 
 def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, ...]]], int]:
     """Give (item, offset, shape) of every struct and table, and the bytes needed in all."""
-    named = asdict(sizes) | {"mask_words": sizes.mask_words}
+    named = asdict(sizes) | {"mask_words": sizes.mask_words, "nr_scans": sizes.nr_scans}
     at, found = HEADER_WORDS * WORD, []
     for item in LAYOUT:
         at = -(-at // 4096) * 4096 if isinstance(item, Table) and item.name == "frame_word" else -(-at // CACHE_LINE) * CACHE_LINE

@@ -6,6 +6,7 @@ a load fetches the published version first and then reads the frame. So what it 
 - REUSE: the frame belongs to another logical page by now (or to the kernel).
 - STALE: the frame is older than what had been published before the load began.
 - LOST: a store found its frame older than what had been published: it overwrites what nobody will see.
+- LATE: the mapping had been taken away, or made read-only, and the call that did so had returned (completion.py).
 - UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the flushing).
 Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a write): after fork one
 address of two processes may be two pages, or one. A number is used again only when no frame bears it any more.
@@ -13,17 +14,19 @@ Left out: bytes within a page (one word stands for all), accesses of the kernel 
 """
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
-from cpus.compiled import kernel
+from cpus.compiled import apart, kernel
+from cpus.completion import WRITE_PROTECTED, marked
 from cpus.host import EXIT_STOPPED, exit_process
 from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import VIOLATED
+from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
 VERSION_MASK = (1 << VERSION_BITS) - 1
 NOBODY = (1 << 29) - 1  # logical page of a frame that was handed out and not yet filled, or that the kernel uses
 
-REUSE, STALE, LOST, UNFILLED = 1, 2, 3, 4
-VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before it was filled")
+REUSE, STALE, LOST, UNFILLED, LATE = 1, 2, 3, 4, 5
+VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before it was filled", "access after completion")
 
 
 @kernel
@@ -63,15 +66,33 @@ def filled_for(ram, cpu, vpn, pfn, word):
     return 0  # some page that has a version to look up: the access will be judged wrong, as it is
 
 
+@apart
+def incoherent(ram, cpu, access, logical, published, word):
+    """Say what is wrong with an access (twice the TLB entry, plus 1 for a store) that found `word`; 1 if nothing is.
+
+    Apart, to keep the loop of visits small. Legal is a read of a page that a completed change has only write-protected.
+    """
+    entry, store = access >> 1, access & 1
+    vpn, pfn = ram.tlb_tag[cpu, entry] >> CONTEXT_BITS, ram.tlb_value[cpu, entry] >> VALUE_SHIFT
+    what = STALE if store == 0 else LOST
+    if logical == marked(ram):
+        logical, taken = ram.tlb_marked[cpu, entry] >> 1, ram.tlb_marked[cpu, entry] & 1
+        if store == 0 and taken == WRITE_PROTECTED and word >> VERSION_BITS == logical:
+            return 1
+        what, published = LATE, load_acquire(ram.version, logical)
+    elif word >> VERSION_BITS != logical:
+        what = REUSE
+    report(ram, cpu, what, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
+    return 0
+
+
 @kernel
 def check_load(ram, cpu, vpn, pfn, logical, entry):
     """Judge a load through TLB entry `entry`; True if it was coherent."""
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
-    reused = word >> VERSION_BITS != logical
-    if unlikely(reused or word & VERSION_MASK < published):
-        report(ram, cpu, REUSE if reused else STALE, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-        return False
+    if unlikely(word >> VERSION_BITS != logical or word & VERSION_MASK < published):
+        return incoherent(ram, cpu, 2 * entry, logical, published, word) != 0
     return True
 
 
@@ -92,10 +113,8 @@ def check_store(ram, cpu, vpn, pfn, logical, entry):
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
     while True:
-        reused = word >> VERSION_BITS != logical
-        if unlikely(reused or word & VERSION_MASK < published):
-            report(ram, cpu, REUSE if reused else LOST, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-            return False
+        if unlikely(word >> VERSION_BITS != logical or word & VERSION_MASK < published):
+            return incoherent(ram, cpu, 2 * entry + 1, logical, published, word) != 0
         seen = compare_exchange(ram.content, pfn, word, word + 1)
         if seen == word:
             publish(ram, logical, (word + 1) & VERSION_MASK)

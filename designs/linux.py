@@ -3,7 +3,7 @@
 Mechanism: an unmapper ORs the CPUs of the mm into its batch, bumps the mm's tlb_gen, and sends one round of interrupts before
 the batch's pages are freed. munmap and its kin complete what is pending for their mm (flush_tlb_batched_pending).
 Safety: no frame is freed, and no dirty page written, before every CPU that could reach it has flushed.
-Simplified: the 15-bit halves of tlb_flush_batched are plain counts here.
+Simplified: nothing.
 """
 
 from allocator.tlb_flush import add_cpumask, flush_batch, flush_tlb_mm, inc_mm_tlb_gen
@@ -12,8 +12,21 @@ from cpus.compiled import kernel
 from cpus.page_table import PTE_DIRTY
 from designs.design import Design, hook
 
-PENDING_MASK = (1 << 30) - 1
-FLUSHED_SHIFT = 30
+FLUSHED_SHIFT = 16  # TLB_FLUSH_BATCH_FLUSHED_SHIFT
+PENDING_MASK = (1 << (FLUSHED_SHIFT - 1)) - 1  # TLB_FLUSH_BATCH_PENDING_MASK
+PENDING_LARGE = PENDING_MASK // 2  # TLB_FLUSH_BATCH_PENDING_LARGE
+
+
+@kernel
+def count_pending(ram, mm):
+    """Count one more unmap of the mm that is not flushed yet (tlb_flush_batched)."""
+    batched = load_acquire(ram.mm_batched, mm)
+    while batched & PENDING_MASK > PENDING_LARGE:  # before it could catch up with what was flushed: 1 pending, 0 flushed
+        seen = compare_exchange(ram.mm_batched, mm, batched, 1)
+        if seen == batched:
+            return
+        batched = seen
+    fetch_add(ram.mm_batched, mm, 1)
 
 
 @kernel
@@ -24,7 +37,7 @@ def set_flush_pending(ram, cpu, mm, pte):
     ram.ubc_required[cpu] = 1
     if pte & PTE_DIRTY:
         ram.ubc_writable[cpu] = 1
-    fetch_add(ram.mm_batched, mm, 1)
+    count_pending(ram, mm)
 
 
 @kernel

@@ -29,7 +29,7 @@ from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all
 from cpus.locks import LOCK_DESIGN, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
-from designs.linux import flush_batched_pending, set_flush_pending
+from designs.linux import count_pending, flush_batched_pending, set_flush_pending
 from designs.state import own_fields
 
 KEYS = 4096  # luf_batch records of pages on their way to the buddy; v12 has 65,536. Reuse only merges, it never loses
@@ -47,14 +47,14 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "key_mask": (KEYS, words), "key_ugen": (KEYS,), "key_lock": (KEYS,),
         "mm_mask": (sizes.nr_mms, words), "mm_ugen": (sizes.nr_mms,), "mm_rec_lock": (sizes.nr_mms,),
         "file_mask": (sizes.nr_objects, words), "file_ugen": (sizes.nr_objects,), "file_lock": (sizes.nr_objects,),
-        "zone_mask": (sizes.nr_nodes, words), "zone_ugen": (sizes.nr_nodes,),  # zone lock held: of the open generation
-        "zone_generation": (sizes.nr_nodes,),  # zone lock held: generation that frees go into
+        "zone_mask": (sizes.nr_zones, words), "zone_ugen": (sizes.nr_zones,),  # zone lock held: of the open generation
+        "zone_generation": (sizes.nr_zones,),  # zone lock held: generation that frees go into
         "ro_mask": (sizes.nr_cpus, words), "ro_count": (sizes.nr_cpus,),  # owner: the folio being walked (tlb_ubc_ro)
         "rw_seen": (sizes.nr_cpus,),  # owner: a mapping of this folio could not be deferred
         "luf_mask": (sizes.nr_cpus, words), "luf_required": (sizes.nr_cpus,),  # owner: tlb_ubc_luf
         "take_mask": (sizes.nr_cpus, words), "take_ugen": (sizes.nr_cpus,),  # owner: tlb_ubc_takeoff
-        "own_generation": (sizes.nr_cpus, sizes.nr_nodes),  # owner: generation this CPU has promised to flush, 0 none
-        "wait_generation": (sizes.nr_cpus, sizes.nr_nodes),  # owner: generation somebody else flushes, 0 none
+        "own_generation": (sizes.nr_cpus, sizes.nr_zones),  # owner: generation this CPU has promised to flush, 0 none
+        "wait_generation": (sizes.nr_cpus, sizes.nr_zones),  # owner: generation somebody else flushes, 0 none
     }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     inc_mm_tlb_gen(ram, mm)
     add_cpumask(ram, state.ro_mask, cpu, mm)
     state.ro_count[cpu] += 1
-    fetch_add(ram.mm_batched, mm, 1)
+    count_pending(ram, mm)
     ugen = new_stamp(state)
     fold(ram, state, cpu, state.mm_mask, state.mm_ugen, state.mm_rec_lock, mm, LOCK_MM, ram.mm_cpumask, mm, ugen)
     fold(ram, state, cpu, state.file_mask, state.file_ugen, state.file_lock, thing, LOCK_FILE, ram.mm_cpumask, mm, ugen)
@@ -272,7 +272,7 @@ def claim_generation(ram, state, cpu, zone):
 @kernel
 def claim_other_zones(ram, state, cpu):
     """A round of interrupts is due: let it serve the pending pages of every zone, not only of the one that ran short."""
-    for zone in range(ram.nr_nodes):
+    for zone in range(ram.nr_zones):
         if state.own_generation[cpu, zone] == 0 and ram.zone_pending[zone] > 0:
             spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
             if ram.zone_pending[zone] > 0:
@@ -283,7 +283,7 @@ def claim_other_zones(ram, state, cpu):
 @kernel
 def owns_a_generation(ram, state, cpu):
     """Has this CPU promised to flush a generation in this take-off?"""
-    for zone in range(ram.nr_nodes):
+    for zone in range(ram.nr_zones):
         if state.own_generation[cpu, zone]:
             return True
     return False
@@ -332,7 +332,7 @@ def luf_take_done(ram, cpu, a, b, c, d):
         flush_and_mark(ram, state, cpu, state.take_mask, cpu)
         ram.cpu_site[cpu] = site
     state.take_ugen[cpu] = 0
-    for zone in range(ram.nr_nodes):
+    for zone in range(ram.nr_zones):
         own = state.own_generation[cpu, zone]
         if own:
             state.own_generation[cpu, zone] = 0

@@ -33,16 +33,18 @@ class Census:
     previous: list[int]
     managed: np.ndarray
     node: np.ndarray
+    zone: np.ndarray
     claims: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ram: Any) -> Census:
         managed, node = np.zeros(ram.nr_frames, bool), np.full(ram.nr_frames, -1)
-        for zone in range(ram.nr_nodes):
+        zone_of = np.full(ram.nr_frames, -1)
+        for zone in range(ram.nr_zones):
             inside = slice(int(ram.zone_start[zone]), int(ram.zone_end[zone]))
-            managed[inside], node[inside] = True, zone
+            managed[inside], node[inside], zone_of[inside] = True, int(ram.zone_node[zone]), zone
         n = ram.nr_frames
-        return cls(ram, ram.page_flags[:n].copy(), ram.page_next[:n].tolist(), ram.page_prev[:n].tolist(), managed, node,
+        return cls(ram, ram.page_flags[:n].copy(), ram.page_next[:n].tolist(), ram.page_prev[:n].tolist(), managed, node, zone_of,
                    {home: np.zeros(n, np.int64) for home in HOMES})  # fmt: skip
 
     def walk(self, check: Check, name: str, first: int, last: int) -> list[int]:
@@ -68,12 +70,12 @@ def check_free_blocks(ram: Any, census: Census) -> Check:
     check = Check("free block")
     claimed = census.claims["a free block"]
     key, order_of = ram.page_key, ram.page_private
-    for zone in range(ram.nr_nodes):
+    for zone in range(ram.nr_zones):
         free = pending = 0
         for order in range(NR_ORDERS):
             joined = int(ram.pend_joined[zone, order])
             for what, pends in (("free", False), ("pend", True)):
-                name = f"{what} list of node {zone}, order {order}"
+                name = f"{what} list of zone {zone}, order {order}"
                 first, last, count = (getattr(ram, f"{what}_{part}")[zone, order] for part in ("first", "last", "count"))
                 blocks = census.walk(check, name, first, last)
                 check.of(len(blocks))
@@ -88,23 +90,23 @@ def check_free_blocks(ram: Any, census: Census) -> Check:
                     elif (key[pfn] > joined) != pends:
                         check.fault(f"{name}: block {pfn} has key {int(key[pfn])}, the list joined at {joined}")
                     pending += int(key[pfn] > ram.zone_key_claimed[zone] and pends) << order
-        check.equal(f"zone_free of node {zone}", free, ram.zone_free[zone])
-        check.equal(f"zone_pending of node {zone}", pending, ram.zone_pending[zone])
+        check.equal(f"zone_free of zone {zone}", free, ram.zone_free[zone])
+        check.equal(f"zone_pending of zone {zone}", pending, ram.zone_pending[zone])
     return check
 
 
 def check_pcp(ram: Any, census: Census) -> Check:
-    """Every page of a CPU's list has PG_PCP, belongs to the list's node, and is counted."""
+    """Every page of a CPU's list has PG_PCP, belongs to the list's zone, and is counted."""
     check = Check("pcp page")
     for cpu, zone in np.argwhere((ram.pcp_first >= 0) | (ram.pcp_count != 0)).tolist():
-        name = f"pcp list of cpu{cpu}, node {zone}"
+        name = f"pcp list of cpu{cpu}, zone {zone}"
         pages = census.walk(check, name, ram.pcp_first[cpu, zone], ram.pcp_last[cpu, zone])
         check.of(len(pages))
         check.equal(name, len(pages), ram.pcp_count[cpu, zone])
         np.add.at(census.claims["a pcp list"], pages, 1)
         for pfn in pages:
-            if census.flags[pfn] != PG_PCP or census.node[pfn] != zone:
-                check.fault(f"{name}: frame {pfn} has flags {int(census.flags[pfn]):#x} and lies on node {int(census.node[pfn])}")
+            if census.flags[pfn] != PG_PCP or census.zone[pfn] != zone:
+                check.fault(f"{name}: frame {pfn} has flags {int(census.flags[pfn]):#x} and lies in zone {int(census.zone[pfn])}")
     return check
 
 
@@ -218,5 +220,5 @@ def check_keys(ram: Any, census: Census) -> Check:
     check.of((keys != 0).sum())
     check.frames(ram, (keys != 0) & ~free & census.managed, "frame {} is in use and still has key {}", keys)
     for zone in np.flatnonzero(ram.zone_key_claimed != ram.zone_key_done).tolist():
-        check.fault(f"node {zone}: generation {int(ram.zone_key_claimed[zone])} was claimed, flushed is {int(ram.zone_key_done[zone])}")
+        check.fault(f"zone {zone}: generation {int(ram.zone_key_claimed[zone])} was claimed, flushed is {int(ram.zone_key_done[zone])}")
     return check

@@ -12,8 +12,9 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
 from allocator.cpu import cpu_loop
+from allocator.direct_reclaim import alloc_slow
 from allocator.hooks import HOOKS, nothing
-from allocator.kswapd import alloc_slow, kswapd_step
+from allocator.kswapd import kswapd_step
 from allocator.memory import page_fault
 from allocator.migrate import migrate_list
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
@@ -36,6 +37,7 @@ VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequen
 SERIES_LENGTH = 20_000
 SERIES_NS = 2_000_000
 MAX_ORDER_PAGES = 1024
+PROMOTE_ENOUGH_PAGES = 262144  # pgdat_free_space_enough: 1 GiB; on a scaled machine its share
 FIRST_VPN, REGION_ALIGN = 0x10000, 512
 LOCK_SPINS = 64
 ANON_NUMBERS = 2  # logical pages for anonymous memory, per frame (oracle.py: name_anonymous)
@@ -87,11 +89,12 @@ def _install_text(ram: Any, design: Design, progress: Any) -> None:
     install(ram, (*ENGINE, *design.hooks), progress)
 
 
-def _node_starts(machine: Machine) -> list[int]:
+def _zone_starts(machine: Machine) -> list[int]:
+    """First frame of each zone, and the number of all frames. What the kernel has in use itself are no frames of ours."""
     starts, at = [], 0
-    for pages in machine.pages:
+    for zone in machine.zones:
         starts.append(at)
-        at += -(-pages // MAX_ORDER_PAGES) * MAX_ORDER_PAGES
+        at += -(-zone.usable_pages // MAX_ORDER_PAGES) * MAX_ORDER_PAGES
     return [*starts, at]
 
 
@@ -108,12 +111,12 @@ def file_sizes(workload: Workload) -> dict[str, int]:
 def _sizes(machine: Machine, workload: Workload) -> Sizes:
     files = file_sizes(workload)
     private = sum(1 for p in workload.processes for r in p.regions if not p.forked and (r.file is None or not r.shared))
-    frames = _node_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
+    frames = _zone_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
     regions = max(len(p.regions) for p in workload.processes)
     if regions > min(MAX_REGIONS, MAX_VMAS):
         raise BuildError(f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})")
     threads = sum(len(p.threads) for p in workload.processes)
-    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames
+    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames + 1  # files, zero page, anonymous pages, one that no frame holds
     marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
     pinned = max((cpu for p in workload.processes for cpu in p.cpus), default=0)
     if pinned >= machine.cpus:
@@ -130,6 +133,7 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
     return Sizes(
         nr_cpus=machine.cpus,
         nr_nodes=len(machine.nodes),
+        nr_zones=len(machine.zones),
         nr_frames=frames,
         nr_mms=len(workload.processes) + 1,
         nr_tasks=threads + len(machine.nodes),
@@ -172,16 +176,19 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "fault_around_pages": sysctl.fault_around_bytes // 4096,
         "demotion": int(sysctl.demotion_enabled),
         "numa_balancing": int(sysctl.numa_balancing == 2),
-        "pcp_batch": max(1, min(pcp.batch for pcp in machine.pcp)),
+        "swappiness": sysctl.swappiness,
+        "promote_enough": round(PROMOTE_ENOUGH_PAGES / machine.scale),
         "user_tasks": sum(len(p.threads) for p in workload.processes),
         "nr_processes": len(workload.processes),
         "scan_pages": max(16, round(sysctl.numa_balancing_scan_size_mb * 256 / machine.scale)),
         "scan_period_ns": sysctl.numa_balancing_scan_period_min_ms * 1_000_000,
+        "scan_period_max_ns": sysctl.numa_balancing_scan_period_max_ms * 1_000_000,
+        "scan_delay_ns": sysctl.numa_balancing_scan_delay_ms * 1_000_000,
         "hot_threshold_ns": sysctl.numa_balancing_hot_threshold_ms * 1_000_000,
         "promote_limit": max(1, round(promote_pages)),
         "lock_spins": LOCK_SPINS,
         "exact_rows": int(workload.exact),
-        "zero_page": _node_starts(machine)[-1],
+        "zero_page": _zone_starts(machine)[-1],
         "zero_logical": sum(file_sizes(workload).values()),
         "first_anon_logical": sum(file_sizes(workload).values()) + 1,
         "series_ns": SERIES_NS,
@@ -189,21 +196,25 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
 
 
 def _zones(ram: Any, machine: Machine) -> None:
-    """Lay the nodes out, with their watermarks, distances and demotion targets."""
-    starts = _node_starts(machine)
+    """Lay nodes and zones out, with watermarks, reserves, distances and demotion targets."""
+    starts = _zone_starts(machine)
+    for z, zone in enumerate(machine.zones):
+        ram.zone_start[z], ram.zone_end[z], ram.zone_node[z] = starts[z], starts[z] + zone.usable_pages, zone.node
+        ram.zone_managed[z], ram.zone_reserve[z] = zone.managed_pages, zone.lowmem_reserve
+        marks, pcp = machine.watermarks[z], machine.pcp[z]
+        ram.wmark_min[z], ram.wmark_low[z], ram.wmark_high[z], ram.wmark_promo[z] = marks.min, marks.low, marks.high, marks.promo
+        ram.pcp_batch[z], ram.pcp_high_min[z], ram.pcp_high_max[z] = pcp.batch, pcp.high_min, pcp.high_max
     slowest_fast = min(node.read_latency_ns for node in machine.nodes)
+    ram.zonelist[:] = -1
     for n, node in enumerate(machine.nodes):
-        ram.zone_start[n], ram.zone_end[n] = starts[n], starts[n] + machine.pages[n]
-        ram.zone_managed[n] = machine.pages[n]
-        marks = machine.watermarks[n]
-        ram.wmark_min[n], ram.wmark_low[n], ram.wmark_high[n], ram.wmark_promo[n] = marks.min, marks.low, marks.high, marks.promo
-        ram.pcp_high[n] = machine.pcp[n].high_min
+        own = [z for z, zone in enumerate(machine.zones) if zone.node == n]
+        ram.node_first_zone[n], ram.node_end_zone[n], ram.node_end[n] = own[0], own[-1] + 1, starts[own[-1] + 1]
         ram.node_latency[n] = int(node.read_latency_ns > slowest_fast)
         ram.node_has_cpus[n] = int(node.cpus)
         slower = [m for m, other in enumerate(machine.nodes) if other.read_latency_ns > node.read_latency_ns]
         near = sorted(slower, key=lambda m: machine.distances[n][m])
         ram.demotion_target[n] = near[0] if near and machine.sysctl.demotion_enabled else -1
-        ram.zonelist[n] = sorted(range(len(machine.nodes)), key=lambda m: machine.distances[n][m])
+        ram.zonelist[n] = machine.zonelist(n)
 
 
 def _processes(ram: Any, workload: Workload) -> None:

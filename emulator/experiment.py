@@ -152,10 +152,15 @@ def _evaluations(workload: Workload) -> int:
 def _tell_progress(ram: Any, progress: Any, evaluations: int, over: bool = False) -> None:
     if progress is None:
         return
-    free = [round(float(pages) / PAGES_PER_MIB, 1) for pages in ram.zone_free]
+    free = [round(pages / PAGES_PER_MIB, 1) for pages in _free_pages(ram)]
     begun = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
     done = evaluations if over else begun
     progress.update(done, evaluations, free_mib=free, ipis=int(ram.counter[:, COUNTER["ipi_requests"]].sum()))
+
+
+def _free_pages(ram: Any) -> list[int]:
+    """Free pages of each node."""
+    return [int(ram.zone_free[ram.zone_node == node].sum()) for node in range(ram.nr_nodes)]
 
 
 def _counts(ram: Any, machine: Machine) -> dict[str, Any]:

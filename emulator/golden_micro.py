@@ -19,7 +19,9 @@ from emulator.snapshots import Snapshots
 from workloads.scenarios import BY_NAME, NR_SLOTS, SCENARIOS, Repetitions, first_slots, scenario_script, snapshot_name
 
 MACHINE = "guest-8cpu"
-MEMORY = {"nodes.0.memory_mib": 384, "nodes.1.memory_mib": 960}  # of the micro runs, as recorded
+SETTINGS = {  # of the micro runs, as recorded
+    "nodes.0.memory_mib": 384, "nodes.1.memory_mib": 960, "sysctl.numa_balancing": 0, "sysctl.demotion_enabled": False,
+}  # fmt: skip
 TIMES = 3  # as many as were traced
 COUNTERS = ("pgfault", "pgmajfault", "pgmigrate_success", "pgsteal_file")
 NOT_RECORDED = "task_switch/"  # these tlb_flush events
@@ -73,7 +75,7 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
         found.update({(name, threads, cell.pages): _cell(noted, cell) for cell in cells})
 
     try:
-        machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=MEMORY)
+        machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=SETTINGS)
         result = run_design("linux", machine, script.workload(), leases=1, seed=seed, observe=observe)
     except Exception as error:  # noqa: BLE001 (whatever it was, it is told beside the cells that are missing for it)
         return {(name, threads, p): MicroCell({}, {}, False, " ".join(str(error).split()) or type(error).__name__) for p in pages}

@@ -4,7 +4,7 @@
 starts with `like = "xeon6430-cxl"` changes only what it names. Every figure's source stands beside it in `machines/*.toml`.
 Scaling divides memory and nothing else: TLB geometry, batch sizes and per-page costs stay, watermarks go with the square root
 (see `watermarks`).
-Left out: swap, huge pages, more than one zone a node, sub-NUMA clustering, hyper-threads sharing a core's TLB.
+Left out: swap, huge pages, sub-NUMA clustering, hyper-threads sharing a core's TLB.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emulator.checked import converted
-from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, pcp_limits, zone_watermarks
+from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 
 MACHINES = Path(__file__).with_name("machines")
 CPUS_MAX = 256
@@ -35,13 +35,40 @@ class MachineError(ValueError):
     """A machine that cannot be: one sentence with file, key, rule and value."""
 
 
+class ZoneSize(Struct, frozen=True, kw_only=True):
+    """One zone of a node, full-size: pages the allocator manages, and how many of them the kernel had in use when it had booted."""
+
+    name: str
+    managed_pages: Annotated[int, Meta(ge=1024)]
+    kernel_pages: Annotated[int, Meta(ge=0)] = 0
+
+
 class Node(Struct, frozen=True, kw_only=True):
-    """One memory node; `memory_mib` is the full-size machine's, `Machine.pages` has the scaled ones."""
+    """One memory node; `memory_mib` is the full-size machine's, `Machine.pages` has the scaled ones.
+
+    `zones`, lowest first, are given where a kernel's own figures are known; else the node is one zone of all its memory.
+    """
 
     name: str
     memory_mib: Annotated[float, Meta(gt=0, le=2**24)]
     cpus: bool
     read_latency_ns: Annotated[int, Meta(ge=1, le=10**6)]
+    zones: list[ZoneSize] = []
+
+    @property
+    def full_zones(self) -> list[ZoneSize]:
+        """The node's zones, or the one that stands for them."""
+        return self.zones or [ZoneSize(name="Normal", managed_pages=int(self.memory_mib * PAGES_PER_MIB))]
+
+
+class Zone(Struct, frozen=True, kw_only=True):
+    """One zone of the scaled machine."""
+
+    node: int
+    name: str
+    managed_pages: int
+    usable_pages: int
+    lowmem_reserve: int
 
 
 class TlbArray(Struct, frozen=True, kw_only=True):
@@ -104,6 +131,7 @@ class Costs(Struct, frozen=True, kw_only=True):
     page_zero: Nanoseconds
     page_copy: Nanoseconds
     page_cache_add: Nanoseconds
+    read_page: Nanoseconds
     unmap_page: Nanoseconds
     reclaim_page: Nanoseconds
     disk_latency: Nanoseconds
@@ -137,23 +165,48 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def pages(self) -> list[int]:
         """Pages of each node of the scaled machine."""
-        return [int(node.memory_mib * PAGES_PER_MIB / self.scale) for node in self.nodes]
+        return [sum(zone.managed_pages for zone in self.zones if zone.node == n) for n in range(len(self.nodes))]
+
+    @cached_property
+    def zones(self) -> list[Zone]:
+        """Zones of the scaled machine: node by node, in each the lowest first."""
+        found = []
+        for n, node in enumerate(self.nodes):
+            sizes = node.full_zones
+            managed = [int(zone.managed_pages / self.scale) for zone in sizes]
+            for i, zone in enumerate(sizes):
+                above = sum(managed[i + 1 :])
+                found.append(
+                    Zone(
+                        node=n,
+                        name=zone.name,
+                        managed_pages=managed[i],
+                        usable_pages=managed[i] - int(zone.kernel_pages / self.scale),
+                        lowmem_reserve=lowmem_reserve(above),
+                    )
+                )
+        return found
+
+    def zonelist(self, node: int) -> list[int]:
+        """Numbers of all zones in the order in which an allocation for `node` tries them (build_zonelists)."""
+        return sorted(range(len(self.zones)), key=lambda z: (self.distances[node][self.zones[z].node], self.zones[z].node, -z))
 
     @cached_property
     def watermarks(self) -> list[Watermarks]:
-        """Watermarks of each node of the scaled machine, in pages."""
-        full = [int(node.memory_mib * PAGES_PER_MIB) for node in self.nodes]
+        """Watermarks of each zone of the scaled machine, in pages."""
+        full = [zone.managed_pages for node in self.nodes for zone in node.full_zones]
         return zone_watermarks(
             full, watermark_scale_factor=self.sysctl.watermark_scale_factor, min_free_kb=self.sysctl.min_free_kbytes, scale=self.scale
         )
 
     @cached_property
     def pcp(self) -> list[PcpLimits]:
-        """Limits of the per-CPU free lists of each node of the scaled machine."""
+        """Limits of the per-CPU free lists of each zone of the scaled machine."""
         with_cpus = sum(node.cpus for node in self.nodes)
+        local = [self.cpus // with_cpus if node.cpus else 0 for node in self.nodes]
         return [
-            pcp_limits(pages, mark.low, local_cpus=self.cpus // with_cpus if node.cpus else 0, online_cpus=self.cpus)
-            for node, pages, mark in zip(self.nodes, self.pages, self.watermarks)
+            pcp_limits(zone.managed_pages, mark.low, local_cpus=local[zone.node], online_cpus=self.cpus)
+            for zone, mark in zip(self.zones, self.watermarks)
         ]
 
     def summary(self) -> str:
@@ -286,10 +339,10 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
         if key not in known:
             hint = _did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
             raise MachineError(f"{file}: {where + key!r} is not a key of a machine{hint}")
-        inner = {"nodes": Node, "tlb": Tlb, "sysctl": Sysctl, "costs": Costs}.get(key, known[key])
-        if key == "nodes" and isinstance(value, list):
-            for i, node in enumerate(value):
-                _check_keys(Node, node, f"nodes[{i}].", file)
+        inner = {"nodes": Node, "zones": ZoneSize, "tlb": Tlb, "sysctl": Sysctl, "costs": Costs}.get(key, known[key])
+        if key in ("nodes", "zones") and isinstance(value, list):
+            for i, part in enumerate(value):
+                _check_keys(inner, part, f"{where}{key}[{i}].", file)
         elif isinstance(inner, type) and issubclass(inner, Struct):
             _check_keys(inner, value, f"{where}{key}.", file)
 
@@ -307,6 +360,12 @@ def _check_rules(machine: Machine, file: str) -> None:
         scaled_mib = node.memory_mib / machine.scale
         if scaled_mib < MEMORY_MIB_MIN:
             refuse(f"nodes[{i}].memory_mib", f"be at least {MEMORY_MIB_MIN} after scaling", f"{scaled_mib:.2g}")
+        managed = sum(zone.managed_pages for zone in node.zones)
+        if managed > node.memory_mib * PAGES_PER_MIB:
+            refuse(f"nodes[{i}].zones", f"manage no more than the {node.memory_mib:g} MiB of the node", f"{managed} pages")
+        for size in node.zones:
+            if size.kernel_pages > size.managed_pages // 2:
+                refuse(f"nodes[{i}].zones", f"leave half of zone {size.name} to others than the kernel", f"{size.kernel_pages} pages")
     for name in ("dtlb_load", "dtlb_store", "itlb", "stlb"):
         array: TlbArray = getattr(machine.tlb, name)
         if array.entries % array.ways:
@@ -316,6 +375,7 @@ def _check_rules(machine: Machine, file: str) -> None:
     around = machine.sysctl.fault_around_bytes
     if around & (around - 1):
         refuse("sysctl.fault_around_bytes", "be a power of two", around)
-    for i, (pages, mark) in enumerate(zip(machine.pages, machine.watermarks)):
-        if mark.promo > pages // 2:
-            refuse(f"nodes[{i}].memory_mib", f"keep its watermarks below half of the node's {pages} pages", f"WMARK_PROMO {mark.promo}")
+    for zone, mark in zip(machine.zones, machine.watermarks):
+        if mark.promo > zone.managed_pages // 2:
+            rule = f"keep its watermarks below half of the {zone.managed_pages} pages of its zone {zone.name}"
+            refuse(f"nodes[{zone.node}].memory_mib", rule, f"WMARK_PROMO {mark.promo}")

@@ -4,8 +4,7 @@ Stands for `mm/page_alloc.c`: calculate_min_free_kbytes, __setup_per_zone_wmarks
 Scaling: Linux lets min_free_kbytes grow with the square root of memory, so a machine of 1/s of the memory has 1/sqrt(s) of the
 reserve. We scale the whole ladder like that: each step of the full-size machine is divided by sqrt(s). (Divided by s, the reserve
 of a node of a few thousand pages would be smaller than one reclaim batch of 32 pages.)
-Left out: one zone per node (no DMA, DMA32 or highmem zones), lowmem_reserve, watermark boosting, and
-khugepaged's raising of min_free_kbytes (we have no huge pages).
+Left out: highmem and movable zones, watermark boosting, and khugepaged's raising of min_free_kbytes (we have no huge pages).
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from dataclasses import dataclass
 
 PAGE_SIZE = 4096
 PAGE_KB = PAGE_SIZE // 1024
+LOWMEM_RESERVE_RATIO = 256  # sysctl_lowmem_reserve_ratio of DMA and DMA32
 MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """One node's watermarks in pages: kswapd wakes below `low`, sleeps above `high` (`promo` when tiering), `min` stops allocations."""
+    """One zone's watermarks in pages: kswapd wakes below `low`, sleeps above `high` (`promo` when tiering), `min` stops allocations."""
 
     min: int
     low: int
@@ -31,7 +31,7 @@ class Watermarks:
 
 @dataclass(frozen=True, slots=True)
 class PcpLimits:
-    """One CPU's list of free pages of one node: pages moved at a time, and the bounds between which `high` is tuned."""
+    """One CPU's list of free pages of one zone: pages moved at a time, and the bounds between which `high` is tuned."""
 
     batch: int
     high_min: int
@@ -43,16 +43,30 @@ def min_free_kbytes(lowmem_kbytes: int) -> int:
     return min(max(math.isqrt(lowmem_kbytes * 16), 128), 262144)
 
 
+def lowmem_reserve(managed_above: int) -> int:
+    """Pages that a zone keeps from allocations that could use the zones above it in its node (setup_per_zone_lowmem_reserve)."""
+    return managed_above // LOWMEM_RESERVE_RATIO
+
+
 def zone_watermarks(
     managed_pages: Sequence[int], *, watermark_scale_factor: int = 10, min_free_kb: int = 0, scale: float = 1.0
 ) -> list[Watermarks]:
-    """Return the watermarks of every node whose full-size number of pages is given; `min_free_kb` 0 means automatic.
+    """Return the watermarks of every zone whose full-size number of pages is given; `min_free_kb` 0 means automatic.
 
+    Automatic is computed twice, as at boot: from all managed pages (init_per_zone_wmark_min), and with the watermarks that come of
+    it again from what lies above HIGH (nr_free_buffer_pages, in khugepaged's set_recommended_min_free_kbytes without huge pages).
     With `scale` 1 this is Linux's own result. Otherwise each step is the full-size one divided by sqrt(scale).
     """
     all_pages = sum(managed_pages)
-    pages_min = (min_free_kb or min_free_kbytes(all_pages * PAGE_KB)) // PAGE_KB
-    shrink = math.sqrt(scale)
+    if not min_free_kb:
+        first = _ladder(managed_pages, min_free_kbytes(all_pages * PAGE_KB), watermark_scale_factor, 1.0)
+        min_free_kb = min_free_kbytes((all_pages - sum(mark.high for mark in first)) * PAGE_KB)
+    return _ladder(managed_pages, min_free_kb, watermark_scale_factor, scale)
+
+
+def _ladder(managed_pages: Sequence[int], min_free_kb: int, watermark_scale_factor: int, scale: float) -> list[Watermarks]:
+    """__setup_per_zone_wmarks."""
+    all_pages, pages_min, shrink = sum(managed_pages), min_free_kb // PAGE_KB, math.sqrt(scale)
     ladder = []
     for managed in managed_pages:
         share = pages_min * managed // all_pages
@@ -64,7 +78,7 @@ def zone_watermarks(
 
 
 def pcp_limits(managed_pages: int, low_watermark: int, *, local_cpus: int, online_cpus: int) -> PcpLimits:
-    """Return batch and high of the per-CPU lists of one node; a node without CPUs splits `high` over all online CPUs.
+    """Return batch and high of the per-CPU lists of one zone; a node without CPUs splits `high` over all online CPUs.
 
     Give the SCALED pages and watermark: the lists are memory per CPU, and the number of CPUs does not scale. With the full-size
     values (batch 63, high in the hundreds) 64 CPUs would hold all of a node of 42 MiB.

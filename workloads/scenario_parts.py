@@ -17,6 +17,7 @@ from workloads.calls import Calls
 FIRST_SLOT, SLOT_PAGES, NR_SLOTS = 0x100000000, 1 << 18, 4096  # 1 GiB each, from 16 TiB on
 MARGIN = 256  # pages between the ends of a neighbour mapping and what is measured
 IMAGE_PAGES = 64
+SETTLE_NS = 3_000_000
 
 Steps = Iterator[Any]
 Part = Callable[["Cell"], Steps]
@@ -211,6 +212,7 @@ def file_only_in_cache(c: Cell) -> Steps:
     yield c.t.fadvise_dontneed("file")
     yield c.t.mmap("file", 0, c.pages)
     yield from _touch_all(c, "file")
+    yield c.t.nanosleep(SETTLE_NS)  # what is read ahead has arrived by then: reclaim passes over pages that are still being read
 
 
 def on_other_node(c: Cell) -> Steps:
@@ -231,6 +233,7 @@ def by_processes(region: str, before: Part | None = None) -> Part:
         yield from mapping
         yield from c.all(*mapping)
         yield from _touch_all(c, region)
+        yield c.t.nanosleep(SETTLE_NS)
 
     return setup
 

@@ -21,6 +21,7 @@ from workloads.scenario_parts import (
     FIRST_SLOT,
     IMAGE_PAGES,
     MARGIN,
+    SETTLE_NS,
     Cell,
     Elsewhere,
     Part,
@@ -75,7 +76,6 @@ from workloads.script import Script
 SPIN, SLEEP, SWITCH = "spin", "sleep", "switch"  # what the other CPUs do meanwhile
 THREADS, PROCESSES = "threads", "processes"
 FILE_PAGES = 5120
-SETTLE_NS = 3_000_000
 TIMES, SLOW_TIMES, SLOW_PAGES = 20, 3, 4096  # repetitions of a cell in the recording
 SLOW_SCENARIOS = ("h_munmap_1xP", "f_cow_write", "f_zero_write", "i_fdatasync_dirty")
 # What the recording program has mapped at the top before, so that mmap(NULL) finds room below it. Linux places a program at random when

@@ -19,13 +19,15 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
 from allocator.hooks import HOOKS, nothing
-from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, lru_add_drain
+from allocator.kswapd import ASLEEP
+from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, lru_add_drain
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.panic import PANIC_TEXTS
 from allocator.sched import TASK_KSWAPD
+from allocator.shrink_lruvec import inactive_is_low
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
-from allocator.vmscan import BY_KSWAPD, shrink_list
+from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
 from cpus.costs import COST, NR_COSTS
@@ -58,19 +60,20 @@ class SmallMachine:
 
     def __init__(
         self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256, design: str | Design = "linux",
-        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, **constants: int,
+        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, node_of: tuple[int, ...] = (), **constants: int,
     ):  # fmt: skip
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
-        nodes, logical, frames = len(pages), region * 2, int(starts[-1]) + 1
+        zones, node_of = len(pages), node_of or tuple(range(len(pages)))  # zone -> node; usually each node is one zone
+        nodes, logical, frames = node_of[-1] + 1, region * 2, int(starts[-1]) + 1
         sizes = Sizes(
-            nr_cpus=cpus, nr_nodes=nodes, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=16 * mms,
-            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames,
-            nr_anon_logical=2 * frames, nr_rows=1, nr_sections=1, nr_chunks=1,
+            nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=16 * mms,
+            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames + 1, nr_anon_logical=2 * frames,
+            nr_rows=1, nr_sections=1, nr_chunks=1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
         usual = {
             "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "readahead_pages": 32,
-            "fault_around_pages": 16, "demotion": int(demotion), "pcp_batch": 8, "lock_spins": 4, "scan_pages": 64,
+            "fault_around_pages": 16, "demotion": int(demotion), "swappiness": 60, "promote_enough": 0, "lock_spins": 4, "scan_pages": 64,
             "zero_page": frames - 1, "zero_logical": logical, "first_anon_logical": logical + 1,
             "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1,
         }  # fmt: skip
@@ -87,12 +90,16 @@ class SmallMachine:
         self.on_wait: Callable[[int], None] | None = None
         self.on_send: Callable[[int, list[int]], None] | None = None  # just before the targets flush
         self._install()
-        for node, count in enumerate(pages):
-            ram.zone_start[node], ram.zone_end[node], ram.zone_managed[node] = starts[node], starts[node] + count, count
-            ram.wmark_min[node], ram.wmark_low[node], ram.wmark_high[node] = marks
-            ram.wmark_promo[node], ram.pcp_high[node], ram.node_latency[node] = marks[2] * 2, 32, int(node > 0)
+        for zone, count in enumerate(pages):
+            node = node_of[zone]
+            ram.zone_start[zone], ram.zone_end[zone], ram.zone_managed[zone] = starts[zone], starts[zone] + count, count
+            ram.wmark_min[zone], ram.wmark_low[zone], ram.wmark_high[zone], ram.wmark_promo[zone] = *marks, marks[2] * 2
+            ram.pcp_batch[zone], ram.pcp_high_min[zone], ram.pcp_high_max[zone] = 8, 32, 32
+            ram.zone_node[zone], ram.node_end_zone[node], ram.node_end[node] = node, zone + 1, starts[zone + 1]
+        for node in range(nodes):
+            ram.node_first_zone[node], ram.node_latency[node] = node_of.index(node), int(node > 0)
             ram.demotion_target[node] = node + 1 if demotion and node + 1 < nodes else -1
-            ram.zonelist[node] = sorted(range(nodes), key=lambda other: abs(other - node))
+            ram.zonelist[node] = sorted(range(zones), key=lambda zone: (abs(node_of[zone] - node), -zone))
             ram.task_kind[cpus + node], ram.task_index[cpus + node], ram.kswapd_task[node] = TASK_KSWAPD, node, cpus + node
         ram.task_pinned[:], ram.task_cpu[:], ram.cpu_slice_end[:], ram.cpu_state[:] = -1, -1, NEVER, RUNNING
         ram.poll_set[:] = -1  # nobody is roused: every write to an eventfd fails
@@ -216,7 +223,11 @@ class SmallMachine:
         self.ram.cpu_clock[:] = int(self.ram.cpu_clock.max()) + LATER
         reclaimed = 0
         while pages > 0:
-            reclaimed += int(shrink_list(self.ram, cpu, node, which, min(pages, 32), BY_KSWAPD)) // 1024
+            self.ram.sc_by[cpu], self.ram.sc_batch[cpu], self.ram.sc_flags[cpu] = BY_KSWAPD, min(pages, 32), 0
+            if which in (LRU_INACTIVE_FILE, LRU_INACTIVE_ANON):
+                reclaimed += int(shrink_inactive_list(self.ram, cpu, cpu, node, which))
+            elif inactive_is_low(self.ram, node, which - 1):
+                shrink_active_list(self.ram, cpu, cpu, node, which)
             pages -= 32
         return reclaimed
 
@@ -231,7 +242,7 @@ class SmallMachine:
 
     def forget_wakeups(self) -> None:
         """Nobody runs kswapd here: let it never have been woken."""
-        self.ram.kswapd_awake[:] = 0
+        self.ram.kswapd_state[:] = ASLEEP
         for name in ("queue_count", "queue_first", "queue_last"):
             getattr(self.ram, name)[:] = 0
 

@@ -93,7 +93,7 @@ def test_a_read_fault_on_a_file_maps_sixteen_pages(machine):
     """The aligned 16 pages around the fault, of the 32 that were read; the next fault finds its page cached: no disk."""
     assert machine.touch(FILE_VPN + 5) == 1
     assert mapped(machine, FILE_VPN) == list(range(16))
-    assert (machine.count("pgfault"), machine.count("pgmajfault")) == (2, 1)
+    assert (machine.count("pgfault"), machine.count("pgmajfault")) == (1, 1), "the wait for the disk is part of the one fault"
     assert machine.touch(FILE_VPN + 16) == 0
     assert mapped(machine, FILE_VPN) == [i for i in range(32) if i != 24], "the marked page is left to a fault of its own"
     assert not any(machine.pte(1, FILE_VPN + i) & PTE_WRITE for i in range(32))

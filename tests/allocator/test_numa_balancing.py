@@ -2,9 +2,10 @@
 
 import pytest
 
+from allocator.kswapd import AWAKE
 from allocator.lru import drop_page
-from allocator.numa_balancing import task_numa_work
-from allocator.page import get_page, lock_page, node_of, unlock_page
+from allocator.numa_balancing import SCAN_PERIOD_FLOOR_NS, task_numa_work
+from allocator.page import PG_DIRTY, get_page, lock_page, node_of, set_flag, unlock_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE
 from cpus.tlb import STORE
@@ -16,16 +17,21 @@ CPU, FAST, SLOW, PAGES = 0, 0, 1, 32
 @pytest.fixture
 def machine(small_machine):
     """Process 1 runs on CPUs 0 and 1; its pages were allocated while the fast node was full, so they lie on the slow one."""
-    machine = small_machine(pages=(512, 512), mms=1, numa_balancing=1, scan_pages=1024)
+    machine = small_machine(pages=(512, 512), mms=1, numa_balancing=1, scan_pages=1024, scan_period_max_ns=60_000_000_000)
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)
     machine.touch(ANON_VPN + 200, STORE)  # page tables
     machine.touch(SHARED_VPN + 200, STORE)
-    machine.ram.wmark_low[FAST] = machine.ram.wmark_min[FAST] = 600
+    marks = (machine.ram.wmark_min, machine.ram.wmark_low, machine.ram.wmark_high)
+    usual = [int(mark[FAST]) for mark in marks]
+    for mark in marks:
+        mark[FAST] = 600
     for cpu in (0, 1):
         machine.use(ANON_VPN, PAGES, STORE, cpu=cpu)
         machine.use(SHARED_VPN, PAGES, STORE, cpu=cpu)
-    machine.ram.wmark_low[FAST], machine.ram.wmark_min[FAST] = 24, 16
+    for mark, value in zip(marks, usual):
+        mark[FAST] = value
+    machine.ram.page_flags[:] &= ~PG_DIRTY  # all written back: what is dirty in a file is not scanned
     machine.ram.cpu_clock[:] = 1_000_000_000
     machine.asked()
     return machine
@@ -83,7 +89,7 @@ def test_promotion_has_a_rate_limit(machine):
     task_numa_work(machine.ram, CPU, 1)
     machine.ram.wmark_promo[FAST] = 600
     machine.ram.promote_start_ns[FAST] = machine.ram.cpu_clock[CPU]
-    machine.ram.promote_count[FAST] = int(machine.ram.promote_limit) - 2
+    machine.ram.promote_count[FAST] = int(machine.ram.promote_limit) - 3  # the limit itself is not reached
     machine.touch(ANON_VPN, pages=PAGES)
     assert machine.count("pgpromote_candidate") == len(slow(machine, ANON_VPN)) + 2
     assert machine.count("pgpromote_success") == 2
@@ -112,3 +118,56 @@ def test_an_inaccessible_page_counts_as_accessible_until_the_scanner_has_flushed
     drop_page(machine.ram, CPU, pfn)
     machine.ram.mm_flush_pending[1] = 0
     assert len(asked) == int(not flushed)
+
+
+def test_dirty_pages_of_a_file_are_left_alone(machine):
+    """They could not be moved from here; their PTEs stay as they are."""
+    page = slow(machine, SHARED_VPN)[0]
+    set_flag(machine.ram, machine.pfn(1, SHARED_VPN + page), PG_DIRTY)
+    task_numa_work(machine.ram, CPU, 1)
+    assert hints(machine, SHARED_VPN) == slow(machine, SHARED_VPN)[1:]
+
+
+def test_nothing_is_promoted_into_a_node_that_is_nearly_full(machine):
+    """migrate_balanced_pgdat: at HIGH the page stays, and kswapd is woken so that there is room for the next."""
+    task_numa_work(machine.ram, CPU, 1)
+    machine.ram.wmark_high[FAST], machine.ram.wmark_promo[FAST] = 600, 600
+    page = ANON_VPN + slow(machine, ANON_VPN)[0]
+    machine.touch(page)
+    assert node_of(machine.ram, machine.pfn(1, page)) == SLOW
+    assert (machine.count("pgpromote_candidate"), machine.count("pgpromote_success")) == (1, 0)
+    assert machine.ram.kswapd_state[FAST] == AWAKE
+    machine.forget_wakeups()
+
+
+def test_the_first_scan_comes_a_while_after_the_process(small_machine):
+    """scan_delay: an mm is not looked at when it is new."""
+    machine = small_machine(pages=(512, 512), mms=1, numa_balancing=1, scan_pages=1024, scan_delay_ns=5_000)
+    machine.run(1)
+    for clock, passes in ((1_000, 0), (5_999, 0), (6_000, 1)):
+        machine.ram.cpu_clock[CPU] = clock
+        task_numa_work(machine.ram, CPU, 1)
+        assert machine.ram.mm_scan_seq[1] == passes
+
+
+def test_after_a_promotion_a_task_scans_half_as_often(machine):
+    """update_task_scan_period: no local and no shared faults, so the period doubles, once a pass."""
+    machine.ram.mm_scan_next_ns[1] = 1
+    task_numa_work(machine.ram, CPU, 1)
+    assert machine.ram.mm_scan_seq[1] == 1
+    pages = [ANON_VPN + i for i in slow(machine, ANON_VPN)[:2]]
+    machine.touch(pages[0])
+    period = int(machine.ram.task_scan_period[CPU])
+    assert (period, machine.ram.mm_scan_next_ns[1] - machine.ram.cpu_clock[CPU] > period // 2) == (2 * SCAN_PERIOD_FLOOR_NS, True)
+    machine.touch(pages[1])
+    assert machine.ram.task_scan_period[CPU] == period
+
+
+def test_the_hot_threshold_falls_when_too_many_are_hot(machine):
+    """numa_promotion_adjust_threshold: once in the longest scan period, a sixteenth of twice the default."""
+    task_numa_work(machine.ram, CPU, 1)
+    machine.ram.wmark_promo[FAST] = 600
+    machine.ram.hot_start_ns[FAST], machine.ram.promote_count[FAST] = -60_000_000_001, 10_000_000
+    machine.touch(ANON_VPN + slow(machine, ANON_VPN)[0])
+    default = int(machine.ram.hot_threshold_ns)
+    assert machine.ram.hot_threshold[FAST] == default - default * 2 // 16

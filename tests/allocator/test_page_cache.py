@@ -5,7 +5,8 @@ import pytest
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_ACTIVE, PG_READAHEAD, PG_UPTODATE, lock_page, unlock_page
 from allocator.page_alloc import GFP_USER, alloc_page
-from allocator.page_cache import add_to_page_cache, find_page, lookup, read_pages, remove_mapping
+from allocator.page_cache import add_to_page_cache, find_page, lookup, remove_mapping
+from allocator.readahead import read_pages
 from allocator.vma import VM_SEQ_READ
 from tests.allocator.small_machine import FILE, FILE_VPN
 
@@ -89,7 +90,7 @@ def test_a_refault_within_the_working_set_is_active_at_once(machine):
     read_pages(machine.ram, CPU, FILE, 60, 1, -1)
     assert machine.flags(machine.cached(FILE, 60)) & PG_ACTIVE
     assert evict(machine, 50)
-    machine.ram.node_refaults[NODE] += 20
+    machine.ram.node_age[NODE] += 20
     read_pages(machine.ram, CPU, FILE, 50, 1, -1)
     assert not machine.flags(machine.cached(FILE, 50)) & PG_ACTIVE
     assert (machine.count("workingset_refault_file"), machine.count("workingset_activate_file")) == (2, 1)

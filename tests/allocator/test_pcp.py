@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, drain_all_pages, free_page, put_page
+from allocator.kswapd import ASLEEP, AWAKE, pgdat_balanced
+from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, free_page, put_page
+from allocator.pcp import drain_all_pages
 
 CPU, NODE, BATCH = 0, 0, 8
 
 
 @pytest.fixture
 def machine(small_machine):
-    """One node of 512 pages, batch 8, high 32; no address space, so no page is taken yet."""
+    """One node of 512 pages, batch 8, high 32 and not tuned; no address space, so no page is taken yet."""
     return small_machine(mms=0)
 
 
@@ -43,13 +45,51 @@ def test_the_page_freed_last_is_taken_first(machine):
     give(machine, pages)
 
 
-def test_above_high_a_batch_goes_back_from_the_cold_end(machine):
-    pages = take(machine, 40)  # five batches, none left over
-    give(machine, pages[:33])
-    assert machine.ram.pcp_count[CPU, NODE] == 33 - BATCH
-    assert machine.ram.zone_free[NODE] == 512 - 40 + BATCH
-    assert take(machine, 25) == pages[8:33][::-1], "the eight that were freed first have gone"
-    give(machine, pages[8:])
+def test_at_high_the_cold_end_goes_back(machine):
+    """As many as were freed in a row, but a batch stays."""
+    pages = take(machine, 48)  # refills of 8, 16 and 24 (high - batch): none is left over
+    assert machine.ram.zone_free[NODE] == 512 - 48
+    give(machine, pages[:32])
+    assert (machine.ram.pcp_count[CPU, NODE], machine.ram.zone_free[NODE]) == (BATCH, 512 - 48 + 24)
+    assert take(machine, 8) == pages[24:32][::-1], "the twenty-four that were freed first have gone"
+    give(machine, pages[24:])
+
+
+def test_refills_double_while_nothing_is_freed(small_machine):
+    """nr_pcp_alloc: 8, 16, 32 ... pages; a free halves the factor again."""
+    machine = small_machine(mms=0)
+    machine.ram.pcp_high_max[NODE] = 400
+    free, steps = [512], []
+    held = []
+    for _ in range(56):
+        held += take(machine, 1)
+        if machine.ram.zone_free[NODE] != free[-1]:
+            steps.append(free[-1] - int(machine.ram.zone_free[NODE]))
+            free.append(int(machine.ram.zone_free[NODE]))
+    assert steps == [8, 16, 32]
+    assert machine.ram.pcp_alloc_factor[CPU, NODE] == 3
+    give(machine, held)
+    assert machine.ram.pcp_alloc_factor[CPU, NODE] == 0
+
+
+def test_lists_stay_short_while_kswapd_works_on_the_node(small_machine):
+    """ZONE_RECLAIM_ACTIVE: four batches at most, whatever was tuned."""
+    machine = small_machine(mms=0)
+    machine.ram.pcp_high_max[NODE], machine.ram.pcp_tuned[CPU, NODE] = 400, 200
+    pages = take(machine, 100)
+    machine.ram.zone_reclaim_active[NODE] = 1
+    give(machine, pages)
+    assert machine.ram.pcp_count[CPU, NODE] < 4 * BATCH
+    assert machine.ram.pcp_tuned[CPU, NODE] < 200
+    machine.ram.zone_reclaim_active[NODE] = 0
+
+
+def test_a_zone_found_below_high_is_remembered_until_it_is_above_again(machine):
+    """ZONE_BELOW_HIGH: set by the allocation that finds it, cleared by the free that brings it above."""
+    pages = take(machine, 480)
+    assert machine.ram.zone_below_high[NODE] == 1
+    give(machine, pages)
+    assert machine.ram.zone_below_high[NODE] == 0
 
 
 def test_a_pending_page_is_used_last(machine):
@@ -73,10 +113,13 @@ def test_the_next_node_serves_when_the_first_is_below_low(small_machine):
     pages = take(machine, 1)
     while pages[-1] < 128:
         pages += take(machine, 1)
-    assert (len(pages) - 1, machine.ram.zone_free[0], pages[-1] >= 1024) == (104, 24, True)
+    assert machine.ram.zone_free[0] <= 24 < machine.ram.zone_free[0] + BATCH << 1, "pages in the CPU's list are not free"
+    assert (pages[-1] >= 1024, machine.count("numa_hit"), machine.count("numa_miss")) == (True, len(pages) - 1, 1)
     own = take(machine, 100, gfp=GFP_THISNODE | GFP_KSWAPD)
-    assert [pfn >= 0 for pfn in own] == [True] * 8 + [False] * 92, "without direct reclaim down to MIN, then no further"
-    assert machine.ram.kswapd_awake[0] == 1, "and kswapd is asked for help"
+    got = sum(pfn >= 0 for pfn in own)
+    assert [pfn >= 0 for pfn in own] == [True] * got + [False] * (100 - got), "without direct reclaim down to MIN, then no further"
+    assert machine.ram.zone_free[0] <= 16
+    assert (machine.ram.kswapd_state[0], machine.ram.kswapd_state[1]) == (AWAKE, ASLEEP), "and its own kswapd is asked for help"
     machine.forget_wakeups()
     give(machine, [*pages, *(pfn for pfn in own if pfn >= 0)])
 
@@ -137,6 +180,51 @@ def test_a_page_in_use_that_lies_in_the_allocator_panics(broken_machine):
 
 def test_out_of_memory_is_a_sentence(broken_machine):
     machine = broken_machine(pages=(64,), mms=0)
-    take(machine, 48)
+    while machine.ram.zone_free[NODE] > 16:
+        take(machine, 1)
     said = machine.panic_of(alloc_page, CPU, NODE, GFP_USER)
-    assert said.startswith("out of memory: no page of node 0 after 16 rounds of direct reclaim")
+    assert said.startswith("out of memory: no page of node 0 after 1 rounds of direct reclaim")
+
+
+# --- zones of one node ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def zoned(small_machine):
+    """Node 0 with a small low zone 0 that keeps 20 pages from others' allocations, and zone 1; node 1 is zone 2."""
+    machine = small_machine(pages=(64, 128, 128), node_of=(0, 0, 1), mms=0)
+    machine.ram.zone_reserve[0] = 20
+    return machine
+
+
+def zones_of(machine, pages):
+    return [int(np.searchsorted(machine.ram.zone_start, pfn, "right")) - 1 for pfn in pages]
+
+
+def test_the_higher_zone_is_used_first_then_the_lower_then_the_next_node(zoned):
+    """Each down to LOW; the low zone's reserve comes on top."""
+    pages = []
+    while not pages or zones_of(zoned, pages[-1:]) != [2]:
+        pages += take(zoned, 1)
+    order = zones_of(zoned, pages)
+    assert order == sorted(order, key=[1, 0, 2].index)
+    assert zoned.ram.zone_free[0] <= 24 + 20 < zoned.ram.zone_free[0] + 4 * BATCH
+    assert zoned.ram.zone_free[1] <= 24
+    give(zoned, pages)
+
+
+def test_a_freed_page_returns_to_its_own_zone(zoned):
+    pages = take(zoned, 130)
+    give(zoned, pages)
+    for zone in range(3):
+        drain_all_pages(zoned.ram, CPU, zone)
+    assert zoned.ram.zone_free.tolist() == [64, 128, 128]
+
+
+def test_a_node_is_balanced_when_one_of_its_zones_is(zoned):
+    """pgdat_balanced: DMA alone is enough."""
+    assert pgdat_balanced(zoned.ram, 0)
+    zoned.ram.wmark_high[1] = 1000
+    assert pgdat_balanced(zoned.ram, 0)
+    zoned.ram.wmark_high[0] = 44  # and with the reserve of 20 that is all it has
+    assert not pgdat_balanced(zoned.ram, 0)

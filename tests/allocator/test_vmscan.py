@@ -2,8 +2,13 @@
 
 import pytest
 
-from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
+from allocator.direct_reclaim import memory_reclaim, try_to_free_pages
+from allocator.kswapd import ASLEEP, AWAKE, NAP_NS, NAPS, end_naps, kswapd_falls_asleep, wakeup_kswapd
+from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE
 from allocator.page import PG_ACTIVE, node_of
+from allocator.page_alloc import GFP_NORETRY, GFP_USER, alloc_page
+from allocator.shrink_lruvec import get_scan_count, prepare_scan_control
+from allocator.vmscan import BY_DIRECT, SC_CACHE_TRIM, SC_DEACTIVATE_FILE, SC_FILE_IS_TINY
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
@@ -122,7 +127,7 @@ def test_demotion_moves_content_and_mappings(tiered, vpn, kind, which):
 def test_without_room_below_file_pages_are_discarded(tiered):
     """do_demote_pass = false: reclaimed from the fast node, nothing of it on the slow one."""
     tiered.use(FILE_VPN, 32)
-    tiered.ram.wmark_min[SLOW] = tiered.ram.wmark_low[SLOW] = 600
+    tiered.ram.wmark_min[SLOW] = tiered.ram.wmark_low[SLOW] = tiered.ram.wmark_high[SLOW] = 600
     tiered.scan(64)
     assert tiered.scan(64) == 32
     assert cached(tiered) == set()
@@ -134,26 +139,84 @@ def test_without_room_below_anonymous_pages_stay(tiered):
     """They are mapped again as they were."""
     tiered.use(ANON_VPN, 32, STORE)
     ptes = [tiered.pte(1, ANON_VPN + i) | 0x20 for i in range(32)]
-    tiered.ram.wmark_min[SLOW] = tiered.ram.wmark_low[SLOW] = 600
+    tiered.ram.wmark_min[SLOW] = tiered.ram.wmark_low[SLOW] = tiered.ram.wmark_high[SLOW] = 600
     assert [tiered.scan(32, LRU_INACTIVE_ANON) for _ in range(2)] == [0, 0]
     assert [tiered.pte(1, ANON_VPN + i) | 0x20 for i in range(32)] == ptes
     assert tiered.count("pgdemote_fail") == 32
     tiered.forget_wakeups()
 
 
-def test_kswapd_stops_above_high(machine):
-    """It works until more than HIGH pages are free, and then sleeps at once."""
-    machine.use(FILE_VPN, 200)
-    machine.ram.cpu_clock[:] = LATER
-    free = int(machine.ram.zone_free[NODE])
-    machine.ram.wmark_high[NODE] = free + 50
-    steps = 0
-    while machine.enter("kswapd_step", CPU, NODE):
+def run_kswapd(machine, node=NODE):
+    """Let a node's kswapd do a run; returns its steps."""
+    steps = 1
+    while machine.enter("kswapd_step", CPU, node):
         steps += 1
         assert steps < 1000
-    assert free + 50 < machine.ram.zone_free[NODE] <= free + 50 + 2 * 32 + 8
-    assert machine.count("pageoutrun") == 1
-    assert machine.enter("kswapd_step", CPU, NODE) == 0
+    return steps
+
+
+def test_kswapd_stops_above_high(machine):
+    """Run by run until more than HIGH pages are free; a run after that ends at once."""
+    machine.use(FILE_VPN, 200)
+    machine.ram.cpu_clock[:] = LATER
+    machine.ram.wmark_high[NODE] = int(machine.ram.zone_free[NODE]) + 50
+    runs = 0
+    while machine.ram.zone_free[NODE] <= machine.ram.wmark_high[NODE]:
+        run_kswapd(machine)
+        runs += 1
+    assert 1 < runs < 5, "in the first, all pages have just been used"
+    scanned = machine.count("pgscan_kswapd")
+    assert run_kswapd(machine) == 1
+    assert (machine.count("pgscan_kswapd"), machine.count("pageoutrun")) == (scanned, runs + 1)
+
+
+def test_kswapd_works_harder_until_a_round_looks_at_enough(machine):
+    """
+    200 pages, HIGH 40 above what is free: a round of priority 12 looks at 200 >> 12 = 0 of them, and each that looks at fewer
+    than HIGH asks for the next; per-CPU lists stay short meanwhile (ZONE_RECLAIM_ACTIVE)
+    """
+    machine.use(FILE_VPN, 200)
+    machine.ram.cpu_clock[:] = LATER
+    machine.ram.wmark_high[NODE] = int(machine.ram.zone_free[NODE]) + 40
+    sc = machine.ram.nr_cpus + NODE
+    seen = set()
+    while machine.enter("kswapd_step", CPU, NODE):
+        seen.add(int(machine.ram.sc_priority[sc]))
+        assert machine.ram.zone_reclaim_active[NODE] == 1
+    assert seen >= set(range(1, 12))
+    assert machine.ram.zone_reclaim_active[NODE] == 0
+
+
+def test_kswapd_naps_before_it_sleeps(machine):
+    """HZ/10: woken meanwhile it goes on at once and counts that; a nap that nobody ends becomes sleep at a tick."""
+    ram = machine.ram
+    ram.cpu_clock[CPU] = LATER
+    ram.kswapd_state[NODE] = AWAKE
+    kswapd_falls_asleep(ram, CPU, NODE)
+    assert ram.kswapd_state[NODE] == NAPS
+    end_naps(ram, CPU)
+    assert ram.kswapd_state[NODE] == NAPS, "it is not over"
+    ram.wmark_high[NODE] = 600
+    wakeup_kswapd(ram, CPU, NODE)
+    assert (ram.kswapd_state[NODE], machine.count("kswapd_low_wmark_hit_quickly")) == (AWAKE, 1)
+    ram.wmark_high[NODE] = 32
+    kswapd_falls_asleep(ram, CPU, NODE)
+    ram.cpu_clock[CPU] += NAP_NS
+    end_naps(ram, CPU)
+    assert ram.kswapd_state[NODE] == ASLEEP
+    machine.forget_wakeups()
+
+
+def test_after_a_nap_an_unbalanced_node_is_worked_on_again(machine):
+    """Between LOW and HIGH nobody wakes kswapd: it looks itself (kswapd_high_wmark_hit_quickly)."""
+    ram = machine.ram
+    ram.kswapd_state[NODE] = AWAKE
+    kswapd_falls_asleep(ram, CPU, NODE)
+    ram.wmark_high[NODE] = 600
+    ram.cpu_clock[CPU] += NAP_NS
+    end_naps(ram, CPU)
+    assert (ram.kswapd_state[NODE], machine.count("kswapd_high_wmark_hit_quickly")) == (AWAKE, 1)
+    machine.forget_wakeups()
 
 
 def test_kswapd_gives_up_when_nothing_can_be_reclaimed(machine):
@@ -187,3 +250,103 @@ def test_code_that_is_used_stays_active(machine):
     machine.use(FILE_VPN, 16)
     machine.scan(32, LRU_ACTIVE_FILE)
     assert machine.ram.lru_size[NODE].tolist() == [0, 0, 16, 16, 0]
+
+
+# --- what is scanned, and how much ------------------------------------------------------------------------------------------
+
+
+def goals(machine, priority, node=NODE):
+    """Give (pages to scan per list, flags) of a round of direct reclaim."""
+    ram = machine.ram
+    ram.sc_by[CPU], ram.sc_flags[CPU], ram.sc_priority[CPU] = BY_DIRECT, 0, priority
+    prepare_scan_control(ram, CPU, node)
+    get_scan_count(ram, CPU, node)
+    return ram.sc_left[CPU].tolist()[:4], int(ram.sc_flags[CPU])
+
+
+@pytest.fixture
+def mixed(tiered):
+    """The fast node with 64 inactive pages of anonymous memory and 96 of a file."""
+    tiered.use(ANON_VPN, 64, STORE)
+    tiered.use(SHARED_VPN, 64)
+    assert tiered.ram.lru_size[NODE].tolist() == [64, 0, 96, 0, 0]
+    return tiered
+
+
+def test_without_a_slower_node_anonymous_pages_are_not_looked_at(machine):
+    machine.use(ANON_VPN, 64, STORE)
+    machine.use(FILE_VPN, 64)
+    assert goals(machine, 1)[0][:2] == [0, 0]
+
+
+def test_plenty_of_inactive_cache_keeps_anonymous_memory_out_of_it(mixed):
+    """cache_trim_mode: at priority 1 a half of the file list, nothing else; it ends when refaults were activated."""
+    assert goals(mixed, 1) == ([0, 0, 48, 0], SC_CACHE_TRIM)
+    mixed.ram.node_activated[NODE] += 1
+    both, flags = goals(mixed, 1)
+    assert both[0] > 0 < both[2]
+    assert flags == SC_DEACTIVATE_FILE
+
+
+def test_the_balance_follows_swappiness_and_cost(mixed):
+    """60 of 200 to anonymous pages when both have cost the same; the kind that costs more is looked at less, at least a third."""
+    mixed.ram.node_activated[NODE] += 1
+    assert goals(mixed, 1)[0] == [9, 0, 33, 0]
+    mixed.ram.node_file_cost[NODE] = 1000
+    assert goals(mixed, 1)[0] == [14, 0, 25, 0]
+
+
+def test_when_cache_is_tiny_anonymous_memory_pays(mixed):
+    mixed.ram.wmark_high[NODE] = 600
+    assert goals(mixed, 1) == ([32, 0, 0, 0], SC_CACHE_TRIM | SC_FILE_IS_TINY)
+    mixed.ram.wmark_high[NODE] = 32
+
+
+def test_direct_reclaim_takes_a_batch_from_every_node(tiered):
+    """Rounds go on until 32 pages have come; each works on both nodes, though the first may have given enough."""
+    tiered.use(FILE_VPN, 128)
+    tiered.use(FILE_VPN + 128, 64)
+    tiered.ram.cpu_clock[:] = LATER
+    first = try_to_free_pages(tiered.ram, CPU, NODE, GFP_USER)
+    assert (first >= 32, tiered.count("pgsteal_direct") == first, tiered.count("allocstall_normal") >= 1) == (True, True, True)
+    assert tiered.count("pgscan_direct") > first, "what was used is kept once"
+    tiered.forget_wakeups()
+
+
+def test_readahead_does_not_fight_for_memory(machine):
+    """__GFP_NORETRY: one try at reclaim, then nothing; and while half of the reserve is gone it waits for kswapd first."""
+    machine.use(ANON_VPN, 64, STORE)
+    machine.ram.wmark_min[NODE] = machine.ram.wmark_low[NODE] = machine.ram.wmark_high[NODE] = 2000
+    assert alloc_page(machine.ram, CPU, NODE, GFP_USER | GFP_NORETRY) == -1
+    assert machine.count("allocstall_normal") >= 2, "in vain, so once more"
+    assert machine.count("pgscan_direct_throttle") == 1
+    assert machine.ram.kswapd_state[NODE] == AWAKE
+    machine.forget_wakeups()
+
+
+def test_memory_reclaim_gives_what_was_asked_for(machine):
+    """Counts the file's pages as stolen, and none for kswapd or direct reclaim, as a group's reclaim does."""
+    machine.use(FILE_VPN, 128)
+    machine.ram.cpu_clock[:] = LATER
+    cached_before = len(cached(machine))
+    got = memory_reclaim(machine.ram, CPU, 64)
+    assert got >= 64
+    assert len(cached(machine)) == cached_before - got
+    assert [machine.count(name) for name in ("pgsteal_file", "pgsteal_direct", "pgsteal_kswapd", "pgscan_direct")] == [got, 0, 0, 0]
+
+
+def test_an_anonymous_page_without_swap_is_activated(machine):
+    """add_to_swap fails: activate_locked_split. (The first look had found it used.)"""
+    machine.use(ANON_VPN, 32, STORE)
+    assert [machine.scan(32, LRU_INACTIVE_ANON) for _ in range(2)] == [0, 0]
+    assert machine.ram.lru_size[NODE, LRU_ACTIVE_ANON] == 32
+
+
+def test_a_demotion_without_memory_stops_at_the_first_page(tiered):
+    """-ENOMEM: the others are not tried; one failure is counted."""
+    tiered.use(ANON_VPN, 32, STORE)
+    tiered.ram.wmark_min[SLOW] = tiered.ram.wmark_low[SLOW] = tiered.ram.wmark_high[SLOW] = 600
+    for _ in range(2):
+        tiered.scan(32, LRU_INACTIVE_ANON)
+    assert tiered.count("pgmigrate_fail") == 1
+    tiered.forget_wakeups()

@@ -23,7 +23,7 @@ COSTS = {"access_tenths": 5, "line_dram_tenths": 53, "line_cxl_tenths": 106, "st
 def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check=1):
     """Give RAM whose address spaces 0 .. mms-1 have empty page tables; every CPU runs address space 0."""
     sizes = Sizes(
-        nr_cpus=nr_cpus, nr_nodes=2, nr_frames=FRAME_OF_PAGE_0 + pages, nr_mms=mms, nr_tasks=pages, nr_vmas=1, nr_objects=1,
+        nr_cpus=nr_cpus, nr_nodes=2, nr_zones=2, nr_frames=FRAME_OF_PAGE_0 + pages, nr_mms=mms, nr_tasks=pages, nr_vmas=1, nr_objects=1,
         nr_cache_slots=1, nr_logical=nr_logical, nr_rows=1, nr_sections=1, nr_chunks=1,
         tlb_entries=sum(entries for entries, _ in geometry.values()), nr_costs=NR_COSTS, series_length=8,
     )  # fmt: skip
@@ -34,7 +34,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
     ram = build_ram(sizes, constants)
     for name, value in COSTS.items():
         ram.cost[COST[name]] = value
-    ram.zone_end[:] = FRAME_OF_PAGE_0 + pages // 2, FRAME_OF_PAGE_0 + pages
+    ram.node_end[:] = FRAME_OF_PAGE_0 + pages // 2, FRAME_OF_PAGE_0 + pages
     ram.cpu_slice_end[:] = NEVER
     ram.page_next[0] = mms  # next free page-table frame; the first ones are the top tables
     ram.mm_pgd[:] = range(mms)

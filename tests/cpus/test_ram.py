@@ -165,7 +165,8 @@ def small():
     from cpus.costs import NR_COSTS
     from cpus.layout import Sizes
 
-    return Sizes(nr_cpus=5, nr_nodes=2, nr_frames=7, nr_mms=3, nr_tasks=4, nr_vmas=6, nr_objects=2, nr_cache_slots=9, nr_logical=11,
+    return Sizes(nr_cpus=5, nr_nodes=2, nr_zones=2, nr_frames=7, nr_mms=3, nr_tasks=4, nr_vmas=6, nr_objects=2, nr_cache_slots=9,
+        nr_logical=11,
                  nr_rows=3, nr_sections=2, nr_chunks=4, tlb_entries=8, nr_costs=NR_COSTS, series_length=10)  # fmt: skip
 
 

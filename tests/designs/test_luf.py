@@ -9,7 +9,8 @@ from allocator.buddy import take_block
 from allocator.filemap import sync_file_page, truncate_file_page, write_to_file
 from allocator.lru import drop_page
 from allocator.page import get_page, lock_page, unlock_page
-from allocator.page_alloc import GFP_USER, alloc_page, drain_all_pages, free_page
+from allocator.page_alloc import GFP_USER, alloc_page, free_page
+from allocator.pcp import drain_all_pages
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from allocator.unmap import zap_range
 from cpus.oracle import VIOLATION_NAMES

@@ -398,3 +398,22 @@ def test_many_faults_are_counted_and_only_the_first_are_told(machine):
     assert len(said) < 500
 
 
+
+
+def test_zones_of_one_node_are_told_apart():
+    """A page on the pcp list of another zone of its own node is a finding; its LRU list knows nodes alone."""
+    machine = SmallMachine(pages=(64, 448, 256), node_of=(0, 0, 1), cpus=1)
+    machine.run(1)
+    machine.touch(FILE_VPN, pages=40)
+    lru_add_drain(machine.ram, 0)
+    assert failing(machine) == set()
+    pfn = int(machine.ram.pcp_first[0, 1])
+    machine.ram.pcp_first[0, 1] = machine.ram.page_next[pfn]
+    machine.ram.page_prev[machine.ram.pcp_first[0, 1]] = -1
+    machine.ram.pcp_count[0, 1] -= 1
+    machine.ram.pcp_first[0, 0] = machine.ram.pcp_last[0, 0] = pfn
+    machine.ram.page_next[pfn] = machine.ram.page_prev[pfn] = -1
+    machine.ram.pcp_count[0, 0] = 1
+    assert failing(machine) == {"pcp page"}
+    assert audit_text(machine.ram) == f"pcp page: pcp list of cpu0, zone 0: frame {pfn} has flags 0x1000 and lies in zone 1"
+    machine.ram.close()

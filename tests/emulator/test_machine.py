@@ -86,7 +86,9 @@ def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
         ({"tlb.stlb.way": 3}, "'tlb.stlb.way' is not a key of a machine; did you mean 'ways'?"),
         ({"nodes.5.cpus": True}, "'nodes.5.cpus' must name a key of the machine (got '5', which is not there)"),
         ({"costs.ipi_send": 1.5}, "'costs.ipi_send' must be a whole number (got 1.5)"),
-        ({"sysctl.min_free_kbytes": 90_000_000}, "'nodes[0].memory_mib' must keep its watermarks below half of the node's 11010048 pages"),
+        ({"sysctl.min_free_kbytes": 90_000_000}, "'nodes[0].memory_mib' must keep its watermarks below half of the 11010048 pages"),
+        ({"nodes.0.zones": [{"name": "DMA", "managed_pages": 2**30}]}, "'nodes[0].zones' must manage no more than the 43008 MiB"),
+        ({"nodes.0.zones": [{"name": "DMA", "managed_pages": 4096, "kernel_pages": 4000}]}, "'nodes[0].zones' must leave half of zone DMA"),
     ],
 )
 def test_an_impossible_machine_gets_one_sentence(change, sentence):
@@ -107,7 +109,7 @@ def test_a_scale_below_one_is_refused():
     ("text", "sentence"),
     [
         ("cpus = = 3", "is not TOML"),
-        ('like = "nothing"', "'machine' must be one of guest-8cpu, xeon6430-cxl, or a .toml file (got 'nothing')"),
+        ('like = "nothing"', "'machine' must be one of guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, xeon6430-cxl, or a"),
         ("like = 3", "'like' must be the name of a machine (got 3)"),
         ('name = "x"', "'description' is missing"),
         ('like = "LOOP"', "'like' must not lead back to the file itself"),
@@ -123,9 +125,9 @@ def test_a_bad_file_gets_one_sentence(tmp_path, text, sentence):
 
 def test_an_unknown_machine_gets_a_guess():
     """A typing error is answered with the nearest name."""
-    with pytest.raises(MachineError, match=r"^'machine' must be one of guest-8cpu, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$"):
+    with pytest.raises(MachineError, match=r"^'machine' must be one of guest-8cpu, guest-8cpu-tcg, .*, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$"):
         load_machine("guest8cpu")
-    assert set(machine_names()) == {"guest-8cpu", "xeon6430-cxl"}
+    assert set(machine_names()) == {"guest-8cpu", "guest-8cpu-tcg", "guest-8cpu-tcg-large", "xeon6430-cxl"}
 
 
 def test_too_little_host_memory_is_said_before_anything_starts():

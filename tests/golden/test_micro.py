@@ -59,7 +59,7 @@ def test_a_planted_bug_is_found(recorded, monkeypatch):
     """A kernel that flushes everything from 17 pages on: cells of 34 pages cannot tell, one of 33 can; and one of P = 1 agrees still."""
     every = read_recording(FOLDER).micro
     cells = [cell for cell in every if cell.scenario == "a_munmap_iso" and cell.T == THREADS and cell.P in (1, 33, 34)]
-    monkeypatch.setattr(golden_micro, "MEMORY", golden_micro.MEMORY | {"sysctl.tlb_single_page_flush_ceiling": 16})
+    monkeypatch.setattr(golden_micro, "SETTINGS", golden_micro.SETTINGS | {"sysctl.tlb_single_page_flush_ceiling": 16})
     found = golden_micro.emulate_micro([cell.key for cell in cells])
     wrong = differing(cells, found)
     assert {pages for _, _, pages, _ in wrong} == {33}

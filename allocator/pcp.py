@@ -1,0 +1,222 @@
+"""Per-CPU lists of free pages (mm/page_alloc.c: rmqueue_pcplist, nr_pcp_alloc, free_unref_page_commit, nr_pcp_high, nr_pcp_free).
+
+A CPU has one list for each zone. It is filled and emptied in batches under the zone lock. How long it may grow is tuned between
+`pcp_high_min` and `pcp_high_max`: up while a CPU allocates or frees in a row, down while kswapd is at work on the node or
+the zone is short; refills double while a CPU only allocates.
+Pages with something pending (a design's key) stand at the tail: used last, given back first.
+Left out: a list for each migratetype (one holds all), orders above 0, decay_pcp_high of the vmstat worker, draining by it.
+"""
+
+from allocator.buddy import NONE, free_one_page, take_block
+from allocator.hooks import HOOK_TAKE, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
+from allocator.page import PG_PCP
+from cpus.compiled import apart, call, kernel
+from cpus.locks import LOCK_PCP, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
+
+PCP_TRIES = 3  # luf_v12 looks at three pending pages of a pcp list, then goes to the buddy
+PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX, its default
+
+
+@kernel
+def zone_watermark_ok(ram, zone, mark):
+    """Has the zone more than `mark` pages free, apart from what it keeps from higher zones' allocations (order 0)?"""
+    return ram.zone_free[zone] > mark + ram.zone_reserve[zone]
+
+
+@kernel
+def pcp_number(ram, owner, zone):
+    """Number of a list's lock, for wait-for graphs."""
+    return LOCK_PCP | (owner * ram.nr_zones + zone)
+
+
+@kernel
+def pcp_add(ram, owner, zone, pfn, tail):
+    """Put a page on a CPU's list; pcp lock held."""
+    first, last = ram.pcp_first[owner, zone], ram.pcp_last[owner, zone]
+    ram.page_flags[pfn] = PG_PCP
+    if tail:
+        ram.page_prev[pfn], ram.page_next[pfn] = last, NONE
+        ram.pcp_last[owner, zone] = pfn
+        if last == NONE:
+            ram.pcp_first[owner, zone] = pfn
+        else:
+            ram.page_next[last] = pfn
+    else:
+        ram.page_prev[pfn], ram.page_next[pfn] = NONE, first
+        ram.pcp_first[owner, zone] = pfn
+        if first == NONE:
+            ram.pcp_last[owner, zone] = pfn
+        else:
+            ram.page_prev[first] = pfn
+    ram.pcp_count[owner, zone] += 1
+
+
+@kernel
+def _pcp_remove(ram, owner, zone, pfn):
+    """Take a page off a CPU's list; pcp lock held."""
+    before, after = ram.page_prev[pfn], ram.page_next[pfn]
+    if before == NONE:
+        ram.pcp_first[owner, zone] = after
+    else:
+        ram.page_next[before] = after
+    if after == NONE:
+        ram.pcp_last[owner, zone] = before
+    else:
+        ram.page_prev[after] = before
+    ram.pcp_count[owner, zone] -= 1
+    ram.page_flags[pfn] = 0
+
+
+@kernel
+def free_pcppages_bulk(ram, cpu, owner, zone, pages):
+    """Move `pages` pages from the tail of a list to the buddy; pcp lock held."""
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    while pages > 0 and ram.pcp_count[owner, zone] > 0:
+        pfn = ram.pcp_last[owner, zone]
+        _pcp_remove(ram, owner, zone, pfn)
+        key = ram.page_key[pfn]
+        ram.page_key[pfn] = 0
+        free_one_page(ram, cpu, zone, pfn, 0, key)
+        pages -= 1
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+
+
+@apart
+def drain_all_pages(ram, cpu, zone):
+    """Give every CPU's list of the zone back to the buddy."""
+    for owner in range(ram.nr_cpus):
+        if ram.pcp_count[owner, zone] > 0:
+            number = pcp_number(ram, owner, zone)
+            spin_lock(ram, cpu, ram.pcp_lock, (owner, zone), number)
+            free_pcppages_bulk(ram, cpu, owner, zone, ram.pcp_count[owner, zone])
+            spin_unlock(ram, cpu, ram.pcp_lock, (owner, zone), number)
+    return 0
+
+
+# --- how much at a time -------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _clamped_high(ram, owner, zone):
+    return min(max(ram.pcp_tuned[owner, zone], ram.pcp_high_min[zone]), ram.pcp_high_max[zone])
+
+
+@kernel
+def nr_pcp_alloc(ram, owner, zone):
+    """How many pages the next refill takes: doubled from refill to refill while nothing is freed in between."""
+    base = ram.pcp_batch[zone]
+    high = _clamped_high(ram, owner, zone)
+    batch = base << ram.pcp_alloc_factor[owner, zone]
+    if ram.pcp_high_min[zone] != ram.pcp_high_max[zone] and not ram.zone_below_high[zone]:
+        high = min(high + batch, ram.pcp_high_max[zone])
+    ram.pcp_tuned[owner, zone] = high
+    most = max(high - ram.pcp_count[owner, zone] - base, base)
+    if batch <= most and ram.pcp_alloc_factor[owner, zone] < PCP_BATCH_SCALE_MAX:
+        ram.pcp_alloc_factor[owner, zone] += 1
+    batch = min(batch, most)
+    return max(batch, 2) if batch > 1 else batch
+
+
+@kernel
+def _nr_pcp_high(ram, owner, zone):
+    """How long the list may be now; lowers or raises what is tuned."""
+    low, most = ram.pcp_high_min[zone], ram.pcp_high_max[zone]
+    batch, freed = ram.pcp_batch[zone], ram.pcp_free_count[owner, zone]
+    high = _clamped_high(ram, owner, zone)
+    tuned = high
+    count = ram.pcp_count[owner, zone]
+    if ram.zone_reclaim_active[zone]:
+        tuned = max(high - max(freed, batch), low)
+        high = min(batch << 2, tuned)
+    elif low != most:
+        if ram.zone_below_high[zone]:
+            tuned = max(high - max(freed, batch), low)
+            high = max(count, low)
+        elif count >= high and high < freed + batch:
+            tuned = min(max(freed + batch, low), most)
+    ram.pcp_tuned[owner, zone] = tuned
+    return high
+
+
+@kernel
+def free_to_pcp(ram, cpu, zone, pfn, pending):
+    """Put a freed page on this CPU's list, and a batch back into the buddy if it got too long (free_unref_page_commit)."""
+    batch = ram.pcp_batch[zone]
+    number = pcp_number(ram, cpu, zone)
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    ram.pcp_alloc_factor[cpu, zone] >>= 1
+    pcp_add(ram, cpu, zone, pfn, pending)
+    if ram.pcp_free_count[cpu, zone] < batch << PCP_BATCH_SCALE_MAX:
+        ram.pcp_free_count[cpu, zone] += 1
+    high = _nr_pcp_high(ram, cpu, zone)
+    if ram.pcp_count[cpu, zone] >= high:
+        pages = 1 if high < batch else min(max(ram.pcp_free_count[cpu, zone], batch), max(high - batch, batch))
+        free_pcppages_bulk(ram, cpu, cpu, zone, pages)
+        if ram.zone_below_high[zone] and zone_watermark_ok(ram, zone, ram.wmark_high[zone]):
+            ram.zone_below_high[zone] = 0
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+
+
+# --- taking -------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def refill(ram, cpu, zone):
+    """Take a batch from the buddy and put all but one on the CPU's list (rmqueue_bulk); returns that one or -1.
+
+    The take-off hook runs between: a page with something pending never reaches the list.
+    """
+    wanted = nr_pcp_alloc(ram, cpu, zone)
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    first = last = NONE
+    for _ in range(wanted):
+        pfn = take_block(ram, cpu, zone, 0)
+        if pfn == NONE:
+            break
+        ram.page_next[pfn] = NONE
+        if first == NONE:
+            first = pfn
+        else:
+            ram.page_next[last] = pfn
+        last = pfn
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
+    if first == NONE:
+        return NONE
+    rest = ram.page_next[first]
+    number = pcp_number(ram, cpu, zone)
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    while rest != NONE:
+        after = ram.page_next[rest]
+        pcp_add(ram, cpu, zone, rest, True)
+        rest = after
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    return first
+
+
+@kernel
+def take_from_pcp(ram, cpu, zone):
+    """Take a page from the CPU's list, -1 if there is none that may be taken (rmqueue_pcplist)."""
+    ram.pcp_free_count[cpu, zone] >>= 1
+    if ram.pcp_count[cpu, zone] == 0:
+        return NONE
+    number = pcp_number(ram, cpu, zone)
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    pfn = ram.pcp_first[cpu, zone]
+    key = 0
+    tries = 0
+    while pfn != NONE:
+        key = ram.page_key[pfn]
+        if key == 0 or call(ram, HOOK_TAKE_CHECK, cpu, -1, pfn, key, 0) != 0:
+            break
+        tries += 1
+        pfn = ram.page_next[pfn] if tries < PCP_TRIES else NONE
+    if pfn != NONE:
+        _pcp_remove(ram, cpu, zone, pfn)
+        if key != 0:
+            call(ram, HOOK_TAKE, cpu, -1, pfn, key, 0)
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    if pfn != NONE and key != 0:
+        call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
+        ram.page_key[pfn] = 0
+    return pfn

@@ -1,0 +1,144 @@
+"""Reading files before they are asked for (mm/readahead.c; mm/filemap.c: do_sync_mmap_readahead, do_async_mmap_readahead).
+
+A fault on a page that is not cached reads the `readahead_pages` around it, unless misses have far outnumbered hits; the page at
+three quarters of them is marked, and who finds the mark reads the next window. A window's state belongs to the open file, here to
+the VMA (each process of a workload opens its file once).
+Memory for it may be reclaimed but is not fought for (__GFP_NORETRY): a window may end early.
+Left out: folios of several pages, MADV_RANDOM and MADV_HUGEPAGE, reads by system call, congestion, limits of the device.
+"""
+
+from allocator.buddy import NONE
+from allocator.lru import drop_page
+from allocator.page import PG_LOCKED, PG_READAHEAD, PG_UPTODATE, clear_flag, set_flag, unlock_page
+from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER, alloc_page
+from allocator.page_cache import add_to_page_cache, queue_disk
+from allocator.vma import VM_SEQ_READ
+from cpus.atomics import load_acquire
+from cpus.compiled import apart, kernel
+from cpus.costs import READ_PAGE
+from cpus.events import EV_FILL, record
+from cpus.layout import COUNTER
+from cpus.oracle import set_content
+
+MMAP_LOTSAMISS = 100
+GFP_READAHEAD = GFP_RECLAIM | GFP_KSWAPD | GFP_NORETRY
+C_PGPGIN = COUNTER["pgpgin"]
+
+
+@kernel
+def _cached(ram, thing, index):
+    return load_acquire(ram.cache_slot, ram.object_cache[thing] + index) > 0
+
+
+@kernel
+def _fill(ram, cpu, thing, first, count):
+    """Read `count` new pages, locked in the cache, in one transfer (read_pages): uptodate from when their data are there on."""
+    ram.cpu_clock[cpu] += count * ram.cost[READ_PAGE]
+    done = queue_disk(ram, cpu, count)
+    for index in range(first, first + count):
+        # Nobody can have removed it: it is locked. Filled only now, so whoever truncates or writes the page finds it, and waits.
+        pfn = ram.cache_slot[ram.object_cache[thing] + index] - 1
+        logical = ram.object_logical[thing] + index
+        ram.page_io_ns[pfn] = done
+        set_content(ram, pfn, logical, ram.disk_version[logical])
+        set_flag(ram, pfn, PG_UPTODATE)
+        record(ram, cpu, EV_FILL, pfn, thing, index, 0)
+        unlock_page(ram, cpu, pfn)
+        drop_page(ram, cpu, pfn)
+    ram.counter[cpu, C_PGPGIN] += 4 * count
+
+
+@kernel
+def _add_new_page(ram, cpu, thing, index, mark, gfp):
+    """Enter a new page, locked, with the allocation's reference (ra_alloc_folio); 0 entered, 1 somebody else did, -1 no memory."""
+    pfn = alloc_page(ram, cpu, 0, gfp)
+    if pfn == NONE:
+        return -1
+    set_flag(ram, pfn, PG_LOCKED | PG_READAHEAD if mark else PG_LOCKED)
+    if add_to_page_cache(ram, cpu, pfn, thing, index):
+        return 0
+    clear_flag(ram, pfn, PG_LOCKED)
+    drop_page(ram, cpu, pfn)
+    return 1
+
+
+@apart
+def read_pages(ram, cpu, thing, first, count, mark):
+    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded); returns how many were asked for.
+
+    The page `mark` gets PG_readahead: reaching it starts the next window. Runs of missing pages are one transfer each.
+    With `count` 1 the page is wanted now, so memory for it is fought for.
+    """
+    count = min(count, ram.object_pages[thing] - first)
+    gfp = GFP_READAHEAD if count > 1 else GFP_USER
+    run, index, outcome = first, first, 0
+    while index < first + count and outcome >= 0:
+        outcome = 1 if _cached(ram, thing, index) else _add_new_page(ram, cpu, thing, index, index == mark, gfp)
+        if outcome != 0:
+            if index > run:
+                _fill(ram, cpu, thing, run, index - run)
+            run = index + 1
+        index += 1
+    if index > run:
+        _fill(ram, cpu, thing, run, index - run)
+    return count
+
+
+@apart
+def mmap_readahead(ram, cpu, vma, thing, index):
+    """A mapped access misses the cache: read around it (do_sync_mmap_readahead), at least the page itself."""
+    pages = ram.readahead_pages
+    if ram.vma_flags[vma] & VM_SEQ_READ:
+        size = 2 * pages  # POSIX_FADV_SEQUENTIAL doubles the file's window
+        ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = index, size, size // 2
+        read_pages(ram, cpu, thing, index, size, index + size - size // 2)
+    else:
+        if ram.vma_ra_miss[vma] < MMAP_LOTSAMISS * 10:
+            ram.vma_ra_miss[vma] += 1
+        if ram.vma_ra_miss[vma] <= MMAP_LOTSAMISS:
+            start = max(0, index - pages // 2)
+            ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, pages, pages // 4
+            read_pages(ram, cpu, thing, start, pages, start + pages - pages // 4)
+    if not _cached(ram, thing, index):
+        read_pages(ram, cpu, thing, index, 1, NONE)
+    return 0
+
+
+@kernel
+def _next_miss(ram, thing, first, most):
+    """Find the first page from `first` on that is not cached, `first + most` if there is none (page_cache_next_miss)."""
+    index = first
+    while index < first + most and index < ram.object_pages[thing] and _cached(ram, thing, index):
+        index += 1
+    return index
+
+
+@kernel
+def _next_size(size, most):
+    """Ramp a window up (get_next_ra_size)."""
+    if size < most // 16:
+        return 4 * size
+    return 2 * size if size <= most // 2 else most
+
+
+@apart
+def async_readahead(ram, cpu, vma, thing, index, pfn):
+    """A mapped access found the page in the cache (do_async_mmap_readahead): one hit more; at the mark, read the next window."""
+    if ram.vma_ra_miss[vma] > 0:
+        ram.vma_ra_miss[vma] -= 1
+    if not clear_flag(ram, pfn, PG_READAHEAD):
+        return 0
+    pages = ram.readahead_pages * (2 if ram.vma_flags[vma] & VM_SEQ_READ else 1)
+    start, size = ram.vma_ra_start[vma], ram.vma_ra_size[vma]
+    if index == start + size - ram.vma_ra_async[vma]:
+        start += size
+        size = max(size, _next_size(size, pages))
+    else:  # a mark without its state: another thread's window came between
+        start = _next_miss(ram, thing, index + 1, pages)
+        if start - index > pages:
+            return 0
+        size = _next_size(start - index + pages, pages)
+    ram.vma_ra_start[vma], ram.vma_ra_size[vma], ram.vma_ra_async[vma] = start, size, size
+    if start < ram.object_pages[thing]:
+        read_pages(ram, cpu, thing, start, size, start)
+    return 0
