@@ -1,7 +1,7 @@
 """Put a machine together, run it, judge it, report on it: the command line and the Python API.
 
 Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`, `experiment`,
-`supervisor`), judging (`audit`, `witness`), results (`result`, `run_folder`, `formats`, `report`, `plot`, `progress`), the
+`supervisor`), judging (`audit`, `witness`), results (`result`, `snapshots`, `run_folder`, `formats`, `report`, `plot`, `progress`), the
 comparison with a real kernel (`golden_*`, `golden/`) and the command `luf` (`cli`). May import every other room; no room may import
 this one. The names below are loaded when first used.
 """
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from emulator.plot import draw
     from emulator.report import report_text
     from emulator.result import Comparison, Result, compare, read_comparison, to_json
+    from emulator.snapshots import run_script
 
 __all__ = [
     "Comparison", "Machine", "Result", "compare", "design_names", "draw", "load_machine", "machine_names", "read_comparison",
-    "report_text", "run_design", "to_json",
+    "report_text", "run_design", "run_script", "to_json",
 ]  # fmt: skip
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "machine": ("Machine", "load_machine", "machine_names"),
     "plot": ("draw",),
     "report": ("report_text",),
+    "snapshots": ("run_script",),
     "result": ("Comparison", "Result", "compare", "read_comparison", "to_json"),
 }
 

@@ -28,6 +28,7 @@ examples:
   luf run none                             a design that never flushes: the oracle catches it, exit code 1
   luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
   luf compare linux my_file.py:MyDesign    your own design
+  luf run linux --workload my_script.py:NAME   your own workload (docs/workload.md), or a script in TOML
   luf run linux --set sysctl.numa_balancing=0
   luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, memory squeezed to 60 % of its working set
   luf golden                               the emulator beside a real Linux kernel, operation by operation
@@ -185,7 +186,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "--workload",
         metavar="NAME|FILE",
         default=WORKLOAD,
-        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; FILE is a recorded trace (.npz)",
+        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; FILE is a recorded trace (.npz), a script (.toml), "
+        "or FILE.py:NAME, a script in Python (docs/workload.md)",
     )
     group.add_argument(
         "--scale",

@@ -32,6 +32,7 @@ from emulator.supervisor import Supervisor
 from emulator.witness import violations
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
+from workloads.rules import check_nodes
 
 PAGES_PER_MIB = 256
 VIOLATIONS_TO_STOP = 1
@@ -74,6 +75,7 @@ def run_design(
     """
     chosen = catalogue.design(design) if isinstance(design, str) else design
     what = workload_of(workload, scale or machine.scale, tokens, seed) if isinstance(workload, str) else workload
+    check_nodes(what, len(machine.nodes))
     options = RunOptions(leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1)
     began = time.monotonic()
     _phase(progress, "loading the engine")

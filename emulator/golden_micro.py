@@ -12,15 +12,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
-import numpy as np
-
-from allocator.tlb_flush import ALL_PAGES, ON_TASK_SWITCH, REASON_NAMES
-from cpus.layout import COUNTER, TRACE_PAGES, TRACE_REASONS
 from emulator.experiment import run_design
 from emulator.golden_data import Key, MicroCell
 from emulator.machine import load_machine
+from emulator.snapshots import Snapshots
 from workloads.scenarios import BY_NAME, NR_SLOTS, SCENARIOS, Repetitions, first_slots, scenario_script, snapshot_name
-from workloads.script import Script
 
 MACHINE = "guest-8cpu"
 SETTINGS = {  # of the micro runs, as recorded
@@ -28,6 +24,7 @@ SETTINGS = {  # of the micro runs, as recorded
 }  # fmt: skip
 TIMES = 3  # as many as were traced
 COUNTERS = ("pgfault", "pgmajfault", "pgmigrate_success", "pgsteal_file")
+NOT_RECORDED = "task_switch/"  # these tlb_flush events
 Group = tuple[str, int, tuple[int, ...]]  # scenario, threads, pages
 
 
@@ -74,7 +71,8 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
     found: dict[Key, MicroCell] = {}
 
     def observe(ram: Any) -> None:
-        found.update({(name, threads, cell.pages): _cell(ram, script, cell) for cell in cells})
+        noted = Snapshots(ram, script)
+        found.update({(name, threads, cell.pages): _cell(noted, cell) for cell in cells})
 
     try:
         machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=SETTINGS)
@@ -86,21 +84,19 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
     return {key: MicroCell(cell.counters, cell.traced, False, cell.problem) for key, cell in found.items()}
 
 
-def _cell(ram: Any, script: Script, cell: Repetitions) -> MicroCell:
-    """Read the differences between the snapshots of a cell."""
+def _cell(noted: Snapshots, cell: Repetitions) -> MicroCell:
+    """Read what happened between the snapshots of a cell."""
     counters: dict[str, list[int]] = {}
     traced: dict[str, list[int]] = {}
     for repetition in range(cell.times):
-        at = {moment: script.snapshots[snapshot_name(cell.pages, repetition, moment)] for moment in ("vm0", "vm1", "trace0", "trace1")}
-        irq = (script.snapshots[snapshot_name(cell.pages, repetition, moment)] for moment in ("irq1", "irq0"))
-        after, before = (ram.snapshot_irq[number] for number in irq)
-        counters.setdefault("tlb_ipi", []).append(int((after - before).sum()))
-        moved = ram.snapshot[at["vm1"]] - ram.snapshot[at["vm0"]]
+        around, traced_part, measured = (
+            noted.between(snapshot_name(cell.pages, repetition, f"{moment}0"), snapshot_name(cell.pages, repetition, f"{moment}1"))
+            for moment in ("vm", "trace", "irq")
+        )
+        counters.setdefault("tlb_ipi", []).append(sum(measured.interrupts))
         for name in COUNTERS:
-            counters.setdefault(name, []).append(int(moved[COUNTER[name]]))
-        events = (ram.snapshot_tlb[at["trace1"]] - ram.snapshot_tlb[at["trace0"]]).reshape(TRACE_REASONS, TRACE_PAGES)
-        for reason, pages in np.argwhere(events).tolist():
-            if reason != ON_TASK_SWITCH:  # not recorded
-                key = f"{REASON_NAMES[reason]}/{'all0' if pages == ALL_PAGES else pages}"
-                traced.setdefault(key, [0] * cell.times)[repetition] = int(events[reason, pages])
+            counters.setdefault(name, []).append(around.counters[name])
+        for event, count in traced_part.tlb_flush.items():
+            if not event.startswith(NOT_RECORDED):
+                traced.setdefault(event, [0] * cell.times)[repetition] = count
     return MicroCell(counters, traced)

@@ -1,4 +1,4 @@
-"""Find a workload by name, or read a recorded trace by its path.
+"""Find a workload by name, read a recorded trace or a script by its path.
 
 `llama3x15` is the experiment of the LUF talk: three llama.cpp processes side by side on one machine, 15 threads each, each
 with its own 70 GiB model, prompt "who are you?" (5 tokens), 20 tokens to predict. LLaMA-2-70B in Q8_0 is 68.3 GiB, the
@@ -7,8 +7,11 @@ quantisation whose file comes nearest. The three files differ, program and libra
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from workloads.llama import generate
 from workloads.program import Workload
@@ -33,7 +36,7 @@ def names() -> dict[str, str]:
 
 
 def is_recorded(name_or_path: str) -> bool:
-    """Is it a recorded trace, which cannot be scaled?"""
+    """Is it a recorded trace or somebody's own script, which cannot be scaled?"""
     return name_or_path not in GENERATED
 
 
@@ -46,10 +49,10 @@ def workload(
     processes: int | None = None,
     seed: int = 1,
 ) -> Workload:
-    """Return the workload of that name, or the recorded trace (.npz, with its .json beside it) at that path.
+    """Return the workload of that name, the recorded trace (.npz, with its .json beside it) or the script (.toml, FILE.py:NAME) there.
 
     `scale` divides memory and model size of a generated one, `tokens` is the number of evaluations after the prompt.
-    A recorded one has its own size, threads and tokens; asking it for others is an error.
+    A recorded one and a script have their own size, threads and tokens; asking them for others is an error.
     """
     if processes is not None and processes < 1:
         raise ValueError(f"'processes' must be at least 1 (got {processes})")
@@ -65,16 +68,49 @@ def workload(
             description=description,
         )
     path = DATA / RECORDED[name_or_path][0] if name_or_path in RECORDED else Path(name_or_path)
-    if name_or_path not in RECORDED and path.suffix != ".npz":
-        raise ValueError(f"'workload' must be one of {', '.join(names())}, or the path of a .npz trace (got {name_or_path!r})")
+    script = path.suffix == ".toml" or ".py:" in name_or_path
+    if name_or_path not in RECORDED and path.suffix != ".npz" and not script:
+        known = ", ".join(names())
+        raise ValueError(f"'workload' must be one of {known}, a .npz trace, a .toml script or FILE.py:NAME (got {name_or_path!r})")
+    what = "script" if script else "recorded trace"
+    if scale != 1:
+        raise ValueError(f"'scale' must be 1 for a {what} (got {scale:g})")
+    if threads is not None:
+        raise ValueError(f"'threads' must be left to a {what} (got {threads})")
+    if script:
+        return _written(name_or_path, processes)
     from workloads.trace import replay  # reads files: only who asks for a trace needs it
 
-    if scale != 1:
-        raise ValueError(f"'scale' must be 1 for a recorded trace (got {scale:g})")
-    if threads is not None:
-        raise ValueError(f"'threads' must be left to a recorded trace (got {threads})")
     found = replay(path, processes=processes or 1)
     return replace(found, name=name_or_path, description=RECORDED[name_or_path][1]) if name_or_path in RECORDED else found
+
+
+def _written(name: str, processes: int | None) -> Workload:
+    """Make the workload of a .toml script, or of a name in a Python file: a Script, a Workload, or a function that returns one."""
+    from workloads.script import Script
+    from workloads.script_toml import script_from_toml
+
+    if processes is not None:
+        raise ValueError(f"'processes' must be left to a script (got {processes})")
+    found = script_from_toml(name) if name.endswith(".toml") else _in_python(*name.rsplit(":", 1))
+    if callable(found) and not any(parameter.default is parameter.empty for parameter in signature(found).parameters.values()):
+        found = found()
+    if isinstance(found, Script):
+        found = found.workload()
+    if not isinstance(found, Workload):
+        raise ValueError(f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})")
+    found.validate()
+    return found
+
+
+def _in_python(path: str, name: str) -> Any:
+    """Give what a Python file calls `name`."""
+    if not Path(path).is_file():
+        raise ValueError(f"'workload file' must exist (got {path})")
+    module = runpy.run_path(path, run_name="workload")
+    if name not in module:
+        raise ValueError(f"{path}: {name!r} must be defined there, but it is not")
+    return module[name]
 
 
 def llama_workload(

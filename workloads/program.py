@@ -207,8 +207,8 @@ class Workload:
             raise ValueError("'processes' must have at least one process (got 0)")
         for process in self.processes:
             check_process(process)
-        check_flags(self.processes)
         check_forks(self.processes)
+        check_flags(self.processes)
 
     def count_of(self, *ops: int) -> int:
         """Return one more than the largest `page` of all rows with these operations (0 if there is none): how many things they name."""

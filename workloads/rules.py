@@ -16,6 +16,14 @@ import numpy as np
 from workloads import program as p
 
 
+class RowError(ValueError):
+    """A rule that a row breaks."""
+
+    def __init__(self, process: str, thread: int, row: int, rule: str) -> None:
+        self.process, self.thread, self.row, self.rule = process, thread, row, rule
+        super().__init__(f"process {process!r} {'chunk_rows' if thread < 0 else f'thread {thread}'} row {row}: {rule}")
+
+
 def check_process(process: p.Process) -> None:
     """Raise ValueError at the first row of `process` that breaks a rule."""
     if not process.threads:
@@ -62,20 +70,73 @@ def check_forks(processes: tuple[p.Process, ...]) -> None:
         exits = sum(int((rows["op"] == p.EXIT_MM).sum()) for rows in process.threads)
         if exits != forks[number]:
             raise ValueError(f"process {process.name!r}: EXIT_MM must stand as often as it is forked, {forks[number]} times (got {exits})")
+        if process.forked and not exits:
+            raise ValueError(f"process {process.name!r}: a forked process must be forked by another one (got no FORK)")
+        if process.forked:
+            last = process.threads[0]["op"][-1:]
+            names = np.array([p.OP_NAMES[int(op)] for op in last])
+            at = np.array([len(process.threads[0]) - 1])
+            _Place(process.name, 0).refuse(last != p.EXIT_MM, "the last row of a forked process must be EXIT_MM", names, at)
 
 
 def check_flags(processes: tuple[p.Process, ...]) -> None:
-    """Raise ValueError if somebody waits for a flag to be posted more often than it ever is."""
-    every = [rows for process in processes for rows in process.threads]
-    posts = np.concatenate([rows["page"][np.isin(rows["op"], (p.POST, p.EXIT_MM))] for rows in every]).astype(np.int64)
-    posted = np.bincount(posts, minlength=1)
-    for process in processes:
+    """Raise ValueError unless every wait for a flag ends, whatever the schedule. As flags only grow, it is enough to try one schedule."""
+    walks = [_FlagWalk(process.name, number, index, rows) for number, process in enumerate(processes)
+             for index, rows in enumerate(process.threads)]  # fmt: skip
+    if not any(walk.waits for walk in walks):
+        return
+    posted = np.zeros(max(walk.flags for walk in walks), np.int64)
+    for walk in walks:
+        np.add.at(posted, walk.posts, 1)
+    for walk in walks:
+        wanted, at = walk.rows["pages"][walk.waits].astype(np.int64), np.array(walk.waits)
+        flags = walk.rows["page"][walk.waits]
+        walk.place.refuse(wanted > posted[flags], "'pages' of a wait must be at most the number of POSTs of its flag", wanted, at)
+    posted[:] = 0
+    alive = [0 if process.forked else 1 for process in processes]
+    while sum(walk.advance(posted, alive) for walk in walks):
+        pass
+    stuck = [walk for walk in walks if walk.at < len(walk.order) and alive[walk.number]]
+    if stuck:
+        walk = stuck[0]
+        row = walk.order[walk.at]
+        rule = f"a wait must end, but here {len(stuck)} threads would wait for each other for ever, this one for"
+        walk.place.refuse(np.array([True]), f"{rule} {walk.rows['pages'][row]} POSTs", posted[walk.rows["page"][[row]]], np.array([row]))
+
+
+class _FlagWalk:
+    """One thread on its way through the rows that concern flags and forks."""
+
+    def __init__(self, process: str, number: int, index: int, rows: np.ndarray) -> None:
+        self.place, self.number, self.rows, self.at = _Place(process, index), number, rows, 0
+        self.order = np.flatnonzero(np.isin(rows["op"], (p.POST, p.EXIT_MM, p.WAIT_FOR, p.SPIN, p.FORK))).tolist()
+        self.waits = [row for row in self.order if rows["op"][row] in (p.WAIT_FOR, p.SPIN)]
+        self.posts = rows["page"][[row for row in self.order if rows["op"][row] in (p.POST, p.EXIT_MM)]]
+        named = rows["page"][[row for row in self.order if rows["op"][row] != p.FORK]]
+        self.flags = int(named.max(initial=0)) + 1
+
+    def advance(self, posted: np.ndarray, alive: list[int]) -> bool:
+        """Go on as far as the flags allow; False if that is nowhere."""
+        began = self.at
+        while self.at < len(self.order) and alive[self.number]:
+            op, flag, pages = (int(self.rows[name][self.order[self.at]]) for name in ("op", "page", "pages"))
+            if op in (p.WAIT_FOR, p.SPIN) and posted[flag] < pages:
+                break
+            if op == p.FORK:
+                alive[flag] += 1
+            elif op in (p.POST, p.EXIT_MM):
+                posted[flag] += 1
+                alive[self.number] -= op == p.EXIT_MM
+            self.at += 1
+        return self.at > began
+
+
+def check_nodes(workload: p.Workload, nodes: int) -> None:
+    """Raise ValueError at a row that moves pages to a node which a machine of so many nodes has not."""
+    for process in workload.processes:
         for index, rows in enumerate(process.threads):
-            at = np.flatnonzero(np.isin(rows["op"], (p.WAIT_FOR, p.SPIN)))
-            flags, wanted = rows["page"][at].astype(np.int64), rows["pages"][at].astype(np.int64)
-            ever = np.where(flags < len(posted), posted[np.minimum(flags, len(posted) - 1)], 0)
-            place = _Place(process.name, index)
-            place.refuse(wanted > ever, "'pages' of a wait must be at most the number of POSTs of its flag", wanted, at)
+            bad = (rows["op"] == p.MOVE_PAGES) & (rows["kind"] >= nodes)
+            _Place(process.name, index).refuse(bad, f"'kind' of MOVE_PAGES must be a node of the machine, 0 to {nodes - 1}", rows["kind"])
 
 
 def _check_together(process: p.Process) -> None:
@@ -92,6 +153,7 @@ class _Place:
     """Names a process and a thread in error messages."""
 
     def __init__(self, process: str, thread: int) -> None:
+        self.process, self.thread = process, thread
         self.text = f"process {process!r} " + ("chunk_rows" if thread < 0 else f"thread {thread}")
 
     def __str__(self) -> str:
@@ -102,7 +164,7 @@ class _Place:
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             row = first if rows is None else int(rows[first])
-            raise ValueError(f"{self} row {row}: {rule} (got {values[first]})")
+            raise RowError(self.process, self.thread, row, f"{rule} (got {values[first]})")
 
 
 def _check_ops(place: _Place, rows: np.ndarray, thread: int) -> None:
@@ -124,7 +186,8 @@ def _check_ranges(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]
     place.refuse(ranged["pages"] < 1, "'pages' must be at least 1", ranged["pages"], at)
     size = np.array([region.pages for region in regions], np.int64)[ranged["region"]]
     files = np.array([region.file is not None for region in regions], bool)[ranged["region"]]
-    place.refuse(np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of WRITE, SYNC and TRUNCATE must map a file", ranged["region"], at)
+    names = np.array([region.name for region in regions])[ranged["region"]]
+    place.refuse(np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of a call on a file must map one", names, at)
     end = ranged["page"].astype(np.int64) + ranged["pages"]
     if (end > size).any():
         first = int(np.flatnonzero(end > size)[0])

@@ -1,0 +1,68 @@
+"""A handful of cheap cells, emulated for real, do exactly what the real kernel did; the same seed repeats them; a wrong kernel is found."""
+
+from __future__ import annotations
+
+import pytest
+
+from emulator import golden_micro
+from emulator.golden_compare import AGREES, DIFFERS, VARIES, judge_cells
+from emulator.golden_data import kernel_folder, read_recording
+from emulator.golden_rules import read_explained, read_rules
+
+pytestmark = [pytest.mark.golden, pytest.mark.timeout(400)]  # it may find the engine not yet compiled
+FOLDER = kernel_folder("6.12")
+SCENARIOS = ("a_munmap_iso", "k_sleep_munmap_nbr", "f_cow_write", "i_file_pageout", "m_truncate", "e_mremap_aligned")
+THREADS, PAGES = 4, (1, 34, 64)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """The cells of the recording that are emulated here."""
+    cells = [cell for cell in read_recording(FOLDER).micro if cell.scenario in SCENARIOS and cell.T == THREADS and cell.P in PAGES]
+    assert len(cells) == len(SCENARIOS) * len(PAGES)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def emulated(recorded):
+    return golden_micro.emulate_micro([cell.key for cell in recorded])
+
+
+def differing(recorded, found):
+    rows = judge_cells(recorded, found, golden_micro.scenario_names(), read_rules(FOLDER), read_explained(FOLDER))
+    assert [row for row in rows if row.verdict not in (AGREES, DIFFERS, VARIES)] == []
+    return {(*row.key, row.metric) for row in rows if row.verdict == DIFFERS}
+
+
+def test_every_cell_ran_to_its_end_and_accounts_for_everything(recorded, emulated):
+    assert set(emulated) == {cell.key for cell in recorded}
+    assert {key: (cell.clean, cell.problem) for key, cell in emulated.items() if not cell.clean or cell.problem} == {}
+
+
+def test_interrupts_faults_and_events_are_those_of_the_real_kernel(recorded, emulated):
+    """All of them, in every repetition; no explanation is needed."""
+    assert differing(recorded, emulated) == set()
+    interrupts = {key: cell.counters["tlb_ipi"] for key, cell in emulated.items()}
+    assert interrupts["f_cow_write", 4, 64] == [198] * 3  # three others, 64 pages and 2 of the program's own
+    assert interrupts["k_sleep_munmap_nbr", 4, 64] == [0] * 3  # lazy CPUs are left alone
+    assert interrupts["i_file_pageout", 4, 64] == [9] * 3  # a batch for each SWAP_CLUSTER_MAX pages
+
+
+def test_the_same_seed_gives_the_same_cells(emulated):
+    """Twice the same figures, in whatever order the machines run."""
+    keys = [key for key in emulated if key[0] in ("f_cow_write", "m_truncate")]
+    again = golden_micro.emulate_micro(keys[::-1], jobs=1)
+    assert again == {key: emulated[key] for key in keys}
+
+
+def test_a_planted_bug_is_found(recorded, monkeypatch):
+    """A kernel that flushes everything from 17 pages on: cells of 34 pages cannot tell, one of 33 can; and one of P = 1 agrees still."""
+    every = read_recording(FOLDER).micro
+    cells = [cell for cell in every if cell.scenario == "a_munmap_iso" and cell.T == THREADS and cell.P in (1, 33, 34)]
+    monkeypatch.setattr(golden_micro, "SETTINGS", golden_micro.SETTINGS | {"sysctl.tlb_single_page_flush_ceiling": 16})
+    found = golden_micro.emulate_micro([cell.key for cell in cells])
+    wrong = differing(cells, found)
+    assert {pages for _, _, pages, _ in wrong} == {33}
+    assert {metric for *_, metric in wrong} == {
+        f"{reason}/{pages}" for reason in ("remote_shootdown", "local_mm_shootdown", "remote_send_ipi") for pages in ("33", "all0")
+    }
