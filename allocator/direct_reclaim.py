@@ -14,7 +14,14 @@ from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_THISN
 from allocator.panic import OUT_OF_MEMORY, panic
 from allocator.pcp import drain_all_pages
 from allocator.sched import cond_resched
-from allocator.shrink_lruvec import DEF_PRIORITY, can_demote, shrink_lruvec_step, shrink_node_begin, snapshot_refaults
+from allocator.shrink_lruvec import (
+    DEF_PRIORITY,
+    can_demote,
+    note_group_figures,
+    shrink_lruvec_step,
+    shrink_node_begin,
+    snapshot_refaults,
+)
 from allocator.tlb_flush import SITE_DIRECT
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
 from cpus.compiled import apart, entry, kernel
@@ -119,6 +126,7 @@ def memory_reclaim(ram, cpu, pages):
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_DIRECT
     reclaimed, retries = 0, MAX_RECLAIM_RETRIES
+    note_group_figures(ram, cpu)
     while reclaimed < pages and retries >= 0:
         ram.sc_by[cpu], ram.sc_reclaimed[cpu], ram.sc_flags[cpu] = BY_GROUP, 0, SC_FS
         ram.sc_to_reclaim[cpu] = max((pages - reclaimed) // 4, SWAP_CLUSTER_MAX)

@@ -54,6 +54,29 @@ def inactive_is_low(ram, node, inactive):
 
 
 @kernel
+def note_group_figures(ram, sc):
+    """Note which inactive lists are low before a group is reclaimed from.
+
+    What Linux asks there are the group's statistics, which are brought up to date every two seconds, not while it reclaims
+    (lruvec_page_state, mem_cgroup_flush_stats_ratelimited).
+    """
+    low = 0
+    for node in range(ram.nr_nodes):
+        for inactive in (LRU_INACTIVE_ANON, LRU_INACTIVE_FILE):
+            if inactive_is_low(ram, node, inactive):
+                low |= 1 << (node * LRU_UNEVICTABLE + inactive)
+    ram.sc_group_low[sc] = low
+
+
+@kernel
+def _is_low(ram, sc, node, inactive):
+    """Is an inactive list low, as far as this reclaimer knows?"""
+    if ram.sc_by[sc] == BY_GROUP:
+        return ram.sc_group_low[sc] >> (node * LRU_UNEVICTABLE + inactive) & 1 != 0
+    return inactive_is_low(ram, node, inactive)
+
+
+@kernel
 def can_demote(ram, node):
     """Can pages of the node go to a slower one?"""
     return ram.demotion_target[node] >= 0
@@ -76,10 +99,10 @@ def prepare_scan_control(ram, sc, node):
     """Decide for one round on a node: may active pages move down, is there file cache enough to leave anonymous memory alone?"""
     flags = ram.sc_flags[sc] & ~(SC_DEACTIVATE_ANON | SC_DEACTIVATE_FILE | SC_CACHE_TRIM | SC_FILE_IS_TINY)
     force = flags & SC_FORCE_DEACTIVATE
-    if force or inactive_is_low(ram, node, LRU_INACTIVE_ANON):
+    if force or _is_low(ram, sc, node, LRU_INACTIVE_ANON):
         flags |= SC_DEACTIVATE_ANON
     refaulted = load_acquire(ram.node_activated, node) != ram.node_activated_seen[node]
-    if force or refaulted or inactive_is_low(ram, node, LRU_INACTIVE_FILE):
+    if force or refaulted or _is_low(ram, sc, node, LRU_INACTIVE_FILE):
         flags |= SC_DEACTIVATE_FILE
     plenty = ram.lru_size[node, LRU_INACTIVE_FILE] >> ram.sc_priority[sc] > 0
     if plenty and flags & (SC_DEACTIVATE_FILE | SC_NO_CACHE_TRIM) == 0:

@@ -389,6 +389,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("sc_priority", "owner", True), _m("sc_to_reclaim", "owner"), _m("sc_reclaimed", "owner"), _m("sc_scanned", "owner"),
         _m("sc_batch", "owner: pages to take off a list next"), _m("sc_got", "owner: pages that shrink_lruvec has reclaimed in this call"),
         _m("sc_by", "owner: BY_KSWAPD, BY_DIRECT, BY_GROUP"), _m("sc_flags", "owner: SC_*"),
+        _m("sc_group_low", "owner: BY_GROUP: bit of each inactive list (node * 4 + list) that was low when the call began"),
         _m("sc_before", "owner: sc_reclaimed when the round began"),
     )),
     Table("sc_left", "owner: pages left to scan per list", "nr_scans", NR_LRU),
