@@ -8,7 +8,7 @@ from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, L
 from allocator.page import PG_ACTIVE, node_of
 from allocator.page_alloc import GFP_NORETRY, GFP_USER, alloc_page
 from allocator.shrink_lruvec import get_scan_count, prepare_scan_control
-from allocator.vmscan import BY_DIRECT, SC_CACHE_TRIM, SC_DEACTIVATE_FILE, SC_FILE_IS_TINY
+from allocator.vmscan import BY_DIRECT, SC_CACHE_TRIM, SC_DEACTIVATE_FILE, SC_FILE_IS_TINY, SC_FS, shrink_inactive_list
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
@@ -350,3 +350,16 @@ def test_a_demotion_without_memory_stops_at_the_first_page(tiered):
         tiered.scan(32, LRU_INACTIVE_ANON)
     assert tiered.count("pgmigrate_fail") == 1
     tiered.forget_wakeups()
+
+
+def test_who_reclaims_for_itself_waits_while_others_hold_too_much(machine):
+    """too_many_isolated: an eighth of the list, if IO is allowed; not for ever; the other kind's isolated pages do not count."""
+    machine.use(FILE_VPN, 64)
+    ram = machine.ram
+    ram.sc_by[CPU], ram.sc_flags[CPU], ram.sc_batch[CPU] = BY_DIRECT, SC_FS, 32
+    for isolated, waits in (([100, 0], False), ([0, 100], True)):
+        before = int(ram.cpu_clock[CPU])
+        ram.node_isolated[NODE] = isolated
+        shrink_inactive_list(ram, CPU, CPU, NODE, LRU_INACTIVE_FILE)
+        ram.node_isolated[NODE] = 0
+        assert (ram.cpu_clock[CPU] - before >= 20_000_000) == waits
