@@ -5,9 +5,9 @@ Left out: softirqs, timers other than the tick, hotplug.
 
 from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_TICK
 from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
-from allocator.numa_balancing import task_numa_work
+from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TIME_SLICE_NS, enqueue, next_task
+from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -17,7 +17,6 @@ from cpus.layout import TEXT
 from cpus.lease import LEAVE, offer_lease
 
 CPU_LOOP = TEXT["cpu_loop"]
-TICK_NS = 4_000_000  # CONFIG_HZ 250
 SERIES_NS = 1_000_000
 SERIES_COLUMNS = 8
 
@@ -48,7 +47,7 @@ def tick(ram, cpu, task):
     end_naps(ram, cpu)
     call(ram, HOOK_TICK, cpu, 0, 0, 0, 0)
     if ram.numa_balancing and ram.task_kind[task] == TASK_USER:
-        task_numa_work(ram, cpu, ram.task_mm[task])
+        task_tick_numa(ram, cpu, task)
 
 
 @kernel
@@ -81,7 +80,9 @@ def _finish(ram, cpu, task):
 @kernel
 def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
+    began = ram.cpu_clock[cpu]
     result = call(ram, RUN_USER, cpu, task, 0, 0, 0)
+    ram.task_runtime_ns[task] += ram.cpu_clock[cpu] - began
     if result == ENDED:
         _finish(ram, cpu, task)
         return False

@@ -39,6 +39,12 @@ def lru_list(flags):
 
 
 @kernel
+def mod_isolated(ram, node, flags, pages):
+    """Count pages with these flags that are isolated from the node's lists, or no longer are (NR_ISOLATED_ANON, NR_ISOLATED_FILE)."""
+    fetch_add(ram.node_isolated, (node, 0 if flags & PG_SWAPBACKED else 1), pages)
+
+
+@kernel
 def link_page(ram, node, which, pfn, head):
     """Put a page on a list; lru_lock held."""
     if head:
@@ -146,7 +152,7 @@ def isolate_page(ram, cpu, pfn):
     mine = clear_flag(ram, pfn, PG_LRU)
     if mine:
         unlink_page(ram, node, which, pfn)
-        fetch_add(ram.node_isolated, node, 1)
+        mod_isolated(ram, node, ram.page_flags[pfn], 1)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     if not mine:
         drop_page(ram, cpu, pfn)
@@ -157,7 +163,7 @@ def isolate_page(ram, cpu, pfn):
 def putback_page(ram, cpu, pfn):
     """Give an isolated page back to the list its flags ask for and drop the isolation's reference (folio_putback_lru)."""
     node = node_of(ram, pfn)
-    fetch_add(ram.node_isolated, node, -1)
+    mod_isolated(ram, node, ram.page_flags[pfn], -1)
     spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     set_flag(ram, pfn, PG_LRU)
     link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)

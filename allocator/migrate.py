@@ -9,7 +9,7 @@ Left out: large folios, retries of busy pages (they stay where they are), compac
 
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
-from allocator.lru import drop_page, isolate_page, lru_add, lru_add_drain, putback_page
+from allocator.lru import drop_page, isolate_page, lru_add, lru_add_drain, mod_isolated, putback_page
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -95,7 +95,7 @@ def _finish_move(ram, cpu, pfn, target, key):
     lru_add(ram, cpu, target)
     drop_page(ram, cpu, target)  # the allocation's reference
     record(ram, cpu, EV_MIGRATE, pfn, target, ram.page_object[target], ram.page_index[target])
-    fetch_add(ram.node_isolated, node_of(ram, pfn), -1)
+    mod_isolated(ram, node_of(ram, pfn), ram.page_flags[pfn], -1)
     unlock_page(ram, cpu, pfn)
     free_page(ram, cpu, pfn, key)
 

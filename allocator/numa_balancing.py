@@ -4,8 +4,8 @@ A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to tim
 long ago that was, and a page used again soon is promoted to the fast node, within a rate limit and while that node is not nearly
 full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
 file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass.
-Left out: shared-fault statistics and task placement; run time as the measure of when a task may scan; skipping of VMAs that a task
-has not touched.
+A task scans by the time that it has run itself, so a busy one does it, and rarely while many share a CPU.
+Left out: shared-fault statistics and task placement; skipping of VMAs that a task has not touched; slowing down by what scans cost.
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE
@@ -16,6 +16,7 @@ from allocator.page import PG_DIRTY, PG_SWAPBACKED, node_of
 from allocator.pcp import zone_watermark_ok
 from allocator.pgtables import PMD_PAGES
 from allocator.rmap import lock_pte, unlock_pte
+from allocator.sched import TICK_NS
 from allocator.tlb_flush import SITE_NUMA, SITE_PROMOTION, flush_tlb_mm_range
 from allocator.vma import VM_ANON, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
@@ -213,7 +214,9 @@ def _is_due(ram, cpu, mm):
         compare_exchange(ram.mm_scan_next_ns, mm, 0, max(due, 1))
     if now < due:
         return False
-    period = max(ram.task_scan_period[ram.cpu_task[cpu]], _shortest_period(ram, mm))
+    task = ram.cpu_task[cpu]
+    period = max(ram.task_scan_period[task], _shortest_period(ram, mm))
+    ram.task_scan_stamp[task] += 2 * TICK_NS  # another task of the mm is more likely to win next time
     return compare_exchange(ram.mm_scan_next_ns, mm, due, now + period) == due
 
 
@@ -250,3 +253,14 @@ def task_numa_work(ram, cpu, mm):
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
     return 0
+
+
+@kernel
+def task_tick_numa(ram, cpu, task):
+    """At a tick: has the task run for its scan period since it last came by? Then it looks whether its mm is due."""
+    mm, first = ram.task_mm[task], ram.task_scan_stamp[task] == 0
+    period = ram.scan_delay_ns if first else max(ram.task_scan_period[task], _shortest_period(ram, mm))
+    if ram.task_runtime_ns[task] <= ram.task_scan_stamp[task] + period:
+        return
+    ram.task_scan_stamp[task] += max(period, 1)
+    task_numa_work(ram, cpu, mm)

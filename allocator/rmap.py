@@ -9,7 +9,8 @@ Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plai
 """
 
 from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE
-from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, set_flag
+from allocator.lru import mod_isolated
+from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, node_of, set_flag
 from allocator.page_cache import OBJECT_ANON
 from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
@@ -136,7 +137,9 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     old = exchange(ram.frame_word, (table, index), 0)
     if why == UNMAP_FOR_RECLAIM and old & PTE_DIRTY and is_lazyfree(ram, pfn):
         store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
-        set_flag(ram, pfn, PG_SWAPBACKED)
+        if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
+            mod_isolated(ram, node_of(ram, pfn), 0, -1)
+            mod_isolated(ram, node_of(ram, pfn), PG_SWAPBACKED, 1)
         unlock_pte(ram, cpu, table)
         return 0
     if why == UNMAP_FOR_MIGRATION:

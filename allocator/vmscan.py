@@ -17,6 +17,7 @@ from allocator.lru import (
     lru_add_drain,
     lru_list,
     lru_note_cost,
+    mod_isolated,
     unlink_page,
 )
 from allocator.migrate import MIGRATE_LIST, WORK_DEMOTE, WORK_ISOLATED
@@ -85,7 +86,7 @@ def isolate_folios(ram, cpu, node, which, wanted):
             ram.work_list[cpu, WORK_ISOLATED + taken] = pfn
             taken += 1
         pfn = before
-    fetch_add(ram.node_isolated, node, taken)
+    fetch_add(ram.node_isolated, (node, which // 2), taken)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     return taken * 1024 + scanned
 
@@ -100,9 +101,9 @@ def move_folios_to_lru(ram, cpu, node, part, count):
         pfn = ram.work_list[cpu, part + i]
         set_flag(ram, pfn, PG_LRU)
         link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+        mod_isolated(ram, node, ram.page_flags[pfn], -1)
         if ram.page_flags[pfn] & PG_ACTIVE:
             fetch_add(ram.node_age, node, 1)  # workingset_age_nonresident
-    fetch_add(ram.node_isolated, node, -count)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     for i in range(count):
         drop_page(ram, cpu, ram.work_list[cpu, part + i])
@@ -221,7 +222,7 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
                 elif gone:
                     keep = False
                     clear_flag(ram, pfn, PG_LOCKED)  # nobody can wait for it: no references are left
-                    fetch_add(ram.node_isolated, node, -1)
+                    mod_isolated(ram, node, 0, -1)
                     reclaimed += 1
                     if gone == 2:
                         ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
@@ -274,7 +275,7 @@ def _too_many_isolated(ram, sc, node, which):
     if ram.sc_by[sc] != BY_DIRECT:
         return False
     inactive = ram.lru_size[node, which]
-    return load_acquire(ram.node_isolated, node) > (inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive)
+    return load_acquire(ram.node_isolated, (node, which // 2)) > (inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive)
 
 
 @kernel

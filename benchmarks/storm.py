@@ -9,8 +9,9 @@ from cpus.atomics import fetch_add, host_ticks, load_acquire
 from cpus.compiled import entry, install, kernel
 from cpus.costs import COST, NR_COSTS
 from cpus.ipi import mask_clear, mask_set, send_interrupts, serve_interrupts, wait_for_acks
-from cpus.layout import COUNTER, EVENT_RING, TEXT, Sizes, build_ram
+from cpus.layout import COUNTER, EVENT_RING, TEXT, Sizes
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next
+from cpus.segment import build_ram
 
 # parameters of a storm, in ram.series[0, ...]
 SHOOTERS, SHOTS, TARGETS, GAP, OTHERS = range(5)  # CPUs that shoot; shots of each; targets; page visits between shots; others compute

@@ -11,11 +11,7 @@ Left out: nothing may be shared but what is here, sockets and eventfds apart.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-
-import numpy as np
-
-from cpus.ram import CACHE_LINE, WORD, Place, Segment, SegmentType
+from dataclasses import dataclass
 
 MASK_BITS = 32  # CPUs per word of a cpumask: 32, so that a word is never negative
 NR_ASIDS = 6  # TLB_NR_DYN_ASIDS (arch/x86/mm/tlb.c)
@@ -368,7 +364,6 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("node_end", "config: behind the last pfn"), _m("node_first_zone", "config"), _m("node_end_zone", "config"),
         _m("node_latency", "config: 0 fast, 1 slow tier"), _m("demotion_target", "config: node or -1"), _m("node_has_cpus", "config"),
         _m("lru_lock", "spin, irq-safe", True),
-        _m("node_isolated", "any, add: NR_ISOLATED"),
         _m("node_age", "any, add: lruvec->nonresident_age"),
         _m("node_activated", "any, add: WORKINGSET_ACTIVATE_FILE"),
         _m("node_activated_seen", "whoever ends a reclaim: node_activated then (lruvec->refaults)"),
@@ -402,6 +397,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("pend_count", "zone_lock held", "nr_zones", NR_ORDERS),
     Table("pend_key", "zone_lock held: newest key on the list", "nr_zones", NR_ORDERS),
     Table("pend_joined", "zone_lock held: newest key of the list when it last joined the free list", "nr_zones", NR_ORDERS),
+    Table("node_isolated", "any, add: NR_ISOLATED_ANON, NR_ISOLATED_FILE of each node", "nr_nodes", 2),
     Table("lru_first", "lru_lock held: head of [node, list], -1 empty", "nr_nodes", NR_LRU),
     Table("lru_last", "lru_lock held", "nr_nodes", NR_LRU),
     Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
@@ -425,6 +421,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
         _m("task_scan_period", "its CPU: ns between scans of its mm by it, 0 the shortest"),
         _m("task_scan_seq", "its CPU: mm_scan_seq judged last"),
+        _m("task_runtime_ns", "its CPU: time it has run"),
+        _m("task_scan_stamp", "its CPU: task_runtime_ns from which its scan period counts"),
         _m("task_tried", "its CPU: page + 1 whose fault it sleeps for (FAULT_FLAG_TRIED)"),
         _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
         _m("task_wait_count", "its CPU, before task_wait_flag: the count that it sleeps for"),
@@ -461,114 +459,3 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("proc_anon", "config: anon_vma of each region, -1 none", "nr_mms", MAX_REGIONS),
     Table("proc_token_ns", "main thread: virtual time at each MARK", "nr_mms", MAX_MARKS),
 )  # fmt: skip
-
-
-def _dimension(sizes: dict[str, int], size: str | int | None) -> int:
-    return sizes[size] if isinstance(size, str) else int(size or 1)
-
-
-def _member_offsets(struct: Struct) -> tuple[list[int], int]:
-    """Lay the members out: natural alignment, `new_line` on a cache line; returns offsets and the struct's size."""
-    offsets, at = [], 0
-    for member in struct.members:
-        width = np.dtype(member.dtype).itemsize
-        unit = CACHE_LINE if member.new_line else width
-        at = -(-at // unit) * unit
-        offsets.append(at)
-        at += width
-    unit = CACHE_LINE if any(m.new_line for m in struct.members) else WORD
-    return offsets, -(-at // unit) * unit
-
-
-def _places() -> dict[str, Place]:
-    places, slot = {}, 0
-    for name in CONSTANTS:
-        places[name] = Place(slot, "int64", 0)
-        slot += 1
-    for item in LAYOUT:
-        if isinstance(item, Struct):
-            offsets, size = _member_offsets(item)
-            for member, offset in zip(item.members, offsets, strict=True):
-                places[member.name] = Place(slot, member.dtype, 1, size, offset)
-        else:
-            ndim = 1 if item.columns is None else 2
-            places[item.name] = Place(slot, item.dtype, ndim, np.dtype(item.dtype).itemsize)
-        slot += 2
-    if slot + 2 * DESIGN_SLOTS > HEADER_WORDS:
-        raise ValueError(f"'header words' must be at most {HEADER_WORDS} (got {slot + 2 * DESIGN_SLOTS})")
-    return places
-
-
-PLACES = _places()
-DESIGN_FIRST_SLOT = HEADER_WORDS - 2 * DESIGN_SLOTS
-MACHINE = SegmentType("machine", PLACES)
-
-
-def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, ...]]], int]:
-    """Give (item, offset, shape) of every struct and table, and the bytes needed in all."""
-    named = asdict(sizes) | {"mask_words": sizes.mask_words, "nr_scans": sizes.nr_scans}
-    at, found = HEADER_WORDS * WORD, []
-    for item in LAYOUT:
-        at = -(-at // 4096) * 4096 if isinstance(item, Table) and item.name == "frame_word" else -(-at // CACHE_LINE) * CACHE_LINE
-        if isinstance(item, Struct):
-            shape: tuple[int, ...] = (max(_dimension(named, item.count), 1),)
-            size = shape[0] * _member_offsets(item)[1]
-        else:
-            rows = max(_dimension(named, item.rows), 1)
-            shape = (rows,) if item.columns is None else (rows, _dimension(named, item.columns))
-            size = int(np.prod(shape)) * np.dtype(item.dtype).itemsize
-        found.append((item, at, shape))
-        at += size
-    return found, at
-
-
-def segment_bytes(sizes: Sizes) -> tuple[int, int]:
-    """Give (address space, memory surely touched) in bytes: page-table frames are sparse and counted at 1 %."""
-    total = _extents(sizes)[1]
-    sparse = sizes.nr_frames * 4096
-    return total, total - sparse + sparse // 100
-
-
-DesignFields = dict[str, tuple[int, ...]]
-
-
-def design_type(name: str, fields: DesignFields) -> SegmentType:
-    """Give the compiled type through which a design's hooks see their own fields (int64, one or two dimensions)."""
-    if len(fields) > DESIGN_SLOTS:
-        raise ValueError(f"'fields of design {name}' must be at most {DESIGN_SLOTS} (got {len(fields)})")
-    places = {field: Place(DESIGN_FIRST_SLOT + 2 * i, "int64", len(shape)) for i, (field, shape) in enumerate(fields.items())}
-    signature = ",".join(f"{field}:{len(shape)}" for field, shape in fields.items())
-    return SegmentType(f"{name}:{signature}", places)
-
-
-def build_ram(sizes: Sizes, constants: dict[str, int], design_fields: DesignFields | None = None) -> Segment:
-    """Map the segment of a machine, publish every field, write the constants. Memory starts as zeros.
-
-    `design_fields`: name -> shape of the design's own int64 fields, placed behind the machine's.
-    """
-    found, total = _extents(sizes)
-    design_fields = design_fields or {}
-    design_words = sum(int(np.prod(shape)) + 8 for shape in design_fields.values())
-    ram = Segment(MACHINE, total + design_words * WORD + 4096)
-    for item, offset, shape in found:
-        if isinstance(item, Struct):
-            for member, inside in zip(item.members, _member_offsets(item)[0], strict=True):
-                ram.attach_view(member.name, shape, offset + inside)
-        else:
-            ram.attach_view(item.name, shape, offset)
-    for name in CONSTANTS:
-        ram.set_constant(name, asdict(sizes).get(name, 0))
-    ram.set_constant("mask_words", sizes.mask_words)
-    for name, value in constants.items():
-        ram.set_constant(name, value)
-    _place_design(ram, design_fields, -(-total // CACHE_LINE) * CACHE_LINE)
-    return ram
-
-
-def _place_design(ram: Segment, fields: DesignFields, at: int) -> None:
-    for i, (name, shape) in enumerate(fields.items()):
-        slot = DESIGN_FIRST_SLOT + 2 * i
-        ram.header[slot] = at
-        ram.header[slot + 1] = shape[1] if len(shape) == 2 else 0
-        ram.design[name] = np.ndarray(shape, np.int64, buffer=ram.bytes.data, offset=at)
-        at += -(-int(np.prod(shape)) * WORD // CACHE_LINE) * CACHE_LINE

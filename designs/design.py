@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from allocator.hooks import HOOKS, TEXT
 from cpus.compiled import Entry, entry
-from cpus.layout import DesignFields, Sizes
+from cpus.layout import Sizes
+from cpus.segment import DesignFields
 
 
 def hook(name: str) -> Callable[[Callable], Entry]:

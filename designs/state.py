@@ -6,7 +6,7 @@ The fields lie in the same segment behind the machine's; the view is the same po
 import numba
 from numba.extending import intrinsic
 
-from cpus.layout import DesignFields, design_type
+from cpus.segment import DesignFields, design_type
 
 
 class _PlainView:

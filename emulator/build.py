@@ -25,8 +25,9 @@ from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
 from cpus.compiled import install, install_at
 from cpus.costs import COST_NAMES, NR_COSTS
-from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes, build_ram
+from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
+from cpus.segment import build_ram
 from designs.design import Design
 from emulator.machine import Machine
 from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, Process, Workload

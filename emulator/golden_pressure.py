@@ -16,6 +16,8 @@
     findings            what was not, as text
     seconds             virtual time of the measured phase
     host_seconds        what the run took here
+What hangs on time cannot agree everywhere: the guest's disk was a file on an overloaded host, and how long its CPUs waited for it, and
+were idle (lazy, and so spared the interrupt) meanwhile, is not known. With one CPU (f1_*) it was idle half of the time; here it is not.
 Left out: compaction (nothing here asks for high orders), the record's series and gauges.
 """
 
@@ -48,8 +50,9 @@ SITES = {
     SITE_NUMA: "task/numa_hint_scan",
 }
 USUAL_MACHINE, MACHINES = "guest-8cpu-tcg", {"pt": "guest-8cpu-tcg-large"}  # by environment
-ANON_SWEEPS = {1: 100, 8: 600}  # by T; the record's 25 s allowed a thread 1,000 and 2,300. They fill about as much virtual time
+ANON_SWEEPS = {1: 200, 8: 1400}  # by T; the record's 25 s allowed a thread 1,000 and 2,300. They fill about as much virtual time
 PROCESSES = 3
+EVENTS_TO_COMPARE = 100  # a ratio of fewer says nothing
 
 
 def pressure_runs(data: Mapping[str, Any]) -> list[str]:
@@ -153,9 +156,9 @@ def derived(counters: Mapping[str, int], sites: Mapping[str, int], touches: int)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of a run, real or emulated: `value(entry)` is None where the run has no such thing.
+    """One figure of a run, real or emulated: `value(entry)` is None where the run has no such thing, or too little of it to compare.
 
-    `band` "count" must agree within a factor of 1.25, "time" within 2.
+    `band` "count" must agree within a factor of 1.25, "time" within 2. None on both sides agrees, None on one side does not.
     """
 
     name: str
@@ -184,16 +187,33 @@ def _broadcasts(run: Mapping[str, Any], why: str) -> int:
     return sum(count for site, count in sites.items() if site.split("/")[1].startswith(why))
 
 
-def _pages_per_broadcast(pages: str, why: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda run: _share(run["derived"][pages], _broadcasts(run, why)) if run["derived"][pages] else None
+def _reclaimed_per_broadcast(run: Mapping[str, Any]) -> float | None:
+    return _share(run["derived"]["pages_stolen_without_demoted"], _broadcasts(run, "reclaim"))
+
+
+def _demoted_per_broadcast(run: Mapping[str, Any]) -> float | None:
+    """The record's broadcasts were traced for a little longer than its counters; so were its migrations, which are taken here."""
+    traced = run.get("migrations", {}).get("demotion", {}).get("succeeded", run["derived"]["pages_demoted"])
+    enough = run["derived"]["pages_demoted"] >= EVENTS_TO_COMPARE
+    return _share(traced, _broadcasts(run, "demotion")) if enough else None
 
 
 def _share_of_broadcasts(why: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda run: _share(_broadcasts(run, why), run["derived"]["shootdown_broadcasts"])
+    return lambda run: _share(_broadcasts(run, why), run["derived"]["shootdown_broadcasts"]) or None
+
+
+def _ipis_per_broadcast(run: Mapping[str, Any]) -> float | None:
+    return run["derived"]["ipis_per_broadcast"] if run["derived"]["shootdown_broadcasts"] >= EVENTS_TO_COMPARE else None
 
 
 def _demoted_per_touch(run: Mapping[str, Any]) -> float | None:
-    return _share(1000 * run["derived"]["pages_demoted"], run["page_touches"])
+    return _share(1000 * run["derived"]["pages_demoted"], run["page_touches"]) or None
+
+
+def _promoted_per_second(run: Mapping[str, Any]) -> float | None:
+    """Of anonymous memory: the record stopped these runs by time, after `secs`. (Pages of read-only files are never promoted.)"""
+    seconds = run.get("secs") or run.get("seconds")
+    return None if _swept(run) or not run["derived"]["pages_promoted"] else _share(run["derived"]["pages_promoted"], seconds or 0)
 
 
 def _swept(run: Mapping[str, Any]) -> bool:
@@ -206,11 +226,11 @@ def _of_files(value: Callable[[Mapping[str, Any]], float | None]) -> Callable[[M
 
 
 PRESSURE_ROWS = (
-    Row("pages per broadcast, reclaim", _of_files(_pages_per_broadcast("pages_stolen_without_demoted", "reclaim")), "count",
+    Row("pages per broadcast, reclaim", _of_files(_reclaimed_per_broadcast), "count",
         "a flush each time 31 freed pages are gathered and at the end of every list of 32"),
-    Row("pages per broadcast, demotion", _pages_per_broadcast("pages_demoted", "demotion"), "count",
+    Row("pages per broadcast, demotion", _demoted_per_broadcast, "count",
         "one flush for what of a list of 32 can be moved"),
-    Row("IPIs per broadcast", _of_derived("ipis_per_broadcast"), "count", "how many CPUs run the processes whose pages go"),
+    Row("IPIs per broadcast", _ipis_per_broadcast, "count", "how many CPUs run the processes whose pages go, and are not idle"),
     Row("faults per 1000 touches", _of_files(_per_touch("pgfault")), "count", "fault-around maps 16 pages"),
     Row("pages reclaimed per 1000 touches", _of_files(_per_touch("pgsteal_file")), "count", "each sweep brings every page in once"),
     Row("refaults per 1000 touches", _of_files(_per_touch("workingset_refault_file")), "count", "all that comes in was here before"),
@@ -218,7 +238,7 @@ PRESSURE_ROWS = (
         "a page that was used is kept once, and goes the second time"),
     Row("refaults per reclaimed page", _of_files(_of_derived("refaults_per_stolen_page")), "count", "the rest was demoted first"),
     Row("share of broadcasts, reclaim", _of_files(_share_of_broadcasts("reclaim")), "count", "by cause"),
-    Row("share of broadcasts, demotion", _share_of_broadcasts("demotion"), "count", "by cause"),
+    Row("share of broadcasts, demotion", _of_files(_share_of_broadcasts("demotion")), "count", "by cause"),
     Row("IPIs per reclaimed page", _of_files(_of_derived("ipis_per_stolen_page")), "time",
         "how many CPUs are busy, not asleep for the disk"),
     Row("kswapd's share of reclaim", _of_files(_of_derived("kswapd_share_of_steal")), "time",
@@ -228,7 +248,7 @@ PRESSURE_ROWS = (
         "whether the slow node has room at that moment"),
     Row("major faults per 1000 touches", _of_files(_of_derived("major_faults_per_1000_touches")), "time",
         "how often a thread comes before the disk"),
-    Row("pages promoted", _of_derived("pages_promoted"), "time", "scan periods and hot threshold are times"),
+    Row("pages promoted per second", _promoted_per_second, "time", "scan periods and hot threshold are times"),
 )  # fmt: skip
 
 

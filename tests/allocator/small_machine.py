@@ -32,10 +32,11 @@ from cpus.access import visit_pages
 from cpus.compiled import call, install, install_python, kernel
 from cpus.costs import COST, NR_COSTS
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES, Sizes, build_ram
+from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.page_table import read_pte
+from cpus.segment import build_ram
 from cpus.tlb import LOAD, STORE, invalidate_all
 from designs import Design
 from designs import design as design_named

@@ -95,10 +95,10 @@ def test_an_isolated_page_is_nobody_elses(machine):
     lru_add_drain(machine.ram, CPU)
     assert isolate_page(machine.ram, CPU, pages[0])
     assert not isolate_page(machine.ram, CPU, pages[0])
-    assert (on_list(machine, LRU_INACTIVE_FILE), machine.ram.node_isolated[NODE]) == (pages[:0:-1], 1)
+    assert (on_list(machine, LRU_INACTIVE_FILE), machine.ram.node_isolated[NODE].tolist()) == (pages[:0:-1], [0, 1])
     assert machine.ram.page_refcount[pages[0]] == 2
     putback_page(machine.ram, CPU, pages[0])
-    assert (on_list(machine, LRU_INACTIVE_FILE), machine.ram.node_isolated[NODE]) == ([pages[0], pages[2], pages[1]], 0)
+    assert (on_list(machine, LRU_INACTIVE_FILE), machine.ram.node_isolated[NODE].tolist()) == ([pages[0], pages[2], pages[1]], [0, 0])
     drop(machine, pages)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from allocator.kswapd import AWAKE
 from allocator.lru import drop_page
-from allocator.numa_balancing import SCAN_PERIOD_FLOOR_NS, task_numa_work
+from allocator.numa_balancing import SCAN_PERIOD_FLOOR_NS, task_numa_work, task_tick_numa
 from allocator.page import PG_DIRTY, get_page, lock_page, node_of, set_flag, unlock_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE
@@ -171,3 +171,14 @@ def test_the_hot_threshold_falls_when_too_many_are_hot(machine):
     machine.touch(ANON_VPN + slow(machine, ANON_VPN)[0])
     default = int(machine.ram.hot_threshold_ns)
     assert machine.ram.hot_threshold[FAST] == default - default * 2 // 16
+
+
+def test_a_task_scans_when_it_has_run_for_its_period(machine):
+    """task_tick_numa: by its own run time, not by the clock; the first time after the delay."""
+    ram = machine.ram
+    ram.task_mm[CPU], ram.mm_scan_next_ns[1] = 1, 1
+    for runtime, passes in ((0, 0), (1, 1), (SCAN_PERIOD_FLOOR_NS, 1), (2 * SCAN_PERIOD_FLOOR_NS, 2)):
+        ram.cpu_clock[CPU] += 10 * SCAN_PERIOD_FLOOR_NS
+        ram.task_runtime_ns[CPU] = runtime
+        task_tick_numa(ram, CPU, CPU)
+        assert ram.mm_scan_seq[1] == passes

@@ -8,7 +8,7 @@ from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, L
 from allocator.page import PG_ACTIVE, node_of
 from allocator.page_alloc import GFP_NORETRY, GFP_USER, alloc_page
 from allocator.shrink_lruvec import get_scan_count, prepare_scan_control
-from allocator.vmscan import BY_DIRECT, SC_CACHE_TRIM, SC_DEACTIVATE_FILE, SC_FILE_IS_TINY
+from allocator.vmscan import BY_DIRECT, SC_CACHE_TRIM, SC_DEACTIVATE_FILE, SC_FILE_IS_TINY, SC_FS, SC_NO_CACHE_TRIM, shrink_inactive_list
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
@@ -350,3 +350,55 @@ def test_a_demotion_without_memory_stops_at_the_first_page(tiered):
         tiered.scan(32, LRU_INACTIVE_ANON)
     assert tiered.count("pgmigrate_fail") == 1
     tiered.forget_wakeups()
+
+
+def test_who_reclaims_for_itself_waits_while_others_hold_too_much(machine):
+    """too_many_isolated: an eighth of the list, if IO is allowed; not for ever; the other kind's isolated pages do not count."""
+    machine.use(FILE_VPN, 64)
+    ram = machine.ram
+    ram.sc_by[CPU], ram.sc_flags[CPU], ram.sc_batch[CPU] = BY_DIRECT, SC_FS, 32
+    for isolated, waits in (([100, 0], False), ([0, 100], True)):
+        before = int(ram.cpu_clock[CPU])
+        ram.node_isolated[NODE] = isolated
+        shrink_inactive_list(ram, CPU, CPU, NODE, LRU_INACTIVE_FILE)
+        ram.node_isolated[NODE] = 0
+        assert (ram.cpu_clock[CPU] - before >= 20_000_000) == waits
+
+
+def hold(machine, thing):
+    """Let all cached pages of a file be under IO, so that reclaim passes them by."""
+    for index in range(256):
+        if machine.cached(thing, index) >= 0:
+            machine.ram.page_io_ns[machine.cached(thing, index)] = 1 << 60
+
+
+def test_a_run_that_only_looked_at_cache_in_vain_starts_again_with_everything(mixed):
+    """cache_trim_mode_failed: the same run of kswapd then looks at anonymous pages too."""
+    hold(mixed, SHARED)
+    mixed.ram.cpu_clock[:] = LATER
+    mixed.ram.wmark_high[NODE] = int(mixed.ram.zone_free[NODE]) + 60
+    sc, seen = mixed.ram.nr_cpus + NODE, set()
+    while mixed.enter("kswapd_step", CPU, NODE):
+        seen.add(int(mixed.ram.sc_flags[sc]) & SC_NO_CACHE_TRIM)
+    assert seen == {0, SC_NO_CACHE_TRIM}
+    assert (mixed.count("pageoutrun"), mixed.count("pgscan_anon") > 0) == (1, True)
+    mixed.forget_wakeups()
+
+
+def test_direct_reclaim_in_vain_deactivates_by_force(machine):
+    """
+    inactive: 96 pages under IO      active: 32 that could go, but the inactive list is long enough
+    two attempts find nothing        the third moves active pages down (force_deactivate)
+    """
+    machine.use(FILE_VPN, 64)
+    machine.scan(96)
+    machine.use(FILE_VPN, 32)
+    machine.scan(64)
+    machine.forget_tlb()
+    machine.use(SHARED_VPN, 40)
+    hold(machine, SHARED)
+    assert machine.ram.lru_size[NODE].tolist() == [0, 0, 96, 32, 0]
+    machine.ram.cpu_clock[:] = int(machine.ram.cpu_clock.max()) + LATER
+    assert try_to_free_pages(machine.ram, CPU, NODE, GFP_USER) > 0
+    assert machine.count("allocstall_normal") == 3
+    assert machine.ram.lru_size[NODE, LRU_ACTIVE_FILE] < 32

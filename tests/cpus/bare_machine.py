@@ -6,9 +6,10 @@ answer into `ram.task_wait_ns[vpn]`. Everything here also runs with NUMBA_DISABL
 
 from cpus.compiled import entry, install, kernel
 from cpus.costs import COST, NR_COSTS
-from cpus.layout import COUNTER, TEXT, Sizes, build_ram
+from cpus.layout import COUNTER, TEXT, Sizes
 from cpus.oracle import VERSION_BITS, set_content
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE
+from cpus.segment import build_ram
 from cpus.tlb import clear_asid, invalidate_asid
 
 FAULT_MAPS, FAULT_WAITS, FAULT_MAPS_AND_BELL_RINGS = 0, 1, 2  # answers to a fault

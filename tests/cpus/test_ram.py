@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cpus.compiled import kernel
-from cpus.layout import CONSTANTS, DESIGN_SLOTS, LAYOUT, MACHINE, PLACES, Struct, build_ram, design_type
+from cpus.layout import CONSTANTS, DESIGN_SLOTS, LAYOUT, Struct
 from cpus.ram import CACHE_LINE, Place, Segment, SegmentType, row
+from cpus.segment import MACHINE, PLACES, build_ram, design_type
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float64")
 STRIDE = 64  # of an array of structs with one member of each type

@@ -225,7 +225,7 @@ def a_page_that_only_believes_to_be_on_the_lru(m):
 
 @plant("LRU page")
 def an_isolated_page_never_put_back(m):
-    m.ram.node_isolated[0] += 1
+    m.ram.node_isolated[0, 1] += 1
 
 
 @plant("LRU page")
