@@ -2,7 +2,7 @@
 
     runs = pressure_runs(data)                       # tags, in the record's order
     emulated = emulate_pressure(entry)               # entry: one element of data["pressure"]
-    for row in PRESSURE_ROWS: row.value(entry), row.value(emulated), row.band
+    for row in PRESSURE_ROWS: row.value(entry), row.value(emulated), row.kind
 
 `emulate_pressure` gives a dict of the record's own structure, as far as it can:
     tag, T, workload, mb_per_proc, settings          as in the entry
@@ -158,16 +158,14 @@ def derived(counters: Mapping[str, int], sites: Mapping[str, int], touches: int)
 class Row:
     """One figure of a run, real or emulated: `value(entry)` is None where the run has no such thing, or too little of it to compare.
 
-    `band` "count" must agree within a factor of 1.25, "time" within 2. None on both sides agrees, None on one side does not.
+    `kind` "count" must agree within a factor of 1.25, "time" within 2. None on both sides agrees, None on one side does not.
     """
 
     name: str
     value: Callable[[Mapping[str, Any]], float | None]
-    band: str
+    kind: str
     why: str
 
-
-BANDS = {"count": 1.25, "time": 2.0}
 
 
 def _of_counter(name: str) -> Callable[[Mapping[str, Any]], float | None]:
@@ -250,29 +248,3 @@ PRESSURE_ROWS = (
         "how often a thread comes before the disk"),
     Row("pages promoted per second", _promoted_per_second, "time", "scan periods and hot threshold are times"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """From run `low` to run `high` a figure must move the same way, really and emulated."""
-
-    name: str
-    low: str
-    high: str
-    value: Callable[[Mapping[str, Any]], float | None]
-
-
-def _directions() -> tuple[Direction, ...]:
-    figures = (("IPIs per reclaimed page", "ipis_per_stolen_page"), ("kswapd's share of reclaim", "kswapd_share_of_steal"),
-               ("IPIs per broadcast", "ipis_per_broadcast"))  # fmt: skip
-    steps = [(f"f{few}_{mode}", f"f{more}_{mode}") for mode in ("d1n2", "d0n0") for few, more in ((1, 4), (4, 8))]
-    threads = tuple(Direction(name, low, high, _of_derived(figure)) for low, high in steps for name, figure in figures)
-    demotion = tuple(Direction("pages demoted", f"f{t}_d0n0", f"f{t}_d1n2", _of_derived("pages_demoted")) for t in (1, 4, 8))
-    kinds = (Direction("pages promoted", "f8_d1n2", "a8_d1n2", _of_derived("pages_promoted")),
-             Direction("pages promoted", "a8_d1n0", "a8_d1n2", _of_derived("pages_promoted")),
-             Direction("refaults per reclaimed page", "a8_d1n2", "f8_d1n2", _of_derived("refaults_per_stolen_page")))  # fmt: skip
-    return threads + demotion + kinds
-
-
-PRESSURE_DIRECTIONS = _directions()
-REPEATED = (("f8_d1n2", "f8_d1n2_rep2"), ("f4_d1n2", "f4_d1n2_rep2"))  # the real kernel's own spread
