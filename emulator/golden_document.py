@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from emulator.golden_bands import INSIDE, BandRow
+from emulator.golden_bands import INSIDE, NOT_RECORDED, BandRow
 from emulator.golden_compare import Row, by_scenario, tally
 from emulator.golden_report import (
     by_explanation,
@@ -112,10 +112,10 @@ def example(row: Row) -> str:
 def _pressure(bands: Sequence[BandRow]) -> str:
     if not bands:
         return ""
-    tags = "Tags: f = read-only file mapping, a = anonymous memory, digit = T, d = demotion, n = NUMA balancing mode."
+    tags = "Tags: f = read-only file mapping, a = anonymous memory, digit = T, d = demotion, n = NUMA balancing mode. What a run does not\nhave, such as file pages of an anonymous one, is left out."
     text = f"## Pressure runs\n\n{tags}\n\n"
     lines = []
-    for row in bands:
+    for row in (row for row in bands if row.verdict != NOT_RECORDED):
         real = "-" if row.real is None else short(row.real)
         ours = "-" if row.emulated is None else short(row.emulated)
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"

@@ -13,10 +13,11 @@ from emulator.golden_bands import FACTORS, BandRow
 from emulator.golden_compare import AGREES, DIFFERS, Row
 from emulator.golden_report import percent_down
 from emulator.golden_result import Fidelity
-from emulator.plot import DESIGN_COLOURS, DESIGN_MARKERS, TALK_COLOUR, nothing
+from emulator.plot import DESIGN_COLOURS, TALK_COLOUR, nothing
 
 ENDINGS = (".png", ".svg", ".pdf")
 SHOWN = {"tlb_ipi": ("TLB IPIs", "o", "#0072B2"), "pgfault": ("page faults", "^", "#E69F00")}
+RUN_MARKERS = "osD^vPX*<>ph"  # as many as runs may lie on one row: colours repeat before them
 BAD_COLOUR = "#D55E00"
 BAND_COLOURS = {"count": "#c9dff0", "time": "#eef4f9"}
 RATIO_MOST = 8.0  # ratios beyond are drawn at the edge
@@ -89,7 +90,7 @@ def _pressure(axes: Any, bands: Sequence[BandRow]) -> None:
         points = [row for row in rows if row.tag == tag]
         shift = 0.6 * (i / max(len(tags) - 1, 1) - 0.5)
         ratios = [min(max(row.ratio or 0.0, 1 / RATIO_MOST), RATIO_MOST) for row in points]
-        colour, marker = DESIGN_COLOURS[i % len(DESIGN_COLOURS)], DESIGN_MARKERS[i % len(DESIGN_MARKERS)]
+        colour, marker = DESIGN_COLOURS[i % len(DESIGN_COLOURS)], RUN_MARKERS[i % len(RUN_MARKERS)]
         axes.scatter(ratios, [metrics.index(row.metric) + shift for row in points], s=26, color=colour, marker=marker, label=tag, zorder=3)
     axes.axvline(1, color=TALK_COLOUR, linewidth=0.8, zorder=1)
     _ratio_axis(axes, metrics)
