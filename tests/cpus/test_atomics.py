@@ -14,7 +14,7 @@ from tests.cpus.forked import run_forked
 WORDS = SegmentType(
     "words for atomics", {"word": Place(0, "int64", 1), "wide": Place(2, "int64", 2), "strided": Place(4, "int64", 1, 128, 64)}
 )
-ARRIVED, TOTAL, SECOND, OVERLAPS = 0, 8, 16, 24  # indices of words, a cache line each
+ARRIVED, TOTAL, SECOND, OVERLAPS, LOOKED, LOADED = 0, 8, 16, 24, 32, 40  # indices of words, a cache line each
 ROUNDS = 300_000
 YIELD_EVERY = 50
 MEET_EVERY = 10_000  # rounds: a process that lost its host core for a while is waited for
@@ -46,7 +46,14 @@ def meet(ram, index, processes):
 
 
 @kernel
-def _lock(ram, kind):
+def _meet_in(ram, window, i, processes):
+    """In some rounds, wait in a planted window until all are in it: a race that nobody has to be lucky to see."""
+    if i % MEET_EVERY == 0:
+        meet(ram, window, (i // MEET_EVERY + 1) * processes)
+
+
+@kernel
+def _lock(ram, kind, i, processes):
     if kind == CAS_LOCK:
         while compare_exchange(ram.word, SECOND, 0, 1) != 0:
             sched_yield()
@@ -56,15 +63,17 @@ def _lock(ram, kind):
     else:  # looks, then takes: both may see it free
         while load_acquire(ram.word, SECOND) != 0:
             pause()
-        pause()
+        _meet_in(ram, LOOKED, i, processes)
         store_release(ram.word, SECOND, 1)
 
 
 @kernel
-def _add_in_two_steps(ram, i):
+def _add_in_two_steps(ram, kind, i, processes):
     """Load, now and then let somebody else run, store: loses what others add meanwhile."""
     seen = load_acquire(ram.word, TOTAL)
-    if i % YIELD_EVERY == 0:
+    if kind in (RACY_ADD, RACY_LOCK):
+        _meet_in(ram, LOADED, i, processes)
+    elif i % YIELD_EVERY == 0:
         sched_yield()
     store_release(ram.word, TOTAL, seen + 1)
 
@@ -78,15 +87,15 @@ def count(ram, kind, me, processes, rounds):
         if kind == ADD:
             fetch_add(ram.word, TOTAL, 1)
         elif kind == RACY_ADD:
-            _add_in_two_steps(ram, i)
+            _add_in_two_steps(ram, kind, i, processes)
         elif kind == BITS:
             if fetch_or(ram.word, TOTAL, 1 << me) >> me & 1:
                 fetch_add(ram.word, SECOND, 1)  # somebody else's operation set, or brought back, a bit that is ours
             if fetch_and(ram.word, TOTAL, ~(1 << me)) >> me & 1 == 0:
                 fetch_add(ram.word, SECOND, 1)
         else:
-            _lock(ram, kind)
-            _add_in_two_steps(ram, i)
+            _lock(ram, kind, i, processes)
+            _add_in_two_steps(ram, kind, i, processes)
             store_release(ram.word, SECOND, 0)
 
 
