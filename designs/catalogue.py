@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from designs.abis import Abis
 from designs.design import Design
+from designs.eager import Eager
+from designs.early_ack import EarlyAck
+from designs.epoch import Epoch
+from designs.invlpgb import Invlpgb
+from designs.latr import Latr
 from designs.linux import Linux
 from designs.luf import Luf
 from designs.none import NoFlush
 
-SHELF: tuple[type[Design], ...] = (Linux, Luf, NoFlush)
+SHELF: tuple[type[Design], ...] = (Linux, Luf, NoFlush, Eager, Latr, Abis, EarlyAck, Invlpgb, Epoch)
 
 
 def names() -> dict[str, str]:
