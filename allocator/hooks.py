@@ -32,7 +32,7 @@ HOOKS = {
     "hook_idle": ("-", "none", "ignored"),
     "hook_interrupt": ("sender", "in interrupt", "ignored: after the flush function ran here"),
     "hook_shootdown": ("mm or 0 (several), 1 if page tables were freed, CPUs to ask", "any; the mask of the CPUs is call_mask",
-                       "0: interrupts, acked when the target has flushed; 1: acked when it enters the handler; 2: a broadcast of the hardware"),
+                       "0: interrupts, acked after the flush; 1: acked when the handler is entered; 2: a broadcast of the hardware"),
     "hook_flushed": ("mm", "any; in interrupt, or in switch_mm", "ignored: this CPU has just flushed everything of the mm that it loads"),
     "hook_young_cleared": ("mm, vpn, pfn", "pte lock, object lock", "ignored: reclaim has cleared an accessed bit, and has not flushed"),
     "hook_user_flush": ("mm, start, end, 1: munmap that frees no page table; 0: any other gather", "mmap_lock, the gather is open",

@@ -1,5 +1,6 @@
-"""Epochs: a frame is given out again when every CPU has passed a quiescent point (read-copy-update, McKenney and Slingwine 1998; epoch-based
-reclamation, Fraser 2004), here with a flush of the TLB at that point.
+"""Epochs: a frame is given out again when every CPU has passed a quiescent point, at which it flushes its TLB.
+
+Source: read-copy-update (McKenney, Slingwine, PDCS 1998) and epoch-based reclamation (Fraser, 2004), with a flush at that point.
 
 Mechanism: unmapping read-only pages interrupts nobody. The frames go back with a stamp (held.py). A CPU passes a quiescent
 point at its tick and at a context switch, where it flushes if it is behind and publishes the stamp that it has reached; a CPU that

@@ -1,17 +1,18 @@
 """LATR, lazy TLB coherence (Kumar, Maass, Kashyap, Veselý, Yan, Kim, Bhattacharjee, Krishna, ASPLOS 2018).
 
-Mechanism: unmapping read-only pages interrupts nobody. The unmapper leaves a record, {mask of the CPUs that may cache the mms, stamp}, in its
-own ring of RING records. Every CPU, at its tick, at a context switch and when it idles, sweeps the rings of all CPUs: if it finds
-its bit it flushes and clears the bit; who clears the last bit frees the record. The frames are held back (held.py) until no record is as old
+Mechanism: unmapping read-only pages interrupts nobody. The unmapper leaves a record, {CPUs that may cache the mms, stamp}, in its own
+ring of RING records. Every CPU, at its tick, at a context switch and when it idles, sweeps the rings of all: if it finds its bit
+it flushes and clears the bit; who clears the last bit frees the record. The frames are held back (held.py) until no record is as old
 as their stamp. If the ring is full, the batch goes by interrupts. A generation of frames that has waited longer than TIMEOUT_NS is
-completed by interrupts to whoever still has a bit (the paper's background thread), and so is what is held when there is no other memory.
-Safety: a frame gets a new owner only when every CPU that could have its old translation has flushed after it was unmapped. CPUs that are
-away when the record is written are left out of it: they look at tlb_gen, raised before, when they come back. A CPU that goes away
-clears its bits without a flush for the same reason.
-Simplified: the paper is mostly about munmap and madvise, whose virtual addresses it parks as well; there a stale access is the program's own
-race. Here munmap and its kin stay synchronous, for the oracle holds the kernel to its word when such a call has returned; what is lazy is
-reclaim and migration. Since the emulator unmaps and frees at once, where the paper's swapping and migration leave the page mapped until the
-last sweep, what must not contradict an old translation (write faults, file writes, truncation) completes the records first. Its tick is 1 ms.
+completed by interrupts to whoever still has a bit (the paper's background thread); so is what is held when no other memory is left.
+Safety: a frame gets a new owner only when every CPU that could have its old translation has flushed after it was unmapped. CPUs that
+are away when the record is written are left out of it: they look at tlb_gen, raised before, when they come back. A CPU that goes
+away clears its bits without a flush for the same reason.
+Simplified: the paper is mostly about munmap and madvise, whose virtual addresses it parks as well; a stale access is the program's
+own race there. Here munmap and its kin stay synchronous, for the oracle holds the kernel to its word when such a call has returned;
+what is lazy is reclaim and migration. Since the emulator unmaps and frees at once, where the paper leaves a page that is swapped or
+migrated mapped until the last sweep, what must not contradict an old translation (write faults, file writes, truncation) completes the
+records first. Ticks come every 4 ms, the paper's every 1 ms.
 """
 
 from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, flush_called
@@ -78,10 +79,8 @@ def publish(ram, state, cpu):
                 bits &= ~(1 << (other % MASK_BITS))
         state.record_mask[record, word] = bits
         left |= bits
-    # The record says a stamp that is not drawn yet, so that whoever finds no record here has read the counter before it is drawn.
     if left != 0:
-        store_release(state.record_stamp, record, load_acquire(state.stamp, 0) + 1)
-        fence()
+        store_release(state.record_stamp, record, state.open_stamp[cpu])  # that of its oldest unmap, or older
     return fetch_add(state.stamp, 0, 1) + 1
 
 
@@ -118,19 +117,23 @@ def sweep_records(ram, state, cpu):
 
 @kernel
 def look_at_all(ram, state):
-    """Raise `safe` to just below the oldest record, and the oldest batch that has none yet; the stamp of that, a large one if there is none."""
+    """Raise `safe` to just below the oldest batch that has a record, or none yet; the stamp of the oldest without, a large one if none is.
+
+    Batches before records: one that ends in between has its record by then.
+    """
     stamp = load_acquire(state.stamp, 0)
-    fence()  # the counter before the records: see publish
-    for record in range(ram.nr_cpus * RING):
-        older = load_acquire(state.record_stamp, record)
-        if older != 0:
-            stamp = min(stamp, older - 1)
+    fence()  # the counter first: what begins later draws larger stamps
     oldest = NO_BATCH
     for other in range(ram.nr_cpus):
         open_stamp = load_acquire(state.open_stamp, other)
         if open_stamp != 0:
             oldest = min(oldest, open_stamp)
-    raise_to(state.safe, 0, min(stamp, oldest - 1))
+    stamp = min(stamp, oldest - 1)
+    for record in range(ram.nr_cpus * RING):
+        older = load_acquire(state.record_stamp, record)
+        if older != 0:
+            stamp = min(stamp, older - 1)
+    raise_to(state.safe, 0, stamp)
     return oldest
 
 
