@@ -15,7 +15,7 @@ reported as access after completion, although the paper calls that its own fault
 
 from allocator.lru import lru_add_drain
 from allocator.page_cache import OBJECT_ANON
-from allocator.tlb_flush import SITE_ALLOC, flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
+from allocator.tlb_flush import SITE_ALLOC, SITE_USER, flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.layout import Sizes
@@ -95,7 +95,10 @@ def fpr_map(ram, cpu, mm, start, end, d):
     """Addresses are about to be used: none of them may have an old translation."""
     state = fpr_state(ram)
     if start < state.mm_high[mm] and state.mm_low[mm] < end:
+        site = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = SITE_USER
         complete(ram, state, cpu, mm)
+        ram.cpu_site[cpu] = site
     return 0
 
 

@@ -8,6 +8,7 @@ Left out: what a hook does at run time. Compiled code raises nothing; a run that
 from __future__ import annotations
 
 import importlib.util
+import linecache
 import re
 import sys
 import traceback
@@ -23,7 +24,8 @@ from designs.design import Design, DesignError
 
 FIELD_WORDS_MAX = 1 << 30  # 8 GiB
 TELLING = re.compile(
-    r"Untyped global name|Unknown attribute|[Cc]annot|Invalid use|No implementation|not defined|No conversion|[Uu]nsupported|not supported|can't"
+    r"Untyped global name|Unknown attribute|[Cc]annot|Invalid use|No implementation|not defined|No conversion|[Uu]nsupported|"
+    r"not supported|can't"
 )
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -37,6 +39,7 @@ def load_design(path: str, class_name: str) -> Design:
     if spec is None or spec.loader is None:
         raise DesignError(f"'design file' must be a Python file, *.py (got {path})")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as an import would: dataclasses and pickle look there
     sys.path.insert(0, str(file.parent))
     try:
         with blamed_on(str(file)):
@@ -57,9 +60,10 @@ def _is_design(value: Any) -> bool:
 
 def check_design(design: Design) -> None:
     """Look at what a design declares, before anything is built. Raises DesignError."""
-    where = f"{sys.modules[type(design).__module__].__dict__.get('__file__', 'notebook')}: {type(design).__name__}"
     if not isinstance(design, Design):
-        raise DesignError(f"{where} must be an object of a subclass of designs.Design")
+        raise DesignError(f"'design' must be an object of a subclass of designs.Design (got {design!r})")
+    file = getattr(sys.modules.get(type(design).__module__), "__file__", None)
+    where = f"{file or 'notebook'}: {type(design).__name__}"
     if not isinstance(design.name, str) or not design.name:
         raise DesignError(f"{where}.name must be a word that reports can use (got {design.name!r})")
     if not isinstance(design.hooks, tuple):
@@ -123,7 +127,18 @@ def compiling(item: Entry) -> Iterator[None]:
         loc = getattr(error, "loc", None)
         if not lines and loc is not None and Path(str(loc.filename)).name == Path(file).name:
             lines = [int(loc.line)]
-        raise DesignError(f"{file}:{lines[-1] if lines else first}: {item.name} does not compile: {_gist(text)}") from error
+        line = lines[-1] if lines else _line_naming(file, first, text)
+        raise DesignError(f"{file}:{line}: {item.name} does not compile: {_gist(text)}") from error
+
+
+def _line_naming(file: str, first: int, text: str) -> int:
+    """Find the line, from a function's first on, that has the name which an error without a line quotes; else the first."""
+    quoted = re.search(r"'(\w+)'", text)
+    source = linecache.getlines(file)
+    for line in range(first, len(source) + 1) if quoted else ():
+        if quoted and re.search(rf"\b{quoted[1]}\b", source[line - 1]):
+            return line
+    return first
 
 
 def _gist(text: str) -> str:
