@@ -31,12 +31,20 @@ HOOKS = {
     "hook_tick": ("-", "none", "ignored"),
     "hook_idle": ("-", "none", "ignored"),
     "hook_interrupt": ("sender", "in interrupt", "ignored: after the flush function ran here"),
+    "hook_shootdown": ("mm or 0 (several), 1 if page tables were freed, CPUs to ask", "any; the mask of the CPUs is call_mask",
+                       "0: interrupts, acked after the flush; 1: acked when the handler is entered; 2: a broadcast of the hardware"),
+    "hook_flushed": ("mm", "any; in interrupt, or in switch_mm", "ignored: this CPU has just flushed everything of the mm that it loads"),
+    "hook_young_cleared": ("mm, vpn, pfn", "pte lock, object lock", "ignored: reclaim has cleared an accessed bit, and has not flushed"),
+    "hook_user_flush": ("mm, start, end, 1: munmap that frees no page table; 0: any other gather", "mmap_lock, the gather is open",
+                        "0: flush now; else the pages of the gather are freed with this key, and nothing is flushed"),
+    "hook_map": ("mm, start, end", "mmap_lock for writing", "ignored: addresses that were free are about to be used"),
     "hook_release": ("mm being left, 0", "none", "ignored: a kernel thread lets go of a borrowed mm"),
 }  # fmt: skip
 
 (HOOK_INIT, HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY, HOOK_BATCH_KEY, HOOK_PAGE_FREED,
- HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT, HOOK_FILE_WRITE, HOOK_TRUNCATE,
- HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK, HOOK_IDLE, HOOK_INTERRUPT, HOOK_RELEASE) = (TEXT[name] for name in HOOKS)  # fmt: skip
+ HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT, HOOK_FILE_WRITE,
+ HOOK_TRUNCATE, HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK, HOOK_IDLE, HOOK_INTERRUPT, HOOK_SHOOTDOWN, HOOK_FLUSHED,
+ HOOK_YOUNG_CLEARED, HOOK_USER_FLUSH, HOOK_MAP, HOOK_RELEASE) = (TEXT[name] for name in HOOKS)  # fmt: skip
 
 
 @entry(HOOK_INIT)

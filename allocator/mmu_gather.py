@@ -6,11 +6,12 @@ Left out: large pages, batches that cannot be allocated, RCU for the tables (who
 keeps the table; the hardware's walks end before the interrupt is served).
 """
 
+from allocator.hooks import HOOK_USER_FLUSH
 from allocator.lru import drop_page
 from allocator.page_alloc import put_page
 from allocator.tlb_flush import FLUSH_ALL, FREED_TABLES, flush_tlb_mm_range
 from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import kernel
+from cpus.compiled import call, kernel
 from cpus.layout import GATHER_PAGES, GATHER_TABLES
 from cpus.page_table import LEVEL_BITS
 
@@ -90,12 +91,27 @@ def tlb_flush_everything(ram, cpu):
 @kernel
 def tlb_flush_mmu(ram, cpu):
     """Flush, then drop the pages and free the tables that were kept."""
-    tlb_flush_mmu_tlbonly(ram, cpu)
+    _flush_and_drop(ram, cpu, 0)
+
+
+@kernel
+def _flush_and_drop(ram, cpu, munmap):
+    """The same; the design may have a munmap's pages freed with a key instead of the flush."""
+    key = 0
+    if ram.gather_pages[cpu]:
+        whole = munmap if ram.gather_freed[cpu] == 0 else 0
+        key = call(ram, HOOK_USER_FLUSH, cpu, ram.gather_mm[cpu], ram.gather_start[cpu], ram.gather_end[cpu], whole)
+    if key == 0:
+        tlb_flush_mmu_tlbonly(ram, cpu)
+    else:
+        _reset_range(ram, cpu)
     for i in range(ram.gather_tables[cpu]):
         table = ram.gather_table[cpu, i]
         ram.page_flags[table] = 0
         put_page(ram, cpu, table)  # not free_page: a late look-up of what the frame held before may hold it for a moment
     for i in range(ram.gather_pages[cpu]):
+        if key:
+            ram.page_key[ram.gather[cpu, i]] = key  # whoever drops the last reference frees it with the key
         drop_page(ram, cpu, ram.gather[cpu, i])
     ram.gather_pages[cpu] = ram.gather_tables[cpu] = 0
 
@@ -103,8 +119,19 @@ def tlb_flush_mmu(ram, cpu):
 @kernel
 def tlb_finish_mmu(ram, cpu):
     """Close the gather. If others change PTEs of the mm at the same time, we may have met what they cleared and have not flushed yet."""
+    _finish(ram, cpu, 0)
+
+
+@kernel
+def tlb_finish_munmap(ram, cpu):
+    """Close the gather of a munmap, whose addresses nobody uses until they are mapped anew."""
+    _finish(ram, cpu, 1)
+
+
+@kernel
+def _finish(ram, cpu, munmap):
     if load_acquire(ram.mm_flush_pending, ram.gather_mm[cpu]) > 1:  # mm_tlb_flush_nested
         tlb_flush_everything(ram, cpu)
         ram.gather_freed[cpu] = FREED_TABLES
-    tlb_flush_mmu(ram, cpu)
+    _flush_and_drop(ram, cpu, munmap)
     fetch_add(ram.mm_flush_pending, ram.gather_mm[cpu], -1)

@@ -6,7 +6,7 @@ the old range is unmapped, its page tables freed.
 Left out: growing and shrinking in place, MREMAP_DONTUNMAP, moving of whole PMD tables (1 GiB), realignment (try_realign_addr).
 """
 
-from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.hooks import HOOK_MAP, HOOK_MAPPING_CHANGE
 from allocator.mmap import do_munmap
 from allocator.panic import NOT_FREE, SEGV_MAPERR, panic
 from allocator.pgtables import PMD_PAGES, ensure_pmd, ensure_table
@@ -88,6 +88,7 @@ def mremap(ram, cpu, mm, old, pages, new):
     at = find_vma_index(ram, mm, new)
     if at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < new + pages:
         panic(ram, cpu, NOT_FREE, new, pages)
+    call(ram, HOOK_MAP, cpu, mm, new, new + pages, 0)
     moved = new_vma(ram, cpu, mm)
     ram.vma_start[moved], ram.vma_end[moved], ram.vma_flags[moved] = new, new + pages, ram.vma_flags[vma]
     ram.vma_object[moved], ram.vma_anon[moved] = ram.vma_object[vma], ram.vma_anon[vma]

@@ -8,7 +8,7 @@ One anon_vma serves a whole family of forked processes; a page of one of them is
 Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
-from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE
+from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
 from allocator.lru import mod_isolated
 from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, node_of, set_flag
 from allocator.page_cache import OBJECT_ANON
@@ -101,6 +101,7 @@ def page_referenced(ram, cpu, pfn):
             pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
             if pte & PTE_PRESENT and pte >> PTE_PFN_SHIFT == pfn and pte & PTE_ACCESSED:
                 fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~PTE_ACCESSED)
+                call(ram, HOOK_YOUNG_CLEARED, cpu, ram.vma_mm[vma], vpn, pfn, 0)
                 found += 1
                 if ram.vma_flags[vma] & VM_EXEC:
                     found |= 1 << 16

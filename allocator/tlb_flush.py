@@ -4,16 +4,20 @@ Every request bumps the mm's tlb_gen first and only then looks at who may cache 
 lazy) announces itself first and only then looks at tlb_gen. Between the two fences one of them sees the other, so no
 translation survives unnoticed. Lazy CPUs (idle or kernel thread with the mm still loaded) are left alone unless page
 tables are freed. Ranges above the ceiling become full flushes; a full flush serves all requests so far.
-Left out: broadcast invalidation, PTI's second address space, the paravirtual flush, LAM.
+How a round is carried out is the design's to say (HOOK_SHOOTDOWN): by interrupts acked after or before the flush, or by a broadcast.
+Left out: PTI's second address space, the paravirtual flush, LAM.
 """
 
-from allocator.hooks import HOOK_INTERRUPT
+from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
 from cpus.atomics import fence, fetch_add, fetch_and, fetch_or, load_acquire
 from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import (
+    BROADCAST_FLUSH,
     IPI_FLUSH,
+    IPI_FLUSH_EARLY_ACK,
+    ack,
     mask_clear,
     mask_count,
     mask_empty,
@@ -30,6 +34,7 @@ INIT_MM = 0
 FLUSH_ALL = 1 << 60  # call_end of a full flush
 FREED_TABLES = 1  # of `how`: page tables were freed, so lazy CPUs are flushed too; above it the stride (log2 of pages)
 NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
+BY_INTERRUPT, BY_EARLY_ACK, BY_BROADCAST = 0, 1, 2  # answers of HOOK_SHOOTDOWN
 
 SITE_OTHER, SITE_KSWAPD, SITE_DIRECT, SITE_ALLOC, SITE_WRITE_FAULT, SITE_USER, SITE_FAULT, SITE_NUMA, SITE_FILE = range(9)
 SITE_KSWAPD_DEMOTION, SITE_DIRECT_DEMOTION, SITE_PROMOTION = range(9, 12)
@@ -72,8 +77,11 @@ def others_cache(ram, cpu, mm):
 
 @kernel
 def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
-    """Bring this CPU's loaded address space up to date: the function that an interrupted CPU executes."""
-    if cpu != initiator:
+    """Bring this CPU's loaded address space up to date: the function that an interrupted CPU executes.
+
+    `initiator` negative: the hardware does it (a broadcast), and nobody is interrupted.
+    """
+    if cpu != initiator and initiator >= 0:
         ram.counter[cpu, C_IRQ_TLB] += 1
         ram.counter[cpu, C_IRQ_CALL] += 1  # irq_call_count holds them too; /proc/interrupts shows the difference as CAL
         ram.counter[cpu, C_RECEIVED] += 1
@@ -100,6 +108,7 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
         trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
         invalidate_asid(ram, cpu, slot)
         ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
+        call(ram, HOOK_FLUSHED, cpu, loaded, 0, 0, 0)
     ram.asid_gen[cpu, slot] = newest
     if ram.cpu_spin_page[cpu] > 0:
         touch_spin_pages(ram, cpu)
@@ -108,12 +117,26 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
 
 @entry(IRQ_HANDLER)
 def irq_handler(ram, cpu, sender, b, c, d):
-    """Execute the request of CPU `sender`."""
-    if ram.call_kind[sender] == IPI_FLUSH:
-        mm, start, end = ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender]
-        flush_tlb_func(ram, cpu, mm, start, end, ram.call_gen[sender], ram.call_stride[sender], sender)
-        call(ram, HOOK_INTERRUPT, cpu, sender, 0, 0, 0)
-    return 0
+    """Execute the request of CPU `sender`; 1 if it has been acked here."""
+    kind = ram.call_kind[sender]
+    if kind != IPI_FLUSH and kind != IPI_FLUSH_EARLY_ACK and kind != BROADCAST_FLUSH:
+        return 0
+    mm, start, end = ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender]
+    gen, stride = ram.call_gen[sender], ram.call_stride[sender]
+    if kind == IPI_FLUSH_EARLY_ACK:  # no user code runs here before the flush; the sender's words are not looked at again
+        ack(ram, sender)
+    flush_tlb_func(ram, cpu, mm, start, end, gen, stride, sender if kind != BROADCAST_FLUSH else -1)
+    call(ram, HOOK_INTERRUPT, cpu, sender, 0, 0, 0)
+    return 1 if kind == IPI_FLUSH_EARLY_ACK else 0
+
+
+@kernel
+def _request_kind(ram, cpu, mm, how):
+    """Ask the design how the round to `call_mask` is to be carried out."""
+    answer = call(ram, HOOK_SHOOTDOWN, cpu, mm, how & FREED_TABLES, mask_count(ram, ram.call_mask, cpu), 0)
+    if answer == BY_EARLY_ACK:
+        return IPI_FLUSH_EARLY_ACK
+    return BROADCAST_FLUSH if answer == BY_BROADCAST else IPI_FLUSH
 
 
 @kernel
@@ -135,7 +158,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
                 if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
                     mask_remove(ram.call_mask, cpu, target)
         record(ram, cpu, EV_SHOOTDOWN, mm, mask_count(ram, ram.call_mask, cpu), site, 0)
-        ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = IPI_FLUSH, mm, gen
+        ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = _request_kind(ram, cpu, mm, how), mm, gen
         ram.call_start[cpu], ram.call_end[cpu], ram.call_stride[cpu] = start, end, how >> 1
         asked = send_interrupts(ram, cpu)
         ram.site_ipis[cpu, site] += asked
@@ -246,6 +269,7 @@ def switch_mm(ram, cpu, mm):
         trace_tlb_flush(ram, cpu, ON_TASK_SWITCH, ALL_PAGES)
         if ram.asid_gen[cpu, slot] >= 0:
             invalidate_asid(ram, cpu, slot)
+            call(ram, HOOK_FLUSHED, cpu, mm, 0, 0, 0)
         ram.asid_gen[cpu, slot] = newest
     return 0
 

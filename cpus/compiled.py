@@ -64,7 +64,7 @@ def _platform_key() -> str:
 
 @cache
 def _direct_imports(path: str) -> tuple[str, ...]:
-    """Find the project files that a source file imports, by parsing it."""
+    """Find the project files, and the files beside it, that a source file imports, by parsing it."""
     tree = ast.parse(Path(path).read_text())
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -75,7 +75,10 @@ def _direct_imports(path: str) -> tuple[str, ...]:
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     found = set()
     for name in names:
-        if name.split(".")[0] in ROOMS:
+        beside = Path(path).parent / f"{name.split('.')[0]}.py"  # a user's design may be made of several files
+        if beside.is_file():
+            found.add(str(beside))
+        elif name.split(".")[0] in ROOMS:
             try:
                 spec = importlib.util.find_spec(name)
             except ModuleNotFoundError:  # `from room.module import name`: the name is no module

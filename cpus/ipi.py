@@ -8,6 +8,9 @@ carries the request too, for whoever watches; the target executes what is queued
 
 Order: request data, then push (release) -> exchange by the target (acquire) -> function -> subtract from the sender's
 `cpu_acks` (release) -> sender sees 0 (acquire): what the target flushed is flushed for the sender.
+Two other kinds of request take the same way. IPI_FLUSH_EARLY_ACK: the handler acks when it is entered (EuroSys'20), after it
+has copied the request, and flushes before it returns. BROADCAST_FLUSH: what the hardware does by itself (AMD's INVLPGB), so
+no interrupt: it costs the target nothing, and the sender one instruction and one wait (TLBSYNC) however many targets there are.
 Left out: NMIs, interrupt priorities, a target's interrupt latency while it has interrupts off (counted as none).
 """
 
@@ -21,7 +24,7 @@ from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
 from cpus.layout import COUNTER, MASK_BITS, TEXT
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, wake
 
-IPI_FLUSH, IPI_CALL, IPI_RESCHEDULE = 1, 2, 3
+IPI_FLUSH, IPI_CALL, IPI_RESCHEDULE, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3, 4, 5
 
 SHELL_SEND, SHELL_RECEIVE, IRQ_HANDLER = TEXT["shell_send"], TEXT["shell_receive"], TEXT["irq_handler"]
 C_REQUESTS, C_MESSAGES, C_RECEIVED = COUNTER["ipi_requests"], COUNTER["ipi_messages"], COUNTER["ipi_received"]
@@ -109,7 +112,7 @@ def send_interrupts(ram, cpu):
                 mask_remove(ram.call_mask, cpu, target)
     ram.counter[cpu, C_REQUESTS] += asked
     ram.counter[cpu, C_MESSAGES] += messages
-    ram.cpu_clock[cpu] += asked * ram.cost[IPI_SEND]
+    ram.cpu_clock[cpu] += ram.cost[IPI_SEND] * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)
     if messages:
         call(ram, SHELL_SEND, cpu, 0, 0, 0, 0)  # to those left in call_mask
     if ram.controlled:  # nobody is interrupted behind the schedule's back: targets become runnable instead
@@ -117,6 +120,20 @@ def send_interrupts(ram, cpu):
             if load_acquire(ram.cpu_bell, target) > 0 and ram.cpu_state[target] == BLOCKED and target != cpu:
                 wake(ram, target, ram.cpu_clock[cpu])
     return asked
+
+
+@kernel
+def _answer_ns(ram, sender):
+    """Virtual time from a request to its ack: until the handler is entered, and with an ordinary interrupt until it has flushed."""
+    return ram.cost[IPI_LATENCY] + (ram.cost[IPI_HANDLE] if ram.call_kind[sender] < IPI_FLUSH_EARLY_ACK else 0)
+
+
+@kernel
+def ack(ram, sender):
+    """Ack the request of CPU `sender`, whose `call_*` words may change from now on. The last ack wakes it."""
+    at_ns = ram.call_time[sender] + _answer_ns(ram, sender)
+    if fetch_add(ram.cpu_acks, sender, -1) == 1:
+        wake(ram, sender, at_ns)
 
 
 @apart
@@ -128,7 +145,7 @@ def wait_for_acks(ram, cpu, asked):
         else:
             block(ram, cpu, WAIT_ACKS, asked)
     ram.counter[cpu, C_ACKED] += asked
-    waited = ram.cost[IPI_LATENCY] + ram.cost[IPI_HANDLE]
+    waited = _answer_ns(ram, cpu)
     ram.cpu_clock[cpu] += waited
     ram.counter[cpu, C_WAIT_NS] += waited
     return 0
@@ -136,7 +153,7 @@ def wait_for_acks(ram, cpu, asked):
 
 @kernel
 def _execute_queue(ram, cpu):
-    """Take the whole queue and execute it, oldest first."""
+    """Take the whole queue and execute it, oldest first; False if there was nothing in it but broadcasts, which are no interrupts."""
     node = exchange(ram.cpu_queue, cpu, 0) - 1
     reversed_head = -1
     while node >= 0:
@@ -145,15 +162,17 @@ def _execute_queue(ram, cpu):
         reversed_head = node
         node = after
     node = reversed_head
+    interrupted = node < 0
     while node >= 0:
         sender = node // ram.nr_cpus
         after = ram.csd_next[sender, node % ram.nr_cpus] - 1  # before the ack: the node is the sender's again then
-        call(ram, IRQ_HANDLER, cpu, sender, 0, 0, 0)
+        interrupted |= ram.call_kind[sender] != BROADCAST_FLUSH
+        acked = call(ram, IRQ_HANDLER, cpu, sender, 0, 0, 0)
         ram.counter[cpu, C_EXECUTED] += 1
-        at_ns = ram.call_time[sender] + ram.cost[IPI_LATENCY] + ram.cost[IPI_HANDLE]
-        if fetch_add(ram.cpu_acks, sender, -1) == 1:
-            wake(ram, sender, at_ns)
+        if acked == 0:
+            ack(ram, sender)
         node = after
+    return interrupted
 
 
 @apart
@@ -169,9 +188,9 @@ def serve_interrupts(ram, cpu):
         # an idle or sleeping CPU handles the interrupt in time that it would not use
         busy = ram.cpu_wait_kind[cpu] != WAIT_IDLE
         before = ram.cpu_clock[cpu]
-        _execute_queue(ram, cpu)
-        ram.counter[cpu, C_IRQ_NS] += ram.cost[IPI_HANDLE]
-        ram.cpu_clock[cpu] = before + ram.cost[IPI_HANDLE] if busy else before
+        handle_ns = ram.cost[IPI_HANDLE] if _execute_queue(ram, cpu) else 0
+        ram.counter[cpu, C_IRQ_NS] += handle_ns
+        ram.cpu_clock[cpu] = before + handle_ns if busy else before
     ram.cpu_in_irq[cpu] = 0
     return 0
 

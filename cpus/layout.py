@@ -76,6 +76,7 @@ TEXT_NAMES = (
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
     "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
     "hook_idle", "hook_interrupt", "hook_cpu_stalled", "hook_user_flush", "hook_release",
+    "hook_shootdown", "hook_flushed", "hook_young_cleared", "hook_map",
 )  # fmt: skip
 NR_TEXT = 128
 TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}

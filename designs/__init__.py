@@ -5,6 +5,6 @@ A design is a subclass of `Design` with its compiled hooks (allocator/hooks.py s
 """
 
 from designs.catalogue import design, names
-from designs.design import Design
+from designs.design import Design, DesignError, hook
 
-__all__ = ["Design", "design", "names"]
+__all__ = ["Design", "DesignError", "design", "hook", "names"]

@@ -5,6 +5,7 @@ Left out: anything at run time. Hooks run compiled, in the CPU processes; the ob
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -13,17 +14,35 @@ from cpus.compiled import Entry, entry
 from cpus.layout import Sizes
 from cpus.segment import DesignFields
 
+HOOK_ARGUMENTS = 6
+
+
+class DesignError(ValueError):
+    """Something is wrong with a design: one sentence that names its file and line."""
+
 
 def hook(name: str) -> Callable[[Callable], Entry]:
     """Make the decorated function the design's hook `name` ("pte_cleared", ...): f(ram, cpu, a, b, c, d) -> int.
 
-    Raises ValueError for a name that no hook has.
+    The four arguments may bear names that say what they are (allocator/hooks.py). Raises DesignError for a name that no hook
+    has, and for a function of other than six arguments.
     """
     full = f"hook_{name}"
-    if full not in HOOKS:
-        known = ", ".join(key.removeprefix("hook_") for key in HOOKS)
-        raise ValueError(f"'hook' must be one of {known} (got {name!r})")
-    return entry(TEXT[full])
+
+    def decorate(function: Callable) -> Entry:
+        code = function.__code__
+        place = f"{code.co_filename}:{code.co_firstlineno}"
+        if full not in HOOKS:
+            close = difflib.get_close_matches(name, [key.removeprefix("hook_") for key in HOOKS], n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(key.removeprefix("hook_") for key in HOOKS)
+            raise DesignError(f"{place}: 'hook' must be one of {known} (got {name!r}){hint}")
+        if code.co_argcount != HOOK_ARGUMENTS or code.co_kwonlyargcount:
+            got = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+            raise DesignError(f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d): {HOOKS[full][0]} (got {got})")
+        return entry(TEXT[full])(function)
+
+    return decorate
 
 
 class Design:

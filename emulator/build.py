@@ -29,6 +29,7 @@ from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
 from designs.design import Design
+from designs.user_file import compiling, fields_of, prepare
 from emulator.machine import Machine
 from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, Process, Workload
 
@@ -66,7 +67,7 @@ class RunOptions:
 def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
     sizes = _sizes(machine, workload)
-    ram = build_ram(sizes, _constants(machine, workload, options), design.fields(sizes))
+    ram = build_ram(sizes, _constants(machine, workload, options), fields_of(design, sizes))
     for i, name in enumerate(COST_NAMES):
         ram.cost[i] = getattr(machine.costs, name)
     _install_text(ram, design, progress)
@@ -77,7 +78,7 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
     boot_zones(ram)
     boot_zero_page(ram, ram.zero_page, ram.zero_logical)
     boot_cpus(ram)
-    design.prepare(ram)
+    prepare(design, ram)
     _processes(ram, workload)
     _kernel_threads(ram, workload)
     return ram
@@ -87,7 +88,12 @@ def _install_text(ram: Any, design: Design, progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
     for name in HOOKS:
         install_at(ram, TEXT[name], nothing)
-    install(ram, (*ENGINE, *design.hooks), progress)
+    install(ram, ENGINE, progress)
+    for i, item in enumerate(design.hooks):
+        if progress:
+            progress(item.name, i, len(design.hooks))
+        with compiling(item):
+            install_at(ram, item.number, item)
 
 
 def _zone_starts(machine: Machine) -> list[int]:

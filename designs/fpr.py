@@ -1,0 +1,163 @@
+"""FPR, fast page recycling (arXiv 2409.10946, 2024): pages that munmap takes stay with their process, unflushed, until they leave it.
+
+Mechanism: munmap of private anonymous memory flushes this CPU alone and frees the pages with a key. They lie in the CPU's list, or
+held in the buddy (held.py); a clean page is taken before them. If the same process takes one again from its CPU's list, nobody is
+flushed: an old translation of that process shows memory of that process. If anybody else takes one, or the buddy gives one out, all
+processes with something pending are flushed first, once for all that they have unmapped so far.
+Safety: no process reads what is not its own. Within the process an old translation is harmless as long as nobody uses its address
+again, which a program does not before it is mapped anew (hook_map: then the process is flushed). munmap raised tlb_gen, so
+any other flush of that process that reaches a CPU is a full one there, and completes what was left; who loads it later compares.
+Simplified: every private anonymous mapping counts as made with the paper's mmap flag; its pools are the CPUs' lists; a page table or
+page-cache page that a process takes for itself counts as its own; munmaps that free page tables, or pages that others hold, flush as
+usual; madvise does, since its addresses stay in use. Reclaim and migration are vanilla's. A program that uses what it has unmapped is
+reported as access after completion, although the paper calls that its own fault.
+"""
+
+from allocator.lru import lru_add_drain
+from allocator.page_cache import OBJECT_ANON
+from allocator.tlb_flush import SITE_ALLOC, SITE_USER, flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
+from cpus.atomics import fetch_add, load_acquire
+from cpus.compiled import kernel
+from cpus.layout import Sizes
+from designs.design import Design, hook
+from designs.held import held_fields, may_take, note_taken, prepare_held, publish_taken, raise_to
+from designs.linux import Linux
+from designs.state import own_fields
+
+NO_PAGE = 1 << 60
+
+
+def fpr_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Shared fields: those of held frames, and what each process has pending."""
+    return held_fields(sizes) | {
+        "mm_done": (sizes.nr_mms,),  # any, atomic maximum: stamp up to which the mm is flushed everywhere
+        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),  # mmap_lock held for writing: addresses that are not flushed
+        "frame_mm": (sizes.nr_frames,), "frame_stamp": (sizes.nr_frames,),  # who frees the frame: whose it was, and until when
+        "recycled": (sizes.nr_cpus,),  # owner: pages that went back to their process
+        "kept": (sizes.nr_cpus,),  # owner: munmaps without a shootdown
+    }  # fmt: skip
+
+
+_EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+fpr_state = own_fields("fpr", fpr_fields(_EXAMPLE))
+
+
+@kernel
+def is_pending(state, mm):
+    """Has the process unmapped anything that is not flushed?"""
+    return load_acquire(state.mm_done, mm) < load_acquire(state.mm_stamp, mm)
+
+
+@kernel
+def complete(ram, state, cpu, mm):
+    """Flush what a process has pending, on every CPU."""
+    if is_pending(state, mm):
+        stamp = load_acquire(state.stamp, 0)
+        flush_tlb_mm(ram, cpu, mm)
+        raise_to(state.mm_done, mm, stamp)
+
+
+@kernel
+def can_recycle(ram, cpu):
+    """Is every page of the open gather private anonymous memory that nobody else holds?"""
+    for i in range(ram.gather_pages[cpu]):
+        pfn = ram.gather[cpu, i]
+        thing = ram.page_object[pfn] - 1
+        if thing < 0 or ram.object_kind[thing] != OBJECT_ANON or load_acquire(ram.page_refcount, pfn) != 1:
+            return False
+    return ram.gather_pages[cpu] > 0
+
+
+@hook("user_flush")
+def fpr_user_flush(ram, cpu, mm, start, end, munmap):
+    """A munmap is about to flush: keep its pages for the process instead."""
+    state = fpr_state(ram)
+    if munmap == 0:
+        return 0
+    lru_add_drain(ram, cpu)
+    if not can_recycle(ram, cpu):
+        return 0
+    if not is_pending(state, mm):
+        state.mm_low[mm], state.mm_high[mm] = NO_PAGE, 0
+    state.mm_low[mm], state.mm_high[mm] = min(state.mm_low[mm], start), max(state.mm_high[mm], end)
+    gen = inc_mm_tlb_gen(ram, mm)
+    stamp = fetch_add(state.stamp, 0, 1) + 1
+    raise_to(state.mm_stamp, mm, stamp)
+    for i in range(ram.gather_pages[cpu]):
+        state.frame_mm[ram.gather[cpu, i]], state.frame_stamp[ram.gather[cpu, i]] = mm, stamp
+    flush_tlb_func(ram, cpu, mm, start, end, gen, 0, cpu)
+    state.kept[cpu] += 1
+    return stamp
+
+
+@hook("map")
+def fpr_map(ram, cpu, mm, start, end, d):
+    """Addresses are about to be used: none of them may have an old translation."""
+    state = fpr_state(ram)
+    if start < state.mm_high[mm] and state.mm_low[mm] < end:
+        site = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = SITE_USER
+        complete(ram, state, cpu, mm)
+        ram.cpu_site[cpu] = site
+    return 0
+
+
+@kernel
+def frame_is_done(state, pfn):
+    """Has the process that had the frame been flushed since it unmapped it?"""
+    return state.frame_stamp[pfn] <= load_acquire(state.mm_done, state.frame_mm[pfn])
+
+
+@hook("page_freed")
+def fpr_page_freed(ram, cpu, zone, pfn, key, order):
+    """A page leaves its CPU's list for the buddy."""
+    state = fpr_state(ram)
+    if frame_is_done(state, pfn):
+        return 0
+    state.zone_stamp[zone] = max(state.zone_stamp[zone], key)
+    return state.zone_generation[zone]
+
+
+@hook("take_check")
+def fpr_take_check(ram, cpu, zone, pfn, key, order):
+    state = fpr_state(ram)
+    if zone >= 0:
+        return may_take(ram, state, zone, key)
+    own = ram.cpu_lazy[cpu] == 0 and ram.cpu_loaded_mm[cpu] == state.frame_mm[pfn]
+    return 1 if own or frame_is_done(state, pfn) else 0
+
+
+@hook("take")
+def fpr_take(ram, cpu, zone, pfn, key, order):
+    state = fpr_state(ram)
+    if zone < 0:
+        state.recycled[cpu] += 1
+    note_taken(ram, state, cpu, zone, key)
+    return 0
+
+
+@hook("take_done")
+def fpr_take_done(ram, cpu, a, b, c, d):
+    """Frames have left the pools: flush every process that has something pending."""
+    state = fpr_state(ram)
+    if state.need[cpu]:
+        site = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = SITE_ALLOC
+        for mm in range(ram.nr_mms):
+            complete(ram, state, cpu, mm)
+        ram.cpu_site[cpu] = site
+        publish_taken(ram, state, cpu)
+    return 0
+
+
+class Fpr(Design):
+    """pages of a munmap go back to their own process without a shootdown (arXiv 2409.10946)"""
+
+    name = "fpr"
+    hooks = (*Linux.hooks, fpr_user_flush, fpr_map, fpr_page_freed, fpr_take_check, fpr_take, fpr_take_done)
+
+    def fields(self, sizes: Sizes):
+        return fpr_fields(sizes)
+
+    def prepare(self, ram) -> None:
+        prepare_held(ram)

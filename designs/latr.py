@@ -1,0 +1,311 @@
+"""LATR, lazy TLB coherence (Kumar, Maass, Kashyap, Veselý, Yan, Kim, Bhattacharjee, Krishna, ASPLOS 2018).
+
+Mechanism: unmapping read-only pages interrupts nobody. The unmapper leaves a record, {CPUs that may cache the mms, stamp}, in its own
+ring of RING records. Every CPU, at its tick, at a context switch and when it idles, sweeps the rings of all: if it finds its bit
+it flushes and clears the bit; who clears the last bit frees the record. The frames are held back (held.py) until no record is as old
+as their stamp. If the ring is full, the batch goes by interrupts. A generation of frames that has waited longer than TIMEOUT_NS is
+completed by interrupts to whoever still has a bit (the paper's background thread); so is what is held when no other memory is left.
+Safety: a frame gets a new owner only when every CPU that could have its old translation has flushed after it was unmapped. CPUs that
+are away when the record is written are left out of it: they look at tlb_gen, raised before, when they come back. A CPU that goes
+away clears its bits without a flush for the same reason.
+Simplified: the paper is mostly about munmap and madvise, whose virtual addresses it parks as well; a stale access is the program's
+own race there. Here munmap and its kin stay synchronous, for the oracle holds the kernel to its word when such a call has returned;
+what is lazy is reclaim and migration. Since the emulator unmaps and frees at once, where the paper leaves a page that is swapped or
+migrated mapped until the last sweep, what must not contradict an old translation (write faults, file writes, truncation) completes the
+records first. Ticks come every 4 ms, the paper's every 1 ms.
+"""
+
+from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, flush_called
+from cpus.atomics import compare_exchange, fence, fetch_add, fetch_and, load_acquire, store_release
+from cpus.compiled import kernel
+from cpus.ipi import mask_clear, mask_count, mask_set
+from cpus.layout import MASK_BITS, Sizes
+from designs.design import Design, hook
+from designs.held import (
+    advance_zones,
+    catch_up,
+    defer_unmap,
+    end_batch,
+    enter_zone,
+    give_up_deferring,
+    held_fields,
+    is_away,
+    judge_page,
+    may_take,
+    note_taken,
+    prepare_held,
+    publish_taken,
+    raise_to,
+    stamp_of_write_fault,
+)
+from designs.linux import flush_batched_pending, flush_pending
+from designs.state import own_fields
+
+RING = 64
+NO_BATCH = 1 << 60
+TIMEOUT_NS = 8_000_000  # two ticks
+
+
+def latr_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Shared fields: those of held frames, and the rings."""
+    records = sizes.nr_cpus * RING
+    return held_fields(sizes) | {
+        "record_stamp": (records,),  # 0 free; the ring's CPU takes it, who clears the last bit frees it (compare-exchange)
+        "record_mask": (records, sizes.mask_words),  # the ring's CPU before record_stamp; then each CPU clears its own bit
+        "next_record": (sizes.nr_cpus,),  # owner
+        "open_stamp": (sizes.nr_cpus,),  # owner writes, any reads: no stamp of its batch is older; 0 it has none that is not published
+        "fallbacks": (sizes.nr_cpus,),  # owner: batches that found the ring full
+        "seen": (sizes.nr_cpus, records),  # owner: stamp of each record in which the sweep under way has found its bit
+    }
+
+
+_EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+latr_state = own_fields("latr", latr_fields(_EXAMPLE))
+
+
+@kernel
+def publish(ram, state, cpu):
+    """Leave a record for the deferred batch; returns its pages' stamp, 0 if the ring is full."""
+    record = cpu * RING + state.next_record[cpu] % RING
+    if load_acquire(state.record_stamp, record) != 0:
+        return 0
+    state.next_record[cpu] += 1
+    fence()  # the PTEs are cleared and tlb_gen is raised, before the look at who is away
+    left = 0
+    for word in range(ram.mask_words):
+        bits = state.lazy_mask[cpu, word]
+        for other in range(word * MASK_BITS, min((word + 1) * MASK_BITS, ram.nr_cpus)):
+            if (bits >> (other % MASK_BITS)) & 1 and is_away(ram, other):
+                bits &= ~(1 << (other % MASK_BITS))
+        state.record_mask[record, word] = bits
+        left |= bits
+    if left != 0:
+        store_release(state.record_stamp, record, state.open_stamp[cpu])  # that of its oldest unmap, or older
+    return fetch_add(state.stamp, 0, 1) + 1
+
+
+@kernel
+def has_bit(state, record, cpu):
+    """Is a CPU still in a record's mask?"""
+    return (load_acquire(state.record_mask, (record, cpu // MASK_BITS)) >> (cpu % MASK_BITS)) & 1 != 0
+
+
+@kernel
+def clear_bit(ram, state, record, cpu, stamp):
+    """Leave a record; the last one frees it."""
+    fetch_and(state.record_mask, (record, cpu // MASK_BITS), ~(1 << (cpu % MASK_BITS)))
+    for word in range(ram.mask_words):
+        if load_acquire(state.record_mask, (record, word)) != 0:
+            return
+    compare_exchange(state.record_stamp, record, stamp, 0)  # whoever saw it empty too may have been faster
+
+
+@kernel
+def sweep_records(ram, state, cpu):
+    """Flush if any record names this CPU, then leave the records that were there before the flush."""
+    found = False
+    for record in range(ram.nr_cpus * RING):
+        stamp = load_acquire(state.record_stamp, record)
+        state.seen[cpu, record] = stamp if stamp != 0 and has_bit(state, record, cpu) else 0
+        found |= state.seen[cpu, record] != 0
+    if found:
+        catch_up(ram, state, cpu)
+        for record in range(ram.nr_cpus * RING):
+            if state.seen[cpu, record] != 0:
+                clear_bit(ram, state, record, cpu, state.seen[cpu, record])
+
+
+@kernel
+def look_at_all(ram, state):
+    """Raise `safe` to just below the oldest batch that has a record, or none yet; the stamp of the oldest without, a large one if none is.
+
+    Batches before records: one that ends in between has its record by then.
+    """
+    stamp = load_acquire(state.stamp, 0)
+    fence()  # the counter first: what begins later draws larger stamps
+    oldest = NO_BATCH
+    for other in range(ram.nr_cpus):
+        open_stamp = load_acquire(state.open_stamp, other)
+        if open_stamp != 0:
+            oldest = min(oldest, open_stamp)
+    stamp = min(stamp, oldest - 1)
+    for record in range(ram.nr_cpus * RING):
+        older = load_acquire(state.record_stamp, record)
+        if older != 0:
+            stamp = min(stamp, older - 1)
+    raise_to(state.safe, 0, stamp)
+    return oldest
+
+
+@kernel
+def force(ram, state, cpu, stamp, site):
+    """Interrupt whoever a record up to `stamp` still names; all have flushed what it stands for when this returns.
+
+    A batch that somebody is gathering names nobody yet: if it is as old, everybody is asked.
+    """
+    if load_acquire(state.safe, 0) >= stamp:
+        return
+    sweep_records(ram, state, cpu)
+    mask_clear(ram, ram.call_mask, cpu)
+    if look_at_all(ram, state) <= stamp:
+        for other in range(ram.nr_cpus):
+            if not is_away(ram, other):
+                mask_set(ram.call_mask, cpu, other)
+    for record in range(ram.nr_cpus * RING):
+        older = load_acquire(state.record_stamp, record)
+        if older != 0 and older <= stamp:
+            for word in range(ram.mask_words):
+                ram.call_mask[cpu, word] |= load_acquire(state.record_mask, (record, word))
+    if mask_count(ram, ram.call_mask, cpu):
+        before = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = site
+        flush_called(ram, cpu)
+        ram.cpu_site[cpu] = before
+    look_at_all(ram, state)
+
+
+@kernel
+def sweep(ram, cpu):
+    """Do what the rings ask for, and release what that makes safe."""
+    state = latr_state(ram)
+    sweep_records(ram, state, cpu)
+    look_at_all(ram, state)
+    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
+        force(ram, state, cpu, load_acquire(state.stamp, 0), ram.cpu_site[cpu])
+        advance_zones(ram, state, cpu)
+    return 0
+
+
+@hook("pte_cleared")
+def latr_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+    state = latr_state(ram)
+    if state.open_stamp[cpu] == 0:
+        store_release(state.open_stamp, cpu, load_acquire(state.stamp, 0) + 1)
+        fence()  # before the first stamp of the batch is drawn: pairs with look_at_all
+    return defer_unmap(ram, state, cpu, mm, pte, thing)
+
+
+@hook("walk_done")
+def latr_walk_done(ram, cpu, pfn, all_deferred, complete, d):
+    return judge_page(ram, latr_state(ram), cpu, all_deferred, complete)
+
+
+@hook("unmap_flush")
+def latr_unmap_flush(ram, cpu, a, b, c, d):
+    flush_pending(ram, cpu)
+    store_release(latr_state(ram).open_stamp, cpu, 0)  # flushed or published
+    return 0
+
+
+@hook("unmap_flush_dirty")
+def latr_unmap_flush_dirty(ram, cpu, everything, b, c, d):
+    if everything:
+        give_up_deferring(ram, latr_state(ram), cpu)
+    if everything or ram.ubc_writable[cpu]:
+        flush_pending(ram, cpu)
+    return 0
+
+
+@hook("batch_key")
+def latr_batch_key(ram, cpu, a, b, c, d):
+    """Publish the batch in this CPU's ring; if that is full, the batch is flushed by interrupts, as vanilla's."""
+    state = latr_state(ram)
+    if state.lazy_count[cpu] == 0:
+        return 0
+    stamp = publish(ram, state, cpu)
+    if stamp == 0:
+        give_up_deferring(ram, state, cpu)
+        state.fallbacks[cpu] += 1
+    end_batch(ram, state, cpu)
+    return stamp
+
+
+@hook("page_freed")
+def latr_page_freed(ram, cpu, zone, pfn, key, order):
+    return enter_zone(ram, latr_state(ram), zone, key)
+
+
+@hook("take_check")
+def latr_take_check(ram, cpu, zone, pfn, key, order):
+    return may_take(ram, latr_state(ram), zone, key)
+
+
+@hook("take")
+def latr_take(ram, cpu, zone, pfn, key, order):
+    note_taken(ram, latr_state(ram), cpu, zone, key)
+    return 0
+
+
+@hook("take_done")
+def latr_take_done(ram, cpu, a, b, c, d):
+    state = latr_state(ram)
+    if state.need[cpu]:
+        force(ram, state, cpu, state.need[cpu], SITE_ALLOC)
+        publish_taken(ram, state, cpu)
+    return 0
+
+
+@hook("mapping_change")
+def latr_mapping_change(ram, cpu, mm, b, c, d):
+    flush_batched_pending(ram, cpu, mm)
+    return 0
+
+
+@hook("write_fault")
+def latr_write_fault(ram, cpu, mm, vma, vpn, thing):
+    state = latr_state(ram)
+    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), ram.cpu_site[cpu])
+    return 0
+
+
+@hook("file_write")
+def latr_file_write(ram, cpu, thing, page, c, d):
+    state = latr_state(ram)
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), SITE_FILE)
+    return 0
+
+
+@hook("truncate")
+def latr_truncate(ram, cpu, thing, page, c, d):
+    state = latr_state(ram)
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), ram.cpu_site[cpu])
+    return 0
+
+
+@hook("context_switch")
+def latr_context_switch(ram, cpu, before, after, task, d):
+    return sweep(ram, cpu)
+
+
+@hook("tick")
+def latr_tick(ram, cpu, a, b, c, d):
+    return sweep(ram, cpu)
+
+
+@hook("idle")
+def latr_idle(ram, cpu, a, b, c, d):
+    return sweep(ram, cpu)
+
+
+@hook("interrupt")
+def latr_interrupt(ram, cpu, sender, b, c, d):
+    """Whoever is interrupted for a flush sweeps at once."""
+    sweep_records(ram, latr_state(ram), cpu)
+    return 0
+
+
+class Latr(Design):
+    """unmappers leave notes, each CPU sweeps them at tick and switch; frames wait for all (ASPLOS 2018)"""
+
+    name = "latr"
+    hooks = (
+        latr_pte_cleared, latr_walk_done, latr_unmap_flush, latr_unmap_flush_dirty, latr_batch_key, latr_page_freed,
+        latr_take_check, latr_take, latr_take_done, latr_mapping_change, latr_write_fault, latr_file_write, latr_truncate,
+        latr_context_switch, latr_tick, latr_idle, latr_interrupt,
+    )  # fmt: skip
+
+    def fields(self, sizes: Sizes):
+        return latr_fields(sizes)
+
+    def prepare(self, ram) -> None:
+        prepare_held(ram)

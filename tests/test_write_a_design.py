@@ -1,0 +1,137 @@
+"""docs/write-a-design.md: each step appends its code to a file, is run from another folder, and does what the text says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cpus.compiled import cache_root
+from designs import DesignError, design
+from emulator import load_machine, run_design
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "write-a-design.md"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+SAID = re.compile(r"^step (\d): (clean|not clean)(?:, ([\d,]+) shootdowns)?$", re.M)
+STEPS, TOLERANCE = 8, 0.25
+pytestmark = pytest.mark.timeout(400)  # the first one may find the engine not yet compiled
+
+
+def text() -> str:
+    return DOCUMENT.read_text()
+
+
+def file_after(step: int, folder: Path) -> Path:
+    """Write the file as it is after a step."""
+    file = folder / "my_design.py"
+    file.write_text("\n\n".join(BLOCK.findall(text())[:step]))
+    return file
+
+
+def small():
+    return load_machine("guest-8cpu", scale=16)
+
+
+def run(chosen, **options):
+    return run_design(chosen, small(), "tiny8", scale=1, tokens=1, leases=1, seed=1, **options)
+
+
+def test_there_are_eight_steps_and_a_result_for_each():
+    assert len(BLOCK.findall(text())) == STEPS
+    assert [int(step) for step, *_ in SAID.findall(text())] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+def test_step(step, tmp_path, monkeypatch):
+    """The file so far runs from any folder, clean or not and with about as many shootdowns as the text says."""
+    file = file_after(step, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    result = run(f"{file.name}:Eight")
+    _, verdict, shootdowns = SAID.findall(text())[step - 1]
+    assert result.clean == (verdict == "clean")
+    if shootdowns:
+        assert result.tlb_shootdowns == pytest.approx(int(shootdowns.replace(",", "")), rel=TOLERANCE)
+
+
+def test_the_last_step_looks_inside(tmp_path):
+    """An object is as good as a name, as in a notebook."""
+    names: dict = {}
+    exec(compile(file_after(STEPS, tmp_path).read_text(), "<notebook>", "exec"), names)
+    rounds, result = names["rounds_of"](names["Eight"](), small())
+    assert result.clean
+    assert rounds > 0
+
+
+def test_a_new_design_leaves_the_engine_alone(tmp_path):
+    """Nothing but the design's own file is compiled: no other cache folder is new or touched."""
+    run("linux")
+    before = {path: path.stat().st_mtime_ns for path in cache_root().rglob("*.nb*")}
+    file = file_after(5, tmp_path)
+    file = file.rename(tmp_path / "brand_new_design.py")
+    file.write_text(file.read_text() + f"# {tmp_path}\n")
+    run(f"{file}:Eight")
+    after = {path: path.stat().st_mtime_ns for path in cache_root().rglob("*.nb*")}
+    changed = {path.relative_to(cache_root()).parts[0].rsplit("-", 1)[0] for path, at in after.items() if before.get(path) != at}
+    assert changed == {"brand_new_design"}
+
+
+HEAD = "from designs.design import Design, hook\n\n\n"
+TICK = '@hook("tick")\ndef f(ram, cpu, a, b, c, d):\n    {}\n\n\n'
+CLASS = 'class Mine(Design):\n    """mine"""\n\n    name = "mine"\n    hooks = ({})\n'
+MISTAKES = {
+    "hook name": ('@hook("pte_clear")\ndef f(ram, cpu, a, b, c, d):\n    return 0\n', 4, "did you mean 'pte_cleared'?"),
+    "hook signature": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "must take six arguments"),
+    "exception at import": ("X = 1\nY = X // 0\n", 5, "ZeroDivisionError"),
+    "syntax": ("def f(:\n    pass\n", 4, "SyntaxError"),
+    "import": ("import no_such_module_anywhere\n", 4, "ModuleNotFoundError"),
+    "undefined name": (TICK.format("return nowhere") + CLASS.format("f,"), 6, "nowhere"),
+    "type": (TICK.format('return "a" + cpu') + CLASS.format("f,"), 6, "does not compile"),
+    "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
+    "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
+    "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), None, "must hold functions decorated with @hook"),
+    "too many fields": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {f'f{i}': (1,) for i in range(99)}\n", 10, "at most 48"),
+    "state too large": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': (1 << 20, 1 << 20)}\n", 10, "MiB"),
+    "fields raise": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': (sizes.nr_cats,)}\n", 11, "nr_cats"),
+    "bad shape": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': 3}\n", 10, "one or two sizes"),
+    "prepare raises": (CLASS.format("") + "\n    def prepare(self, ram):\n        ram.design['f'][:] = 1\n", 11, "KeyError"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_with_file_and_line(mistake, tmp_path):
+    code, line, words = MISTAKES[mistake]
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + code)
+    with pytest.raises(DesignError) as caught:
+        run(design(f"{file}:Mine"))
+    place = f"{file}:{line}: " if line else f"{file}: "
+    assert str(caught.value).startswith(place)
+    assert words in str(caught.value)
+
+
+def test_no_such_class_names_those_that_are_there(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + CLASS.format(""))
+    with pytest.raises(DesignError, match=r"designs in this file: Mine"):
+        design(f"{file}:Yours")
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path):
+    """Exit code 2 and no traceback; LUF_DEBUG=1 shows it."""
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + TICK.format("return nowhere") + CLASS.format("f,"))
+    plain, debug = (_run_here(tmp_path, level) for level in ("0", "1"))
+    assert plain.returncode == debug.returncode == 2
+    assert plain.stderr.strip().startswith(f"luf: {file}:6: f does not compile")
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+
+
+def _run_here(folder: Path, debug: str) -> subprocess.CompletedProcess:
+    code = "import sys; from emulator.cli import main; sys.exit(main(['run', 'mine.py:Mine']))"
+    env = os.environ | {"LUF_DEBUG": debug, "PYTHONPATH": str(DOCUMENT.parents[1])}
+    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
