@@ -140,7 +140,7 @@ def flush_record(ram, state, cpu, masks, ugens, locks, i, lock_number):
 @hook("pte_cleared")
 def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = luf_state(ram)
-    if pte & (PTE_WRITE | PTE_DIRTY):
+    if pte & (PTE_WRITE | PTE_DIRTY) or ram.init_on_free or ram.kasan_poison:  # can_luf_init: the free page's bytes would change
         state.rw_seen[cpu] = 1
         set_flush_pending(ram, cpu, mm, pte)
         return 0

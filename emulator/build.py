@@ -199,6 +199,8 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "zero_logical": sum(file_sizes(workload).values()),
         "first_anon_logical": sum(file_sizes(workload).values()) + 1,
         "series_ns": SERIES_NS,
+        "init_on_free": int(sysctl.init_on_free),
+        "kasan_poison": int(sysctl.kasan_poison),
     }
 
 

@@ -115,7 +115,7 @@ def _squeezed(machine: Machine, options: Namespace) -> Machine:
     from emulator.experiment import squeezed, workload_of
     from emulator.machine import load_machine
 
-    workload = workload_of(options.workload, machine.scale, options.tokens, options.seed)
+    workload = workload_of(options.workload, machine.scale, options.tokens, options.seed, machine)
     options.scale = options.scale or machine.scale
     scale = squeezed(machine, workload, options.memory)
     return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides))
@@ -166,6 +166,7 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
     from emulator.report import print_report
     from emulator.result import to_json
     from emulator.run_folder import new_run_folder, write_atomically, write_comparison
+    from emulator.timeline import timeline_text
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
     config |= {"scale": machine.scale, "cpus": machine.cpus, "set": dict(options.overrides), "machine": machine_table(machine)}
@@ -174,6 +175,7 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
         comparison = msgspec.structs.replace(comparison, folder=str(folder.final))
         write_comparison(folder, comparison, config)
         _draw(comparison, folder.path / "picture.png")
+        folder.write("timeline.txt", timeline_text(comparison.runs))
     if options.json and options.json != "-":
         write_atomically(options.json, to_json(comparison))
     if options.json == "-":
@@ -186,9 +188,11 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
 
 def _draw(comparison: Comparison, file: Path) -> None:
     from emulator.plot import draw
+    from emulator.timeline_plot import draw_timeline
 
     try:
         draw(comparison, file)
+        draw_timeline(comparison.runs, file.with_name("timeline.png"))
     except (ValueError, OSError, RuntimeError) as error:  # a picture less must not cost the result
         file.unlink(missing_ok=True)
         sys.stderr.write(f"luf: no picture was drawn: {_sentence(error)}\n")
@@ -268,6 +272,10 @@ def report_command(options: Namespace, experiment: Any) -> int:
         from emulator.plot import draw
 
         draw(comparison, Path(options.picture))
+    elif options.timeline:
+        from emulator.timeline import timeline_text
+
+        sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
     else:
         print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY

@@ -31,9 +31,12 @@ examples:
   luf run linux --workload my_script.py:NAME   your own workload (docs/workload.md), or a script in TOML
   luf run linux --set sysctl.numa_balancing=0
   luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, memory squeezed to 60 % of its working set
+  luf compare --workload munmap-storm:pages=8 --machine cpu-128   a generated workload with a parameter; 128 CPUs
+  luf compare --workload read-only:50%     half of what is mapped is read-only: where LUF pays and where it costs
+  luf compare --set sysctl.init_on_free=true   what LUF requires and what defeats it
   luf golden                               the emulator beside a real Linux kernel, operation by operation
   luf list                                 machines, workloads and designs that ship with luf
-  luf report runs/latest                   show a finished run again
+  luf report runs/latest                   show a finished run again; --timeline: when each design flushed
 
 exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, 3 the emulator failed,
 130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
@@ -110,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", "show a finished run again")
     report.add_argument("folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json")
     report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
+    report.add_argument("--timeline", action="store_true", help="show when each design flushed, by site over virtual time, in blocks")
     return top
 
 
@@ -186,7 +190,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "--workload",
         metavar="NAME|FILE",
         default=WORKLOAD,
-        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; FILE is a recorded trace (.npz), a script (.toml), "
+        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; `luf list workloads` has the others, some with parameters, "
+        "NAME:key=value,key=value; FILE is a recorded trace (.npz), a script (.toml), "
         "or FILE.py:NAME, a script in Python (docs/workload.md)",
     )
     group.add_argument(
@@ -207,7 +212,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=at_least(1, None, int),
         default=TOKENS,
-        help=f"how long: the tokens that each llama.cpp generates; default {TOKENS}",
+        help=f"how long: the tokens that each llama.cpp generates, the rounds of other workloads; default {TOKENS}",
     )
     group.add_argument(
         "--memory",

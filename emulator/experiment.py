@@ -29,9 +29,11 @@ from emulator.build import RunOptions, build
 from emulator.machine import Machine
 from emulator.result import Ipi, Result, Series, Unmapped
 from emulator.supervisor import Supervisor
+from emulator.timeline import timeline
 from emulator.witness import violations
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
+from workloads.parameters import Room
 from workloads.rules import check_nodes
 
 PAGES_PER_MIB = 256
@@ -74,7 +76,7 @@ def run_design(
     the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
     """
     chosen = catalogue.design(design) if isinstance(design, str) else design
-    what = workload_of(workload, scale or machine.scale, tokens, seed) if isinstance(workload, str) else workload
+    what = workload_of(workload, scale or machine.scale, tokens, seed, machine) if isinstance(workload, str) else workload
     check_nodes(what, len(machine.nodes))
     options = RunOptions(leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1)
     began = time.monotonic()
@@ -89,9 +91,10 @@ def run_design(
         ram.close()
 
 
-def workload_of(name: str, scale: float, tokens: int, seed: int) -> Workload:
-    """Make a workload by name or path; a recorded trace is taken as it is, a generated one at `scale`."""
-    return make_workload(name, scale=1.0 if is_recorded(name) else scale, tokens=tokens, seed=seed)
+def workload_of(name: str, scale: float, tokens: int, seed: int, machine: Machine | None = None) -> Workload:
+    """Make a workload by name or path; a recorded trace is taken as it is, a generated one at `scale`, or for the machine's room."""
+    room = machine and Room(machine.cpus, sum(machine.pages), sum(p for p, node in zip(machine.pages, machine.nodes) if node.cpus))
+    return make_workload(name, scale=1.0 if is_recorded(name) else scale, tokens=tokens, seed=seed, room=room)
 
 
 def squeezed(machine: Machine, workload: Workload, share: float) -> float:
@@ -185,6 +188,7 @@ def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
         "counters": per_cpu,
         "token_ns": [_token_times(ram, p) for p in processes],
         "series": _series(ram),
+        "timeline": timeline(ram),
         "fingerprint": _fingerprint(ram),
         "node_names": [node.name for node in machine.nodes],
     }

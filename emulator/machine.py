@@ -110,6 +110,8 @@ class Sysctl(Struct, frozen=True, kw_only=True):
     readahead_kb: Annotated[int, Meta(ge=0, le=16384)]
     fault_around_bytes: Annotated[int, Meta(ge=PAGE_SIZE, le=1 << 21)]
     tlb_single_page_flush_ceiling: Annotated[int, Meta(ge=0, le=1 << 20)]
+    init_on_free: bool = False
+    kasan_poison: bool = False
 
 
 class Costs(Struct, frozen=True, kw_only=True):

@@ -64,7 +64,8 @@ def _colour(index: int) -> str:
     return DESIGN_COLOURS[index % len(DESIGN_COLOURS)]
 
 
-def _site_colour(site: str) -> str:
+def site_colour(site: str) -> str:
+    """Give the colour of a site."""
     place = FLUSH_SITES.index(site) if site in FLUSH_SITES else sum(map(ord, site))  # the same site, the same colour, in every picture
     return SITE_COLOURS[place % len(SITE_COLOURS)]
 
@@ -140,7 +141,7 @@ def _sites(axes: Any, runs: list[Result]) -> None:
         if not total:
             axes.text(0.01, row, "no shootdown", va="center", fontsize=9, color=TALK_COLOUR)
         for site in names:
-            colour = _site_colour(site)
+            colour = site_colour(site)
             share = run.flush_sites.get(site, 0) / total if total else 0.0
             label = site if row == 0 else None
             axes.barh(row, share, left=start, height=0.55, color=colour, edgecolor="white", label=label)

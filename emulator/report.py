@@ -21,6 +21,7 @@ DELTA = 12
 GOOD, BAD, QUIET = "green", "bold red", "dim"
 SITES_SHOWN = 3
 COLUMNS = 120
+BLOCK = 4  # designs beside the first in a block of the table: 138 columns, 150 with the talk's
 VIOLATIONS_TOLD = 2  # proofs on the screen; the rest is in the JSON
 
 
@@ -84,10 +85,18 @@ def _heading(text: Text, comparison: Comparison) -> None:
 
 
 def _table(text: Text, comparison: Comparison) -> None:
+    """Write a column for each design with its change against the first; more than BLOCK + 1 designs go on in a block below."""
     base, others = comparison.runs[0], comparison.runs[1:]
+    blocks = [others[i : i + BLOCK] for i in range(0, len(others), BLOCK)] or [[]]
     names = [run.design for run in comparison.runs]
     with_talk = base.design == "linux" and "luf" in names and base.workload == talk.WORKLOAD
-    text.append(f"{'':<{LABEL}}{base.design:>{VALUE}}" + "".join(f"{run.design:>{VALUE}}{'delta':>{DELTA}}" for run in others), "bold")
+    for i, block in enumerate(blocks):
+        text.append("\n" * (i > 0))
+        _block(text, [base, *block], with_talk)
+
+
+def _block(text: Text, runs: Sequence[Result], with_talk: bool) -> None:
+    text.append(f"{'':<{LABEL}}{_fitted(runs[0].design)}" + "".join(f"{_fitted(run.design)}{'delta':>{DELTA}}" for run in runs[1:]), "bold")
     text.append(f"{'the talk':>{DELTA}}\n" if with_talk else "\n", "bold")
     for label, attribute, pair in (
         ("TLB shootdowns", "tlb_shootdowns", talk.TLB_SHOOTDOWNS),
@@ -95,20 +104,36 @@ def _table(text: Text, comparison: Comparison) -> None:
         ("dTLB-store-misses", "dtlb_store_misses", talk.DTLB_STORE_MISSES),
         ("iTLB-load-misses", "itlb_load_misses", talk.ITLB_LOAD_MISSES),
     ):
-        values = [int(getattr(run, attribute)) for run in comparison.runs]
+        values = [int(getattr(run, attribute)) for run in runs]
         _row(text, label, [f"{value:,}" for value in values], values, percent(talk.change(pair)) if with_talk else "")
         if attribute == "tlb_shootdowns":
-            messages = [run.ipi.messages for run in comparison.runs]
+            messages = [run.ipi.messages for run in runs]
             _row(text, "  sent as messages", [f"{value:,}" for value in messages], messages, "", QUIET)
-    processes = {len(run.runtime_ns) for run in comparison.runs}
+            _saved(text, values)
+    processes = {len(run.runtime_ns) for run in runs}
     count = processes.pop() if len(processes) == 1 else 0
-    means = [run.runtime_mean_ns for run in comparison.runs]
+    means = [run.runtime_mean_ns for run in runs]
     label = f"runtime, mean of {count}" if count > 1 else "runtime"
     _row(text, label, [seconds(mean / 1e9) for mean in means], means, percent(talk.runtime_change()) if with_talk else "")
-    shares = [run.unmapped_read_only for run in comparison.runs]
+    shares = [run.unmapped_read_only for run in runs]
     talk_share = f"{talk.READ_ONLY_SHARE * 100:.0f} %" if with_talk else ""
     _row(text, "unmapped read-only", [share_text(share) for share in shares], None, talk_share)
-    _row(text, "emulated in", [seconds(run.host_seconds) for run in comparison.runs], None, "", QUIET)
+    _row(text, "emulated in", [seconds(run.host_seconds) for run in runs], None, "", QUIET)
+
+
+def _fitted(name: str) -> str:
+    """Give a design's name as a column's head; a long one loses its beginning (a path's end says more)."""
+    return f"{name if len(name) < VALUE else '…' + name[-(VALUE - 2) :]:>{VALUE}}"
+
+
+def _saved(text: Text, totals: Sequence[int]) -> None:
+    """Write how many shootdowns fewer than the first design's each of the others made, and the share of these."""
+    if len(totals) < 2:
+        return
+    saved = [totals[0] - total for total in totals]
+    _row(text, "  saved", ["-", *(f"{value:,}" for value in saved[1:])], None, "", QUIET)
+    shares = [f"{value / totals[0] * 100:,.1f} %" if totals[0] else "-" for value in saved[1:]]
+    _row(text, "  saved %", ["-", *shares], None, "", QUIET)
 
 
 def _row(text: Text, label: str, shown: Sequence[str], values: Sequence[float] | None, of_the_talk: str, style: str = "") -> None:
@@ -141,15 +166,22 @@ def _shot_down_by(text: Text, comparison: Comparison) -> None:
 
 def _checked(text: Text, comparison: Comparison) -> None:
     text.append(f"{'coherence':<{LABEL}}")
+    column = LABEL
     for i, run in enumerate(comparison.runs):
-        text.append("   " if i else "")
         found = len(run.violations)
         if found:
-            text.append(f"{run.design}: {found} violation{'s' * (found > 1)}", BAD)
+            said, style = f"{run.design}: {found} violation{'s' * (found > 1)}", BAD
         elif run.check != "full":
-            text.append(f"{run.design}: not checked", BAD)
+            said, style = f"{run.design}: not checked", BAD
         else:
-            text.append(f"{run.design}: no violation", GOOD)
+            said, style = f"{run.design}: no violation", GOOD
+        if column + len(said) > COLUMNS:
+            text.append(f"\n{'':<{LABEL}}")
+            column = LABEL
+        elif i:
+            text.append("   ")
+        text.append(said, style)
+        column += len(said) + 3
     text.append(f"\n{'accounted for':<{LABEL}}")
     wrong = [(run.design, name, pair) for run in comparison.runs for name, pair in run.unaccounted.items()]
     if wrong:

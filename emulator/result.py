@@ -56,6 +56,15 @@ class Series(Struct, frozen=True, kw_only=True):
     free_mib: list[list[float]] = []
 
 
+class Timeline(Struct, frozen=True, kw_only=True):
+    """CPUs interrupted by site over virtual time, in equal pieces of 0 .. `end_ns`; from the event rings (timeline.py)."""
+
+    end_ns: int = 0
+    sites: dict[str, list[int]] = {}
+    rings_wrapped: int = 0  # CPUs whose ring lost its oldest events
+    complete_from_ns: int = 0  # nothing is missing from here on
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """One run of one design."""
 
@@ -75,6 +84,7 @@ class Result(Struct, frozen=True, kw_only=True):
     violations: list[dict[str, Any]] = []
     token_ns: list[list[int]] = []
     series: Series = field(default_factory=Series)
+    timeline: Timeline = field(default_factory=Timeline)
     fingerprint: str = ""  # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
     host_seconds: float = 0.0
     startup_seconds: float = 0.0

@@ -13,7 +13,9 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
+from workloads.parameters import Room
 from workloads.program import Workload
 from workloads.shape import LLAMA_7B_1_LAYER, LLAMA_70B, TINY_8_LAYERS, LlamaShape, scaled
 
@@ -31,13 +33,13 @@ RECORDED = {"t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page vis
 
 def names() -> dict[str, str]:
     """Return every workload that has a name, with a line that says what it is."""
-    generated = {name: description for name, (*_, description) in GENERATED.items()}
-    return generated | {name: description for name, (_, description) in RECORDED.items()}
+    llamas = {name: description for name, (*_, description) in GENERATED.items()}
+    return llamas | lines() | {name: description for name, (_, description) in RECORDED.items()}
 
 
 def is_recorded(name_or_path: str) -> bool:
     """Is it a recorded trace or somebody's own script, which cannot be scaled?"""
-    return name_or_path not in GENERATED
+    return name_or_path not in GENERATED and not is_generated(name_or_path)
 
 
 def workload(
@@ -48,10 +50,12 @@ def workload(
     threads: int | None = None,
     processes: int | None = None,
     seed: int = 1,
+    room: Room | None = None,
 ) -> Workload:
     """Return the workload of that name, the recorded trace (.npz, with its .json beside it) or the script (.toml, FILE.py:NAME) there.
 
     `scale` divides memory and model size of a generated one, `tokens` is the number of evaluations after the prompt.
+    `room` is what some generators go by, the CPUs and memory of the machine (already scaled); their tokens are rounds.
     A recorded one and a script have their own size, threads and tokens; asking them for others is an error.
     """
     if processes is not None and processes < 1:
@@ -67,6 +71,10 @@ def workload(
             seed=seed,
             description=description,
         )
+    if is_generated(name_or_path):
+        if processes is not None:
+            raise ValueError(f"'processes' must be left to {name_or_path!r} (got {processes})")
+        return generated(name_or_path, rounds=tokens, room=room or Room(), threads=threads, seed=seed)
     path = DATA / RECORDED[name_or_path][0] if name_or_path in RECORDED else Path(name_or_path)
     script = path.suffix == ".toml" or ".py:" in name_or_path
     if name_or_path not in RECORDED and path.suffix != ".npz" and not script:

@@ -1,0 +1,74 @@
+"""Short-lived memory beside file mappings, under pressure: what the allocator gives out has just been somebody's file page.
+
+Stands for a server that allocates and frees all the time (slab-like churn; stress-ng's `--vm` beside `--mmap-file`) while others read
+files larger than memory. Michal Hocko's objection (linux-mm, June 2024): with LUF an allocation pays for a flush that somebody else put
+off. Half of the threads, in one process, store to random pieces of their own anonymous memory and drop them soon after
+(MADV_DONTNEED); the other half, in another, read random pieces of a file of 130 % of all memory.
+Parameters: `threads` of both, `pages` of memory of each thread that allocates.
+Leaves out: the slab itself; the kernel's own objects are not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from workloads.parameters import THREADS, Parameter, Room
+from workloads.program import (
+    LOAD,
+    MADV_DONTNEED,
+    MADVISE,
+    PAGE_BYTES,
+    STORE,
+    Process,
+    Region,
+    Workload,
+    visit,
+)
+from workloads.rounds import Row, Rounds, visits
+
+PARAMETERS = {"threads": THREADS, "pages": Parameter(8, 2**20, "pages of memory of each thread that allocates")}
+PIECES = 40  # that a thread stores to in a round
+LIVE = 4  # of these are in use at a time
+READ_AHEAD = 32  # pages that a reader goes through at a time
+FILE_SHARE = 1.3
+
+
+def churn(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
+    """Return the workload."""
+    threads = max(2, given.get("threads", room.cpus))
+    allocating = threads // 2
+    reading = threads - allocating
+    pages = given.get("pages", min(512, max(8, room.pages // (8 * allocating))))
+    file = max(2 * READ_AHEAD, int(room.pages * FILE_SHARE))
+    rng = np.random.default_rng((seed, 14))
+    meetings = Rounds(threads, rounds)
+    made = [meetings.program([_pieces(rng, k * pages, pages) for _ in range(rounds)], main=k == 0) for k in range(allocating)]
+    heap = Process("server", (Region("heap", allocating * pages, writable=True),), tuple(made), together=True)
+    # all readers together go through about the whole file in a round
+    times = max(8, file // (READ_AHEAD * reading))
+    made = [
+        meetings.program(
+            [visits(0, rng.integers(0, file - READ_AHEAD, times), run=READ_AHEAD, count=8) for _ in range(rounds)], main=k == 0
+        )
+        for k in range(reading)
+    ]
+    readers = Process("readers", (Region("file", file, file="churn.dat", shared=True),), tuple(made), together=True)
+    what = f"{allocating} threads allocate and free, {reading} read a file of {file * PAGE_BYTES >> 20} MiB"
+    return Workload("churn", (heap, readers), what, rounds, exact=True)
+
+
+def _pieces(rng: np.random.Generator, first: int, pages: int) -> list[Row]:
+    """Rows of one thread and round: store to a piece, read it, drop the one of LIVE pieces ago."""
+    rows: list[Row] = []
+    live: list[tuple[int, int]] = []
+    for _ in range(PIECES):
+        size = int(rng.integers(1, max(2, pages // LIVE)))
+        at = first + int(rng.integers(0, pages - size + 1))
+        rows += [visit(STORE, 0, at, size, 8), visit(LOAD, 0, at, size, 8)]
+        live.append((at, size))
+        if len(live) > LIVE:
+            dropped, length = live.pop(0)
+            rows.append((MADVISE, MADV_DONTNEED, 0, length, 0, dropped))
+    return rows

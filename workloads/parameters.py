@@ -1,0 +1,52 @@
+"""Read `NAME:key=value,key=value` of a generated workload: whole numbers, each with its least and most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CPUS = 8  # if nobody says how many CPUs there are
+MEMORY_PAGES = 16_384  # and how much memory
+THREADS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a generator may know of where its workload will run: CPUs, pages of all nodes, pages of the nodes that have CPUs."""
+
+    cpus: int = CPUS
+    pages: int = MEMORY_PAGES
+    near_pages: int = MEMORY_PAGES // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One key: its least and most value, and what it is."""
+
+    least: int
+    most: int
+    what: str
+
+
+THREADS = Parameter(1, THREADS_MAX, "threads; one for each CPU if not given")
+
+
+def parameters(name: str, text: str, known: Mapping[str, Parameter]) -> dict[str, int]:
+    """Give the values of `key=value,key=value`; raises ValueError with workload, key, rule and value.
+
+    >>> parameters("churn", "threads=4", {"threads": THREADS})
+    {'threads': 4}
+    """
+    found: dict[str, int] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or key not in known:
+            keys = ", ".join(f"{key}=N" for key in known) or "none"
+            raise ValueError(f"workload {name!r}: a parameter must be one of {keys} (got {part!r})")
+        if key in found:
+            raise ValueError(f"workload {name!r}: {key!r} must be given once (got {part!r} again)")
+        rule = known[key]
+        if not value.isdecimal() or not rule.least <= int(value) <= rule.most:
+            raise ValueError(f"workload {name!r}: {key!r} must be a whole number from {rule.least} to {rule.most} (got {value!r})")
+        found[key] = int(value)
+    return found
