@@ -73,6 +73,7 @@ class Result(Struct, frozen=True, kw_only=True):
     counters: dict[str, list[int]] = {}
     accounted: dict[str, list[int]] = {}
     violations: list[dict[str, Any]] = []
+    design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
     token_ns: list[list[int]] = []
     series: Series = field(default_factory=Series)
     fingerprint: str = ""  # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
