@@ -3,12 +3,12 @@
 Left out: softirqs, timers other than the tick, hotplug.
 """
 
-from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_TICK
+from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
 from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
 from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
-from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
 from cpus.costs import CONTEXT_SWITCH
@@ -23,7 +23,7 @@ SERIES_COLUMNS = 8
 
 @kernel
 def _sample(ram, cpu):
-    """Note free memory and interrupts so far, once per SERIES_NS of virtual time, by whichever CPU gets there first."""
+    """Note free pages, and those of them with nothing pending, once per SERIES_NS of virtual time, by whichever CPU gets there first."""
     now = ram.cpu_clock[cpu]
     due = load_acquire(ram.run_series_next_ns, 0)
     if now < due or compare_exchange(ram.run_series_next_ns, 0, due, now + ram.series_ns) != due:
@@ -32,9 +32,11 @@ def _sample(ram, cpu):
     if n >= ram.series_length:
         return
     ram.series[n, 0] = now
-    for node in range(min(ram.nr_nodes, SERIES_COLUMNS - 1)):
+    nodes = min(ram.nr_nodes, (SERIES_COLUMNS - 1) // 2)
+    for node in range(nodes):
         for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
             ram.series[n, 1 + node] += ram.zone_free[zone]
+            ram.series[n, 1 + nodes + node] += ram.zone_free[zone] - ram.zone_pending[zone]
 
 
 @kernel
@@ -54,6 +56,7 @@ def tick(ram, cpu, task):
 def _start_task(ram, cpu, task):
     """Switch to a task: a user thread's address space is loaded, a kernel thread borrows what is loaded."""
     before = ram.cpu_loaded_mm[cpu]
+    borrowed = ram.cpu_lazy[cpu] and before != INIT_MM
     if task != ram.cpu_last_task[cpu]:
         ram.cpu_live_count[cpu] = 0
     ram.cpu_task[cpu] = ram.cpu_last_task[cpu] = task
@@ -61,6 +64,8 @@ def _start_task(ram, cpu, task):
     ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
     if ram.task_kind[task] == TASK_USER:
         switch_mm(ram, cpu, ram.task_mm[task])
+        if borrowed:
+            call(ram, HOOK_RELEASE, cpu, before, 0, 0, 0)
     else:
         enter_lazy_tlb(ram, cpu)
     call(ram, HOOK_CONTEXT_SWITCH, cpu, before, ram.cpu_loaded_mm[cpu], task, 0)

@@ -8,6 +8,7 @@ cgroups (the group whose memory is reclaimed is everybody).
 """
 
 from allocator.buddy import NONE
+from allocator.hooks import HOOK_PRESSURE
 from allocator.kswapd import MAX_RECLAIM_RETRIES, wakeup_kswapd
 from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SWAP_CLUSTER_MAX
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_THISNODE, get_page_from_freelist
@@ -24,7 +25,7 @@ from allocator.shrink_lruvec import (
 )
 from allocator.tlb_flush import SITE_DIRECT
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
-from cpus.compiled import apart, entry, kernel
+from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import SYSCALL
 from cpus.events import EV_RECLAIM, record
 from cpus.layout import COUNTER, TEXT
@@ -181,6 +182,7 @@ def alloc_slow(ram, cpu, node, gfp, c, d):
     while True:
         if gfp & GFP_KSWAPD:
             _wake_all_kswapds(ram, cpu, node, gfp)
+        call(ram, HOOK_PRESSURE, cpu, node, 0, 0, 0)
         pfn = get_page_from_freelist(ram, cpu, node, gfp, False)
         if pfn != NONE or gfp & GFP_RECLAIM == 0:
             return pfn

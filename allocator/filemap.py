@@ -8,7 +8,7 @@ ranges.
 """
 
 from allocator.buddy import NONE
-from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE
+from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_TRUNCATED
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, write_page
@@ -135,6 +135,7 @@ def truncate_file_page(ram, cpu, thing, index):
     if pfn == NONE:
         call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
         if _forget_on_disk(ram, cpu, thing, index):
+            call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
             ram.cpu_site[cpu] = site
             return 0
         pfn = _locked_page(ram, cpu, thing, index)
@@ -151,6 +152,7 @@ def truncate_file_page(ram, cpu, thing, index):
     delete_from_page_cache(ram, cpu, pfn, thing)
     publish(ram, logical, version)
     record(ram, cpu, EV_WRITE, pfn, thing, index, version)
+    call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
     unlock_page(ram, cpu, pfn)
     drop_page(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
@@ -171,4 +173,5 @@ def fadvise(ram, cpu, thing, first, last):
                 delete_from_page_cache(ram, cpu, pfn, thing)
             unlock_page(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
+    call(ram, HOOK_TRUNCATED, cpu, thing, first, 0, 0)
     return 0

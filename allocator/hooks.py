@@ -17,6 +17,7 @@ HOOKS = {
     "hook_unmap_flush_dirty": ("-", "page lock", "ignored: writable or dirty translations are flushed (before IO)"),
     "hook_batch_key": ("-", "none", "key of the pages whose unmap was deferred, 0: nothing pending"),
     "hook_page_freed": ("zone, pfn, key, order", "zone lock", "key to keep on the free block"),
+    "hook_take_begin": ("zone or -1 (pcp)", "none", "ignored: pages may be taken from here to HOOK_TAKE_DONE"),
     "hook_take_check": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "1: may be taken now"),
     "hook_take": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "ignored: the block is leaving the allocator"),
     "hook_take_done": ("-", "none", "ignored: what was taken may be used when this returns"),
@@ -24,8 +25,11 @@ HOOKS = {
                         "0: clean blocks first within an order; 1: keyed blocks first; 2: clean blocks of any order before keyed ones"),
     "hook_mapping_change": ("mm", "pte lock", "ignored: flush_tlb_batched_pending"),
     "hook_write_fault": ("mm, vma, vpn, object", "mmap_lock, no spin lock", "ignored: a writable mapping is about to be seen"),
+    "hook_fault_done": ("mm, vma, vpn, 1 if it was a store", "mmap_lock, no spin lock", "ignored: a fault was handled, all see its PTE"),
+    "hook_vma_done": ("mm, vma", "mmap_lock or the object's lock", "ignored: PTEs of a VMA were changed or torn down (tlb_end_vma)"),
     "hook_file_write": ("object, page", "page lock", "ignored: the page cache is about to change"),
     "hook_truncate": ("object, first page", "none", "ignored: pages of the file are going"),
+    "hook_truncated": ("object, first page", "page lock if one was cached", "ignored: pages of the file are gone"),
     "hook_mkclean": ("object, page", "page lock", "ignored"),
     "hook_context_switch": ("previous mm, next mm, task", "none", "ignored"),
     "hook_tick": ("-", "none", "ignored"),
@@ -39,12 +43,15 @@ HOOKS = {
                         "0: flush now; else the pages of the gather are freed with this key, and nothing is flushed"),
     "hook_map": ("mm, start, end", "mmap_lock for writing", "ignored: addresses that were free are about to be used"),
     "hook_release": ("mm being left, 0", "none", "ignored: a kernel thread lets go of a borrowed mm"),
+    "hook_keep": ("pfn, key", "none, or page locks", "1: the design keeps the frame, and frees it itself later"),
+    "hook_pressure": ("node", "none, or mmap_lock and page locks", "ignored: no zone is above its low watermark (__alloc_pages_slowpath)"),
 }  # fmt: skip
 
 (HOOK_INIT, HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY, HOOK_BATCH_KEY, HOOK_PAGE_FREED,
- HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT, HOOK_FILE_WRITE,
- HOOK_TRUNCATE, HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK, HOOK_IDLE, HOOK_INTERRUPT, HOOK_SHOOTDOWN, HOOK_FLUSHED,
- HOOK_YOUNG_CLEARED, HOOK_USER_FLUSH, HOOK_MAP, HOOK_RELEASE) = (TEXT[name] for name in HOOKS)  # fmt: skip
+ HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT,
+ HOOK_FAULT_DONE, HOOK_VMA_DONE, HOOK_FILE_WRITE, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK,
+ HOOK_IDLE, HOOK_INTERRUPT, HOOK_SHOOTDOWN, HOOK_FLUSHED, HOOK_YOUNG_CLEARED, HOOK_USER_FLUSH, HOOK_MAP, HOOK_RELEASE,
+ HOOK_KEEP, HOOK_PRESSURE) = (TEXT[name] for name in HOOKS)  # fmt: skip
 
 
 @entry(HOOK_INIT)

@@ -6,7 +6,7 @@ table, with reclaim's own flushes.
 Left out: large pages, huge-page advice, process_madvise, pages in the swap cache.
 """
 
-from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
 from allocator.lru import isolate_page, lru_add_drain, move_to_inactive
 from allocator.migrate import WORK_ISOLATED
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_range, tlb_gather_mmu
@@ -130,6 +130,7 @@ def madvise(ram, cpu, mm, start, end, advice):
             zap_range(ram, cpu, mm, first, last)
         else:
             _advise_range(ram, cpu, mm, first, last, advice)
+        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
         at += 1
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)

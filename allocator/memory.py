@@ -9,7 +9,7 @@ Left out: swap-in, userfaultfd, huge pages, writes to pages that are pinned.
 """
 
 from allocator.buddy import NONE
-from allocator.hooks import HOOK_WRITE_FAULT
+from allocator.hooks import HOOK_FAULT_DONE, HOOK_WRITE_FAULT
 from allocator.lru import drop_page, lru_add, lru_add_drain
 from allocator.numa_balancing import do_numa_page
 from allocator.page import (
@@ -385,7 +385,10 @@ def page_fault(ram, cpu, vpn, kind, c, d):
             return WAIT
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
     result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_WRITE_FAULT
+    call(ram, HOOK_FAULT_DONE, cpu, mm, vma, vpn, 1 if kind == STORE else 0)
+    ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
     ram.task_tried[task] = vpn + 1 if result == WAIT else 0
     return result
-

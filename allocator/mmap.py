@@ -5,7 +5,7 @@ reach CPUs that have the mm loaded lazily.
 Left out: stack growth, mlock, limits, MAP_POPULATE as a flag (a row of its own), the downgrade of mmap_lock while pages are zapped.
 """
 
-from allocator.hooks import HOOK_MAP
+from allocator.hooks import HOOK_MAP, HOOK_VMA_DONE
 from allocator.mmu_gather import tlb_finish_mmu, tlb_finish_munmap, tlb_flush_everything, tlb_gather_mmu
 from allocator.panic import NOT_FREE, panic
 from allocator.pgtables import free_pgtables, free_table, new_table
@@ -85,6 +85,7 @@ def _unmap(ram, cpu, mm, start, end):
     for i in range(first, first + count):
         vma = ram.mm_vma[mm, i]
         zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma])
+        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     free_pgtables(ram, cpu, mm, first, count)
     tlb_finish_munmap(ram, cpu)
     change_is_complete(ram, mm, change, start, end, UNMAPPED)
@@ -113,6 +114,7 @@ def exit_mm(ram, cpu, mm):
     for i in range(count):
         vma = ram.mm_vma[mm, i]
         zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma])
+        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     if count:
         free_pgtables(ram, cpu, mm, 0, count)
     tlb_finish_mmu(ram, cpu)

@@ -5,7 +5,7 @@ one flush. More rights: a private page that nobody shares is made writable at on
 Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared mappings (they fault, as with page_mkwrite).
 """
 
-from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT
+from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE, HOOK_WRITE_FAULT
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_range, tlb_gather_mmu
 from allocator.page import PG_EXCLUSIVE
 from allocator.panic import SEGV_MAPERR, panic
@@ -87,6 +87,7 @@ def mprotect(ram, cpu, mm, start, end, rights):
         if rights & VM_WRITE:
             call(ram, HOOK_WRITE_FAULT, cpu, mm, vma, ram.vma_start[vma], max(ram.vma_object[vma], ram.vma_anon[vma]))
         change_protection(ram, cpu, vma, ram.vma_start[vma], ram.vma_end[vma])
+        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
         at += 1
     tlb_finish_mmu(ram, cpu)
     if rights & VM_WRITE == 0:

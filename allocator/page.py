@@ -17,8 +17,9 @@ PG_SWAPBACKED, PG_READAHEAD, PG_BUDDY, PG_TABLE = 256, 512, 1024, 2048
 PG_PCP, PG_RESERVED, PG_ISOLATED, PG_UNEVICTABLE = 4096, 8192, 16384, 32768
 PG_HOT = 65536  # promoted, not yet demoted again
 PG_EXCLUSIVE = 131072  # PageAnonExclusive: no other process shares it
+PG_KEPT = 262144  # freed, but a design still keeps it from the allocator (HOOK_KEEP)
 FLAG_NAMES = ("locked", "waiters", "uptodate", "dirty", "lru", "active", "referenced", "workingset", "swapbacked", "readahead", "buddy",
-              "table", "pcp", "reserved", "isolated", "unevictable", "hot", "exclusive")  # fmt: skip
+              "table", "pcp", "reserved", "isolated", "unevictable", "hot", "exclusive", "kept")  # fmt: skip
 
 
 @kernel

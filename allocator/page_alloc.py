@@ -8,7 +8,8 @@ Left out: orders above 0 for users, highatomic reserves, dirty limits, cpusets, 
 """
 
 from allocator.buddy import NONE
-from allocator.page import PG_BUDDY, PG_LOCKED, PG_LRU, PG_PCP, put_page_testzero, zone_of
+from allocator.hooks import HOOK_KEEP
+from allocator.page import PG_BUDDY, PG_KEPT, PG_LOCKED, PG_LRU, PG_PCP, put_page_testzero, zone_of
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from allocator.pcp import free_to_pcp, refill, take_from_pcp, zone_watermark_ok
 from cpus.compiled import apart, call, kernel
@@ -84,8 +85,10 @@ def free_page(ram, cpu, pfn, key):
     flags = ram.page_flags[pfn]
     if ram.page_mapcount[pfn] != 0:
         panic(ram, cpu, BAD_MAPCOUNT, pfn, ram.page_mapcount[pfn])
-    if flags & (PG_LRU | PG_PCP | PG_BUDDY | PG_LOCKED):
+    if flags & (PG_LRU | PG_PCP | PG_BUDDY | PG_LOCKED | PG_KEPT):
         panic(ram, cpu, DOUBLE_FREE, pfn, flags)
+    if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
+        return 0
     record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 0

@@ -8,7 +8,7 @@ Left out: a list for each migratetype (one holds all), orders above 0, decay_pcp
 """
 
 from allocator.buddy import NONE, free_one_page, take_block
-from allocator.hooks import HOOK_TAKE, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
+from allocator.hooks import HOOK_TAKE, HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
 from allocator.page import PG_PCP
 from cpus.compiled import apart, call, kernel
 from cpus.locks import LOCK_PCP, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
@@ -167,6 +167,7 @@ def refill(ram, cpu, zone):
     The take-off hook runs between: a page with something pending never reaches the list.
     """
     wanted = nr_pcp_alloc(ram, cpu, zone)
+    call(ram, HOOK_TAKE_BEGIN, cpu, zone, 0, 0, 0)
     spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
     first = last = NONE
     for _ in range(wanted):
@@ -201,6 +202,7 @@ def take_from_pcp(ram, cpu, zone):
     if ram.pcp_count[cpu, zone] == 0:
         return NONE
     number = pcp_number(ram, cpu, zone)
+    call(ram, HOOK_TAKE_BEGIN, cpu, -1, 0, 0, 0)
     spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
     pfn = ram.pcp_first[cpu, zone]
     key = 0
@@ -216,7 +218,7 @@ def take_from_pcp(ram, cpu, zone):
         if key != 0:
             call(ram, HOOK_TAKE, cpu, -1, pfn, key, 0)
     spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
-    if pfn != NONE and key != 0:
-        call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
+    call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
+    if pfn != NONE:
         ram.page_key[pfn] = 0
     return pfn

@@ -5,7 +5,7 @@ Left out: large pages, skipping of pages by kind (zap_details); dirty shared pag
 (Linux holds back only their mapcount, tlb_delay_rmap).
 """
 
-from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_range, tlb_gather_mmu, tlb_remove_page
 from allocator.rmap import NOTHING, address_range, clear_mapped, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER
@@ -63,6 +63,7 @@ def unmap_mapping_range(ram, cpu, thing, first, last):
         start, end = address_range(ram, vma, first, last)
         if start < end:
             zap_range(ram, cpu, ram.vma_mm[vma], start, end)
+            call(ram, HOOK_VMA_DONE, cpu, ram.vma_mm[vma], vma, 0, 0)
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)
     return 0

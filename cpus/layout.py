@@ -77,6 +77,7 @@ TEXT_NAMES = (
     "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
     "hook_idle", "hook_interrupt", "hook_cpu_stalled", "hook_user_flush", "hook_release",
     "hook_shootdown", "hook_flushed", "hook_young_cleared", "hook_map",
+    "hook_take_begin", "hook_fault_done", "hook_vma_done", "hook_truncated", "hook_keep", "hook_pressure",
 )  # fmt: skip
 NR_TEXT = 128
 TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
@@ -403,7 +404,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("lru_last", "lru_lock held", "nr_nodes", NR_LRU),
     Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
     Table("zonelist", "config: zones by distance of their node, a node's higher ones first, -1 behind the last", "nr_nodes", "nr_zones"),
-    Table("series", "winner of a sample: virtual ns, free pages of each node, requests so far ...", "series_length", 8),
+    Table("series", "winner of a sample: virtual ns, free pages of each node, then those of them with nothing pending", "series_length", 8),
     # --- tasks and programs -------------------------------------------------------------------------------------------
     Struct("nr_tasks", (
         _m("task_kind", "config: TASK_USER, TASK_KSWAPD", True),

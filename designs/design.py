@@ -46,10 +46,28 @@ def hook(name: str) -> Callable[[Callable], Entry]:
 
 
 class Design:
-    """Base of all designs. `name` and the first line of the docstring are what users see."""
+    """Base of all designs. `name` and the first line of the docstring are what users see.
 
-    name: ClassVar[str] = ""
-    hooks: ClassVar[tuple[Entry, ...]] = ()
+    `parameters`: name -> value -> what that value means; the first value is the default. They are given as `luf:sync=help`, and
+    `chosen` has them all.
+    """
+
+    name: str = ""
+    parameters: ClassVar[dict[str, dict[str, str]]] = {}
+    hooks: tuple[Entry, ...] = ()
+
+    def __init__(self, **given: str):
+        """Make it with these parameters. Raises ValueError for one that the design has not."""
+        self.chosen = {name: next(iter(values)) for name, values in self.parameters.items()}
+        for name, value in given.items():
+            if name not in self.parameters:
+                known = ", ".join(self.parameters) or "none: this design has no parameters"
+                raise ValueError(f"'parameter of {self.name}' must be one of {known} (got {name!r})")
+            if value not in self.parameters[name]:
+                raise ValueError(f"'{self.name}:{name}' must be one of {', '.join(self.parameters[name])} (got {value!r})")
+            self.chosen[name] = value
+        if given:
+            self.name = ":".join([self.name, *(f"{name}={value}" for name, value in given.items())])
 
     def fields(self, sizes: Sizes) -> DesignFields:
         """Give the design's own shared fields (int64): name -> shape. At most 48."""
@@ -57,3 +75,7 @@ class Design:
 
     def prepare(self, ram: Any) -> None:
         """Set initial values of the design's fields (`ram.design[name]` are numpy views), before the CPUs start."""
+
+    def statistics(self, ram: Any) -> dict[str, Any]:
+        """Give figures of the design's own about a run that is over; they stand in the result as `design_stats`, so as JSON has types."""
+        return {}

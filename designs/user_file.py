@@ -30,8 +30,8 @@ TELLING = re.compile(
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
-def load_design(path: str, class_name: str) -> Design:
-    """Make the design `class_name` of a file. Its folder is on the import path while it is executed, as for a script."""
+def load_design(path: str, class_name: str, **given: str) -> Design:
+    """Make the design `class_name` of a file, with these parameters. While it is executed its folder is on the import path."""
     file = Path(path).resolve()
     if not file.is_file():
         raise DesignError(f"'design file' must exist (got {path})")
@@ -51,7 +51,7 @@ def load_design(path: str, class_name: str) -> Design:
         there = ", ".join(name for name, value in vars(module).items() if _is_design(value)) or "none"
         raise DesignError(f"{path}: '{class_name}' must be a subclass of designs.Design (designs in this file: {there})")
     with blamed_on(str(file)):
-        return kind()
+        return kind(**given)
 
 
 def _is_design(value: Any) -> bool:

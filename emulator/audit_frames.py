@@ -1,6 +1,6 @@
 """Audit of frames: each is in exactly one place, and all that counts or links it agrees.
 
-    free block of the buddy | a CPU's pcp list | page table | page cache | anonymous, mapped | only in an LRU batch
+    free block of the buddy | a CPU's pcp list | page table | page cache | anonymous, mapped | only in an LRU batch | kept by a design
 
 Lists are walked with a bound, so a ring or a stray link is a finding, not a hang.
 """
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from allocator.lru import LIST_NAMES, lru_list
-from allocator.page import PG_BUDDY, PG_LRU, PG_PCP, PG_TABLE
+from allocator.page import PG_BUDDY, PG_KEPT, PG_LRU, PG_PCP, PG_TABLE
 from allocator.page_cache import OBJECT_ANON
 from cpus.layout import NR_LRU, NR_ORDERS
 from emulator.audit_check import Check
 from emulator.audit_mappings import Mappings
 
 NONE = -1
-HOMES = ("a free block", "a pcp list", "a page table", "the page cache", "anonymous memory", "an LRU batch")
+HOMES = ("a free block", "a pcp list", "a page table", "the page cache", "anonymous memory", "an LRU batch", "what the design keeps")
 
 
 @dataclass(slots=True)
@@ -163,6 +163,7 @@ def check_frames(ram: Any, census: Census, ptes: np.ndarray, batch: np.ndarray) 
     free = claims["a free block"] + claims["a pcp list"] + claims["a page table"] > 0
     claims["anonymous memory"] += (ptes > 0) & ~cached & (anonymous | free)
     claims["an LRU batch"] += (batch > 0) & ~cached & (claims["anonymous memory"] == 0)
+    claims["what the design keeps"] += census.flags & PG_KEPT != 0
     total = sum(claims.values())
     refs = ram.page_refcount[: ram.nr_frames]
     lost = census.managed & (total == 0)

@@ -170,7 +170,7 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
     config |= {"scale": machine.scale, "cpus": machine.cpus, "set": dict(options.overrides), "machine": machine_table(machine)}
-    kind = "compare" if options.command == "compare" else Path(options.designs[0].split(":")[-1]).name
+    kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
     with new_run_folder(options.out, kind) as folder:
         comparison = msgspec.structs.replace(comparison, folder=str(folder.final))
         write_comparison(folder, comparison, config)
@@ -184,6 +184,11 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
         print_report(comparison, sys.stdout)
     sys.stdout.flush()
     return CLEAN if comparison.clean else DIRTY
+
+
+def _folder_name(design: str) -> str:
+    """Name a run's folder after its design: `luf-sync=help`, or the class of a file."""
+    return "-".join(part for part in design.split(":") if "/" not in part and not part.endswith(".py"))
 
 
 def _draw(comparison: Comparison, file: Path) -> None:
@@ -204,14 +209,23 @@ def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
     for i, design in enumerate(designs):
         if design in designs[:i]:
             raise InputError(f"each design must be named once (got {design!r} twice)")
-        if ":" in design:
-            file = design.rpartition(":")[0]
+        parts = design.split(":")
+        if design in known:
+            continue
+        if len(parts) > 1 and parts[0] in known:
+            of_it = ", ".join(name for name in known if name.split(":")[0] == parts[0])
+            raise InputError(f"'DESIGN' must be one of {of_it} (got {design!r})")
+        if len(parts) > 1:
+            while len(parts) > 2 and "=" in parts[-1]:
+                parts.pop()
+            file = ":".join(parts[:-1])
             if not Path(file).is_file():
                 raise InputError(f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and there is no file {file!r})")
-        elif design not in known:
+        else:
             close = difflib.get_close_matches(design, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise InputError(f"'DESIGN' must be one of {', '.join(known)}, or FILE.py:CLASS (got {design!r}){hint}")
+            plain = ", ".join(name for name in known if ":" not in name)
+            raise InputError(f"'DESIGN' must be one of {plain}, or FILE.py:CLASS (got {design!r}){hint}")
 
 
 def _check_places(options: Namespace) -> None:

@@ -51,7 +51,7 @@ def cpu_main(ram, cpu):
 
 
 def design_names() -> dict[str, str]:
-    """Give name -> one line of every design on the shelf."""
+    """Give name -> one line of every design on the shelf, with each value of its parameters."""
     return catalogue.names()
 
 
@@ -126,6 +126,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         **_counts(ram, machine),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
+        design_stats=design.statistics(ram),
         host_seconds=round(ended - started, 3),
         startup_seconds=round(startup_s, 3),
         machine=machine.name,

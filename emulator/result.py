@@ -82,6 +82,7 @@ class Result(Struct, frozen=True, kw_only=True):
     counters: dict[str, list[int]] = {}
     accounted: dict[str, list[int]] = {}
     violations: list[dict[str, Any]] = []
+    design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
     token_ns: list[list[int]] = []
     series: Series = field(default_factory=Series)
     timeline: Timeline = field(default_factory=Timeline)

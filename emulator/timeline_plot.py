@@ -42,5 +42,6 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
         panels[-1].set_xlabel("virtual time, ms")
         figure.supylabel("CPUs interrupted", fontsize=10)
         if shown:
-            figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=min(len(shown), 6), frameon=False, fontsize=9)
+            columns = min(len(shown), 6)
+            figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
         figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -93,7 +93,9 @@ MISTAKES = {
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
     "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), None, "must hold functions decorated with @hook"),
-    "too many fields": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {f'f{i}': (1,) for i in range(99)}\n", 10, "at most 48"),
+    "too many fields": (
+        CLASS.format("") + "\n    def fields(self, sizes):\n        return {f'f{i}': (1,) for i in range(99)}\n", 10, "at most 48"
+    ),
     "state too large": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': (1 << 20, 1 << 20)}\n", 10, "MiB"),
     "fields raise": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': (sizes.nr_cats,)}\n", 11, "nr_cats"),
     "bad shape": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': 3}\n", 10, "one or two sizes"),

@@ -30,7 +30,7 @@ from workloads.program import (
     control,
     visit,
 )
-from workloads.rounds import Row, Rounds
+from workloads.rounds import Rounds, Row
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 4096, "pages of each thread")}
 THREADS_OF_A_PROCESS = 32

@@ -1,0 +1,225 @@
+"""LUF's first approach (migrc v1-v8, 2023-24; slides, "Approaches" 1): a page that was unmapped lazily is kept back until it is flushed.
+
+Mechanism: what was unmapped read-only is not freed at all: its frame stays aside with its bytes, and its CPUs join one mask for the
+whole machine. Any flush of that mask gives all frames that are aside back at once. It is sent when an allocation finds no zone above
+its low watermark (v3-v8: pause in __alloc_pages_slowpath), when more than a bound are aside (v2: 512 per node), and before
+a mapping of one becomes writable, a file changes, or is cleaned. Frames that are aside are not free: watermarks see less memory.
+Source: the patch mails up to v8. They took it for migration only; here what reclaim frees is kept the same way.
+Safety: (1) bytes of a kept frame do not change, (2) nobody can get it before its CPUs have flushed, for mask and list are taken in one
+step and one flusher at a time completes; (3) the whole mask is flushed before a different content becomes visible anywhere.
+Simplified: one mask and no generations, so any trigger flushes for everybody; dirty read-only PTEs are not deferred (v3-v8 too);
+while somebody flushes, unmappers give up laziness (v1-v8: the counter "flushing"), which here only keeps the mask short.
+"""
+
+from allocator.page import PG_KEPT, clear_flag, set_flag
+from allocator.page_alloc import free_page
+from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_batch, inc_mm_tlb_gen
+from cpus.atomics import load_acquire, store_release
+from cpus.compiled import kernel
+from cpus.ipi import mask_clear, mask_empty
+from cpus.layout import Sizes
+from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from cpus.page_table import PTE_DIRTY, PTE_WRITE
+from designs.design import Design, hook
+from designs.linux import count_pending, flush_batched_pending, flush_pending, set_flush_pending
+from designs.measure import FLUSHES, clean_pages
+from designs.state import own_fields
+
+KEPT_MAX = 512  # per node, as v2 had it; less on a small machine: a node's high watermark
+LOCK_KEPT, LOCK_FLUSHER = LOCK_DESIGN | 1 << 32, LOCK_DESIGN | 2 << 32
+KEY = 1
+
+
+def hold_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Shared fields."""
+    words, cpus = sizes.mask_words, (sizes.nr_cpus,)
+    return {
+        "kept_lock": (1,), "kept": (sizes.nr_frames,), "kept_count": (1,), "kept_mask": (1, words),  # kept_lock held
+        "flusher_lock": (1,), "flushing": (1,),  # flusher_lock: who flushes the mask; held while it waits for acks
+        "released": (sizes.nr_frames,),  # flusher_lock held: frames being given back
+        "kept_most": (1,), "kept_total": (1,),  # kept_lock held
+        "kept_max": (1,),  # config
+        "ro_mask": (sizes.nr_cpus, words), "ro_count": cpus, "rw_seen": cpus, "take_mask": (sizes.nr_cpus, words),  # owner
+        "stat": (sizes.nr_cpus, 8),  # owner
+    }  # fmt: skip
+
+
+hold_state = own_fields("luf_hold", hold_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
+
+
+@kernel
+def _nothing_kept(ram, state):
+    """Is nothing aside and no flush under way? Who empties list and mask has said before that he flushes."""
+    if load_acquire(state.kept_count, 0) != 0:
+        return False
+    for word in range(ram.mask_words):
+        if load_acquire(state.kept_mask, (0, word)) != 0:
+            return False
+    return load_acquire(state.flushing, 0) == 0
+
+
+@kernel
+def flush_kept(ram, state, cpu, site):
+    """Flush the mask, then free the frames that were aside when it was taken. Whoever comes second waits for the first."""
+    if _nothing_kept(ram, state):
+        return
+    before = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = site
+    spin_lock(ram, cpu, state.flusher_lock, 0, LOCK_FLUSHER)
+    store_release(state.flushing, 0, 1)
+    spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    count = state.kept_count[0]
+    for i in range(count):
+        state.released[i] = state.kept[i]
+    state.kept_count[0] = 0
+    for word in range(ram.mask_words):
+        state.take_mask[cpu, word] = state.kept_mask[0, word]
+    mask_clear(ram, state.kept_mask, 0)
+    spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    if not mask_empty(ram, state.take_mask, cpu):
+        flush_batch(ram, cpu, state.take_mask, cpu)
+        state.stat[cpu, FLUSHES] += 1
+    for i in range(count):
+        pfn = state.released[i]
+        clear_flag(ram, pfn, PG_KEPT)
+        free_page(ram, cpu, pfn, 0)
+    store_release(state.flushing, 0, 0)
+    spin_unlock(ram, cpu, state.flusher_lock, 0, LOCK_FLUSHER)
+    ram.cpu_site[cpu] = before
+
+
+@hook("pte_cleared")
+def hold_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+    """A read-only PTE: its CPUs join the mask at once, before the page can be freed, so no release can miss them."""
+    state = hold_state(ram)
+    if pte & (PTE_WRITE | PTE_DIRTY) or load_acquire(state.flushing, 0):
+        state.rw_seen[cpu] = 1
+        set_flush_pending(ram, cpu, mm, pte)
+        return 0
+    inc_mm_tlb_gen(ram, mm)
+    count_pending(ram, mm)
+    add_cpumask(ram, state.ro_mask, cpu, mm)
+    state.ro_count[cpu] += 1
+    spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    for word in range(ram.mask_words):
+        state.kept_mask[0, word] |= state.ro_mask[cpu, word]
+    spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    return 1
+
+
+@hook("walk_done")
+def hold_walk_done(ram, cpu, pfn, all_deferred, complete, d):
+    """Whatever is not wholly lazy goes to the vanilla batch."""
+    state = hold_state(ram)
+    lazy = all_deferred and complete and not state.rw_seen[cpu]
+    if state.ro_count[cpu]:
+        if not lazy:
+            for word in range(ram.mask_words):
+                ram.ubc_mask[cpu, word] |= state.ro_mask[cpu, word]
+            ram.ubc_required[cpu] = 1
+        mask_clear(ram, state.ro_mask, cpu)
+    state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
+    return 1 if lazy else 0
+
+
+@hook("batch_key")
+def hold_batch_key(ram, cpu, a, b, c, d):
+    """Every lazy page is kept; when too many are, all are flushed for and freed first."""
+    state = hold_state(ram)
+    if state.kept_count[0] > state.kept_max[0]:
+        flush_kept(ram, state, cpu, ram.cpu_site[cpu])
+    return KEY
+
+
+@hook("unmap_flush")
+def hold_unmap_flush(ram, cpu, a, b, c, d):
+    flush_pending(ram, cpu)
+    return 0
+
+
+@hook("unmap_flush_dirty")
+def hold_unmap_flush_dirty(ram, cpu, everything, b, c, d):
+    """Before IO; with `everything`, what was unmapped lazily stays in use after all."""
+    if ram.ubc_writable[cpu]:
+        flush_pending(ram, cpu)
+    if everything:
+        flush_kept(ram, hold_state(ram), cpu, ram.cpu_site[cpu])
+    return 0
+
+
+@hook("keep")
+def hold_keep(ram, cpu, pfn, key, c, d):
+    """A lazily unmapped page would be freed: put it aside instead."""
+    state = hold_state(ram)
+    set_flag(ram, pfn, PG_KEPT)
+    spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    state.kept[state.kept_count[0]] = pfn
+    state.kept_count[0] += 1
+    state.kept_total[0] += 1
+    state.kept_most[0] = max(state.kept_most[0], state.kept_count[0])
+    spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    return 1
+
+
+@hook("pressure")
+def hold_pressure(ram, cpu, node, b, c, d):
+    flush_kept(ram, hold_state(ram), cpu, SITE_ALLOC)
+    return 0
+
+
+@hook("write_fault")
+def hold_write_fault(ram, cpu, mm, vma, vpn, thing):
+    flush_kept(ram, hold_state(ram), cpu, ram.cpu_site[cpu])
+    return 0
+
+
+@hook("mapping_change")
+def hold_mapping_change(ram, cpu, mm, b, c, d):
+    flush_batched_pending(ram, cpu, mm)
+    return 0
+
+
+@hook("file_write")
+def hold_file_write(ram, cpu, thing, page, c, d):
+    flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
+    return 0
+
+
+@hook("truncate")
+def hold_truncate(ram, cpu, thing, page, c, d):
+    flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
+    return 0
+
+
+@hook("mkclean")
+def hold_mkclean(ram, cpu, thing, page, c, d):
+    flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
+    return 0
+
+
+class LufHold(Design):
+    """LUF's first approach: pages unmapped read-only are kept back, and freed by the next flush (migrc v1-v8)"""
+
+    name = "luf_hold"
+    hooks = (
+        hold_pte_cleared, hold_walk_done, hold_batch_key, hold_unmap_flush, hold_unmap_flush_dirty, hold_keep, hold_pressure,
+        hold_write_fault, hold_mapping_change, hold_file_write, hold_truncate, hold_mkclean,
+    )  # fmt: skip
+
+    def fields(self, sizes: Sizes):
+        return hold_fields(sizes)
+
+    def prepare(self, ram) -> None:
+        for node in range(ram.nr_nodes):
+            zones = slice(int(ram.node_first_zone[node]), int(ram.node_end_zone[node]))
+            ram.design["kept_max"][0] += min(KEPT_MAX, int(ram.wmark_high[zones].sum()))
+
+    def statistics(self, ram):
+        """Pages kept in all, at most at once, flushes for them, and free pages over time."""
+        state = ram.design
+        return {
+            "kept_total": int(state["kept_total"][0]),
+            "kept_most": int(state["kept_most"][0]),
+            "flushes": int(state["stat"][:, FLUSHES].sum()),
+            "clean_pages": clean_pages(ram),
+        }

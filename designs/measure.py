@@ -1,0 +1,123 @@
+"""What it costs to take a page off the allocator under a design, and how much memory is clean: figures for `Design.statistics`.
+
+A take-off lasts from HOOK_TAKE_BEGIN to HOOK_TAKE_DONE. Its virtual ns go into a histogram of each CPU, four buckets to a power of
+two, so percentiles are right to a quarter. Waiting for another CPU's flush is charged too, at most as long as that flush took.
+Left out: waiting for locks (it costs no virtual time anywhere here).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpus.atomics import exchange, load_acquire
+from cpus.compiled import kernel
+from cpus.ipi import serve_interrupts
+from cpus.layout import Sizes
+from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+from cpus.locks import LOCK_DESIGN
+
+BUCKETS = 256
+# columns of `stat`
+FLUSHES, MERGED, WAITS, WAIT_NS, SKIPPED, HELPED, KICKED, SELF_FLUSHED = range(8)
+STAT_NAMES = ("flushes", "merged", "waits", "wait_ns", "skipped", "helped", "kicked", "self_flushed")
+GENERATION = LOCK_DESIGN | 4 << 32  # what a CPU waits for, for wait-for graphs
+SERIES_POINTS = 100
+
+
+def measure_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Fields that the functions below need in a design's state."""
+    return {
+        "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,), "takeoff_max": (sizes.nr_cpus,),  # owner
+        "stat": (sizes.nr_cpus, len(STAT_NAMES)),  # owner
+        "published_ns": (sizes.nr_zones,), "published_took": (sizes.nr_zones,),  # who publishes a generation, before zone_key_done
+    }  # fmt: skip
+
+
+@kernel
+def bucket_of(ns):
+    """Number of the bucket of a duration."""
+    octave = 0
+    while ns >> (octave + 1) > 0:
+        octave += 1
+    return ns if ns < 4 else 4 * (octave - 1) + ((ns >> (octave - 2)) & 3)
+
+
+def bucket_end(bucket: int) -> int:
+    """Largest duration of a bucket."""
+    if bucket < 4:
+        return bucket
+    octave, quarter = bucket // 4 + 1, bucket % 4
+    return (1 << octave) + ((quarter + 1) << (octave - 2)) - 1
+
+
+@kernel
+def note_takeoff(ram, state, cpu):
+    """Count a take-off that ends now."""
+    ns = max(ram.cpu_clock[cpu] - state.takeoff_began[cpu], 0)
+    state.takeoff_hist[cpu, bucket_of(ns)] += 1
+    state.takeoff_max[cpu] = max(state.takeoff_max[cpu], ns)
+
+
+@kernel
+def publish_generation(ram, state, cpu, zone, generation, began):
+    """Say that a zone's pages up to a generation are flushed, and wake who waits for that. `began`: when the flush began."""
+    state.published_ns[zone] = ram.cpu_clock[cpu]
+    state.published_took[zone] = ram.cpu_clock[cpu] - began
+    exchange(ram.zone_key_done, zone, generation)  # a full barrier before the look at who waits
+    wake_all_waiting_for(ram, WAIT_LOCK, GENERATION | zone, ram.cpu_clock[cpu])
+
+
+@kernel
+def wait_for_generation(ram, state, cpu, zone, generation):
+    """Sleep until a zone's generation has been flushed by somebody else, serving interrupts."""
+    if load_acquire(ram.zone_key_done, zone) >= generation:
+        return
+    state.stat[cpu, WAITS] += 1
+    while load_acquire(ram.zone_key_done, zone) < generation:
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        if begin_wait(ram, cpu, WAIT_LOCK, GENERATION | zone):
+            if load_acquire(ram.zone_key_done, zone) >= generation:
+                cancel_wait(ram, cpu)
+            else:
+                finish_wait(ram, cpu)
+    # clocks of CPUs are apart by up to a slice: the wait is counted as at most what the flush took
+    waited = max(min(state.published_ns[zone] - ram.cpu_clock[cpu], state.published_took[zone]), 0)
+    ram.cpu_clock[cpu] += waited
+    state.stat[cpu, WAIT_NS] += waited
+
+
+def _percentile(histogram: np.ndarray, share: float) -> int:
+    total = int(histogram.sum())
+    if total == 0:
+        return 0
+    return bucket_end(int(np.searchsorted(np.cumsum(histogram), share * total)))
+
+
+def takeoff_statistics(ram: Any) -> dict[str, Any]:
+    """Give counts, the latency of take-offs, and clean pages over time of a run that is over."""
+    state, longest = ram.design, int(ram.design["takeoff_max"].max())
+    histogram = state["takeoff_hist"].sum(axis=0)
+    paid = histogram.copy()
+    paid[0] = 0
+    found: dict[str, Any] = dict(zip(STAT_NAMES, state["stat"].sum(axis=0).tolist(), strict=True))
+    for name, counts in (("takeoff", histogram), ("takeoff_paid", paid)):
+        found[name] = {
+            "count": int(counts.sum()),
+            "p50_ns": min(_percentile(counts, 0.5), longest),
+            "p99_ns": min(_percentile(counts, 0.99), longest),
+            "max_ns": longest,
+        }
+    found["clean_pages"] = clean_pages(ram)
+    return found
+
+
+def clean_pages(ram: Any) -> dict[str, list[int]]:
+    """Give free pages with nothing pending over virtual time: t_ns, and a list for each node."""
+    nodes = ram.nr_nodes
+    count = min(int(ram.run_series_count[0]), ram.series_length)
+    rows = ram.series[:count]
+    rows = rows[rows[:, 0].argsort()][:: max(1, count // SERIES_POINTS)]
+    return {"t_ns": rows[:, 0].tolist()} | {f"node{node}": rows[:, 1 + nodes + node].tolist() for node in range(nodes)}
