@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator import talk
-from emulator.result import Comparison
+from emulator.result import Comparison, Result
 
 LABEL = 20
 VALUE = 14

@@ -26,7 +26,7 @@ from workloads.program import (
     Workload,
     visit,
 )
-from workloads.rounds import Row, Rounds, visits
+from workloads.rounds import Rounds, Row, visits
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(8, 2**20, "pages of memory of each thread that allocates")}
 PIECES = 40  # that a thread stores to in a round

@@ -15,7 +15,7 @@ import numpy as np
 
 from workloads.parameters import THREADS, Parameter, Room
 from workloads.program import LOAD, PAGE_BYTES, STORE, Process, Region, Workload, visit
-from workloads.rounds import Row, Rounds
+from workloads.rounds import Rounds, Row
 
 PARAMETERS = {
     "share": Parameter(0, 100, "percent of the pages that are mapped read-only"),

@@ -16,7 +16,7 @@ import numpy as np
 
 from workloads.parameters import THREADS, Parameter, Room
 from workloads.program import LOAD, SYNC, TRUNCATE, WRITE, Process, Region, Workload, control, visit
-from workloads.rounds import LINES, Row, Rounds, share
+from workloads.rounds import LINES, Rounds, Row, share
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 2**20, "pages of the file that is read and written")}
 READERS_MAX = 8
