@@ -93,7 +93,7 @@ def run_design(
 
 def workload_of(name: str, scale: float, tokens: int, seed: int, machine: Machine | None = None) -> Workload:
     """Make a workload by name or path; a recorded trace is taken as it is, a generated one at `scale`, or for the machine's room."""
-    room = machine and Room(machine.cpus, sum(machine.pages), sum(p for p, node in zip(machine.pages, machine.nodes) if node.cpus))
+    room = Room(machine.cpus, sum(machine.pages)) if machine is not None else None
     return make_workload(name, scale=1.0 if is_recorded(name) else scale, tokens=tokens, seed=seed, room=room)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
     with matplotlib.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}):
         figure = Figure(figsize=(13, 1.2 + PANEL_INCHES * len(runs)), layout="constrained")
         panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-        shown = {}
+        shown: dict[str, Any] = {}
         for axes, run in zip(panels, runs, strict=True):
             wrapped = run.timeline.rings_wrapped
             after = f"   (before {run.timeline.complete_from_ns / 1e6:,.1f} ms incomplete)" if wrapped else ""
@@ -42,6 +43,6 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
         panels[-1].set_xlabel("virtual time, ms")
         figure.supylabel("CPUs interrupted", fontsize=10)
         if shown:
-            columns = min(len(shown), 6)
-            figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+            style: dict[str, Any] = {"ncols": min(len(shown), 6), "frameon": False, "fontsize": 9}
+            figure.legend(list(shown.values()), list(shown), loc="outside lower center", **style)
         figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)

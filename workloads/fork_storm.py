@@ -14,7 +14,23 @@ from collections.abc import Mapping
 import numpy as np
 
 from workloads.parameters import Parameter, Room
-from workloads.program import EXIT_MM, FORK, LOAD, MARK, POST, ROW, STORE, WAIT_FOR, Process, Region, Workload, control, visit
+from workloads.program import (
+    EXIT_MM,
+    FORK,
+    LOAD,
+    MARK,
+    NO_REGION,
+    POST,
+    ROW,
+    SPIN,
+    STORE,
+    WAIT_FOR,
+    Process,
+    Region,
+    Workload,
+    control,
+    visit,
+)
 from workloads.rounds import Row
 
 PARAMETERS = {"parents": Parameter(1, 64, "processes that fork"), "pages": Parameter(4, 4096, "pages of each")}
@@ -30,10 +46,11 @@ def fork_storm(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> 
     pages = given.get("pages", min(128, max(4, room.pages // (8 * parents))))
     rng = np.random.default_rng((seed, 15))
     regions = (Region("heap", pages, writable=True), Region("text", TEXT_PAGES, file="server", executable=True))
+    spins = 3 * parents <= room.cpus  # a CPU for each task: the second thread stays on its own, with the parent's memory loaded
     processes = []
     for k in range(parents):
         flags = {"born": 3 * k, "gone": 3 * k + 1, "read": 3 * k + 2}
-        main, second, child = _family(rng, pages, rounds, parents + k, flags)
+        main, second, child = _family(rng, pages, rounds, parents + k, flags, spins)
         processes.append((Process(f"parent{k}", regions, (main, second), together=True),
                           Process(f"child{k}", regions, (child,), together=True, forked=True)))  # fmt: skip
     listed = (*(parent for parent, _ in processes), *(child for _, child in processes))
@@ -41,8 +58,12 @@ def fork_storm(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> 
     return Workload("fork-storm", listed, what, rounds, exact=True)
 
 
-def _family(rng: np.random.Generator, pages: int, rounds: int, child: int, flags: Mapping[str, int]) -> tuple[np.ndarray, ...]:
+def _family(rng: np.random.Generator, pages: int, rounds: int, child: int, flags: Mapping[str, int], spins: bool) -> tuple[np.ndarray, ...]:
     """Rows of a parent's two threads, and of its child."""
+
+    def await_(flag: str, count: int) -> Row:
+        return control(SPIN, flags[flag], count, region=NO_REGION) if spins else control(WAIT_FOR, flags[flag], count)
+
     main: list[Row] = [visit(STORE, HEAP, 0, pages)]
     second: list[Row] = []
     born: list[Row] = []
@@ -53,8 +74,8 @@ def _family(rng: np.random.Generator, pages: int, rounds: int, child: int, flags
         at = int(rng.integers(0, pages - size + 1))
         main += [visit(STORE, HEAP, 0, pages, 2), control(FORK, child), visit(STORE, HEAP, at, size, 2)]
         main += [visit(LOAD, HEAP, 0, pages, 4), control(POST, flags["read"]), control(WAIT_FOR, flags["gone"], number)]
-        second += [visit(LOAD, HEAP, 0, pages, 16), control(WAIT_FOR, flags["born"], number)]
-        second += [visit(LOAD, HEAP, 0, pages, 16), control(WAIT_FOR, flags["read"], number)]
+        second += [visit(LOAD, HEAP, 0, pages, 16), await_("born", number)]
+        second += [visit(LOAD, HEAP, 0, pages, 16), await_("read", number)]
         size = int(rng.integers(1, pages + 1))
         at = int(rng.integers(0, pages - size + 1))
         born += [control(POST, flags["born"]), visit(LOAD, HEAP, 0, pages), visit(STORE, HEAP, at, size, 2), visit(LOAD, HEAP, 0, pages, 2)]

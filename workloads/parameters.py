@@ -12,11 +12,10 @@ THREADS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a generator may know of where its workload will run: CPUs, pages of all nodes, pages of the nodes that have CPUs."""
+    """What a generator may know of where its workload will run: CPUs, and pages of all nodes."""
 
     cpus: int = CPUS
     pages: int = MEMORY_PAGES
-    near_pages: int = MEMORY_PAGES // 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,22 @@ def test_like_changes_only_what_a_file_names(tmp_path):
     assert slow.nodes == guest.nodes
 
 
+def test_the_other_machines():
+    """The series' QEMU guest, two sockets with CPUs each, and twice the talk's CPUs; each at its own scale has room to run in."""
+    qemu, sockets, many = (load_machine(name, scale=None) for name in ("qemu-16", "two-socket", "cpu-128"))
+    assert (qemu.cpus, [node.memory_mib for node in qemu.nodes]) == (16, [1024, 8192])
+    assert ([node.cpus for node in sockets.nodes], sockets.distances) == ([True, True], [[10, 21], [21, 10]])
+    assert many.cpus == 128
+    assert all(pages >= 4096 for machine in (qemu, sockets, many) for pages in machine.pages)
+
+
+def test_switches_are_off_unless_asked_for():
+    """init_on_free and KASAN are choices of the kernel that was built and booted."""
+    off = load_machine("xeon6430-cxl").sysctl
+    on = load_machine("xeon6430-cxl", overrides={"sysctl.init_on_free": True}).sysctl
+    assert (off.init_on_free, off.kasan_poison, on.init_on_free) == (False, False, True)
+
+
 def test_cost_names_are_those_that_the_hardware_charges():
     """A cost that nobody charges, or one without a figure, is a mistake."""
     assert tuple(field.name for field in msgspec.structs.fields(Costs)) == COST_NAMES
@@ -109,7 +125,7 @@ def test_a_scale_below_one_is_refused():
     ("text", "sentence"),
     [
         ("cpus = = 3", "is not TOML"),
-        ('like = "nothing"', "'machine' must be one of guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, xeon6430-cxl, or a"),
+        ('like = "nothing"', "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, qemu-16, two-socket, xeon6430-cxl, or a"),
         ("like = 3", "'like' must be the name of a machine (got 3)"),
         ('name = "x"', "'description' is missing"),
         ('like = "LOOP"', "'like' must not lead back to the file itself"),
@@ -125,9 +141,11 @@ def test_a_bad_file_gets_one_sentence(tmp_path, text, sentence):
 
 def test_an_unknown_machine_gets_a_guess():
     """A typing error is answered with the nearest name."""
-    with pytest.raises(MachineError, match=r"^'machine' must be one of guest-8cpu, .*, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$"):
+    with pytest.raises(MachineError, match=r"^'machine' must be one of cpu-128, guest-8cpu, .*, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$"):
         load_machine("guest8cpu")
-    assert set(machine_names()) == {"guest-8cpu", "guest-8cpu-tcg", "guest-8cpu-tcg-large", "xeon6430-cxl"}
+    assert set(machine_names()) == {
+        *("cpu-128", "guest-8cpu", "guest-8cpu-tcg", "guest-8cpu-tcg-large", "qemu-16", "two-socket", "xeon6430-cxl")
+    }
 
 
 def test_too_little_host_memory_is_said_before_anything_starts():

@@ -1,0 +1,206 @@
+"""Run every design on the talk's machine and every workload under linux and luf, and write docs/results.md.
+
+    python -m tests.campaigns.results [--designs linux luf ...] [--cpus 64] [--tokens 8] [--rounds 2] [--seed 1]
+
+Takes whatever designs the catalogue lists. One line of progress for each run. What stands between the markers of the page that say "by
+hand" is kept as it is. A run that is stopped, or that has a violation, is in the table with what it had; the exit code is 0 all the
+same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is the one that judges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulator.experiment import design_names, run_design
+from emulator.machine import load_machine
+from emulator.report import percent, seconds, share_text, sites_text
+from emulator.result import Result
+from emulator.run_folder import versions, write_atomically
+from emulator.supervisor import RunStopped
+from emulator.timeline import timeline_text
+from workloads.generated import GENERATORS
+
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+MACHINE, TALK = "xeon6430-cxl", "llama3x15"
+# The balancing scanner waits a second before it begins; these runs are over by then. At 1/1024 it goes through a process sooner, too.
+OVERRIDES: dict[str, dict[str, object]] = {
+    "xsbench": {"sysctl.numa_balancing_scan_delay_ms": 0, "sysctl.numa_balancing_scan_period_min_ms": 1}
+}
+VARIANTS = {"xsbench": ("xsbench", "xsbench:file=1"), "read-only": ("read-only:0%", "read-only:50%", "read-only:99%")}
+SWITCHES = ({"sysctl.init_on_free": True}, {"sysctl.kasan_poison": True})
+BEGIN, END = "<!-- by hand: {} -->", "<!-- end by hand: {} -->"
+SLOTS = {"open question": "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run of a table: a result, or the sentence of why there is none."""
+
+    design: str
+    workload: str
+    result: Result | None
+    stopped: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Say what the oracle and the audit found."""
+        if self.result is None:
+            return f"stopped: {self.stopped}"
+        kinds = sorted({str(violation.get("kind")) for violation in self.result.violations})
+        wrong = [f"violation: {', '.join(kinds)}"] if kinds else []
+        wrong += [f"{name} unaccounted" for name in self.result.unaccounted]
+        return "; ".join(wrong) or "clean"
+
+
+def workload_names() -> list[str]:
+    """Give the talk's workload and every generated one, those that need a parameter with several."""
+    return [TALK, *(variant for name in GENERATORS for variant in VARIANTS.get(name, (name,)))]
+
+
+def by_hand(page: str, name: str) -> str:
+    """Give what somebody wrote into a slot of the page; what the slot says before, if there is no such page yet."""
+    begin, end = BEGIN.format(name), END.format(name)
+    if begin not in page or end not in page:
+        return SLOTS[name]
+    return page.split(begin, 1)[1].split(end, 1)[0].strip("\n")
+
+
+def table(rows: Sequence[Row], first: str) -> str:
+    """Give a Markdown table of runs; changes and savings are against the row of the same workload under design `first`."""
+    head = ("design", "workload", "shootdowns", "sent", "saved", "saved %", "dTLB-load", "iTLB-load", "runtime", "read-only", "host")
+    lines = ["| " + " | ".join((*head, "decided by", "verdict")) + " |", "|---|---|" + "---:|" * (len(head) - 2) + "---|---|"]
+    bases = {row.workload: row.result for row in rows if row.design == first}
+    for row in rows:
+        cells = [row.design, row.workload, *_figures(row.result, bases.get(row.workload), row.design == first), row.verdict]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str]:
+    """Give the cells between workload and verdict."""
+    if run is None:
+        return ["-"] * 10
+    whole = not run.violations  # a violation ends the run: its counts are those of a part
+    compared = base is not None and not is_base and whole and not base.violations
+    saved = base.tlb_shootdowns - run.tlb_shootdowns if base is not None and compared else None
+    share = f"{saved / base.tlb_shootdowns * 100:.1f} %" if base is not None and saved is not None and base.tlb_shootdowns else "-"
+
+    def change(name: str) -> str:
+        before = getattr(base, name) if base is not None and compared else 0
+        return percent(getattr(run, name) / before - 1) if before else "-"
+
+    time_cell = seconds(run.runtime_mean_ns / 1e9) if is_base and whole else change("runtime_mean_ns")
+    names = ("dtlb_load_misses", "itlb_load_misses")
+    misses = [f"{getattr(run, name):,}" if is_base else change(name) for name in names]
+    counts = [f"{run.tlb_shootdowns:,}", f"{run.ipi.messages:,}", "-" if saved is None else f"{saved:,}", share]
+    return [*counts, *misses, time_cell, share_text(run.unmapped_read_only), seconds(run.host_seconds), sites_text(run.flush_sites)]
+
+
+HEAD = """\
+# Results
+
+Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed {seed}, {leases} leases, git {git}.
+Do not edit, but for what stands between the markers "by hand", which is kept.
+
+- *shootdowns*: requests, that is flush functions executed on behalf of another CPU (the `TLB` row of /proc/interrupts); *sent*: messages,
+  as a CPU whose queue is not empty gets no second interrupt; *saved*: shootdowns fewer than {first} made on the same workload.
+- *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first}, changes against it for the others.
+- *read-only*: share of the PTEs cleared by reclaim and migration that were not writable. *host*: how long the run took here.
+- *verdict*: oracle and audit. A violation ends a run, so its counts are those of a part and are not compared.
+- One seed, one run: figures vary by some percent from run to run (README.md has a spread).
+"""
+
+
+def document(parts: dict[str, str], previous: str) -> str:
+    """Give the page: head, tables, timeline, and the slots as they were written by hand."""
+    text = parts["head"]
+    text += "\n## All designs, the talk's experiment\n\n" + parts["designs"]
+    text += "\nWhen each of them flushed:\n\n```\n" + parts["timeline"] + "```\n"
+    for name in SLOTS:
+        begin, end = BEGIN.format(name), END.format(name)
+        text += f"\n## The {name}\n\n{begin}\n{by_hand(previous, name)}\n{end}\n"
+    text += "\n## All workloads, linux and luf\n\n" + parts["workloads"]
+    text += "\n## What LUF requires\n\n" + REQUIRES + "\n" + parts["switches"]
+    return text
+
+
+REQUIRES = """\
+A page that is deferred must keep its bytes while it is free. A kernel that clears or poisons pages on free (`sysctl.init_on_free`,
+`sysctl.kasan_poison` of the machine) leaves nothing to defer: LUF then flushes as vanilla does. Writable mappings (`read-only:0%`),
+fork and copy-on-write (`fork-storm`) and changes by the user (`munmap-storm`) are nothing that it may defer either; writes and
+truncation by another process (`readers-writer`) make it flush early.
+"""
+
+
+class Campaign:
+    """Runs cells one after the other and says how far it is."""
+
+    def __init__(self, options: argparse.Namespace, total: int) -> None:
+        self.options, self.total, self.done, self.began = options, total, 0, time.monotonic()
+
+    def run(self, design: str, workload: str, overrides: dict[str, object] | None = None, label: str = "") -> Row:
+        """Run one cell."""
+        options = self.options
+        machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides={**OVERRIDES.get(workload, {}), **(overrides or {})})
+        tokens = options.tokens if workload == TALK else options.rounds
+        try:
+            result = run_design(design, machine, workload, tokens=tokens, leases=options.leases, seed=options.seed)
+            row = Row(label or design, workload, result)
+        except RunStopped as stopped:
+            row = Row(label or design, workload, None, " ".join(str(stopped).split())[:160])
+        self.done += 1
+        took = time.monotonic() - self.began
+        sys.stderr.write(f"[{self.done}/{self.total}] {took:6.1f} s  {row.design} {workload}: {row.verdict}\n")
+        return row
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run everything and rewrite the page."""
+    options = _parser().parse_args(arguments)
+    designs, workloads = options.designs or list(design_names()), options.workloads or workload_names()
+    pair = designs[:1] + [name for name in ("luf",) if name in designs[1:]]
+    others = [name for name in workloads if name != TALK]
+    campaign = Campaign(options, len(designs) + len(pair) * len(others) + len(SWITCHES) * (len(pair) > 1))
+    talk = [campaign.run(design, TALK) for design in designs]
+    rows = [row for row in talk if row.design in pair]
+    rows += [campaign.run(design, workload) for workload in others for design in pair]
+    switched = [row for row in talk if row.design in pair]
+    if len(pair) > 1:
+        switched += [campaign.run("luf", TALK, switch, f"luf, {next(iter(switch))}") for switch in SWITCHES]
+    machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus)
+    head = HEAD.format(date=time.strftime("%Y-%m-%d"), machine=machine.summary(), scale=machine.scaled_summary(), seed=options.seed,
+                       leases=options.leases, git=versions().get("git", "unknown"), first=designs[0])  # fmt: skip
+    parts = {
+        "head": head,
+        "designs": table(talk, designs[0]),
+        "timeline": timeline_text([row.result for row in talk if row.result is not None]),
+        "workloads": table(rows, designs[0]),
+        "switches": table(switched, designs[0]),
+    }
+    page = Path(options.page)
+    previous = page.read_text(encoding="utf-8") if page.is_file() else ""
+    write_atomically(page, document(parts, previous))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="run every design and every workload, and write docs/results.md")
+    parser.add_argument("--designs", nargs="+", help="default: all of the catalogue; the first is what the others are compared with")
+    parser.add_argument("--workloads", nargs="+", help="default: all")
+    parser.add_argument("--cpus", type=int, default=64)
+    parser.add_argument("--scale", type=float, default=1024)
+    parser.add_argument("--tokens", type=int, default=8, help="of the talk's workload")
+    parser.add_argument("--rounds", type=int, default=2, help="of the others")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--leases", type=int, default=2)
+    parser.add_argument("--page", default=str(PAGE))
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The campaigns' own logic: what a cell's line says, where witnesses go, what of a page is kept. No engine runs here."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.campaigns import results, seeds
+from tests.emulator.fixed import REUSE, run
+
+
+def test_a_cell_counts_kinds_and_keeps_the_first_witness(tmp_path):
+    """Two dirty runs of three: both seeds, each kind with its count, one file a kind."""
+    cell = seeds.Cell("none", "read-only:50%", 8)
+    cell.note(1, {})
+    cell.note(2, seeds.wrong(run("none", violations=[REUSE])))
+    cell.note(3, seeds.wrong(run("none", violations=[REUSE], accounted={"message": [40, 39]})))
+    assert cell.line().endswith("NOT clean: 2 of 3 (reuse 2, message unaccounted 1), seeds 2 3")
+    cell.keep(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "none-read_only_50-8-message_unaccounted.txt",
+        "none-read_only_50-8-reuse.txt",
+    ]
+    assert "seed 2\nVIOLATION  reuse" in (tmp_path / "none-read_only_50-8-reuse.txt").read_text()
+
+
+def test_a_clean_cell_says_so():
+    """One line."""
+    cell = seeds.Cell("luf", "churn", 64)
+    cell.note(1, {})
+    assert cell.line().split() == "luf churn 64 CPUs 1 seeds 0.0 s all clean".split()
+
+
+@pytest.mark.parametrize(("found", "code"), [({}, 0), ({"reuse": "proof"}, 1)])
+def test_exit_code_and_one_line_a_cell(monkeypatch, capsys, tmp_path, found, code):
+    """Every workload, every number of CPUs, every design; --workload may be repeated."""
+    monkeypatch.setattr(seeds, "_run", lambda *cell: dict(found))
+    arguments = "--designs linux luf --workload churn fork-storm --workload xsbench --cpus 2 4 --seeds 2".split()
+    assert seeds.main([*arguments, "--witnesses", str(tmp_path)]) == code
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_table_of_results():
+    """The first design has figures, the others changes; a run that was cut short is not compared."""
+    rows = [
+        results.Row("linux", "llama3x15", run("linux")),
+        results.Row("luf", "llama3x15", run("luf")),
+        results.Row("none", "llama3x15", run("none", violations=[REUSE])),
+        results.Row("stuck", "llama3x15", None, "no ack from cpu3"),
+    ]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in results.table(rows, "linux").splitlines()]
+    assert {len(line) for line in lines} == {13}
+    assert lines[2][2:8] == ["1,580", "1,570", "-", "-", "2,001,000", "40,000"]
+    assert lines[3][2:9] == ["42", "32", "1,538", "97.3 %", "-50.0 %", "-80.0 %", "-4.4 %"]
+    assert lines[4][4:9] == ["-"] * 5
+    assert [line[-1] for line in lines[2:]] == ["clean", "clean", "violation: reuse", "stopped: no ack from cpu3"]
+
+
+def test_what_was_written_by_hand_is_kept():
+    """The slot survives; everything else is new."""
+    parts = {"head": "# Results\n", "designs": "D\n", "timeline": "T\n", "workloads": "W\n", "switches": "S\n"}
+    first = results.document(parts, "")
+    assert results.SLOTS["open question"] in first
+    mine = first.replace(results.SLOTS["open question"], "One global flusher.\n\nWhy: ...")
+    again = results.document({**parts, "designs": "D2\n"}, mine)
+    assert again == mine.replace("D\n", "D2\n")
+
+
+def test_every_generated_workload_is_in_the_results():
+    """Those that need a parameter, with several."""
+    names = results.workload_names()
+    assert names[0] == "llama3x15"
+    assert {"xsbench:file=1", "munmap-storm", "readers-writer", "churn", "fork-storm", "read-only:0%", "read-only:99%"} <= set(names)
