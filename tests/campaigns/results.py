@@ -146,7 +146,8 @@ class Campaign:
     def run(self, design: str, workload: str, overrides: dict[str, object] | None = None, label: str = "") -> Row:
         """Run one cell."""
         options = self.options
-        machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides={**OVERRIDES.get(workload, {}), **(overrides or {})})
+        changes = {**OVERRIDES.get(workload, {}), **(overrides or {})}
+        machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides=changes)
         tokens = options.tokens if workload == TALK else options.rounds
         try:
             result = run_design(design, machine, workload, tokens=tokens, leases=options.leases, seed=options.seed)

@@ -27,15 +27,15 @@ def test_a_clean_cell_says_so():
     """One line."""
     cell = seeds.Cell("luf", "churn", 64)
     cell.note(1, {})
-    assert cell.line().split() == "luf churn 64 CPUs 1 seeds 0.0 s all clean".split()
+    assert " ".join(cell.line().split()) == "luf churn 64 CPUs 1 seeds 0.0 s all clean"
 
 
 @pytest.mark.parametrize(("found", "code"), [({}, 0), ({"reuse": "proof"}, 1)])
 def test_exit_code_and_one_line_a_cell(monkeypatch, capsys, tmp_path, found, code):
     """Every workload, every number of CPUs, every design; --workload may be repeated."""
     monkeypatch.setattr(seeds, "_run", lambda *cell: dict(found))
-    arguments = "--designs linux luf --workload churn fork-storm --workload xsbench --cpus 2 4 --seeds 2".split()
-    assert seeds.main([*arguments, "--witnesses", str(tmp_path)]) == code
+    what = ["--designs", "linux", "luf", "--workload", "churn", "fork-storm", "--workload", "xsbench", "--cpus", "2", "4", "--seeds", "2"]
+    assert seeds.main([*what, "--witnesses", str(tmp_path)]) == code
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 

@@ -40,6 +40,7 @@ def test_every_workload_is_clean(design, workload):
 def test_luf_saves_where_memory_is_read_only():
     """99 % read-only: most shootdowns saved; 0 %: nothing was deferred, none is sent by an allocation."""
     linux, luf = (small(design, "read-only:99%") for design in ("linux", "luf"))
+    assert linux.tlb_shootdowns > 10
     assert luf.tlb_shootdowns < linux.tlb_shootdowns / 2
     assert linux.unmapped_read_only > 0.9
     written = small("luf", "read-only:0%")
