@@ -31,7 +31,11 @@ MACHINE, TALK = "xeon6430-cxl", "llama3x15"
 OVERRIDES: dict[str, dict[str, object]] = {
     "xsbench": {"sysctl.numa_balancing_scan_delay_ms": 0, "sysctl.numa_balancing_scan_period_min_ms": 1}
 }
-VARIANTS = {"xsbench": ("xsbench", "xsbench:file=1"), "read-only": ("read-only:0%", "read-only:50%", "read-only:99%")}
+VARIANTS = {
+    "xsbench": ("xsbench", "xsbench:file=1"),
+    "readers-writer": ("readers-writer", "readers-writer:pages=3000"),
+    "read-only": ("read-only:0%", "read-only:50%", "read-only:99%"),
+}
 SWITCHES = ({"sysctl.init_on_free": True}, {"sysctl.kasan_poison": True})
 BEGIN, END = "<!-- by hand: {} -->", "<!-- end by hand: {} -->"
 SLOTS = {"open question": "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"}
