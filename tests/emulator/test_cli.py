@@ -47,7 +47,7 @@ def test_compare_runs_linux_and_luf_and_leaves_a_folder(capsys):
     assert "more: luf report runs/0001-compare" in said.out
     assert said.err == ""
     assert sorted(os.listdir("runs/0001-compare")) == [
-        *["config.json", "config.toml", "environment.json", "linux", "luf", "picture.png", "result.json"]
+        *["config.json", "config.toml", "environment.json", "linux", "luf", "picture.png", "result.json", "timeline.png", "timeline.txt"]
     ]
     assert read_comparison("runs/latest").folder == "runs/0001-compare"
 
