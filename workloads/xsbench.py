@@ -36,7 +36,7 @@ INDEX_SHARE = 0.1  # of the table is the grid that is searched
 def xsbench(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
     """Return the workload."""
     threads, file = given.get("threads", room.cpus), bool(given.get("file", 0))
-    lookups = given.get("lookups", 50 if file else 1000)
+    lookups = given.get("lookups", 25 if file else 1000)
     pages = given.get("pages", max(64, int(room.pages * (1.5 if file else 0.6))))
     rng = np.random.default_rng((seed, 11))
     table = Region("table", pages, file="xs_table" if file else None, shared=file, writable=not file)

@@ -55,6 +55,16 @@ def test_table_of_results():
     assert [line[-1] for line in lines[2:]] == ["clean", "clean", "violation: reuse", "stopped: no ack from cpu3"]
 
 
+def test_the_median_of_several_seeds():
+    """The middle run is shown, with the range; one that was not clean is shown in place of all."""
+    rows = [results.Row("luf", "churn", run("luf", tlb_shootdowns=count)) for count in (30, 10, 20)]
+    shown = results.median_row(rows)
+    assert shown.result.tlb_shootdowns == 20
+    assert "| 20 (10 - 30) |" in results.table([shown], "linux")
+    stuck = results.Row("luf", "churn", None, "no ack")
+    assert results.median_row([*rows, stuck]) is stuck
+
+
 def test_what_was_written_by_hand_is_kept():
     """The slot survives; everything else is new."""
     parts = {"head": "# Results\n", "designs": "D\n", "timeline": "T\n", "workloads": "W\n", "switches": "S\n"}
