@@ -112,7 +112,10 @@ def example(row: Row) -> str:
 def _pressure(bands: Sequence[BandRow]) -> str:
     if not bands:
         return ""
-    tags = "Tags: f = read-only file mapping, a = anonymous memory, digit = T, d = demotion, n = NUMA balancing mode. What a run does not\nhave, such as file pages of an anonymous one, is left out."
+    tags = (
+        "Tags: f = read-only file mapping, a = anonymous memory, digit = T, d = demotion, n = NUMA balancing mode. What a run does not\n"
+        "have, such as file pages of an anonymous one, is left out."
+    )
     text = f"## Pressure runs\n\n{tags}\n\n"
     lines = []
     for row in (row for row in bands if row.verdict != NOT_RECORDED):
