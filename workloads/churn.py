@@ -30,8 +30,10 @@ from workloads.rounds import Rounds, Row, visits
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(8, 2**20, "pages of memory of each thread that allocates")}
 PIECES = 40  # that a thread stores to in a round
+USES = 400  # reads of each page of a piece
 LIVE = 4  # of these are in use at a time
 READ_AHEAD = 32  # pages that a reader goes through at a time
+READS = 2000  # of each of them, some 1 us
 FILE_SHARE = 1.3
 
 
@@ -43,14 +45,14 @@ def churn(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workl
     pages = given.get("pages", min(512, max(8, room.pages // (8 * allocating))))
     file = max(2 * READ_AHEAD, int(room.pages * FILE_SHARE))
     rng = np.random.default_rng((seed, 14))
-    meetings = Rounds(threads, rounds)
-    made = [meetings.program([_pieces(rng, k * pages, pages) for _ in range(rounds)], main=k == 0) for k in range(allocating)]
+    alone = Rounds(1, rounds)  # nobody waits for anybody: who sleeps has a lazy CPU, which is interrupted by nobody
+    made = [alone.program([_pieces(rng, k * pages, pages) for _ in range(rounds)], main=k == 0) for k in range(allocating)]
     heap = Process("server", (Region("heap", allocating * pages, writable=True),), tuple(made), together=True)
     # all readers together go through about the whole file in a round
     times = max(8, file // (READ_AHEAD * reading))
     made = [
-        meetings.program(
-            [visits(0, rng.integers(0, file - READ_AHEAD, times), run=READ_AHEAD, count=8) for _ in range(rounds)], main=k == 0
+        alone.program(
+            [visits(0, rng.integers(0, file - READ_AHEAD, times), run=READ_AHEAD, count=READS) for _ in range(rounds)], main=k == 0
         )
         for k in range(reading)
     ]
@@ -66,7 +68,7 @@ def _pieces(rng: np.random.Generator, first: int, pages: int) -> list[Row]:
     for _ in range(PIECES):
         size = int(rng.integers(1, max(2, pages // LIVE)))
         at = first + int(rng.integers(0, pages - size + 1))
-        rows += [visit(STORE, 0, at, size, 8), visit(LOAD, 0, at, size, 8)]
+        rows += [visit(STORE, 0, at, size, 8), visit(LOAD, 0, at, size, USES)]
         live.append((at, size))
         if len(live) > LIVE:
             dropped, length = live.pop(0)

@@ -34,7 +34,7 @@ from workloads.rounds import Rounds, Row
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 4096, "pages of each thread")}
 THREADS_OF_A_PROCESS = 32
-TIMES = 12  # changes of a thread in a round
+TIMES = 6  # changes of a thread in a round
 HEAP, COMMON = range(2)
 COMMON_PAGES = 8
 UNMAP, PROTECT, DROP = range(3)

@@ -1,6 +1,6 @@
 """Write the threads of a generated workload round by round: rows that are random but for the seed, and the sleep between rounds.
 
-All threads of all processes meet once a round, asleep: nobody runs ahead, and no CPU spins for those that have not come.
+`parties` threads meet once a round, asleep: nobody runs ahead, and no CPU spins for those that have not come. 1 is nobody to meet.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ Stands for XSBench (Argonne, github.com/ANL-CESAR/XSBench, Simulation.c: a look-
 energy, then reads the grid points of each nuclide of a random material), the workload of the series' first versions (migrc v1 to v8:
 `XSBench -p 50000000` on 16 CPUs with 1 GB + 8 GB). Its table is malloc'ed, so mapped writable although nobody writes: what LUF can
 defer there is the program's text. Tiers change only by NUMA balancing, whose scanner begins after a second: give it
-`--set sysctl.numa_balancing_scan_delay_ms=0 --set sysctl.numa_balancing_scan_period_min_ms=1`. `file=1` maps the table read-only from a file instead, as llama.cpp does its model.
+`--set sysctl.numa_balancing_scan_delay_ms=0 --set sysctl.numa_balancing_scan_period_min_ms=1`. `file=1` maps the table read-only from a
+file instead, as llama.cpp does its model.
 Parameters: `threads`, `pages` of the table (default: 60 % of all memory; a file: 150 %), `file`, `lookups` of each thread and round.
 A row is a page touched: 4 steps of the binary search (of some 20, the others stay in the CPU's caches), and `NUCLIDES` grid points.
 Leaves out: arithmetic, the materials' shares (they only weigh how many nuclides there are), huge pages.
@@ -34,19 +35,20 @@ INDEX_SHARE = 0.1  # of the table is the grid that is searched
 
 def xsbench(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
     """Return the workload."""
-    threads, lookups, file = given.get("threads", room.cpus), given.get("lookups", 100), bool(given.get("file", 0))
+    threads, file = given.get("threads", room.cpus), bool(given.get("file", 0))
+    lookups = given.get("lookups", 25 if file else 1000)
     pages = given.get("pages", max(64, int(room.pages * (1.5 if file else 0.6))))
     rng = np.random.default_rng((seed, 11))
     table = Region("table", pages, file="xs_table" if file else None, shared=file, writable=not file)
     text = Region("text", TEXT_PAGES, file="XSBench", executable=True)
     regions = (table, text, Region("stack", threads, writable=True))
-    meetings = Rounds(threads, rounds)
+    together, alone = Rounds(threads, 1), Rounds(1, rounds)  # they meet when the table is there
     made = []
     for k in range(threads):
         first, size = share(pages, threads, k)
         begin = [visit(LOAD if file else STORE, TABLE, first, size, LINES), visit(STORE, STACK, k)]  # fill it, or read it in
-        bodies = [np.array(begin, ROW), *[_lookups(rng, k, pages, lookups) for _ in range(rounds)]]
-        made.append(meetings.program(bodies, main=k == 0))
+        looked_up = [_lookups(rng, k, pages, lookups) for _ in range(rounds)]
+        made.append(np.concatenate([together.program([begin]), alone.program(looked_up, main=k == 0)]))
     kind = "a file mapped read-only" if file else "anonymous memory"
     what = f"{threads} threads look up cross sections in {pages * PAGE_BYTES >> 20} MiB of {kind}"
     return Workload("xsbench", (Process("XSBench", regions, tuple(made), together=True),), what, rounds, exact=True)

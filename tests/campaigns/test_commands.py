@@ -27,15 +27,15 @@ def test_a_clean_cell_says_so():
     """One line."""
     cell = seeds.Cell("luf", "churn", 64)
     cell.note(1, {})
-    assert cell.line().split() == "luf churn 64 CPUs 1 seeds 0.0 s all clean".split()
+    assert " ".join(cell.line().split()) == "luf churn 64 CPUs 1 seeds 0.0 s all clean"
 
 
 @pytest.mark.parametrize(("found", "code"), [({}, 0), ({"reuse": "proof"}, 1)])
 def test_exit_code_and_one_line_a_cell(monkeypatch, capsys, tmp_path, found, code):
     """Every workload, every number of CPUs, every design; --workload may be repeated."""
     monkeypatch.setattr(seeds, "_run", lambda *cell: dict(found))
-    arguments = "--designs linux luf --workload churn fork-storm --workload xsbench --cpus 2 4 --seeds 2".split()
-    assert seeds.main([*arguments, "--witnesses", str(tmp_path)]) == code
+    what = ["--designs", "linux", "luf", "--workload", "churn", "fork-storm", "--workload", "xsbench", "--cpus", "2", "4", "--seeds", "2"]
+    assert seeds.main([*what, "--witnesses", str(tmp_path)]) == code
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 
@@ -53,6 +53,16 @@ def test_table_of_results():
     assert lines[3][2:9] == ["42", "32", "1,538", "97.3 %", "-50.0 %", "-80.0 %", "-4.4 %"]
     assert lines[4][4:9] == ["-"] * 5
     assert [line[-1] for line in lines[2:]] == ["clean", "clean", "violation: reuse", "stopped: no ack from cpu3"]
+
+
+def test_the_median_of_several_seeds():
+    """The middle run is shown, with the range; one that was not clean is shown in place of all."""
+    rows = [results.Row("luf", "churn", run("luf", tlb_shootdowns=count)) for count in (30, 10, 20)]
+    shown = results.median_row(rows)
+    assert shown.result.tlb_shootdowns == 20
+    assert "| 20 (10 - 30) |" in results.table([shown], "linux")
+    stuck = results.Row("luf", "churn", None, "no ack")
+    assert results.median_row([*rows, stuck]) is stuck
 
 
 def test_what_was_written_by_hand_is_kept():

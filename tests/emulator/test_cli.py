@@ -47,7 +47,7 @@ def test_compare_runs_linux_and_luf_and_leaves_a_folder(capsys):
     assert "more: luf report runs/0001-compare" in said.out
     assert said.err == ""
     assert sorted(os.listdir("runs/0001-compare")) == [
-        *["config.json", "config.toml", "environment.json", "linux", "luf", "picture.png", "result.json"]
+        *["config.json", "config.toml", "environment.json", "linux", "luf", "picture.png", "result.json", "timeline.png", "timeline.txt"]
     ]
     assert read_comparison("runs/latest").folder == "runs/0001-compare"
 
@@ -112,7 +112,7 @@ def test_controlled_mode_is_said(capsys):
         ("compare --check maybe", "argument --check: invalid choice: 'maybe' (choose from"),
         ("compare --set costs.ipi_send", "argument --set: must be KEY=VALUE, such as sysctl.numa_balancing=0 (got 'costs.ipi_send')"),
         ("compare --set costs.ipi_sned=3", "xeon6430-cxl.toml: 'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
-        ("compare --machine xeon", "'machine' must be one of guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, xeon6430-cxl, or"),
+        ("compare --machine xeon", "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, "),
         ("compare --machine no.toml", "there is no machine file 'no.toml'"),
         ("compare --scale 6000", "xeon6430-cxl.toml: 'nodes[0].memory_mib' must be at least 8 after scaling (got 7.2)"),
         ("compare linux lfu", "'DESIGN' must be one of linux, luf, none, or FILE.py:CLASS (got 'lfu'); did you mean 'luf'?"),

@@ -45,6 +45,18 @@ def test_nothing_is_invented_when_nothing_happened():
     assert "nothing was counted" in text
 
 
+def test_many_designs_wrap_in_blocks():
+    """Twelve designs: three blocks of at most four beside the first, which opens each; no line of the table above 150 columns."""
+    names = ["linux", "luf", *(f"design{i}" for i in range(9)), "a/long/path/to/my_file.py:MyDesign"]
+    lines = report_text(comparison(*map(run, names))).splitlines()
+    heads = [line for line in lines if line.split()[:1] == ["linux"] and "delta" in line]
+    assert [line.split().count("delta") for line in heads] == [4, 4, 3]
+    assert heads[2].split()[-4].startswith("…")
+    assert max(map(len, lines)) <= 150
+    assert sum("TLB shootdowns" in line for line in lines) == 3
+    assert " ".join(lines).count("no violation") == 12
+
+
 def test_colour_only_on_a_terminal():
     """A pipe gets the plain text, byte for byte."""
     pipe = io.StringIO()
