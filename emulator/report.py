@@ -87,7 +87,8 @@ def _table(text: Text, comparison: Comparison) -> None:
     base, others = comparison.runs[0], comparison.runs[1:]
     names = [run.design for run in comparison.runs]
     with_talk = base.design == "linux" and "luf" in names and base.workload == talk.WORKLOAD
-    text.append(f"{'':<{LABEL}}{base.design:>{VALUE}}" + "".join(f"{run.design:>{VALUE}}{'delta':>{DELTA}}" for run in others), "bold")
+    wide = max(VALUE, *(len(name) + 2 for name in names))
+    text.append(f"{'':<{LABEL}}{base.design:>{wide}}" + "".join(f"{run.design:>{wide}}{'delta':>{DELTA}}" for run in others), "bold")
     text.append(f"{'the talk':>{DELTA}}\n" if with_talk else "\n", "bold")
     for label, attribute, pair in (
         ("TLB shootdowns", "tlb_shootdowns", talk.TLB_SHOOTDOWNS),
@@ -96,25 +97,27 @@ def _table(text: Text, comparison: Comparison) -> None:
         ("iTLB-load-misses", "itlb_load_misses", talk.ITLB_LOAD_MISSES),
     ):
         values = [int(getattr(run, attribute)) for run in comparison.runs]
-        _row(text, label, [f"{value:,}" for value in values], values, percent(talk.change(pair)) if with_talk else "")
+        _row(text, wide, label, [f"{value:,}" for value in values], values, percent(talk.change(pair)) if with_talk else "")
         if attribute == "tlb_shootdowns":
             messages = [run.ipi.messages for run in comparison.runs]
-            _row(text, "  sent as messages", [f"{value:,}" for value in messages], messages, "", QUIET)
+            _row(text, wide, "  sent as messages", [f"{value:,}" for value in messages], messages, "", QUIET)
     processes = {len(run.runtime_ns) for run in comparison.runs}
     count = processes.pop() if len(processes) == 1 else 0
     means = [run.runtime_mean_ns for run in comparison.runs]
     label = f"runtime, mean of {count}" if count > 1 else "runtime"
-    _row(text, label, [seconds(mean / 1e9) for mean in means], means, percent(talk.runtime_change()) if with_talk else "")
+    _row(text, wide, label, [seconds(mean / 1e9) for mean in means], means, percent(talk.runtime_change()) if with_talk else "")
     shares = [run.unmapped_read_only for run in comparison.runs]
     talk_share = f"{talk.READ_ONLY_SHARE * 100:.0f} %" if with_talk else ""
-    _row(text, "unmapped read-only", [share_text(share) for share in shares], None, talk_share)
-    _row(text, "emulated in", [seconds(run.host_seconds) for run in comparison.runs], None, "", QUIET)
+    _row(text, wide, "unmapped read-only", [share_text(share) for share in shares], None, talk_share)
+    _row(text, wide, "emulated in", [seconds(run.host_seconds) for run in comparison.runs], None, "", QUIET)
 
 
-def _row(text: Text, label: str, shown: Sequence[str], values: Sequence[float] | None, of_the_talk: str, style: str = "") -> None:
-    line = Text(f"{label:<{LABEL}}{shown[0]:>{VALUE}}", style)
+def _row(
+    text: Text, wide: int, label: str, shown: Sequence[str], values: Sequence[float] | None, of_the_talk: str, style: str = ""
+) -> None:
+    line = Text(f"{label:<{LABEL}}{shown[0]:>{wide}}", style)
     for i, value in enumerate(shown[1:], 1):
-        line.append(f"{value:>{VALUE}}")
+        line.append(f"{value:>{wide}}")
         if values is None:
             line.append(" " * DELTA)
         elif values[0]:
