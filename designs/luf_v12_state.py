@@ -8,6 +8,8 @@ Simplified: a task's batches are its CPU's (no task is switched out between an u
 spin locks, not rwlocks; generations have 64 bits where the posted `unsigned long` has.
 """
 
+import numpy as np
+
 from allocator.page_cache import OBJECT_FILE
 from allocator.tlb_flush import add_cpumask, flush_batch
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
@@ -56,7 +58,7 @@ v12_state = own_fields("luf_v12", v12_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
 @kernel
 def before(a, b):
     """Is generation `a` older than `b`? Right while both lie within half the number space, across the wrap too."""
-    return a - b < 0
+    return (np.uint64(a) - np.uint64(b)) >> np.uint64(63) != 0  # unsigned, so that it may wrap
 
 
 @kernel
