@@ -17,7 +17,7 @@ from designs.held import advance_zones
 from designs.latr import RING, Latr, clear_bit, has_bit, latr_state
 from designs.latr import look_at_all as look_at_all_records
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
-from tests.designs.lazily import PAGES, ZONE, everybody, give_back, held, reclaim, take_all, two_cpus
+from tests.designs.lazily import PAGES, everybody, give_back, held, reclaim, take_all, two_cpus
 
 LAZY = pytest.mark.parametrize("design", ["epoch", "latr"])
 
