@@ -82,6 +82,7 @@ def test_a_new_design_leaves_the_engine_alone(tmp_path):
 HEAD = "from designs.design import Design, hook\n\n\n"
 TICK = '@hook("tick")\ndef f(ram, cpu, a, b, c, d):\n    {}\n\n\n'
 CLASS = 'class Mine(Design):\n    """mine"""\n\n    name = "mine"\n    hooks = ({})\n'
+FIELDS = CLASS.format("") + "\n    def fields(self, sizes):\n        return {}\n"
 MISTAKES = {
     "hook name": ('@hook("pte_clear")\ndef f(ram, cpu, a, b, c, d):\n    return 0\n', 4, "did you mean 'pte_cleared'?"),
     "hook signature": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "must take six arguments"),
@@ -93,12 +94,10 @@ MISTAKES = {
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
     "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), None, "must hold functions decorated with @hook"),
-    "too many fields": (
-        CLASS.format("") + "\n    def fields(self, sizes):\n        return {f'f{i}': (1,) for i in range(99)}\n", 10, "at most 48"
-    ),
-    "state too large": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': (1 << 20, 1 << 20)}\n", 10, "MiB"),
-    "fields raise": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': (sizes.nr_cats,)}\n", 11, "nr_cats"),
-    "bad shape": (CLASS.format("") + "\n    def fields(self, sizes):\n        return {'f': 3}\n", 10, "one or two sizes"),
+    "too many fields": (FIELDS.format("{f'f{i}': (1,) for i in range(99)}"), 10, "at most 48"),
+    "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),
+    "fields raise": (FIELDS.format("{'f': (sizes.nr_cats,)}"), 11, "nr_cats"),
+    "bad shape": (FIELDS.format("{'f': 3}"), 10, "one or two sizes"),
     "prepare raises": (CLASS.format("") + "\n    def prepare(self, ram):\n        ram.design['f'][:] = 1\n", 11, "KeyError"),
 }
 

@@ -1,0 +1,175 @@
+"""Epochs and LATR: unmapping interrupts nobody, and no frame is given out before every CPU has flushed.
+
+    CPU 0: unmap, free (held) ......................... take the frame
+    CPU 1: reads it through its old translation ... tick: flush
+"""
+
+import pytest
+
+from allocator.filemap import write_to_file
+from allocator.unmap import zap_range
+from cpus.atomics import load_acquire, store_release
+from cpus.tlb import STORE
+from designs.design import hook
+from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
+from designs.epoch import look_at_all as look_at_all_cpus
+from designs.held import advance_zones
+from designs.latr import RING, Latr, clear_bit, has_bit, latr_state
+from designs.latr import look_at_all as look_at_all_records
+from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
+from tests.designs.lazily import PAGES, everybody, give_back, held, reclaim, take_all, two_cpus
+
+LAZY = pytest.mark.parametrize("design", ["epoch", "latr"])
+
+
+@LAZY
+def test_unmapping_interrupts_nobody_and_the_old_translation_still_shows_the_page(small_machine, design):
+    machine = two_cpus(small_machine, design)
+    frames = reclaim(machine)
+    assert machine.asked() == []
+    assert len(held(machine, frames)) == PAGES
+    machine.touch(FILE_VPN, pages=PAGES, cpu=1)
+    assert machine.pte(1, FILE_VPN) == 0, "it did not even fault"
+    everybody(machine)
+
+
+@LAZY
+@pytest.mark.parametrize("point", ["tick", "context_switch", "idle"])
+def test_frames_are_free_when_every_cpu_has_passed(small_machine, design, point):
+    """One CPU is not enough."""
+    machine = two_cpus(small_machine, design)
+    frames = reclaim(machine)
+    machine.enter("hook_tick", 0)
+    assert len(held(machine, frames)) == PAGES
+    machine.enter(f"hook_{point}", 1)
+    assert held(machine, frames) == []
+    assert machine.asked() == []
+    pages = take_all(machine)
+    assert set(frames) <= set(pages)
+    give_back(machine, pages)
+
+
+@LAZY
+def test_when_no_other_memory_is_left_who_lags_is_interrupted_once(small_machine, design):
+    """Clean pages are taken first; the first held one costs one interrupt, the others none."""
+    machine = two_cpus(small_machine, design)
+    frames = reclaim(machine)
+    machine.on_send = lambda *_: met.append(len(held(machine, frames)))
+    met: list[int] = []
+    pages = take_all(machine)
+    assert machine.asked() == [[1]]
+    assert met[0] >= PAGES // 2, "nobody was asked before a held one was needed"
+    assert set(frames) <= set(pages)
+    give_back(machine, pages)
+
+
+@LAZY
+def test_a_cpu_that_is_away_holds_nobody_up(small_machine, design):
+    """CPU 1 idles with the address space loaded: it compares generations when it comes back, and its old translations are gone."""
+    machine = two_cpus(small_machine, design)
+    machine.use(FILE_VPN, PAGES, cpu=1)
+    machine.idle(1)
+    machine.enter("hook_idle", 1)
+    frames = [machine.pfn(1, FILE_VPN + i) for i in range(PAGES)]
+    machine.reclaim_file(FILE, cpu=0)
+    machine.enter("hook_tick", 0)
+    pages = take_all(machine)
+    assert set(frames) <= set(pages)
+    assert machine.asked() == []
+    give_back(machine, pages)
+    machine.run(1, cpu=1)
+    machine.touch(FILE_VPN, cpu=1)
+    assert machine.pte(1, FILE_VPN), "it had to fault"
+    everybody(machine)
+
+
+@LAZY
+def test_who_lags_too_long_is_interrupted(small_machine, design):
+    machine = two_cpus(small_machine, design)
+    frames = reclaim(machine)
+    machine.enter("hook_tick", 0)
+    machine.ram.cpu_clock[0] += TIMEOUT_NS + 1
+    machine.enter("hook_tick", 0)
+    assert machine.asked() == [[1]]
+    machine.enter("hook_tick", 0)
+    assert held(machine, frames) == []
+
+
+@LAZY
+@pytest.mark.parametrize("change", ["write fault", "file write", "munmap"])
+def test_before_something_contradicts_an_old_translation_it_is_flushed(small_machine, design, change):
+    machine = two_cpus(small_machine, design)
+    machine.touch(ANON_VPN + 100, STORE)
+    reclaim(machine)
+    if change == "write fault":
+        machine.touch(ANON_VPN + 7, STORE)
+    elif change == "file write":
+        write_to_file(machine.ram, 0, FILE, 3)
+    else:
+        zap_range(machine.ram, 0, 1, FILE_VPN, FILE_VPN + PAGES)
+    assert machine.asked()[0] == [1]
+    machine.touch(FILE_VPN + 3, cpu=1)
+    assert machine.pte(1, FILE_VPN + 3), "it had to fault"
+    everybody(machine)
+
+
+def test_a_full_ring_falls_back_to_interrupts(small_machine):
+    """LATR: nobody sweeps, so CPU 0's ring stays full, and the batch is flushed as vanilla's."""
+    machine = two_cpus(small_machine, "latr")
+    machine.ram.design["record_stamp"][:RING] = 1 << 40
+    machine.ram.design["record_mask"][:RING] = 2
+    machine.reclaim_file(FILE, cpu=0)
+    assert [1] in machine.asked()
+    assert machine.ram.design["fallbacks"][0] > 0
+    machine.ram.design["record_stamp"][:], machine.ram.design["record_mask"][:] = 0, 0
+    everybody(machine)
+
+
+# --- planted bugs ---------------------------------------------------------------------------------------------------------------
+
+
+@hook("tick")
+def epoch_tick_without_flush(ram, cpu, a, b, c, d):
+    """Says that it has flushed, and has not."""
+    state = epoch_state(ram)
+    store_release(state.reached, cpu, load_acquire(state.stamp, 0))
+    look_at_all_cpus(ram, state)
+    advance_zones(ram, state, cpu)
+    return 0
+
+
+@hook("tick")
+def latr_tick_without_flush(ram, cpu, a, b, c, d):
+    """Clears its bits, and has not flushed."""
+    state = latr_state(ram)
+    for record in range(ram.nr_cpus * RING):
+        stamp = load_acquire(state.record_stamp, record)
+        if stamp != 0 and has_bit(state, record, cpu):
+            clear_bit(ram, state, record, cpu, stamp)
+    look_at_all_records(ram, state)
+    advance_zones(ram, state, cpu)
+    return 0
+
+
+class BrokenEpoch(Epoch):
+    """quiescent points without a flush"""
+
+    hooks = (*Epoch.hooks, epoch_tick_without_flush)
+
+
+class BrokenLatr(Latr):
+    """sweeps without a flush"""
+
+    hooks = (*Latr.hooks, latr_tick_without_flush)
+
+
+@pytest.mark.parametrize("design", [BrokenEpoch(), BrokenLatr()], ids=["epoch", "latr"])
+def test_the_oracle_sees_a_sweep_that_did_not_flush(broken_machine, design):
+    """The schedule of test_frames_are_free_when_every_cpu_has_passed; then CPU 1 reads what it should have forgotten."""
+    machine = two_cpus(broken_machine, design)
+    reclaim(machine)
+    everybody(machine)
+    take_all(machine)
+    assert machine.asked() == []
+    machine.touch(FILE_VPN, cpu=1)
+    assert machine.ram.run_violations[0] == 1
