@@ -182,9 +182,9 @@ def sweep(ram, cpu):
     """Do what the rings ask for, and release what that makes safe."""
     state = latr_state(ram)
     sweep_records(ram, state, cpu)
-    look_at_all(ram, state)
-    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
-        force(ram, state, cpu, load_acquire(state.stamp, 0), ram.cpu_site[cpu])
+    oldest = look_at_all(ram, state)
+    if advance_zones(ram, state, cpu) > TIMEOUT_NS:  # a batch that is being gathered ends by itself: ask for what is older
+        force(ram, state, cpu, min(load_acquire(state.stamp, 0), oldest - 1), ram.cpu_site[cpu])
         advance_zones(ram, state, cpu)
     return 0
 
