@@ -116,6 +116,19 @@ def sweep_records(ram, state, cpu):
 
 
 @kernel
+def is_waited_for(ram, state, record):
+    """Does a record still name a CPU that is not away?"""
+    for word in range(ram.mask_words):
+        bits = load_acquire(state.record_mask, (record, word))
+        for other in range(word * MASK_BITS, min((word + 1) * MASK_BITS, ram.nr_cpus)):
+            if bits == 0:
+                break
+            if (bits >> (other % MASK_BITS)) & 1 and not is_away(ram, other):
+                return True
+    return False
+
+
+@kernel
 def look_at_all(ram, state):
     """Raise `safe` to just below the oldest batch that has a record, or none yet; the stamp of the oldest without, a large one if none is.
 
@@ -131,8 +144,8 @@ def look_at_all(ram, state):
     stamp = min(stamp, oldest - 1)
     for record in range(ram.nr_cpus * RING):
         older = load_acquire(state.record_stamp, record)
-        if older != 0:
-            stamp = min(stamp, older - 1)
+        if older != 0 and older <= stamp and is_waited_for(ram, state, record):
+            stamp = older - 1
     raise_to(state.safe, 0, stamp)
     return oldest
 
@@ -169,9 +182,9 @@ def sweep(ram, cpu):
     """Do what the rings ask for, and release what that makes safe."""
     state = latr_state(ram)
     sweep_records(ram, state, cpu)
-    look_at_all(ram, state)
-    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
-        force(ram, state, cpu, load_acquire(state.stamp, 0), ram.cpu_site[cpu])
+    oldest = look_at_all(ram, state)
+    if advance_zones(ram, state, cpu) > TIMEOUT_NS:  # a batch that is being gathered ends by itself: ask for what is older
+        force(ram, state, cpu, min(load_acquire(state.stamp, 0), oldest - 1), ram.cpu_site[cpu])
         advance_zones(ram, state, cpu)
     return 0
 
