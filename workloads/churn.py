@@ -58,7 +58,7 @@ def churn(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workl
 
 
 def _reads(rng: np.random.Generator, file: int, times: int) -> np.ndarray:
-    """Rows of a reader and round: pieces anywhere, each once more while the TLB still has its translations but maybe memory not its pages."""
+    """Rows of a reader and round: pieces anywhere, each once more while the TLB still has it but maybe memory does not."""
     pieces = rng.integers(0, file - READ_AHEAD, times)
     again = np.concatenate([pieces[: min(BACK, times)], pieces])[:times]
     return visits(0, np.stack([pieces, again], axis=1).ravel(), run=READ_AHEAD, count=READS)
