@@ -35,6 +35,7 @@ LIVE = 4  # of these are in use at a time
 READ_AHEAD = 32  # pages that a reader goes through at a time
 READS = 2000  # of each of them, some 1 us
 FILE_SHARE = 1.3
+BACK = 40  # pieces later a reader looks at a piece again: 1,280 pages, which a TLB still holds
 
 
 def churn(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
@@ -50,15 +51,17 @@ def churn(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workl
     heap = Process("server", (Region("heap", allocating * pages, writable=True),), tuple(made), together=True)
     # all readers together go through about the whole file in a round
     times = max(8, file // (READ_AHEAD * reading))
-    made = [
-        alone.program(
-            [visits(0, rng.integers(0, file - READ_AHEAD, times), run=READ_AHEAD, count=READS) for _ in range(rounds)], main=k == 0
-        )
-        for k in range(reading)
-    ]
+    made = [alone.program([_reads(rng, file, times) for _ in range(rounds)], main=k == 0) for k in range(reading)]
     readers = Process("readers", (Region("file", file, file="churn.dat", shared=True),), tuple(made), together=True)
     what = f"{allocating} threads allocate and free, {reading} read a file of {file * PAGE_BYTES >> 20} MiB"
     return Workload("churn", (heap, readers), what, rounds, exact=True)
+
+
+def _reads(rng: np.random.Generator, file: int, times: int) -> np.ndarray:
+    """Rows of a reader and round: pieces anywhere, each once more while the TLB still has it but maybe memory does not."""
+    pieces = rng.integers(0, file - READ_AHEAD, times)
+    again = np.concatenate([pieces[: min(BACK, times)], pieces])[:times]
+    return visits(0, np.stack([pieces, again], axis=1).ravel(), run=READ_AHEAD, count=READS)
 
 
 def _pieces(rng: np.random.Generator, first: int, pages: int) -> list[Row]:

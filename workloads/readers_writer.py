@@ -21,6 +21,7 @@ from workloads.rounds import LINES, Rounds, Row, share
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 2**20, "pages of the file that is read and written")}
 READERS_MAX = 8
 HOT, COLD = range(2)
+HOT_PAGES = 1000  # as many as a TLB holds, and too many for all of them to stay in memory: the oracle catches who does not flush
 CHANGES = 48  # of the writer in a round
 SWEEP = 32  # pages of the cold file between two changes
 PASSES = 12  # of each reader through the hot file in a round
@@ -30,7 +31,7 @@ SYNC_EVERY = 8
 def readers_writer(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
     """Return the workload."""
     threads = given.get("threads", max(1, room.cpus - 1))
-    hot, cold = given.get("pages", 256), max(1024, room.pages * 5 // 4)
+    hot, cold = given.get("pages", max(64, min(HOT_PAGES, room.pages // 32))), max(1024, room.pages * 5 // 4)
     rng = np.random.default_rng((seed, 13))
     regions = (Region("hot", hot, file="hot", shared=True), Region("cold", cold, file="cold", shared=True))
     meetings = Rounds(threads + 1, rounds)

@@ -37,6 +37,18 @@ def test_every_workload_is_clean(design, workload):
     assert small(design, workload, cpus=3).tlb_shootdowns >= 0
 
 
+@pytest.mark.parametrize("workload", ["readers-writer", "churn", "read-only:50%"])
+def test_who_never_flushes_after_reclaim_is_caught(workload):
+    """These are no vacuous tests of a design: `none` has a violation on each, with the talk's memory at 1/1024."""
+    machine = load_machine("xeon6430-cxl", scale=1024, cpus=8)
+    kinds = {
+        violation["kind"]
+        for seed in (1, 2, 3)
+        for violation in run_design("none", machine, workload, tokens=2, leases=2, seed=seed).violations
+    }
+    assert "reuse" in kinds
+
+
 def test_luf_saves_where_memory_is_read_only():
     """99 % read-only: most shootdowns saved; 0 %: nothing was deferred, none is sent by an allocation."""
     linux, luf = (small(design, "read-only:99%", rounds=6) for design in ("linux", "luf"))
