@@ -13,6 +13,8 @@ from emulator.experiment import run_design
 from emulator.machine import load_machine
 from workloads.program import (
     CLONE,
+    EXIT,
+    JOIN,
     LOAD,
     MADV_PAGEOUT,
     MADVISE,
@@ -62,15 +64,16 @@ def test_readers_see_every_change(design, change):
     assert result.vmstat["pgsteal_file"] > 0
 
 
-def pageout_then_write(rounds: int = 100) -> Workload:
+def pageout_then_write(rounds: int = 40) -> Workload:
     """Two threads read a file all the time; the main thread has its pages reclaimed (MADV_PAGEOUT), then writes one of them."""
     file = Region("hot", FILE_PAGES, file="hot", shared=True)
-    read = np.array([visit(LOAD, 0, 0, FILE_PAGES, 100)] * (40 * rounds), ROW)
+    read = np.array([*[visit(LOAD, 0, 0, FILE_PAGES, 100)] * (40 * rounds), control(EXIT)], ROW)
     rows = [control(CLONE, page=1), control(CLONE, page=2)]
     for i in range(rounds):
         rows.append(visit(LOAD, 0, 0, FILE_PAGES, 1))
         rows.append((MADVISE, MADV_PAGEOUT, 0, FILE_PAGES, 0, 0))
         rows.append(control(WRITE, page=7 * i % FILE_PAGES, pages=1, region=0))
+    rows.append(control(JOIN, pages=2))
     return Workload("pageout", (Process("p", (file,), (np.array(rows, ROW), read, read)),))
 
 
