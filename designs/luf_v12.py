@@ -7,7 +7,8 @@ the mapping follow whatever makes the content differ. Where that does not hold, 
 - The folds into mm and mapping (fold_luf_batch_mm and its twin, patches 19, 20) update mask and generation but not flush_required,
   and a fold takes only what is flush_required: luf_flush_mm and luf_flush_mapping flush nobody. With `records=required` they do.
 - handle_mm_fault flushes at its end, when others can use the writable PTE already (patch 19).
-tests/designs/test_luf_v12.py has a schedule for each, which designs/luf.py survives.
+tests/designs/test_luf_v12.py has a schedule for each, which designs/luf.py survives; a run in which the first happens by itself is
+in tests/designs/test_file_writers.py. (truncate_inode_folio flushes at its end too: the same window.)
 - ptep_clear_flush flushes the VMA if the PTE was not accessible: no caller here clears such a PTE, so it has no hook.
 Simplified: rmqueue_bulk waits after it has let go of the pcp lock (v12: under it); the buddy keeps the whole generation beside a
 block, of which the design looks at the low 16 bits only; a wait is a sleep, not a spin with cond_resched; VM_MAYWRITE is "private, or

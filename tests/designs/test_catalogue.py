@@ -3,6 +3,7 @@
 import pytest
 
 from designs import design, names
+from emulator.cli import InputError, _check_designs
 
 OWN = '''from designs.design import Design
 
@@ -61,3 +62,12 @@ def test_a_users_design_takes_parameters(tmp_path):
     assert design(f"{file}:Mine:speed=fast").name == "mine:speed=fast"
     with pytest.raises(ValueError, match="'mine:speed' must be one of slow, fast"):
         design(f"{file}:Mine:speed=warp")
+
+
+@pytest.mark.parametrize(
+    "design_name, said", [("luf:sync=foo", "luf:sync=owner, luf:sync=each"), ("no.py:X:a=b", "there is no file 'no.py'")]
+)
+def test_the_command_refuses_before_anything_is_built(design_name, said):
+    with pytest.raises(InputError, match=said):
+        _check_designs([design_name], names())
+    _check_designs(["luf:sync=help", "luf", "examples/eager.py:Eager"], names())

@@ -1,4 +1,4 @@
-"""Readers with a writer: processes map a file read-only while another writes and truncates it, under memory pressure.
+"""Readers with a writer: threads or processes map a file read-only while another writes and truncates it, under memory pressure.
 
 Real CPU processes. What happens without each trigger is in test_luf.py, on planted schedules.
 """
@@ -6,11 +6,28 @@ Real CPU processes. What happens without each trigger is in test_luf.py, on plan
 import numpy as np
 import pytest
 
+from designs import design as design_named
 from designs.linux import Linux
 from designs.luf import Luf
 from emulator.experiment import run_design
 from emulator.machine import load_machine
-from workloads.program import LOAD, ROW, SYNC, TRUNCATE, WRITE, Process, Region, Workload, control, visit
+from workloads.program import (
+    CLONE,
+    EXIT,
+    JOIN,
+    LOAD,
+    MADV_PAGEOUT,
+    MADVISE,
+    ROW,
+    SYNC,
+    TRUNCATE,
+    WRITE,
+    Process,
+    Region,
+    Workload,
+    control,
+    visit,
+)
 
 FILE_PAGES, COLD_PAGES = 64, 6000
 
@@ -45,3 +62,32 @@ def test_readers_see_every_change(design, change):
     assert result.violations == []
     assert result.unaccounted == {}
     assert result.vmstat["pgsteal_file"] > 0
+
+
+def pageout_then_write(rounds: int = 40) -> Workload:
+    """Two threads read a file all the time; the main thread has its pages reclaimed (MADV_PAGEOUT), then writes one of them."""
+    file = Region("hot", FILE_PAGES, file="hot", shared=True)
+    read = np.array([*[visit(LOAD, 0, 0, FILE_PAGES, 100)] * (40 * rounds), control(EXIT)], ROW)
+    rows = [control(CLONE, page=1), control(CLONE, page=2)]
+    for i in range(rounds):
+        rows.append(visit(LOAD, 0, 0, FILE_PAGES, 1))
+        rows.append((MADVISE, MADV_PAGEOUT, 0, FILE_PAGES, 0, 0))
+        rows.append(control(WRITE, page=7 * i % FILE_PAGES, pages=1, region=0))
+    rows.append(control(JOIN, pages=2))
+    return Workload("pageout", (Process("p", (file,), (np.array(rows, ROW), read, read)),))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "name, kinds",
+    [("linux", set()), ("luf", set()), ("luf:sync=help", set()), ("luf_hold", set()), ("luf_v12:records=required", set()),
+     ("luf_v12", {"stale read"})],
+)  # fmt: skip
+def test_readers_see_what_is_written_to_reclaimed_pages(name, kinds, seed):
+    """Nothing is planted. As posted, luf_v12 leaves the readers with the bytes from before write(2), in every run."""
+    workload = pageout_then_write()
+    workload.validate()
+    result = run_design(design_named(name), small_machine(), workload, leases=1, seed=seed)
+    assert {violation["kind"] for violation in result.violations} == kinds
+    assert result.unaccounted == {}
+    assert result.unmap.ro > 0
