@@ -3,7 +3,8 @@
 Zones are tried in the order of the node's zonelist: the node's own first, the higher zone before the lower, then nodes by
 distance. A zone is taken if it has more than its LOW watermark free beside what it reserves (`lowmem_reserve`); pages in per-CPU
 lists do not count as free. What to do if none has is direct_reclaim.py's.
-A page that leaves the allocator is poisoned for the oracle and has passed the design's take-off hooks.
+A page that leaves the allocator is poisoned for the oracle and has passed the design's take-off hooks. With init_on_free, or KASAN's
+poison, it is poisoned when it is freed already: who still has a translation then reads other bytes at once.
 Left out: orders above 0 for users, highatomic reserves, dirty limits, cpusets, per-CPU drift of NR_FREE_PAGES.
 """
 
@@ -79,6 +80,12 @@ def alloc_page(ram, cpu, node, gfp):
     return call(ram, ALLOC_SLOW, cpu, node, gfp, 0, 0)
 
 
+@kernel
+def free_changes_bytes(ram):
+    """Does this kernel write to the pages that it frees (want_init_on_free; KASAN poisoning them)? Then no flush may wait for later."""
+    return ram.init_on_free != 0 or ram.kasan_poison != 0
+
+
 @apart
 def free_page(ram, cpu, pfn, key):
     """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page)."""
@@ -89,6 +96,8 @@ def free_page(ram, cpu, pfn, key):
         panic(ram, cpu, DOUBLE_FREE, pfn, flags)
     if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
         return 0
+    if free_changes_bytes(ram):
+        poison(ram, pfn)
     record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 0

@@ -14,6 +14,7 @@ reported as access after completion, although the paper calls that its own fault
 """
 
 from allocator.lru import lru_add_drain
+from allocator.page_alloc import free_changes_bytes
 from allocator.page_cache import OBJECT_ANON
 from allocator.tlb_flush import SITE_ALLOC, SITE_USER, flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import fetch_add, load_acquire
@@ -72,7 +73,7 @@ def can_recycle(ram, cpu):
 def fpr_user_flush(ram, cpu, mm, start, end, munmap):
     """A munmap is about to flush: keep its pages for the process instead."""
     state = fpr_state(ram)
-    if munmap == 0:
+    if munmap == 0 or free_changes_bytes(ram):
         return 0
     lru_add_drain(ram, cpu)
     if not can_recycle(ram, cpu):

@@ -10,6 +10,7 @@ Only read-only, clean mappings are held back: what a stale one shows stays right
 mapping change, and before that the design forces too (write faults, writes to a file, truncation, a user's change of mappings).
 """
 
+from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, add_cpumask, flush_tlb_func, inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import compare_exchange, fence, fetch_add, load_acquire, store_release
@@ -65,7 +66,7 @@ def raise_to(words, i, value):
 @kernel
 def defer_unmap(ram, state, cpu, mm, pte, thing):
     """A PTE was cleared: 1 if its flush may wait, else it joins vanilla's batch."""
-    if pte & (PTE_WRITE | PTE_DIRTY):
+    if pte & (PTE_WRITE | PTE_DIRTY) or free_changes_bytes(ram):
         state.rw_seen[cpu] = 1
         set_flush_pending(ram, cpu, mm, pte)
         return 0

@@ -23,6 +23,7 @@ clean ones (in v12 the merged block is pending as a whole), so that clean pages 
 the other zones' too.
 """
 
+from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import SITE_FILE, add_cpumask, inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import fetch_add
@@ -54,7 +55,7 @@ from designs.measure import takeoff_statistics
 @hook("pte_cleared")
 def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = luf_state(ram)
-    if pte & (PTE_WRITE | PTE_DIRTY) or ram.init_on_free or ram.kasan_poison:  # can_luf_init: the free page's bytes would change
+    if pte & (PTE_WRITE | PTE_DIRTY) or free_changes_bytes(ram):  # can_luf_init
         state.rw_seen[cpu] = 1
         set_flush_pending(ram, cpu, mm, pte)
         return 0

@@ -18,6 +18,7 @@ another and are not flushed. Not shown here.)
 """
 
 from allocator.buddy import CLEAN_FIRST, PEND_FIRST
+from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_tlb_mm, inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED, VM_WRITE
 from cpus.atomics import compare_exchange, fence, load_acquire
@@ -63,7 +64,7 @@ from designs.measure import MERGED, note_takeoff, publish_generation, takeoff_st
 def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     """set_tlb_ubc_flush_pending: with the write bit once in the old PTE, the folio is vanilla; dirty alone only marks the batch."""
     state = v12_state(ram)
-    if pte & PTE_WRITE:
+    if pte & PTE_WRITE or free_changes_bytes(ram):  # can_luf_init
         state.cannot_luf[cpu] = 1
     if state.cannot_luf[cpu]:
         set_flush_pending(ram, cpu, mm, pte)

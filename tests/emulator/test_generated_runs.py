@@ -69,6 +69,19 @@ def test_a_kernel_that_writes_to_free_pages_leaves_nothing_to_defer(switch):
     assert luf.flush_sites == linux.flush_sites
 
 
+@pytest.mark.parametrize("design", ["luf_v12", "luf_hold", "latr", "epoch", "fpr"])
+def test_no_other_design_defers_where_free_pages_are_written_to(design):
+    """Each falls back, or keeps the page from being freed; none shows an old translation the new bytes."""
+    small(design, "read-only:99%", rounds=2, init_on_free=True)
+
+
+def test_who_defers_all_the_same_is_caught():
+    """The switch is no mere word: `none` on one CPU's worth of memory reads what freeing has written."""
+    machine = load_machine("guest-8cpu", overrides=SMALL | {"sysctl.init_on_free": True})
+    result = run_design("none", machine, "read-only:99%", tokens=6, leases=1, seed=1)
+    assert {violation["kind"] for violation in result.violations} == {"reuse"}
+
+
 @pytest.mark.parametrize("workload", ["munmap-storm", "fork-storm"])
 def test_changes_by_the_user_are_not_deferred(workload):
     """munmap, mprotect, fork, copy on write: LUF sends exactly what vanilla sends."""
