@@ -128,7 +128,8 @@ def _idle(ram, cpu):
     """Nothing to run: sleep until a task is queued here."""
     enter_lazy_tlb(ram, cpu)
     call(ram, HOOK_IDLE, cpu, 0, 0, 0, 0)
-    block(ram, cpu, WAIT_IDLE, 0)
+    if load_acquire(ram.queue_count, cpu) == 0:  # the hook may have slept, and taken the wake-up of a task that came meanwhile
+        block(ram, cpu, WAIT_IDLE, 0)
 
 
 @apart
