@@ -149,7 +149,7 @@ static word visit_pages(char *ram, word cpu, word kind, word vpn, word pages, wo
     word lines = count < 64 ? count : 64;
     word in_dram = count * AT(cost, ACCESS_TENTHS) + lines * AT(cost, LINE_DRAM_TENTHS);
     word in_cxl = count * AT(cost, ACCESS_TENTHS) + lines * AT(cost, LINE_CXL_TENTHS);
-    word fast_end = AT(zone_end, 0), check = CONSTANT(check), first_done = done;
+    word fast_end = AT(node_end, 0), check = CONSTANT(check), first_done = done;
     word tenths = 10 * AT(cpu_clock, cpu) + AT(cpu_tenths, cpu), slice_end = 10 * AT(cpu_slice_end, cpu);
     word stamp = AT(cpu_visit_stamp, cpu), context = AT(cpu_context, cpu);
     while (done < pages) {
