@@ -5,7 +5,9 @@ time slice comes (tens of ms). So a CPU executes only while it holds a lease (= 
 where an interrupt wakes them at once. A CPU whose slice of virtual time is over, or that has to wait, hands its lease to
 the READY CPU with the smallest clock; one that waited in the midst of a slice is ordered by the start of that slice and goes
 on to the same end. A CPU that is more than a slice ahead of one that runs gets no lease (the host may hold that one up), so
-clocks of CPUs with something to do stay within two slices of each other, one if there is one lease.
+clocks of CPUs with something to do stay within two slices of each other, one if there is one lease. One that waits for acks has
+something to do as well: its clock stands still while the host carries its messages, so nobody may leave it behind (but who holds
+a spin lock, or has interrupts off: it may be, or hold up, a target that cannot answer).
 
 With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of the smallest
 clock; everything then happens under that one lease, interrupts too, and a run is exactly repeatable.
@@ -60,15 +62,26 @@ def _unlock(ram):
 
 @kernel
 def _first_ready(ram):
-    """Find the READY CPU that is next in order, unless it is more than a slice ahead of a CPU that runs; -1 nobody."""
-    best, best_ns, slowest_ns = -1, 0, FAR_NS
+    """Find the READY CPU that is next in order, unless it is more than a slice ahead of one that runs or waits for acks; -1 nobody.
+
+    In controlled mode targets answer when the schedule runs them, so who waits for acks cannot be waited for.
+    """
+    best, best_ns, slowest_ns, asking_ns = -1, 0, FAR_NS, FAR_NS
+    holder, holder_ns = -1, 0
     for c in range(ram.nr_cpus):
-        order_ns = ram.cpu_order_ns[c]
-        if ram.cpu_state[c] == READY:
+        order_ns, state = ram.cpu_order_ns[c], ram.cpu_state[c]
+        if state == READY:
             if best < 0 or order_ns < best_ns:
                 best, best_ns = c, order_ns
-        elif ram.cpu_state[c] == RUNNING:
+            locked = ram.cpu_no_resched[c] or ram.cpu_irq_off[c] or ram.cpu_in_irq[c]
+            if locked and (holder < 0 or order_ns < holder_ns):
+                holder, holder_ns = c, order_ns
+        elif state == RUNNING:
             slowest_ns = min(slowest_ns, max(order_ns, ram.cpu_clock[c]))  # just woken: its clock may not be set yet
+        elif ram.cpu_wait_kind[c] == WAIT_ACKS and ram.controlled == 0:
+            asking_ns = min(asking_ns, ram.cpu_clock[c])
+    if best_ns > asking_ns + ram.slice_ns:
+        best, best_ns = holder, holder_ns
     return best if best_ns <= slowest_ns + ram.slice_ns else -1
 
 

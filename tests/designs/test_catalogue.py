@@ -3,6 +3,7 @@
 import pytest
 
 from designs import design, names
+from designs.catalogue import SHELF
 from emulator.cli import InputError, _check_designs
 
 OWN = '''from designs.design import Design
@@ -45,7 +46,7 @@ def test_all_values_are_listed():
         ("linux:sync=each", "'parameter of linux' must be one of none: this design has no parameters (got 'sync')"),
         ("luf:sync", "'parameter of a design' must be written key=value (got 'sync' in 'luf:sync')"),
         ("luf:sync=each:sync=each", "'sync' must be given once (got it twice in 'luf:sync=each:sync=each')"),
-        ("luv", "'design' must be one of linux, luf, luf_v12, luf_hold, none, or FILE.py:CLASS (got 'luv')"),
+        ("luv", f"'design' must be one of {', '.join(kind.name for kind in SHELF)}, or FILE.py:CLASS (got 'luv')"),
         ("no.py:Mine:speed=fast", "'design file' must exist (got no.py)"),
     ],
 )
