@@ -17,7 +17,9 @@ from emulator.result import FLUSH_SITES, Comparison, Result
 
 DESIGN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DESIGN_MARKERS = "osD^vPX"
-SITE_COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#F0E442", "#009E73", "#CC79A7", "#999999", "#666666", "#DDDDDD")
+SITE_COLOURS = (
+    "#0072B2", "#56B4E9", "#009E73", "#88CCAA", "#882255", "#D55E00", "#E69F00", "#F0E442", "#44AA99", "#CC79A7", "#999999", "#666666"
+)  # fmt: skip
 TALK_COLOUR = "#777777"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06

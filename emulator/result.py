@@ -19,6 +19,9 @@ SCHEMA = "luf-comparison/1"
 FLUSH_SITES = (
     "kswapd",
     "direct reclaim",
+    "kswapd demotion",
+    "direct demotion",
+    "promotion",
     "page allocation",
     "write fault",
     "munmap/madvise",
