@@ -23,6 +23,7 @@ SITE_COLOURS = (
 TALK_COLOUR = "#777777"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06
+LABELLED_BARS = 4  # designs, the talk among them, whose changes are written at their bars
 METRICS = (
     ("TLB\nshootdowns", lambda run: run.tlb_shootdowns, talk.change(talk.TLB_SHOOTDOWNS)),
     ("dTLB-load-\nmisses", lambda run: run.dtlb_load_misses, talk.change(talk.DTLB_LOAD_MISSES)),
@@ -94,7 +95,7 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
     axes.set_xlabel("CPU (0: idle, or not interrupted)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", color="#e5e5e5")
-    axes.legend(loc="upper left", frameon=False, ncols=columns, fontsize=9, columnspacing=1.2)
+    axes.legend(loc="upper left", frameon=False, ncols=columns, fontsize=9, columnspacing=1.2).set_in_layout(False)
 
 
 def _changes(axes: Any, comparison: Comparison) -> None:
@@ -117,7 +118,7 @@ def _changes(axes: Any, comparison: Comparison) -> None:
         heights = [100 * (value or 0.0) for value in bar]
         style = {"edgecolor": TALK_COLOUR, "hatch": "////", "linewidth": 1} if colour == "white" else {"edgecolor": colour, "linewidth": 1}
         axes.bar(places, heights, width * 0.9, color=colour, label=label, **style)
-        for place, value, height in zip(places, bar, heights):
+        for place, value, height in zip(places, bar, heights) if len(bars) <= LABELLED_BARS else ():
             text = "-" if value is None else percent(value).replace(" %", "")
             offset, align = (-3, "top") if height <= 0 else (3, "bottom")
             axes.annotate(text, (place, height), (0, offset), textcoords="offset points", ha="center", va=align, fontsize=8)
@@ -127,7 +128,10 @@ def _changes(axes: Any, comparison: Comparison) -> None:
     axes.set_xticks(range(len(METRICS)), [label for label, _, _ in METRICS])
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.995), frameon=False, ncols=len(bars), fontsize=9, columnspacing=1.2)
+    if len(bars) <= LABELLED_BARS:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.995), frameon=False, ncols=len(bars), fontsize=9, columnspacing=1.2)
+    else:  # inside, where there is room: above the title they would push the panel out of the picture
+        axes.legend(loc="best", frameon=False, ncols=2, fontsize=8).set_in_layout(False)
 
 
 def _change(base: float, value: float) -> float | None:
@@ -181,7 +185,7 @@ def _free_memory(axes: Any, runs: list[Result]) -> None:
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(_plain_number)
     axes.grid(axis="y", color="#e5e5e5")
-    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=columns, columnspacing=1.2)
+    axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=columns, columnspacing=1.2).set_in_layout(False)
 
 
 def nothing(axes: Any, title: str, why: str) -> None:
