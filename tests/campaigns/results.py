@@ -27,7 +27,7 @@ from workloads.generated import GENERATORS
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 MACHINE, TALK = "xeon6430-cxl", "llama3x15"
-# The balancing scanner waits a second before it begins; these runs are over by then. At 1/1024 it goes through a process sooner, too.
+# The balancing scanner waits a second before it begins; these runs are over by then. It goes through a scaled process sooner, too.
 OVERRIDES: dict[str, dict[str, object]] = {
     "xsbench": {"sysctl.numa_balancing_scan_delay_ms": 0, "sysctl.numa_balancing_scan_period_min_ms": 1}
 }
@@ -219,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--designs", nargs="+", help="default: all of the catalogue; the first is what the others are compared with")
     parser.add_argument("--workloads", nargs="+", help="default: all")
     parser.add_argument("--cpus", type=int, default=64)
-    parser.add_argument("--scale", type=float, default=1024)
+    parser.add_argument("--scale", type=float, help="default: the machine's own")
     parser.add_argument("--tokens", type=int, default=8, help="of the talk's workload")
     parser.add_argument("--rounds", type=int, default=2, help="of the others")
     parser.add_argument("--seed", type=int, default=1)

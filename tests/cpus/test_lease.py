@@ -14,6 +14,7 @@ from cpus.lease import (
     READY,
     RUN,
     RUNNING,
+    WAIT_ACKS,
     WAIT_BARRIER,
     WAIT_IDLE,
     WAIT_PAGE,
@@ -110,6 +111,31 @@ def test_a_wake_up_takes_a_free_lease_or_makes_ready(ram):
     assert ram.run_lease_free[0] == 0
     assert ram.cpu_ready_ns[1] == 700
     assert _roused(ram) == [3]
+
+
+@pytest.fixture
+def asking(ram):
+    """cpu0 has waited for acks since its clock's 0; nobody runs, both leases are free."""
+    ram.cpu_state[:] = BLOCKED
+    ram.cpu_wait_kind[0] = WAIT_ACKS
+    ram.run_lease_free[0] = 0b11
+    return ram
+
+
+def test_nobody_runs_ahead_of_one_that_waits_for_acks(asking):
+    """Who is more than a slice ahead of it has to wait, who is not may run."""
+    too_far = int(asking.slice_ns) + 1
+    wake(asking, 1, too_far)
+    wake(asking, 2, too_far - 1)
+    assert asking.cpu_state.tolist() == [BLOCKED, READY, RUNNING, BLOCKED]
+
+
+@pytest.mark.parametrize("held", ["cpu_no_resched", "cpu_irq_off", "cpu_in_irq"])
+def test_but_who_may_hold_up_a_target_runs(asking, held):
+    """A holder of a spin lock, or one with interrupts off or in an interrupt: the ack itself may wait for it."""
+    getattr(asking, held)[1] = 1
+    wake(asking, 1, 2 * int(asking.slice_ns))
+    assert asking.cpu_state.tolist() == [BLOCKED, RUNNING, BLOCKED, BLOCKED]
 
 
 def test_a_wake_up_of_a_running_cpu_is_kept(ram):

@@ -72,7 +72,7 @@ def test_default_leases_are_the_hosts_cores():
     experiment = Experiment()
     assert main(["run", "linux"], experiment=experiment) == 0
     assert experiment.calls[0]["leases"] == len(os.sched_getaffinity(0))
-    assert (experiment.calls[0]["machine"].name, experiment.calls[0]["scale"]) == ("xeon6430-cxl", 1024)
+    assert (experiment.calls[0]["machine"].name, experiment.calls[0]["scale"]) == ("xeon6430-cxl", 256)
 
 
 def test_json_goes_to_a_file_or_to_stdout(capsys):

@@ -39,14 +39,13 @@ def test_every_workload_is_clean(design, workload):
 
 @pytest.mark.parametrize("workload", ["readers-writer", "churn", "read-only:50%"])
 def test_who_never_flushes_after_reclaim_is_caught(workload):
-    """These are no vacuous tests of a design: `none` has a violation on each, with the talk's memory at 1/1024."""
+    """These are no vacuous tests of a design: `none` has a violation on each, with the talk's memory at 1/1024.
+
+    Whether somebody uses a stale translation in time depends on the schedule: six are explored, each exactly repeatable (one lease).
+    """
     machine = load_machine("xeon6430-cxl", scale=1024, cpus=8)
-    kinds = {
-        violation["kind"]
-        for seed in (1, 2, 3)
-        for violation in run_design("none", machine, workload, tokens=2, leases=2, seed=seed).violations
-    }
-    assert "reuse" in kinds
+    found = [run_design("none", machine, workload, tokens=2, leases=1, seed=seed).violations for seed in range(1, 7)]
+    assert sum("reuse" in {violation["kind"] for violation in violations} for violations in found) >= 2
 
 
 def test_luf_saves_where_memory_is_read_only():

@@ -37,7 +37,7 @@ def test_scaling_divides_memory_and_nothing_else():
 
 def test_scale_none_means_the_files_own():
     """default_scale is a fact of the machine file."""
-    assert load_machine("xeon6430-cxl", scale=None).scale == load_machine("xeon6430-cxl").default_scale == 1024
+    assert load_machine("xeon6430-cxl", scale=None).scale == load_machine("xeon6430-cxl").default_scale == 256
     assert load_machine("guest-8cpu", scale=None).pages == [65536, 131072]
 
 
