@@ -7,7 +7,8 @@ from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
 from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
+from allocator.kthread import run_kthread_slice
+from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -145,6 +146,8 @@ def cpu_loop(ram, cpu, a, b, c, d):
                 offer_lease(ram, cpu)
             if ram.task_kind[task] == TASK_KSWAPD:
                 again = _run_kswapd_slice(ram, cpu, task)
+            elif ram.task_kind[task] == TASK_DESIGN:
+                again = run_kthread_slice(ram, cpu, task)
             else:
                 again = _run_user_slice(ram, cpu, task)
     return 0

@@ -17,7 +17,7 @@ from cpus.layout import COUNTER
 from cpus.lease import WAIT_IDLE, block, offer_lease, wake
 from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
 
-TASK_USER, TASK_KSWAPD = 0, 1
+TASK_USER, TASK_KSWAPD, TASK_DESIGN = 0, 1, 2
 SLEEPING, QUEUED, ON_CPU, DONE = 0, 1, 2, 3
 TIME_SLICE_NS = 3_000_000  # sysctl_sched_base_slice of 6.12 with 8 CPUs or more: 0.75 ms * (1 + log2(8))
 TICK_NS = 4_000_000  # CONFIG_HZ 250

@@ -78,6 +78,7 @@ TEXT_NAMES = (
     "hook_idle", "hook_interrupt", "hook_cpu_stalled", "hook_user_flush", "hook_release",
     "hook_shootdown", "hook_flushed", "hook_young_cleared", "hook_map",
     "hook_take_begin", "hook_fault_done", "hook_vma_done", "hook_truncated", "hook_keep", "hook_pressure",
+    "hook_kthread", "wake_kthread",
 )  # fmt: skip
 NR_TEXT = 128
 TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
@@ -407,12 +408,13 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("series", "winner of a sample: virtual ns, free pages of each node, then those of them with nothing pending", "series_length", 8),
     # --- tasks and programs -------------------------------------------------------------------------------------------
     Struct("nr_tasks", (
-        _m("task_kind", "config: TASK_USER, TASK_KSWAPD", True),
+        _m("task_kind", "config: TASK_USER, TASK_KSWAPD, TASK_DESIGN", True),
         _m("task_state", "queue_lock of its CPU, or its CPU: TASK_*"),
         _m("task_cpu", "waker: CPU it runs or ran on, -1 never"),
         _m("task_pinned", "config: CPU or -1"),
         _m("task_next", "queue_lock: next in the run queue + 1"),
         _m("task_mm", "config"), _m("task_process", "config"), _m("task_index", "config: thread of the process / node of kswapd"),
+        _m("task_asked", "compare-exchange: a design's thread is ASLEEP, AWAKE, AWAKE_AGAIN"),
         _m("task_wake_ns", "waker, before it queues it: not before this virtual time"),
         _m("task_row", "its CPU: next row of its program"), _m("task_end", "config: behind its last row"),
         _m("task_visit", "its CPU: pages of the row already visited"),

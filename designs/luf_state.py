@@ -43,7 +43,7 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "claim_mask": (sizes.nr_zones * (sizes.nr_cpus + 2), words), "claim_ugen": (sizes.nr_zones * (sizes.nr_cpus + 2),),  # same
         "flusher": (1,), "flusher_ns": (1,), "flusher_took": (1,),  # global: compare-exchange 0 -> CPU + 1; then its holder
         "kicking": zones,  # kicker: any; only a hint
-        "kick_cpu": (1,),  # kicker and tick: compare-exchange 0 -> CPU + 1: one flusher in the background at a time
+        "kick_cpu": (1,),  # tick: compare-exchange 0 -> CPU + 1: one flusher in the background at a time
         "request_ns": zones,  # tick: zone lock held: when the open generation got its first page
     } | measure_fields(sizes)  # fmt: skip
 

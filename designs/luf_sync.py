@@ -7,7 +7,7 @@ from cpus.compiled import Entry
 from designs.luf_each import each_page_freed, each_take, each_take_done
 from designs.luf_global import global_take, global_take_done
 from designs.luf_help import help_take_done
-from designs.luf_kicker import kicker_context_switch, kicker_idle, kicker_tick
+from designs.luf_kicker import kicker_kthread, kicker_take_done
 from designs.luf_owner import owner_take, owner_take_done
 from designs.luf_skip import skip_take_check
 from designs.luf_take import luf_page_freed, luf_take_check
@@ -22,8 +22,8 @@ SYNC: dict[str, tuple[str, tuple[Entry, ...]]] = {
                (luf_page_freed, luf_take_check, global_take, global_take_done)),
     "help": ("who would wait interrupts the CPUs that still lag", (luf_page_freed, luf_take_check, owner_take, help_take_done)),
     "skip": ("pages being flushed by another are passed over", (luf_page_freed, skip_take_check, owner_take, owner_take_done)),
-    "kicker": ("flushed in the background when clean pages fall to LOW, until HIGH",
-               (*OWNER, kicker_tick, kicker_idle, kicker_context_switch)),
+    "kicker": ("a thread flushes in the background when clean pages fall to LOW, until HIGH",
+               (luf_page_freed, luf_take_check, owner_take, kicker_take_done, kicker_kthread)),
     "tick": ("CPUs flush themselves at their tick, interrupts on time-out",
              (tick_page_freed, luf_take_check, owner_take, owner_take_done, tick_tick, tick_idle, tick_context_switch)),
 }  # fmt: skip

@@ -7,7 +7,7 @@ to whoever lags. A taker who needs pages at once flushes for them as under sync=
 
 from allocator.sched import TICK_NS
 from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_tlb_func
-from cpus.atomics import compare_exchange, load_acquire
+from cpus.atomics import compare_exchange, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.ipi import mask_has
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
@@ -61,8 +61,9 @@ def tick_tick(ram, cpu, a, b, c, d):
             spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
             due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or _all_done(ram, state, zone)
             spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
-            if due:
+            if due and compare_exchange(state.kick_cpu, 0, 0, cpu + 1) == 0:
                 flush_in_background(ram, state, cpu, zone)
+                store_release(state.kick_cpu, 0, 0)
     return 0
 
 

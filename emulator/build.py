@@ -13,13 +13,13 @@ import numpy as np
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
 from allocator.cpu import cpu_loop
 from allocator.direct_reclaim import alloc_slow
-from allocator.hooks import HOOKS, nothing
+from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
 from allocator.kswapd import kswapd_step
 from allocator.memory import page_fault
 from allocator.migrate import migrate_list
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.program import run_user
-from allocator.sched import TASK_KSWAPD, TASK_USER, enqueue, select_cpu
+from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, enqueue, select_cpu
 from allocator.tlb_flush import irq_handler
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
@@ -66,7 +66,7 @@ class RunOptions:
 
 def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
-    sizes = _sizes(machine, workload)
+    sizes = _sizes(machine, workload, _has_thread(design))
     ram = build_ram(sizes, _constants(machine, workload, options), fields_of(design, sizes))
     for i, name in enumerate(COST_NAMES):
         ram.cost[i] = getattr(machine.costs, name)
@@ -80,7 +80,7 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
     boot_cpus(ram)
     prepare(design, ram)
     _processes(ram, workload)
-    _kernel_threads(ram, workload)
+    _kernel_threads(ram)
     return ram
 
 
@@ -115,7 +115,11 @@ def file_sizes(workload: Workload) -> dict[str, int]:
     return sizes
 
 
-def _sizes(machine: Machine, workload: Workload) -> Sizes:
+def _has_thread(design: Design) -> bool:
+    return any(item.number == HOOK_KTHREAD for item in design.hooks)
+
+
+def _sizes(machine: Machine, workload: Workload, with_thread: bool) -> Sizes:
     files = file_sizes(workload)
     private = sum(1 for p in workload.processes for r in p.regions if not p.forked and (r.file is None or not r.shared))
     frames = _zone_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
@@ -143,7 +147,7 @@ def _sizes(machine: Machine, workload: Workload) -> Sizes:
         nr_zones=len(machine.zones),
         nr_frames=frames,
         nr_mms=len(workload.processes) + 1,
-        nr_tasks=threads + len(machine.nodes),
+        nr_tasks=threads + len(machine.nodes) + with_thread,
         nr_vmas=sum(len(p.regions) + SPARE_VMAS for p in workload.processes),
         nr_objects=len(files) + private,
         nr_cache_slots=sum(files.values()),
@@ -303,9 +307,11 @@ def _copy_rows(ram: Any, first: int, rows: np.ndarray) -> None:
         getattr(ram, f"row_{name}")[first : first + len(rows)] = rows[name]
 
 
-def _kernel_threads(ram: Any, workload: Workload) -> None:
-    """One kswapd per node, asleep."""
-    for node in range(ram.nr_nodes):
-        task = ram.user_tasks + node
-        ram.task_kind[task], ram.task_index[task], ram.task_cpu[task], ram.task_pinned[task] = TASK_KSWAPD, node, -1, -1
-        ram.kswapd_task[node] = task
+def _kernel_threads(ram: Any) -> None:
+    """One kswapd per node, behind them the design's thread if it has one; all asleep."""
+    for task in range(ram.user_tasks, len(ram.task_kind)):
+        node = task - ram.user_tasks
+        ram.task_kind[task] = TASK_KSWAPD if node < ram.nr_nodes else TASK_DESIGN
+        ram.task_index[task], ram.task_cpu[task], ram.task_pinned[task] = node, -1, -1
+        if node < ram.nr_nodes:
+            ram.kswapd_task[node] = task

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from allocator.sched import TASK_KSWAPD
+from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER
 from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP, EVENT_TASK_SHIFT
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
@@ -159,5 +159,6 @@ def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
 
 def _actor(ram: Any, who: int) -> str:
     cpu, task = who & CPU_MASK, (who >> EVENT_TASK_SHIFT) - 1
-    kswapd = f" (kswapd{int(ram.task_index[task])})" if task >= 0 and ram.task_kind[task] == TASK_KSWAPD else ""
-    return f"cpu{cpu}{kswapd}"
+    kind = int(ram.task_kind[task]) if task >= 0 else TASK_USER
+    threads = {TASK_KSWAPD: f" (kswapd{int(ram.task_index[task])})", TASK_DESIGN: " (the design's thread)"}
+    return f"cpu{cpu}{threads.get(kind, '')}"

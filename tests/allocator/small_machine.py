@@ -67,7 +67,7 @@ class SmallMachine:
         zones, node_of = len(pages), node_of or tuple(range(len(pages)))  # zone -> node; usually each node is one zone
         nodes, logical, frames = node_of[-1] + 1, region * 2, int(starts[-1]) + 1
         sizes = Sizes(
-            nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes, nr_vmas=16 * mms,
+            nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes + 1, nr_vmas=16 * mms,
             nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames + 1, nr_anon_logical=2 * frames,
             nr_rows=1, nr_sections=1, nr_chunks=1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,

@@ -208,17 +208,18 @@ def test_the_kicker_flushes_from_low_to_high(machine_of):
     reclaim(machine)
     pend_all(machine)
     ram = machine.ram
-    machine.enter("hook_tick", 2)
+    assert machine.enter("hook_kthread", 2) == 0
     assert machine.asked() == []
     ram.wmark_low[ZONE] = ram.wmark_high[ZONE] = 512
-    machine.enter("hook_idle", 2)
+    assert machine.enter("hook_kthread", 2) == 1
     assert machine.asked() == [[0, 1]]
+    assert machine.enter("hook_kthread", 2) == 0
     assert stat(machine, KICKED) == 1
     assert ram.zone_pending[ZONE] == 0
     ram.wmark_low[ZONE], ram.wmark_high[ZONE] = 24, 32
     reclaim(machine)
     pend_all(machine)
-    machine.enter("hook_tick", 2)
+    assert machine.enter("hook_kthread", 2) == 0
     assert machine.asked() == []
     assert ram.design["kicking"][ZONE] == 0
 
