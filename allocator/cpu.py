@@ -5,9 +5,9 @@ Left out: softirqs, timers other than the tick, hotplug.
 
 from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
 from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
+from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.kthread import run_kthread_slice
 from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire

@@ -23,7 +23,7 @@ from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, enqueue, select
 from allocator.tlb_flush import irq_handler
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
-from cpus.compiled import install, install_at
+from cpus.compiled import Entry, install, install_at
 from cpus.costs import COST_NAMES, NR_COSTS
 from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
@@ -116,7 +116,7 @@ def file_sizes(workload: Workload) -> dict[str, int]:
 
 
 def _has_thread(design: Design) -> bool:
-    return any(item.number == HOOK_KTHREAD for item in design.hooks)
+    return any(isinstance(item, Entry) and item.number == HOOK_KTHREAD for item in design.hooks)
 
 
 def _sizes(machine: Machine, workload: Workload, with_thread: bool) -> Sizes:
