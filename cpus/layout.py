@@ -197,6 +197,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_pid", "owner at start: process id (granters and supervisor read)"),
         _m("cpu_clock", "owner: virtual time", True),
         _m("cpu_tenths", "owner: tenths of a ns of user accesses that are not in cpu_clock yet"),
+        _m("cpu_out_of_turn", "run_lease_lock held: it has its lease only because an ack may hang on it"),
         _m("cpu_slice_end", "owner: virtual time at which it offers its lease"),
         _m("cpu_irq_off", "owner: depth of irq-safe locks held"),
         _m("cpu_in_irq", "owner: 1 inside an interrupt handler"),

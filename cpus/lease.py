@@ -21,7 +21,7 @@ Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.host import rouse, sched_yield
-from cpus.layout import TEXT
+from cpus.layout import COUNTER, TEXT
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
 STATE_NAMES = ("off", "running", "ready", "blocked")
@@ -30,7 +30,7 @@ WAIT_NAMES = ("nothing", "a lease", "acks", "lock", "page lock", "barrier", "wor
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 
-SHELL_WAIT = TEXT["shell_wait"]
+SHELL_WAIT, C_RECEIVED = TEXT["shell_wait"], COUNTER["ipi_received"]
 SPINS_BEFORE_YIELD = 40
 TRIES_OF_OBSERVER = 10_000
 FAR_NS = 1 << 60
@@ -61,42 +61,54 @@ def _unlock(ram):
 
 
 @kernel
-def _first_ready(ram):
-    """Find the READY CPU that is next in order, unless it is more than a slice ahead of one that runs or waits for acks; -1 nobody.
+def _bound_ns(ram):
+    """Give the virtual time that only CPUs that are needed may pass: a slice after the slowest one that waits for acks."""
+    asking_ns = FAR_NS
+    for c in range(ram.nr_cpus):
+        if ram.cpu_wait_kind[c] == WAIT_ACKS and ram.cpu_state[c] == BLOCKED:
+            asking_ns = min(asking_ns, ram.cpu_clock[c])
+    return asking_ns + ram.slice_ns
 
-    In controlled mode targets answer when the schedule runs them, so who waits for acks cannot be waited for.
-    """
-    best, best_ns, slowest_ns, asking_ns = -1, 0, FAR_NS, FAR_NS
-    holder, holder_ns = -1, 0
+
+@kernel
+def _is_needed(ram, c):
+    """May the ack that another CPU waits for hang on this one? A holder of a spin lock, interrupts off, or (controlled) a target."""
+    return ram.cpu_no_resched[c] or ram.cpu_irq_off[c] or ram.cpu_in_irq[c] or (ram.controlled and ram.cpu_bell[c] > 0)
+
+
+@kernel
+def _first_ready(ram, bound):
+    """Find the READY CPU that is next in order, unless it is more than a slice ahead of one that runs or waits for acks; -1 nobody."""
+    best, best_ns, slowest_ns = -1, 0, FAR_NS
     for c in range(ram.nr_cpus):
         order_ns, state = ram.cpu_order_ns[c], ram.cpu_state[c]
         if state == READY:
-            if best < 0 or order_ns < best_ns:
+            if (best < 0 or order_ns < best_ns) and (order_ns <= bound or _is_needed(ram, c)):
                 best, best_ns = c, order_ns
-            locked = ram.cpu_no_resched[c] or ram.cpu_irq_off[c] or ram.cpu_in_irq[c]
-            if locked and (holder < 0 or order_ns < holder_ns):
-                holder, holder_ns = c, order_ns
         elif state == RUNNING:
             slowest_ns = min(slowest_ns, max(order_ns, ram.cpu_clock[c]))  # just woken: its clock may not be set yet
-        elif ram.cpu_wait_kind[c] == WAIT_ACKS and ram.controlled == 0:
-            asking_ns = min(asking_ns, ram.cpu_clock[c])
-    if best_ns > asking_ns + ram.slice_ns:
-        best, best_ns = holder, holder_ns
     return best if best_ns <= slowest_ns + ram.slice_ns else -1
 
 
 @kernel
-def _drawn_ready(ram, first):
-    """Draw the next CPU of the schedule among the READY ones within a slice of `first`, the one next in order."""
+def _may_be_drawn(ram, c, limit, bound):
+    """Is this CPU READY, and near enough in virtual time to the first one and to those that wait for acks, or needed by them?"""
+    order_ns = ram.cpu_order_ns[c]
+    return ram.cpu_state[c] == READY and ((order_ns <= limit and order_ns <= bound) or _is_needed(ram, c))
+
+
+@kernel
+def _drawn_ready(ram, first, bound):
+    """Draw the next CPU of the schedule among the READY ones within a slice of `first`, and those whose answer is waited for."""
     limit = ram.cpu_order_ns[first] + ram.slice_ns
     count = 0
     for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit:
+        if _may_be_drawn(ram, c, limit, bound):
             count += 1
     ram.run_random[0] = random_next(ram.run_random[0])
     skip = (ram.run_random[0] >> 20) % count
     for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] == READY and ram.cpu_order_ns[c] <= limit:
+        if _may_be_drawn(ram, c, limit, bound):
             if skip == 0:
                 return c
             skip -= 1
@@ -109,11 +121,13 @@ def _grant_free(ram):
     free = ram.run_lease_free[0]
     if free == 0:
         return -1
-    target = _first_ready(ram)
+    bound = _bound_ns(ram)
+    target = _first_ready(ram, bound)
     if target < 0:
         return -1
     if ram.controlled:
-        target = _drawn_ready(ram, target)
+        target = _drawn_ready(ram, target, bound)
+    ram.cpu_out_of_turn[target] = ram.cpu_order_ns[target] > bound
     lease = 0
     while (free >> lease) & 1 == 0:
         lease += 1
@@ -172,14 +186,18 @@ def offer_lease(ram, cpu):
     if ram.nr_leases == 0:
         new_slice(ram, cpu)
         return 0
-    _lock(ram)
-    ram.cpu_state[cpu] = READY
-    ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu]
-    ram.cpu_wait_kind[cpu] = WAIT_LEASE
-    target = _release(ram, cpu)
-    _unlock(ram)
-    _sleep(ram, cpu, target)
-    ram.cpu_wait_kind[cpu] = WAIT_NONE
+    answered = True
+    while answered:
+        served = ram.counter[cpu, C_RECEIVED]
+        _lock(ram)
+        ram.cpu_state[cpu] = READY
+        ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu]
+        ram.cpu_wait_kind[cpu] = WAIT_LEASE
+        target = _release(ram, cpu)
+        _unlock(ram)
+        _sleep(ram, cpu, target)
+        ram.cpu_wait_kind[cpu] = WAIT_NONE
+        answered = ram.controlled and ram.counter[cpu, C_RECEIVED] != served  # it may be far ahead, and was drawn for this alone
     new_slice(ram, cpu)
     return 0
 
@@ -221,7 +239,9 @@ def finish_wait(ram, cpu):
     _unlock(ram)
     _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
-    if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] or ram.controlled:
+    if ram.cpu_out_of_turn[cpu]:
+        ram.cpu_slice_end[cpu] = ram.cpu_clock[cpu]  # as far as it is needed, no further
+    elif ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] or ram.controlled:
         new_slice(ram, cpu)
     return 0
 
