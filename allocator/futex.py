@@ -12,7 +12,7 @@ from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acqu
 from cpus.compiled import kernel
 from cpus.costs import SYSCALL
 from cpus.ipi import serve_interrupts
-from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
 
 
 @kernel
@@ -62,17 +62,21 @@ def futex_wait(ram, cpu, task, flag, count):
 
 
 @kernel
-def spin_on_flag(ram, cpu, flag, count):
-    """Spin until the flag has reached `count`, serving interrupts; False if another task waits for this CPU."""
+def spin_on_flag(ram, cpu, task, flag, count):
+    """Spin until the flag has reached `count`, serving interrupts; False if its time slice is over and another task waits for the CPU."""
+    over = False
     while not _reached(ram, cpu, flag, count):
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if load_acquire(ram.queue_count, cpu) > 0:
+        wanted = load_acquire(ram.queue_count, cpu) > 0
+        if wanted and (over or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
             return False
         if begin_wait(ram, cpu, WAIT_FLAG, flag):
             fence()
-            if load_acquire(ram.flag_count, flag) >= count or load_acquire(ram.queue_count, cpu) > 0:
+            if load_acquire(ram.flag_count, flag) >= count or (not wanted and load_acquire(ram.queue_count, cpu) > 0):
                 cancel_wait(ram, cpu)
+            elif wanted:
+                over = wait_until(ram, cpu, ram.task_slice_ns[task])
             else:
                 finish_wait(ram, cpu)
     return True

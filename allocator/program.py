@@ -35,7 +35,7 @@ from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.layout import TEXT
-from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
 from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
@@ -74,7 +74,7 @@ def _barrier_completed(ram, process, number):
 
 @kernel
 def _barrier(ram, cpu, task, row):
-    """Spin at a barrier of the process until all parties are there; the virtual time of waiting is spent on the CPU."""
+    """Spin at a barrier of the process until all parties are there, at most for its time slice if another task wants the CPU."""
     process, number = ram.task_process[task], ram.row_page[row]
     slot = (process, number & 1)
     if ram.task_barrier[task] == 0:
@@ -87,17 +87,21 @@ def _barrier(ram, cpu, task, row):
             fence()
             wake_all_waiting_for(ram, WAIT_BARRIER, process, ram.cpu_clock[cpu])
     ram.cpu_spin_page[cpu] = 1 + ram.proc_region[process, ram.row_region[row]] + ram.row_count[row]
+    over = False
     while not _barrier_completed(ram, process, number):
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if load_acquire(ram.queue_count, cpu) > 0:
-            ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])  # spins its time slice away
+        wanted = load_acquire(ram.queue_count, cpu) > 0
+        if wanted and (over or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
+            ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])
             ram.cpu_spin_page[cpu] = 0
             return YIELD
         if begin_wait(ram, cpu, WAIT_BARRIER, process):
             fence()
-            if _barrier_completed(ram, process, number) or load_acquire(ram.queue_count, cpu) > 0:
+            if _barrier_completed(ram, process, number) or (not wanted and load_acquire(ram.queue_count, cpu) > 0):
                 cancel_wait(ram, cpu)
+            elif wanted:
+                over = wait_until(ram, cpu, ram.task_slice_ns[task])
             else:
                 finish_wait(ram, cpu)
     ram.cpu_spin_page[cpu] = 0
@@ -214,7 +218,7 @@ def _spin(ram, cpu, task, row):
     """Spin in user mode until flag `page` has been posted `pages` times."""
     if ram.row_region[row] != NO_REGION:
         ram.cpu_spin_page[cpu] = 1 + ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_count[row]
-    reached = spin_on_flag(ram, cpu, ram.row_page[row], ram.row_pages[row])
+    reached = spin_on_flag(ram, cpu, task, ram.row_page[row], ram.row_pages[row])
     ram.cpu_spin_page[cpu] = 0
     if reached:
         return NEXT

@@ -7,10 +7,10 @@ the READY CPU with the smallest clock; one that waited in the midst of a slice i
 on to the same end. A CPU that is more than a slice ahead of one that runs gets no lease (the host may hold that one up), so
 clocks of CPUs with something to do stay within two slices of each other, one if there is one lease. One that waits for acks has
 something to do as well: its clock stands still while the host carries its messages, so nobody may leave it behind (but who holds
-a spin lock, or has interrupts off: it may be, or hold up, a target that cannot answer).
+a spin lock, or has interrupts off: it may be, or hold up, a target that cannot answer; it gets a lease out of turn, until it has let go).
 
 With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of the smallest
-clock; everything then happens under that one lease, interrupts too, and a run is exactly repeatable.
+clock and those whose answer is waited for; everything then happens under that one lease, interrupts too, and a run is exactly repeatable.
 `nr_leases` 0 means no gate: every CPU runs as the host pleases.
 
 Wake-ups cannot be lost: `block` and `wake` meet under `run_lease_lock`, and a wake-up for a CPU that is not blocked leaves a
@@ -254,8 +254,29 @@ def block(ram, cpu, kind, thing):
 
 
 @kernel
+def wait_until(ram, cpu, ns):
+    """After `begin_wait`: sleep until woken, or until all who have something to do have come to virtual time `ns` (True).
+
+    So who spins for others that are behind does not spin longer than they take. Spurious returns happen.
+    """
+    if ram.nr_leases == 0:  # nobody keeps virtual time together
+        cancel_wait(ram, cpu)
+        return True
+    ram.cpu_state[cpu] = READY
+    ram.cpu_order_ns[cpu] = ns
+    finish_wait(ram, cpu)
+    return ram.cpu_order_ns[cpu] >= ns and not ram.cpu_out_of_turn[cpu]
+
+
+@kernel
 def _wake_locked(ram, target, at_ns):
-    """Make a BLOCKED CPU runnable; returns a CPU that must be roused, or -1."""
+    """Make a BLOCKED CPU runnable, or one that waits for a time behind `at_ns` sooner; returns a CPU that must be roused, or -1."""
+    if ram.cpu_state[target] == READY and ram.cpu_wait_kind[target] != WAIT_LEASE and ram.cpu_order_ns[target] > at_ns:
+        ram.cpu_order_ns[target] = min(ram.cpu_order_ns[target], max(at_ns, ram.cpu_ready_ns[target]))
+        granted = _grant_free(ram)
+        if granted >= 0:
+            _note_grant(ram, granted)
+        return granted
     if ram.cpu_state[target] != BLOCKED:
         ram.cpu_wake[target] = 1
         return -1
@@ -291,7 +312,7 @@ def wake_all_waiting_for(ram, kind, thing, at_ns):
         if ram.cpu_wait_object[c] == thing:  # a waiter wrote it before the word that told us of it
             _lock(ram)
             granted = -1
-            if ram.cpu_state[c] == BLOCKED and ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing:
+            if ram.cpu_state[c] != RUNNING and ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing:
                 granted = _wake_locked(ram, c, at_ns)
             _unlock(ram)
             if granted >= 0:

@@ -11,4 +11,15 @@ def test_waiting_for_acks_costs_what_it_costs_and_no_more():
     machine = load_machine("xeon6430-cxl", scale=1024, cpus=16)
     linux, luf = (run_design(name, machine, "llama3x15", tokens=2, leases=2, seed=1) for name in ("linux", "luf"))
     assert linux.tlb_shootdowns > 10_000
-    assert linux.runtime_mean_ns < 1.5 * luf.runtime_mean_ns
+    assert linux.runtime_mean_ns < 1.3 * luf.runtime_mean_ns
+
+
+def test_who_spins_for_others_does_not_wait_longer_than_they_take():
+    """45 threads spin at barriers on 16 CPUs; however the host schedules, one lease or two, a run takes about the same virtual time.
+
+    When a spinner whose CPU was wanted gave its slice away at once, vanilla took up to twice as long with two leases as with one.
+    """
+    machine = load_machine("xeon6430-cxl", scale=1024, cpus=16)
+    runtimes = [run_design(design, machine, "llama3x15", tokens=2, leases=leases, seed=1).runtime_mean_ns
+                for design in ("linux", "luf") for leases in (1, 2)]  # fmt: skip
+    assert max(runtimes) < 1.3 * min(runtimes)
