@@ -28,15 +28,15 @@ def debug_counts(ram: Any) -> dict[str, int]:
 def debug_findings(ram: Any, workload: Workload) -> list[dict[str, Any]]:
     """Give the findings that were kept, in the order in which they happened, as plain data."""
     names = Names(ram, workload)
-    return [_one(ram, names, n) for n in range(min(int(ram.lufd_findings[0]), LUFD_KEPT))]
+    return [_one(ram, workload, names, n) for n in range(min(int(ram.lufd_findings[0]), LUFD_KEPT))]
 
 
-def _one(ram: Any, names: Names, n: int) -> dict[str, Any]:
+def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
     whose, site, cpu, pfn, a, b, ugen, number, key, thing, index, freed_by, freed_ns, now_ns, task = ram.lufd_finding[n, :15].tolist()
     function, kind = SITES[SITE_NAMES[site]]
     lag = [other for other in range(ram.nr_cpus) if (int(ram.lufd_lag[n, other // MASK_BITS]) >> (other % MASK_BITS)) & 1]
     found: dict[str, Any] = {
-        "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, task), "t_ns": now_ns, "frame": pfn,
+        "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, workload, task), "t_ns": now_ns, "frame": pfn,
         "record": RECORD_NAMES[whose], "request": ugen, "lagging": lag, "done": ram.lufd_done[n].tolist(),
     }  # fmt: skip
     if kind == ADDRESS:
@@ -52,13 +52,13 @@ def _one(ram: Any, names: Names, n: int) -> dict[str, Any]:
     return found
 
 
-def _task(ram: Any, task: int) -> str:
-    """`llama1/3`: a thread of a process; kswapd by its node."""
+def _task(ram: Any, workload: Workload, task: int) -> str:
+    """`llama1, thread 3`; kswapd by its node."""
     if task < 0:
         return "idle"
     if ram.task_kind[task] == TASK_KSWAPD:
         return f"kswapd{int(ram.task_index[task])}"
-    return f"process {int(ram.task_process[task])}, thread {int(ram.task_index[task])}"
+    return f"{workload.processes[int(ram.task_process[task])].name}, thread {int(ram.task_index[task])}"
 
 
 def _page_of(ram: Any, names: Names, thing: int, index: int) -> str:
