@@ -3,8 +3,8 @@
 CONFIG_LUF_DEBUG "strongly synchronizes on objects for checking" (slides; v12 patch 25): every operation that reads or raises
 done-numbers (check_done, diet, mark_done) holds one global spin lock, so that a check never meets half of one, and no raise is lost to
 another (without it one attempt of compare-and-swap is made, and a lost one costs a flush too many). Here a global lock is the modelled
-thing. It changes timing: CPUs queue up for it that would pass each other without, so a run that is debugged is another run,
-with other interleavings; for what a lock itself costs see cpus/locks.py (host time, no virtual time).
+thing. It changes timing: CPUs that would pass each other queue up for it, so where CPUs run at once a debugged run has other
+interleavings. Waiting for a lock costs no virtual time here (cpus/locks.py): how much slower such a kernel is cannot be read off.
 """
 
 from cpus.compiled import kernel

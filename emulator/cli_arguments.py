@@ -265,7 +265,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         help="LUF's own debug feature (CONFIG_LUF_DEBUG), for luf and luf_v12: a page that is freed unflushed keeps a record of the CPUs "
         "that may still read it, and is looked at where the kernel writes to it (kmap) or makes a PTE writable (mkwrite). It checks the "
         "design's bookkeeping, the oracle checks contents: it tells of a skipped flush before anybody has read, and is blind where "
-        "the bookkeeping is (docs/debug-luf.md). One lock holds all done-numbers meanwhile, so the run is another than without",
+        "the bookkeeping is (docs/debug-luf.md). One lock serialises all done-numbers meanwhile: CPUs interleave in other ways",
     )
 
 
