@@ -1,7 +1,8 @@
 """LUF RFC v12 (Byungchul Park, SK hynix, February 2025) as posted, statement by statement, to be judged by the oracle.
 
 Mechanism: what designs/luf.py describes, with the series' own bookkeeping (luf_v12_state.py): patch 16 LUF proper, 18 three tries in
-a pcp list, 19 and 20 records of mm and mapping, 21 generations of a zone, 22 no shootdown that the allocation can do without.
+a pcp list, 19 and 20 records of mm and mapping, 21 generations of a zone, 22 no shootdown that the allocation can do without,
+25 debug (luf_v12_debug.py), only with --debug-luf.
 Safety as claimed: a stale read-only translation shows bytes that do not change before take-off flushes it; flushes of the mm and of
 the mapping follow whatever makes the content differ. Where that does not hold, nothing is repaired here:
 - The folds into mm and mapping (fold_luf_batch_mm and its twin, patches 19, 20) update mask and generation but not flush_required,
