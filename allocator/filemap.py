@@ -8,7 +8,8 @@ ranges.
 """
 
 from allocator.buddy import NONE
-from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_TRUNCATED
+from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_WRITE_BEGINS
+from allocator.kmap import KMAP_WRITE, kmap
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, write_page
@@ -50,7 +51,9 @@ def write_to_file(ram, cpu, thing, index):
     pfn = _locked_page(ram, cpu, thing, index)
     if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:
         ram.cpu_clock[cpu] = ram.page_io_ns[pfn]  # a partial write would wait for the read; so do we
+    call(ram, HOOK_WRITE_BEGINS, cpu, thing, index, 0, 0)
     call(ram, HOOK_FILE_WRITE, cpu, thing, index, 0, 0)
+    kmap(ram, cpu, pfn, KMAP_WRITE, thing, index)
     word = load_acquire(ram.content, pfn)
     while True:
         seen = compare_exchange(ram.content, pfn, word, word + 1)

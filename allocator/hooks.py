@@ -45,6 +45,11 @@ HOOKS = {
     "hook_release": ("mm being left, 0", "none", "ignored: a kernel thread lets go of a borrowed mm"),
     "hook_keep": ("pfn, key", "none, or page locks", "1: the design keeps the frame, and frees it itself later"),
     "hook_kthread": ("-", "none", "1: more to do; 0: sleep until wake_kthread (a design with this hook has a kernel thread)"),
+    "hook_kmap": ("pfn, KMAP_*, then mm and vpn or object and index (kmap.py)", "any: page lock, pte lock, or exclusive owner",
+                  "ignored: the kernel is about to write to the frame"),
+    "hook_mkwrite": ("pfn, MKWRITE_*, mm, vpn", "pte lock", "ignored: a PTE that maps the frame is about to become writable"),
+    "hook_fault_begins": ("mm, vma, vpn, 1 if it is a store", "mmap_lock, no spin lock", "ignored: handle_mm_fault is about to begin"),
+    "hook_write_begins": ("object, page", "page lock", "ignored: write(2) has its page, and will ask HOOK_FILE_WRITE"),
     "hook_pressure": ("node", "none, or mmap_lock and page locks", "ignored: no zone is above its low watermark (__alloc_pages_slowpath)"),
 }  # fmt: skip
 
@@ -52,7 +57,8 @@ HOOKS = {
  HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT,
  HOOK_FAULT_DONE, HOOK_VMA_DONE, HOOK_FILE_WRITE, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK,
  HOOK_IDLE, HOOK_INTERRUPT, HOOK_SHOOTDOWN, HOOK_FLUSHED, HOOK_YOUNG_CLEARED, HOOK_USER_FLUSH, HOOK_MAP, HOOK_RELEASE,
- HOOK_KEEP, HOOK_KTHREAD, HOOK_PRESSURE) = (TEXT[name] for name in HOOKS)  # fmt: skip
+ HOOK_KEEP, HOOK_KTHREAD, HOOK_KMAP, HOOK_MKWRITE, HOOK_FAULT_BEGINS, HOOK_WRITE_BEGINS,
+ HOOK_PRESSURE) = (TEXT[name] for name in HOOKS)  # fmt: skip
 
 
 @entry(HOOK_INIT)

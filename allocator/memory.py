@@ -9,7 +9,19 @@ Left out: swap-in, userfaultfd, huge pages, writes to pages that are pinned.
 """
 
 from allocator.buddy import NONE
-from allocator.hooks import HOOK_FAULT_DONE, HOOK_WRITE_FAULT
+from allocator.hooks import HOOK_FAULT_BEGINS, HOOK_FAULT_DONE, HOOK_WRITE_FAULT
+from allocator.kmap import (
+    KMAP_COPY,
+    KMAP_COW,
+    KMAP_ZERO,
+    MKWRITE_ANON,
+    MKWRITE_COPY,
+    MKWRITE_COW,
+    MKWRITE_REUSE,
+    MKWRITE_SHARED,
+    kmap,
+    mkwrite,
+)
 from allocator.lru import drop_page, lru_add, lru_add_drain
 from allocator.numa_balancing import do_numa_page
 from allocator.page import (
@@ -80,9 +92,10 @@ def _ask_design(ram, cpu, mm, vma, vpn):
 
 
 @kernel
-def _new_anonymous_page(ram, cpu, vma, vpn):
-    """Allocate the private page of a VMA at `vpn`, filled for the oracle; it belongs to the VMA's anon_vma."""
+def _new_anonymous_page(ram, cpu, vma, vpn, site):
+    """Allocate the private page of a VMA at `vpn`, filled for the oracle at `site`; it belongs to the VMA's anon_vma."""
     pfn = alloc_page(ram, cpu, 0, GFP_USER)
+    kmap(ram, cpu, pfn, site, ram.vma_mm[vma], vpn)
     thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
     name_anonymous(ram, pfn, thing, index)
     ram.page_object[pfn] = thing + 1
@@ -103,7 +116,7 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
             store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (ram.zero_page << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_SPECIAL)
         unlock_pte(ram, cpu, table)
         return AGAIN
-    pfn = _new_anonymous_page(ram, cpu, vma, vpn)
+    pfn = _new_anonymous_page(ram, cpu, vma, vpn, KMAP_ZERO)
     ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO]
     _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
@@ -111,6 +124,7 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
         unlock_pte(ram, cpu, table)
         drop_page(ram, cpu, pfn)
         return AGAIN
+    mkwrite(ram, cpu, pfn, MKWRITE_ANON, mm, vpn)
     # the allocation's reference becomes the PTE's
     set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
     unlock_pte(ram, cpu, table)
@@ -186,7 +200,7 @@ def _file_page(ram, cpu, vma, thing, index, tried):
 @kernel
 def _copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is locked, with a reference."""
-    copy = _new_anonymous_page(ram, cpu, vma, vpn)
+    copy = _new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
     ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
     unlock_page(ram, cpu, pfn)
     drop_page(ram, cpu, pfn)
@@ -194,6 +208,7 @@ def _copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     lock_pte(ram, cpu, table)
     free = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0
     if free:
+        mkwrite(ram, cpu, copy, MKWRITE_COW, mm, vpn)
         set_pte(ram, cpu, mm, vpn, table, copy, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
     unlock_pte(ram, cpu, table)
     if free:
@@ -234,6 +249,8 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
         bits |= PTE_WRITE | PTE_DIRTY
     lock_pte(ram, cpu, table)
     if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0:
+        if store:
+            mkwrite(ram, cpu, pfn, MKWRITE_SHARED, mm, vpn)
         set_pte(ram, cpu, mm, vpn, table, pfn, bits)
         unlock_pte(ram, cpu, table)
         unlock_page(ram, cpu, pfn)
@@ -277,7 +294,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     if not zero:
         get_page(ram, old)
     unlock_pte(ram, cpu, table)
-    pfn = _new_anonymous_page(ram, cpu, vma, vpn)
+    pfn = _new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
     ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO] if zero else ram.cost[PAGE_COPY]
     _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
@@ -291,6 +308,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         flush_tlb_page(ram, cpu, mm, vpn)
         change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
+        mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
         if not zero:
             remove_rmap(ram, cpu, old)
@@ -317,9 +335,11 @@ def do_wp_page(ram, cpu, mm, vma, vpn, table):
         unlock_pte(ram, cpu, table)
     elif ram.vma_flags[vma] & VM_SHARED:
         set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)
+        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
         _make_writable(ram, cpu, table, index)
         unlock_pte(ram, cpu, table)
     elif pte & PTE_SPECIAL == 0 and _reusable(ram, cpu, pte >> PTE_PFN_SHIFT):
+        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
         _make_writable(ram, cpu, table, index)
         ram.counter[cpu, C_REUSE] += 1
         unlock_pte(ram, cpu, table)
@@ -366,6 +386,15 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
     return AGAIN  # somebody else has resolved it
 
 
+@kernel
+def _tell_design(ram, cpu, hook, mm, vma, vpn, kind):
+    """Tell the design where handle_mm_fault begins, or ends; what it flushes there is for a write fault."""
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_WRITE_FAULT
+    call(ram, hook, cpu, mm, vma, vpn, 1 if kind == STORE else 0)
+    ram.cpu_site[cpu] = site
+
+
 @entry(PAGE_FAULT)
 def page_fault(ram, cpu, vpn, kind, c, d):
     """The exception: find the VMA and resolve the fault; 0 try again, 1 sleep until task_wait_ns."""
@@ -384,11 +413,9 @@ def page_fault(ram, cpu, vpn, kind, c, d):
             mmap_read_unlock(ram, cpu, mm)
             return WAIT
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
+    _tell_design(ram, cpu, HOOK_FAULT_BEGINS, mm, vma, vpn, kind)
     result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
-    site = ram.cpu_site[cpu]
-    ram.cpu_site[cpu] = SITE_WRITE_FAULT
-    call(ram, HOOK_FAULT_DONE, cpu, mm, vma, vpn, 1 if kind == STORE else 0)
-    ram.cpu_site[cpu] = site
+    _tell_design(ram, cpu, HOOK_FAULT_DONE, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)
     ram.task_tried[task] = vpn + 1 if result == WAIT else 0
     return result

@@ -9,6 +9,7 @@ Left out: large folios, retries of busy pages (they stay where they are), compac
 
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
+from allocator.kmap import KMAP_MOVE, kmap
 from allocator.lru import drop_page, isolate_page, lru_add, lru_add_drain, mod_isolated, putback_page
 from allocator.page import (
     PG_ACTIVE,
@@ -74,11 +75,13 @@ def _move_to_target(ram, cpu, pfn, target):
     if anonymous:
         if not freeze_refs(ram, pfn, 1):
             return False
+        kmap(ram, cpu, target, KMAP_MOVE, thing, index)
         move_content(ram, pfn, target)
         return True
     spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     alone = freeze_refs(ram, pfn, 2)
     if alone:
+        kmap(ram, cpu, target, KMAP_MOVE, thing, index)
         move_content(ram, pfn, target)
         fetch_add(ram.page_refcount, target, 1)  # the cache's
         store_release(ram.cache_slot, ram.object_cache[thing] + index, target + 1)

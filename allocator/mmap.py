@@ -22,7 +22,7 @@ ANYWHERE = -1
 @kernel
 def new_mm(ram, cpu, mm):
     """Give an mm its top page table. Its generation goes on from where the number was last used: old TLB entries are older."""
-    ram.mm_pgd[mm] = new_table(ram, cpu)
+    ram.mm_pgd[mm] = new_table(ram, cpu, mm)
     inc_mm_tlb_gen(ram, mm)
     ram.mm_users[mm] = 1
     return ram.mm_pgd[mm]

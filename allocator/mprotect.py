@@ -6,6 +6,7 @@ Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared m
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE, HOOK_WRITE_FAULT
+from allocator.kmap import MKWRITE_PROTECT, mkwrite
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_range, tlb_gather_mmu
 from allocator.page import PG_EXCLUSIVE
 from allocator.panic import SEGV_MAPERR, panic
@@ -46,6 +47,8 @@ def _change_ptes(ram, cpu, mm, table, start, end, flags):
                 break
             else:
                 fresh = _with_rights(ram, pte, flags)
+            if fresh & ~pte & PTE_WRITE:
+                mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_PROTECT, mm, vpn)
             if compare_exchange(ram.frame_word, where, pte, fresh) == pte:  # else a walk set a bit
                 if fresh != pte and pte & PTE_MIGRATION == 0:
                     tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)

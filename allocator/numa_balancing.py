@@ -9,6 +9,7 @@ Left out: shared-fault statistics and task placement; skipping of VMAs that a ta
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE
+from allocator.kmap import MKWRITE_NUMA, mkwrite
 from allocator.kswapd import wakeup_kswapd
 from allocator.lru import isolate_page
 from allocator.migrate import migrate_one
@@ -23,7 +24,7 @@ from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_releas
 from cpus.compiled import apart, call, kernel
 from cpus.layout import COUNTER
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, find_table
+from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, find_table
 
 SECOND = 1_000_000_000
 ADJUST_STEPS = 16  # NUMA_MIGRATION_ADJUST_STEPS
@@ -142,6 +143,8 @@ def do_numa_page(ram, cpu, mm, vpn, table):
         unlock_pte(ram, cpu, table)
         return 0
     pfn = pte >> PTE_PFN_SHIFT
+    if pte & PTE_WRITE:
+        mkwrite(ram, cpu, pfn, MKWRITE_NUMA, mm, vpn)
     store_release(ram.frame_word, (table, index), (pte & ~PTE_PROTNONE) | PTE_PRESENT)
     promote = _should_promote(ram, cpu, pfn)
     isolated = promote and _isolate_for_promotion(ram, cpu, pfn)  # under the pte lock: it is mapped, so not freed meanwhile

@@ -7,6 +7,7 @@ full flush. The P4D level is folded into the PGD and noted all the same.
 Left out: page-table accounting, freeing of empty tables while their VMA lives.
 """
 
+from allocator.kmap import KMAP_TABLE, kmap
 from allocator.mmu_gather import P4DS, PMDS, PUDS, tlb_remove_table
 from allocator.page import PG_TABLE
 from allocator.page_alloc import GFP_USER, alloc_page, put_page
@@ -21,9 +22,10 @@ NO_TABLE = -1
 
 
 @kernel
-def new_table(ram, cpu):
-    """Allocate and clear a page-table frame."""
+def new_table(ram, cpu, mm):
+    """Allocate and clear a page-table frame for an mm."""
     pfn = alloc_page(ram, cpu, 0, GFP_USER)
+    kmap(ram, cpu, pfn, KMAP_TABLE, mm, 0)
     for i in range(LEVEL_MASK + 1):
         ram.frame_word[pfn, i] = 0
     ram.page_flags[pfn] = PG_TABLE
@@ -43,7 +45,7 @@ def _ensure_entry(ram, cpu, mm, table, index):
     """Give the table behind an upper-level entry, making it if it is not there."""
     entry = ram.frame_word[table, index]
     if entry & PTE_PRESENT == 0:
-        fresh = new_table(ram, cpu)
+        fresh = new_table(ram, cpu, mm)
         spin_lock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
         entry = ram.frame_word[table, index]
         if entry & PTE_PRESENT == 0:

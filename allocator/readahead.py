@@ -8,6 +8,7 @@ Left out: folios of several pages, MADV_RANDOM and MADV_HUGEPAGE, reads by syste
 """
 
 from allocator.buddy import NONE
+from allocator.kmap import KMAP_READ, kmap
 from allocator.lru import drop_page
 from allocator.page import PG_LOCKED, PG_READAHEAD, PG_UPTODATE, clear_flag, set_flag, unlock_page
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER, alloc_page
@@ -40,6 +41,7 @@ def _fill(ram, cpu, thing, first, count):
         pfn = ram.cache_slot[ram.object_cache[thing] + index] - 1
         logical = ram.object_logical[thing] + index
         ram.page_io_ns[pfn] = done
+        kmap(ram, cpu, pfn, KMAP_READ, thing, index)
         set_content(ram, pfn, logical, ram.disk_version[logical])
         set_flag(ram, pfn, PG_UPTODATE)
         record(ram, cpu, EV_FILL, pfn, thing, index, 0)

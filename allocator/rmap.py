@@ -9,6 +9,7 @@ Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plai
 """
 
 from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
+from allocator.kmap import MKWRITE_MOVED, mkwrite
 from allocator.lru import mod_isolated
 from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, node_of, set_flag
 from allocator.page_cache import OBJECT_ANON
@@ -205,6 +206,8 @@ def remove_migration_ptes(ram, cpu, old, new):
             pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
             if pte & PTE_MIGRATION and pte >> PTE_PFN_SHIFT == old:
                 get_page(ram, new)
+                if pte & PTE_WRITE:
+                    mkwrite(ram, cpu, new, MKWRITE_MOVED, mm, vpn)
                 set_pte(ram, cpu, mm, vpn, table, new, pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))
             unlock_pte(ram, cpu, table)
         vma = next_vma_of(ram, thing, vma)

@@ -108,7 +108,10 @@ def _cache_folder(function: Callable) -> str | None:
     path = function.__code__.co_filename
     if not os.path.isfile(path):
         return None
-    return str(cache_root() / f"{Path(path).stem}-{closure_hash(os.path.abspath(path))}")
+    name = f"{Path(path).stem}-{closure_hash(os.path.abspath(path))}"
+    if function.__module__.rpartition(".")[2] != Path(path).stem:
+        name += f".{function.__module__}"  # compiled code names its module, and a user's file is another one when it is run as a script
+    return str(cache_root() / name)
 
 
 def _with_cache(decorate: Callable[[bool], Any], function: Callable) -> Any:

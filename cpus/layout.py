@@ -28,6 +28,7 @@ GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MA
 GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
+LUFD_KEPT, LUFD_WORDS = 16, 16  # findings of LUF's debug feature with their details (designs/luf_debug.py)
 CHANGES_KEPT, CHANGE_WORDS = 256, 4  # completed changes of mappings that an mm remembers (completion.py)
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
 TRACE_REASONS, TRACE_PAGES = 5, 36  # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
@@ -79,6 +80,7 @@ TEXT_NAMES = (
     "hook_shootdown", "hook_flushed", "hook_young_cleared", "hook_map",
     "hook_take_begin", "hook_fault_done", "hook_vma_done", "hook_truncated", "hook_keep", "hook_pressure",
     "hook_kthread", "wake_kthread",
+    "hook_kmap", "hook_mkwrite", "hook_fault_begins", "hook_write_begins",
 )  # fmt: skip
 NR_TEXT = 128
 TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
@@ -107,6 +109,7 @@ class Sizes:
     nr_anon_logical: int = 1
     nr_flags: int = 1
     nr_snapshots: int = 1
+    nr_lufd_frames: int = 1  # all of them if LUF is debugged
     one: int = 1
 
     @property
@@ -158,7 +161,7 @@ CONSTANTS = (
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough",
     "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
     "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
-    "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison",
+    "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "lufd",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -338,6 +341,29 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("page_private", "lock of the list it is on: buddy order"),
     )),
     Table("page_key", "lock of its free list, or exclusive owner: the design's word for a free block, 0 nothing pending", "nr_frames"),
+    # --- LUF's debug feature (designs/luf_debug.py); one row, never touched, unless `lufd` is set ------------------------------
+    Struct("nr_lufd_frames", (
+        _m("lufd_ugen", "exclusive owner of the frame (who frees it, who has just taken it): newest request of its key, 0 no record"),
+        _m("lufd_key", "same"), _m("lufd_object", "same: object that it held + 1"), _m("lufd_index", "same: page of that"),
+        _m("lufd_freed_by", "same: CPU"), _m("lufd_freed_ns", "same"),
+    )),
+    Table("lufd_mask", "same: CPUs that the key named", "nr_lufd_frames", "mask_words"),
+    Struct("nr_cpus", (
+        _m("lufd_mm", "owner: mm whose record was noted when its store fault began, 0 none", True),
+        _m("lufd_mm_ugen", "owner: newest request of that record"),
+        _m("lufd_file", "owner: object + 1 whose record was noted when its store fault, or write(2), began"), _m("lufd_file_ugen", "owner"),
+        _m("lufd_marked", "owner: records made"), _m("lufd_cleared", "owner: records found done"),
+        _m("lufd_wrong", "owner: records found not done"), _m("lufd_checks", "owner: frames looked at"),
+    )),
+    Table("lufd_mm_mask", "owner: CPUs of the mm's record", "nr_cpus", "mask_words"),
+    Table("lufd_file_mask", "owner: CPUs of the file's record", "nr_cpus", "mask_words"),
+    Struct("one", (
+        _m("lufd_lock", "spin: all done-numbers", True),
+        _m("lufd_findings", "lufd_lock held"),
+    )),
+    Table("lufd_finding", "lufd_lock held: what luf_debug.py notes", LUFD_KEPT, LUFD_WORDS),
+    Table("lufd_lag", "same: CPUs that lag", LUFD_KEPT, "mask_words"),
+    Table("lufd_done", "same: done-number of every CPU", LUFD_KEPT, "nr_cpus"),
     Table("page_io_ns", "page lock: virtual time at which the read of it is done", "nr_frames"),
     Table("page_lock_word", "spin: split page-table lock of a page-table frame", "nr_frames"),
     Table("page_scan_ns", "racy, as in Linux: when the NUMA scanner unmapped it", "nr_frames", None, "int64"),

@@ -55,6 +55,7 @@ class Design:
     name: str = ""
     parameters: ClassVar[dict[str, dict[str, str]]] = {}
     hooks: tuple[Entry, ...] = ()
+    debug_hooks: tuple[Entry, ...] = ()  # what a run with LUF's debug feature adds (luf_debug.py); () it cannot
 
     def __init__(self, **given: str):
         """Make it with these parameters. Raises ValueError for one that the design has not."""

@@ -33,6 +33,7 @@ from cpus.layout import Sizes
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
 from designs.linux import count_pending, flush_batched_pending, set_flush_pending
+from designs.luf_debug import LUF_DEBUG
 from designs.luf_state import (
     KEYS,
     LOCK_FILE,
@@ -190,6 +191,8 @@ class Luf(Design):
         luf_pte_cleared, luf_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key, luf_take_begin, luf_pend_first,
         luf_write_fault, luf_mapping_change, luf_file_write, luf_truncate, luf_mkclean,
     )  # fmt: skip
+
+    debug_hooks = LUF_DEBUG
 
     def __init__(self, **given: str):
         super().__init__(**given)

@@ -19,13 +19,13 @@ def each_page_freed(ram, cpu, zone, pfn, key, order):
     """A keyed page enters the buddy; with another key than the one before, a new generation begins."""
     state = luf_state(ram)
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
-    clean = diet(ram, state, state.key_mask, key, state.key_ugen[key])
+    clean = diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key])
     ugen = state.key_ugen[key]
     row = zone * EACH_ROWS + state.zone_generation[zone] % EACH_ROWS
     if not clean:
         if state.each_key[zone] != key:
             before = row
-            diet(ram, state, state.each_mask, before, state.each_ugen[before])
+            diet(ram, state, cpu, state.each_mask, before, state.each_ugen[before])
             state.each_key[zone] = key
             state.zone_generation[zone] += 1
             row = zone * EACH_ROWS + state.zone_generation[zone] % EACH_ROWS

@@ -35,7 +35,7 @@ def _is_done(ram, state, cpu):
     for zone in range(ram.nr_zones):
         if state.wait_generation[cpu, zone] > load_acquire(ram.zone_key_done, zone):
             return False
-    return mask_empty(ram, state.take_mask, cpu) or diet(ram, state, state.take_mask, cpu, state.take_ugen[cpu])
+    return mask_empty(ram, state.take_mask, cpu) or diet(ram, state, cpu, state.take_mask, cpu, state.take_ugen[cpu])
 
 
 @kernel

@@ -11,6 +11,7 @@ from cpus.compiled import kernel
 from cpus.ipi import mask_clear
 from cpus.layout import MASK_BITS, Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from designs.luf_done import lock_done, unlock_done
 from designs.measure import FLUSHES, measure_fields
 from designs.state import own_fields
 
@@ -61,8 +62,9 @@ def new_stamp(state):
 
 
 @kernel
-def diet(ram, state, mask, row, ugen):
+def diet(ram, state, cpu, mask, row, ugen):
     """Drop the CPUs that have completed a flush begun after request `ugen`; True if nobody is left."""
+    lock_done(ram, cpu)
     left = 0
     for word in range(ram.mask_words):
         bits = mask[row, word]
@@ -70,15 +72,31 @@ def diet(ram, state, mask, row, ugen):
         while rest != 0:
             low = rest & -rest
             rest ^= low
-            cpu = word * MASK_BITS
+            target = word * MASK_BITS
             while low > 1:
                 low >>= 1
-                cpu += 1
-            if load_acquire(state.ugen_done, cpu) >= ugen:
-                bits &= ~(1 << (cpu % MASK_BITS))
+                target += 1
+            if load_acquire(state.ugen_done, target) >= ugen:
+                bits &= ~(1 << (target % MASK_BITS))
         mask[row, word] = bits
         left |= bits
+    unlock_done(ram, cpu)
     return left == 0
+
+
+@kernel
+def mark_done(ram, state, cpu, mask, row, stamp):
+    """Note for every CPU of a mask that it has completed the flush `stamp`."""
+    lock_done(ram, cpu)
+    for word in range(ram.mask_words):
+        bits = mask[row, word]
+        for bit in range(MASK_BITS):
+            if (bits >> bit) & 1:
+                target = word * MASK_BITS + bit
+                seen = load_acquire(state.ugen_done, target)
+                if seen < stamp:
+                    compare_exchange(state.ugen_done, target, seen, stamp)  # lost: only a flush too many later
+    unlock_done(ram, cpu)
 
 
 @kernel
@@ -89,21 +107,14 @@ def flush_and_mark(ram, state, cpu, mask, row):
         ram.tmp_mask[cpu, word] = mask[row, word]
     if flush_batch(ram, cpu, mask, row) > 0:
         state.stat[cpu, FLUSHES] += 1
-    for word in range(ram.mask_words):
-        bits = ram.tmp_mask[cpu, word]
-        for bit in range(MASK_BITS):
-            if (bits >> bit) & 1:
-                target = word * MASK_BITS + bit
-                seen = load_acquire(state.ugen_done, target)
-                if seen < stamp:
-                    compare_exchange(state.ugen_done, target, seen, stamp)  # lost: only a flush too many later
+    mark_done(ram, state, cpu, ram.tmp_mask, cpu, stamp)
 
 
 @kernel
 def fold(ram, state, cpu, masks, ugens, locks, i, lock_number, source, source_row, ugen):
     """Merge CPUs and a request into record `i` (fold_batch); CPUs that are done with what was there before drop out."""
     spin_lock(ram, cpu, locks, i, lock_number | i)
-    diet(ram, state, masks, i, ugens[i])
+    diet(ram, state, cpu, masks, i, ugens[i])
     for word in range(ram.mask_words):
         masks[i, word] |= load_acquire(source, (source_row, word))
     if ugen > ugens[i]:
@@ -115,7 +126,7 @@ def fold(ram, state, cpu, masks, ugens, locks, i, lock_number, source, source_ro
 def flush_record(ram, state, cpu, masks, ugens, locks, i, lock_number):
     """Flush the CPUs of record `i` that are not up to date (luf_flush_mm, luf_flush_mapping)."""
     spin_lock(ram, cpu, locks, i, lock_number | i)
-    clean = diet(ram, state, masks, i, ugens[i])
+    clean = diet(ram, state, cpu, masks, i, ugens[i])
     for word in range(ram.mask_words):
         state.take_mask[cpu, word] |= masks[i, word]
     spin_unlock(ram, cpu, locks, i, lock_number | i)

@@ -17,7 +17,7 @@ from designs.measure import MERGED
 def join_generation(ram, state, cpu, zone, key):
     """A keyed page enters the buddy: its CPUs join the zone's open generation; 0 if they are all up to date already."""
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
-    clean = diet(ram, state, state.key_mask, key, state.key_ugen[key])
+    clean = diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key])
     ugen = state.key_ugen[key]
     for word in range(ram.mask_words):
         state.zone_mask[zone, word] |= state.key_mask[key, word]
@@ -120,7 +120,7 @@ def flush_taken(ram, state, cpu, site):
     """Flush for what was taken those CPUs that are not up to date; True if somebody had to be."""
     if mask_empty(ram, state.take_mask, cpu):
         return False
-    late = not diet(ram, state, state.take_mask, cpu, state.take_ugen[cpu])
+    late = not diet(ram, state, cpu, state.take_mask, cpu, state.take_ugen[cpu])
     if late:
         before = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = site

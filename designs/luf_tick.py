@@ -12,6 +12,7 @@ from cpus.compiled import kernel
 from cpus.ipi import mask_has
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 from designs.design import hook
+from designs.luf_done import lock_done, unlock_done
 from designs.luf_kicker import flush_in_background
 from designs.luf_state import luf_state, new_stamp
 from designs.luf_take import join_generation
@@ -38,17 +39,22 @@ def flush_myself(ram, cpu):
         if ram.zone_pending[zone] > 0 and mask_has(state.zone_mask, zone, cpu) and done < state.zone_ugen[zone]:
             stamp = new_stamp(state)
             flush_tlb_func(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, 0, cpu)
+            lock_done(ram, cpu)
             compare_exchange(state.ugen_done, cpu, done, stamp)  # lost: somebody's flush was faster
+            unlock_done(ram, cpu)
             state.stat[cpu, SELF_FLUSHED] += 1
 
 
 @kernel
-def _all_done(ram, state, zone):
+def _all_done(ram, state, cpu, zone):
     """Have all CPUs of a zone's open generation flushed by themselves? Zone lock held."""
+    lock_done(ram, cpu)
+    done = True
     for target in range(ram.nr_cpus):
         if mask_has(state.zone_mask, zone, target) and load_acquire(state.ugen_done, target) < state.zone_ugen[zone]:
-            return False
-    return True
+            done = False
+    unlock_done(ram, cpu)
+    return done
 
 
 @hook("tick")
@@ -59,7 +65,7 @@ def tick_tick(ram, cpu, a, b, c, d):
     for zone in range(ram.nr_zones):
         if ram.zone_pending[zone] > 0:
             spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
-            due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or _all_done(ram, state, zone)
+            due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or _all_done(ram, state, cpu, zone)
             spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
             if due and compare_exchange(state.kick_cpu, 0, 0, cpu + 1) == 0:
                 flush_in_background(ram, state, cpu, zone)

@@ -1,7 +1,8 @@
 """LUF RFC v12 (Byungchul Park, SK hynix, February 2025) as posted, statement by statement, to be judged by the oracle.
 
 Mechanism: what designs/luf.py describes, with the series' own bookkeeping (luf_v12_state.py): patch 16 LUF proper, 18 three tries in
-a pcp list, 19 and 20 records of mm and mapping, 21 generations of a zone, 22 no shootdown that the allocation can do without.
+a pcp list, 19 and 20 records of mm and mapping, 21 generations of a zone, 22 no shootdown that the allocation can do without,
+25 debug (luf_v12_debug.py), only with --debug-luf.
 Safety as claimed: a stale read-only translation shows bytes that do not change before take-off flushes it; flushes of the mm and of
 the mapping follow whatever makes the content differ. Where that does not hold, nothing is repaired here:
 - The folds into mm and mapping (fold_luf_batch_mm and its twin, patches 19, 20) update mask and generation but not flush_required,
@@ -20,7 +21,6 @@ another and are not flushed. Not shown here.)
 from allocator.buddy import CLEAN_FIRST, PEND_FIRST
 from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_tlb_mm, inc_mm_tlb_gen
-from allocator.vma import VM_ANON, VM_SHARED, VM_WRITE
 from cpus.atomics import compare_exchange, fence, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty
@@ -28,6 +28,7 @@ from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
 from designs.linux import FLUSHED_SHIFT, PENDING_MASK, count_pending, set_flush_pending
+from designs.luf_v12_debug import V12_DEBUG
 from designs.luf_v12_state import (
     LOCK_KEY,
     LOW,
@@ -35,9 +36,11 @@ from designs.luf_v12_state import (
     check_done,
     diet,
     flush_and_mark,
+    flush_for_fault,
     fold_into_key,
     fold_into_mapping,
     fold_into_mm,
+    is_shared_file,
     luf_flush,
     luf_flush_mapping,
     luf_flush_mm,
@@ -183,7 +186,7 @@ def v12_take_check(ram, cpu, zone, pfn, key, order):
     if not state.no_shootdown[cpu]:
         return 1
     if zone < 0:
-        return 1 if check_done(ram, state, state.key_mask, key, state.key_ugen[key]) else 0
+        return 1 if check_done(ram, state, cpu, state.key_mask, key, state.key_ugen[key]) else 0
     done = not before(ram.zone_key_done[zone], whole_generation(key & LOW, state.zone_ugen[zone]))
     return 1 if done else 0
 
@@ -195,7 +198,7 @@ def v12_take(ram, cpu, zone, pfn, key, order):
     if zone < 0:
         spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
         ugen = state.key_ugen[key]
-        if check_done(ram, state, state.key_mask, key, ugen):
+        if check_done(ram, state, cpu, state.key_mask, key, ugen):
             state.stat[cpu, MERGED] += 1
         else:
             or_mask(ram, state.take_mask, cpu, state.key_mask, key)
@@ -224,7 +227,7 @@ def v12_take(ram, cpu, zone, pfn, key, order):
 @kernel
 def flush_takeoff(ram, state, cpu):
     """Flush for the pages taken; whom it reaches is also done with what the task itself has pending (cleared earlier)."""
-    if diet(ram, state, state.take_mask, cpu, state.take_ugen[cpu]):
+    if diet(ram, state, cpu, state.take_mask, cpu, state.take_ugen[cpu]):
         return
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_ALLOC
@@ -283,25 +286,15 @@ def v12_mapping_change(ram, cpu, mm, b, c, d):
         flush_tlb_mm(ram, cpu, mm)
         mask_clear(ram, ram.tmp_mask, cpu)
         add_cpumask(ram, ram.tmp_mask, cpu, mm)
-        mark_done(ram, state, ram.tmp_mask, cpu, ugen)
+        mark_done(ram, state, cpu, ram.tmp_mask, cpu, ugen)
         compare_exchange(ram.mm_batched, mm, batched, pending | (pending << FLUSHED_SHIFT))
     return 0
 
 
-@kernel
-def is_shared_file(ram, vma):
-    """VM_SHARED with a file."""
-    return ram.vma_flags[vma] & VM_SHARED != 0 and ram.vma_flags[vma] & VM_ANON == 0
-
-
 @hook("fault_done")
 def v12_fault_done(ram, cpu, mm, vma, vpn, store):
-    """The end of handle_mm_fault, after the new PTE is there for all: VM_WRITE, VM_MAYWRITE, or a write."""
-    state, flags = v12_state(ram), ram.vma_flags[vma]
-    if store or flags & VM_WRITE or flags & VM_SHARED == 0:
-        luf_flush_mm(ram, state, cpu, mm)
-        if is_shared_file(ram, vma):
-            luf_flush_mapping(ram, state, cpu, ram.vma_object[vma])
+    """The end of handle_mm_fault, after the new PTE is there for all."""
+    flush_for_fault(ram, v12_state(ram), cpu, mm, vma, store)
     return 0
 
 
@@ -367,6 +360,7 @@ class LufV12(Design):
         v12_take_check, v12_take, v12_take_done, v12_pend_first, v12_mapping_change, v12_fault_done, v12_vma_done, v12_release,
         v12_file_write, v12_truncated, v12_mkclean,
     )  # fmt: skip
+    debug_hooks = V12_DEBUG
 
     def fields(self, sizes):
         return v12_fields(sizes)

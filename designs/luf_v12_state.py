@@ -12,11 +12,13 @@ import numpy as np
 
 from allocator.page_cache import OBJECT_FILE
 from allocator.tlb_flush import add_cpumask, flush_batch
+from allocator.vma import VM_ANON, VM_SHARED, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty, mask_has, mask_remove
 from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from designs.luf_done import lock_done, unlock_done
 from designs.measure import FLUSHES, measure_fields
 from designs.state import own_fields
 
@@ -108,20 +110,25 @@ def is_done(state, cpu, ugen):
 
 
 @kernel
-def check_done(ram, state, mask, row, ugen):
+def check_done(ram, state, cpu, mask, row, ugen):
     """Have all CPUs of the mask (arch_tlbbatch_check_done)?"""
-    for cpu in range(ram.nr_cpus):
-        if mask_has(mask, row, cpu) and not is_done(state, cpu, ugen):
-            return False
-    return True
+    lock_done(ram, cpu)
+    done = True
+    for target in range(ram.nr_cpus):
+        if mask_has(mask, row, target) and not is_done(state, target, ugen):
+            done = False
+    unlock_done(ram, cpu)
+    return done
 
 
 @kernel
-def diet(ram, state, mask, row, ugen):
+def diet(ram, state, cpu, mask, row, ugen):
     """Drop the CPUs that have; True if nobody is left (arch_tlbbatch_diet)."""
-    for cpu in range(ram.nr_cpus):
-        if mask_has(mask, row, cpu) and is_done(state, cpu, ugen):
-            mask_remove(mask, row, cpu)
+    lock_done(ram, cpu)
+    for target in range(ram.nr_cpus):
+        if mask_has(mask, row, target) and is_done(state, target, ugen):
+            mask_remove(mask, row, target)
+    unlock_done(ram, cpu)
     return mask_empty(ram, mask, row)
 
 
@@ -141,13 +148,15 @@ def take_away(ram, mask, row, source, source_row):
 
 
 @kernel
-def mark_done(ram, state, mask, row, ugen):
+def mark_done(ram, state, cpu, mask, row, ugen):
     """Raise the done-number of every CPU of a mask, with one attempt each: a lost one costs a flush too many later (mark_ugen_done)."""
-    for cpu in range(ram.nr_cpus):
-        if mask_has(mask, row, cpu):
-            old = load_acquire(state.ugen_done, cpu)
+    lock_done(ram, cpu)
+    for target in range(ram.nr_cpus):
+        if mask_has(mask, row, target):
+            old = load_acquire(state.ugen_done, target)
             if before(old, ugen):
-                compare_exchange(state.ugen_done, cpu, old, ugen)
+                compare_exchange(state.ugen_done, target, old, ugen)
+    unlock_done(ram, cpu)
 
 
 @kernel
@@ -158,7 +167,7 @@ def flush_and_mark(ram, state, cpu, mask, row):
         ram.tmp_mask[cpu, word] = mask[row, word]
     if flush_batch(ram, cpu, mask, row) > 0:
         state.stat[cpu, FLUSHES] += 1
-    mark_done(ram, state, ram.tmp_mask, cpu, ugen)
+    mark_done(ram, state, cpu, ram.tmp_mask, cpu, ugen)
 
 
 # --- folds (patches 08, 16, 19, 20) ------------------------------------------------------------------------------------------
@@ -169,7 +178,7 @@ def fold_into_key(ram, state, cpu, key, mask, row, writable, ugen):
     """Fold a batch into the table's entry (fold_luf_batch): reuse of a key is such a fold, so nothing is lost by it."""
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     if before(state.key_ugen[key], ugen):
-        if diet(ram, state, state.key_mask, key, state.key_ugen[key]):
+        if diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key]):
             state.key_required[key] = state.key_writable[key] = 0
         state.key_ugen[key] = ugen
     or_mask(ram, state.key_mask, key, mask, row)
@@ -244,7 +253,7 @@ def try_to_unmap_flush(ram, state, cpu):
 @kernel
 def _flush_after_fold(ram, state, cpu, ugen):
     """Drop from tlb_ubc who is up to date with the record, and flush the rest, if any."""
-    if diet(ram, state, ram.ubc_mask, cpu, ugen):
+    if diet(ram, state, cpu, ram.ubc_mask, cpu, ugen):
         ram.ubc_required[cpu] = ram.ubc_writable[cpu] = 0  # v12 leaves an empty batch marked as required: it flushes nobody
         return
     try_to_unmap_flush(ram, state, cpu)
@@ -284,3 +293,19 @@ def luf_flush(ram, state, cpu, key):
             ram.ubc_required[cpu] = 1
         spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     try_to_unmap_flush(ram, state, cpu)
+
+
+@kernel
+def is_shared_file(ram, vma):
+    """VM_SHARED with a file."""
+    return ram.vma_flags[vma] & VM_SHARED != 0 and ram.vma_flags[vma] & VM_ANON == 0
+
+
+@kernel
+def flush_for_fault(ram, state, cpu, mm, vma, store):
+    """What handle_mm_fault flushes: for VM_WRITE, VM_MAYWRITE, or a write the mm, and the file if it is shared."""
+    flags = ram.vma_flags[vma]
+    if store or flags & VM_WRITE or flags & VM_SHARED == 0:
+        luf_flush_mm(ram, state, cpu, mm)
+        if is_shared_file(ram, vma):
+            luf_flush_mapping(ram, state, cpu, ram.vma_object[vma])

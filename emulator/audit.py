@@ -16,6 +16,7 @@ from allocator.page import PG_BUDDY, PG_LOCKED, PG_PCP
 from allocator.sched import DONE, TASK_USER
 from cpus.layout import COUNTER
 from emulator.audit_check import Check, listed
+from emulator.audit_debug import check_debug_records
 from emulator.audit_frames import (
     Census,
     batch_references,
@@ -32,7 +33,7 @@ from emulator.audit_mappings import check_ptes, check_resident, check_vmas, read
 
 LOCK_WORDS = (
     "run_lease_lock", "queue_lock", "pcp_lock", "mm_lock", "mm_table_lock", "object_lock", "object_cache_lock", "page_lock_word",
-    "zone_lock", "lru_lock", "kswapd_lock",
+    "zone_lock", "lru_lock", "kswapd_lock", "lufd_lock",
 )  # fmt: skip
 
 
@@ -58,7 +59,8 @@ def examine(ram: Any) -> list[Check]:
     mapcounts, references = check_counts(ram, census, ptes, batch)
     return [
         frames, *lists, check_lru(ram, census), check_ptes(ram, found), mapcounts, references, check_resident(ram, found),
-        check_vmas(ram), check_keys(ram, census), *check_interrupts(ram), check_flushes(ram), check_locks(ram, census), check_tasks(ram),
+        check_vmas(ram), check_keys(ram, census), *check_debug_records(ram, census), *check_interrupts(ram), check_flushes(ram),
+        check_locks(ram, census), check_tasks(ram),
     ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ After `build` everything that the CPUs will read is there; nothing runs yet. Lef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +63,18 @@ class RunOptions:
     controlled: bool = False
     events: bool = True
     slice_ns: int = SLICE_NS
+    debug_luf: bool = False
 
 
 def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
-    sizes = _sizes(machine, workload, _has_thread(design))
+    if options.debug_luf:
+        check_debug_luf(design)
+    sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)
     ram = build_ram(sizes, _constants(machine, workload, options), fields_of(design, sizes))
     for i, name in enumerate(COST_NAMES):
         ram.cost[i] = getattr(machine.costs, name)
-    _install_text(ram, design, progress)
+    _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
     _zones(ram, machine)
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
     ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
@@ -84,14 +88,24 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
     return ram
 
 
-def _install_text(ram: Any, design: Design, progress: Any) -> None:
+def check_debug_luf(design: Design) -> None:
+    """Raise BuildError if LUF's debug feature has nothing to look at in a design, or would take the place of one of its hooks."""
+    if not design.debug_hooks:
+        raise BuildError(f"'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of them (got {design.name!r})")
+    taken = {item.number: item.name for item in design.hooks}
+    for item in design.debug_hooks:
+        if item.number in taken:
+            raise BuildError(f"'--debug-luf' needs a hook that design {design.name!r} has taken itself (got {taken[item.number]!r})")
+
+
+def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
     for name in HOOKS:
         install_at(ram, TEXT[name], nothing)
     install(ram, ENGINE, progress)
-    for i, item in enumerate(design.hooks):
+    for i, item in enumerate(hooks):
         if progress:
-            progress(item.name, i, len(design.hooks))
+            progress(item.name, i, len(hooks))
         with compiling(item):
             install_at(ram, item.number, item)
 
@@ -119,7 +133,7 @@ def _has_thread(design: Design) -> bool:
     return any(isinstance(item, Entry) and item.number == HOOK_KTHREAD for item in design.hooks)
 
 
-def _sizes(machine: Machine, workload: Workload, with_thread: bool) -> Sizes:
+def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:
     files = file_sizes(workload)
     private = sum(1 for p in workload.processes for r in p.regions if not p.forked and (r.file is None or not r.shared))
     frames = _zone_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
@@ -161,6 +175,7 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool) -> Sizes:
         series_length=SERIES_LENGTH,
         nr_flags=workload.count_of(POST),
         nr_snapshots=workload.count_of(SNAPSHOT),
+        nr_lufd_frames=frames if debug_luf else 1,
     )
 
 
@@ -205,6 +220,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "series_ns": SERIES_NS,
         "init_on_free": int(sysctl.init_on_free),
         "kasan_poison": int(sysctl.kasan_poison),
+        "lufd": int(options.debug_luf),
     }
 
 

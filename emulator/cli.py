@@ -106,6 +106,8 @@ def compare_command(options: Namespace, experiment: Any) -> int:
         sys.stderr.write(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}\n")
     experiment = experiment or _experiment()
     _check_designs(options.designs, experiment.design_names())
+    if options.debug_luf:
+        _check_debug_luf(options.designs)
     runs = [_run(design, machine, options, experiment) for design in options.designs]
     return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
 
@@ -141,6 +143,7 @@ def _run(design: str, machine: Machine, options: Namespace, experiment: Any) -> 
             seed=options.seed,
             check=options.check,
             strict_ipi=options.strict_ipi,
+            debug_luf=options.debug_luf,
             progress=progress,
         )
     return _described(run, machine, options)
@@ -226,6 +229,14 @@ def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             plain = ", ".join(name for name in known if ":" not in name)
             raise InputError(f"'DESIGN' must be one of {plain}, or FILE.py:CLASS (got {design!r}){hint}")
+
+
+def _check_debug_luf(names: list[str]) -> None:
+    from designs import design
+    from emulator.build import check_debug_luf
+
+    for name in names:
+        check_debug_luf(design(name))
 
 
 def _check_places(options: Namespace) -> None:

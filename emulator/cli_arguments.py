@@ -27,6 +27,7 @@ examples:
   luf compare --cpus 16 --tokens 2         smaller and quicker
   luf run none                             a design that never flushes: the oracle catches it, exit code 1
   luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
+  luf run luf_v12 --debug-luf              with LUF's own debug feature: records in pages, checked before they are used
   luf compare linux my_file.py:MyDesign    your own design
   luf run linux --workload my_script.py:NAME   your own workload (docs/workload.md), or a script in TOML
   luf run linux --set sysctl.numa_balancing=0
@@ -257,6 +258,14 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         "--strict-ipi",
         action="store_true",
         help="send one message per IPI request, even to a target that has one pending (Linux does not)",
+    )
+    group.add_argument(
+        "--debug-luf",
+        action="store_true",
+        help="LUF's own debug feature (CONFIG_LUF_DEBUG), for luf and luf_v12: a page that is freed unflushed keeps a record of the CPUs "
+        "that may still read it, and is looked at where the kernel writes to it (kmap) or makes a PTE writable (mkwrite). It checks the "
+        "design's bookkeeping, the oracle checks contents: it tells of a skipped flush before anybody has read, and is blind where "
+        "the bookkeeping is (docs/debug-luf.md). One lock serialises all done-numbers meanwhile: CPUs interleave in other ways",
     )
 
 

@@ -26,6 +26,7 @@ from designs import catalogue
 from designs.design import Design
 from emulator.audit import audit
 from emulator.build import RunOptions, build
+from emulator.debug_luf import debug_counts, debug_findings
 from emulator.machine import Machine
 from emulator.result import Ipi, Result, Series, Unmapped
 from emulator.supervisor import Supervisor
@@ -66,19 +67,23 @@ def run_design(
     seed: int = 1,
     check: str = "full",
     strict_ipi: bool = False,
+    debug_luf: bool = False,
     progress: Any = None,
     observe: Callable[[Any], None] | None = None,
 ) -> Result:
     """Run a design (by name, as FILE.py:CLASS, or an object) on a machine that is already scaled; returns what it did.
 
-    `leases` 1 is the controlled mode: the same seed repeats the run exactly. `observe` is called with the RAM when the run is over
-    and audited (for the workload's snapshots, say). Raises ValueError for bad input, RunStopped when
+    `leases` 1 is the controlled mode: the same seed repeats the run exactly. `debug_luf` adds LUF's debug feature (docs/debug-luf.md),
+    for luf, luf_v12 and what is made of them; what it found is in `debug_luf` and `debug_findings`. `observe` is called with the RAM
+    when the run is over and audited (for the workload's snapshots, say). Raises ValueError for bad input, RunStopped when
     the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
     """
     chosen = catalogue.design(design) if isinstance(design, str) else design
     what = workload_of(workload, scale or machine.scale, tokens, seed, machine) if isinstance(workload, str) else workload
     check_nodes(what, len(machine.nodes))
-    options = RunOptions(leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1)
+    options = RunOptions(
+        leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1, debug_luf=debug_luf
+    )
     began = time.monotonic()
     _phase(progress, "loading the engine")
     ram = build(machine, what, chosen, options, lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"))
@@ -126,6 +131,8 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         **_counts(ram, machine),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
+        debug_luf=debug_counts(ram) if options.debug_luf else {},
+        debug_findings=debug_findings(ram, workload) if options.debug_luf else [],
         design_stats=design.statistics(ram),
         host_seconds=round(ended - started, 3),
         startup_seconds=round(startup_s, 3),

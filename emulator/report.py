@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from emulator import talk
+from emulator.debug_text import finding_lines
 from emulator.result import Comparison, Result
 
 LABEL = 20
@@ -22,6 +23,7 @@ GOOD, BAD, QUIET = "green", "bold red", "dim"
 SITES_SHOWN = 3
 COLUMNS = 120
 BLOCK = 4  # designs beside the first in a block of the table: 138 columns, 150 with the talk's
+FINDINGS_TOLD = 1  # of LUF's debug feature, which warns once; the rest is in the JSON
 VIOLATIONS_TOLD = 2  # proofs on the screen; the rest is in the JSON
 
 
@@ -48,6 +50,10 @@ def render(comparison: Comparison) -> Text:
         for violation in run.violations[:VIOLATIONS_TOLD]:
             text.append("\n")
             text.append_text(_violation({"design": run.design, "seed": run.seed, **violation}, violation.get("events", ())))
+        for finding in run.debug_findings[:FINDINGS_TOLD]:
+            text.append("\n")
+            _finding(text, run, finding)
+        _and_more(text, run.debug_luf.get("findings", 0) - FINDINGS_TOLD, len(run.debug_findings))
         more = len(run.violations) - VIOLATIONS_TOLD
         if more > 0:
             text.append(f"  ... and {more} more before the run was stopped, in the run folder's JSON\n", QUIET)
@@ -182,7 +188,9 @@ def _checked(text: Text, comparison: Comparison) -> None:
             text.append("   ")
         text.append(said, style)
         column += len(said) + 3
-    text.append(f"\n{'accounted for':<{LABEL}}")
+    text.append("\n")
+    _debugged(text, comparison)
+    text.append(f"{'accounted for':<{LABEL}}")
     wrong = [(run.design, name, pair) for run in comparison.runs for name, pair in run.unaccounted.items()]
     if wrong:
         text.append("; ".join(f"{design}: {name}: expected {pair[0]:,}, found {pair[1]:,}" for design, name, pair in wrong) + "\n", BAD)
@@ -190,6 +198,29 @@ def _checked(text: Text, comparison: Comparison) -> None:
     names = list(dict.fromkeys(name for run in comparison.runs for name in run.accounted))
     lines = textwrap.wrap("every " + listed(names) if names else "nothing was counted", COLUMNS - LABEL)
     text.append(f"\n{'':<{LABEL}}".join(lines) + "\n", GOOD if names else BAD)
+
+
+def _debugged(text: Text, comparison: Comparison) -> None:
+    """Write what LUF's debug feature has seen, for runs that had it."""
+    runs = [run for run in comparison.runs if run.debug_luf]
+    for i, run in enumerate(runs):
+        found = run.debug_luf["findings"]
+        text.append(f"{'luf debug' if i == 0 else '':<{LABEL}}")
+        text.append(f"{run.design}: {f'{found:,} finding' + 's' * (found > 1) if found else 'no finding'}", BAD if found else GOOD)
+        text.append(f"   {run.debug_luf['records']:,} records, {run.debug_luf['checks']:,} frames looked at\n")
+
+
+def _finding(text: Text, run: Result, finding: Mapping[str, Any]) -> None:
+    head, *lines = finding_lines(finding)
+    text.append("LUF DEBUG  ", BAD)
+    text.append(f"{head:<88}  design {run.design}, seed {run.seed}, t = {microseconds(finding['t_ns'])}\n", "bold")
+    for line in lines:
+        text.append(f"  {line}\n")
+
+
+def _and_more(text: Text, more: int, kept: int) -> None:
+    if more > 0:
+        text.append(f"  ... and {more:,} more; the first {kept} are in the run folder's JSON\n", QUIET)
 
 
 # -- words and numbers --------------------------------------------------------------------------------------------------------------

@@ -85,6 +85,8 @@ class Result(Struct, frozen=True, kw_only=True):
     counters: dict[str, list[int]] = {}
     accounted: dict[str, list[int]] = {}
     violations: list[dict[str, Any]] = []
+    debug_luf: dict[str, int] = {}  # with --debug-luf: records made, frames looked at, findings (debug_luf.py)
+    debug_findings: list[dict[str, Any]] = []  # the first of these findings
     design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
     token_ns: list[list[int]] = []
     series: Series = field(default_factory=Series)
@@ -127,8 +129,8 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def clean(self) -> bool:
-        """True if no access was judged wrong and every frame, PTE, message and ack is accounted for."""
-        return not self.violations and not self.unaccounted
+        """True if no access was judged wrong, every frame, PTE, message and ack is accounted for, and LUF's debug feature found nothing."""
+        return not self.violations and not self.unaccounted and not self.debug_luf.get("findings", 0)
 
 
 class Comparison(Struct, frozen=True, kw_only=True):

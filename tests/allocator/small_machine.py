@@ -61,7 +61,8 @@ class SmallMachine:
 
     def __init__(
         self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256, design: str | Design = "linux",
-        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, node_of: tuple[int, ...] = (), **constants: int,
+        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, node_of: tuple[int, ...] = (),
+        debug_luf: bool = False, **constants: int,
     ):  # fmt: skip
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
         zones, node_of = len(pages), node_of or tuple(range(len(pages)))  # zone -> node; usually each node is one zone
@@ -69,20 +70,21 @@ class SmallMachine:
         sizes = Sizes(
             nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes + 1, nr_vmas=16 * mms,
             nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames + 1, nr_anon_logical=2 * frames,
-            nr_rows=1, nr_sections=1, nr_chunks=1,
+            nr_rows=1, nr_sections=1, nr_chunks=1, nr_lufd_frames=frames if debug_luf else 1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
         usual = {
             "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "readahead_pages": 32,
             "fault_around_pages": 16, "demotion": int(demotion), "swappiness": 60, "promote_enough": 0, "lock_spins": 4, "scan_pages": 64,
             "zero_page": frames - 1, "zero_logical": logical, "first_anon_logical": logical + 1,
-            "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1,
+            "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1, "lufd": int(debug_luf),
         }  # fmt: skip
         at = 0
         for name, (entries, ways) in GEOMETRY.items():
             usual |= {f"{name}_sets": entries // ways, f"{name}_ways": ways, f"{name}_base": at}
             at += entries
         self.design = design_named(design) if isinstance(design, str) else design
+        self.hooks = (*self.design.hooks, *(self.design.debug_hooks if debug_luf else ()))
         self.ram = ram = build_ram(sizes, usual | constants, self.design.fields(sizes))
         for name, value in COSTS.items():
             ram.cost[COST[name]] = value
@@ -113,8 +115,8 @@ class SmallMachine:
 
     def _install(self) -> None:
         ram = self.ram
-        install(ram, (*ENGINE, nothing, *self.design.hooks))
-        own = {entry.number for entry in self.design.hooks}
+        install(ram, (*ENGINE, nothing, *self.hooks))
+        own = {entry.number for entry in self.hooks}
         for name in HOOKS:
             if TEXT[name] not in own:
                 ram.text[TEXT[name]] = nothing.compile(ram._type)

@@ -83,6 +83,20 @@ def test_planted_plain_numba_cache_is_stale(room, tmp_path):
     assert _call_top(room, tmp_path / "cache", "njit") == 60
 
 
+def test_a_file_may_be_imported_and_run_as_a_script(tmp_path):
+    """A user's design file is both: compiled code names the module that it came from, so neither may get the other's from the cache."""
+    file = tmp_path / "own.py"
+    file.write_text("from cpus.compiled import kernel\n\n@kernel\ndef one_more(x):\n    return x + 1\n\nprint(one_more(1))\n")
+    environment = os.environ | {"LUF_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    imported = (
+        f"import importlib.util as u, sys; s = u.spec_from_file_location('luf_design_own', {str(file)!r}); "
+        "m = sys.modules['luf_design_own'] = u.module_from_spec(s); s.loader.exec_module(m)"
+    )
+    for command in (["-c", imported], [str(file)], ["-c", imported]):
+        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout, done.stderr) == ("2\n", "")
+
+
 def test_code_without_a_file_is_compiled_without_a_cache():
     """As in a notebook: a function made from a string."""
     space = {}
