@@ -133,9 +133,21 @@ def _slow_down(ram, cpu, task, mm):
     store_release(ram.mm_scan_next_ns, mm, ram.cpu_clock[cpu] + ram.task_scan_period[task])
 
 
+@kernel
+def _make_accessible(ram, cpu, mm, vpn, table, pte):
+    """Undo what the scanner did to a PTE; pte lock held."""
+    if pte & PTE_WRITE:
+        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_NUMA, mm, vpn)
+    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pte & ~PTE_PROTNONE) | PTE_PRESENT)
+
+
 @apart
 def do_numa_page(ram, cpu, mm, vpn, table):
-    """A hint fault: make the page accessible again, and promote it if it is hot."""
+    """A hint fault: promote the page if it is hot, else make it accessible again.
+
+    A page that is promoted stays inaccessible until it has moved. So no TLB has it and nobody is interrupted, and what its PTE
+    showed then, no right to write, is what it has at its new place: the next store takes a fault (do_numa_page of 6.12).
+    """
     index = vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
@@ -143,11 +155,10 @@ def do_numa_page(ram, cpu, mm, vpn, table):
         unlock_pte(ram, cpu, table)
         return 0
     pfn = pte >> PTE_PFN_SHIFT
-    if pte & PTE_WRITE:
-        mkwrite(ram, cpu, pfn, MKWRITE_NUMA, mm, vpn)
-    store_release(ram.frame_word, (table, index), (pte & ~PTE_PROTNONE) | PTE_PRESENT)
     promote = _should_promote(ram, cpu, pfn)
     isolated = promote and _isolate_for_promotion(ram, cpu, pfn)  # under the pte lock: it is mapped, so not freed meanwhile
+    if not isolated:
+        _make_accessible(ram, cpu, mm, vpn, table, pte)
     unlock_pte(ram, cpu, table)
     ram.counter[cpu, C_HINTS] += 1
     if ram.node_latency[node_of(ram, pfn)] == 0:
@@ -159,6 +170,11 @@ def do_numa_page(ram, cpu, mm, vpn, table):
             ram.counter[cpu, C_PROMOTED] += 1
             ram.counter[cpu, C_MIGRATED] += 1
             _slow_down(ram, cpu, ram.cpu_task[cpu], mm)
+        else:
+            lock_pte(ram, cpu, table)
+            if load_acquire(ram.frame_word, (table, index)) == pte:
+                _make_accessible(ram, cpu, mm, vpn, table, pte)
+            unlock_pte(ram, cpu, table)
         ram.cpu_site[cpu] = site
     return 0
 

@@ -144,12 +144,13 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
             mod_isolated(ram, node_of(ram, pfn), PG_SWAPBACKED, 1)
         unlock_pte(ram, cpu, table)
         return 0
+    writable = old & PTE_WRITE if old & PTE_PRESENT else 0  # of what the scanner has made inaccessible, pte_write() is false
     if why == UNMAP_FOR_MIGRATION:
-        keep = old & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+        keep = writable | old & (PTE_ACCESSED | PTE_DIRTY)
         store_release(ram.frame_word, (table, index), (pfn << PTE_PFN_SHIFT) | PTE_MIGRATION | keep)
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)
-    ram.counter[cpu, C_UNMAP_RW if old & PTE_WRITE else C_UNMAP_RO] += 1
+    ram.counter[cpu, C_UNMAP_RW if writable else C_UNMAP_RO] += 1
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
     ram.cpu_clock[cpu] += ram.cost[UNMAP_PAGE]
     result = 1

@@ -87,3 +87,6 @@ class Abis(Design):
 
     def fields(self, sizes: Sizes):
         return abis_fields(sizes)
+
+    def statistics(self, ram):
+        return {"unmaps_not_flushed": int(ram.design["skipped"].sum())}

@@ -13,30 +13,31 @@ Simplified: every CPU counts for every mm (RCU has no readers' masks either); wr
 munmap and its kin stay synchronous: their callers have been promised that the mapping is gone when they return.
 """
 
-from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, flush_called
 from cpus.atomics import fence, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_count, mask_set
+from cpus.ipi import mask_clear, mask_set
 from cpus.layout import Sizes
 from designs.design import Design, hook
 from designs.held import (
+    FILE_CHANGED,
+    HELD_HOOKS,
+    TAKEN,
+    TIMED_OUT,
+    VISIBLE,
     advance_zones,
+    ask_called,
     catch_up,
     defer_unmap,
     end_batch,
-    enter_zone,
-    give_up_deferring,
     held_fields,
+    held_statistics,
     is_away,
-    judge_page,
-    may_take,
-    note_taken,
     prepare_held,
     publish_taken,
     raise_to,
     stamp_of_write_fault,
 )
-from designs.linux import flush_batched_pending, flush_pending
+from designs.linux import linux_mapping_change, linux_unmap_flush
 from designs.state import own_fields
 
 TIMEOUT_NS = 8_000_000  # two ticks
@@ -63,7 +64,7 @@ def look_at_all(ram, state):
 
 
 @kernel
-def force(ram, state, cpu, stamp, site):
+def force(ram, state, cpu, stamp, why):
     """Interrupt the CPUs that have not reached `stamp`, if that is not known to be safe; it is when this returns."""
     if load_acquire(state.safe, 0) >= stamp:
         return
@@ -72,11 +73,7 @@ def force(ram, state, cpu, stamp, site):
     for other in range(ram.nr_cpus):
         if not is_away(ram, other) and load_acquire(state.reached, other) < stamp:
             mask_set(ram.call_mask, cpu, other)
-    if mask_count(ram, ram.call_mask, cpu):
-        before = ram.cpu_site[cpu]
-        ram.cpu_site[cpu] = site
-        flush_called(ram, cpu)
-        ram.cpu_site[cpu] = before
+    ask_called(ram, state, cpu, why)
     raise_to(state.safe, 0, stamp)
 
 
@@ -87,7 +84,7 @@ def pass_quiescent_point(ram, cpu):
     store_release(state.reached, cpu, catch_up(ram, state, cpu))
     look_at_all(ram, state)
     if advance_zones(ram, state, cpu) > TIMEOUT_NS:
-        force(ram, state, cpu, load_acquire(state.stamp, 0), ram.cpu_site[cpu])
+        force(ram, state, cpu, load_acquire(state.stamp, 0), TIMED_OUT)
         advance_zones(ram, state, cpu)
     return 0
 
@@ -95,26 +92,6 @@ def pass_quiescent_point(ram, cpu):
 @hook("pte_cleared")
 def epoch_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     return defer_unmap(ram, epoch_state(ram), cpu, mm, pte, thing)
-
-
-@hook("walk_done")
-def epoch_walk_done(ram, cpu, pfn, all_deferred, complete, d):
-    return judge_page(ram, epoch_state(ram), cpu, all_deferred, complete)
-
-
-@hook("unmap_flush")
-def epoch_unmap_flush(ram, cpu, a, b, c, d):
-    flush_pending(ram, cpu)
-    return 0
-
-
-@hook("unmap_flush_dirty")
-def epoch_unmap_flush_dirty(ram, cpu, everything, b, c, d):
-    if everything:
-        give_up_deferring(ram, epoch_state(ram), cpu)
-    if everything or ram.ubc_writable[cpu]:
-        flush_pending(ram, cpu)
-    return 0
 
 
 @hook("batch_key")
@@ -126,55 +103,33 @@ def epoch_batch_key(ram, cpu, a, b, c, d):
     return load_acquire(state.stamp, 0)
 
 
-@hook("page_freed")
-def epoch_page_freed(ram, cpu, zone, pfn, key, order):
-    return enter_zone(ram, epoch_state(ram), zone, key)
-
-
-@hook("take_check")
-def epoch_take_check(ram, cpu, zone, pfn, key, order):
-    return may_take(ram, epoch_state(ram), zone, key)
-
-
-@hook("take")
-def epoch_take(ram, cpu, zone, pfn, key, order):
-    note_taken(ram, epoch_state(ram), cpu, zone, key)
-    return 0
-
-
 @hook("take_done")
 def epoch_take_done(ram, cpu, a, b, c, d):
     state = epoch_state(ram)
     if state.need[cpu]:
-        force(ram, state, cpu, state.need[cpu], SITE_ALLOC)
+        force(ram, state, cpu, state.need[cpu], TAKEN)
         publish_taken(ram, state, cpu)
-    return 0
-
-
-@hook("mapping_change")
-def epoch_mapping_change(ram, cpu, mm, b, c, d):
-    flush_batched_pending(ram, cpu, mm)
     return 0
 
 
 @hook("write_fault")
 def epoch_write_fault(ram, cpu, mm, vma, vpn, thing):
     state = epoch_state(ram)
-    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), ram.cpu_site[cpu])
+    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), VISIBLE)
     return 0
 
 
 @hook("file_write")
 def epoch_file_write(ram, cpu, thing, page, c, d):
     state = epoch_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), SITE_FILE)
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), FILE_CHANGED)
     return 0
 
 
 @hook("truncate")
 def epoch_truncate(ram, cpu, thing, page, c, d):
     state = epoch_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), ram.cpu_site[cpu])
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), VISIBLE)
     return 0
 
 
@@ -198,9 +153,8 @@ class Epoch(Design):
 
     name = "epoch"
     hooks = (
-        epoch_pte_cleared, epoch_walk_done, epoch_unmap_flush, epoch_unmap_flush_dirty, epoch_batch_key, epoch_page_freed,
-        epoch_take_check, epoch_take, epoch_take_done, epoch_mapping_change, epoch_write_fault, epoch_file_write, epoch_truncate,
-        epoch_context_switch, epoch_tick, epoch_idle,
+        *HELD_HOOKS, linux_unmap_flush, linux_mapping_change, epoch_pte_cleared, epoch_batch_key, epoch_take_done, epoch_write_fault,
+        epoch_file_write, epoch_truncate, epoch_context_switch, epoch_tick, epoch_idle,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):
@@ -208,3 +162,6 @@ class Epoch(Design):
 
     def prepare(self, ram) -> None:
         prepare_held(ram)
+
+    def statistics(self, ram):
+        return held_statistics(ram)

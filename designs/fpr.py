@@ -162,3 +162,6 @@ class Fpr(Design):
 
     def prepare(self, ram) -> None:
         prepare_held(ram)
+
+    def statistics(self, ram):
+        return {"munmaps_kept": int(ram.design["kept"].sum()), "pages_recycled": int(ram.design["recycled"].sum())}

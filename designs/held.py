@@ -10,18 +10,35 @@ Only read-only, clean mappings are held back: what a stale one shows stays right
 mapping change, and before that the design forces too (write faults, writes to a file, truncation, a user's change of mappings).
 """
 
+from typing import Any
+
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, add_cpumask, flush_tlb_func, inc_mm_tlb_gen
+from allocator.tlb_flush import (
+    FLUSH_ALL,
+    INIT_MM,
+    NO_GENERATION,
+    SITE_ALLOC,
+    SITE_FILE,
+    add_cpumask,
+    flush_called,
+    flush_tlb_func,
+    inc_mm_tlb_gen,
+)
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import compare_exchange, fence, fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear
+from cpus.ipi import mask_clear, mask_count, mask_has
 from cpus.layout import NR_ORDERS, Sizes
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
-from designs.linux import count_pending, set_flush_pending
+from designs.design import hook
+from designs.linux import count_pending, flush_pending, set_flush_pending
+from designs.state import own_fields
 
 FIRST_GENERATION = 1
+# why CPUs are asked by interrupts: nothing but held frames is left, they were held too long, something becomes visible
+TAKEN, TIMED_OUT, VISIBLE, FILE_CHANGED = range(4)
+WHY = ("taken", "timed_out", "visible", "file_changed")
 
 
 def held_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -39,7 +56,12 @@ def held_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "lazy_mask": (sizes.nr_cpus, sizes.mask_words), "lazy_count": (sizes.nr_cpus,),  # owner: deferred mappings of the batch
         "need": (sizes.nr_cpus,),  # owner: stamp that what it takes off asks for
         "own_generation": (sizes.nr_cpus, sizes.nr_zones),  # owner: generation that it has taken blocks of
+        "rounds": (sizes.nr_cpus, len(WHY)), "asked": (sizes.nr_cpus, len(WHY)),  # owner: interrupts sent, and to how many CPUs
     }  # fmt: skip
+
+
+# A design's own fields begin with these, so the hooks below see them in every such design.
+held_state = own_fields("held", held_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
 
 
 def prepare_held(ram) -> None:
@@ -47,6 +69,11 @@ def prepare_held(ram) -> None:
     ram.set_constant("pend_apart", 1)
     ram.design["stamp"][:] = ram.design["safe"][:] = 1
     ram.design["zone_generation"][:] = FIRST_GENERATION
+
+
+def held_statistics(ram: Any) -> dict[str, Any]:
+    """Say why CPUs were asked by interrupts, how often and how many, in a run that is over."""
+    return {name: dict(zip(WHY, ram.design[name].sum(axis=0).tolist(), strict=True)) for name in ("rounds", "asked")}
 
 
 @kernel
@@ -210,6 +237,25 @@ def catch_up(ram, state, cpu):
 
 
 @kernel
+def ask_called(ram, state, cpu, why):
+    """Flush the CPUs in `call_mask`, this one among them or not, and put the interrupts down to what asks for them."""
+    asked = mask_count(ram, ram.call_mask, cpu)
+    if asked == 0:
+        return
+    others = asked - (1 if mask_has(ram.call_mask, cpu, cpu) else 0)
+    if others > 0:
+        state.rounds[cpu, why] += 1
+        state.asked[cpu, why] += others
+    before = ram.cpu_site[cpu]
+    if why == TAKEN:
+        ram.cpu_site[cpu] = SITE_ALLOC
+    elif why == FILE_CHANGED:
+        ram.cpu_site[cpu] = SITE_FILE
+    flush_called(ram, cpu)
+    ram.cpu_site[cpu] = before
+
+
+@kernel
 def is_away(ram, other):
     """Will this CPU look at tlb_gen before it next runs user code? (idle, a kernel thread, or nothing loaded)"""
     return load_acquire(ram.cpu_lazy, other) != 0 or load_acquire(ram.cpu_loaded_mm, other) == INIT_MM
@@ -222,3 +268,39 @@ def stamp_of_write_fault(ram, state, mm, vma, thing):
     if ram.vma_flags[vma] & VM_SHARED and ram.vma_flags[vma] & VM_ANON == 0:
         stamp = max(stamp, load_acquire(state.file_stamp, thing))
     return stamp
+
+
+# --- hooks that say no more than this -------------------------------------------------------------------------------------------
+
+
+@hook("walk_done")
+def held_walk_done(ram, cpu, pfn, all_deferred, complete, d):
+    return judge_page(ram, held_state(ram), cpu, all_deferred, complete)
+
+
+@hook("unmap_flush_dirty")
+def held_unmap_flush_dirty(ram, cpu, everything, b, c, d):
+    if everything:
+        give_up_deferring(ram, held_state(ram), cpu)
+    if everything or ram.ubc_writable[cpu]:
+        flush_pending(ram, cpu)
+    return 0
+
+
+@hook("page_freed")
+def held_page_freed(ram, cpu, zone, pfn, key, order):
+    return enter_zone(ram, held_state(ram), zone, key)
+
+
+@hook("take_check")
+def held_take_check(ram, cpu, zone, pfn, key, order):
+    return may_take(ram, held_state(ram), zone, key)
+
+
+@hook("take")
+def held_take(ram, cpu, zone, pfn, key, order):
+    note_taken(ram, held_state(ram), cpu, zone, key)
+    return 0
+
+
+HELD_HOOKS = (held_walk_done, held_unmap_flush_dirty, held_page_freed, held_take_check, held_take)

@@ -15,41 +15,44 @@ migrated mapped until the last sweep, what must not contradict an old translatio
 records first. Ticks come every 4 ms, the paper's every 1 ms.
 """
 
-from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, flush_called
 from cpus.atomics import compare_exchange, fence, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_count, mask_set
+from cpus.ipi import mask_clear, mask_set
 from cpus.layout import MASK_BITS, Sizes
 from designs.design import Design, hook
 from designs.held import (
+    FILE_CHANGED,
+    HELD_HOOKS,
+    TAKEN,
+    TIMED_OUT,
+    VISIBLE,
     advance_zones,
+    ask_called,
     catch_up,
     defer_unmap,
     end_batch,
-    enter_zone,
     give_up_deferring,
     held_fields,
+    held_statistics,
     is_away,
-    judge_page,
-    may_take,
-    note_taken,
     prepare_held,
     publish_taken,
     raise_to,
     stamp_of_write_fault,
 )
-from designs.linux import flush_batched_pending, flush_pending
+from designs.linux import flush_pending, linux_mapping_change
 from designs.state import own_fields
 
-RING = 64
+RING = 64  # records of a CPU, if nothing else is chosen
 NO_BATCH = 1 << 60
 TIMEOUT_NS = 8_000_000  # two ticks
 
 
-def latr_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+def latr_fields(sizes: Sizes, ring: int = RING) -> dict[str, tuple[int, ...]]:
     """Shared fields: those of held frames, and the rings."""
-    records = sizes.nr_cpus * RING
+    records = sizes.nr_cpus * ring
     return held_fields(sizes) | {
+        "ring": (1,),  # config: records of a ring
         "record_stamp": (records,),  # 0 free; the ring's CPU takes it, who clears the last bit frees it (compare-exchange)
         "record_mask": (records, sizes.mask_words),  # the ring's CPU before record_stamp; then each CPU clears its own bit
         "next_record": (sizes.nr_cpus,),  # owner
@@ -66,7 +69,7 @@ latr_state = own_fields("latr", latr_fields(_EXAMPLE))
 @kernel
 def publish(ram, state, cpu):
     """Leave a record for the deferred batch; returns its pages' stamp, 0 if the ring is full."""
-    record = cpu * RING + state.next_record[cpu] % RING
+    record = cpu * state.ring[0] + state.next_record[cpu] % state.ring[0]
     if load_acquire(state.record_stamp, record) != 0:
         return 0
     state.next_record[cpu] += 1
@@ -104,13 +107,13 @@ def clear_bit(ram, state, record, cpu, stamp):
 def sweep_records(ram, state, cpu):
     """Flush if any record names this CPU, then leave the records that were there before the flush."""
     found = False
-    for record in range(ram.nr_cpus * RING):
+    for record in range(ram.nr_cpus * state.ring[0]):
         stamp = load_acquire(state.record_stamp, record)
         state.seen[cpu, record] = stamp if stamp != 0 and has_bit(state, record, cpu) else 0
         found |= state.seen[cpu, record] != 0
     if found:
         catch_up(ram, state, cpu)
-        for record in range(ram.nr_cpus * RING):
+        for record in range(ram.nr_cpus * state.ring[0]):
             if state.seen[cpu, record] != 0:
                 clear_bit(ram, state, record, cpu, state.seen[cpu, record])
 
@@ -142,7 +145,7 @@ def look_at_all(ram, state):
         if open_stamp != 0:
             oldest = min(oldest, open_stamp)
     stamp = min(stamp, oldest - 1)
-    for record in range(ram.nr_cpus * RING):
+    for record in range(ram.nr_cpus * state.ring[0]):
         older = load_acquire(state.record_stamp, record)
         if older != 0 and older <= stamp and is_waited_for(ram, state, record):
             stamp = older - 1
@@ -151,7 +154,7 @@ def look_at_all(ram, state):
 
 
 @kernel
-def force(ram, state, cpu, stamp, site):
+def force(ram, state, cpu, stamp, why):
     """Interrupt whoever a record up to `stamp` still names; all have flushed what it stands for when this returns.
 
     A batch that somebody is gathering names nobody yet: if it is as old, everybody is asked.
@@ -164,16 +167,12 @@ def force(ram, state, cpu, stamp, site):
         for other in range(ram.nr_cpus):
             if not is_away(ram, other):
                 mask_set(ram.call_mask, cpu, other)
-    for record in range(ram.nr_cpus * RING):
+    for record in range(ram.nr_cpus * state.ring[0]):
         older = load_acquire(state.record_stamp, record)
         if older != 0 and older <= stamp:
             for word in range(ram.mask_words):
                 ram.call_mask[cpu, word] |= load_acquire(state.record_mask, (record, word))
-    if mask_count(ram, ram.call_mask, cpu):
-        before = ram.cpu_site[cpu]
-        ram.cpu_site[cpu] = site
-        flush_called(ram, cpu)
-        ram.cpu_site[cpu] = before
+    ask_called(ram, state, cpu, why)
     look_at_all(ram, state)
 
 
@@ -184,7 +183,7 @@ def sweep(ram, cpu):
     sweep_records(ram, state, cpu)
     oldest = look_at_all(ram, state)
     if advance_zones(ram, state, cpu) > TIMEOUT_NS:  # a batch that is being gathered ends by itself: ask for what is older
-        force(ram, state, cpu, min(load_acquire(state.stamp, 0), oldest - 1), ram.cpu_site[cpu])
+        force(ram, state, cpu, min(load_acquire(state.stamp, 0), oldest - 1), TIMED_OUT)
         advance_zones(ram, state, cpu)
     return 0
 
@@ -198,24 +197,10 @@ def latr_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     return defer_unmap(ram, state, cpu, mm, pte, thing)
 
 
-@hook("walk_done")
-def latr_walk_done(ram, cpu, pfn, all_deferred, complete, d):
-    return judge_page(ram, latr_state(ram), cpu, all_deferred, complete)
-
-
 @hook("unmap_flush")
 def latr_unmap_flush(ram, cpu, a, b, c, d):
     flush_pending(ram, cpu)
     store_release(latr_state(ram).open_stamp, cpu, 0)  # flushed or published
-    return 0
-
-
-@hook("unmap_flush_dirty")
-def latr_unmap_flush_dirty(ram, cpu, everything, b, c, d):
-    if everything:
-        give_up_deferring(ram, latr_state(ram), cpu)
-    if everything or ram.ubc_writable[cpu]:
-        flush_pending(ram, cpu)
     return 0
 
 
@@ -233,55 +218,33 @@ def latr_batch_key(ram, cpu, a, b, c, d):
     return stamp
 
 
-@hook("page_freed")
-def latr_page_freed(ram, cpu, zone, pfn, key, order):
-    return enter_zone(ram, latr_state(ram), zone, key)
-
-
-@hook("take_check")
-def latr_take_check(ram, cpu, zone, pfn, key, order):
-    return may_take(ram, latr_state(ram), zone, key)
-
-
-@hook("take")
-def latr_take(ram, cpu, zone, pfn, key, order):
-    note_taken(ram, latr_state(ram), cpu, zone, key)
-    return 0
-
-
 @hook("take_done")
 def latr_take_done(ram, cpu, a, b, c, d):
     state = latr_state(ram)
     if state.need[cpu]:
-        force(ram, state, cpu, state.need[cpu], SITE_ALLOC)
+        force(ram, state, cpu, state.need[cpu], TAKEN)
         publish_taken(ram, state, cpu)
-    return 0
-
-
-@hook("mapping_change")
-def latr_mapping_change(ram, cpu, mm, b, c, d):
-    flush_batched_pending(ram, cpu, mm)
     return 0
 
 
 @hook("write_fault")
 def latr_write_fault(ram, cpu, mm, vma, vpn, thing):
     state = latr_state(ram)
-    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), ram.cpu_site[cpu])
+    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), VISIBLE)
     return 0
 
 
 @hook("file_write")
 def latr_file_write(ram, cpu, thing, page, c, d):
     state = latr_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), SITE_FILE)
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), FILE_CHANGED)
     return 0
 
 
 @hook("truncate")
 def latr_truncate(ram, cpu, thing, page, c, d):
     state = latr_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), ram.cpu_site[cpu])
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), VISIBLE)
     return 0
 
 
@@ -311,14 +274,20 @@ class Latr(Design):
     """unmappers leave notes, each CPU sweeps them at tick and switch; frames wait for all (ASPLOS 2018)"""
 
     name = "latr"
+    parameters = {  # noqa: RUF012
+        "ring": {str(RING): "a ring of 64 records for each CPU", "256": "256 records, as in the authors' code"},
+    }
     hooks = (
-        latr_pte_cleared, latr_walk_done, latr_unmap_flush, latr_unmap_flush_dirty, latr_batch_key, latr_page_freed,
-        latr_take_check, latr_take, latr_take_done, latr_mapping_change, latr_write_fault, latr_file_write, latr_truncate,
-        latr_context_switch, latr_tick, latr_idle, latr_interrupt,
+        *HELD_HOOKS, linux_mapping_change, latr_pte_cleared, latr_unmap_flush, latr_batch_key, latr_take_done, latr_write_fault,
+        latr_file_write, latr_truncate, latr_context_switch, latr_tick, latr_idle, latr_interrupt,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):
-        return latr_fields(sizes)
+        return latr_fields(sizes, int(self.chosen["ring"]))
 
     def prepare(self, ram) -> None:
         prepare_held(ram)
+        ram.design["ring"][0] = int(self.chosen["ring"])
+
+    def statistics(self, ram):
+        return held_statistics(ram) | {"ring_full": int(ram.design["fallbacks"].sum())}

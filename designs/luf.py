@@ -32,7 +32,7 @@ from cpus.ipi import mask_clear, mask_empty
 from cpus.layout import Sizes
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
-from designs.linux import count_pending, flush_batched_pending, set_flush_pending
+from designs.linux import count_pending, linux_mapping_change, set_flush_pending
 from designs.luf_debug import LUF_DEBUG
 from designs.luf_state import (
     KEYS,
@@ -155,12 +155,6 @@ def luf_write_fault(ram, cpu, mm, vma, vpn, thing):
     return 0
 
 
-@hook("mapping_change")
-def luf_mapping_change(ram, cpu, mm, b, c, d):
-    flush_batched_pending(ram, cpu, mm)
-    return 0
-
-
 @hook("file_write")
 def luf_file_write(ram, cpu, thing, page, c, d):
     site = ram.cpu_site[cpu]
@@ -189,7 +183,7 @@ class Luf(Design):
     parameters = {"sync": {name: meaning for name, (meaning, _) in SYNC.items()}}  # noqa: RUF012
     hooks: tuple[Entry, ...] = (
         luf_pte_cleared, luf_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key, luf_take_begin, luf_pend_first,
-        luf_write_fault, luf_mapping_change, luf_file_write, luf_truncate, luf_mkclean,
+        luf_write_fault, linux_mapping_change, luf_file_write, luf_truncate, luf_mkclean,
     )  # fmt: skip
 
     debug_hooks = LUF_DEBUG

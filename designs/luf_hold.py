@@ -21,7 +21,7 @@ from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from designs.design import Design, hook
-from designs.linux import count_pending, flush_batched_pending, flush_pending, set_flush_pending
+from designs.linux import count_pending, flush_pending, linux_mapping_change, set_flush_pending
 from designs.measure import FLUSHES, clean_pages
 from designs.state import own_fields
 
@@ -173,12 +173,6 @@ def hold_write_fault(ram, cpu, mm, vma, vpn, thing):
     return 0
 
 
-@hook("mapping_change")
-def hold_mapping_change(ram, cpu, mm, b, c, d):
-    flush_batched_pending(ram, cpu, mm)
-    return 0
-
-
 @hook("file_write")
 def hold_file_write(ram, cpu, thing, page, c, d):
     flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
@@ -203,7 +197,7 @@ class LufHold(Design):
     name = "luf_hold"
     hooks = (
         hold_pte_cleared, hold_walk_done, hold_batch_key, hold_unmap_flush, hold_unmap_flush_dirty, hold_keep, hold_pressure,
-        hold_write_fault, hold_mapping_change, hold_file_write, hold_truncate, hold_mkclean,
+        hold_write_fault, linux_mapping_change, hold_file_write, hold_truncate, hold_mkclean,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):

@@ -182,6 +182,7 @@ class SmallMachine:
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
+
             def leave(_cpu, code, a, b, _e):
                 os.write(writer, PANIC_TEXTS[code].format(a=a, b=b).encode())
                 os._exit(0)

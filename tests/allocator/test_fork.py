@@ -36,8 +36,8 @@ def machine(small_machine):
 
 
 def test_private_pages_are_shared_and_nobody_may_write_them(machine):
-    """    parent  a b c d
-             child   a b c d   each frame with two PTEs, none writable, none exclusive"""
+    """parent  a b c d
+    child   a b c d   each frame with two PTEs, none writable, none exclusive"""
     frames = [machine.pfn(PARENT, ANON_VPN + i) for i in range(4)]
     assert [machine.pfn(CHILD, ANON_VPN + i) for i in range(4)] == frames
     assert [int(machine.ram.page_mapcount[pfn]) for pfn in frames] == [2] * 4
@@ -115,6 +115,7 @@ def test_an_exclusive_page_is_written_in_place_whoever_holds_it(small_machine):
 
 def test_two_threads_that_copy_the_same_page_end_with_one_copy(machine):
     """CPU 1 is faster while CPU 0 has its copy in hand."""
+
     def other_thread(*_):
         machine.on_hook("write_fault", lambda *_: 0)
         machine.touch(ANON_VPN, STORE, cpu=1)

@@ -65,6 +65,7 @@ def test_a_store_to_the_zero_page_gets_a_page_and_flushes_the_old_translation(ma
 
 def test_two_threads_that_touch_the_same_page_get_the_same_frame(machine):
     """CPU 1 faults while CPU 0 has its own new page in hand: CPU 0 finds the PTE taken and gives its page back."""
+
     def other_thread(cpu, *_):
         machine.on_hook("write_fault", lambda *_: 0)
         machine.touch(ANON_VPN, STORE, cpu=1)

@@ -1,6 +1,6 @@
 """mmap, munmap, mprotect and mremap: VMAs before and after, page tables that go or stay, what is flushed.
 
-    0123456789   pages of a region of 256, in tens or so; letters are VMAs, dots are gaps
+0123456789   pages of a region of 256, in tens or so; letters are VMAs, dots are gaps
 """
 
 import pytest
@@ -44,8 +44,8 @@ def tables(machine):
 
 
 def test_unmapping_the_middle_leaves_two(machine):
-    """    aaaaaaaaaa
-           aaa....bbb"""
+    """aaaaaaaaaa
+    aaa....bbb"""
     machine.touch(ANON_VPN, STORE, pages=256)
     do_munmap(machine.ram, 0, 1, ANON_VPN + 100, ANON_VPN + 150)
     assert vmas(machine) == [(0, 100, 0), (150, 256, 150)]
@@ -56,16 +56,16 @@ def test_unmapping_the_middle_leaves_two(machine):
 
 
 def test_mapping_it_again_makes_it_one(machine):
-    """    aaa....bbb
-           aaaaaaaaaa   the same region at the same place: the three are alike"""
+    """aaa....bbb
+    aaaaaaaaaa   the same region at the same place: the three are alike"""
     do_munmap(machine.ram, 0, 1, ANON_VPN + 100, ANON_VPN + 150)
     do_mmap(machine.ram, 0, 1, ANON, 100, 50)
     assert vmas(machine) == [(0, 256, 0)]
 
 
 def test_unmapping_over_several_takes_what_is_there(machine):
-    """    aaa.bbb.ccc
-           a.........c"""
+    """aaa.bbb.ccc
+    a.........c"""
     for page in (60, 160):
         do_munmap(machine.ram, 0, 1, ANON_VPN + page, ANON_VPN + page + 10)
     do_munmap(machine.ram, 0, 1, ANON_VPN + 20, ANON_VPN + 200)
@@ -92,8 +92,8 @@ def test_page_tables_go_with_a_mapping_that_is_alone_in_them(machine):
 
 
 def test_a_neighbour_keeps_the_page_table(machine):
-    """    aaaa..bb   in one 2 MiB
-           ......bb"""
+    """aaaa..bb   in one 2 MiB
+    ......bb"""
     machine.touch(ANON_VPN, STORE, pages=256)
     lru_add_drain(machine.ram, 0)
     before = tables(machine)
@@ -162,9 +162,9 @@ def test_too_many_vmas_is_a_sentence(broken_machine):
 
 
 def test_rights_of_a_part_split_the_vma_and_giving_them_back_joins_it(machine):
-    """    aaaaaaaaaa
-           aaarrraaaa
-           aaaaaaaaaa"""
+    """aaaaaaaaaa
+    aaarrraaaa
+    aaaaaaaaaa"""
     mprotect(machine.ram, 0, 1, ANON_VPN + 10, ANON_VPN + 20, VM_READ)
     assert vmas(machine) == [(0, 10, 0), (10, 20, 10), (20, 256, 20)]
     mprotect(machine.ram, 0, 1, ANON_VPN + 10, ANON_VPN + 20, VM_READ | VM_WRITE)
@@ -222,8 +222,8 @@ def moved(machine, page, pages, target):
 
 
 def test_pages_move_with_their_frames(machine):
-    """    aaaaaaaaaa . . . .
-           aaa...aaaa . bbb ."""
+    """aaaaaaaaaa . . . .
+    aaa...aaaa . bbb ."""
     machine.touch(ANON_VPN, STORE, pages=256)
     target = FAR + 0x1000
     frames = moved(machine, 50, 20, target)

@@ -7,7 +7,7 @@ from allocator.lru import drop_page
 from allocator.numa_balancing import SCAN_PERIOD_FLOOR_NS, task_numa_work, task_tick_numa
 from allocator.page import PG_DIRTY, get_page, lock_page, node_of, set_flag, unlock_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
-from cpus.page_table import PTE_PRESENT, PTE_PROTNONE
+from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE
 from cpus.tlb import STORE
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
 
@@ -62,15 +62,43 @@ def test_read_only_file_mappings_are_left_alone(machine):
 
 
 def test_a_page_used_soon_after_the_scan_is_promoted(machine):
-    """The hint fault moves it, with its content; its mapping is as before."""
+    """The hint fault moves it, with its content, and interrupts nobody: while it is inaccessible no TLB can have it."""
     task_numa_work(machine.ram, CPU, 1)
     page = ANON_VPN + slow(machine, ANON_VPN)[0]
     content = machine.content(machine.pfn(1, page))
+    machine.asked()
     machine.touch(page)
+    assert machine.asked() == []
     assert node_of(machine.ram, machine.pfn(1, page)) == FAST
     assert machine.content(machine.pfn(1, page)) == content
     assert machine.pte(1, page) & PTE_PRESENT
     assert [machine.count(name) for name in ("numa_hint_faults", "pgpromote_success")] == [1, 1]
+
+
+def test_a_promoted_page_is_read_only_until_the_next_store(machine):
+    """Its PTE had no right to write when it moved; the store that comes takes a fault, and goes to the page itself."""
+    task_numa_work(machine.ram, CPU, 1)
+    page = ANON_VPN + slow(machine, ANON_VPN)[0]
+    machine.touch(page)
+    promoted, faults = machine.pfn(1, page), machine.count("pgfault")
+    assert machine.pte(1, page) & PTE_WRITE == 0
+    machine.touch(page, STORE)
+    assert machine.pte(1, page) & PTE_WRITE
+    assert machine.pfn(1, page) == promoted
+    assert machine.count("pgfault") == faults + 1
+
+
+def test_a_page_that_cannot_move_is_as_it_was(machine):
+    """Somebody has it locked, so it is not even unmapped: accessible and writable again, where it was."""
+    task_numa_work(machine.ram, CPU, 1)
+    page = ANON_VPN + slow(machine, ANON_VPN)[0]
+    pfn = machine.pfn(1, page)
+    lock_page(machine.ram, CPU, pfn)
+    machine.touch(page)
+    unlock_page(machine.ram, CPU, pfn)
+    assert machine.pfn(1, page) == pfn
+    assert machine.pte(1, page) & (PTE_PRESENT | PTE_WRITE | PTE_PROTNONE) == PTE_PRESENT | PTE_WRITE
+    assert machine.count("pgpromote_success") == 0
 
 
 def test_a_page_used_late_stays(machine):

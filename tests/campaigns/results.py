@@ -2,9 +2,10 @@
 
     python -m tests.campaigns.results [--designs linux luf ...] [--cpus 64] [--tokens 8] [--rounds 2] [--seed 1]
 
-Takes whatever designs the catalogue lists. One line of progress for each run. What stands between the markers of the page that say "by
-hand" is kept as it is. A run that is stopped, or that has a violation, is in the table with what it had; the exit code is 0 all the
-same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is the one that judges.
+Takes whatever designs the catalogue lists, but `eager`, which has a section of its own; that and the comparison with published figures
+are written by tests/campaigns/published.py, which this command calls. One line of progress for each run. What stands between the markers
+of the page that say "by hand" is kept as it is. A run that is stopped, or that has a violation, is in the table with what it had; the exit
+code is 0 all the same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is the one that judges.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from emulator.result import Result
 from emulator.run_folder import versions, write_atomically
 from emulator.supervisor import RunStopped
 from emulator.timeline import timeline_text
+from tests.campaigns import published
 from workloads.generated import GENERATORS
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
@@ -37,6 +39,7 @@ VARIANTS = {
     "read-only": ("read-only:0%", "read-only:50%", "read-only:99%"),
 }
 SWITCHES = ({"sysctl.init_on_free": True}, {"sysctl.kasan_poison": True})
+ELSEWHERE = "eager"  # some ten million interrupts at 64 CPUs: published.py runs it in a smaller configuration
 BEGIN, END = "<!-- by hand: {} -->", "<!-- end by hand: {} -->"
 SLOTS = {"open question": "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"}
 
@@ -74,6 +77,11 @@ def median_row(rows: Sequence[Row]) -> Row:
 def workload_names() -> list[str]:
     """Give the talk's workload and every generated one, those that need a parameter with several."""
     return [TALK, *(variant for name in GENERATORS for variant in VARIANTS.get(name, (name,)))]
+
+
+def every_design() -> list[str]:
+    """Give the catalogue's names; a parameter's default goes by the design's own name."""
+    return [name for name, line in design_names().items() if not line.endswith("(the default)") and name != ELSEWHERE]
 
 
 def by_hand(page: str, name: str) -> str:
@@ -188,7 +196,7 @@ class Campaign:
 def main(arguments: list[str] | None = None) -> int:
     """Run everything and rewrite the page."""
     options = _parser().parse_args(arguments)
-    designs, workloads = options.designs or list(design_names()), options.workloads or workload_names()
+    designs, workloads = options.designs or every_design(), options.workloads or workload_names()
     pair = designs[:1] + [name for name in ("luf",) if name in designs[1:]]
     others = [name for name in workloads if name != TALK]
     campaign = Campaign(options, len(designs) + len(pair) * len(others) * options.repeats + len(SWITCHES) * (len(pair) > 1))
@@ -210,7 +218,11 @@ def main(arguments: list[str] | None = None) -> int:
     }
     page = Path(options.page)
     previous = page.read_text(encoding="utf-8") if page.is_file() else ""
-    write_atomically(page, document(parts, previous))
+    text = document(parts, previous)
+    if not options.without_published:
+        clean = {row.design: row.result for row in talk if row.result is not None and row.verdict == "clean"}
+        text = published.replaced(text, published.sections(options, clean))
+    write_atomically(page, text)
     return 0
 
 
@@ -226,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3, help="seeds for each cell of the other workloads")
     parser.add_argument("--leases", type=int, default=2)
     parser.add_argument("--page", default=str(PAGE))
+    parser.add_argument("--without-published", action="store_true", help="leave the comparison with published figures out of the page")
     return parser
 
 

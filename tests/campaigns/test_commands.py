@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.campaigns import results, seeds
+from designs.catalogue import design
+from emulator.snapshots import Between
+from tests.campaigns import published, results, seeds
+from tests.campaigns.published_figures import FIGURES, Seen, agrees, change, figures_table
 from tests.emulator.fixed import REUSE, run
 
 
@@ -80,3 +83,55 @@ def test_every_generated_workload_is_in_the_results():
     names = results.workload_names()
     assert names[0] == "llama3x15"
     assert {"xsbench:file=1", "munmap-storm", "readers-writer", "churn", "fork-storm", "read-only:0%", "read-only:99%"} <= set(names)
+
+
+def test_every_design_is_in_the_results_once():
+    """`luf` stands for luf:sync=owner; eager has its own section."""
+    names = results.every_design()
+    assert {"linux", "luf", "luf:sync=help", "latr", "latr:ring=256"} <= set(names)
+    assert not {"luf:sync=owner", "latr:ring=64", "eager"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("said", "ours", "direction", "size"),
+    [(-0.9, -0.5, True, True), (-0.9, -0.4, True, False), (-0.9, 0.9, False, False), (0.5, 1.1, True, False), (-0.7, -0.001, False, False),
+     (0.0, 0.01, True, True), (0.0, -0.3, False, False), (661.0, 859.0, True, True)],
+)  # fmt: skip
+def test_what_agrees_with_a_published_figure(said, ours, direction, size):
+    """Same sign and not nothing; between half and twice. Where nothing was published to change, nothing may."""
+    assert agrees(said, ours)[:2] == (direction, size)
+
+
+def test_every_published_figure_can_be_run_and_says_where_it_is_from():
+    """Experiment and designs exist; the source has its grade."""
+    for figure in FIGURES:
+        assert figure.experiment in published.EXPERIMENTS
+        assert [design(name).name for name in (figure.base, figure.design) if name]
+        assert figure.source.endswith(("[measured]", "[cited]")), figure
+
+
+def test_table_of_published_figures():
+    """Each figure a line of equal cells; below it, a reason for each that does not agree."""
+    names = {(figure.experiment, name) for figure in FIGURES for name in (figure.base, figure.design)}
+    same = Seen(run("linux", vmstat={"pgmigrate_success": 10}))
+    found = {key: Seen(same.result, (published_part(),), 1) for key in names}
+    text = figures_table(found)
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {10}
+    assert len(table) == len(FIGURES) + 2
+    flat = [figure for figure in FIGURES if figure.base and abs(figure.published) >= 0.02]
+    assert sum(line.startswith("- `") for line in text.splitlines()) >= len(flat), "every run is the same, so nothing has changed"
+    assert all(change(figure, same, same) == 0 for figure in FIGURES if figure.what == "runtime")
+
+
+def published_part():
+    """What a measured part is: 2 interrupts in 1,000 ns."""
+    return Between((0, 2), {"shootdown_wait_ns": 500}, {}, {}, 1000)
+
+
+def test_sections_are_replaced_where_they_stand():
+    """The rest of the page stays; a new section comes last."""
+    page = "# Results\n\n## A\n\na\n\n## B\n\nb\n\n## C\n\nc\n"
+    again = published.replaced(page, {"B": "new\n", "D": "d"})
+    assert again == "# Results\n\n## A\n\na\n\n## B\n\nnew\n\n## C\n\nc\n\n## D\n\nd\n"
+    assert published.replaced(again, {"B": "new", "D": "d"}) == again

@@ -13,7 +13,7 @@ from cpus.tlb import STORE
 from designs.design import hook
 from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
 from designs.epoch import look_at_all as look_at_all_cpus
-from designs.held import advance_zones
+from designs.held import WHY, advance_zones, held_statistics
 from designs.latr import RING, Latr, clear_bit, has_bit, latr_state
 from designs.latr import look_at_all as look_at_all_records
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
@@ -113,15 +113,39 @@ def test_before_something_contradicts_an_old_translation_it_is_flushed(small_mac
     everybody(machine)
 
 
-def test_a_full_ring_falls_back_to_interrupts(small_machine):
-    """LATR: nobody sweeps, so CPU 0's ring stays full, and the batch is flushed as vanilla's."""
-    machine = two_cpus(small_machine, "latr")
+@pytest.mark.parametrize(("design", "full"), [("latr", True), ("latr:ring=256", False)])
+def test_a_full_ring_falls_back_to_interrupts(small_machine, design, full):
+    """LATR: nobody sweeps, so RING records of CPU 0 stay. If they are all there are, the batch is flushed as vanilla's."""
+    machine = two_cpus(small_machine, design)
     machine.ram.design["record_stamp"][:RING] = 1 << 40
     machine.ram.design["record_mask"][:RING] = 2
+    machine.ram.design["next_record"][0] = RING
     machine.reclaim_file(FILE, cpu=0)
-    assert [1] in machine.asked()
-    assert machine.ram.design["fallbacks"][0] > 0
+    assert ([1] in machine.asked()) == full
+    assert (Latr().statistics(machine.ram)["ring_full"] > 0) == full
     machine.ram.design["record_stamp"][:], machine.ram.design["record_mask"][:] = 0, 0
+    everybody(machine)
+
+
+@LAZY
+@pytest.mark.parametrize("why", WHY)
+def test_the_design_says_why_it_asked(small_machine, design, why):
+    """One round to the other CPU, put down to what it was for; nothing under the other reasons."""
+    machine = two_cpus(small_machine, design)
+    machine.touch(ANON_VPN + 100, STORE)
+    reclaim(machine)
+    if why == "taken":
+        give_back(machine, take_all(machine))
+    elif why == "timed_out":
+        machine.enter("hook_tick", 0)
+        machine.ram.cpu_clock[0] += TIMEOUT_NS + 1
+        machine.enter("hook_tick", 0)
+    elif why == "visible":
+        machine.touch(ANON_VPN + 7, STORE)
+    else:
+        write_to_file(machine.ram, 0, FILE, 3)
+    found = held_statistics(machine.ram)
+    assert found["rounds"] == found["asked"] == {name: int(name == why) for name in WHY}
     everybody(machine)
 
 
