@@ -23,7 +23,7 @@ NO_TABLE = -1
 @kernel
 def new_table(ram, cpu):
     """Allocate and clear a page-table frame."""
-    pfn = alloc_page(ram, cpu, 0, GFP_USER)
+    pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
     for i in range(LEVEL_MASK + 1):
         ram.frame_word[pfn, i] = 0
     ram.page_flags[pfn] = PG_TABLE

@@ -5,12 +5,12 @@ each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is
 should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at accessed bits without flushing,
 as x86 does.
 One anon_vma serves a whole family of forked processes; a page of one of them is told from another's by its frame.
-Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
+Left out: KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
 from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
 from allocator.lru import mod_isolated
-from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, node_of, set_flag
+from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_SWAPBACKED, get_page, maybe_dma_pinned, node_of, set_flag
 from allocator.page_cache import OBJECT_ANON
 from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
@@ -136,7 +136,11 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
-    if why == UNMAP_FOR_RECLAIM and old & PTE_DIRTY and is_lazyfree(ram, pfn):
+    if old & PTE_PRESENT and ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):
+        store_release(ram.frame_word, (table, index), old)  # it must stay where the device writes (folio_try_share_anon_rmap_pte)
+        unlock_pte(ram, cpu, table)
+        return 0
+    if why == UNMAP_FOR_RECLAIM and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY) and is_lazyfree(ram, pfn):
         store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
         if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
             mod_isolated(ram, node_of(ram, pfn), 0, -1)

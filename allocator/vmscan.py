@@ -3,11 +3,13 @@
 Works in batches of SWAP_CLUSTER_MAX: isolate from the tail under lru_lock, look at references, demote or unmap, flush once per
 batch of 31 freed folios and once more at the end, then give the frames back. What it is done for stands in a *scan_control*, the
 row `sc` of the `sc_` fields: kswapd of a node, an allocating CPU, or a group that is asked to give memory back.
+A large folio goes as a whole: its head is on the list, and counts for as many pages.
 Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback and its throttling (a
 dirty page is written when it is reclaimed).
 """
 
 from allocator.buddy import NONE
+from allocator.folio import free_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import (
     LRU_ACTIVE_FILE,
@@ -30,14 +32,17 @@ from allocator.page import (
     PG_SWAPBACKED,
     PG_WORKINGSET,
     clear_flag,
+    folio_pages,
     freeze_refs,
+    is_large,
+    maybe_dma_pinned,
     set_flag,
     try_get_page,
     try_lock_page,
     unlock_page,
 )
 from allocator.page_alloc import free_page
-from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
+from allocator.page_cache import OBJECT_ANON, remove_folio, remove_mapping, write_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
 from allocator.tlb_flush import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
@@ -79,7 +84,7 @@ def isolate_folios(ram, cpu, node, which, wanted):
     pfn = ram.lru_last[node, which]
     while pfn != NONE and scanned < wanted:
         before = ram.page_prev[pfn]
-        scanned += 1
+        scanned += folio_pages(ram, pfn)
         if try_get_page(ram, pfn):  # 0: on its way out, its last holder waits for lru_lock
             clear_flag(ram, pfn, PG_LRU)
             unlink_page(ram, node, which, pfn)
@@ -113,9 +118,19 @@ def move_folios_to_lru(ram, cpu, node, part, count):
 
 
 @kernel
+def _folio_referenced(ram, cpu, pfn):
+    """What `page_referenced` finds, over all pages of a folio."""
+    found = 0
+    for page in range(pfn, pfn + folio_pages(ram, pfn)):
+        seen = page_referenced(ram, cpu, page)
+        found = (found + (seen & ~MAPS_CODE)) | (seen & MAPS_CODE)
+    return found
+
+
+@kernel
 def check_references(ram, cpu, pfn):
     """Decide by accessed bits whether a page goes, stays, or becomes active (folio_check_references)."""
-    found = page_referenced(ram, cpu, pfn)
+    found = _folio_referenced(ram, cpu, pfn)
     referenced = clear_flag(ram, pfn, PG_REFERENCED)
     ptes = found & (MAPS_CODE - 1)
     if ptes == 0:
@@ -132,7 +147,11 @@ def check_references(ram, cpu, pfn):
 def _free_batch(ram, cpu, half, count, key):
     """Give a batch of frames back, all with one key."""
     for i in range(count):
-        free_page(ram, cpu, ram.free_batch[cpu, half + i], key)
+        pfn = ram.free_batch[cpu, half + i]
+        if is_large(ram, pfn):
+            free_folio(ram, cpu, pfn, key)
+        else:
+            free_page(ram, cpu, pfn, key)
 
 
 @kernel
@@ -145,6 +164,13 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 
 @kernel
+def _keep_after_all(ram, cpu, unmapped):
+    """A page that was unmapped stays in use: what was deferred for it (`unmapped` 2) must not wait for a next owner."""
+    if unmapped == 2:
+        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
+
+
+@kernel
 def _unmap_and_remove(ram, cpu, pfn):
     """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be activated.
 
@@ -152,6 +178,9 @@ def _unmap_and_remove(ram, cpu, pfn):
     """
     unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
     if unmapped == 0:
+        return -1
+    if maybe_dma_pinned(ram, pfn):
+        _keep_after_all(ram, cpu, unmapped)
         return -1
     thing = ram.page_object[pfn] - 1
     if ram.object_kind[thing] == OBJECT_ANON:  # freed lazily (MADV_FREE) and not written to since: gone without IO
@@ -163,10 +192,54 @@ def _unmap_and_remove(ram, cpu, pfn):
             write_page(ram, cpu, pfn, thing)
         alone = remove_mapping(ram, cpu, pfn, thing, True)
     if not alone:
-        if unmapped == 2:  # it stays in use: what was deferred for it must not wait for a next owner
-            call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
+        _keep_after_all(ram, cpu, unmapped)
         return 0
     return unmapped
+
+
+@kernel
+def _lock_folio(ram, cpu, head):
+    """Lock the other pages of a large folio whose head is locked; False if one is locked, being read, or if it was split meanwhile."""
+    size, locked, whole = folio_pages(ram, head), 1, True
+    while locked < size and whole:
+        whole = try_lock_page(ram, head + locked)
+        locked += whole
+    for page in range(head, head + locked):
+        whole = whole and is_large(ram, page) and ram.page_io_ns[page] <= ram.cpu_clock[cpu]
+    if not whole:
+        for page in range(head + 1, head + locked):
+            unlock_page(ram, cpu, page)
+    return whole
+
+
+@kernel
+def _unmap_and_remove_folio(ram, cpu, head):
+    """The same for a large folio: all of its pages, or none."""
+    size, thing, dirty = folio_pages(ram, head), ram.page_object[head] - 1, 0
+    if not _lock_folio(ram, cpu, head):
+        return 0
+    answer, lazy = 1, 1
+    for page in range(head, head + size):
+        unmapped = try_to_unmap(ram, cpu, page, UNMAP_FOR_RECLAIM)
+        lazy = max(lazy, unmapped)
+        if unmapped == 0 or maybe_dma_pinned(ram, page):
+            answer = -1
+        dirty |= ram.page_flags[page] & PG_DIRTY
+    if answer > 0 and dirty:
+        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
+        for page in range(head, head + size):
+            if ram.page_flags[page] & PG_DIRTY:
+                write_page(ram, cpu, page, thing)
+    gone = answer > 0 and remove_folio(ram, cpu, head, thing)
+    for page in range(head + 1, head + size):
+        if gone:
+            clear_flag(ram, page, PG_LOCKED)
+        else:
+            unlock_page(ram, cpu, page)
+    if not gone:
+        _keep_after_all(ram, cpu, lazy)
+        return min(answer, 0)
+    return lazy
 
 
 @kernel
@@ -216,14 +289,15 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
             elif verdict == REF_RECLAIM and anonymous:
                 _activate(ram, cpu, pfn)  # no swap to add it to
             elif verdict == REF_RECLAIM:
-                gone = _unmap_and_remove(ram, cpu, pfn)
+                size = folio_pages(ram, pfn)
+                gone = _unmap_and_remove(ram, cpu, pfn) if size == 1 else _unmap_and_remove_folio(ram, cpu, pfn)
                 if gone < 0:
                     _activate(ram, cpu, pfn)
                 elif gone:
                     keep = False
                     clear_flag(ram, pfn, PG_LOCKED)  # nobody can wait for it: no references are left
                     mod_isolated(ram, node, 0, -1)
-                    reclaimed += 1
+                    reclaimed += size
                     if gone == 2:
                         ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
                         lazy += 1
@@ -326,7 +400,7 @@ def shrink_active_list(ram, cpu, sc, node, which):
     rotated = 0
     for i in range(taken):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
-        found = page_referenced(ram, cpu, pfn)
+        found = _folio_referenced(ram, cpu, pfn)
         if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
             rotated += 1
             continue
