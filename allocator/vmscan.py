@@ -118,19 +118,9 @@ def move_folios_to_lru(ram, cpu, node, part, count):
 
 
 @kernel
-def _folio_referenced(ram, cpu, pfn):
-    """What `page_referenced` finds, over all pages of a folio."""
-    found = 0
-    for page in range(pfn, pfn + folio_pages(ram, pfn)):
-        seen = page_referenced(ram, cpu, page)
-        found = (found + (seen & ~MAPS_CODE)) | (seen & MAPS_CODE)
-    return found
-
-
-@kernel
 def check_references(ram, cpu, pfn):
     """Decide by accessed bits whether a page goes, stays, or becomes active (folio_check_references)."""
-    found = _folio_referenced(ram, cpu, pfn)
+    found = page_referenced(ram, cpu, pfn)
     referenced = clear_flag(ram, pfn, PG_REFERENCED)
     ptes = found & (MAPS_CODE - 1)
     if ptes == 0:
@@ -400,7 +390,7 @@ def shrink_active_list(ram, cpu, sc, node, which):
     rotated = 0
     for i in range(taken):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
-        found = _folio_referenced(ram, cpu, pfn)
+        found = page_referenced(ram, cpu, pfn)
         if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
             rotated += 1
             continue
