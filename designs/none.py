@@ -3,7 +3,6 @@
 Mechanism: with `what=reclaim` every hook keeps its default, so nothing is flushed for what reclaim and migration unmap. With `what=user`
 reclaim and migration flush as vanilla Linux does, but changes by the user and page faults (munmap, mprotect, mremap, madvise, fork, copy
 on write, breakpoints, truncation, fdatasync) interrupt nobody: only the CPU that makes the change flushes. `what=all` is both.
-Where page tables are freed all CPUs are flushed all the same, as one might be walking them: the hardware's business, not a translation's.
 Safety: none. A CPU goes on reading, and writing, frames that belong to somebody else by now.
 """
 
@@ -16,7 +15,7 @@ from designs.linux import Linux
 @hook("shootdown")
 def ask_nobody(ram, cpu, mm, freed_tables, cpus, d):
     """Leave nobody in the mask, if the flush is for a change by the user."""
-    if not freed_tables and ram.cpu_site[cpu] in (SITE_USER, SITE_FAULT, SITE_WRITE_FAULT, SITE_FILE):
+    if ram.cpu_site[cpu] in (SITE_USER, SITE_FAULT, SITE_WRITE_FAULT, SITE_FILE):
         mask_clear(ram, ram.call_mask, cpu)
     return 0
 
