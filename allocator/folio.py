@@ -1,8 +1,8 @@
 """Large folios of files: 2^N pages that are allocated, aged, unmapped and freed together (mm/filemap.c, mm/huge_memory.c).
 
 A file with `object_order` N is cached in aligned runs of 2^N pages, each in one block of memory as long as the buddy has one above the
-LOW watermark; else page by page, as Linux falls back. Every page keeps a struct page of its own (references, page lock, PTEs), PG_LARGE says
-that it is part of a folio, and the folio's first frame, its *head*, stands on the LRU for all of them.
+LOW watermark; else page by page, as Linux falls back. Every page keeps a struct page of its own (references, page lock, PTEs), PG_LARGE
+says that it is part of a folio, and the folio's first frame, its *head*, stands on the LRU for all of them.
 A folio is *split* when one of its pages is taken out alone (truncation, a direct write) or is to move to another node: from then on its
 pages go their own ways.
 Left out: anonymous large folios and PMD mappings (THP, hugetlb), one count and one lock for all pages of a folio, moving one as a
@@ -22,7 +22,7 @@ from cpus.locks import LOCK_LRU, LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 
 @apart
 def split_folio(ram, cpu, pfn):
-    """Let the pages of the large folio around `pfn`, which the caller has locked, be folios of one page each; nothing else to do for others.
+    """Let the pages of the large folio around `pfn`, which the caller has locked, be folios of one page each.
 
     All at once under lru_lock: of two that split a folio one finds nothing left to do.
     """
@@ -66,6 +66,7 @@ def alloc_folio(ram, cpu, node, order):
             if head != NONE:
                 ram.cpu_clock[cpu] += ram.cost[PAGE_ALLOC]
                 for pfn in range(head, head + (1 << order)):
+                    ram.page_key[pfn] = 0  # of a block that was merged into this one: its head alone says what is pending
                     prepare_new_page(ram, cpu, pfn, zone)
                 return head
     return NONE

@@ -30,6 +30,18 @@ def _usable(pte, store):
 
 
 @kernel
+def pin_if_still_there(ram, cpu, table, index, pfn, store):
+    """Pin the frame that a PTE showed, unless it is being freed or the PTE has changed; the frame or NONE."""
+    if not try_pin_page(ram, pfn):
+        return NONE
+    now = load_acquire(ram.frame_word, (table, index))
+    if _usable(now, store) and now >> PTE_PFN_SHIFT == pfn:
+        return pfn
+    unpin_page(ram, cpu, pfn)
+    return NONE
+
+
+@kernel
 def _pin_fast(ram, cpu, mm, vpn, store):
     """Pin what a PTE shows, without a lock; NONE if it must be faulted in (gup_fast_pte_range)."""
     table = find_table(ram, ram.mm_pgd[mm], vpn)
@@ -38,16 +50,7 @@ def _pin_fast(ram, cpu, mm, vpn, store):
     pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
     if not _usable(pte, store):
         return NONE
-    if pte & PTE_SPECIAL:
-        return ZERO_PAGE
-    pfn = pte >> PTE_PFN_SHIFT
-    if not try_pin_page(ram, pfn):
-        return NONE
-    now = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-    if _usable(now, store) and now >> PTE_PFN_SHIFT == pfn:
-        return pfn
-    unpin_page(ram, cpu, pfn)
-    return NONE
+    return ZERO_PAGE if pte & PTE_SPECIAL else pin_if_still_there(ram, cpu, table, vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT, store)
 
 
 @apart

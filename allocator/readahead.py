@@ -90,7 +90,7 @@ def _add_folio(ram, cpu, thing, index, order, mark):
 
 @apart
 def read_pages(ram, cpu, thing, first, count, mark):
-    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded); those of a file in large folios by whole folios.
+    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded), by whole folios if these are large.
 
     The page `mark` gets PG_readahead: reaching it starts the next window. Runs of missing pages are one transfer each.
     With `count` 1 the page is wanted now, so memory for it is fought for.

@@ -69,7 +69,7 @@ def _has_copy(ram, pfn):
 
 @kernel
 def _replace_page(ram, cpu, mm, vpn, old, fresh):
-    """Put `fresh` (-1: nothing) in the place of the page `old`, which the caller has locked; False if it is mapped no more (__replace_page)."""
+    """Put `fresh` (-1: nothing) in the place of page `old`, which is locked; False if it is mapped no more (__replace_page)."""
     table, index = find_table(ram, ram.mm_pgd[mm], vpn), vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))

@@ -197,8 +197,8 @@ def check_lru(ram: Any, census: Census) -> Check:
         for which in range(NR_LRU):
             name = f"{LIST_NAMES[which]} list of node {node}"
             pages = census.walk(check, name, ram.lru_first[node, which], ram.lru_last[node, which])
-            check.equal(name, sum(1 << order if flags & PG_LARGE else 1 for flags, order in
-                                  zip(census.flags[pages].tolist(), ram.page_private[pages].tolist())), ram.lru_size[node, which])  # fmt: skip
+            sizes = np.where(census.flags[pages] & PG_LARGE, 1 << ram.page_private[pages], 1)
+            check.equal(name, sizes.sum(), ram.lru_size[node, which])
             np.add.at(met, pages, 1)
             for pfn, flags, on in zip(pages, census.flags[pages].tolist(), census.node[pages].tolist()):
                 if on != node or not flags & PG_LRU or _list_of(flags) != which:

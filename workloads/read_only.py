@@ -3,8 +3,8 @@
 The talk: 99 % of the pages that llama.cpp's machine unmaps are read-only ("without RO mappings LUF gains nothing"). Here the share is
 asked for: `read-only:0%`, `read-only:50%`, `read-only:99%`. Threads of three processes sweep two files, each process its own, together of
 140 % of all memory: one mapped read-only and loaded, one mapped shared and writable and stored to. Both are reclaimed alike.
-Parameters after the share: `threads` of all, `pages` of all files, `order`: the files are cached in large folios of 2^order pages, which LUF
-leaves out (can_luf_init): it flushes for them as vanilla does.
+Parameters after the share: `threads` of all, `pages` of all files, `order`: files are cached in large folios of 2^order pages, for which
+LUF flushes at once, as vanilla does (can_luf_init).
 Leaves out: anonymous memory, which cannot be reclaimed without swap. Pages that are demoted and promoted count as unmapped, too.
 """
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from workloads import program as p
 
-
 FOLIO_ORDER_MAX = 6  # 256 KiB
 
 

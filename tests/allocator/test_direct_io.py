@@ -1,4 +1,4 @@
-"""O_DIRECT: pages are pinned while the device works, what it writes is seen, what was cached is gone from everywhere, private copies stay."""
+"""O_DIRECT: pages are pinned while the device works, what it writes is seen, what was cached is gone everywhere, private copies stay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from allocator.direct_io import ASLEEP, COMPLETE, DIRECT_READ, DIRECT_WRITE, UNDER_WAY, direct_io
 from allocator.fork import dup_mm
+from allocator.gup import pin_if_still_there, unpin_page
 from allocator.lru import LRU_ACTIVE_FILE
 from allocator.madvise import MADV_FREE, madvise
 from allocator.migrate import move_pages
@@ -13,7 +14,7 @@ from allocator.mmap import do_mmap, do_munmap, exit_mm
 from allocator.page import PG_DIRTY, PIN_BIAS
 from allocator.vma import VM_READ, VM_WRITE
 from cpus.layout import PIN_PAGES
-from cpus.page_table import PTE_WRITE
+from cpus.page_table import LEVEL_MASK, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
@@ -163,6 +164,23 @@ def test_a_long_call_goes_in_pieces(machine):
     assert begin(machine, DIRECT_READ, pages=2 * PIN_PAGES + 3) == ASLEEP
     assert machine.ram.task_pins[0] == PIN_PAGES
     assert finish(machine) == 3
+
+
+def test_a_pin_that_comes_too_late_is_taken_back(machine):
+    """The PTE was read; then its page is unmapped, or loses its write bit, or its frame is frozen: nothing is pinned, no count has changed."""
+    ram = machine.ram
+    machine.touch(ANON_VPN, STORE, pages=3)
+    pages = frames(machine, ANON_VPN, 3)
+    table, index = int(find_table(ram, ram.mm_pgd[1], ANON_VPN)), ANON_VPN & LEVEL_MASK
+    ram.frame_word[table, index] &= ~PTE_WRITE
+    assert pin_if_still_there(ram, 0, table, index, pages[0], True) == -1
+    assert pin_if_still_there(ram, 0, table, index, pages[1], False) == -1, "it shows another frame now"
+    ram.page_refcount[pages[2]], count = 0, int(ram.page_refcount[pages[2]])
+    assert pin_if_still_there(ram, 0, table, index + 2, pages[2], False) == -1
+    ram.page_refcount[pages[2]] = count
+    assert references(machine, pages) == [count] * 3
+    assert pin_if_still_there(ram, 0, table, index, pages[0], False) == pages[0]
+    unpin_page(ram, 0, pages[0])
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """`none:what=user` leaves out the flushes of changes by the user: each kind of call is caught, at the same access each time.
 
-Scripts of two threads on a CPU each: one changes a mapping and says so, the other one, told, uses it. Under vanilla the same script is clean
-or ends with the signal that Linux would send.
+Scripts of two threads on a CPU each: one changes a mapping and says so, the other one, told, uses it. Under vanilla the same script is
+clean, or ends with the signal that Linux would send.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 
 from emulator import run_design
-from emulator.supervisor import Panicked
 from emulator.machine import load_machine
+from emulator.supervisor import Panicked
 from workloads import Region, Script
 
 PAGES = 8
