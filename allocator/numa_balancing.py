@@ -1,10 +1,10 @@
 """NUMA balancing in memory-tiering mode (kernel/sched/fair.c: task_numa_work, should_numa_migrate_memory; mm/memory.c: do_numa_page).
 
-A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how
-long ago that was, and a page used again soon is promoted to the node of the CPU that uses it, within a rate limit and while that node is
-not nearly full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
-file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass.
-A task scans by the time that it has run itself, so a busy one does it, and rarely while many share a CPU.
+A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how long ago
+that was, and a page used again soon is promoted to the node of the CPU that uses it, within a rate limit and while that node is not
+nearly full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
+file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass. A task
+scans by the time that it has run itself, so a busy one does it, and rarely while many share a CPU.
 Left out: shared-fault statistics and task placement; skipping of VMAs that a task has not touched; slowing down by what scans cost.
 """
 

@@ -1,11 +1,11 @@
 """Getting and giving pages (mm/page_alloc.c: get_page_from_freelist, rmqueue, free_unref_page).
 
 Zones are tried in the order of the zonelist of a node, which is that of the asking CPU: the node's own first, the higher zone before the
-lower, then nodes by distance. A zone is taken if it has more than its LOW watermark free beside what it reserves (`lowmem_reserve`); pages in per-CPU
-lists do not count as free. What to do if none has is direct_reclaim.py's.
+lower, then nodes by distance. A zone is taken if it has more than its LOW watermark free beside what it reserves (`lowmem_reserve`);
+pages in per-CPU lists do not count as free. What to do if none has is direct_reclaim.py's.
 A page that leaves the allocator is poisoned for the oracle and has passed the design's take-off hooks. With init_on_free, or KASAN's
 poison, it is poisoned when it is freed already: who still has a translation then reads other bytes at once.
-Left out: orders above 0 for users, highatomic reserves, dirty limits, cpusets, per-CPU drift of NR_FREE_PAGES.
+Left out: orders above 0 (but for folio.py), highatomic reserves, dirty limits, cpusets, per-CPU drift of NR_FREE_PAGES.
 """
 
 from allocator.buddy import NONE

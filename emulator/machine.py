@@ -192,7 +192,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def cpu_nodes(self) -> list[int]:
-        """Node of each CPU. Nodes with `cpus = true` share, in order, what no list names; CPUs of a list that are not there do not count."""
+        """Node of each CPU. Nodes with `cpus = true` share, in order, what no list names; a list may name more than there are."""
         found = {cpu: n for n, node in enumerate(self.nodes) if isinstance(node.cpus, str) for cpu in cpu_list(node.cpus)}
         left = [cpu for cpu in range(self.cpus) if cpu not in found]
         sharers = [n for n, node in enumerate(self.nodes) if node.cpus is True]

@@ -167,7 +167,7 @@ def test_a_long_call_goes_in_pieces(machine):
 
 
 def test_a_pin_that_comes_too_late_is_taken_back(machine):
-    """The PTE was read; then its page is unmapped, or loses its write bit, or its frame is frozen: nothing is pinned, no count has changed."""
+    """The PTE was read; then its page is unmapped, or loses its write bit, or its frame is frozen: nothing is pinned."""
     ram = machine.ram
     machine.touch(ANON_VPN, STORE, pages=3)
     pages = frames(machine, ANON_VPN, 3)
