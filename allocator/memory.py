@@ -30,13 +30,7 @@ from allocator.page import (
     wait_for_unlock,
 )
 from allocator.page_alloc import GFP_USER, alloc_page
-from allocator.page_cache import (
-    OBJECT_ANON,
-    check_in_file,
-    drop_failed_lookup,
-    find_page,
-    lookup,
-)
+from allocator.page_cache import OBJECT_ANON, check_in_file, drop_failed_lookup, find_page, lookup
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.pgtables import ensure_table
 from allocator.readahead import async_readahead, mmap_readahead

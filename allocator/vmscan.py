@@ -42,7 +42,8 @@ from allocator.page import (
     unlock_page,
 )
 from allocator.page_alloc import free_page
-from allocator.page_cache import OBJECT_ANON, remove_folio, remove_mapping, write_page
+from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
+from allocator.reclaim_folio import keep_after_all, unmap_and_remove_folio
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
 from allocator.tlb_flush import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
@@ -154,13 +155,6 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 
 @kernel
-def _keep_after_all(ram, cpu, unmapped):
-    """A page that was unmapped stays in use: what was deferred for it (`unmapped` 2) must not wait for a next owner."""
-    if unmapped == 2:
-        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
-
-
-@kernel
 def _unmap_and_remove(ram, cpu, pfn):
     """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be activated.
 
@@ -170,7 +164,7 @@ def _unmap_and_remove(ram, cpu, pfn):
     if unmapped == 0:
         return -1
     if maybe_dma_pinned(ram, pfn):
-        _keep_after_all(ram, cpu, unmapped)
+        keep_after_all(ram, cpu, unmapped)
         return -1
     thing = ram.page_object[pfn] - 1
     if ram.object_kind[thing] == OBJECT_ANON:  # freed lazily (MADV_FREE) and not written to since: gone without IO
@@ -182,54 +176,9 @@ def _unmap_and_remove(ram, cpu, pfn):
             write_page(ram, cpu, pfn, thing)
         alone = remove_mapping(ram, cpu, pfn, thing, True)
     if not alone:
-        _keep_after_all(ram, cpu, unmapped)
+        keep_after_all(ram, cpu, unmapped)
         return 0
     return unmapped
-
-
-@kernel
-def _lock_folio(ram, cpu, head):
-    """Lock the other pages of a large folio whose head is locked; False if one is locked, being read, or if it was split meanwhile."""
-    size, locked, whole = folio_pages(ram, head), 1, True
-    while locked < size and whole:
-        whole = try_lock_page(ram, head + locked)
-        locked += whole
-    for page in range(head, head + locked):
-        whole = whole and is_large(ram, page) and ram.page_io_ns[page] <= ram.cpu_clock[cpu]
-    if not whole:
-        for page in range(head + 1, head + locked):
-            unlock_page(ram, cpu, page)
-    return whole
-
-
-@kernel
-def _unmap_and_remove_folio(ram, cpu, head):
-    """The same for a large folio: all of its pages, or none."""
-    size, thing, dirty = folio_pages(ram, head), ram.page_object[head] - 1, 0
-    if not _lock_folio(ram, cpu, head):
-        return 0
-    answer, lazy = 1, 1
-    for page in range(head, head + size):
-        unmapped = try_to_unmap(ram, cpu, page, UNMAP_FOR_RECLAIM)
-        lazy = max(lazy, unmapped)
-        if unmapped == 0 or maybe_dma_pinned(ram, page):
-            answer = -1
-        dirty |= ram.page_flags[page] & PG_DIRTY
-    if answer > 0 and dirty:
-        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
-        for page in range(head, head + size):
-            if ram.page_flags[page] & PG_DIRTY:
-                write_page(ram, cpu, page, thing)
-    gone = answer > 0 and remove_folio(ram, cpu, head, thing)
-    for page in range(head + 1, head + size):
-        if gone:
-            clear_flag(ram, page, PG_LOCKED)
-        else:
-            unlock_page(ram, cpu, page)
-    if not gone:
-        _keep_after_all(ram, cpu, lazy)
-        return min(answer, 0)
-    return lazy
 
 
 @kernel
@@ -280,7 +229,7 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
                 _activate(ram, cpu, pfn)  # no swap to add it to
             elif verdict == REF_RECLAIM:
                 size = folio_pages(ram, pfn)
-                gone = _unmap_and_remove(ram, cpu, pfn) if size == 1 else _unmap_and_remove_folio(ram, cpu, pfn)
+                gone = _unmap_and_remove(ram, cpu, pfn) if size == 1 else unmap_and_remove_folio(ram, cpu, pfn)
                 if gone < 0:
                     _activate(ram, cpu, pfn)
                 elif gone:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emulator.checked import converted
+from emulator.cpu_nodes import cpu_mistake, cpu_nodes
 from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 
 MACHINES = Path(__file__).with_name("machines")
@@ -193,13 +194,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def cpu_nodes(self) -> list[int]:
         """Node of each CPU. Nodes with `cpus = true` share, in order, what no list names; a list may name more than there are."""
-        found = {cpu: n for n, node in enumerate(self.nodes) if isinstance(node.cpus, str) for cpu in cpu_list(node.cpus)}
-        left = [cpu for cpu in range(self.cpus) if cpu not in found]
-        sharers = [n for n, node in enumerate(self.nodes) if node.cpus is True]
-        for i, n in enumerate(sharers):
-            for cpu in left[len(left) * i // len(sharers) : len(left) * (i + 1) // len(sharers)]:
-                found[cpu] = n
-        return [found[cpu] for cpu in range(self.cpus)]
+        return cpu_nodes([node.cpus for node in self.nodes], self.cpus)
 
     def zonelist(self, node: int) -> list[int]:
         """Numbers of all zones in the order in which an allocation for `node` tries them (build_zonelists)."""
@@ -231,19 +226,6 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
         """Return the scaling in one line: `scale 1/1024: 42 MiB + 96 MiB`."""
         memory = " + ".join(memory_text(pages / PAGES_PER_MIB) for pages in self.pages)
         return f"scale 1/{self.scale:.4g}: {memory}"
-
-
-def cpu_list(text: str) -> list[int]:
-    """Read a list of CPUs as /sys/devices/system/node/node0/cpulist has it; raises ValueError if it is none.
-
-    >>> cpu_list("0-2,8")
-    [0, 1, 2, 8]
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        found += range(int(first), int(last if dash else first) + 1)
-    return found
 
 
 def memory_text(mib: float) -> str:
@@ -372,33 +354,15 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
             _check_keys(inner, value, f"{where}{key}.", file)
 
 
-def _check_cpus(machine: Machine, refuse: Callable[[str, str, object], None]) -> None:
-    """Each CPU belongs to one node: no list is broken, names a CPU twice, or leaves one without a node."""
-    owner: dict[int, int] = {}
-    for i, node in enumerate(machine.nodes):
-        if not isinstance(node.cpus, str):
-            continue
-        try:
-            listed = cpu_list(node.cpus)
-        except ValueError:
-            listed = []
-        if not listed or not 0 <= min(listed) <= max(listed) < CPUS_MAX:
-            refuse(f"nodes[{i}].cpus", f'be true, false, or a list of CPUs below {CPUS_MAX} such as "0-15,32-47"', repr(node.cpus))
-        for cpu in listed:
-            if owner.setdefault(cpu, i) != i:
-                refuse(f"nodes[{i}].cpus", f"name CPUs of no other node; nodes[{owner[cpu]}] has the same", cpu)
-    homeless = [cpu for cpu in range(machine.cpus) if cpu not in owner]
-    if homeless and not any(node.cpus is True for node in machine.nodes):
-        refuse("nodes", f"say to which node each of the {machine.cpus} CPUs belongs", f"no node for CPU {homeless[0]}")
-
-
 def _check_rules(machine: Machine, file: str) -> None:
     def refuse(key: str, rule: str, got: object) -> None:
         raise MachineError(f"{file}: '{key}' must {rule} (got {got})")
 
     if not any(node.cpus for node in machine.nodes):
         refuse("nodes", "have at least one node with cpus = true", "none")
-    _check_cpus(machine, refuse)
+    mistake = cpu_mistake([node.cpus for node in machine.nodes], machine.cpus, CPUS_MAX)
+    if mistake:
+        refuse(*mistake)
     count = len(machine.nodes)
     if [len(row) for row in machine.distances] != [count] * count:
         refuse("distances", f"be {count} rows of {count} numbers, one for each pair of nodes", machine.distances)

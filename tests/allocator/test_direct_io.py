@@ -259,6 +259,21 @@ def test_who_stores_while_the_device_works_has_the_last_word(machine):
     machine.touch(SHARED_VPN, LOAD, pages=4, cpu=1)
 
 
+def test_old_bytes_written_back_after_the_device_are_the_content(machine):
+    """Somebody's dirty page reaches the disk behind the device's pages, and leaves the cache: those bytes are what the file holds."""
+    ram = machine.ram
+    logical = int(ram.object_logical[FILE])
+    begin(machine, DIRECT_WRITE)
+
+    def write_back(*_):
+        ram.disk_version[logical] = 0
+
+    machine.on_hook("truncated", write_back)
+    finish(machine)
+    assert [int(ram.version[logical + i]) for i in range(4)] == [0, 1, 1, 1]
+    machine.touch(FILE_VPN, LOAD, pages=4, cpu=2)
+
+
 def test_a_file_page_that_is_pinned_is_kept(machine):
     """A write from a mapped file: reclaim may unmap the source pages, and keeps them, since a device reads them."""
     machine.use(SHARED_VPN, 4, cpu=0)
