@@ -1,10 +1,9 @@
 """Changing files through the page cache: buffered write, truncate, fdatasync (mm/filemap.c, mm/truncate.c, mm/rmap.c: folio_mkclean).
 
 Each asks the design first: before new bytes are visible at a file offset, what other CPUs may still read there through
-translations that reclaim left pending must be flushed.
+translations that reclaim left pending must be flushed. Past the page cache: direct_io.py.
 The writer's own copy is not a mapped access: the oracle sees it as the next version of the page, published when it is complete.
-Left out: sizes (a file keeps its pages; truncate drops contents), write-back threads and throttling, direct IO, page-cache locks on
-ranges.
+Left out: sizes (a file keeps its pages; truncate drops contents), write-back threads and throttling, page-cache locks on ranges.
 """
 
 from allocator.buddy import NONE
@@ -147,7 +146,7 @@ def truncate_file_page(ram, cpu, thing, index):
         pfn = _locked_page(ram, cpu, thing, index)
     call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
     if load_acquire(ram.page_mapcount, pfn) > 0:  # mapped again since the range was unmapped (unmap_mapping_folio)
-        unmap_mapping_range(ram, cpu, thing, index, index + 1)
+        unmap_mapping_range(ram, cpu, thing, index, index + 1, True)
     logical = ram.object_logical[thing] + index
     version = load_acquire(ram.version, logical) + 1
     ram.disk_version[logical] = version

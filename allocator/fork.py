@@ -5,59 +5,106 @@ kernel/fork.c: dup_mmap; mm/memory.c: copy_page_range, copy_present_ptes.
 Private mappings are copied PTE by PTE, write-protected on both sides; shared ones are left to page faults. Then the parent's TLBs are
 flushed once, everywhere, for the rights that were taken. A child's VMA comes behind its parent's on the lists of reverse mapping, so
 that a walk which has passed it while we copy cannot miss a PTE that it should have seen at the parent.
-Left out: threads of the child (it starts with its main thread), early copies of pinned pages, vfork, VM_DONTCOPY.
+A page that a device writes to stays the parent's, and the child gets a copy at once.
+Left out: threads of the child (it starts with its main thread), vfork, VM_DONTCOPY.
 """
 
+from allocator.buddy import NONE
+from allocator.kmap import KMAP_COPY
+from allocator.lru import drop_page, lru_add
+from allocator.memory import new_anonymous_page
 from allocator.mmap import new_mm
-from allocator.page import PG_EXCLUSIVE, clear_flag, get_page
+from allocator.page import PG_EXCLUSIVE, clear_flag, get_page, maybe_dma_pinned
 from allocator.panic import STILL_ALIVE, panic
 from allocator.pgtables import ensure_table
-from allocator.rmap import lock_pte, unlock_pte
+from allocator.rmap import lock_pte, set_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER, flush_tlb_mm
 from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
+from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
+from cpus.costs import PAGE_COPY
 from cpus.layout import MAX_REGIONS
 from cpus.locks import mmap_write_lock, mmap_write_unlock
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_SPECIAL, PTE_WRITE, find_table
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_SPECIAL,
+    PTE_WRITE,
+    find_table,
+)
 
 
 @kernel
 def _copy_pte(ram, mm, child, source, target, index):
-    """Share one page: take the right to write from the parent, give the child the same PTE (copy_present_ptes)."""
+    """Share one page: take the right to write from the parent, give the child the same PTE (copy_present_ptes).
+
+    False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once. The right is taken before
+    the look at the pins, as gup.py pins before it looks at the right again.
+    """
     while True:
         pte = load_acquire(ram.frame_word, (source, index))
         if pte == 0:
-            return
+            return True
         shared = pte & ~PTE_WRITE
         if compare_exchange(ram.frame_word, (source, index), pte, shared) == pte:  # else a walk set a bit
             break
     if pte & (PTE_MIGRATION | PTE_SPECIAL) == 0:
         pfn = pte >> PTE_PFN_SHIFT
+        if ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):  # folio_needs_cow_for_dma
+            fetch_or(ram.frame_word, (source, index), pte & PTE_WRITE)
+            return False
         clear_flag(ram, pfn, PG_EXCLUSIVE)
         get_page(ram, pfn)
         fetch_add(ram.page_mapcount, pfn, 1)
         fetch_add(ram.mm_rss, child, 1)
     store_release(ram.frame_word, (target, index), shared)
+    return True
+
+
+@kernel
+def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
+    """Copy the PTEs of vpn..stop-1 in one table, up to the first page that needs a frame of its own; returns where it stopped.
+
+    `copy` is such a frame for page `vpn`, NONE if there is none yet: it becomes the child's (copy_present_page).
+    """
+    target = ensure_table(ram, cpu, child, vpn)
+    lock_pte(ram, cpu, source)
+    lock_pte(ram, cpu, target)
+    page = vpn
+    while page < stop and _copy_pte(ram, mm, child, source, target, page & LEVEL_MASK):
+        page += 1
+    used = copy != NONE and page == vpn
+    if used:
+        set_pte(ram, cpu, child, vpn, target, copy, ram.frame_word[source, vpn & LEVEL_MASK] & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))
+        page += 1
+    unlock_pte(ram, cpu, target)
+    unlock_pte(ram, cpu, source)
+    if used:
+        lru_add(ram, cpu, copy)
+    elif copy != NONE:
+        drop_page(ram, cpu, copy)
+    return page
 
 
 @apart
-def copy_range(ram, cpu, mm, child, start, end):
-    """Copy the PTEs of a private mapping (copy_pte_range)."""
-    vpn = start
+def copy_range(ram, cpu, mm, child, vma, copy):
+    """Copy the PTEs of a private mapping to VMA `copy` of the child (copy_pte_range)."""
+    vpn, end, page = ram.vma_start[vma], ram.vma_end[vma], NONE
     while vpn < end:
         stop = min(end, (vpn | LEVEL_MASK) + 1)
         source = find_table(ram, ram.mm_pgd[mm], vpn)
-        if source >= 0:
-            target = ensure_table(ram, cpu, child, vpn)
-            lock_pte(ram, cpu, source)
-            lock_pte(ram, cpu, target)
-            for page in range(vpn, stop):
-                _copy_pte(ram, mm, child, source, target, page & LEVEL_MASK)
-            unlock_pte(ram, cpu, target)
-            unlock_pte(ram, cpu, source)
-        vpn = stop
+        if source < 0:
+            vpn = stop
+            continue
+        vpn = _copy_ptes(ram, cpu, mm, child, source, vpn, stop, page)
+        page = NONE
+        if vpn < stop:
+            page = new_anonymous_page(ram, cpu, copy, vpn, KMAP_COPY)
+            ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
     return 0
 
 
@@ -79,7 +126,7 @@ def dup_mm(ram, cpu, mm, child):
         link_rmap(ram, cpu, copy, vma)
         insert_vma(ram, cpu, child, copy)
         if ram.vma_flags[vma] & VM_HAS_ANON:  # vma_needs_copy
-            copy_range(ram, cpu, mm, child, ram.vma_start[vma], ram.vma_end[vma])
+            copy_range(ram, cpu, mm, child, vma, copy)
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
     flush_tlb_mm(ram, cpu, mm)

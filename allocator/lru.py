@@ -1,7 +1,8 @@
 """The LRU lists of a node (mm/swap.c, mm/vmscan.c: classic active and inactive lists, anonymous and file).
 
 A page joins its list through a per-CPU batch of 31 that holds a reference, as Linux's folio_batch does, so one taking of
-lru_lock serves many pages. The head is the young end; reclaim takes from the tail.
+lru_lock serves many pages. The head is the young end; reclaim takes from the tail. Of a large folio the first page alone
+stands on a list, and counts for all of them.
 Left out: MGLRU, unevictable scanning, per-memcg lists, deactivation batches.
 """
 
@@ -12,6 +13,7 @@ from allocator.page import (
     PG_REFERENCED,
     PG_SWAPBACKED,
     clear_flag,
+    folio_pages,
     get_page,
     node_of,
     put_page_testzero,
@@ -63,7 +65,7 @@ def link_page(ram, node, which, pfn, head):
             ram.lru_first[node, which] = pfn
         else:
             ram.page_next[before] = pfn
-    ram.lru_size[node, which] += 1
+    ram.lru_size[node, which] += folio_pages(ram, pfn)
 
 
 @kernel
@@ -80,7 +82,7 @@ def unlink_page(ram, node, which, pfn):
         ram.lru_last[node, which] = before
     else:
         ram.page_prev[after] = before
-    ram.lru_size[node, which] -= 1
+    ram.lru_size[node, which] -= folio_pages(ram, pfn)
 
 
 @apart

@@ -5,7 +5,7 @@ A fault returns 0 (try the access again) or 1: the task must sleep until `task_w
 A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAULT), never before. Anonymous memory that is read
 before it is written shows the zero page. A store to a private page that somebody shares, or to the zero page, gets a copy: the old
 translation is flushed everywhere, under the PTE lock, before the new one is seen (ptep_clear_flush).
-Left out: swap-in, userfaultfd, huge pages, writes to pages that are pinned.
+Left out: swap-in, userfaultfd, huge pages.
 """
 
 from allocator.buddy import NONE
@@ -42,13 +42,7 @@ from allocator.page import (
     wait_for_unlock,
 )
 from allocator.page_alloc import GFP_USER, alloc_page
-from allocator.page_cache import (
-    OBJECT_ANON,
-    check_in_file,
-    drop_failed_lookup,
-    find_page,
-    lookup,
-)
+from allocator.page_cache import OBJECT_ANON, check_in_file, drop_failed_lookup, find_page, lookup
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.pgtables import ensure_table
 from allocator.readahead import async_readahead, mmap_readahead
@@ -92,9 +86,9 @@ def _ask_design(ram, cpu, mm, vma, vpn):
 
 
 @kernel
-def _new_anonymous_page(ram, cpu, vma, vpn, site):
+def new_anonymous_page(ram, cpu, vma, vpn, site):
     """Allocate the private page of a VMA at `vpn`, filled for the oracle at `site`; it belongs to the VMA's anon_vma."""
-    pfn = alloc_page(ram, cpu, 0, GFP_USER)
+    pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
     kmap(ram, cpu, pfn, site, ram.vma_mm[vma], vpn)
     thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
     name_anonymous(ram, pfn, thing, index)
@@ -116,7 +110,7 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
             store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (ram.zero_page << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_SPECIAL)
         unlock_pte(ram, cpu, table)
         return AGAIN
-    pfn = _new_anonymous_page(ram, cpu, vma, vpn, KMAP_ZERO)
+    pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_ZERO)
     ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO]
     _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
@@ -200,7 +194,7 @@ def _file_page(ram, cpu, vma, thing, index, tried):
 @kernel
 def _copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is locked, with a reference."""
-    copy = _new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
+    copy = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
     ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
     unlock_page(ram, cpu, pfn)
     drop_page(ram, cpu, pfn)
@@ -294,7 +288,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     if not zero:
         get_page(ram, old)
     unlock_pte(ram, cpu, table)
-    pfn = _new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
+    pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
     ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO] if zero else ram.cost[PAGE_COPY]
     _ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
@@ -395,6 +389,15 @@ def _tell_design(ram, cpu, hook, mm, vma, vpn, kind):
     ram.cpu_site[cpu] = site
 
 
+@kernel
+def fault_in_vma(ram, cpu, mm, vma, vpn, kind):
+    """Resolve one fault under mmap_lock, and tell the design; AGAIN or WAIT."""
+    _tell_design(ram, cpu, HOOK_FAULT_BEGINS, mm, vma, vpn, kind)
+    result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
+    _tell_design(ram, cpu, HOOK_FAULT_DONE, mm, vma, vpn, kind)
+    return result
+
+
 @entry(PAGE_FAULT)
 def page_fault(ram, cpu, vpn, kind, c, d):
     """The exception: find the VMA and resolve the fault; 0 try again, 1 sleep until task_wait_ns."""
@@ -413,9 +416,7 @@ def page_fault(ram, cpu, vpn, kind, c, d):
             mmap_read_unlock(ram, cpu, mm)
             return WAIT
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
-    _tell_design(ram, cpu, HOOK_FAULT_BEGINS, mm, vma, vpn, kind)
-    result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
-    _tell_design(ram, cpu, HOOK_FAULT_DONE, mm, vma, vpn, kind)
+    result = fault_in_vma(ram, cpu, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)
     ram.task_tried[task] = vpn + 1 if result == WAIT else 0
     return result

@@ -3,11 +3,13 @@
 All pages of a list are unmapped first (their PTEs become migration entries), then the flushes they need are sent in one go, then
 they are copied and mapped again. A frame whose read-only mappings a design leaves pending goes back to the allocator with
 the batch's key.
-Left out: large folios, retries of busy pages (they stay where they are), compaction, writeback of dirty pages before a move
+A large folio is split first, and its head alone moves.
+Left out: moving large folios, retries of busy pages (they stay where they are), compaction, writeback of dirty pages before a move
 (the dirty bit moves along).
 """
 
 from allocator.buddy import NONE
+from allocator.folio import split_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
 from allocator.kmap import KMAP_MOVE, kmap
 from allocator.lru import drop_page, isolate_page, lru_add, lru_add_drain, mod_isolated, putback_page
@@ -56,6 +58,7 @@ def _prepare_move(ram, cpu, pfn, node):
         return NO_MEMORY
     locked = try_lock_page(ram, pfn)
     if locked and ram.page_object[pfn]:
+        split_folio(ram, cpu, pfn)
         return target
     if locked:
         unlock_page(ram, cpu, pfn)  # truncated meanwhile

@@ -84,7 +84,7 @@ def _unmap(ram, cpu, mm, start, end):
     tlb_gather_mmu(ram, cpu, mm)
     for i in range(first, first + count):
         vma = ram.mm_vma[mm, i]
-        zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma])
+        zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma], True)
         call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     free_pgtables(ram, cpu, mm, first, count)
     tlb_finish_munmap(ram, cpu)
@@ -113,7 +113,7 @@ def exit_mm(ram, cpu, mm):
     tlb_flush_everything(ram, cpu)
     for i in range(count):
         vma = ram.mm_vma[mm, i]
-        zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma])
+        zap_ptes(ram, cpu, mm, ram.vma_start[vma], ram.vma_end[vma], True)
         call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     if count:
         free_pgtables(ram, cpu, mm, 0, count)

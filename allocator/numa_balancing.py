@@ -1,10 +1,10 @@
 """NUMA balancing in memory-tiering mode (kernel/sched/fair.c: task_numa_work, should_numa_migrate_memory; mm/memory.c: do_numa_page).
 
-A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how
-long ago that was, and a page used again soon is promoted to the fast node, within a rate limit and while that node is not nearly
-full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
-file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass.
-A task scans by the time that it has run itself, so a busy one does it, and rarely while many share a CPU.
+A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how long ago
+that was, and a page used again soon is promoted to the node of the CPU that uses it, within a rate limit and while that node is not
+nearly full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
+file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass. A task
+scans by the time that it has run itself, so a busy one does it, and rarely while many share a CPU.
 Left out: shared-fault statistics and task placement; skipping of VMAs that a task has not touched; slowing down by what scans cost.
 """
 
@@ -79,7 +79,7 @@ def _adjusted_threshold(ram, cpu, node):
 @kernel
 def _should_promote(ram, cpu, pfn):
     """Is this page of the slow node hot enough to move to the fast one (should_numa_migrate_memory)?"""
-    target = 0
+    target = ram.cpu_node[cpu]
     if ram.node_latency[node_of(ram, pfn)] == 0:
         return False
     if _above(ram, target, ram.promote_enough):  # pgdat_free_space_enough
@@ -102,10 +102,11 @@ def _isolate_for_promotion(ram, cpu, pfn):
     """
     if ram.page_flags[pfn] & (PG_SWAPBACKED | PG_DIRTY) == PG_DIRTY:
         return False
-    for zone in range(ram.node_first_zone[0], ram.node_end_zone[0]):
+    target = ram.cpu_node[cpu]
+    for zone in range(ram.node_first_zone[target], ram.node_end_zone[target]):
         if zone_watermark_ok(ram, zone, ram.wmark_high[zone] + 1):  # migrate_balanced_pgdat
             return isolate_page(ram, cpu, pfn)
-    wakeup_kswapd(ram, cpu, 0)
+    wakeup_kswapd(ram, cpu, target)
     return False
 
 
@@ -166,7 +167,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     if isolated:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_PROMOTION
-        if migrate_one(ram, cpu, pfn, 0):
+        if migrate_one(ram, cpu, pfn, ram.cpu_node[cpu]):
             ram.counter[cpu, C_PROMOTED] += 1
             ram.counter[cpu, C_MIGRATED] += 1
             _slow_down(ram, cpu, ram.cpu_task[cpu], mm)

@@ -2,7 +2,8 @@
 
 References are counted as in Linux: one for the allocation, one for the page cache, one for each PTE, one for whoever holds it
 for a moment (a batch, an isolation). The page lock is a bit; waiters sleep and are woken by the unlocker.
-Left out: compound pages (every folio is one page), page pinning, writeback as a state of its own.
+A folio of several pages (folio.py) keeps a struct page for each; a pin (gup.py) is many references at once.
+Left out: compound pages, writeback as a state of its own.
 """
 
 from allocator.panic import BAD_REFCOUNT, panic
@@ -18,8 +19,11 @@ PG_PCP, PG_RESERVED, PG_ISOLATED, PG_UNEVICTABLE = 4096, 8192, 16384, 32768
 PG_HOT = 65536  # promoted, not yet demoted again
 PG_EXCLUSIVE = 131072  # PageAnonExclusive: no other process shares it
 PG_KEPT = 262144  # freed, but a design still keeps it from the allocator (HOOK_KEEP)
+PIN_BIAS = 1024  # references that a pin is (GUP_PIN_COUNTING_BIAS)
+PG_LARGE = 524288  # one of the pages of a large folio (folio.py)
 FLAG_NAMES = ("locked", "waiters", "uptodate", "dirty", "lru", "active", "referenced", "workingset", "swapbacked", "readahead", "buddy",
-              "table", "pcp", "reserved", "isolated", "unevictable", "hot", "exclusive", "kept")  # fmt: skip
+              "table", "pcp", "reserved", "isolated", "unevictable", "hot", "exclusive", "kept",
+              "large")  # fmt: skip
 
 
 @kernel
@@ -38,6 +42,18 @@ def zone_of(ram, pfn):
     while pfn >= ram.zone_end[zone]:
         zone += 1
     return zone
+
+
+@kernel
+def folio_pages(ram, pfn):
+    """Pages of the folio that a page belongs to: 1, or those of a large folio (folio_nr_pages)."""
+    return 1 << ram.page_private[pfn] if ram.page_flags[pfn] & PG_LARGE else 1
+
+
+@kernel
+def is_large(ram, pfn):
+    """Is it a page of a large folio (folio_test_large)?"""
+    return ram.page_flags[pfn] & PG_LARGE != 0
 
 
 @kernel
@@ -83,6 +99,24 @@ def put_page_testzero(ram, pfn):
     if before < 1:
         panic(ram, 0, BAD_REFCOUNT, pfn, before - 1)
     return before == 1
+
+
+@kernel
+def try_pin_page(ram, pfn):
+    """Pin a page for a device unless the count is 0 (try_grab_folio_fast)."""
+    count = load_acquire(ram.page_refcount, pfn)
+    while count > 0:
+        seen = compare_exchange(ram.page_refcount, pfn, count, count + PIN_BIAS)
+        if seen == count:
+            return True
+        count = seen
+    return False
+
+
+@kernel
+def maybe_dma_pinned(ram, pfn):
+    """May a device be at work on this page? Certain if not; very many other references would only look like it (folio_maybe_dma_pinned)."""
+    return load_acquire(ram.page_refcount, pfn) >= PIN_BIAS
 
 
 @kernel

@@ -1,11 +1,11 @@
 """Getting and giving pages (mm/page_alloc.c: get_page_from_freelist, rmqueue, free_unref_page).
 
-Zones are tried in the order of the node's zonelist: the node's own first, the higher zone before the lower, then nodes by
-distance. A zone is taken if it has more than its LOW watermark free beside what it reserves (`lowmem_reserve`); pages in per-CPU
-lists do not count as free. What to do if none has is direct_reclaim.py's.
+Zones are tried in the order of the zonelist of a node, which is that of the asking CPU: the node's own first, the higher zone before the
+lower, then nodes by distance. A zone is taken if it has more than its LOW watermark free beside what it reserves (`lowmem_reserve`);
+pages in per-CPU lists do not count as free. What to do if none has is direct_reclaim.py's.
 A page that leaves the allocator is poisoned for the oracle and has passed the design's take-off hooks. With init_on_free, or KASAN's
 poison, it is poisoned when it is freed already: who still has a translation then reads other bytes at once.
-Left out: orders above 0 for users, highatomic reserves, dirty limits, cpusets, per-CPU drift of NR_FREE_PAGES.
+Left out: orders above 0 (but for folio.py), highatomic reserves, dirty limits, cpusets, per-CPU drift of NR_FREE_PAGES.
 """
 
 from allocator.buddy import NONE
@@ -27,14 +27,9 @@ C_ALLOC, C_FREE = COUNTER["pgalloc_normal"], COUNTER["pgfree"]
 C_HIT, C_MISS = COUNTER["numa_hit"], COUNTER["numa_miss"]
 
 
-@apart
-def take_page(ram, cpu, zone):
-    """Take one page of the zone, from the CPU's list or the buddy (rmqueue); -1 if there is none."""
-    pfn = take_from_pcp(ram, cpu, zone)
-    if pfn == NONE:
-        pfn = refill(ram, cpu, zone)
-    if pfn == NONE:
-        return NONE
+@kernel
+def prepare_new_page(ram, cpu, pfn, zone):
+    """Give a page that leaves the allocator to its new owner, with one reference (prep_new_page)."""
     if ram.page_refcount[pfn] != 0:
         panic(ram, cpu, BAD_REFCOUNT, pfn, ram.page_refcount[pfn])
     if ram.page_mapcount[pfn] != 0:
@@ -44,8 +39,19 @@ def take_page(ram, cpu, zone):
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 1
     ram.counter[cpu, C_ALLOC] += 1
-    ram.cpu_clock[cpu] += ram.cost[PAGE_ALLOC]
     record(ram, cpu, EV_TAKE, pfn, zone, 0, 0)
+
+
+@apart
+def take_page(ram, cpu, zone):
+    """Take one page of the zone, from the CPU's list or the buddy (rmqueue); -1 if there is none."""
+    pfn = take_from_pcp(ram, cpu, zone)
+    if pfn == NONE:
+        pfn = refill(ram, cpu, zone)
+    if pfn == NONE:
+        return NONE
+    prepare_new_page(ram, cpu, pfn, zone)
+    ram.cpu_clock[cpu] += ram.cost[PAGE_ALLOC]
     return pfn
 
 
@@ -86,16 +92,19 @@ def free_changes_bytes(ram):
     return ram.init_on_free != 0 or ram.kasan_poison != 0
 
 
-@apart
-def free_page(ram, cpu, pfn, key):
-    """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page)."""
+@kernel
+def check_unused(ram, cpu, pfn):
+    """Stop the run if somebody still uses a page that is to be freed (free_page_is_bad)."""
     flags = ram.page_flags[pfn]
     if ram.page_mapcount[pfn] != 0:
         panic(ram, cpu, BAD_MAPCOUNT, pfn, ram.page_mapcount[pfn])
     if flags & (PG_LRU | PG_PCP | PG_BUDDY | PG_LOCKED | PG_KEPT):
         panic(ram, cpu, DOUBLE_FREE, pfn, flags)
-    if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
-        return 0
+
+
+@kernel
+def take_from_owner(ram, cpu, pfn, key):
+    """Make a page nobody's, with the key of what is pending for it (free_pages_prepare)."""
     if free_changes_bytes(ram):
         poison(ram, pfn)
     record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
@@ -103,6 +112,15 @@ def free_page(ram, cpu, pfn, key):
     ram.page_refcount[pfn] = 0
     ram.page_key[pfn] = key
     ram.counter[cpu, C_FREE] += 1
+
+
+@apart
+def free_page(ram, cpu, pfn, key):
+    """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page)."""
+    check_unused(ram, cpu, pfn)
+    if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
+        return 0
+    take_from_owner(ram, cpu, pfn, key)
     ram.cpu_clock[cpu] += ram.cost[PAGE_FREE]
     free_to_pcp(ram, cpu, zone_of(ram, pfn), pfn, key != 0)
     return 0

@@ -3,14 +3,16 @@
 A file's XArray is a flat run of slots: 0 empty, pfn + 1, or a negative shadow that remembers when the page was evicted.
 Look-ups take no lock: they take a reference and look again. Data arrive from one disk of given latency and bandwidth;
 until the virtual time `page_io_ns` a page counts as locked for reading.
-Left out: folios of several pages, write-back threads (dirty file pages are written when reclaimed or synced), per-file errors.
+Left out: write-back threads (dirty file pages are written when reclaimed or synced), per-file errors.
 """
 
 from allocator.buddy import NONE
+from allocator.folio import split_folio
 from allocator.lru import drop_page, lru_add
 from allocator.page import (
     PG_DIRTY,
     clear_flag,
+    folio_pages,
     freeze_refs,
     get_page,
     put_page_testzero,
@@ -72,22 +74,28 @@ def drop_failed_lookup(ram, cpu, answer):
 
 @apart
 def add_to_page_cache(ram, cpu, pfn, thing, index):
-    """Enter a new page (one more reference) and queue it for the LRU; False if the slot is taken (filemap_add_folio)."""
-    slot = ram.object_cache[thing] + index
-    ram.page_object[pfn] = thing + 1
-    ram.page_index[pfn] = index
+    """Enter the pages of a new folio (one more reference each) and queue it for the LRU; False if a slot is taken (filemap_add_folio)."""
+    slot, size = ram.object_cache[thing] + index, folio_pages(ram, pfn)
+    for i in range(size):
+        ram.page_object[pfn + i] = thing + 1
+        ram.page_index[pfn + i] = index + i
     spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
-    seen = ram.cache_slot[slot]
-    if seen > 0:
-        spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
-        ram.page_object[pfn] = 0
-        return False
-    get_page(ram, pfn)
-    store_release(ram.cache_slot, slot, pfn + 1)
-    ram.object_nrpages[thing] += 1
+    shadow, taken = 0, False
+    for i in range(size):
+        taken = taken or ram.cache_slot[slot + i] > 0
+        shadow = min(shadow, ram.cache_slot[slot + i])
+    if not taken:
+        for i in range(size):
+            get_page(ram, pfn + i)
+            store_release(ram.cache_slot, slot + i, pfn + i + 1)
+        ram.object_nrpages[thing] += size
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
-    if seen < 0:
-        workingset_refault(ram, cpu, pfn, seen)
+    if taken:
+        for i in range(size):
+            ram.page_object[pfn + i] = 0
+        return False
+    if shadow < 0:
+        workingset_refault(ram, cpu, pfn, shadow)
     ram.cpu_clock[cpu] += ram.cost[PAGE_CACHE_ADD]
     lru_add(ram, cpu, pfn)
     return True
@@ -109,9 +117,34 @@ def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
     return alone
 
 
+@apart
+def remove_folio(ram, cpu, head, thing):
+    """The same for a large folio, all of whose pages are locked; the caller refers to its head alone."""
+    size = folio_pages(ram, head)
+    slot, frozen, alone = ram.object_cache[thing] + ram.page_index[head], 0, True
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    while frozen < size and alone:
+        alone = freeze_refs(ram, head + frozen, 2 if frozen == 0 else 1)
+        frozen += alone
+        alone = alone and ram.page_flags[head + frozen - 1] & PG_DIRTY == 0
+    if alone:
+        for i in range(size):
+            store_release(ram.cache_slot, slot + i, workingset_eviction(ram, head + i))
+        ram.object_nrpages[thing] -= size
+    else:
+        for i in range(frozen):
+            store_release(ram.page_refcount, head + i, 2 if i == 0 else 1)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    return alone
+
+
 @kernel
 def delete_from_page_cache(ram, cpu, pfn, thing):
-    """Take a locked page out of its file whoever else refers to it, and drop the cache's reference (filemap_remove_folio)."""
+    """Take a locked page out of its file whoever else refers to it, and drop the cache's reference (filemap_remove_folio).
+
+    Of a large folio the others stay, as pages by themselves (truncate_inode_partial_folio).
+    """
+    split_folio(ram, cpu, pfn)
     spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     store_release(ram.cache_slot, ram.object_cache[thing] + ram.page_index[pfn], 0)
     ram.object_nrpages[thing] -= 1

@@ -24,7 +24,7 @@ NO_TABLE = -1
 @kernel
 def new_table(ram, cpu, mm):
     """Allocate and clear a page-table frame for an mm."""
-    pfn = alloc_page(ram, cpu, 0, GFP_USER)
+    pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
     kmap(ram, cpu, pfn, KMAP_TABLE, mm, 0)
     for i in range(LEVEL_MASK + 1):
         ram.frame_word[pfn, i] = 0

@@ -7,6 +7,7 @@ operation means).
 Left out: signals; exit of an address space unless a row asks for it (mappings stay until the run ends).
 """
 
+from allocator.direct_io import ASLEEP, DIRECT_READ, DIRECT_WRITE, direct_io
 from allocator.direct_reclaim import memory_reclaim
 from allocator.futex import atomic_maximum, futex_wait, post_flag, spin_on_flag
 from allocator.memory import WAIT, handle_mm_fault
@@ -25,6 +26,7 @@ from allocator.syscalls import (
     place_region,
     start_child,
 )
+from allocator.uprobes import UPROBE, uprobe
 from allocator.vma import VM_SHARED, VM_WRITE, find_vma
 from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
@@ -291,6 +293,10 @@ def _execute(ram, cpu, task, row):
         return NEXT
     if op in CHANGES_FILE:
         return NEXT if change_file(ram, cpu, task, row) else RAN
+    if op in (DIRECT_READ, DIRECT_WRITE):
+        return SLEEP if direct_io(ram, cpu, task, row) == ASLEEP else NEXT
+    if op == UPROBE:
+        return SLEEP if uprobe(ram, cpu, task, row) == ASLEEP else NEXT
     if op == CLONE:
         return _clone(ram, cpu, task, row)
     if op == EXIT:

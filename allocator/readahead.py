@@ -4,13 +4,15 @@ A fault on a page that is not cached reads the `readahead_pages` around it, unle
 three quarters of them is marked, and who finds the mark reads the next window. A window's state belongs to the open file, here to
 the VMA (each process of a workload opens its file once).
 Memory for it may be reclaimed but is not fought for (__GFP_NORETRY): a window may end early.
-Left out: folios of several pages, MADV_RANDOM and MADV_HUGEPAGE, reads by system call, congestion, limits of the device.
+A file in large folios is read by whole folios, of one order.
+Left out: MADV_RANDOM and MADV_HUGEPAGE, reads by system call, congestion, limits of the device.
 """
 
 from allocator.buddy import NONE
+from allocator.folio import alloc_folio
 from allocator.kmap import KMAP_READ, kmap
 from allocator.lru import drop_page
-from allocator.page import PG_LOCKED, PG_READAHEAD, PG_UPTODATE, clear_flag, set_flag, unlock_page
+from allocator.page import PG_LARGE, PG_LOCKED, PG_READAHEAD, PG_UPTODATE, clear_flag, set_flag, unlock_page
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER, alloc_page
 from allocator.page_cache import add_to_page_cache, queue_disk
 from allocator.vma import VM_SEQ_READ
@@ -53,7 +55,7 @@ def _fill(ram, cpu, thing, first, count):
 @kernel
 def _add_new_page(ram, cpu, thing, index, mark, gfp):
     """Enter a new page, locked, with the allocation's reference (ra_alloc_folio); 0 entered, 1 somebody else did, -1 no memory."""
-    pfn = alloc_page(ram, cpu, 0, gfp)
+    pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], gfp)
     if pfn == NONE:
         return -1
     set_flag(ram, pfn, PG_LOCKED | PG_READAHEAD if mark else PG_LOCKED)
@@ -64,17 +66,49 @@ def _add_new_page(ram, cpu, thing, index, mark, gfp):
     return 1
 
 
+@kernel
+def _add_folio(ram, cpu, thing, index, order, mark):
+    """Enter the pages of a new large folio, locked, with the allocation's references (page_cache_ra_order).
+
+    False if there is no block for them, or some are cached already: then they go in one by one.
+    """
+    size = 1 << order
+    for page in range(index, index + size):
+        if _cached(ram, thing, page):
+            return False
+    head = alloc_folio(ram, cpu, ram.cpu_node[cpu], order)
+    if head == NONE:
+        return False
+    for i in range(size):
+        ram.page_private[head + i] = order
+        set_flag(ram, head + i, PG_LOCKED | PG_LARGE | PG_READAHEAD if index + i == mark else PG_LOCKED | PG_LARGE)
+    if add_to_page_cache(ram, cpu, head, thing, index):
+        return True
+    for pfn in range(head, head + size):
+        clear_flag(ram, pfn, PG_LOCKED | PG_LARGE | PG_READAHEAD)
+        drop_page(ram, cpu, pfn)
+    return False
+
+
 @apart
 def read_pages(ram, cpu, thing, first, count, mark):
-    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded); returns how many were asked for.
+    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded), by whole folios if these are large.
 
     The page `mark` gets PG_readahead: reaching it starts the next window. Runs of missing pages are one transfer each.
     With `count` 1 the page is wanted now, so memory for it is fought for.
     """
-    count = min(count, ram.object_pages[thing] - first)
+    order = ram.object_order[thing]
+    size = 1 << order
+    end = first + count
+    if order:  # whole folios (mapping_align_index)
+        first, end = first & ~(size - 1), (end + size - 1) & ~(size - 1)
+    end = min(end, ram.object_pages[thing])
     gfp = GFP_READAHEAD if count > 1 else GFP_USER
     run, index, outcome = first, first, 0
-    while index < first + count and outcome >= 0:
+    while index < end and outcome >= 0:
+        if order and index & (size - 1) == 0 and index + size <= end and _add_folio(ram, cpu, thing, index, order, mark):
+            index += size
+            continue
         outcome = 1 if _cached(ram, thing, index) else _add_new_page(ram, cpu, thing, index, index == mark, gfp)
         if outcome != 0:
             if index > run:
@@ -83,7 +117,7 @@ def read_pages(ram, cpu, thing, first, count, mark):
         index += 1
     if index > run:
         _fill(ram, cpu, thing, run, index - run)
-    return count
+    return 0
 
 
 @apart

@@ -5,13 +5,13 @@ each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is
 should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at accessed bits without flushing,
 as x86 does.
 One anon_vma serves a whole family of forked processes; a page of one of them is told from another's by its frame.
-Left out: large folios, KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
+Left out: KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
 from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
 from allocator.kmap import MKWRITE_MOVED, mkwrite
 from allocator.lru import mod_isolated
-from allocator.page import PG_DIRTY, PG_SWAPBACKED, get_page, node_of, set_flag
+from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_SWAPBACKED, folio_pages, get_page, maybe_dma_pinned, node_of, set_flag
 from allocator.page_cache import OBJECT_ANON
 from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
@@ -85,28 +85,40 @@ def address_range(ram, vma, first, last):
     return max(ram.vma_start[vma], first + skew), min(ram.vma_end[vma], last + skew)
 
 
+@kernel
+def _take_accessed(ram, cpu, vma, pfn, index):
+    """Clear the accessed bit of the PTE by which a VMA shows page `index` of its object in frame `pfn`; was it set?"""
+    vpn, mm = address_in(ram, vma, index), ram.vma_mm[vma]
+    table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
+    if table < 0:
+        return False
+    lock_pte(ram, cpu, table)
+    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+    used = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & PTE_ACCESSED != 0
+    if used:
+        fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~PTE_ACCESSED)
+        call(ram, HOOK_YOUNG_CLEARED, cpu, mm, vpn, pfn, 0)
+    unlock_pte(ram, cpu, table)
+    return used
+
+
 @apart
 def page_referenced(ram, cpu, pfn):
-    """Count the PTEs that were accessed since the last look and clear their bits; bit 16 set if one maps code."""
-    thing = ram.page_object[pfn] - 1
+    """Count the mappings of a folio that were used since the last look and clear their accessed bits; bit 16 set if one maps code."""
+    thing, size = ram.page_object[pfn] - 1, folio_pages(ram, pfn)
     found = 0
-    if thing < 0 or load_acquire(ram.page_mapcount, pfn) == 0:
+    if thing < 0 or (size == 1 and load_acquire(ram.page_mapcount, pfn) == 0):
         return 0
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
-        vpn = address_in(ram, vma, ram.page_index[pfn])
-        table = find_table(ram, ram.mm_pgd[ram.vma_mm[vma]], vpn) if vpn >= 0 else -1
-        if table >= 0:
-            lock_pte(ram, cpu, table)
-            pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-            if pte & PTE_PRESENT and pte >> PTE_PFN_SHIFT == pfn and pte & PTE_ACCESSED:
-                fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~PTE_ACCESSED)
-                call(ram, HOOK_YOUNG_CLEARED, cpu, ram.vma_mm[vma], vpn, pfn, 0)
-                found += 1
-                if ram.vma_flags[vma] & VM_EXEC:
-                    found |= 1 << 16
-            unlock_pte(ram, cpu, table)
+        used = False
+        for i in range(size):
+            used = _take_accessed(ram, cpu, vma, pfn + i, ram.page_index[pfn] + i) or used
+        if used:
+            found += 1
+            if ram.vma_flags[vma] & VM_EXEC:
+                found |= 1 << 16
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)
     return found
@@ -137,7 +149,11 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
-    if why == UNMAP_FOR_RECLAIM and old & PTE_DIRTY and is_lazyfree(ram, pfn):
+    if old & PTE_PRESENT and ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):
+        store_release(ram.frame_word, (table, index), old)  # it must stay where the device writes (folio_try_share_anon_rmap_pte)
+        unlock_pte(ram, cpu, table)
+        return 0
+    if why == UNMAP_FOR_RECLAIM and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY) and is_lazyfree(ram, pfn):
         store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
         if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
             mod_isolated(ram, node_of(ram, pfn), 0, -1)

@@ -73,7 +73,7 @@ def change_file(ram, cpu, task, row):
     if ram.task_visit[task] == 0:
         ram.cpu_clock[cpu] += ram.cost[SYSCALL]
         if op == TRUNCATE:
-            unmap_mapping_range(ram, cpu, thing, first, first + ram.row_pages[row])
+            unmap_mapping_range(ram, cpu, thing, first, first + ram.row_pages[row], True)
         elif op == FADVISE:
             fadvise(ram, cpu, thing, first, first + ram.row_pages[row])
             return True

@@ -7,17 +7,27 @@ Left out: large pages, skipping of pages by kind (zap_details); dirty shared pag
 
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_range, tlb_gather_mmu, tlb_remove_page
+from allocator.page_cache import OBJECT_ANON
 from allocator.rmap import NOTHING, address_range, clear_mapped, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER
-from allocator.vma import lock_object, next_vma_of, unlock_object
+from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
+from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.page_table import LEVEL_MASK, find_table
+from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, find_table
 
 
 @kernel
-def zap_ptes(ram, cpu, mm, start, end):
-    """Clear all PTEs in start..end into the open gather (unmap_page_range)."""
+def _is_private(ram, pte):
+    """Does a PTE, whose lock is held, show an anonymous page (should_zap_cows)?"""
+    if pte & (PTE_PRESENT | PTE_PROTNONE | PTE_MIGRATION) == 0 or pte & PTE_SPECIAL:
+        return False
+    return ram.object_kind[ram.page_object[pte >> PTE_PFN_SHIFT] - 1] == OBJECT_ANON
+
+
+@kernel
+def zap_ptes(ram, cpu, mm, start, end, copies):
+    """Clear all PTEs in start..end into the open gather, those of private pages only with `copies` (unmap_page_range)."""
     vpn = start
     while vpn < end:
         stop = min(end, (vpn | LEVEL_MASK) + 1)
@@ -29,6 +39,9 @@ def zap_ptes(ram, cpu, mm, start, end):
         lock_pte(ram, cpu, table)
         call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
         while vpn < stop and not full:
+            if not copies and _is_private(ram, load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))):
+                vpn += 1
+                continue
             pfn = clear_mapped(ram, cpu, mm, vpn, table)
             if pfn != NOTHING:
                 tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
@@ -47,22 +60,48 @@ def zap_range(ram, cpu, mm, start, end):
     ram.cpu_site[cpu] = SITE_USER
     change = change_begins(ram, mm)
     tlb_gather_mmu(ram, cpu, mm)
-    zap_ptes(ram, cpu, mm, start, end)
+    zap_ptes(ram, cpu, mm, start, end, True)
     tlb_finish_mmu(ram, cpu)
     change_is_complete(ram, mm, change, start, end, UNMAPPED)
     ram.cpu_site[cpu] = site
     return 0
 
 
+@kernel
+def _zap_all_but_copies(ram, cpu, vma, start, end):
+    """Clear the PTEs in start..end of a VMA that show its file, flush, drop the pages; private copies stay.
+
+    Where there are copies it goes page by page, so that what it completes does not name them. One made after a change began bears its
+    number already, and is not meant either way.
+    """
+    mm, vpn, site = ram.vma_mm[vma], start, ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_USER
+    while vpn < end:
+        change = change_begins(ram, mm)
+        alone = load_acquire(ram.vma_flags, vma) & VM_HAS_ANON != 0
+        stop = vpn + 1 if alone else end
+        tlb_gather_mmu(ram, cpu, mm)
+        zap_ptes(ram, cpu, mm, vpn, stop, False)
+        cleared = ram.gather_cleared[cpu] != 0
+        tlb_finish_mmu(ram, cpu)
+        if cleared or not alone:
+            change_is_complete(ram, mm, change, vpn, stop, UNMAPPED)
+        vpn = stop
+    ram.cpu_site[cpu] = site
+
+
 @apart
-def unmap_mapping_range(ram, cpu, thing, first, last):
-    """Clear every PTE, in whatever process, that shows pages first..last-1 of a file, copies on write included."""
+def unmap_mapping_range(ram, cpu, thing, first, last, copies):
+    """Clear every PTE, in whatever process, that shows pages first..last-1 of a file, with `copies` copies on write, too."""
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
         start, end = address_range(ram, vma, first, last)
         if start < end:
-            zap_range(ram, cpu, ram.vma_mm[vma], start, end)
+            if copies:
+                zap_range(ram, cpu, ram.vma_mm[vma], start, end)
+            else:
+                _zap_all_but_copies(ram, cpu, vma, start, end)
             call(ram, HOOK_VMA_DONE, cpu, ram.vma_mm[vma], vma, 0, 0)
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)

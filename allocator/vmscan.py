@@ -3,11 +3,13 @@
 Works in batches of SWAP_CLUSTER_MAX: isolate from the tail under lru_lock, look at references, demote or unmap, flush once per
 batch of 31 freed folios and once more at the end, then give the frames back. What it is done for stands in a *scan_control*, the
 row `sc` of the `sc_` fields: kswapd of a node, an allocating CPU, or a group that is asked to give memory back.
+A large folio goes as a whole: its head is on the list, and counts for as many pages.
 Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback and its throttling (a
 dirty page is written when it is reclaimed).
 """
 
 from allocator.buddy import NONE
+from allocator.folio import free_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import (
     LRU_ACTIVE_FILE,
@@ -30,7 +32,10 @@ from allocator.page import (
     PG_SWAPBACKED,
     PG_WORKINGSET,
     clear_flag,
+    folio_pages,
     freeze_refs,
+    is_large,
+    maybe_dma_pinned,
     set_flag,
     try_get_page,
     try_lock_page,
@@ -38,6 +43,7 @@ from allocator.page import (
 )
 from allocator.page_alloc import free_page
 from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
+from allocator.reclaim_folio import keep_after_all, unmap_and_remove_folio
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
 from allocator.tlb_flush import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
@@ -79,7 +85,7 @@ def isolate_folios(ram, cpu, node, which, wanted):
     pfn = ram.lru_last[node, which]
     while pfn != NONE and scanned < wanted:
         before = ram.page_prev[pfn]
-        scanned += 1
+        scanned += folio_pages(ram, pfn)
         if try_get_page(ram, pfn):  # 0: on its way out, its last holder waits for lru_lock
             clear_flag(ram, pfn, PG_LRU)
             unlink_page(ram, node, which, pfn)
@@ -132,7 +138,11 @@ def check_references(ram, cpu, pfn):
 def _free_batch(ram, cpu, half, count, key):
     """Give a batch of frames back, all with one key."""
     for i in range(count):
-        free_page(ram, cpu, ram.free_batch[cpu, half + i], key)
+        pfn = ram.free_batch[cpu, half + i]
+        if is_large(ram, pfn):
+            free_folio(ram, cpu, pfn, key)
+        else:
+            free_page(ram, cpu, pfn, key)
 
 
 @kernel
@@ -153,6 +163,9 @@ def _unmap_and_remove(ram, cpu, pfn):
     unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
     if unmapped == 0:
         return -1
+    if maybe_dma_pinned(ram, pfn):
+        keep_after_all(ram, cpu, unmapped)
+        return -1
     thing = ram.page_object[pfn] - 1
     if ram.object_kind[thing] == OBJECT_ANON:  # freed lazily (MADV_FREE) and not written to since: gone without IO
         alone = freeze_refs(ram, pfn, 1)
@@ -163,8 +176,7 @@ def _unmap_and_remove(ram, cpu, pfn):
             write_page(ram, cpu, pfn, thing)
         alone = remove_mapping(ram, cpu, pfn, thing, True)
     if not alone:
-        if unmapped == 2:  # it stays in use: what was deferred for it must not wait for a next owner
-            call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
+        keep_after_all(ram, cpu, unmapped)
         return 0
     return unmapped
 
@@ -216,14 +228,15 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
             elif verdict == REF_RECLAIM and anonymous:
                 _activate(ram, cpu, pfn)  # no swap to add it to
             elif verdict == REF_RECLAIM:
-                gone = _unmap_and_remove(ram, cpu, pfn)
+                size = folio_pages(ram, pfn)
+                gone = _unmap_and_remove(ram, cpu, pfn) if size == 1 else unmap_and_remove_folio(ram, cpu, pfn)
                 if gone < 0:
                     _activate(ram, cpu, pfn)
                 elif gone:
                     keep = False
                     clear_flag(ram, pfn, PG_LOCKED)  # nobody can wait for it: no references are left
                     mod_isolated(ram, node, 0, -1)
-                    reclaimed += 1
+                    reclaimed += size
                     if gone == 2:
                         ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
                         lazy += 1

@@ -33,6 +33,7 @@ CHANGES_KEPT, CHANGE_WORDS = 256, 4  # completed changes of mappings that an mm 
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
 TRACE_REASONS, TRACE_PAGES = 5, 36  # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
 NR_SITES = 12
+PIN_PAGES = 32  # pages of a task that a device writes into, or reads, at a time
 LEASES_MAX = 62  # they are the bits of one word
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
 HEADER_WORDS = 2048
@@ -72,7 +73,8 @@ TEXT_NAMES = (
     "wake_task", "next_task", "shrink_inactive_list", "shrink_active_list", "shrink_lruvec_step", "try_to_free_pages",
     "workingset_refault", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow", "flush_called", "touch_spin_pages",
     "write_to_file", "sync_file_page", "take_snapshot", "look_for_completed_changes", "incoherent",
-    "truncate_file_page",
+    "truncate_file_page", "pin_user_page", "invalidate_inode_pages2_range", "direct_io", "uprobe_write", "uprobe",
+    "split_folio", "alloc_folio", "free_folio", "remove_folio",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key",
     "hook_page_freed", "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change",
     "hook_write_fault", "hook_file_write", "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick",
@@ -82,7 +84,7 @@ TEXT_NAMES = (
     "hook_kthread", "wake_kthread",
     "hook_kmap", "hook_mkwrite", "hook_fault_begins", "hook_write_begins",
 )  # fmt: skip
-NR_TEXT = 128
+NR_TEXT = 192
 TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
 
 
@@ -198,6 +200,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_lease", "run_lease_lock held: number of the lease it holds"),
         _m("cpu_host_core", "whoever grants it a lease: host core it is pinned to, + 1"),
         _m("cpu_pid", "owner at start: process id (granters and supervisor read)"),
+        _m("cpu_node", "config: node that it belongs to, from which it allocates first"),
         _m("cpu_clock", "owner: virtual time", True),
         _m("cpu_tenths", "owner: tenths of a ns of user accesses that are not in cpu_clock yet"),
         _m("cpu_out_of_turn", "run_lease_lock held: it has its lease only because an ack may hang on it"),
@@ -326,6 +329,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("object_lock", "spin, may wait for acks: i_mmap_rwsem / anon_vma lock", True),
         _m("object_cache_lock", "spin, irq-safe: xa_lock of the page cache", True),
         _m("object_nrpages", "object_cache_lock held"),
+        _m("object_order", "config: order of the folios that cache it (files)"),
         _m("object_design", "the design's own word"),
     )),
     Table("cache_slot", "object_cache_lock held to write; racy reads look again: pfn + 1, 0 empty, negative shadow", "nr_cache_slots"),
@@ -338,7 +342,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("page_index", "same: page of the object"),
         _m("page_next", "lock of the list it is on (lru, zone, owner of the pcp): next pfn, -1 end"),
         _m("page_prev", "same"),
-        _m("page_private", "lock of the list it is on: buddy order"),
+        _m("page_private", "lock of the list it is on: buddy order; with PG_LARGE config of the folio: its order"),
     )),
     Table("page_key", "lock of its free list, or exclusive owner: the design's word for a free block, 0 nothing pending", "nr_frames"),
     # --- LUF's debug feature (designs/luf_debug.py); one row, never touched, unless `lufd` is set ------------------------------
@@ -445,6 +449,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_wake_ns", "waker, before it queues it: not before this virtual time"),
         _m("task_row", "its CPU: next row of its program"), _m("task_end", "config: behind its last row"),
         _m("task_visit", "its CPU: pages of the row already visited"),
+        _m("task_step", "its CPU: how far a system call is that sleeps in the middle, 0 not begun"),
+        _m("task_pins", "its CPU: entries of task_pin"),
         _m("task_section", "its CPU: section whose chunks it draws, -1 none"),
         _m("task_chunk_row", "its CPU"), _m("task_chunk_end", "its CPU"),
         _m("task_barrier", "its CPU: generation it waits for"),
@@ -458,6 +464,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
         _m("task_wait_count", "its CPU, before task_wait_flag: the count that it sleeps for"),
     )),
+    Table("task_pin", "its CPU: frames that a device works on for it, -1 the zero page", "nr_tasks", PIN_PAGES),
     Struct("nr_rows", (
         _m("row_op", "config", False, "uint8"), _m("row_kind", "config", False, "uint8"), _m("row_region", "config", False, "uint16"),
         _m("row_pages", "config", False, "uint32"), _m("row_count", "config", False, "uint32"), _m("row_page", "config", False, "uint32"),

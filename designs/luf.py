@@ -17,12 +17,14 @@ Differs from v12 as posted (luf_v12.py), each with the schedule that breaks the 
 - flushed before the writable PTE is visible; in v12's window after it, another CPU stores and a third reads what was there before
   (test_another_cpu_uses_the_new_pte_before_the_flush);
 - truncation is flushed for before the new contents can be read, not at its end (test_a_reader_between_truncation_and_its_flush).
+As in v12, pages of large folios are not deferred.
 For other reasons: dirty read-only PTEs are not deferred (no shootdown before IO); 64-bit generations, no wrap-around; allocations
 always run in a context that may wait; clean blocks of any order are taken before pending ones, and pending blocks do not merge with
 clean ones (in v12 the merged block is pending as a whole), so that clean pages last longer; who flushes a zone's generation takes on
 the other zones' too.
 """
 
+from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import SITE_FILE, add_cpumask, inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED
@@ -30,7 +32,7 @@ from cpus.atomics import fetch_add
 from cpus.compiled import Entry, kernel
 from cpus.ipi import mask_clear, mask_empty
 from cpus.layout import Sizes
-from cpus.page_table import PTE_DIRTY, PTE_WRITE
+from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
 from designs.design import Design, hook
 from designs.linux import count_pending, linux_mapping_change, set_flush_pending
 from designs.luf_debug import LUF_DEBUG
@@ -56,7 +58,7 @@ from designs.measure import takeoff_statistics
 @hook("pte_cleared")
 def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = luf_state(ram)
-    if pte & (PTE_WRITE | PTE_DIRTY) or free_changes_bytes(ram):  # can_luf_init
+    if pte & (PTE_WRITE | PTE_DIRTY) or free_changes_bytes(ram) or is_large(ram, pte >> PTE_PFN_SHIFT):  # can_luf_init
         state.rw_seen[cpu] = 1
         set_flush_pending(ram, cpu, mm, pte)
         return 0

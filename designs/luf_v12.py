@@ -19,13 +19,14 @@ another and are not flushed. Not shown here.)
 """
 
 from allocator.buddy import CLEAN_FIRST, PEND_FIRST
+from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fence, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty
 from cpus.locks import spin_lock, spin_unlock
-from cpus.page_table import PTE_DIRTY, PTE_WRITE
+from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
 from designs.design import Design, hook
 from designs.linux import FLUSHED_SHIFT, PENDING_MASK, count_pending, set_flush_pending
 from designs.luf_v12_debug import V12_DEBUG
@@ -67,7 +68,7 @@ from designs.measure import MERGED, note_takeoff, publish_generation, takeoff_st
 def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     """set_tlb_ubc_flush_pending: with the write bit once in the old PTE, the folio is vanilla; dirty alone only marks the batch."""
     state = v12_state(ram)
-    if pte & PTE_WRITE or free_changes_bytes(ram):  # can_luf_init
+    if pte & PTE_WRITE or free_changes_bytes(ram) or is_large(ram, pte >> PTE_PFN_SHIFT):  # can_luf_init
         state.cannot_luf[cpu] = 1
     if state.cannot_luf[cpu]:
         set_flush_pending(ram, cpu, mm, pte)
@@ -87,7 +88,7 @@ def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
 def v12_walk_done(ram, cpu, pfn, all_deferred, complete, d):
     """try_to_unmap's end: can_luf survived, or everything gathered goes to tlb_ubc. Nothing deferred at all counts as LUF too."""
     state = v12_state(ram)
-    lazy = complete and not state.cannot_luf[cpu]
+    lazy = complete and not state.cannot_luf[cpu] and not is_large(ram, pfn)
     state.cannot_luf[cpu] = 0  # can_luf_init for the next folio
     if state.ro_required[cpu]:
         if lazy:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from allocator.lru import LIST_NAMES, lru_list
-from allocator.page import PG_BUDDY, PG_KEPT, PG_LRU, PG_PCP, PG_TABLE
+from allocator.page import PG_BUDDY, PG_KEPT, PG_LARGE, PG_LRU, PG_PCP, PG_TABLE
 from allocator.page_cache import OBJECT_ANON
 from cpus.layout import NR_LRU, NR_ORDERS
 from emulator.audit_check import Check
@@ -197,7 +197,8 @@ def check_lru(ram: Any, census: Census) -> Check:
         for which in range(NR_LRU):
             name = f"{LIST_NAMES[which]} list of node {node}"
             pages = census.walk(check, name, ram.lru_first[node, which], ram.lru_last[node, which])
-            check.equal(name, len(pages), ram.lru_size[node, which])
+            sizes = np.where(census.flags[pages] & PG_LARGE, 1 << ram.page_private[pages], 1)
+            check.equal(name, sizes.sum(), ram.lru_size[node, which])
             np.add.at(met, pages, 1)
             for pfn, flags, on in zip(pages, census.flags[pages].tolist(), census.node[pages].tolist()):
                 if on != node or not flags & PG_LRU or _list_of(flags) != which:

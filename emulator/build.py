@@ -32,7 +32,7 @@ from cpus.segment import build_ram
 from designs.design import Design
 from designs.user_file import compiling, fields_of, prepare
 from emulator.machine import Machine
-from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, Process, Workload
+from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
 
 ENGINE = (irq_handler, cpu_loop, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
 SLICE_NS = 500_000
@@ -119,6 +119,30 @@ def _zone_starts(machine: Machine) -> list[int]:
     return [*starts, at]
 
 
+def folio_orders(workload: Workload) -> dict[str, int]:
+    """Give the order of the folios that cache each file."""
+    orders: dict[str, int] = {}
+    for process in workload.processes:
+        for region in process.regions:
+            if region.file is not None:
+                orders[region.file] = max(orders.get(region.file, 0), region.folio_order)
+    return orders
+
+
+def probed_files(workload: Workload) -> set[str | None]:
+    """Name the files in whose code breakpoints are set."""
+    found = set()
+    for process in workload.processes:
+        for rows in process.threads:
+            found |= {process.regions[number].file for number in np.unique(rows["region"][rows["op"] == UPROBE]).tolist()}
+    return found
+
+
+def has_private_pages(region: Region, probed: set[str | None]) -> bool:
+    """May a process have pages of its own there: anonymous ones, copies on write, code with a breakpoint?"""
+    return region.file is None or (not region.shared and (region.writable or (region.executable and region.file in probed)))
+
+
 def file_sizes(workload: Workload) -> dict[str, int]:
     """Give each file's size in pages: as far as any region reaches."""
     sizes: dict[str, int] = {}
@@ -134,8 +158,8 @@ def _has_thread(design: Design) -> bool:
 
 
 def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:
-    files = file_sizes(workload)
-    private = sum(1 for p in workload.processes for r in p.regions if not p.forked and (r.file is None or not r.shared))
+    files, probed = file_sizes(workload), probed_files(workload)
+    private = sum(1 for p in workload.processes for r in p.regions if not p.forked and has_private_pages(r, probed))
     frames = _zone_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
     regions = max(len(p.regions) for p in workload.processes)
     if regions > min(MAX_REGIONS, MAX_VMAS):
@@ -235,11 +259,12 @@ def _zones(ram: Any, machine: Machine) -> None:
         ram.pcp_batch[z], ram.pcp_high_min[z], ram.pcp_high_max[z] = pcp.batch, pcp.high_min, pcp.high_max
     slowest_fast = min(node.read_latency_ns for node in machine.nodes)
     ram.zonelist[:] = -1
+    ram.cpu_node[:] = machine.cpu_nodes
     for n, node in enumerate(machine.nodes):
         own = [z for z, zone in enumerate(machine.zones) if zone.node == n]
         ram.node_first_zone[n], ram.node_end_zone[n], ram.node_end[n] = own[0], own[-1] + 1, starts[own[-1] + 1]
         ram.node_latency[n] = int(node.read_latency_ns > slowest_fast)
-        ram.node_has_cpus[n] = int(node.cpus)
+        ram.node_has_cpus[n] = int(n in machine.cpu_nodes)
         slower = [m for m, other in enumerate(machine.nodes) if other.read_latency_ns > node.read_latency_ns]
         near = sorted(slower, key=lambda m: machine.distances[n][m])
         ram.demotion_target[n] = near[0] if near and machine.sysctl.demotion_enabled else -1
@@ -250,10 +275,12 @@ def _processes(ram: Any, workload: Workload) -> None:
     """Create files, anonymous memory, address spaces, programs and user tasks; queue the main threads."""
     at = {"object": 0, "slot": 0, "row": 0, "section": 0, "chunk": 0, "task": 0}
     files: dict[str, int] = {}
+    orders, probed = folio_orders(workload), probed_files(workload)
     for name, pages in file_sizes(workload).items():
         files[name] = _new_object(ram, at, OBJECT_FILE, pages)
+        ram.object_order[files[name]] = orders[name]
     for p, process in enumerate(workload.processes):
-        _address_space(ram, at, files, p, process)
+        _address_space(ram, at, files, probed, p, process)
         _programs(ram, at, p, process)
     for p, process in enumerate(workload.processes):
         main = int(ram.proc_first_task[p])
@@ -273,7 +300,7 @@ def _new_object(ram: Any, at: dict[str, int], kind: int, pages: int) -> int:
     return number
 
 
-def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], p: int, process: Process) -> None:
+def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], probed: set[str | None], p: int, process: Process) -> None:
     """Write down what the regions are and where they lie; make the mm and map them, unless it is a process that will be forked."""
     mm, vpn = p + 1, FIRST_VPN
     ram.mm_process[mm] = p
@@ -283,7 +310,7 @@ def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], p: int, 
         flags = VM_READ | (VM_WRITE if region.writable else 0) | (VM_EXEC if region.executable else 0) | (VM_SHARED if region.shared else 0)
         if region.file is None:
             flags = (flags | VM_ANON) & ~VM_SHARED
-        private = flags & VM_SHARED == 0 and (region.file is None or region.writable)
+        private = has_private_pages(region, probed)
         ram.proc_region[p, i], ram.proc_flags[p, i] = vpn, flags
         ram.proc_file[p, i] = -1 if region.file is None else files[region.file]
         ram.proc_offset[p, i] = region.file_offset

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from emulator.checked import converted
+from emulator.cpu_nodes import cpu_mistake, cpu_nodes
 from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 
 MACHINES = Path(__file__).with_name("machines")
@@ -46,12 +47,13 @@ class ZoneSize(Struct, frozen=True, kw_only=True):
 class Node(Struct, frozen=True, kw_only=True):
     """One memory node; `memory_mib` is the full-size machine's, `Machine.pages` has the scaled ones.
 
+    `cpus` lists its CPUs, "0-15,32-47"; true is an equal share of those that no list names, false none.
     `zones`, lowest first, are given where a kernel's own figures are known; else the node is one zone of all its memory.
     """
 
     name: str
     memory_mib: Annotated[float, Meta(gt=0, le=2**24)]
-    cpus: bool
+    cpus: bool | str
     read_latency_ns: Annotated[int, Meta(ge=1, le=10**6)]
     zones: list[ZoneSize] = []
 
@@ -189,6 +191,11 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
                 )
         return found
 
+    @cached_property
+    def cpu_nodes(self) -> list[int]:
+        """Node of each CPU. Nodes with `cpus = true` share, in order, what no list names; a list may name more than there are."""
+        return cpu_nodes([node.cpus for node in self.nodes], self.cpus)
+
     def zonelist(self, node: int) -> list[int]:
         """Numbers of all zones in the order in which an allocation for `node` tries them (build_zonelists)."""
         return sorted(range(len(self.zones)), key=lambda z: (self.distances[node][self.zones[z].node], self.zones[z].node, -z))
@@ -204,10 +211,8 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def pcp(self) -> list[PcpLimits]:
         """Limits of the per-CPU free lists of each zone of the scaled machine."""
-        with_cpus = sum(node.cpus for node in self.nodes)
-        local = [self.cpus // with_cpus if node.cpus else 0 for node in self.nodes]
         return [
-            pcp_limits(zone.managed_pages, mark.low, local_cpus=local[zone.node], online_cpus=self.cpus)
+            pcp_limits(zone.managed_pages, mark.low, local_cpus=self.cpu_nodes.count(zone.node), online_cpus=self.cpus)
             for zone, mark in zip(self.zones, self.watermarks)
         ]
 
@@ -355,6 +360,9 @@ def _check_rules(machine: Machine, file: str) -> None:
 
     if not any(node.cpus for node in machine.nodes):
         refuse("nodes", "have at least one node with cpus = true", "none")
+    mistake = cpu_mistake([node.cpus for node in machine.nodes], machine.cpus, CPUS_MAX)
+    if mistake:
+        refuse(*mistake)
     count = len(machine.nodes)
     if [len(row) for row in machine.distances] != [count] * count:
         refuse("distances", f"be {count} rows of {count} numbers, one for each pair of nodes", machine.distances)

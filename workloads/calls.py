@@ -163,6 +163,22 @@ class Calls:
         """posix_fadvise(2) with POSIX_FADV_DONTNEED."""
         return self._call(p.FADVISE, region, page, pages)
 
+    def direct_read(self, region: str, buffer: str, page: int = 0, pages: int | None = None, at: int = 0) -> Row:
+        """read(2) with O_DIRECT: from the file to page `at` and following of region `buffer`."""
+        return self._direct(p.DIRECT_READ, region, buffer, page, pages, at)
+
+    def direct_write(self, region: str, buffer: str, page: int = 0, pages: int | None = None, at: int = 0) -> Row:
+        """write(2) with O_DIRECT: to the file, from page `at` and following of region `buffer`."""
+        return self._direct(p.DIRECT_WRITE, region, buffer, page, pages, at)
+
+    def uprobe_register(self, region: str, page: int = 0, pages: int | None = None) -> Row:
+        """Set a breakpoint in each page of the file, for all who map it as code (perf probe -x; uprobe_register)."""
+        return self._call(p.UPROBE, region, page, pages, kind=1)
+
+    def uprobe_unregister(self, region: str, page: int = 0, pages: int | None = None) -> Row:
+        """Take it away again."""
+        return self._call(p.UPROBE, region, page, pages)
+
     def memory_reclaim(self, pages: int) -> Row:
         """Write `pages` pages to memory.reclaim."""
         return (p.RECLAIM, 0, 0, _whole("pages", pages, 1, COUNT_MAX), 0, 0)
@@ -222,6 +238,11 @@ class Calls:
     def _call(self, op: int, region: str, page: int, pages: int | None, kind: int = 0, count: int = 0) -> Row:
         number, page, pages = self._range(region, page, pages)
         return (op, kind, number, pages, count, page)
+
+    def _direct(self, op: int, region: str, buffer: str, page: int, pages: int | None, at: int) -> Row:
+        number, page, size = self._range(region, page, pages)
+        memory, at, _ = self._range(buffer, at, size)
+        return (op, memory, number, size, at, page)
 
     def _posts(self, flag: str, count: int | None) -> int:
         last = self._waits.get(flag, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from workloads import churn, fork_storm, munmap_storm, read_only, readers_writer, xsbench
+from workloads import churn, direct_io, fork_storm, munmap_storm, read_only, readers_writer, uprobes, xsbench
 from workloads.parameters import Parameter, Room, parameters
 from workloads.program import Workload
 
@@ -35,6 +35,12 @@ GENERATORS = {
     "churn": Generator(churn.churn, churn.PARAMETERS, "short-lived anonymous memory beside read-only file mappings, under pressure"),
     "fork-storm": Generator(
         fork_storm.fork_storm, fork_storm.PARAMETERS, "processes fork; parent and child write what they share"
+    ),
+    "direct-io": Generator(
+        direct_io.direct_io, direct_io.PARAMETERS, "processes read a mapped file that another one reads and writes with O_DIRECT"
+    ),
+    "uprobes": Generator(
+        uprobes.uprobes, uprobes.PARAMETERS, "processes execute code in which a tracer sets breakpoints and takes them away"
     ),
     "read-only": Generator(
         read_only.read_only,

@@ -35,6 +35,8 @@ MOVE_PAGES  move these pages to node `kind` (move_pages(2), or mbind(2) with MPO
 FORK      start process `page` of the workload as a copy of this one; its main thread goes on at its next row
 EXIT_MM   the process ends, by its only thread, and flag `page` is posted; its next row runs after its next FORK
 FADVISE   posix_fadvise(POSIX_FADV_DONTNEED) of these pages of the file
+DIRECT_READ, DIRECT_WRITE  read(2), write(2) with O_DIRECT: these pages of the file to, or from, page `count` and following of region `kind`
+UPROBE    set (`kind` 1) or take away (0) a breakpoint in these pages of the file, in every process that maps them as private code
 RECLAIM   write `pages` pages to memory.reclaim of the group of all processes
 SNAPSHOT  note all counters, as a program that reads /proc would, in snapshot `page` of the workload
 ========  =========================================================================================================
@@ -55,7 +57,7 @@ ROW = np.dtype([("op", "u1"), ("kind", "u1"), ("region", "u2"), ("pages", "u4"),
 
 VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(1, 15)
 POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
-PLACE, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, FORK, EXIT_MM, FADVISE, RECLAIM = range(20, 29)
+PLACE, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, FORK, EXIT_MM, FADVISE, RECLAIM, DIRECT_READ, DIRECT_WRITE, UPROBE = range(20, 32)
 PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
 MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT = 4, 8, 20, 21
 NO_REGION = 0xFFFF
@@ -88,8 +90,12 @@ OP_NAMES = {
     EXIT_MM: "EXIT_MM",
     FADVISE: "FADVISE",
     RECLAIM: "RECLAIM",
+    DIRECT_READ: "DIRECT_READ",
+    DIRECT_WRITE: "DIRECT_WRITE",
+    UPROBE: "UPROBE",
 }
-FILE_OPS = (WRITE, SYNC, TRUNCATE, FADVISE)  # rows that name pages of a region that maps a file
+DIRECT_OPS = (DIRECT_READ, DIRECT_WRITE)
+FILE_OPS = (WRITE, SYNC, TRUNCATE, FADVISE, *DIRECT_OPS, UPROBE)  # rows that name pages of a region that maps a file
 RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, *FILE_OPS)  # rows that name pages of a region
 
 LOAD, STORE, IFETCH = range(3)
@@ -104,6 +110,7 @@ class Region:
 
     Regions of different processes that name the same file share its page cache; `shared` is MAP_SHARED. A writable region
     of a file that is not shared is copied on write, as the kernel does it. A region that is not `mapped` is mapped by a row.
+    The file is cached in folios of 2**`folio_order` pages (the largest that any region says).
     """
 
     name: str
@@ -114,6 +121,7 @@ class Region:
     shared: bool = False
     executable: bool = False
     mapped: bool = True
+    folio_order: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 The talk: 99 % of the pages that llama.cpp's machine unmaps are read-only ("without RO mappings LUF gains nothing"). Here the share is
 asked for: `read-only:0%`, `read-only:50%`, `read-only:99%`. Threads of three processes sweep two files, each process its own, together of
 140 % of all memory: one mapped read-only and loaded, one mapped shared and writable and stored to. Both are reclaimed alike.
-Parameters after the share: `threads` of all, `pages` of all files.
+Parameters after the share: `threads` of all, `pages` of all files, `order`: files are cached in large folios of 2^order pages, for which
+LUF flushes at once, as vanilla does (can_luf_init).
 Leaves out: anonymous memory, which cannot be reclaimed without swap. Pages that are demoted and promoted count as unmapped, too.
 """
 
@@ -16,11 +17,13 @@ import numpy as np
 from workloads.parameters import THREADS, Parameter, Room
 from workloads.program import LOAD, PAGE_BYTES, STORE, Process, Region, Workload, visit
 from workloads.rounds import Rounds, Row
+from workloads.rules import FOLIO_ORDER_MAX
 
 PARAMETERS = {
     "share": Parameter(0, 100, "percent of the pages that are mapped read-only"),
     "threads": THREADS,
     "pages": Parameter(192, 2**26, "pages of all files"),
+    "order": Parameter(0, FOLIO_ORDER_MAX, "the files are cached in folios of 2^order pages"),
 }
 PROCESSES = 3
 PIECE = 64  # pages swept at a time
@@ -39,7 +42,9 @@ def read_only(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> W
     processes = []
     for number in range(PROCESSES):
         regions = tuple(
-            Region(name, size, file=f"{name}{number}", shared=True, writable=writable) for name, size, writable in sizes if size
+            Region(name, size, file=f"{name}{number}", shared=True, writable=writable, folio_order=given.get("order", 0))
+            for name, size, writable in sizes
+            if size
         )
         members = range(number, threads, PROCESSES)
         made = []

@@ -15,6 +15,8 @@ import numpy as np
 
 from workloads import program as p
 
+FOLIO_ORDER_MAX = 6  # 256 KiB
+
 
 class RowError(ValueError):
     """A rule that a row breaks."""
@@ -31,6 +33,9 @@ def check_process(process: p.Process) -> None:
     for region in process.regions:
         if region.pages < 1:
             raise ValueError(f"process {process.name!r}: 'pages' of region {region.name!r} must be at least 1 (got {region.pages})")
+        if not 0 <= region.folio_order <= (FOLIO_ORDER_MAX if region.file is not None else 0):
+            rule = f"0 to {FOLIO_ORDER_MAX}, and 0 if it maps no file"
+            raise ValueError(f"process {process.name!r}: 'folio_order' of region {region.name!r} must be {rule} (got {region.folio_order})")
     for index, rows in [*enumerate(process.threads), (-1, process.chunk_rows)]:
         place = _Place(process.name, index)
         if rows.dtype != p.ROW:
@@ -38,6 +43,7 @@ def check_process(process: p.Process) -> None:
         _check_ops(place, rows, index)
         _check_ranges(place, rows, process.regions)
         _check_visits(place, rows, process.regions)
+        _check_direct(place, rows, process.regions)
     _check_sections(process)
     if process.cpus and len(process.cpus) != len(process.threads):
         raise ValueError(
@@ -205,6 +211,19 @@ def _check_visits(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]
     executable = np.array([region.executable for region in regions], bool)[visits["region"]]
     place.refuse((visits["kind"] == p.STORE) & ~writable, "'region' of a STORE must be writable", names, at)
     place.refuse((visits["kind"] == p.IFETCH) & ~executable, "'region' of an IFETCH must be executable", names, at)
+
+
+def _check_direct(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
+    """The memory of a direct read or write is in the process, and a read can be written there."""
+    at = np.flatnonzero(np.isin(rows["op"], p.DIRECT_OPS))
+    calls = rows[at]
+    place.refuse(calls["kind"] >= len(regions), f"'kind' of a direct call must be a region, below {len(regions)}", calls["kind"], at)
+    size = np.array([region.pages for region in regions], np.int64)[calls["kind"]]
+    writable = np.array([region.writable for region in regions], bool)[calls["kind"]]
+    names = np.array([region.name for region in regions])[calls["kind"]]
+    end = calls["count"].astype(np.int64) + calls["pages"]
+    place.refuse(end > size, "'count' + 'pages' of a direct call must be inside its memory's region", end, at)
+    place.refuse((calls["op"] == p.DIRECT_READ) & ~writable, "'kind' of DIRECT_READ must be a writable region", names, at)
 
 
 def _check_sections(process: p.Process) -> None:

@@ -128,7 +128,7 @@ def test_unmapping_a_range_of_a_file_flushes_every_process_once(small_machine):
         machine.run(mm, cpu=mm - 1)
         machine.touch(SHARED_VPN, LOAD, pages=16, cpu=mm - 1)
     machine.asked()
-    unmap_mapping_range(machine.ram, 0, SHARED, 4, 8)
+    unmap_mapping_range(machine.ram, 0, SHARED, 4, 8, True)
     assert sorted(machine.asked()) == [[1], [2]]
     assert [[i for i in range(16) if not machine.pte(mm, SHARED_VPN + i)] for mm in (1, 2, 3)] == [[4, 5, 6, 7]] * 3
 

@@ -30,8 +30,26 @@ def test_machines_run_and_audit_clean(machine):
     assert result.timeline.sites.keys() >= {"page allocation"}
 
 
+def test_two_sockets_use_their_own_memory():
+    """Threads on both sockets: all that they allocate is near them, and at the end frames of both nodes are in use."""
+    seen = []
+
+    def look(ram):
+        used = [int((ram.page_refcount[first:end] > 0).sum()) for first, end in zip(ram.zone_start, ram.zone_end)]
+        seen.append((list(ram.cpu_node), min(used)))
+
+    result = run_design("linux", load_machine("two-socket", scale=1024, cpus=8), "munmap-storm", tokens=1, leases=1, seed=1, observe=look)
+    assert result.clean
+    assert seen[0][0] == [0] * 4 + [1] * 4
+    assert seen[0][1] > 50
+    assert result.vmstat["numa_hit"] > 500
+    assert result.vmstat["numa_miss"] == 0
+
+
 @pytest.mark.parametrize("design", ["linux", "luf"])
-@pytest.mark.parametrize("workload", ["munmap-storm", "readers-writer", "churn", "fork-storm", "xsbench", "read-only:50%"])
+@pytest.mark.parametrize(
+    "workload", ["munmap-storm", "readers-writer", "churn", "fork-storm", "xsbench", "read-only:50%", "direct-io", "uprobes"]
+)
 def test_every_workload_is_clean(design, workload):
     """Two designs, small."""
     assert small(design, workload, cpus=3).tlb_shootdowns >= 0
@@ -57,6 +75,60 @@ def test_luf_saves_where_memory_is_read_only():
     written = small("luf", "read-only:0%")
     assert written.unmapped_read_only == 0
     assert "page allocation" not in written.flush_sites
+
+
+LARGE = {"sysctl.demotion_enabled": False}  # what is demoted is split first
+
+
+@pytest.mark.parametrize("design", ["linux", "luf", "luf_v12", "luf_hold", "latr", "epoch"])
+@pytest.mark.parametrize("share", [0, 99])
+def test_large_folios_are_clean(design, share):
+    """Whether a design makes an exception for them (LUF) or has each of their pages back with a key."""
+    machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
+    result = run_design(design, machine, f"read-only:{share}%,order=4", tokens=1, leases=1, seed=1)
+    assert result.violations == []
+    assert result.unaccounted == {}
+    assert result.vmstat["pgsteal_file"] > 1000
+
+
+def test_luf_gains_less_where_folios_are_large():
+    """Of single pages it defers nearly all; for a folio it flushes while it reclaims, as vanilla does."""
+    machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
+    reclaim = {}
+    for order in (0, 4):
+        sites = run_design("luf", machine, f"read-only:99%,order={order}", tokens=3, leases=1, seed=1).flush_sites
+        reclaim[order] = sum(sites.get(site, 0) for site in ("kswapd", "direct reclaim")) / sum(sites.values())
+    assert reclaim[0] < 0.25
+    assert reclaim[4] > 2 * reclaim[0]
+
+
+def test_a_large_folio_that_is_not_flushed_is_caught():
+    """`none` frees it as a block, and somebody else has it."""
+    machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
+    result = run_design("none", machine, "read-only:99%,order=4", tokens=3, leases=1, seed=1)
+    assert {violation["kind"] for violation in result.violations} == {"reuse"}
+
+
+@pytest.mark.parametrize("design", ["linux", "luf", "luf_v12"])
+@pytest.mark.parametrize("cpus", [3, 8])
+@pytest.mark.parametrize("workload", ["direct-io", "uprobes"])
+def test_calls_that_defeat_luf_flush_under_every_design(workload, cpus, design):
+    """A direct write unmaps what is cached, a breakpoint replaces a page: both flush in the call, whatever reclaim defers."""
+    result = small(design, workload, cpus)
+    assert result.flush_sites["munmap/madvise"] > 0
+    assert result.unmapped_read_only > 0.9
+    deferred = "page allocation" in result.flush_sites
+    assert deferred == (design != "linux")
+
+
+def test_a_direct_write_makes_luf_flush_early():
+    """What reclaim has unmapped of the file, LUF flushes when it is written past the cache; vanilla has done so long before."""
+    machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
+    linux, luf = (
+        run_design(design, machine, "direct-io:pages=3000", tokens=1, leases=1, seed=1).flush_sites for design in ("linux", "luf")
+    )
+    assert luf["file write"] > 0
+    assert "file write" not in linux
 
 
 @pytest.mark.parametrize("switch", ["init_on_free", "kasan_poison"])

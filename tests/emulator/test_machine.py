@@ -13,6 +13,8 @@ from cpus.costs import COST_NAMES
 from emulator.host import HostError, check_host, files_needed
 from emulator.machine import MACHINES, Costs, MachineError, load_machine, machine_names
 
+CPU_LIST_RULE = "'nodes[0].cpus' must be true, false, or a list of CPUs below 256 such as \"0-15,32-47\""
+
 
 def test_the_talks_machine():
     """64 CPUs in node 0, DRAM 42 GiB, CXL 96 GiB without CPUs, tiering and demotion on, Golden Cove's TLBs."""
@@ -60,6 +62,16 @@ def test_the_other_machines():
     assert all(pages >= 4096 for machine in (qemu, sockets, many) for pages in machine.pages)
 
 
+def test_each_cpu_has_a_node():
+    """Nodes that say true share out the CPUs in order, as many as there are; a list says it exactly, and may name more than there are."""
+    assert load_machine("two-socket", scale=None).cpu_nodes == [0] * 32 + [1] * 32
+    assert load_machine("two-socket", scale=None, cpus=5).cpu_nodes == [0, 0, 1, 1, 1]
+    assert set(load_machine("xeon6430-cxl").cpu_nodes) == {0}
+    crossed = {"nodes.0.cpus": "0-1,4", "nodes.1.cpus": True}
+    assert load_machine("two-socket", scale=None, cpus=6, overrides=crossed).cpu_nodes == [0, 0, 1, 1, 0, 1]
+    assert load_machine("two-socket", scale=None, cpus=2, overrides=crossed).cpu_nodes == [0, 0]
+
+
 def test_switches_are_off_unless_asked_for():
     """init_on_free and KASAN are choices of the kernel that was built and booted."""
     off = load_machine("xeon6430-cxl").sysctl
@@ -92,6 +104,10 @@ def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
         ({"cpus": "many"}, "'cpus' must be a whole number (got 'many')"),
         ({"swap_mib": 10}, "'swap_mib' must be at most 0 (got 10)"),
         ({"nodes": []}, "'nodes' must be a list of at least 1 (got [])"),
+        ({"nodes.0.cpus": "0-x"}, f"{CPU_LIST_RULE} (got '0-x')"),
+        ({"nodes.0.cpus": "0-300"}, f"{CPU_LIST_RULE} (got '0-300')"),
+        ({"nodes.0.cpus": "0-63", "nodes.1.cpus": "63"}, "'nodes[1].cpus' must name CPUs of no other node; nodes[0] has the same (got 63)"),
+        ({"nodes.0.cpus": "0-9,20-63"}, "'nodes' must say to which node each of the 64 CPUs belongs (got no node for CPU 10)"),
         ({"nodes.0.cpus": False}, "'nodes' must have at least one node with cpus = true (got none)"),
         ({"distances": [[10]]}, "'distances' must be 2 rows of 2 numbers, one for each pair of nodes (got [[10]])"),
         ({"tlb.stlb.ways": 7}, "'tlb.stlb.ways' must divide the 2048 entries (got 7)"),

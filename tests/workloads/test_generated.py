@@ -17,9 +17,12 @@ ASKED = [
     "readers-writer",
     "churn",
     "fork-storm",
+    "direct-io",
+    "uprobes",
     "read-only:0%",
     "read-only:50%",
     "read-only:99%",
+    "read-only:99%,order=4",
 ]
 
 
@@ -75,12 +78,30 @@ def test_read_only_maps_the_share_that_was_asked_for():
     assert [region.writable for process in none.processes for region in process.regions] == [True] * 3
 
 
+def test_read_only_takes_an_order():
+    """All files are cached in folios of that order."""
+    regions = [region for process in workload("read-only:50%,order=4").processes for region in process.regions]
+    assert {region.folio_order for region in regions} == {4}
+
+
+def test_pairs_of_a_storm_look_at_each_others_pages():
+    """Every even thread shows its pages to the odd one behind it, as often as that one looks; the last of three has no partner."""
+    threads = workload("munmap-storm:threads=3", tokens=2).processes[0].threads
+    posts = [[int(row["page"]) for row in rows if row["op"] == p.POST] for rows in threads]
+    spins = [[int(row["page"]) for row in rows if row["op"] == p.SPIN] for rows in threads]
+    assert [len(set(flags)) for flags in posts] == [1, 1, 0]
+    assert (posts[0], spins[0]) == (spins[1], posts[1])
+    assert len(posts[0]) == 6
+
+
 def test_each_does_what_it_is_for():
     """The rows that a kernel developer will look for."""
     assert {p.MUNMAP, p.MMAP, p.MPROTECT, p.MADVISE} <= ops(workload("munmap-storm", tokens=4))
     assert {p.WRITE, p.TRUNCATE, p.SYNC} <= ops(workload("readers-writer"))
     assert {p.FORK, p.EXIT_MM} <= ops(workload("fork-storm"))
     assert p.MADVISE in ops(workload("churn"))
+    assert {p.DIRECT_READ, p.DIRECT_WRITE} <= ops(workload("direct-io"))
+    assert p.UPROBE in ops(workload("uprobes"))
     assert [region.writable for region in workload("xsbench").processes[0].regions] == [True, False, True]
     assert [region.writable for region in workload("xsbench:file=1").processes[0].regions] == [False, False, True]
 
@@ -93,6 +114,7 @@ def test_each_does_what_it_is_for():
         ({"name_or_path": "churn:pages=9,pages=9"}, "'pages' must be given once"),
         ({"name_or_path": "munmap-storm:threads=0"}, r"'threads' must be a whole number from 1 to 256 \(got '0'\)"),
         ({"name_or_path": "read-only"}, r"'share' must be a whole number from 0 to 100 \(got ''\)|'share' must be given"),
+        ({"name_or_path": "read-only:1%,order=9"}, "'order' must be a whole number from 0 to 6"),
         ({"name_or_path": "read-only:101%"}, r"'share' must be a whole number from 0 to 100 \(got '101'\)"),
         ({"name_or_path": "fork-storm", "threads": 3}, "'threads' must be left to 'fork-storm'"),
         ({"name_or_path": "xsbench", "processes": 3}, "'processes' must be left to 'xsbench'"),

@@ -63,6 +63,10 @@ def refused(make) -> str:
         (("fdatasync", "file"), (p.SYNC, 0, 1, 32, 0, 0)),
         (("truncate", "file", 16), (p.TRUNCATE, 0, 1, 16, 0, 16)),
         (("fadvise_dontneed", "file"), (p.FADVISE, 0, 1, 32, 0, 0)),
+        (("direct_read", "file", "heap", 4, 8, 16), (p.DIRECT_READ, 0, 1, 8, 16, 4)),
+        (("direct_write", "file", "target"), (p.DIRECT_WRITE, 2, 1, 32, 0, 0)),
+        (("uprobe_register", "file", 2, 3), (p.UPROBE, 1, 1, 3, 0, 2)),
+        (("uprobe_unregister", "file"), (p.UPROBE, 0, 1, 32, 0, 0)),
         (("memory_reclaim", 100), (p.RECLAIM, 0, 0, 100, 0, 0)),
         (("nanosleep", 5), (p.NANOSLEEP, 0, 0, 0, 5, 0)),
         (("post", "go"), (p.POST, 0, 0, 0, 0, 0)),
@@ -231,7 +235,7 @@ def test_a_thread_may_do_nothing():
 
 def test_every_call_has_a_promise():
     assert all(getattr(Calls, name).__doc__ for name in Calls.names())
-    assert len(Calls.names()) == 24
+    assert len(Calls.names()) == 28
 
 
 @pytest.mark.parametrize("written", ["script", "function", "made"])

@@ -1,0 +1,189 @@
+"""read(2) and write(2) with O_DIRECT: between a file and user memory, past the page cache (fs/iomap/direct-io.c, mm/filemap.c).
+
+The device works on frames, not on addresses: user pages are pinned (gup.py), up to PIN_PAGES at a time, and the task sleeps until
+the disk is done. What a read brings counts as a store to each page, made and published when the device is done.
+What is dirty in the page cache is written to disk first. A write takes the pages out of the cache and out of all address spaces, before
+and once more after the device: what readers bring in meanwhile is old. Both times the design is asked, last of all: pages that
+reclaim has taken out of the cache, without a flush, may still be read through old translations, and from the return of the call on
+nobody may read them. Whoever stores to the range through a mapping meanwhile has a dirty page that stays: its content is the file's then.
+Left out: asynchronous calls, partial blocks, the inode's lock, the CPU time of building requests.
+"""
+
+from allocator.buddy import NONE
+from allocator.filemap import sync_file_page, write_to_file
+from allocator.gup import MUST_SLEEP, pin_user_page, unpin_page
+from allocator.hooks import HOOK_TRUNCATE, HOOK_TRUNCATED
+from allocator.lru import drop_page
+from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
+from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
+from allocator.tlb_flush import SITE_FILE
+from allocator.unmap import unmap_mapping_range
+from cpus.atomics import compare_exchange, exchange, load_acquire
+from cpus.compiled import apart, call, kernel
+from cpus.costs import SYSCALL
+from cpus.events import EV_WRITE, record
+from cpus.ipi import serve_interrupts
+from cpus.layout import COUNTER, PIN_PAGES
+from cpus.oracle import VERSION_BITS, VERSION_MASK, publish
+
+DIRECT_READ, DIRECT_WRITE = 29, 30
+COMPLETE, ASLEEP = 0, 1
+BEGUN, PREPARED, UNDER_WAY = 0, 1, 2  # task_step
+C_PGPGIN, C_PGPGOUT = COUNTER["pgpgin"], COUNTER["pgpgout"]
+
+
+@kernel
+def _invalidate_page(ram, cpu, thing, index, pfn):
+    """Take one page out of the cache, and out of all address spaces; False if it is dirty and stays (invalidate_complete_folio2)."""
+    lock_page(ram, cpu, pfn)
+    gone = True
+    if ram.page_object[pfn] == thing + 1 and ram.page_index[pfn] == index:
+        if load_acquire(ram.page_mapcount, pfn) > 0:
+            unmap_mapping_range(ram, cpu, thing, index, index + 1, False)
+        gone = ram.page_flags[pfn] & PG_DIRTY == 0
+        if gone:
+            delete_from_page_cache(ram, cpu, pfn, thing)
+    unlock_page(ram, cpu, pfn)
+    return gone
+
+
+@apart
+def invalidate_inode_pages2_range(ram, cpu, thing, first, last):
+    """Take pages first..last-1 of a file out of the cache and out of all address spaces; False if a dirty one stays.
+
+    The design is told when all old pages are out, before anybody can see that there are newer ones.
+    """
+    complete, unmapped = True, False
+    for index in range(first, last):
+        pfn = find_page(ram, cpu, thing, index)
+        if pfn == NONE:
+            continue
+        if not unmapped and load_acquire(ram.page_mapcount, pfn) > 0:  # the rest of the range in one go
+            unmap_mapping_range(ram, cpu, thing, index, last, False)
+            unmapped = True
+        complete = _invalidate_page(ram, cpu, thing, index, pfn) and complete
+        drop_page(ram, cpu, pfn)
+    call(ram, HOOK_TRUNCATE, cpu, thing, first, 0, 0)
+    call(ram, HOOK_TRUNCATED, cpu, thing, first, 0, 0)
+    return complete
+
+
+@kernel
+def _device_writes(ram, cpu, pfn):
+    """The device has written to a pinned page: a new version of whatever page it is; nobody's any more if it was truncated."""
+    lock_page(ram, cpu, pfn)  # set_page_dirty_lock
+    if ram.page_object[pfn]:
+        word = load_acquire(ram.content, pfn)
+        while True:
+            seen = compare_exchange(ram.content, pfn, word, word + 1)
+            if seen == word:
+                break
+            word = seen  # somebody stores to the page
+        set_flag(ram, pfn, PG_DIRTY)
+        publish(ram, word >> VERSION_BITS, (word + 1) & VERSION_MASK)
+        record(ram, cpu, EV_WRITE, pfn, ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK)
+    unlock_page(ram, cpu, pfn)
+
+
+@kernel
+def _publish_written(ram, cpu, thing, index):
+    """What the device wrote to page `index` is the file's content, unless an older one is cached, or has been written to disk since."""
+    logical = ram.object_logical[thing] + index
+    version = load_acquire(ram.disk_version, logical)
+    pfn = find_page(ram, cpu, thing, index)
+    old = pfn != NONE and load_acquire(ram.content, pfn) & VERSION_MASK < version
+    if pfn != NONE:
+        drop_page(ram, cpu, pfn)
+    if not old and load_acquire(ram.disk_version, logical) == version:  # looked at in this order: who writes back drops his page later
+        publish(ram, logical, version)
+        record(ram, cpu, EV_WRITE, -1, thing, index, version)
+
+
+@kernel
+def _end_write(ram, cpu, thing, first, count):
+    """The device has written `count` pages: drop what was cached meanwhile, then they are the file's content."""
+    for index in range(first, first + count):
+        logical = ram.object_logical[thing] + index
+        newest = max(load_acquire(ram.version, logical), load_acquire(ram.disk_version, logical))
+        exchange(ram.disk_version, logical, newest + 1)
+    invalidate_inode_pages2_range(ram, cpu, thing, first, first + count)
+    for index in range(first, first + count):
+        _publish_written(ram, cpu, thing, index)
+
+
+@kernel
+def _end_transfer(ram, cpu, task, reads, thing, first):
+    """The device is done with the pages that the task has pinned."""
+    count = ram.task_pins[task]
+    if not reads:
+        _end_write(ram, cpu, thing, first, count)
+    for i in range(count):
+        pfn = ram.task_pin[task, i]
+        if pfn >= 0:
+            if reads:
+                _device_writes(ram, cpu, pfn)
+            unpin_page(ram, cpu, pfn)
+    ram.counter[cpu, C_PGPGIN if reads else C_PGPGOUT] += 4 * count
+    ram.task_visit[task] += count
+    ram.task_pins[task], ram.task_step[task] = 0, BEGUN
+
+
+@kernel
+def _prepare(ram, cpu, reads, thing, first, count):
+    """Write what is dirty in the cache to disk; before a write, empty the cache. False: the write must go through the cache after all."""
+    for index in range(first, first + count):
+        sync_file_page(ram, cpu, thing, index)
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+    return reads or invalidate_inode_pages2_range(ram, cpu, thing, first, first + count)
+
+
+@kernel
+def _write_buffered(ram, cpu, thing, first, count):
+    """Somebody stored to the range just now: write through the cache, and that to disk (fall back of ext4_dio_write_iter)."""
+    for index in range(first, first + count):
+        write_to_file(ram, cpu, thing, index)
+        sync_file_page(ram, cpu, thing, index)
+
+
+@apart
+def direct_io(ram, cpu, task, row):
+    """Do a DIRECT_READ or DIRECT_WRITE row from where the task left it; ASLEEP if it must wait until task_wait_ns and come again.
+
+    Pages `page` .. of the file that `region` shows, to or from page `count` .. of region `kind`.
+    """
+    process, site = ram.task_process[task], ram.cpu_site[cpu]
+    thing = ram.proc_file[process, ram.row_region[row]]
+    first = ram.proc_offset[process, ram.row_region[row]] + ram.row_page[row]
+    buffer = ram.proc_region[process, ram.row_kind[row]] + ram.row_count[row]
+    reads = ram.row_op[row] == DIRECT_READ
+    ram.cpu_site[cpu] = SITE_FILE
+    if ram.task_step[task] == UNDER_WAY:
+        _end_transfer(ram, cpu, task, reads, thing, first + ram.task_visit[task])
+    elif ram.task_step[task] == BEGUN:
+        ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    result = COMPLETE
+    while ram.task_visit[task] < ram.row_pages[row] and result == COMPLETE:
+        at = ram.task_visit[task]
+        count = min(PIN_PAGES, ram.row_pages[row] - at)
+        if ram.task_step[task] == BEGUN:
+            if not _prepare(ram, cpu, reads, thing, first + at, count):
+                _write_buffered(ram, cpu, thing, first + at, count)
+                ram.task_visit[task] += count
+                continue
+            ram.task_step[task] = PREPARED
+        while ram.task_pins[task] < count and result == COMPLETE:
+            pfn = pin_user_page(ram, cpu, ram.task_mm[task], buffer + at + ram.task_pins[task], reads)
+            if pfn == MUST_SLEEP:
+                result = ASLEEP
+            else:
+                ram.task_pin[task, ram.task_pins[task]] = pfn
+                ram.task_pins[task] += 1
+        if result == COMPLETE:
+            ram.task_step[task] = UNDER_WAY
+            ram.task_wait_ns[task] = queue_disk(ram, cpu, count)
+            result = ASLEEP
+    ram.cpu_site[cpu] = site
+    if result == COMPLETE:
+        ram.task_visit[task] = 0
+    return result

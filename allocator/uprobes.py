@@ -1,0 +1,174 @@
+"""Breakpoints in the code of a file, for whoever maps it (kernel/events/uprobes.c: register_for_each_vma, uprobe_write_opcode).
+
+Every process that maps the page executable and private gets a copy of it, with the breakpoint, in place of the file's page: it is faulted
+in, copied, and replaced under mmap_lock held for writing, page lock and PTE lock (__replace_page). The old translation is flushed
+everywhere before the new one can be seen (ptep_clear_flush), so when the call returns, no CPU executes the old code.
+Taken away again, the copy goes and the next fetch faults the file's page in; if that is not cached, another copy without the breakpoint.
+Left out: the trap itself and what is done then, mappings made while a breakpoint is there (uprobe_mmap), reference counts of probes.
+"""
+
+from allocator.buddy import NONE
+from allocator.direct_io import ASLEEP, COMPLETE
+from allocator.kmap import KMAP_COPY
+from allocator.lru import drop_page, lru_add
+from allocator.memory import WAIT, fault_in_vma, new_anonymous_page
+from allocator.page import get_page, lock_page, unlock_page
+from allocator.page_cache import OBJECT_ANON, find_page
+from allocator.rmap import address_in, lock_pte, remove_rmap, set_pte, unlock_pte
+from allocator.tlb_flush import SITE_USER, flush_tlb_page
+from allocator.vma import VM_EXEC, VM_SHARED, VM_WRITE, lock_object, next_vma_of, unlock_object
+from cpus.atomics import exchange, fetch_add, load_acquire
+from cpus.compiled import apart, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.costs import PAGE_COPY, SYSCALL
+from cpus.locks import mmap_write_lock, mmap_write_unlock
+from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PFN_SHIFT, PTE_PRESENT, find_table
+from cpus.tlb import IFETCH
+
+UPROBE = 31
+UNREGISTER, REGISTER = 0, 1  # kind of a row
+
+
+@kernel
+def _next_mm(ram, cpu, thing, last):
+    """The mm with the smallest number above `last` that maps a file, 0 if there is none (build_map_info)."""
+    found = 0
+    lock_object(ram, cpu, thing)
+    vma = ram.object_vmas[thing] - 1
+    while vma >= 0:
+        mm = ram.vma_mm[vma]
+        if mm > last and (found == 0 or mm < found):
+            found = mm
+        vma = next_vma_of(ram, thing, vma)
+    unlock_object(ram, cpu, thing)
+    return found
+
+
+@kernel
+def _code_vma(ram, mm, thing, index, after):
+    """The first VMA of an mm, from index `after` on, that shows page `index` of a file as private code (valid_vma); its index or -1."""
+    for at in range(after, ram.mm_nr_vmas[mm]):
+        vma = ram.mm_vma[mm, at]
+        code = ram.vma_flags[vma] & (VM_EXEC | VM_WRITE | VM_SHARED) == VM_EXEC
+        if code and ram.vma_object[vma] == thing and ram.vma_anon[vma] >= 0 and address_in(ram, vma, index) >= 0:
+            return at
+    return NONE
+
+
+@kernel
+def _mapped_frame(ram, mm, vpn):
+    """The frame that a present PTE shows, -1 if there is none."""
+    table = find_table(ram, ram.mm_pgd[mm], vpn)
+    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) if table >= 0 else 0
+    return pte >> PTE_PFN_SHIFT if pte & PTE_PRESENT else NONE
+
+
+@kernel
+def _has_copy(ram, pfn):
+    return ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
+
+
+@kernel
+def _replace_page(ram, cpu, mm, vpn, old, fresh):
+    """Put `fresh` (-1: nothing) in the place of page `old`, which is locked; False if it is mapped no more (__replace_page)."""
+    table, index = find_table(ram, ram.mm_pgd[mm], vpn), vpn & LEVEL_MASK
+    lock_pte(ram, cpu, table)
+    pte = load_acquire(ram.frame_word, (table, index))
+    same = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == old
+    if same:
+        change = change_begins(ram, mm)
+        exchange(ram.frame_word, (table, index), 0)
+        flush_tlb_page(ram, cpu, mm, vpn)
+        change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
+        if fresh != NONE:
+            set_pte(ram, cpu, mm, vpn, table, fresh, PTE_ACCESSED)
+        remove_rmap(ram, cpu, old)
+        fetch_add(ram.mm_rss, mm, -1)
+    unlock_pte(ram, cpu, table)
+    return same
+
+
+@kernel
+def _write_opcode(ram, cpu, mm, vma, vpn, kind):
+    """Change the code at one address (uprobe_write_opcode); mmap_lock held for writing. 0 done, 1 the task must wait until task_wait_ns."""
+    while True:
+        old = _mapped_frame(ram, mm, vpn)
+        if old == NONE:
+            if kind == UNREGISTER:
+                return COMPLETE  # nothing is mapped, so no breakpoint
+            if fault_in_vma(ram, cpu, mm, vma, vpn, IFETCH) == WAIT:
+                return ASLEEP
+            continue
+        if _has_copy(ram, old) == (kind == REGISTER):
+            return COMPLETE  # the breakpoint is as it is wanted already
+        get_page(ram, old)  # mmap_lock alone does not keep it: reclaim may take it now
+        if _mapped_frame(ram, mm, vpn) != old:
+            drop_page(ram, cpu, old)
+            continue
+        fresh = NONE
+        if kind == REGISTER or not _is_cached(ram, cpu, vma, vpn):
+            fresh = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
+            ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+        lock_page(ram, cpu, old)
+        done = _replace_page(ram, cpu, mm, vpn, old, fresh)
+        unlock_page(ram, cpu, old)
+        drop_page(ram, cpu, old)  # ours
+        if done:
+            drop_page(ram, cpu, old)  # the PTE's
+            if fresh != NONE:
+                lru_add(ram, cpu, fresh)
+            return COMPLETE
+        if fresh != NONE:
+            drop_page(ram, cpu, fresh)
+
+
+@kernel
+def _is_cached(ram, cpu, vma, vpn):
+    """Is the file's own page there to be mapped again?"""
+    pfn = find_page(ram, cpu, ram.vma_object[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma])
+    if pfn == NONE:
+        return False
+    drop_page(ram, cpu, pfn)
+    return True
+
+
+@apart
+def uprobe_write(ram, cpu, task, thing, index, kind):
+    """Set (kind 1) or take away (0) a breakpoint in page `index` of a file, one process after another; ASLEEP: come again at task_wait_ns.
+
+    `task_step` is the last mm that is done.
+    """
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_USER
+    result = COMPLETE
+    mm = _next_mm(ram, cpu, thing, ram.task_step[task])
+    while mm != 0 and result == COMPLETE:
+        mmap_write_lock(ram, cpu, mm)
+        at = _code_vma(ram, mm, thing, index, 0)
+        while at != NONE and result == COMPLETE:
+            vma = ram.mm_vma[mm, at]
+            result = _write_opcode(ram, cpu, mm, vma, address_in(ram, vma, index), kind)
+            at = _code_vma(ram, mm, thing, index, at + 1)
+        mmap_write_unlock(ram, cpu, mm)
+        if result == COMPLETE:
+            ram.task_step[task] = mm
+            mm = _next_mm(ram, cpu, thing, mm)
+    if result == COMPLETE:
+        ram.task_step[task] = 0
+    ram.cpu_site[cpu] = site
+    return result
+
+
+@apart
+def uprobe(ram, cpu, task, row):
+    """Execute a UPROBE row: page by page of the file that its region shows."""
+    if ram.task_visit[task] == 0 and ram.task_step[task] == 0:
+        ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    process, region = ram.task_process[task], ram.row_region[row]
+    first = ram.proc_offset[process, region] + ram.row_page[row]
+    while ram.task_visit[task] < ram.row_pages[row]:
+        if uprobe_write(ram, cpu, task, ram.proc_file[process, region], first + ram.task_visit[task], ram.row_kind[row]) == ASLEEP:
+            return ASLEEP
+        ram.task_visit[task] += 1
+    ram.task_visit[task] = 0
+    return COMPLETE
