@@ -7,7 +7,7 @@ from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
 from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
+from allocator.sched import DONE, SLEEPING, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task, task_is_due
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -83,6 +83,25 @@ def _finish(ram, cpu, task):
 
 
 @kernel
+def _slice_is_over(ram, cpu, task):
+    """Has the running task used its slice up while another wants the CPU? If nobody does, a new slice begins (update_deadline)."""
+    if ram.cpu_clock[cpu] < ram.task_slice_ns[task]:
+        return False
+    if task_is_due(ram, cpu):
+        return True
+    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + TIME_SLICE_NS
+    return False
+
+
+@kernel
+def _give_way(ram, cpu, task):
+    """Put the running task behind the others; False: the CPU must choose again."""
+    ram.task_wake_ns[task] = 0
+    enqueue(ram, cpu, cpu, task)
+    return False
+
+
+@kernel
 def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
     began = ram.cpu_clock[cpu]
@@ -100,12 +119,9 @@ def _run_user_slice(ram, cpu, task):
         enqueue(ram, cpu, cpu, task)
         return False
     tick(ram, cpu, task)
-    waiting = load_acquire(ram.queue_count, cpu) > 0
-    if waiting and (result == YIELD or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
-        ram.task_wake_ns[task] = 0
-        enqueue(ram, cpu, cpu, task)
-        return False
-    return True
+    if result == YIELD and load_acquire(ram.queue_count, cpu) > 0:
+        return _give_way(ram, cpu, task)
+    return not _slice_is_over(ram, cpu, task) or _give_way(ram, cpu, task)
 
 
 @kernel
@@ -120,11 +136,7 @@ def _run_kswapd_slice(ram, cpu, task):
             ram.cpu_task[cpu] = -1
             kswapd_falls_asleep(ram, cpu, node)
             return False
-    if load_acquire(ram.queue_count, cpu) > 0 and ram.cpu_clock[cpu] >= ram.task_slice_ns[task]:
-        ram.task_wake_ns[task] = 0
-        enqueue(ram, cpu, cpu, task)
-        return False
-    return True
+    return not _slice_is_over(ram, cpu, task) or _give_way(ram, cpu, task)
 
 
 @entry(CPU_LOOP)

@@ -61,7 +61,7 @@ TEXT_NAMES = (
     "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_connect", "shell_failed", "zmq_send", "zmq_recv", "zmq_getsockopt",
     "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "kswapd_step", "migrate_list",
     "shrink_folio_list",
-    "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "finish_wait", "wake",
+    "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "idle_until", "finish_wait", "wake",
     "wake_all_waiting_for", "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "take_page", "alloc_page",
     "free_page", "lru_add_drain", "release_page", "isolate_page", "putback_page", "add_to_page_cache", "remove_mapping",
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",

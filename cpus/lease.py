@@ -184,6 +184,33 @@ def offer_lease(ram, cpu):
     return 0
 
 
+@apart
+def idle_until(ram, cpu, due_ns):
+    """Idle until virtual time `due_ns`, when a task of this CPU wakes up, or until `wake` brings another one that is due earlier.
+
+    The clock stands still meanwhile and then is at that time; a lease comes when it is this CPU's turn at that time.
+    """
+    if ram.nr_leases == 0:
+        ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], due_ns)
+        new_slice(ram, cpu)
+        return 0
+    _lock(ram)
+    if ram.cpu_wake[cpu] != 0:  # something came before: look again
+        ram.cpu_wake[cpu] = 0
+        _unlock(ram)
+        return 0
+    ram.cpu_state[cpu] = READY
+    ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = due_ns
+    ram.cpu_wait_kind[cpu] = WAIT_IDLE
+    target = _release(ram, cpu)
+    _unlock(ram)
+    _sleep(ram, cpu, target)
+    ram.cpu_wait_kind[cpu] = WAIT_NONE
+    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.cpu_order_ns[cpu])
+    new_slice(ram, cpu)
+    return 0
+
+
 @kernel
 def begin_wait(ram, cpu, kind, thing):
     """Declare CPU `cpu` blocked, with the lease table locked; False (and unlocked) if a wake-up came before.
@@ -235,14 +262,19 @@ def block(ram, cpu, kind, thing):
 
 @kernel
 def _wake_locked(ram, target, at_ns):
-    """Make a BLOCKED CPU runnable; returns a CPU that must be roused, or -1."""
-    if ram.cpu_state[target] != BLOCKED:
+    """Make a BLOCKED CPU runnable, or one that idles until later so much earlier; returns a CPU that must be roused, or -1."""
+    if ram.cpu_state[target] == READY and ram.cpu_wait_kind[target] == WAIT_IDLE:
+        if at_ns >= ram.cpu_order_ns[target]:
+            return -1  # it looks at its queue then anyway
+        ram.cpu_ready_ns[target] = ram.cpu_order_ns[target] = at_ns
+    elif ram.cpu_state[target] != BLOCKED:
         ram.cpu_wake[target] = 1
         return -1
-    if at_ns > ram.cpu_ready_ns[target]:
-        ram.cpu_ready_ns[target] = at_ns
-    if at_ns > ram.cpu_slice_end[target] or (ram.controlled and at_ns > ram.cpu_order_ns[target]):
-        ram.cpu_order_ns[target] = at_ns
+    else:
+        if at_ns > ram.cpu_ready_ns[target]:
+            ram.cpu_ready_ns[target] = at_ns
+        if at_ns > ram.cpu_slice_end[target] or (ram.controlled and at_ns > ram.cpu_order_ns[target]):
+            ram.cpu_order_ns[target] = at_ns
     if ram.nr_leases == 0:
         ram.cpu_state[target] = RUNNING
         return target
