@@ -15,6 +15,7 @@ from cpus.costs import CONTEXT_SWITCH
 from cpus.ipi import serve_interrupts
 from cpus.layout import TEXT
 from cpus.lease import LEAVE, offer_lease
+from cpus.steal import charge_stolen
 
 CPU_LOOP = TEXT["cpu_loop"]
 SERIES_NS = 1_000_000
@@ -106,6 +107,7 @@ def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
     began = ram.cpu_clock[cpu]
     result = call(ram, RUN_USER, cpu, task, 0, 0, 0)
+    charge_stolen(ram, cpu)
     ram.task_runtime_ns[task] += ram.cpu_clock[cpu] - began
     if result == ENDED:
         _finish(ram, cpu, task)
@@ -132,6 +134,7 @@ def _run_kswapd_slice(ram, cpu, task):
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
         if call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) == 0:
+            charge_stolen(ram, cpu)
             ram.task_state[task] = SLEEPING
             ram.cpu_task[cpu] = -1
             kswapd_falls_asleep(ram, cpu, node)

@@ -157,7 +157,7 @@ CONSTANTS = (
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough",
     "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
     "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
-    "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison",
+    "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "host_cores", "host_turn_ns",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -195,6 +195,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_host_core", "whoever grants it a lease: host core it is pinned to, + 1"),
         _m("cpu_pid", "owner at start: process id (granters and supervisor read)"),
         _m("cpu_clock", "owner: virtual time", True),
+        _m("cpu_charged_ns", "owner: virtual time up to which a host's other CPUs have taken their share (steal.py)"),
         _m("cpu_tenths", "owner: tenths of a ns of user accesses that are not in cpu_clock yet"),
         _m("cpu_slice_end", "owner: virtual time at which it offers its lease"),
         _m("cpu_irq_off", "owner: depth of irq-safe locks held"),

@@ -22,6 +22,7 @@ from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.host import rouse, sched_yield
 from cpus.layout import TEXT
+from cpus.steal import charge_stolen, pass_until
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
 STATE_NAMES = ("off", "running", "ready", "blocked")
@@ -169,6 +170,7 @@ def new_slice(ram, cpu):
 @apart
 def offer_lease(ram, cpu):
     """At the end of a slice: let a READY CPU that is behind in virtual time run first."""
+    charge_stolen(ram, cpu)
     if ram.nr_leases == 0:
         new_slice(ram, cpu)
         return 0
@@ -191,7 +193,7 @@ def idle_until(ram, cpu, due_ns):
     The clock stands still meanwhile and then is at that time; a lease comes when it is this CPU's turn at that time.
     """
     if ram.nr_leases == 0:
-        ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], due_ns)
+        pass_until(ram, cpu, due_ns)
         new_slice(ram, cpu)
         return 0
     _lock(ram)
@@ -206,7 +208,7 @@ def idle_until(ram, cpu, due_ns):
     _unlock(ram)
     _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
-    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.cpu_order_ns[cpu])
+    pass_until(ram, cpu, ram.cpu_order_ns[cpu])
     new_slice(ram, cpu)
     return 0
 

@@ -201,6 +201,8 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "series_ns": SERIES_NS,
         "init_on_free": int(sysctl.init_on_free),
         "kasan_poison": int(sysctl.kasan_poison),
+        "host_cores": machine.host.cores,
+        "host_turn_ns": machine.host.turn_ns,
     }
 
 

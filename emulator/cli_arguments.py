@@ -11,6 +11,7 @@ MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
 SEED = 1
+GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
@@ -151,6 +152,13 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         "--jobs", metavar="N", type=at_least(1, None, int), help="cells at a time, and leases of a pressure run; default: this host's cores"
     )
     how.add_argument("--seed", metavar="N", type=at_least(0, 2**63 - 1, int), default=SEED, help=f"of every random choice; default {SEED}")
+    how.add_argument(
+        "--repeat",
+        metavar="N",
+        type=at_least(1, 100, int),
+        default=GOLDEN_REPEAT,
+        help=f"seeds of a pressure run, from --seed on: their median and spread; default {GOLDEN_REPEAT}",
+    )
     how.add_argument("--again", metavar="FILE.json", help="emulate nothing: report what an earlier --json found, explained anew")
     left = golden.add_argument_group("what is left")
     left.add_argument("--all", action="store_true", help="list every row, not only differences")

@@ -67,7 +67,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
 def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained: Explained, options: Namespace) -> Fidelity:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     cells, known, micro_seconds = _micro(recording, emulate, options.seed, jobs)
-    runs, pressure_seconds = _pressure(recording, emulate, options.seed, jobs)
+    runs, pressure_seconds = _pressure(recording, emulate, range(options.seed, options.seed + options.repeat), jobs)
     metrics = emulate.pressure_rows
     return Fidelity(
         rules=rules,
@@ -77,6 +77,7 @@ def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained:
         directions=judge_directions(recording.pressure, runs, metrics, explained),
         docs=recording.docs,
         seed=options.seed,
+        repeat=options.repeat,
         jobs=jobs,
         only=options.only,
         shipped=options.data is None,
@@ -109,14 +110,19 @@ def _micro(recording: Recording, emulate: Emulation, seed: int, jobs: int) -> tu
     return found, known, time.monotonic() - start
 
 
-def _pressure(recording: Recording, emulate: Emulation, seed: int, leases: int) -> tuple[dict[str, dict[str, Any]], float]:
+def _pressure(
+    recording: Recording, emulate: Emulation, seeds: Sequence[int], leases: int
+) -> tuple[dict[str, list[dict[str, Any]]], float]:
+    """Return what each run did, an entry for each seed, and how long all that took."""
     known = set(emulate.pressure_runs(recording.raw))
     asked = [run for run in first_runs(recording.pressure) if run.tag in known]
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     start = time.monotonic()
     for i, run in enumerate(asked):
-        with Progress(f"{run.tag} ({i + 1} of {len(asked)})", width=12, unit="steps") as progress:
-            found[run.tag] = emulate.emulate_pressure(run.entry, leases=leases, seed=seed, progress=progress)
+        for seed in seeds:
+            with Progress(f"{run.tag} ({i + 1} of {len(asked)}), seed {seed}", width=12, unit="steps") as progress:
+                done = emulate.emulate_pressure(run.entry, leases=leases, seed=seed, progress=progress)
+            found.setdefault(run.tag, []).append(done)
     return found, time.monotonic() - start
 
 
