@@ -58,6 +58,13 @@ def test_a_part_is_asked_for(fake):
         assert len(fake.asked) == asked, words
 
 
+def test_a_change_of_the_machine_is_handed_on(fake):
+    """To pressure runs, as numbers."""
+    assert golden(fake, "--pressure", "--only", "f8", "--repeat", "1", "--set", "host.cores=1", "--set", "costs.disk_page=9") == 0
+    assert [asked[0] for asked in fake.asked] == ["f8"]
+    assert fake.asked[0][3] == {"host.cores": 1, "costs.disk_page": 9}
+
+
 def test_a_scenario_or_run_that_the_emulator_does_not_know_is_listed(fake, capsys):
     """It is not judged, and not silently skipped."""
     del fake.cells["f_fork", 4, 16], fake.runs["a8"]
@@ -102,6 +109,8 @@ def test_a_result_is_reported_again(fake, capsys):
         ("--data nowhere", r"'--data' must be a folder with a file golden\.json \(got 'nowhere'\)"),
         ("--only zz*", r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); there are a_munmap, f_fork, f8, f8_rep2, a8"),
         ("--micro --only f8", r"data/golden\.json must have micro scenarios to compare \(got none that match\)"),
+        ("--set a=1", r"'--set' must stand with --pressure, without --micro and --doc: it changes the machine of pressure runs, to try"),
+        ("--set a=1 --pressure --doc a.md", r"'--set' must stand with --pressure, without .*, to try"),
         ("--plot out.bmp", r"'--plot' must end in \.png, \.svg, \.pdf \(got 'out\.bmp'\)"),
         ("--doc page.txt", r"'--doc' must end in \.md \(got 'page\.txt'\)"),
         ("--json no/out.json", r"'--json' must be a file in a folder that can be written to \(got 'no/out\.json'\)"),
