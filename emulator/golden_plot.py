@@ -124,4 +124,4 @@ def _ratio_axis(axes: Any, metrics: Sequence[str]) -> None:
     axes.set_yticks(range(len(metrics)), metrics)
     axes.set_ylim(len(metrics) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("bands: dark x 1.25 (counts), light x 2 (depends on time); grey: real against itself; lines: seeds")
+    axes.set_xlabel("dark: x 1.25 (counts), light: x 2 (times); grey: real against itself; lines: our seeds")
