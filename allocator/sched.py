@@ -3,8 +3,8 @@
 A CPU runs the task at the head of its queue until its time slice is over and another waits. A woken task goes to the CPU it ran
 on if that idles, else to any idle CPU, else to the shortest queue. An idle CPU keeps the last address space loaded, lazily.
 A task that sleeps for a time (for the disk, mostly) stays in its CPU's queue; if nothing else can run there the CPU idles until it is due,
-or until somebody else wakes up there. Before it idles it takes a task that waits on another CPU and may move (sched_balance_newidle).
-Left out: priorities, periodic load balancing, preemption by wake-ups (RUN_TO_PARITY protects most slices from it), NUMA-aware placement.
+or until somebody else wakes up there. Before it idles it takes kswapd over if that waits on another CPU (sched_balance_newidle).
+Left out: priorities, load balancing of user threads, preemption by wake-ups (RUN_TO_PARITY protects most slices), NUMA-aware placement.
 """
 
 from allocator.hooks import HOOK_IDLE
@@ -53,13 +53,13 @@ def enqueue(ram, cpu, target, task):
 
 
 @kernel
-def _dequeue_first_due(ram, cpu, owner, now, movable):
-    """Take the first task of `owner`'s queue that is due at `now` (and, if so asked, not pinned there); -1 if there is none."""
+def _dequeue_first_due(ram, cpu, owner, now, kernel_threads):
+    """Take the first task of `owner`'s queue that is due at `now`, or the first kernel thread that is; -1 if there is none."""
     if load_acquire(ram.queue_count, owner) == 0:
         return NOBODY
     spin_lock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
     before, task = 0, ram.queue_first[owner]
-    while task != 0 and (ram.task_wake_ns[task - 1] > now or (movable and ram.task_pinned[task - 1] >= 0)):
+    while task != 0 and (ram.task_wake_ns[task - 1] > now or (kernel_threads and ram.task_kind[task - 1] == TASK_USER)):
         before, task = task, ram.task_next[task - 1]
     if task != 0:
         if before == 0:
@@ -148,7 +148,11 @@ def _idle(ram, cpu):
 
 @kernel
 def _pull_task(ram, cpu, now):
-    """Take a task that waits behind another on a busy CPU and is free to move (sched_balance_newidle); -1 if there is none."""
+    """Take a kernel thread that waits behind another task on a busy CPU (sched_balance_newidle); -1 if there is none.
+
+    XXX: user threads stay. Those of our workloads are pinned or spin at barriers: a spinner that is moved keeps the CPU from its own
+    task, which sleeps for the disk and would be back before its slice is over.
+    """
     for c in range(ram.nr_cpus):
         if c != cpu and ram.cpu_task[c] != NOBODY and load_acquire(ram.queue_count, c) > 0:
             task = _dequeue_first_due(ram, cpu, c, now, True)

@@ -1,11 +1,11 @@
-"""Where tasks run: a CPU whose only task sleeps for the disk is idle, and an idle CPU takes a task that waits elsewhere."""
+"""Where tasks run: a CPU whose only task sleeps for the disk is idle, and an idle CPU takes kswapd over if that waits elsewhere."""
 
 import pytest
 
 from allocator.sched import NOBODY, enqueue, next_task, select_cpu, task_is_due
 
 DISK, SOON = 1_000_000, 100
-PINNED, FREE, OTHER = 0, 1, 2  # tasks
+PINNED, FREE, OTHER, KSWAPD = 0, 1, 2, 3  # tasks
 
 
 @pytest.fixture
@@ -41,17 +41,24 @@ def test_a_task_goes_back_to_its_cpu_if_that_idles(machine):
     assert select_cpu(ram, 0, FREE, SOON) in (0, 1)
 
 
-def test_an_idle_cpu_takes_a_task_that_waits_behind_another(machine):
-    """Not one that is pinned, nor one that sleeps, nor one on a CPU that idles and will take it itself."""
+def test_an_idle_cpu_takes_kswapd_over_if_that_waits_behind_another(machine):
+    """Not before it is due, no user thread, and not from a CPU that idles and will run it itself."""
     ram = machine.ram
     ram.cpu_task[0] = 5
     queue(machine, 0, PINNED, 0)
-    queue(machine, 0, FREE, DISK)
-    queue(machine, 0, OTHER, 0)
-    queue(machine, 2, 3, 0)
+    queue(machine, 0, FREE, 0)
+    queue(machine, 0, KSWAPD, SOON)
+    queue(machine, 1, OTHER, DISK)
+    assert next_task(ram, 1) == NOBODY
     ram.cpu_clock[1] = SOON
-    assert next_task(ram, 1) == OTHER
-    assert (ram.task_cpu[OTHER], ram.queue_count[0], ram.queue_count[2]) == (1, 2, 1)
+    assert next_task(ram, 1) == KSWAPD
+    assert (ram.task_cpu[KSWAPD], ram.queue_count[0]) == (1, 2)
+    ram.cpu_task[0] = NOBODY
+    queue(machine, 0, KSWAPD, SOON)
+    ram.queue_count[1] = ram.queue_first[1] = 0
+    queue(machine, 1, OTHER, DISK)
+    ram.cpu_clock[1] = SOON
+    assert next_task(ram, 1) == NOBODY
 
 
 def test_a_cpu_idles_until_its_first_sleeper_wakes_up(machine):

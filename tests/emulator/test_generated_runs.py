@@ -41,7 +41,7 @@ def test_every_workload_is_clean(design, workload):
 def test_who_never_flushes_after_reclaim_is_caught(workload):
     """These are no vacuous tests of a design: `none` has a violation on each, in controlled mode, where luck has no part in it."""
     machine = load_machine("guest-8cpu", cpus=8, overrides=SMALL)
-    found = run_design("none", machine, workload, tokens=2, leases=1, seed=1).violations
+    found = run_design("none", machine, workload, tokens=8, leases=1, seed=1).violations
     assert [violation["kind"] for violation in found[:1]] == ["reuse"]
 
 
