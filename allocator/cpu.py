@@ -8,7 +8,7 @@ from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task
+from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task, task_is_due
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -16,6 +16,7 @@ from cpus.costs import CONTEXT_SWITCH
 from cpus.ipi import serve_interrupts
 from cpus.layout import TEXT
 from cpus.lease import LEAVE, offer_lease
+from cpus.steal import charge_stolen
 
 CPU_LOOP = TEXT["cpu_loop"]
 SERIES_NS = 1_000_000
@@ -84,10 +85,30 @@ def _finish(ram, cpu, task):
 
 
 @kernel
+def _slice_is_over(ram, cpu, task):
+    """Has the running task used its slice up while another wants the CPU? If nobody does, a new slice begins (update_deadline)."""
+    if ram.cpu_clock[cpu] < ram.task_slice_ns[task]:
+        return False
+    if task_is_due(ram, cpu):
+        return True
+    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + TIME_SLICE_NS
+    return False
+
+
+@kernel
+def _give_way(ram, cpu, task):
+    """Put the running task behind the others; False: the CPU must choose again."""
+    ram.task_wake_ns[task] = 0
+    enqueue(ram, cpu, cpu, task)
+    return False
+
+
+@kernel
 def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
     began = ram.cpu_clock[cpu]
     result = call(ram, RUN_USER, cpu, task, 0, 0, 0)
+    charge_stolen(ram, cpu)
     ram.task_runtime_ns[task] += ram.cpu_clock[cpu] - began
     if result == ENDED:
         _finish(ram, cpu, task)
@@ -101,12 +122,9 @@ def _run_user_slice(ram, cpu, task):
         enqueue(ram, cpu, cpu, task)
         return False
     tick(ram, cpu, task)
-    waiting = load_acquire(ram.queue_count, cpu) > 0
-    if waiting and (result == YIELD or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
-        ram.task_wake_ns[task] = 0
-        enqueue(ram, cpu, cpu, task)
-        return False
-    return True
+    if result == YIELD and load_acquire(ram.queue_count, cpu) > 0:
+        return _give_way(ram, cpu, task)
+    return not _slice_is_over(ram, cpu, task) or _give_way(ram, cpu, task)
 
 
 @kernel
@@ -117,15 +135,12 @@ def _run_kswapd_slice(ram, cpu, task):
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
         if call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) == 0:
+            charge_stolen(ram, cpu)
             ram.task_state[task] = SLEEPING
             ram.cpu_task[cpu] = -1
             kswapd_falls_asleep(ram, cpu, node)
             return False
-    if load_acquire(ram.queue_count, cpu) > 0 and ram.cpu_clock[cpu] >= ram.task_slice_ns[task]:
-        ram.task_wake_ns[task] = 0
-        enqueue(ram, cpu, cpu, task)
-        return False
-    return True
+    return not _slice_is_over(ram, cpu, task) or _give_way(ram, cpu, task)
 
 
 @entry(CPU_LOOP)

@@ -29,6 +29,7 @@ from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import SYSCALL
 from cpus.events import EV_RECLAIM, record
 from cpus.layout import COUNTER, TEXT
+from cpus.steal import pass_time
 
 ALLOC_SLOW = TEXT["alloc_slow"]
 THROTTLE_STEP_NS, THROTTLE_WAIT_NS = 100_000, 1_000_000_000  # at most HZ, for who may not wait for a file system
@@ -98,7 +99,7 @@ def _throttle_direct_reclaim(ram, cpu, node):
         if waited == 0:
             ram.counter[cpu, C_THROTTLE] += 1
         waited += THROTTLE_STEP_NS
-        ram.cpu_clock[cpu] += THROTTLE_STEP_NS
+        pass_time(ram, cpu, THROTTLE_STEP_NS)
         cond_resched(ram, cpu)
 
 

@@ -24,6 +24,7 @@ from cpus.costs import PAGE_COPY, SYSCALL
 from cpus.events import EV_WRITE, record
 from cpus.oracle import VERSION_MASK, publish
 from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
+from cpus.steal import pass_until
 
 
 @kernel
@@ -48,8 +49,7 @@ def write_to_file(ram, cpu, thing, index):
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
     pfn = _locked_page(ram, cpu, thing, index)
-    if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:
-        ram.cpu_clock[cpu] = ram.page_io_ns[pfn]  # a partial write would wait for the read; so do we
+    pass_until(ram, cpu, ram.page_io_ns[pfn])  # a partial write would wait for the read; so do we
     call(ram, HOOK_WRITE_BEGINS, cpu, thing, index, 0, 0)
     call(ram, HOOK_FILE_WRITE, cpu, thing, index, 0, 0)
     kmap(ram, cpu, pfn, KMAP_WRITE, thing, index)

@@ -13,6 +13,7 @@ from cpus.compiled import kernel
 from cpus.costs import SYSCALL
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
+from cpus.steal import pass_until
 
 
 @kernel
@@ -44,7 +45,7 @@ def _reached(ram, cpu, flag, count):
     """Has the flag reached `count`? Then take over the time of its latest post."""
     if load_acquire(ram.flag_count, flag) < count:
         return False
-    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.flag_ns, flag))
+    pass_until(ram, cpu, load_acquire(ram.flag_ns, flag))
     return True
 
 

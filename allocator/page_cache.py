@@ -26,6 +26,7 @@ from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
 from cpus.layout import COUNTER
 from cpus.lease import sched_yield
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
+from cpus.steal import turn_ns
 
 OBJECT_FILE, OBJECT_ANON = 1, 2
 C_PGPGOUT = COUNTER["pgpgout"]
@@ -174,7 +175,7 @@ def queue_disk(ram, cpu, pages):
         free = load_acquire(ram.run_disk_free_ns, 0)
         done = max(now, free) + pages * ram.cost[DISK_PAGE]
         if compare_exchange(ram.run_disk_free_ns, 0, free, done) == free:
-            return done + ram.cost[DISK_LATENCY]
+            return done + ram.cost[DISK_LATENCY] + turn_ns(ram, 1)
 
 
 @kernel

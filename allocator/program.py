@@ -41,6 +41,7 @@ from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wait_
 from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
+from cpus.steal import pass_until
 from cpus.tlb import IFETCH, LOAD, STORE
 
 VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE = range(1, 9)  # the others are system calls (syscalls.py), but for these:
@@ -95,7 +96,7 @@ def _barrier(ram, cpu, task, row):
             serve_interrupts(ram, cpu)
         wanted = load_acquire(ram.queue_count, cpu) > 0
         if wanted and (over or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
-            ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])
+            pass_until(ram, cpu, ram.task_slice_ns[task])  # spins its time slice away
             ram.cpu_spin_page[cpu] = 0
             return YIELD
         if begin_wait(ram, cpu, WAIT_BARRIER, process):
@@ -108,7 +109,7 @@ def _barrier(ram, cpu, task, row):
                 finish_wait(ram, cpu)
     ram.cpu_spin_page[cpu] = 0
     ram.task_barrier[task] = 0
-    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.proc_barrier_ns, slot))
+    pass_until(ram, cpu, load_acquire(ram.proc_barrier_ns, slot))
     return NEXT
 
 
@@ -201,7 +202,7 @@ def _join(ram, cpu, task, row):
         if load_acquire(ram.proc_exited, process) < parties or exchange(ram.proc_join_waits, process, 0) == 0:
             return BLOCKED  # whoever took the flag back wakes us; the row is looked at again then
     fetch_add(ram.proc_exited, process, -parties)
-    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], load_acquire(ram.proc_join_ns, process))
+    pass_until(ram, cpu, load_acquire(ram.proc_join_ns, process))
     return NEXT
 
 
@@ -224,7 +225,7 @@ def _spin(ram, cpu, task, row):
     ram.cpu_spin_page[cpu] = 0
     if reached:
         return NEXT
-    ram.cpu_clock[cpu] = max(ram.cpu_clock[cpu], ram.task_slice_ns[task])  # spins its time slice away
+    pass_until(ram, cpu, ram.task_slice_ns[task])  # spins its time slice away
     return YIELD
 
 

@@ -2,8 +2,9 @@
 
 A CPU runs the task at the head of its queue until its time slice is over and another waits. A woken task goes to the CPU it ran
 on if that idles, else to any idle CPU, else to the shortest queue. An idle CPU keeps the last address space loaded, lazily.
-A sleeping task stays on its CPU; if nothing else can run there, the CPU's clock moves on to when the task wakes.
-Left out: priorities, load balancing of running tasks, preemption by wake-ups, NUMA-aware placement.
+A task that sleeps for a time (for the disk, mostly) stays in its CPU's queue; if nothing else can run there the CPU idles until it is due,
+or until somebody else wakes up there. Before it idles it takes kswapd over if that waits on another CPU (sched_balance_newidle).
+Left out: priorities, load balancing of user threads, preemption by wake-ups (RUN_TO_PARITY protects most slices), NUMA-aware placement.
 """
 
 from allocator.hooks import HOOK_IDLE
@@ -14,7 +15,7 @@ from cpus.costs import WAKEUP
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER
-from cpus.lease import WAIT_IDLE, block, offer_lease, wake
+from cpus.lease import WAIT_IDLE, block, idle_until, offer_lease, wake
 from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
 
 TASK_USER, TASK_KSWAPD, TASK_DESIGN = 0, 1, 2
@@ -52,58 +53,71 @@ def enqueue(ram, cpu, target, task):
 
 
 @kernel
-def _dequeue_first_due(ram, cpu, now):
-    """Take the first task of the own queue that is due at `now`; -1 if none is."""
-    if ram.queue_count[cpu] == 0:
+def _dequeue_first_due(ram, cpu, owner, now, kernel_threads):
+    """Take the first task of `owner`'s queue that is due at `now`, or the first kernel thread that is; -1 if there is none."""
+    if load_acquire(ram.queue_count, owner) == 0:
         return NOBODY
-    spin_lock(ram, cpu, ram.queue_lock, cpu, LOCK_QUEUE | cpu)
-    before, task = 0, ram.queue_first[cpu]
-    while task != 0 and ram.task_wake_ns[task - 1] > now:
+    spin_lock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
+    before, task = 0, ram.queue_first[owner]
+    while task != 0 and (ram.task_wake_ns[task - 1] > now or (kernel_threads and ram.task_kind[task - 1] == TASK_USER)):
         before, task = task, ram.task_next[task - 1]
     if task != 0:
         if before == 0:
-            ram.queue_first[cpu] = ram.task_next[task - 1]
+            ram.queue_first[owner] = ram.task_next[task - 1]
         else:
             ram.task_next[before - 1] = ram.task_next[task - 1]
-        if ram.queue_last[cpu] == task:
-            ram.queue_last[cpu] = before
-        ram.queue_count[cpu] -= 1
+        if ram.queue_last[owner] == task:
+            ram.queue_last[owner] = before
+        ram.queue_count[owner] -= 1
+        ram.task_cpu[task - 1] = cpu
         ram.task_state[task - 1] = ON_CPU
-    spin_unlock(ram, cpu, ram.queue_lock, cpu, LOCK_QUEUE | cpu)
+    spin_unlock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
     return task - 1
 
 
 @kernel
-def _earliest_wake(ram, cpu):
-    """When the first task of the own queue is due; -1 if the queue is empty."""
-    spin_lock(ram, cpu, ram.queue_lock, cpu, LOCK_QUEUE | cpu)
-    task, earliest = ram.queue_first[cpu], -1
+def _earliest_wake(ram, cpu, owner):
+    """When the first task of `owner`'s queue is due; -1 if the queue is empty."""
+    spin_lock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
+    task, earliest = ram.queue_first[owner], -1
     while task != 0:
         if earliest < 0 or ram.task_wake_ns[task - 1] < earliest:
             earliest = ram.task_wake_ns[task - 1]
         task = ram.task_next[task - 1]
-    spin_unlock(ram, cpu, ram.queue_lock, cpu, LOCK_QUEUE | cpu)
+    spin_unlock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
     return earliest
 
 
 @kernel
-def _is_idle(ram, c):
-    return ram.cpu_task[c] == NOBODY and load_acquire(ram.queue_count, c) == 0
+def task_is_due(ram, cpu):
+    """Does a task other than the running one want this CPU now? (One that sleeps for the disk does not.)"""
+    if load_acquire(ram.queue_count, cpu) == 0:
+        return False
+    due = _earliest_wake(ram, cpu, cpu)
+    return 0 <= due <= ram.cpu_clock[cpu]
 
 
 @kernel
-def select_cpu(ram, task):
-    """Choose the CPU for a task that wakes up (select_task_rq_fair, much simplified)."""
+def _is_idle(ram, cpu, c, now):
+    """Does CPU `c` run nothing, and is nothing on its way to it? Those who sleep in its queue do not count (available_idle_cpu)."""
+    if ram.cpu_task[c] != NOBODY:
+        return False
+    return load_acquire(ram.queue_count, c) == 0 or _earliest_wake(ram, cpu, c) > now + ram.cost[WAKEUP]
+
+
+@kernel
+def select_cpu(ram, cpu, task, now):
+    """Choose the CPU for a task that wakes up at `now` (select_task_rq_fair, much simplified)."""
     if ram.task_pinned[task] >= 0:
         return ram.task_pinned[task]
     last = ram.task_cpu[task]
-    if last >= 0 and _is_idle(ram, last):
+    if last >= 0 and _is_idle(ram, cpu, last, now):
         return last
     start = fetch_add(ram.run_next_task_cpu, 0, 1)
     shortest, length = 0, -1
     for i in range(ram.nr_cpus):
         c = (start + i) % ram.nr_cpus
-        if _is_idle(ram, c):
+        if _is_idle(ram, cpu, c, now):
             return c
         waiting = load_acquire(ram.queue_count, c) + 1
         if length < 0 or waiting < length:
@@ -114,7 +128,7 @@ def select_cpu(ram, task):
 @apart
 def wake_task(ram, cpu, task, at_ns):
     """Make a sleeping task runnable, not before virtual time `at_ns` (try_to_wake_up)."""
-    target = select_cpu(ram, task)
+    target = select_cpu(ram, cpu, task, at_ns)
     ram.task_wake_ns[task] = at_ns + ram.cost[WAKEUP]
     record(ram, cpu, EV_WAKE, task, target, 0, 0)
     enqueue(ram, cpu, target, task)
@@ -132,10 +146,27 @@ def _idle(ram, cpu):
         block(ram, cpu, WAIT_IDLE, 0)
 
 
+@kernel
+def _pull_task(ram, cpu, now):
+    """Take a kernel thread that waits behind another task on a busy CPU (sched_balance_newidle); -1 if there is none.
+
+    XXX: user threads stay. Those of our workloads are pinned or spin at barriers: a spinner that is moved keeps the CPU from its own
+    task, which sleeps for the disk and would be back before its slice is over.
+    """
+    for c in range(ram.nr_cpus):
+        if c != cpu and ram.cpu_task[c] != NOBODY and load_acquire(ram.queue_count, c) > 0:
+            task = _dequeue_first_due(ram, cpu, c, now, True)
+            if task >= 0:
+                return task
+    return NOBODY
+
+
 @apart
 def next_task(ram, cpu):
     """Give the task to run now, -1 if the caller should look again (it idled, or time had to pass first)."""
-    task = _dequeue_first_due(ram, cpu, ram.cpu_clock[cpu])
+    task = _dequeue_first_due(ram, cpu, cpu, ram.cpu_clock[cpu], False)
+    if task < 0:
+        task = _pull_task(ram, cpu, ram.cpu_clock[cpu])
     if task >= 0:
         return task
     ram.cpu_task[cpu] = NOBODY
@@ -144,9 +175,8 @@ def next_task(ram, cpu):
         if ram.queue_count[cpu] > 0:
             ram.counter[cpu, C_RESCHED] += 1  # what woke it would be a reschedule interrupt
         return NOBODY
-    due = _earliest_wake(ram, cpu)
+    due = _earliest_wake(ram, cpu, cpu)
     if due > ram.cpu_clock[cpu]:
         enter_lazy_tlb(ram, cpu)
-        ram.cpu_clock[cpu] = due  # idle until then
-        offer_lease(ram, cpu)  # whoever is behind runs first, and finds this CPU lazy, as it would be in that time
+        idle_until(ram, cpu, due)  # whoever is behind runs first, and finds this CPU lazy
     return NOBODY

@@ -52,6 +52,7 @@ from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import RECLAIM_PAGE
 from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
+from cpus.steal import pass_time
 
 BY_KSWAPD, BY_DIRECT, BY_GROUP = 0, 1, 2
 # sc_flags
@@ -299,7 +300,7 @@ def _wait_for_isolated(ram, cpu, sc, node, which):
         if waited >= ISOLATED_WAIT_NS:
             return False
         waited += ISOLATED_STEP_NS
-        ram.cpu_clock[cpu] += ISOLATED_STEP_NS
+        pass_time(ram, cpu, ISOLATED_STEP_NS)
         cond_resched(ram, cpu)
     return True
 

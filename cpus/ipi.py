@@ -22,7 +22,8 @@ from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, st
 from cpus.compiled import apart, call, kernel
 from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
 from cpus.layout import COUNTER, MASK_BITS, TEXT
-from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, wake
+from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
+from cpus.steal import pass_time, turn_ns
 
 IPI_FLUSH, IPI_CALL, IPI_RESCHEDULE, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3, 4, 5
 
@@ -145,9 +146,12 @@ def wait_for_acks(ram, cpu, asked):
         else:
             block(ram, cpu, WAIT_ACKS, asked)
     ram.counter[cpu, C_ACKED] += asked
-    waited = _answer_ns(ram, cpu)
-    ram.cpu_clock[cpu] += waited
+    turn = turn_ns(ram, asked)
+    waited = _answer_ns(ram, cpu) + turn
+    pass_time(ram, cpu, waited)
     ram.counter[cpu, C_WAIT_NS] += waited
+    if turn > 0 and ram.cpu_no_resched[cpu] == 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
+        offer_lease(ram, cpu)  # the others were at it all that time
     return 0
 
 

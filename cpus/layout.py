@@ -63,7 +63,7 @@ TEXT_NAMES = (
     "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_connect", "shell_failed", "zmq_send", "zmq_recv", "zmq_getsockopt",
     "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "kswapd_step", "migrate_list",
     "shrink_folio_list",
-    "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "finish_wait", "wake",
+    "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "idle_until", "finish_wait", "wake",
     "wake_all_waiting_for", "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "take_page", "alloc_page",
     "free_page", "lru_add_drain", "release_page", "isolate_page", "putback_page", "add_to_page_cache", "remove_mapping",
     "read_pages", "mmap_readahead", "async_readahead", "page_referenced", "try_to_unmap", "remove_migration_ptes",
@@ -163,7 +163,7 @@ CONSTANTS = (
     "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough",
     "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
     "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
-    "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "lufd",
+    "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "lufd", "host_cores", "host_turn_ns",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -202,6 +202,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_pid", "owner at start: process id (granters and supervisor read)"),
         _m("cpu_node", "config: node that it belongs to, from which it allocates first"),
         _m("cpu_clock", "owner: virtual time", True),
+        _m("cpu_charged_ns", "owner: virtual time up to which a host's other CPUs have taken their share (steal.py)"),
         _m("cpu_tenths", "owner: tenths of a ns of user accesses that are not in cpu_clock yet"),
         _m("cpu_out_of_turn", "run_lease_lock held: it has its lease only because an ack may hang on it"),
         _m("cpu_slice_end", "owner: virtual time at which it offers its lease"),

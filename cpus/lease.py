@@ -22,6 +22,7 @@ from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.host import rouse, sched_yield
 from cpus.layout import COUNTER, TEXT
+from cpus.steal import charge_stolen, pass_until
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
 STATE_NAMES = ("off", "running", "ready", "blocked")
@@ -183,6 +184,7 @@ def new_slice(ram, cpu):
 @apart
 def offer_lease(ram, cpu):
     """At the end of a slice: let a READY CPU that is behind in virtual time run first."""
+    charge_stolen(ram, cpu)
     if ram.nr_leases == 0:
         new_slice(ram, cpu)
         return 0
@@ -198,6 +200,36 @@ def offer_lease(ram, cpu):
         _sleep(ram, cpu, target)
         ram.cpu_wait_kind[cpu] = WAIT_NONE
         answered = ram.controlled and ram.counter[cpu, C_RECEIVED] != served  # it may be far ahead, and was drawn for this alone
+    new_slice(ram, cpu)
+    return 0
+
+
+@apart
+def idle_until(ram, cpu, due_ns):
+    """Idle until virtual time `due_ns`, when a task of this CPU wakes up, or until `wake` brings another one that is due earlier.
+
+    The clock stands still meanwhile and then is at that time; a lease comes when it is this CPU's turn at that time.
+    """
+    if ram.nr_leases == 0:
+        pass_until(ram, cpu, due_ns)
+        new_slice(ram, cpu)
+        return 0
+    _lock(ram)
+    if ram.cpu_wake[cpu] != 0:  # something came before: look again
+        ram.cpu_wake[cpu] = 0
+        _unlock(ram)
+        return 0
+    served = ram.counter[cpu, C_RECEIVED]
+    ram.cpu_state[cpu] = READY
+    ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = due_ns
+    ram.cpu_wait_kind[cpu] = WAIT_IDLE
+    target = _release(ram, cpu)
+    _unlock(ram)
+    _sleep(ram, cpu, target)
+    ram.cpu_wait_kind[cpu] = WAIT_NONE
+    if ram.controlled and ram.counter[cpu, C_RECEIVED] != served:
+        return 0  # drawn to answer: its time has not come, look again
+    pass_until(ram, cpu, ram.cpu_order_ns[cpu])
     new_slice(ram, cpu)
     return 0
 
@@ -270,20 +302,22 @@ def wait_until(ram, cpu, ns):
 
 @kernel
 def _wake_locked(ram, target, at_ns):
-    """Make a BLOCKED CPU runnable, or one that waits for a time behind `at_ns` sooner; returns a CPU that must be roused, or -1."""
-    if ram.cpu_state[target] == READY and ram.cpu_wait_kind[target] != WAIT_LEASE and ram.cpu_order_ns[target] > at_ns:
+    """Make a BLOCKED CPU runnable, or one that waits for a later time so much earlier; returns a CPU that must be roused, or -1."""
+    waits = ram.cpu_state[target] == READY and ram.cpu_wait_kind[target] != WAIT_LEASE
+    if waits and ram.cpu_wait_kind[target] == WAIT_IDLE:
+        if at_ns >= ram.cpu_order_ns[target]:
+            return -1  # it looks at its queue then anyway
+        ram.cpu_ready_ns[target] = ram.cpu_order_ns[target] = at_ns
+    elif waits and at_ns < ram.cpu_order_ns[target]:
         ram.cpu_order_ns[target] = min(ram.cpu_order_ns[target], max(at_ns, ram.cpu_ready_ns[target]))
-        granted = _grant_free(ram)
-        if granted >= 0:
-            _note_grant(ram, granted)
-        return granted
-    if ram.cpu_state[target] != BLOCKED:
+    elif ram.cpu_state[target] != BLOCKED:
         ram.cpu_wake[target] = 1
         return -1
-    if at_ns > ram.cpu_ready_ns[target]:
-        ram.cpu_ready_ns[target] = at_ns
-    if at_ns > ram.cpu_slice_end[target] or (ram.controlled and at_ns > ram.cpu_order_ns[target]):
-        ram.cpu_order_ns[target] = at_ns
+    else:
+        if at_ns > ram.cpu_ready_ns[target]:
+            ram.cpu_ready_ns[target] = at_ns
+        if at_ns > ram.cpu_slice_end[target] or (ram.controlled and at_ns > ram.cpu_order_ns[target]):
+            ram.cpu_order_ns[target] = at_ns
     if ram.nr_leases == 0:
         ram.cpu_state[target] = RUNNING
         return target

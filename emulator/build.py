@@ -245,6 +245,8 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "init_on_free": int(sysctl.init_on_free),
         "kasan_poison": int(sysctl.kasan_poison),
         "lufd": int(options.debug_luf),
+        "host_cores": machine.host.cores,
+        "host_turn_ns": machine.host.turn_ns,
     }
 
 
@@ -286,7 +288,7 @@ def _processes(ram: Any, workload: Workload) -> None:
         main = int(ram.proc_first_task[p])
         started = 0 if process.forked else len(process.threads) if process.together else 1
         for task in range(main, main + started):
-            enqueue(ram, 0, int(select_cpu(ram, task)), task)
+            enqueue(ram, 0, int(select_cpu(ram, 0, task, 0)), task)
     ram.run_tasks_left[0] = ram.user_tasks
 
 

@@ -11,6 +11,7 @@ MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
 SEED = 1
+GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
@@ -131,6 +132,8 @@ examples:
   luf golden --only 'f_*'            scenarios, or tags of pressure runs, that match
   luf golden --pressure --only f8_d1n2
   luf golden --data my_recording     golden.json of your own kernel, in the format of the one that ships
+  luf golden --pressure --only f4_d0n0 --set host.cores=1 --set host.turn_ns=2400000
+                                     what a row hangs on: here, virtual CPUs that share a core
   luf golden --json out.json --plot out.png
   luf golden --again out.json        once more from that file: after explaining a difference, or with --all
 
@@ -152,6 +155,22 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         "--jobs", metavar="N", type=at_least(1, None, int), help="cells at a time, and leases of a pressure run; default: this host's cores"
     )
     how.add_argument("--seed", metavar="N", type=at_least(0, 2**63 - 1, int), default=SEED, help=f"of every random choice; default {SEED}")
+    how.add_argument(
+        "--repeat",
+        metavar="N",
+        type=at_least(1, 100, int),
+        default=GOLDEN_REPEAT,
+        help=f"seeds of a pressure run, from --seed on: their median and spread; default {GOLDEN_REPEAT}",
+    )
+    how.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        type=assignment,
+        action="append",
+        default=[],
+        dest="overrides",
+        help="with --pressure: change one key of the machine, to see what a row hangs on, such as costs.disk_page=100000; may be repeated",
+    )
     how.add_argument("--again", metavar="FILE.json", help="emulate nothing: report what an earlier --json found, explained anew")
     left = golden.add_argument_group("what is left")
     left.add_argument("--all", action="store_true", help="list every row, not only differences")

@@ -3,20 +3,23 @@
 Pure functions. A count may be off by a factor of 1.25, what depends on time by 2. Runs that were recorded twice (X and X_rep2) show how
 far the real kernel is from itself; that spread is put beside each row. What lies in it the real kernel has done itself, so it is inside;
 the band is around the first recording all the same, not around both.
+The emulator runs each with several seeds. Its value is their median, and [lowest, highest] its own spread. If those of two runs overlap,
+the emulator does not say in which direction the metric changes: such a change is undecided, whatever the sign of its median.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 from typing import Any, Protocol
 
 from emulator.golden_data import PressureRun
 from emulator.golden_rules import Explained
 
 INSIDE, OUTSIDE, NOT_RECORDED, NOT_EMULATED = "inside", "outside", "not recorded", "not emulated"
-SAME, OPPOSITE, FLAT = "same", "opposite", "flat"
+SAME, OPPOSITE, UNDECIDED, FLAT = "same", "opposite", "undecided", "flat"
 FACTORS = {"count": 1.25, "time": 2.0}
 FLAT_CHANGE = 0.05  # a real change smaller than this, or than the spread of repeated runs, has no direction
 
@@ -34,9 +37,12 @@ class Metric(Protocol):
     def value(self) -> Callable[[dict[str, Any]], float | None]: ...
 
 
+Seeds = Sequence[dict[str, Any]]  # what the emulator did in one run, an entry for each seed
+
+
 @dataclass(frozen=True, slots=True)
 class BandRow:
-    """One metric of one run; `spread` is [lowest, highest] over the run and its repetitions on the real kernel."""
+    """One metric of one run; `spread` is [lowest, highest] over the run and its repetitions on the real kernel, `own` over our seeds."""
 
     tag: str
     T: int
@@ -51,6 +57,7 @@ class BandRow:
     why: str
     explanation: str = ""
     problem: str = ""
+    own: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +82,36 @@ def first_runs(runs: Sequence[PressureRun]) -> list[PressureRun]:
 
 
 def judge_runs(
-    runs: Sequence[PressureRun], emulated: Mapping[str, dict[str, Any]], metrics: Sequence[Metric], explained: Explained
+    runs: Sequence[PressureRun], emulated: Mapping[str, Seeds], metrics: Sequence[Metric], explained: Explained
 ) -> list[BandRow]:
-    """Return a row for each metric of each run that is not a repetition."""
-    return [_row(run, runs, emulated.get(run.tag), metric, explained) for run in first_runs(runs) for metric in metrics]
+    """Return a row for each metric of each run that is not a repetition; `emulated` has a run's entries, one for each seed."""
+    return [_row(run, runs, emulated.get(run.tag, ()), metric, explained) for run in first_runs(runs) for metric in metrics]
 
 
-def _row(
-    run: PressureRun, runs: Sequence[PressureRun], entry: dict[str, Any] | None, metric: Metric, explained: Explained
-) -> BandRow:
+def _row(run: PressureRun, runs: Sequence[PressureRun], entries: Seeds, metric: Metric, explained: Explained) -> BandRow:
     factor = FACTORS[metric.kind]
     real = metric.value(run.entry)
-    value = None if entry is None else metric.value(entry)
-    problem = "" if entry is None else problem_of(entry)
+    value, own = middle(metric, entries), own_spread(metric, entries)
+    problem = next(filter(None, map(problem_of, entries)), "")
     repeated = [one for other in runs if other.repeats == run.tag and (one := metric.value(other.entry)) is not None]
     spread = [min(repeated), max(repeated)] if len(repeated) > 1 else []
-    verdict = NOT_EMULATED if entry is None else band_verdict(real, None if problem else value, factor, spread)
+    verdict = NOT_EMULATED if not entries else band_verdict(real, None if problem else value, factor, spread)
     ratio = value / real if real and value is not None else None
     why = explained.of(run.tag, metric.name, run.T) if verdict == OUTSIDE else ""
-    return BandRow(run.tag, run.T, metric.name, metric.kind, factor, real, spread, value, ratio, verdict, metric.why, why, problem)
+    return BandRow(run.tag, run.T, metric.name, metric.kind, factor, real, spread, value, ratio, verdict, metric.why, why, problem, own)
+
+
+def middle(metric: Metric, entries: Seeds) -> float | None:
+    """Return the median over the seeds; None if one of them has no such value."""
+    values = [metric.value(entry) for entry in entries]
+    known = [value for value in values if value is not None]
+    return median(known) if known and len(known) == len(values) else None
+
+
+def own_spread(metric: Metric, entries: Seeds) -> list[float]:
+    """Return [lowest, highest] over the seeds, empty if there are less than two values."""
+    known = [value for entry in entries if (value := metric.value(entry)) is not None]
+    return [min(known), max(known)] if len(known) > 1 else []
 
 
 def problem_of(entry: dict[str, Any]) -> str:
@@ -132,7 +150,7 @@ def pairs(runs: Sequence[PressureRun]) -> list[tuple[str, PressureRun, PressureR
 
 
 def judge_directions(
-    runs: Sequence[PressureRun], emulated: Mapping[str, dict[str, Any]], metrics: Sequence[Metric], explained: Explained
+    runs: Sequence[PressureRun], emulated: Mapping[str, Seeds], metrics: Sequence[Metric], explained: Explained
 ) -> list[Direction]:
     """Return for each pair of runs and each metric whether it changes in the same direction; pairs that were not emulated give nothing."""
     directions: list[Direction] = []
@@ -142,13 +160,19 @@ def judge_directions(
             if first.tag not in emulated or second.tag not in emulated:
                 continue
             real = change(metric.value(first.entry), metric.value(second.entry))
-            ours = change(metric.value(emulated[first.tag]), metric.value(emulated[second.tag]))
+            ours = change(middle(metric, emulated[first.tag]), middle(metric, emulated[second.tag]))
             if real is None or ours is None:
                 continue
-            verdict = FLAT if abs(real) <= noise else SAME if real * ours > 0 else OPPOSITE
+            apart = _apart(own_spread(metric, emulated[first.tag]), own_spread(metric, emulated[second.tag]))
+            verdict = FLAT if abs(real) <= noise else UNDECIDED if not apart else SAME if real * ours > 0 else OPPOSITE
             why = explained.of(second.tag, metric.name, second.T) if verdict == OPPOSITE else ""
             directions.append(Direction(respect, first.tag, second.tag, second.T, metric.name, real, ours, verdict, why))
     return directions
+
+
+def _apart(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Do two spreads not overlap? What has none, of a single seed, is taken as it is."""
+    return not first or not second or first[1] < second[0] or second[1] < first[0]
 
 
 def change(first: float | None, second: float | None) -> float | None:

@@ -49,6 +49,8 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
     """Compare, report, and return 0 if everything that was judged agrees, else 1."""
     for option in ("json", "plot", "doc"):
         check_place(option, getattr(options, option))
+    if options.overrides and (options.doc or not options.pressure or options.micro):
+        raise GoldenError("'--set' must stand with --pressure, without --micro and --doc: it changes the machine of pressure runs, to try")
     shipped = kernel_folder(options.kernel)
     rules, explained = read_rules(shipped), read_explained(shipped)
     if options.again:
@@ -67,7 +69,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
 def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained: Explained, options: Namespace) -> Fidelity:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     cells, known, micro_seconds = _micro(recording, emulate, options.seed, jobs)
-    runs, pressure_seconds = _pressure(recording, emulate, options.seed, jobs)
+    runs, pressure_seconds = _pressure(recording, emulate, options, jobs)
     metrics = emulate.pressure_rows
     return Fidelity(
         rules=rules,
@@ -77,6 +79,7 @@ def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained:
         directions=judge_directions(recording.pressure, runs, metrics, explained),
         docs=recording.docs,
         seed=options.seed,
+        repeat=options.repeat,
         jobs=jobs,
         only=options.only,
         shipped=options.data is None,
@@ -109,14 +112,20 @@ def _micro(recording: Recording, emulate: Emulation, seed: int, jobs: int) -> tu
     return found, known, time.monotonic() - start
 
 
-def _pressure(recording: Recording, emulate: Emulation, seed: int, leases: int) -> tuple[dict[str, dict[str, Any]], float]:
+def _pressure(
+    recording: Recording, emulate: Emulation, options: Namespace, leases: int
+) -> tuple[dict[str, list[dict[str, Any]]], float]:
+    """Return what each run did, an entry for each seed, and how long all that took."""
     known = set(emulate.pressure_runs(recording.raw))
     asked = [run for run in first_runs(recording.pressure) if run.tag in known]
-    found: dict[str, dict[str, Any]] = {}
+    changes = dict(options.overrides)
+    found: dict[str, list[dict[str, Any]]] = {}
     start = time.monotonic()
     for i, run in enumerate(asked):
-        with Progress(f"{run.tag} ({i + 1} of {len(asked)})", width=12, unit="steps") as progress:
-            found[run.tag] = emulate.emulate_pressure(run.entry, leases=leases, seed=seed, progress=progress)
+        for seed in range(options.seed, options.seed + options.repeat):
+            with Progress(f"{run.tag} ({i + 1} of {len(asked)}), seed {seed}", width=12, unit="steps") as progress:
+                done = emulate.emulate_pressure(run.entry, leases=leases, seed=seed, progress=progress, changes=changes)
+            found.setdefault(run.tag, []).append(done)
     return found, time.monotonic() - start
 
 

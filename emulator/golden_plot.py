@@ -34,7 +34,7 @@ def draw_fidelity(fidelity: Fidelity, file: str | Path) -> None:
         axes: Any = figure.subplots(1, 2, width_ratios=(1, 1.25))
         _micro(axes[0], fidelity)
         _pressure(axes[1], fidelity.bands)
-        title = f"the emulator beside Linux {fidelity.rules.kernel}   ·   seed {fidelity.seed}"
+        title = f"the emulator beside Linux {fidelity.rules.kernel}   ·   {fidelity.seeds}"
         figure.suptitle(title, fontsize=11)
         figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -90,11 +90,21 @@ def _pressure(axes: Any, bands: Sequence[BandRow]) -> None:
         points = [row for row in rows if row.tag == tag]
         shift = 0.6 * (i / max(len(tags) - 1, 1) - 0.5)
         ratios = [min(max(row.ratio or 0.0, 1 / RATIO_MOST), RATIO_MOST) for row in points]
+        places = [metrics.index(row.metric) + shift for row in points]
         colour, marker = DESIGN_COLOURS[i % len(DESIGN_COLOURS)], RUN_MARKERS[i % len(RUN_MARKERS)]
-        axes.scatter(ratios, [metrics.index(row.metric) + shift for row in points], s=26, color=colour, marker=marker, label=tag, zorder=3)
+        _own_spread(axes, points, places, colour)
+        axes.scatter(ratios, places, s=26, color=colour, marker=marker, label=tag, zorder=3)
     axes.axvline(1, color=TALK_COLOUR, linewidth=0.8, zorder=1)
     _ratio_axis(axes, metrics)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False, fontsize=9, ncols=6, columnspacing=1.2)
+
+
+def _own_spread(axes: Any, rows: Sequence[BandRow], places: Sequence[float], colour: str) -> None:
+    """Draw how far the emulator's seeds are apart, as a line through each point."""
+    for row, place in zip(rows, places):
+        if row.own and row.real:
+            ends = [min(max(edge / row.real, 1 / RATIO_MOST), RATIO_MOST) for edge in row.own]
+            axes.plot(ends, [place, place], color=colour, linewidth=1)
 
 
 def _real_spread(axes: Any, place: int, rows: Sequence[BandRow]) -> None:
@@ -114,4 +124,4 @@ def _ratio_axis(axes: Any, metrics: Sequence[str]) -> None:
     axes.set_yticks(range(len(metrics)), metrics)
     axes.set_ylim(len(metrics) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel("bands: dark x 1.25 (counts), light x 2 (depends on time); grey: real against itself")
+    axes.set_xlabel("dark: x 1.25 (counts), light: x 2 (times); grey: real against itself; lines: our seeds")

@@ -60,24 +60,30 @@ def pressure_runs(data: Mapping[str, Any]) -> list[str]:
     return [str(run["tag"]) for run in data["pressure"]]
 
 
-def pressure_machine(run: Mapping[str, Any]) -> Machine:
-    """Return the recorded guest with the run's settings. The highest `numa_balancing` that the machine knows is tiering, 2."""
+def pressure_machine(run: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Machine:
+    """Return the recorded guest with the run's settings, and `changes` for an experiment, dotted keys to values.
+
+    The highest `numa_balancing` that the machine knows is tiering, 2.
+    """
     settings = run["settings"]
     overrides = {
         "sysctl.numa_balancing": int(settings["numa_balancing"]),
         "sysctl.demotion_enabled": settings["demotion_enabled"] == "true",
     }
-    return load_machine(MACHINES.get(str(run["env"]), USUAL_MACHINE), scale=1, overrides=overrides)
+    return load_machine(MACHINES.get(str(run["env"]), USUAL_MACHINE), scale=1, overrides=overrides | dict(changes or {}))
 
 
-def emulate_pressure(run: Mapping[str, Any], *, leases: int = 2, seed: int = 1, progress: Any = None) -> dict[str, Any]:
+def emulate_pressure(
+    run: Mapping[str, Any], *, leases: int = 2, seed: int = 1, progress: Any = None, changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Run one entry of the record's `pressure` list, checked in full; returns the same structure (module docstring)."""
     cpus, mib = int(run["T"]), int(run["mb_per_proc"])
     sweeps = ANON_SWEEPS[cpus] if run["workload"] == ANON_RW else int(run["sweeps"])
     work = sweep(run["workload"], cpus=cpus, processes=PROCESSES, mib=mib, sweeps=sweeps)
     found: dict[str, Any] = {}
+    machine = pressure_machine(run, changes)
     result = run_design(
-        "linux", pressure_machine(run), work, leases=leases, seed=seed, progress=progress, observe=lambda ram: found.update(_deltas(ram))
+        "linux", machine, work, leases=leases, seed=seed, progress=progress, observe=lambda ram: found.update(_deltas(ram))
     )
     faults = [f"{name}: {a} and {b}" for name, (a, b) in result.accounted.items() if a != b]
     faults += [str(violation.get("kind")) for violation in result.violations]

@@ -12,7 +12,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from emulator.golden_bands import FLAT, NOT_EMULATED, NOT_RECORDED, OPPOSITE, OUTSIDE, BandRow, Direction
+from emulator.golden_bands import FLAT, NOT_EMULATED, NOT_RECORDED, OPPOSITE, OUTSIDE, UNDECIDED, BandRow, Direction
 from emulator.golden_compare import AGREES, COUNTER, DIFFERS, UNKNOWN, VARIES, Row, by_scenario, cells_of, tally
 from emulator.golden_result import Fidelity
 from emulator.report import BAD, COLUMNS, GOOD, QUIET, seconds
@@ -54,7 +54,7 @@ def _heading(text: Text, fidelity: Fidelity) -> None:
     cells, runs = len(cells_of(fidelity.rows)), len({row.tag for row in fidelity.bands if row.verdict != NOT_EMULATED})
     parts = [f"{cells:,} cells in {seconds(fidelity.micro_seconds)}"] if cells else []
     parts += [f"{plural(runs, 'pressure run')} in {seconds(fidelity.pressure_seconds)}"] if runs else []
-    text.append(f"{'emulated':<{LABEL}}", QUIET).append(f"{', '.join(parts)}; seed {fidelity.seed}, jobs {fidelity.jobs}\n")
+    text.append(f"{'emulated':<{LABEL}}", QUIET).append(f"{', '.join(parts)}; {fidelity.seeds}, jobs {fidelity.jobs}\n")
 
 
 # -- micro --------------------------------------------------------------------------------------------------------------------------
@@ -150,19 +150,21 @@ def _pressure(text: Text, fidelity: Fidelity, everything: bool) -> None:
 def _bands(text: Text, rows: Sequence[BandRow]) -> None:
     wide = max(len("metric"), *(len(row.metric) for row in rows))
     tag = max(len("run"), *(len(row.tag) for row in rows))
-    text.append(f"{'run':<{tag}}  {'metric':<{wide}}{'real':>12}{'its spread':>20}{'emulated':>12}{'ratio':>8}{'band':>8}\n", QUIET)
+    head = f"{'run':<{tag}}  {'metric':<{wide}}{'real':>12}{'its spread':>18}{'emulated':>12}{'its seeds':>18}{'ratio':>8}{'band':>8}\n"
+    text.append(head, QUIET)
     for row in rows:
         real = "-" if row.real is None else short(row.real)
         ours = "-" if row.emulated is None else short(row.emulated)
         ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
-        line = f"{row.tag:<{tag}}  {row.metric:<{wide}}{real:>12}{spread_text(row):>20}{ours:>12}{ratio:>8}{f'x {row.factor:g}':>8}"
+        line = f"{row.tag:<{tag}}  {row.metric:<{wide}}{real:>12}{spread_text(row.spread):>18}{ours:>12}"
+        line += f"{spread_text(row.own):>18}{ratio:>8}{f'x {row.factor:g}':>8}"
         said = row.problem or (row.verdict if row.verdict in (NOT_RECORDED, NOT_EMULATED) else "")
         text.append(f"{line}   {said}".rstrip() + "\n", BAD if row.verdict == OUTSIDE else "")
 
 
-def spread_text(row: BandRow) -> str:
-    """Return lowest and highest of repeated recordings: `32,910..34,461`, empty if the run was recorded once."""
-    return "..".join(short(one) for one in row.spread)
+def spread_text(spread: Sequence[float]) -> str:
+    """Return lowest and highest of repeated runs: `32,910..34,461`, empty if there was one."""
+    return "..".join(short(one) for one in spread)
 
 
 def short(value: float) -> str:
@@ -187,7 +189,7 @@ def direction_text(one: Direction) -> str:
     """Return why a direction is shown."""
     if one.verdict == OPPOSITE:
         return one.explanation or "unexplained"
-    return "no real change: not judged" if one.verdict == FLAT else ""
+    return {FLAT: "no real change: not judged", UNDECIDED: "its seeds overlap: not decided"}.get(one.verdict, "")
 
 
 def signed(change: float) -> str:
@@ -226,9 +228,14 @@ def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
         lines.append(("pressure", f"{inside} of {plural(judged, 'row')} inside the band", inside == judged))
     if fidelity.directions:
         same, judged = len(fidelity.judged_directions) - len(fidelity.opposite), len(fidelity.judged_directions)
-        flat = len(fidelity.directions) - judged
+        undecided = len(fidelity.undecided)
+        flat = len(fidelity.directions) - judged - undecided
         said = f"{same} of {judged} changes from run to run go the real way; {flat} have no direction in the real kernel"
         lines.append(("", said, same == judged))
+        if undecided:
+            median = sum(one.real * one.emulated > 0 for one in fidelity.undecided)
+            text = f"{plural(undecided, 'change')} not decided: the emulator's seeds overlap ({median} have the real sign in the median)"
+            lines.append(("", text, None))
     unexplained = sum(not one.explanation for one in fidelity.differences)
     if fidelity.differences:
         lines.append(("differences", f"{len(fidelity.differences):,}, of which {unexplained:,} unexplained", not unexplained))

@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from emulator.checked import converted
-from emulator.golden_bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME, BandRow, Direction
+from emulator.golden_bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME, UNDECIDED, BandRow, Direction
 from emulator.golden_compare import DIFFERS, UNKNOWN, Row, Tally, by_scenario, cells_of, tally
 from emulator.golden_data import GoldenError
 from emulator.golden_rules import Explained, Rules
 
-SCHEMA = "luf-golden/1"
+SCHEMA = "luf-golden/2"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Fidelity:
     directions: list[Direction]
     docs: dict[str, str] = field(default_factory=dict)
     seed: int = 1
+    repeat: int = 1
     jobs: int = 1
     only: str | None = None
     shipped: bool = True
@@ -54,6 +55,15 @@ class Fidelity:
     @property
     def judged_directions(self) -> list[Direction]:
         return [one for one in self.directions if one.verdict in (SAME, OPPOSITE)]
+
+    @property
+    def undecided(self) -> list[Direction]:
+        return [one for one in self.directions if one.verdict == UNDECIDED]
+
+    @property
+    def seeds(self) -> str:
+        """The seeds of pressure runs, as people say it: `seed 1`, `seeds 1 to 5`."""
+        return f"seed {self.seed}" if self.repeat == 1 else f"seeds {self.seed} to {self.seed + self.repeat - 1}"
 
     @property
     def opposite(self) -> list[Direction]:
@@ -96,7 +106,11 @@ class Fidelity:
             "micro": msgspec.to_builtins(self.tally) | {"judged": self.tally.judged, "share": self.tally.share},
             "scenarios": {name: msgspec.to_builtins(tally(rows)) for name, rows in by_scenario(self.rows).items()},
             "pressure": {"judged": len(self.judged_bands), "inside": len(self.judged_bands) - len(self.outside)},
-            "directions": {"judged": len(self.judged_directions), "same": len(self.judged_directions) - len(self.opposite)},
+            "directions": {
+                "judged": len(self.judged_directions),
+                "same": len(self.judged_directions) - len(self.opposite),
+                "undecided": len(self.undecided),
+            },
             "unexplained": sum(not one.explanation for one in self.differences),
             "unknown_scenarios": self.unknown_scenarios,
             "not_emulated": self.not_emulated,
@@ -110,6 +124,7 @@ class Fidelity:
             "kernel": self.rules.kernel,
             "rules": self.rules,
             "seed": self.seed,
+            "repeat": self.repeat,
             "jobs": self.jobs,
             "only": self.only,
             "shipped": self.shipped,
@@ -142,6 +157,7 @@ def read_fidelity(file: str | Path, rules: Rules, explained: Explained, docs: di
         ],
         docs=docs,
         seed=found.seed,
+        repeat=found.repeat,
         jobs=found.jobs,
         only=found.only,
         shipped=found.shipped,
@@ -161,6 +177,7 @@ class _Pressure(msgspec.Struct):
 
 class _Written(msgspec.Struct):
     seed: int
+    repeat: int
     jobs: int
     only: str | None
     shipped: bool

@@ -150,6 +150,13 @@ class Costs(Struct, frozen=True, kw_only=True):
     wakeup: Nanoseconds
 
 
+class Host(Struct, frozen=True, kw_only=True):
+    """What a virtual machine runs on: `cores` that all its CPUs share, each for a turn of `turn_ns`; 0 cores: no CPU waits for another."""
+
+    cores: Annotated[int, Meta(ge=0, le=CPUS_MAX)] = 0
+    turn_ns: Nanoseconds = 0
+
+
 class Machine(Struct, frozen=True, kw_only=True, dict=True):
     """A machine, scaled and checked. `nodes` keep their full-size memory; `pages`, `watermarks` and `pcp` are the scaled machine's."""
 
@@ -164,6 +171,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     tlb: Tlb
     sysctl: Sysctl
     costs: Costs
+    host: Host = Host()
     scale: Annotated[float, Meta(ge=1, le=2**20)] = 1.0
 
     @cached_property
@@ -346,7 +354,7 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
         if key not in known:
             hint = _did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
             raise MachineError(f"{file}: {where + key!r} is not a key of a machine{hint}")
-        inner = {"nodes": Node, "zones": ZoneSize, "tlb": Tlb, "sysctl": Sysctl, "costs": Costs}.get(key, known[key])
+        inner = {"nodes": Node, "zones": ZoneSize, "tlb": Tlb, "sysctl": Sysctl, "costs": Costs, "host": Host}.get(key, known[key])
         if key in ("nodes", "zones") and isinstance(value, list):
             for i, part in enumerate(value):
                 _check_keys(inner, part, f"{where}{key}[{i}].", file)

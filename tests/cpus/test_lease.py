@@ -22,6 +22,7 @@ from cpus.lease import (
     begin_wait,
     block,
     cancel_wait,
+    idle_until,
     new_slice,
     random_next,
     start_all,
@@ -345,3 +346,66 @@ def test_ring_reaches_the_eventfd(ram):
 
 
 assert RUN == 0  # run_stop's value while nothing has stopped a run: fresh memory is zeros
+
+
+# -- idling until a time ------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _idle_or_work(ram, cpu):
+    """CPU 0 idles until `series[0, 1]`; CPU 1 works until `series[0, 2]` and then, if that is asked for, wakes CPU 0, and works on."""
+    new_slice(ram, cpu)
+    if cpu == 0:
+        idle_until(ram, cpu, ram.series[0, 1])
+        ram.event[0, 0] = ram.cpu_clock[0]
+        ram.event[0, 1] = load_acquire(ram.cpu_clock, 1)
+    else:
+        visit_pages(ram, cpu, ram.series[0, 2] // VISIT_NS)
+        if ram.series[0, 3]:
+            wake(ram, 0, ram.cpu_clock[cpu])
+        visit_pages(ram, cpu, ram.series[0, 2] // VISIT_NS)
+    fetch_add(ram.run_tasks_left, 0, -1)
+    while True:
+        block(ram, cpu, WAIT_IDLE, 0)
+    return 0
+
+
+@pytest.mark.parametrize("leases", [1, 2])
+@pytest.mark.parametrize("woken", [0, 1])
+def test_a_cpu_idles_until_a_time_or_until_it_is_woken(leases, woken):
+    """
+    cpu0 idles until 20 slices; cpu1 works for 5, wakes it or does not, works for 5 more
+    not woken: cpu0 goes on at 20 slices, when cpu1 is done; woken: at 5, with cpu1 at most two slices ahead
+    """
+    slice_ns = 20_000
+
+    def prepare(ram):
+        ram.series[0, 1:4] = 20 * slice_ns, 5 * slice_ns, woken
+        ram.run_tasks_left[0] = 2
+
+    ram = _run(_idle_or_work, 2, leases=leases, slice_ns=slice_ns, prepare=prepare)
+    went_on, other = ram.event[0, :2].tolist()
+    if woken:
+        assert 5 * slice_ns - VISIT_NS < went_on <= 7 * slice_ns
+        assert other <= went_on + 2 * slice_ns + VISIT_NS
+    else:
+        assert went_on == 20 * slice_ns
+        assert other >= 10 * slice_ns - 2 * VISIT_NS
+
+
+def test_a_wake_up_that_came_before_is_not_slept_over(ram):
+    """It is taken, and the caller looks at its queue again."""
+    ram.cpu_state[:] = RUNNING
+    wake(ram, 0, 0)
+    idle_until(ram, 0, 5_000)
+    assert (ram.cpu_clock[0], ram.cpu_wake[0], ram.cpu_state[0]) == (0, 0, RUNNING)
+
+
+def test_a_wake_up_for_later_does_not_hurry(ram):
+    """Who idles until 5,000 is not moved by something at 6,000, but by something at 4,000."""
+    ram.cpu_state[:] = [READY, RUNNING, RUNNING, BLOCKED]
+    ram.cpu_wait_kind[0], ram.cpu_order_ns[0] = WAIT_IDLE, 5_000
+    wake(ram, 0, 6_000)
+    assert (ram.cpu_order_ns[0], ram.cpu_wake[0]) == (5_000, 0)
+    wake(ram, 0, 4_000)
+    assert (ram.cpu_order_ns[0], ram.cpu_wake[0]) == (4_000, 0)

@@ -30,9 +30,11 @@ def golden(fake, *words: str) -> int:
 
 
 def test_everything_agrees(fake, capsys):
-    """Exit code 0; every known cell is asked for at once, each run once, repetitions not; stderr stays empty without a terminal."""
+    """Exit code 0; every known cell is asked for at once, each run with three seeds, repetitions not; stderr stays empty."""
     assert golden(fake, "--seed", "7", "--jobs", "3") == 0
-    assert fake.asked == [([("a_munmap", 1, 16), ("a_munmap", 4, 16), ("f_fork", 4, 16)], 7, 3), ("f8", 7, 3), ("a8", 7, 3)]
+    micro, *runs = fake.asked
+    assert micro == ([("a_munmap", 1, 16), ("a_munmap", 4, 16), ("f_fork", 4, 16)], 7, 3)
+    assert runs == [(tag, seed, 3) for tag in ("f8", "a8") for seed in (7, 8, 9)]
     said = capsys.readouterr()
     assert "12 of 12 judged rows agree (100.0 %)" in " ".join(said.out.split())
     assert said.err == ""
@@ -52,8 +54,15 @@ def test_a_part_is_asked_for(fake):
     """--micro, --pressure, --only, and both of the first are everything."""
     for words, asked in (("--micro", 1), ("--pressure", 2), ("--only a*", 2), ("--only f8 --pressure", 1), ("--micro --pressure", 3)):
         fake.asked.clear()
-        assert golden(fake, *words.split()) == 0
+        assert golden(fake, "--repeat", "1", *words.split()) == 0
         assert len(fake.asked) == asked, words
+
+
+def test_a_change_of_the_machine_is_handed_on(fake):
+    """To pressure runs, as numbers."""
+    assert golden(fake, "--pressure", "--only", "f8", "--repeat", "1", "--set", "host.cores=1", "--set", "costs.disk_page=9") == 0
+    assert [asked[0] for asked in fake.asked] == ["f8"]
+    assert fake.asked[0][3] == {"host.cores": 1, "costs.disk_page": 9}
 
 
 def test_a_scenario_or_run_that_the_emulator_does_not_know_is_listed(fake, capsys):
@@ -73,7 +82,7 @@ def test_files_that_are_left(fake, capsys):
     assert {path.name for path in Path().glob("*.*")} == {"out.json", "out.svg", "page.md", "page.png"}
     capsys.readouterr()
     assert golden(fake, "--json", "-") == 0
-    assert json.loads(capsys.readouterr().out)["schema"] == "luf-golden/1"
+    assert json.loads(capsys.readouterr().out)["schema"] == "luf-golden/2"
 
 
 def test_a_result_is_reported_again(fake, capsys):
@@ -87,7 +96,7 @@ def test_a_result_is_reported_again(fake, capsys):
     table = json.loads(Path("out.json").read_text())
     Path("old.json").write_text(json.dumps(table | {"schema": "luf-golden/0"}))
     assert main(["golden", "--again", "old.json"]) == 2
-    assert capsys.readouterr().err == "luf: old.json: 'schema' must be 'luf-golden/1' (got 'luf-golden/0')\n"
+    assert capsys.readouterr().err == "luf: old.json: 'schema' must be 'luf-golden/2' (got 'luf-golden/0')\n"
     assert main(["golden", "--again", "none.json"]) == 2
     assert capsys.readouterr().err == "luf: none.json: No such file or directory\n"
 
@@ -100,6 +109,8 @@ def test_a_result_is_reported_again(fake, capsys):
         ("--data nowhere", r"'--data' must be a folder with a file golden\.json \(got 'nowhere'\)"),
         ("--only zz*", r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); there are a_munmap, f_fork, f8, f8_rep2, a8"),
         ("--micro --only f8", r"data/golden\.json must have micro scenarios to compare \(got none that match\)"),
+        ("--set a=1", r"'--set' must stand with --pressure, without --micro and --doc: it changes the machine of pressure runs, to try"),
+        ("--set a=1 --pressure --doc a.md", r"'--set' must stand with --pressure, without .*, to try"),
         ("--plot out.bmp", r"'--plot' must end in \.png, \.svg, \.pdf \(got 'out\.bmp'\)"),
         ("--doc page.txt", r"'--doc' must end in \.md \(got 'page\.txt'\)"),
         ("--json no/out.json", r"'--json' must be a file in a folder that can be written to \(got 'no/out\.json'\)"),

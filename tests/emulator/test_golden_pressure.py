@@ -53,6 +53,7 @@ def test_the_machine_is_the_recorded_guest_with_the_runs_settings():
     machine = pressure_machine(ENTRY | {"settings": {"numa_balancing": "0", "demotion_enabled": "false"}})
     assert (machine.name, machine.sysctl.numa_balancing, machine.sysctl.demotion_enabled) == ("guest-8cpu-tcg", 0, False)
     assert pressure_machine(ENTRY | {"env": "pt"}).nodes[1].memory_mib == 960
+    assert pressure_machine(ENTRY, {"host.cores": 1}).host.cores == 1
 
 
 def test_runs_are_named_in_the_records_order():

@@ -6,12 +6,13 @@ import io
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from emulator.golden_bands import judge_directions, judge_runs
+from emulator.golden_bands import UNDECIDED, judge_directions, judge_runs
 from emulator.golden_compare import judge_cells
 from emulator.golden_data import MicroCell, kernel_folder, read_recording
 from emulator.golden_document import document
@@ -51,14 +52,15 @@ def fidelity(tmp_path) -> Fidelity:
     fake.cells["f_fork", 4, 16] = MicroCell({"tlb_ipi": [3]}, {"remote_send_ipi/1": [9]})
     del fake.cells["z_new", 4, 16], fake.runs["a8"]
     fake.runs |= {"f1": run("f1", ipis=1500), "f8_off": run("f8_off", ipis=1200)}
+    emulated = {tag: [entry] for tag, entry in fake.runs.items()}
     known = {scenario for scenario, _, _ in fake.cells}
     rules = read_rules(kernel_folder("6.12"))
     return Fidelity(
         rules=rules,
         explained=EXPLAINED,
         rows=judge_cells(recording.micro, fake.cells, sorted(known), rules, EXPLAINED),
-        bands=judge_runs(recording.pressure, fake.runs, ROWS, EXPLAINED),
-        directions=judge_directions(recording.pressure, fake.runs, ROWS, EXPLAINED),
+        bands=judge_runs(recording.pressure, emulated, ROWS, EXPLAINED),
+        directions=judge_directions(recording.pressure, emulated, ROWS, EXPLAINED),
         docs={"f_fork": "fork (write-protects the parent)"},
         micro_seconds=1.5,
         pressure_seconds=61.25,
@@ -70,6 +72,21 @@ def check(name: str, text: str) -> None:
     if os.environ.get("LUF_RENEW"):
         file.write_text(text)
     assert text == file.read_text()
+
+
+def test_seeds_and_what_they_leave_open_are_said(fidelity):
+    """Heading, spread beside the value, a count of its own; a page with a table of them."""
+    wide = [replace(row, own=[400.0, 1600.0]) for row in fidelity.bands]
+    open_ = [replace(one, verdict=UNDECIDED, explanation="") for one in fidelity.directions]
+    several = replace(fidelity, repeat=3, bands=wide, directions=open_)
+    said = " ".join(fidelity_text(several, everything=True).split())
+    assert "; seeds 1 to 3, jobs" in said
+    assert "400..1,600" in said
+    assert f"{len(open_)} changes not decided: the emulator's seeds overlap" in said
+    page = document(several, "golden.png")
+    assert "Undecided, since the emulator's own seeds overlap" in page
+    assert page.count("400..1,600") == len(wide)
+    assert "seed 1, jobs" in fidelity_text(fidelity)
 
 
 @pytest.mark.parametrize(("name", "everything"), [("golden.txt", False), ("golden-all.txt", True)])
@@ -99,7 +116,7 @@ def test_unexplained_differences_come_first(fidelity):
 def test_json_has_rows_cells_pressure_and_summary(fidelity):
     """Versioned; counts agree with the rows."""
     found = json.loads(fidelity.to_json())
-    assert found["schema"] == "luf-golden/1"
+    assert found["schema"] == "luf-golden/2"
     assert len(found["rows"]) == found["summary"]["micro"]["rows"] == len(fidelity.rows)
     assert len(found["cells"]) == found["summary"]["micro"]["cells"] == 6
     assert {row["tag"] for row in found["pressure"]["rows"]} == {"f1", "f8", "f8_off", "a8"}

@@ -23,3 +23,19 @@ def test_who_spins_for_others_does_not_wait_longer_than_they_take():
     runtimes = [run_design(design, machine, "llama3x15", tokens=2, leases=leases, seed=1).runtime_mean_ns
                 for design in ("linux", "luf") for leases in (1, 2)]  # fmt: skip
     assert max(runtimes) < 1.3 * min(runtimes)
+
+
+def test_virtual_cpus_that_share_cores_take_longer_and_all_is_accounted_for():
+    """Eight CPUs, in turns of 0.1 ms: the fewer cores they have the longer the same work takes (the disk is as fast as before)."""
+    memory = {"nodes.0.memory_mib": 8, "nodes.1.memory_mib": 16}
+
+    def run(**host):
+        machine = load_machine("guest-8cpu", overrides=memory | {f"host.{key}": value for key, value in host.items()})
+        result = run_design("linux", machine, "churn", tokens=1, leases=1, seed=1)
+        assert result.clean
+        assert result.tlb_shootdowns > 500
+        return result.runtime_mean_ns
+
+    alone, four, one = run(), run(cores=4, turn_ns=100_000), run(cores=1, turn_ns=100_000)
+    assert alone < four
+    assert one > 2 * four

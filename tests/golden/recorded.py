@@ -76,8 +76,8 @@ class Fake:
         progress.update(len(cells), len(cells))
         return {key: self.cells[key] for key in cells if key in self.cells}
 
-    def emulate_pressure(self, run, *, leases=2, seed=1, progress=None):
-        self.asked.append((run["tag"], seed, leases))
+    def emulate_pressure(self, run, *, leases=2, seed=1, progress=None, changes=None):
+        self.asked.append((run["tag"], seed, leases, *((changes,) if changes else ())))
         return {"clean": True, "host_seconds": 1.0, **self.runs[run["tag"]]}
 
     def emulation(self) -> Emulation:

@@ -73,7 +73,7 @@ def test_every_deviation_is_found(recording, rules):
 def test_the_band_holds_the_real_kernels_own_spread(recording):
     """Runs that were recorded twice are inside the band of each other."""
     by_tag = {run.tag: run for run in recording.pressure}
-    again = {run.repeats: run.entry for run in recording.pressure if run.repeats != run.tag}
+    again = {run.repeats: [run.entry] for run in recording.pressure if run.repeats != run.tag}
     assert set(again) == {"f4_d1n2", "f8_d1n2"}
     rows = judge_runs([by_tag[tag] for tag in again], again, ROWS, read_explained(kernel_folder(KERNEL)))
     assert [row for row in rows if row.verdict == OUTSIDE] == []
