@@ -11,12 +11,12 @@ Left out: caches and prefetchers (a cost per line stands for them), out-of-order
 """
 
 from cpus.atomics import load_acquire, unlikely
-from cpus.compiled import call, kernel
-from cpus.completion import look_for_completed_changes
+from cpus.compiled import call, inlined, kernel
+from cpus.completion import look_for_completed_changes, marked
 from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HIT, WALK
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, TEXT
-from cpus.oracle import check_load, check_store, filled_for
+from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table, use_entry
 from cpus.ram import row
 from cpus.tlb import CONTEXT_BITS, STORE, VALUE_SHIFT, find_way, first_level, oldest_way
@@ -27,6 +27,7 @@ C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]  # t
 C_STLB_HITS, C_VISITS = COUNTER["stlb_hits"], COUNTER["page_visits"]
 PERMISSION = PTE_WRITE | PTE_DIRTY  # what a store needs of an entry
 WAIT, AGAIN = -1, -2  # instead of an entry: the task must wait; the fault is served, begin anew
+SLICE_OVER, MISS, BAD, VISITED = range(4)  # why the inner loop ended: no time, no entry, incoherent, all done (or a bell)
 
 
 @kernel
@@ -64,63 +65,63 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
     return i
 
 
-@kernel
-def _first_level_miss(ram, cpu, vpn, tag, kind, stamp, first, ways, known):
-    """Fill the first level's set at `first` (entry `known` if it is there, without the right to store) from the second.
+@inlined
+def _find_in_second_level(ram, cpu, vpn, tag, kind):
+    """Look up a page; returns the first entry of its set, and its entry or -1 (-2 - entry: there, without the right to store)."""
+    first = ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * ram.stlb_ways
+    i = find_way(row(ram.tlb_tag, cpu), first, ram.stlb_ways, tag)
+    if kind == STORE and i >= 0 and ram.tlb_value[cpu, i] & PERMISSION != PERMISSION:
+        return first, -2 - i
+    return first, i
 
-    Returns the entry, WAIT or AGAIN.
-    """
+
+@inlined
+def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
+    """Copy the second level's entry `second` to the first level's set at `first` (entry `known` if it is there); returns the entry."""
     tags, values, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
     logicals, filled, changes = row(ram.tlb_logical, cpu), row(ram.tlb_filled_ns, cpu), row(ram.tlb_change, cpu)
-    second_ways = ram.stlb_ways
-    second_first = ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * second_ways
-    second = find_way(tags, second_first, second_ways, tag)
-    if second >= 0 and (kind != STORE or values[second] & PERMISSION == PERMISSION):
-        ram.counter[cpu, C_STLB_HITS] += 1
-        ram.cpu_clock[cpu] += ram.cost[STLB_HIT]
-    else:
-        second = _walk(ram, cpu, vpn, tag, kind, second_first, second)
-        if second < 0:
-            return second
     ages[second] = stamp
     i = known if known >= 0 else oldest_way(ages, first, ways)
     tags[i] = tag
     values[i] = values[second]
     logicals[i] = logicals[second]
     filled[i] = filled[second]
-    ram.tlb_marked[cpu, i] = ram.tlb_marked[cpu, second]
     changes[i] = changes[second]
+    if unlikely(logicals[i] == marked(ram)):
+        ram.tlb_marked[cpu, i] = ram.tlb_marked[cpu, second]
     return i
 
 
 @kernel
 def _put_time(ram, cpu, tenths, stamp):
     """Bring the shared words up to what the loop holds in registers."""
-    ram.cpu_clock[cpu] = tenths // 10
-    ram.cpu_tenths[cpu] = tenths % 10
+    ns = tenths // 10
+    ram.cpu_clock[cpu] = ns
+    ram.cpu_tenths[cpu] = tenths - 10 * ns
     ram.cpu_visit_stamp[cpu] = stamp
 
 
-@kernel
+@inlined
 def visit_pages(ram, cpu, kind, vpn, pages, count, done):
     """Visit pages vpn+done .. vpn+pages-1; returns how many are done when finished, the slice is over, or the task must wait.
 
     The return value is negative (-1 - done) when the task must wait for `task_wait_ns` (a page on its way from disk).
+    The inner loop calls nothing, so that what it holds stays in registers; whatever needs a call ends it. Inlined, so that
+    offsets and constants are loaded once for many rows.
     """
     tags, values, logicals, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_logical, cpu), row(ram.tlb_age, cpu)
     base, sets, ways = first_level(ram, kind)
     lines = min(count, LINES_PER_PAGE)
     in_dram = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]
-    more_in_cxl = lines * (ram.cost[LINE_CXL_TENTHS] - ram.cost[LINE_DRAM_TENTHS])
-    fast_end = ram.node_end[0]
-    check = ram.check
+    in_cxl = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_CXL_TENTHS]
+    fast_end, check = ram.node_end[0], ram.check
     first_done = done
     # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them is called
     # between _put_time and a reload.
     tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
     stamp = ram.cpu_visit_stamp[cpu]
     context = ram.cpu_context[cpu]
-    i = 0
+    i, waits = 0, False
     while done < pages:
         if unlikely(load_acquire(ram.cpu_bell, cpu) > 0):
             _put_time(ram, cpu, tenths, stamp)
@@ -131,34 +132,62 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
                 look_for_completed_changes(ram, cpu)
             if ram.cpu_live_count[cpu] > 0:
                 break  # flushed: the caller visits the pages in use first
-        if tenths >= slice_end:
-            break
-        page = vpn + done
-        stamp += 1
-        tag = (page << CONTEXT_BITS) | context
-        first = base + (page & (sets - 1)) * ways
-        i = find_way(tags, first, ways, tag)
-        if i < 0 or (kind == STORE and values[i] & PERMISSION != PERMISSION):
-            _put_time(ram, cpu, tenths, stamp)
-            i = _first_level_miss(ram, cpu, page, tag, kind, stamp, first, ways, i)
-            tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
-            context = ram.cpu_context[cpu]
-            if i == AGAIN:
-                continue
-            if i == WAIT:
+        why = SLICE_OVER
+        page = first = pfn = logical = published = word = 0
+        while tenths < slice_end:
+            page = vpn + done
+            stamp += 1
+            first = base + (page & (sets - 1)) * ways
+            i = find_way(tags, first, ways, (page << CONTEXT_BITS) | context)
+            why = MISS
+            if i < 0:
                 break
-        ages[i] = stamp
-        pfn = values[i] >> VALUE_SHIFT
-        if check:
-            if kind == STORE:
-                check_store(ram, cpu, page, pfn, logicals[i], i)
+            value = values[i]
+            if kind == STORE and value & PERMISSION != PERMISSION:
+                break
+            ages[i] = stamp
+            pfn = value >> VALUE_SHIFT
+            why = BAD
+            if check:
+                logical = logicals[i]
+                coherent, published, word = check_store(ram, pfn, logical) if kind == STORE else check_load(ram, pfn, logical)
+                if unlikely(not coherent):
+                    break
+            why = VISITED
+            tenths += in_dram if pfn < fast_end else in_cxl
+            done += 1
+            if done >= pages or load_acquire(ram.cpu_bell, cpu) > 0:
+                break
+        if why == SLICE_OVER:
+            break
+        if why == MISS:
+            tag = (page << CONTEXT_BITS) | context
+            second_first, second = _find_in_second_level(ram, cpu, page, tag, kind)
+            if second >= 0:
+                ram.counter[cpu, C_STLB_HITS] += 1
+                tenths += 10 * ram.cost[STLB_HIT]
             else:
-                check_load(ram, cpu, page, pfn, logicals[i], i)
-        tenths += in_dram
-        if pfn >= fast_end:
-            tenths += more_in_cxl
-        done += 1
+                _put_time(ram, cpu, tenths, stamp)
+                second = _walk(ram, cpu, page, tag, kind, second_first, -2 - second)
+                tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
+                context = ram.cpu_context[cpu]
+                if second == AGAIN:
+                    continue
+                if second == WAIT:
+                    waits = True
+                    break
+            i = _fill_first_level(ram, cpu, tag, stamp, second, first, ways, i)
+            ages[i] = stamp
+            pfn, logical, coherent = values[i] >> VALUE_SHIFT, logicals[i], True
+            if check:
+                coherent, published, word = check_store(ram, pfn, logical) if kind == STORE else check_load(ram, pfn, logical)
+            why = MISS if coherent else BAD
+        if why == BAD:
+            incoherent(ram, cpu, 2 * i + (kind == STORE), logical, published, word)
+        if why != VISITED:
+            tenths += in_dram if pfn < fast_end else in_cxl
+            done += 1
     _put_time(ram, cpu, tenths, stamp)
     ram.counter[cpu, C_LOADS + 2 * kind] += (done - first_done) * count
     ram.counter[cpu, C_VISITS] += done - first_done
-    return -1 - done if i == WAIT else done
+    return -1 - done if waits else done

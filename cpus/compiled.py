@@ -131,6 +131,13 @@ def kernel(function: Callable) -> Any:
     return _with_cache(lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True)(function), function)
 
 
+def inlined(function: Callable) -> Any:
+    """Compile `function` into every kernel that calls it, whatever the compiler thinks of its size."""
+    if numba.config.DISABLE_JIT:
+        return function
+    return _with_cache(lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True, forceinline=True)(function), function)
+
+
 class Entry:
     """A kernel with a number in the text table. Callable from Python and from kernels like the function itself."""
 

@@ -87,16 +87,6 @@ def incoherent(ram, cpu, access, logical, published, word):
 
 
 @kernel
-def check_load(ram, cpu, vpn, pfn, logical, entry):
-    """Judge a load through TLB entry `entry`; True if it was coherent."""
-    published = load_acquire(ram.version, logical)
-    word = load_acquire(ram.content, pfn)
-    if unlikely(word >> VERSION_BITS != logical or word & VERSION_MASK < published):
-        return incoherent(ram, cpu, 2 * entry, logical, published, word) != 0
-    return True
-
-
-@kernel
 def publish(ram, logical, version):
     """Make `version` visible as the newest of the logical page (atomic maximum)."""
     seen = load_acquire(ram.version, logical)
@@ -108,17 +98,30 @@ def publish(ram, logical, version):
 
 
 @kernel
-def check_store(ram, cpu, vpn, pfn, logical, entry):
-    """Store through TLB entry `entry`: the frame gets the next version, which is then published; False if incoherent."""
+def _fits(word, logical, published):
+    return word >> VERSION_BITS == logical and word & VERSION_MASK >= published
+
+
+@kernel
+def check_load(ram, pfn, logical):
+    """Load from a frame; returns (was it coherent, what had been published, what was found). The caller reports (`incoherent`)."""
+    published = load_acquire(ram.version, logical)
+    word = load_acquire(ram.content, pfn)
+    return _fits(word, logical, published), published, word
+
+
+@kernel
+def check_store(ram, pfn, logical):
+    """Store to a frame: it gets the next version, which is then published, unless that is incoherent. Returns what check_load does."""
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
     while True:
-        if unlikely(word >> VERSION_BITS != logical or word & VERSION_MASK < published):
-            return incoherent(ram, cpu, 2 * entry + 1, logical, published, word) != 0
+        if unlikely(not _fits(word, logical, published)):
+            return False, published, word
         seen = compare_exchange(ram.content, pfn, word, word + 1)
         if seen == word:
             publish(ram, logical, (word + 1) & VERSION_MASK)
-            return True
+            return True, published, word
         word = seen
 
 

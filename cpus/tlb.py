@@ -34,9 +34,11 @@ C_FLUSH_ALL, C_FLUSH_ONE = COUNTER["nr_tlb_local_flush_all"], COUNTER["nr_tlb_lo
 @kernel
 def find_way(tags, first, ways, tag):
     """Look for `tag` in one set; returns the entry or -1."""
-    for i in range(first, first + ways):
+    i = first
+    while i < first + ways:  # not `range`, which counts in a second register
         if tags[i] == tag:
             return i
+        i += 1
     return -1
 
 
@@ -44,10 +46,12 @@ def find_way(tags, first, ways, tag):
 def oldest_way(ages, first, ways):
     """Choose the entry of a set to replace: an empty one (age 0), else the least recently used."""
     best, best_age = first, ages[first]
-    for i in range(first + 1, first + ways):
+    i = first + 1
+    while i < first + ways:
         age = ages[i]
         if age < best_age:
             best, best_age = i, age
+        i += 1
     return best
 
 

@@ -11,7 +11,7 @@ from cpus.atomics import fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
 from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import random_next, sched_yield
-from cpus.oracle import LOST, REUSE, STALE, UNFILLED, VERSION_BITS, VERSION_MASK, check_load, check_store, poison, publish, set_content
+from cpus.oracle import LOST, REUSE, STALE, UNFILLED, VERSION_BITS, VERSION_MASK, check_store, poison, publish, set_content
 from cpus.tlb import IFETCH, LOAD, STORE, invalidate_page
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0
@@ -58,14 +58,14 @@ def test_a_frame_that_was_only_handed_out_is_caught(ram, kind):
 def test_stale_read_is_caught(ram):
     """The page was migrated and written at its new place; this CPU still reads the old frame."""
     set_content(ram, FRAME + 1, LOGICAL, 1)
-    assert check_store(ram, 1, VPN, FRAME + 1, LOGICAL, -1)
+    assert check_store(ram, FRAME + 1, LOGICAL)[0]
     assert visit(ram, LOAD) == [STALE]
 
 
 def test_lost_write_is_caught(ram):
     """The same, and this CPU writes to the old frame: nobody will see it."""
     set_content(ram, FRAME + 1, LOGICAL, 1)
-    assert check_store(ram, 1, VPN, FRAME + 1, LOGICAL, -1)
+    assert check_store(ram, FRAME + 1, LOGICAL)[0]
     assert visit(ram, STORE) == [LOST]
     assert bare.content_of(ram, FRAME) == (LOGICAL, 1), "the write did not happen"
 
@@ -196,7 +196,7 @@ def store_many(ram, cpu, stores, careless):
 def load_many(ram, cpu, loads):
     """Load page VPN."""
     for _ in range(loads):
-        check_load(ram, cpu, VPN, FRAME, LOGICAL, -1)
+        visit_pages(ram, cpu, LOAD, VPN, 1, 1, 0)
 
 
 @pytest.fixture
