@@ -110,7 +110,7 @@ def test_a_large_folio_that_is_not_flushed_is_caught():
 
 
 @pytest.mark.parametrize("design", ["linux", "luf", "luf_v12"])
-@pytest.mark.parametrize("cpus", [3, 8])
+@pytest.mark.parametrize("cpus", [4, 8])
 @pytest.mark.parametrize("workload", ["direct-io", "uprobes"])
 def test_calls_that_defeat_luf_flush_under_every_design(workload, cpus, design):
     """A direct write unmaps what is cached, a breakpoint replaces a page: both flush in the call, whatever reclaim defers."""
