@@ -10,7 +10,7 @@ Left out: migratetypes and pageblocks (all pages here are movable but for page t
 from allocator.hooks import HOOK_PAGE_FREED, HOOK_PEND_FIRST, HOOK_TAKE, HOOK_TAKE_CHECK
 from allocator.page import PG_BUDDY
 from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
-from cpus.compiled import call, kernel
+from cpus.compiled import call, inlined, kernel
 from cpus.layout import NR_ORDERS
 
 NONE = -1
@@ -52,7 +52,7 @@ def _unlink(first, last, next_, previous, zone, order, pfn):
         previous[after] = before
 
 
-@kernel
+@inlined
 def _insert(ram, zone, pfn, order, key):
     """Put a free block on the list that its key asks for; clean ones to the head, pending ones to the tail (taken last)."""
     ram.page_private[pfn] = order
@@ -71,7 +71,7 @@ def _insert(ram, zone, pfn, order, key):
         ram.free_count[zone, order] += 1
 
 
-@kernel
+@inlined
 def _remove(ram, zone, pfn, order):
     """Take a free block off its list."""
     key = ram.page_key[pfn]
@@ -104,7 +104,7 @@ def _join_if_done(ram, zone, order):
     ram.pend_joined[zone, order] = ram.pend_key[zone, order]  # blocks keep their old keys; this tells what they mean
 
 
-@kernel
+@inlined
 def free_one_page(ram, cpu, zone, pfn, order, key):
     """Give a block back and merge it with its free buddies. Zone lock held. `key` 0: nothing pending."""
     if pfn < ram.zone_start[zone] or pfn + (1 << order) > ram.zone_end[zone]:
@@ -154,7 +154,7 @@ def _find_block(ram, cpu, zone, order, preference):
     return NONE
 
 
-@kernel
+@inlined
 def take_block(ram, cpu, zone, order):
     """Take a block of 2^order frames, splitting larger ones (__rmqueue_smallest); -1 if there is none. Zone lock held.
 

@@ -17,7 +17,7 @@ from allocator.mmap import new_mm
 from allocator.page import PG_EXCLUSIVE, clear_flag, get_page, maybe_dma_pinned
 from allocator.panic import STILL_ALIVE, panic
 from allocator.pgtables import ensure_table
-from allocator.rmap import lock_pte, set_pte, unlock_pte
+from allocator.rmap import lock_pte, mod_rss, set_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER, flush_tlb_mm
 from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
@@ -39,7 +39,7 @@ from cpus.page_table import (
 
 
 @kernel
-def _copy_pte(ram, mm, child, source, target, index):
+def _copy_pte(ram, cpu, mm, child, source, target, index):
     """Share one page: take the right to write from the parent, give the child the same PTE (copy_present_ptes).
 
     False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once. The right is taken before
@@ -60,7 +60,7 @@ def _copy_pte(ram, mm, child, source, target, index):
         clear_flag(ram, pfn, PG_EXCLUSIVE)
         get_page(ram, pfn)
         fetch_add(ram.page_mapcount, pfn, 1)
-        fetch_add(ram.mm_rss, child, 1)
+        mod_rss(ram, cpu, child, 1)
     store_release(ram.frame_word, (target, index), shared)
     return True
 
@@ -75,7 +75,7 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
     lock_pte(ram, cpu, source)
     lock_pte(ram, cpu, target)
     page = vpn
-    while page < stop and _copy_pte(ram, mm, child, source, target, page & LEVEL_MASK):
+    while page < stop and _copy_pte(ram, cpu, mm, child, source, target, page & LEVEL_MASK):
         page += 1
     used = copy != NONE and page == vpn
     if used:

@@ -22,7 +22,6 @@ from allocator.page import (
 )
 from allocator.page_alloc import free_page
 from allocator.panic import BAD_LRU, panic
-from cpus.atomics import fetch_add
 from cpus.compiled import apart, kernel
 from cpus.layout import COUNTER, FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
@@ -41,9 +40,24 @@ def lru_list(flags):
 
 
 @kernel
-def mod_isolated(ram, node, flags, pages):
-    """Count pages with these flags that are isolated from the node's lists, or no longer are (NR_ISOLATED_ANON, NR_ISOLATED_FILE)."""
-    fetch_add(ram.node_isolated, (node, 0 if flags & PG_SWAPBACKED else 1), pages)
+def mod_isolated(ram, cpu, node, flags, pages):
+    """Count pages with these flags that are isolated from the node's lists, or no longer are (NR_ISOLATED_ANON, NR_ISOLATED_FILE).
+
+    Each CPU counts for itself, so a count may be negative; what holds of the node is their sum.
+    """
+    if flags & PG_SWAPBACKED:
+        ram.isolated_anon[cpu, node] += pages
+    else:
+        ram.isolated_file[cpu, node] += pages
+
+
+@kernel
+def isolated(ram, node, file):
+    """How many pages are isolated from the node's anonymous or file lists."""
+    pages = 0
+    for c in range(ram.nr_cpus):
+        pages += ram.isolated_file[c, node] if file else ram.isolated_anon[c, node]
+    return pages
 
 
 @kernel
@@ -116,6 +130,12 @@ def lru_add_drain(ram, cpu):
 def lru_add(ram, cpu, pfn):
     """Queue a page for its list (folio_add_lru); takes a reference of its own."""
     get_page(ram, pfn)
+    lru_add_held(ram, cpu, pfn)
+
+
+@kernel
+def lru_add_held(ram, cpu, pfn):
+    """Queue a page for its list with a reference that the caller gives away."""
     ram.lru_batch[cpu, ram.lru_batch_count[cpu]] = pfn
     ram.lru_batch_count[cpu] += 1
     if ram.lru_batch_count[cpu] >= FOLIO_BATCH:
@@ -154,7 +174,7 @@ def isolate_page(ram, cpu, pfn):
     mine = clear_flag(ram, pfn, PG_LRU)
     if mine:
         unlink_page(ram, node, which, pfn)
-        mod_isolated(ram, node, ram.page_flags[pfn], 1)
+        mod_isolated(ram, cpu, node, ram.page_flags[pfn], 1)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     if not mine:
         drop_page(ram, cpu, pfn)
@@ -165,7 +185,7 @@ def isolate_page(ram, cpu, pfn):
 def putback_page(ram, cpu, pfn):
     """Give an isolated page back to the list its flags ask for and drop the isolation's reference (folio_putback_lru)."""
     node = node_of(ram, pfn)
-    mod_isolated(ram, node, ram.page_flags[pfn], -1)
+    mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
     spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     set_flag(ram, pfn, PG_LRU)
     link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)

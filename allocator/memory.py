@@ -46,11 +46,11 @@ from allocator.page_cache import OBJECT_ANON, check_in_file, drop_failed_lookup,
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.pgtables import ensure_table
 from allocator.readahead import async_readahead, mmap_readahead
-from allocator.rmap import lock_pte, remove_rmap, set_pte, unlock_pte
+from allocator.rmap import lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import SITE_FAULT, SITE_WRITE_FAULT, flush_tlb_page
 from allocator.vma import VM_ANON, VM_HAS_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
-from cpus.atomics import exchange, fetch_add, fetch_or, load_acquire, store_release
-from cpus.compiled import apart, call, entry, kernel
+from cpus.atomics import exchange, fetch_or, load_acquire, store_release
+from cpus.compiled import apart, call, entry, inlined, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_COPY, PAGE_ZERO
 from cpus.events import EV_FAULT, record
@@ -94,7 +94,7 @@ def new_anonymous_page(ram, cpu, vma, vpn, site):
     name_anonymous(ram, pfn, thing, index)
     ram.page_object[pfn] = thing + 1
     ram.page_index[pfn] = index
-    set_flag(ram, pfn, PG_SWAPBACKED | PG_UPTODATE | PG_EXCLUSIVE)
+    ram.page_flags[pfn] = PG_SWAPBACKED | PG_UPTODATE | PG_EXCLUSIVE  # nobody else can reach it yet
     if ram.vma_flags[vma] & VM_HAS_ANON == 0:  # anon_vma_prepare
         fetch_or(ram.vma_flags, vma, VM_HAS_ANON)
     return pfn
@@ -126,14 +126,14 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
     return AGAIN
 
 
-@kernel
+@inlined
 def _mappable(ram, cpu, pfn):
     """May fault-around map this page without waiting (next_uptodate_folio)?"""
     flags = ram.page_flags[pfn]
     return flags & PG_UPTODATE != 0 and flags & (PG_READAHEAD | PG_LOCKED) == 0 and ram.page_io_ns[pfn] <= ram.cpu_clock[cpu]
 
 
-@apart
+@inlined
 def map_pages_around(ram, cpu, mm, vma, vpn, table):
     """Map what is cached in the aligned window around `vpn` (filemap_map_pages); True if `vpn` itself got mapped."""
     around = ram.fault_around_pages
@@ -170,7 +170,7 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
     return hit
 
 
-@kernel
+@inlined
 def _file_page(ram, cpu, vma, thing, index, tried):
     """Find the page of a file fault, reading it if need be; returns it with a reference, or -1 if the task must wait."""
     major = False
@@ -306,7 +306,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
         if not zero:
             remove_rmap(ram, cpu, old)
-            fetch_add(ram.mm_rss, mm, -1)
+            mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
     if same:
         lru_add(ram, cpu, pfn)

@@ -12,7 +12,7 @@ from allocator.buddy import NONE
 from allocator.folio import split_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
 from allocator.kmap import KMAP_MOVE, kmap
-from allocator.lru import drop_page, isolate_page, lru_add, lru_add_drain, mod_isolated, putback_page
+from allocator.lru import drop_page, isolate_page, lru_add_drain, lru_add_held, mod_isolated, putback_page
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -27,7 +27,6 @@ from allocator.page import (
     clear_flag,
     freeze_refs,
     node_of,
-    set_flag,
     try_lock_page,
     unlock_page,
 )
@@ -35,7 +34,7 @@ from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, alloc_page, free_page
 from allocator.page_cache import OBJECT_ANON
 from allocator.rmap import UNMAP_FOR_MIGRATION, lock_pte, remove_migration_ptes, try_to_unmap, unlock_pte
 from cpus.atomics import fetch_add, load_acquire, store_release
-from cpus.compiled import apart, call, entry, kernel
+from cpus.compiled import apart, call, entry, inlined, kernel
 from cpus.costs import PAGE_COPY
 from cpus.events import EV_MIGRATE, record
 from cpus.layout import COUNTER, TEXT, WORK_PAGES
@@ -50,7 +49,7 @@ C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
 MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT | PG_EXCLUSIVE
 
 
-@kernel
+@inlined
 def _prepare_move(ram, cpu, pfn, node):
     """Allocate a page's target and lock the page. Returns the target, -1 if the page is busy, NO_MEMORY."""
     target = alloc_page(ram, cpu, node, GFP_THISNODE | GFP_KSWAPD)
@@ -66,12 +65,12 @@ def _prepare_move(ram, cpu, pfn, node):
     return NONE
 
 
-@kernel
+@inlined
 def _move_to_target(ram, cpu, pfn, target):
     """Put `target` in the place of `pfn`: in the cache, in contents and flags. False if somebody else holds a reference."""
     thing, index = ram.page_object[pfn] - 1, ram.page_index[pfn]
     anonymous = ram.object_kind[thing] == OBJECT_ANON
-    set_flag(ram, target, PG_LOCKED | (ram.page_flags[pfn] & MOVED_FLAGS))
+    ram.page_flags[target] = PG_LOCKED | (ram.page_flags[pfn] & MOVED_FLAGS)  # nobody else can reach it yet
     ram.page_object[target] = thing + 1
     ram.page_index[target] = index
     ram.page_io_ns[target] = ram.page_io_ns[pfn]
@@ -92,16 +91,16 @@ def _move_to_target(ram, cpu, pfn, target):
     return alone
 
 
-@kernel
+@inlined
 def _finish_move(ram, cpu, pfn, target, key):
     """Copy done: map the target, give it to the LRU, give the source back with its key."""
     ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
     remove_migration_ptes(ram, cpu, pfn, target)
     unlock_page(ram, cpu, target)
-    lru_add(ram, cpu, target)
-    drop_page(ram, cpu, target)  # the allocation's reference
-    record(ram, cpu, EV_MIGRATE, pfn, target, ram.page_object[target], ram.page_index[target])
-    mod_isolated(ram, node_of(ram, pfn), ram.page_flags[pfn], -1)
+    thing, index = ram.page_object[target], ram.page_index[target]
+    lru_add_held(ram, cpu, target)  # with the allocation's reference
+    record(ram, cpu, EV_MIGRATE, pfn, target, thing, index)
+    mod_isolated(ram, cpu, node_of(ram, pfn), ram.page_flags[pfn], -1)
     unlock_page(ram, cpu, pfn)
     free_page(ram, cpu, pfn, key)
 

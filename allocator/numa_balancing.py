@@ -16,7 +16,7 @@ from allocator.migrate import migrate_one
 from allocator.page import PG_DIRTY, PG_SWAPBACKED, node_of
 from allocator.pcp import zone_watermark_ok
 from allocator.pgtables import PMD_PAGES
-from allocator.rmap import lock_pte, unlock_pte
+from allocator.rmap import lock_pte, rss, unlock_pte
 from allocator.sched import TICK_NS
 from allocator.tlb_flush import SITE_NUMA, SITE_PROMOTION, flush_tlb_mm_range
 from allocator.vma import VM_ANON, VM_WRITE
@@ -113,7 +113,7 @@ def _isolate_for_promotion(ram, cpu, pfn):
 @kernel
 def _shortest_period(ram, mm):
     """Time between scans: the shorter the more windows the process has (task_scan_min)."""
-    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
+    windows = max(1, -(-rss(ram, mm) // ram.scan_pages))
     return max(SCAN_PERIOD_FLOOR_NS, ram.scan_period_ns // windows)
 
 
@@ -128,7 +128,7 @@ def _slow_down(ram, cpu, task, mm):
         return
     ram.task_scan_seq[task] = ram.mm_scan_seq[mm]
     shortest = _shortest_period(ram, mm)
-    windows = max(1, -(-ram.mm_rss[mm] // ram.scan_pages))
+    windows = max(1, -(-rss(ram, mm) // ram.scan_pages))
     period = 2 * max(ram.task_scan_period[task], shortest)
     ram.task_scan_period[task] = min(period, max(shortest, ram.scan_period_max_ns // windows))
     store_release(ram.mm_scan_next_ns, mm, ram.cpu_clock[cpu] + ram.task_scan_period[task])

@@ -154,6 +154,19 @@ def lock_page(ram, cpu, pfn):
 
 
 @kernel
+def end_read(ram, cpu, pfn):
+    """The data of a locked page are there: mark it uptodate and unlock it in one go (folio_end_read)."""
+    flags = load_acquire(ram.page_flags, pfn)
+    while True:
+        seen = compare_exchange(ram.page_flags, pfn, flags, (flags | PG_UPTODATE) & ~(PG_LOCKED | PG_WAITERS))
+        if seen == flags:
+            break
+        flags = seen
+    if flags & PG_WAITERS:
+        wake_all_waiting_for(ram, WAIT_PAGE, pfn, ram.cpu_clock[cpu])
+
+
+@kernel
 def unlock_page(ram, cpu, pfn):
     """Let go of the page lock and wake who waits for it."""
     before = fetch_and(ram.page_flags, pfn, ~(PG_LOCKED | PG_WAITERS))

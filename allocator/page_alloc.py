@@ -12,8 +12,8 @@ from allocator.buddy import NONE
 from allocator.hooks import HOOK_KEEP
 from allocator.page import PG_BUDDY, PG_KEPT, PG_LOCKED, PG_LRU, PG_PCP, put_page_testzero, zone_of
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
-from allocator.pcp import free_to_pcp, refill, take_from_pcp, zone_watermark_ok
-from cpus.compiled import apart, call, kernel
+from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_pcp, zone_watermark_ok
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import PAGE_ALLOC, PAGE_FREE
 from cpus.events import EV_FREE, EV_TAKE, record
 from cpus.layout import COUNTER, TEXT
@@ -27,7 +27,7 @@ C_ALLOC, C_FREE = COUNTER["pgalloc_normal"], COUNTER["pgfree"]
 C_HIT, C_MISS = COUNTER["numa_hit"], COUNTER["numa_miss"]
 
 
-@kernel
+@inlined
 def prepare_new_page(ram, cpu, pfn, zone):
     """Give a page that leaves the allocator to its new owner, with one reference (prep_new_page)."""
     if ram.page_refcount[pfn] != 0:
@@ -42,7 +42,7 @@ def prepare_new_page(ram, cpu, pfn, zone):
     record(ram, cpu, EV_TAKE, pfn, zone, 0, 0)
 
 
-@apart
+@inlined
 def take_page(ram, cpu, zone):
     """Take one page of the zone, from the CPU's list or the buddy (rmqueue); -1 if there is none."""
     pfn = take_from_pcp(ram, cpu, zone)
@@ -92,7 +92,7 @@ def free_changes_bytes(ram):
     return ram.init_on_free != 0 or ram.kasan_poison != 0
 
 
-@kernel
+@inlined
 def check_unused(ram, cpu, pfn):
     """Stop the run if somebody still uses a page that is to be freed (free_page_is_bad)."""
     flags = ram.page_flags[pfn]
@@ -102,7 +102,7 @@ def check_unused(ram, cpu, pfn):
         panic(ram, cpu, DOUBLE_FREE, pfn, flags)
 
 
-@kernel
+@inlined
 def take_from_owner(ram, cpu, pfn, key):
     """Make a page nobody's, with the key of what is pending for it (free_pages_prepare)."""
     if free_changes_bytes(ram):
@@ -114,16 +114,42 @@ def take_from_owner(ram, cpu, pfn, key):
     ram.counter[cpu, C_FREE] += 1
 
 
+@inlined
+def _free_prepare(ram, cpu, pfn, key):
+    """Check and account for a page without references that goes back; False if the design keeps it."""
+    check_unused(ram, cpu, pfn)
+    if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
+        return False
+    take_from_owner(ram, cpu, pfn, key)
+    ram.cpu_clock[cpu] += ram.cost[PAGE_FREE]
+    return True
+
+
 @apart
 def free_page(ram, cpu, pfn, key):
     """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page)."""
-    check_unused(ram, cpu, pfn)
-    if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
-        return 0
-    take_from_owner(ram, cpu, pfn, key)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_FREE]
-    free_to_pcp(ram, cpu, zone_of(ram, pfn), pfn, key != 0)
+    if _free_prepare(ram, cpu, pfn, key):
+        zone = zone_of(ram, pfn)
+        lock_pcp(ram, cpu, zone)
+        free_to_pcp(ram, cpu, zone, pfn, key != 0)
+        unlock_pcp(ram, cpu, zone)
     return 0
+
+
+@inlined
+def free_with_others(ram, cpu, pfn, locked):
+    """Give one of many pages back, with nothing pending (free_unref_folios). `locked`: the zone whose pcp lock the caller holds, or -1.
+
+    Returns the zone whose pcp lock is held now: the lock is taken once for all pages of a zone in a row.
+    """
+    zone = zone_of(ram, pfn)
+    if zone != locked:
+        if locked != NONE:
+            unlock_pcp(ram, cpu, locked)
+        lock_pcp(ram, cpu, zone)
+    _free_prepare(ram, cpu, pfn, 0)
+    free_to_pcp(ram, cpu, zone, pfn, False)
+    return zone
 
 
 @kernel

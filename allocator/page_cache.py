@@ -8,7 +8,7 @@ Left out: write-back threads (dirty file pages are written when reclaimed or syn
 
 from allocator.buddy import NONE
 from allocator.folio import split_folio
-from allocator.lru import drop_page, lru_add
+from allocator.lru import drop_page, lru_add_held
 from allocator.page import (
     PG_DIRTY,
     clear_flag,
@@ -20,8 +20,8 @@ from allocator.page import (
 )
 from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
-from cpus.atomics import compare_exchange, load_acquire, pause, store_release
-from cpus.compiled import apart, kernel
+from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
+from cpus.compiled import apart, inlined, kernel
 from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
 from cpus.layout import COUNTER
 from cpus.lease import sched_yield
@@ -32,7 +32,7 @@ OBJECT_FILE, OBJECT_ANON = 1, 2
 C_PGPGOUT = COUNTER["pgpgout"]
 
 
-@kernel
+@inlined
 def lookup(ram, thing, index):
     """Find a page of a file and take a reference; -1 if it is not cached (filemap_get_folio)."""
     slot = ram.object_cache[thing] + index
@@ -73,7 +73,7 @@ def drop_failed_lookup(ram, cpu, answer):
 # --- adding and removing ------------------------------------------------------------------------------------------------
 
 
-@apart
+@inlined
 def add_to_page_cache(ram, cpu, pfn, thing, index):
     """Enter the pages of a new folio (one more reference each) and queue it for the LRU; False if a slot is taken (filemap_add_folio)."""
     slot, size = ram.object_cache[thing] + index, folio_pages(ram, pfn)
@@ -87,7 +87,7 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
         shadow = min(shadow, ram.cache_slot[slot + i])
     if not taken:
         for i in range(size):
-            get_page(ram, pfn + i)
+            fetch_add(ram.page_refcount, pfn + i, 1 if i else 2)  # the cache's, and the LRU batch's for the folio
             store_release(ram.cache_slot, slot + i, pfn + i + 1)
         ram.object_nrpages[thing] += size
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
@@ -98,11 +98,11 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
     if shadow < 0:
         workingset_refault(ram, cpu, pfn, shadow)
     ram.cpu_clock[cpu] += ram.cost[PAGE_CACHE_ADD]
-    lru_add(ram, cpu, pfn)
+    lru_add_held(ram, cpu, pfn)
     return True
 
 
-@apart
+@inlined
 def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
     """Remove a locked page that only the cache and the caller refer to; True if it is the caller's alone now (0 references)."""
     index = ram.page_index[pfn]

@@ -10,7 +10,7 @@ Left out: a list for each migratetype (one holds all), orders above 0, decay_pcp
 from allocator.buddy import NONE, free_one_page, take_block
 from allocator.hooks import HOOK_TAKE, HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
 from allocator.page import PG_PCP
-from cpus.compiled import apart, call, kernel
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.locks import LOCK_PCP, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 
 PCP_TRIES = 3  # luf_v12 looks at three pending pages of a pcp list, then goes to the buddy
@@ -29,7 +29,7 @@ def pcp_number(ram, owner, zone):
     return LOCK_PCP | (owner * ram.nr_zones + zone)
 
 
-@kernel
+@inlined
 def pcp_add(ram, owner, zone, pfn, tail):
     """Put a page on a CPU's list; pcp lock held."""
     first, last = ram.pcp_first[owner, zone], ram.pcp_last[owner, zone]
@@ -51,7 +51,7 @@ def pcp_add(ram, owner, zone, pfn, tail):
     ram.pcp_count[owner, zone] += 1
 
 
-@kernel
+@inlined
 def _pcp_remove(ram, owner, zone, pfn):
     """Take a page off a CPU's list; pcp lock held."""
     before, after = ram.page_prev[pfn], ram.page_next[pfn]
@@ -117,7 +117,7 @@ def nr_pcp_alloc(ram, owner, zone):
     return max(batch, 2) if batch > 1 else batch
 
 
-@kernel
+@inlined
 def _nr_pcp_high(ram, owner, zone):
     """How long the list may be now; lowers or raises what is tuned."""
     low, most = ram.pcp_high_min[zone], ram.pcp_high_max[zone]
@@ -139,11 +139,21 @@ def _nr_pcp_high(ram, owner, zone):
 
 
 @kernel
+def lock_pcp(ram, cpu, zone):
+    """Take the lock of this CPU's list."""
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), pcp_number(ram, cpu, zone))
+
+
+@kernel
+def unlock_pcp(ram, cpu, zone):
+    """Let go of it."""
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), pcp_number(ram, cpu, zone))
+
+
+@inlined
 def free_to_pcp(ram, cpu, zone, pfn, pending):
-    """Put a freed page on this CPU's list, and a batch back into the buddy if it got too long (free_unref_page_commit)."""
+    """Put a freed page on this CPU's list, and a batch back into the buddy if it got too long (free_unref_page_commit). pcp lock held."""
     batch = ram.pcp_batch[zone]
-    number = pcp_number(ram, cpu, zone)
-    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
     ram.pcp_alloc_factor[cpu, zone] >>= 1
     pcp_add(ram, cpu, zone, pfn, pending)
     if ram.pcp_free_count[cpu, zone] < batch << PCP_BATCH_SCALE_MAX:
@@ -154,7 +164,6 @@ def free_to_pcp(ram, cpu, zone, pfn, pending):
         free_pcppages_bulk(ram, cpu, cpu, zone, pages)
         if ram.zone_below_high[zone] and zone_watermark_ok(ram, zone, ram.wmark_high[zone]):
             ram.zone_below_high[zone] = 0
-    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
 
 
 # --- taking -------------------------------------------------------------------------------------------------------------
@@ -195,7 +204,7 @@ def refill(ram, cpu, zone):
     return first
 
 
-@kernel
+@inlined
 def take_from_pcp(ram, cpu, zone):
     """Take a page from the CPU's list, -1 if there is none that may be taken (rmqueue_pcplist)."""
     ram.pcp_free_count[cpu, zone] >>= 1

@@ -12,12 +12,12 @@ from allocator.buddy import NONE
 from allocator.folio import alloc_folio
 from allocator.kmap import KMAP_READ, kmap
 from allocator.lru import drop_page
-from allocator.page import PG_LARGE, PG_LOCKED, PG_READAHEAD, PG_UPTODATE, clear_flag, set_flag, unlock_page
+from allocator.page import PG_LARGE, PG_LOCKED, PG_READAHEAD, clear_flag, end_read, set_flag
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER, alloc_page
 from allocator.page_cache import add_to_page_cache, queue_disk
 from allocator.vma import VM_SEQ_READ
 from cpus.atomics import load_acquire
-from cpus.compiled import apart, kernel
+from cpus.compiled import apart, inlined, kernel
 from cpus.costs import READ_PAGE
 from cpus.events import EV_FILL, record
 from cpus.layout import COUNTER
@@ -33,7 +33,7 @@ def _cached(ram, thing, index):
     return load_acquire(ram.cache_slot, ram.object_cache[thing] + index) > 0
 
 
-@kernel
+@inlined
 def _fill(ram, cpu, thing, first, count):
     """Read `count` new pages, locked in the cache, in one transfer (read_pages): uptodate from when their data are there on."""
     ram.cpu_clock[cpu] += count * ram.cost[READ_PAGE]
@@ -45,20 +45,19 @@ def _fill(ram, cpu, thing, first, count):
         ram.page_io_ns[pfn] = done
         kmap(ram, cpu, pfn, KMAP_READ, thing, index)
         set_content(ram, pfn, logical, ram.disk_version[logical])
-        set_flag(ram, pfn, PG_UPTODATE)
         record(ram, cpu, EV_FILL, pfn, thing, index, 0)
-        unlock_page(ram, cpu, pfn)
+        end_read(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
     ram.counter[cpu, C_PGPGIN] += 4 * count
 
 
-@kernel
+@inlined
 def _add_new_page(ram, cpu, thing, index, mark, gfp):
     """Enter a new page, locked, with the allocation's reference (ra_alloc_folio); 0 entered, 1 somebody else did, -1 no memory."""
     pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], gfp)
     if pfn == NONE:
         return -1
-    set_flag(ram, pfn, PG_LOCKED | PG_READAHEAD if mark else PG_LOCKED)
+    ram.page_flags[pfn] = PG_LOCKED | PG_READAHEAD if mark else PG_LOCKED  # nobody else can reach it yet (__folio_set_locked)
     if add_to_page_cache(ram, cpu, pfn, thing, index):
         return 0
     clear_flag(ram, pfn, PG_LOCKED)

@@ -17,7 +17,7 @@ from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
 from allocator.vma import VM_EXEC, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
-from cpus.compiled import apart, call, kernel
+from cpus.compiled import call, inlined, kernel
 from cpus.costs import UNMAP_PAGE
 from cpus.events import EV_MAP, EV_UNMAP, record
 from cpus.layout import COUNTER
@@ -55,15 +55,30 @@ def unlock_pte(ram, cpu, table):
 
 
 @kernel
+def mod_rss(ram, cpu, mm, pages):
+    """Count pages that an mm maps, on this CPU alone (as Linux's per-CPU mm counters)."""
+    ram.mm_rss[cpu, mm] += pages
+
+
+@kernel
+def rss(ram, mm):
+    """How many pages an mm maps."""
+    pages = 0
+    for c in range(ram.nr_cpus):
+        pages += ram.mm_rss[c, mm]
+    return pages
+
+
+@inlined
 def set_pte(ram, cpu, mm, vpn, table, pfn, bits):
     """Map a page: one more PTE and one more mapping (set_pte_range). pte lock held; the reference is the caller's to give."""
     fetch_add(ram.page_mapcount, pfn, 1)
-    fetch_add(ram.mm_rss, mm, 1)
+    mod_rss(ram, cpu, mm, 1)
     store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pfn << PTE_PFN_SHIFT) | PTE_PRESENT | bits)
     record(ram, cpu, EV_MAP, pfn, mm, vpn, bits)
 
 
-@kernel
+@inlined
 def remove_rmap(ram, cpu, pfn):
     """Account for one PTE less (folio_remove_rmap_pte)."""
     before = fetch_add(ram.page_mapcount, pfn, -1)
@@ -102,7 +117,7 @@ def _take_accessed(ram, cpu, vma, pfn, index):
     return used
 
 
-@apart
+@inlined
 def page_referenced(ram, cpu, pfn):
     """Count the mappings of a folio that were used since the last look and clear their accessed bits; bit 16 set if one maps code."""
     thing, size = ram.page_object[pfn] - 1, folio_pages(ram, pfn)
@@ -130,7 +145,7 @@ def is_lazyfree(ram, pfn):
     return ram.page_flags[pfn] & PG_SWAPBACKED == 0 and ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
 
 
-@kernel
+@inlined
 def _unmap_one(ram, cpu, pfn, thing, vma, why):
     """Clear the PTE by which one VMA maps the page. Returns 0 no PTE, 1 flushed or left to the batch, 2 deferred read-only."""
     vpn = address_in(ram, vma, ram.page_index[pfn])
@@ -156,8 +171,8 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     if why == UNMAP_FOR_RECLAIM and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY) and is_lazyfree(ram, pfn):
         store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
         if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
-            mod_isolated(ram, node_of(ram, pfn), 0, -1)
-            mod_isolated(ram, node_of(ram, pfn), PG_SWAPBACKED, 1)
+            mod_isolated(ram, cpu, node_of(ram, pfn), 0, -1)
+            mod_isolated(ram, cpu, node_of(ram, pfn), PG_SWAPBACKED, 1)
         unlock_pte(ram, cpu, table)
         return 0
     writable = old & PTE_WRITE if old & PTE_PRESENT else 0  # of what the scanner has made inaccessible, pte_write() is false
@@ -175,14 +190,14 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, thing) != 0:
         result = 2
     remove_rmap(ram, cpu, pfn)
-    fetch_add(ram.mm_rss, mm, -1)
+    mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
     if accessible and not defer:
         flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
     return result
 
 
-@apart
+@inlined
 def try_to_unmap(ram, cpu, pfn, why):
     """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait for the next owner.
 
@@ -208,7 +223,7 @@ def try_to_unmap(ram, cpu, pfn, why):
     return 2 if lazy else 1
 
 
-@apart
+@kernel
 def remove_migration_ptes(ram, cpu, old, new):
     """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure)."""
     thing = ram.page_object[new] - 1
@@ -248,5 +263,5 @@ def clear_mapped(ram, cpu, mm, vpn, table):
         set_flag(ram, pfn, PG_DIRTY)
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
     remove_rmap(ram, cpu, pfn)
-    fetch_add(ram.mm_rss, mm, -1)
+    mod_rss(ram, cpu, mm, -1)
     return pfn

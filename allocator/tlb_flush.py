@@ -9,8 +9,8 @@ Left out: PTI's second address space, the paravirtual flush, LAM.
 """
 
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
-from cpus.atomics import fence, fetch_add, fetch_and, fetch_or, load_acquire
-from cpus.compiled import apart, call, entry, kernel
+from cpus.atomics import fence, fence_after_atomic, fetch_add, fetch_and, fetch_or, load_acquire
+from cpus.compiled import apart, call, entry, inlined, kernel
 from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import (
@@ -75,7 +75,7 @@ def others_cache(ram, cpu, mm):
     return False
 
 
-@kernel
+@inlined
 def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     """Bring this CPU's loaded address space up to date: the function that an interrupted CPU executes.
 
@@ -178,7 +178,7 @@ def flush_tlb_mm_range(ram, cpu, mm, start, end, how):
     if end == FLUSH_ALL or (end - start) >> (how >> 1) > ram.flush_ceiling:
         start, end = 0, FLUSH_ALL
     gen = inc_mm_tlb_gen(ram, mm)
-    fence()  # the generation before the look at who has the mm: pairs with switch_mm
+    fence_after_atomic()  # the generation before the look at who has the mm: pairs with switch_mm
     for word in range(ram.mask_words):
         ram.call_mask[cpu, word] = load_acquire(ram.mm_cpumask, (mm, word))
     return flush_mask(ram, cpu, mm, start, end, gen, how)

@@ -14,10 +14,10 @@ from allocator.lru import drop_page, lru_add
 from allocator.memory import WAIT, fault_in_vma, new_anonymous_page
 from allocator.page import get_page, lock_page, unlock_page
 from allocator.page_cache import OBJECT_ANON, find_page
-from allocator.rmap import address_in, lock_pte, remove_rmap, set_pte, unlock_pte
+from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER, flush_tlb_page
 from allocator.vma import VM_EXEC, VM_SHARED, VM_WRITE, lock_object, next_vma_of, unlock_object
-from cpus.atomics import exchange, fetch_add, load_acquire
+from cpus.atomics import exchange, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import PAGE_COPY, SYSCALL
@@ -83,7 +83,7 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
         if fresh != NONE:
             set_pte(ram, cpu, mm, vpn, table, fresh, PTE_ACCESSED)
         remove_rmap(ram, cpu, old)
-        fetch_add(ram.mm_rss, mm, -1)
+        mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
     return same
 

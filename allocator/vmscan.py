@@ -15,6 +15,7 @@ from allocator.lru import (
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_FILE,
     drop_page,
+    isolated,
     link_page,
     lru_add_drain,
     lru_list,
@@ -41,14 +42,15 @@ from allocator.page import (
     try_lock_page,
     unlock_page,
 )
-from allocator.page_alloc import free_page
+from allocator.page_alloc import free_page, free_with_others
 from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
+from allocator.pcp import unlock_pcp
 from allocator.reclaim_folio import keep_after_all, unmap_and_remove_folio
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
 from allocator.tlb_flush import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
-from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import apart, call, entry, kernel
+from cpus.atomics import fetch_add
+from cpus.compiled import apart, call, entry, inlined, kernel
 from cpus.costs import RECLAIM_PAGE
 from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
@@ -75,7 +77,7 @@ MAPS_CODE = 1 << 16
 # --- lists --------------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inlined
 def isolate_folios(ram, cpu, node, which, wanted):
     """Take up to `wanted` pages from the tail of a list into work_list, with a reference each (isolate_lru_folios).
 
@@ -93,12 +95,12 @@ def isolate_folios(ram, cpu, node, which, wanted):
             ram.work_list[cpu, WORK_ISOLATED + taken] = pfn
             taken += 1
         pfn = before
-    fetch_add(ram.node_isolated, (node, which // 2), taken)
+    mod_isolated(ram, cpu, node, 0 if which >= LRU_INACTIVE_FILE else PG_SWAPBACKED, taken)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     return taken * 1024 + scanned
 
 
-@kernel
+@inlined
 def move_folios_to_lru(ram, cpu, node, part, count):
     """Put isolated pages back on the lists that their flags ask for, and drop the isolation's references."""
     if count == 0:
@@ -108,7 +110,7 @@ def move_folios_to_lru(ram, cpu, node, part, count):
         pfn = ram.work_list[cpu, part + i]
         set_flag(ram, pfn, PG_LRU)
         link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
-        mod_isolated(ram, node, ram.page_flags[pfn], -1)
+        mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
         if ram.page_flags[pfn] & PG_ACTIVE:
             fetch_add(ram.node_age, node, 1)  # workingset_age_nonresident
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
@@ -119,15 +121,18 @@ def move_folios_to_lru(ram, cpu, node, part, count):
 # --- one page -----------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@inlined
 def check_references(ram, cpu, pfn):
     """Decide by accessed bits whether a page goes, stays, or becomes active (folio_check_references)."""
     found = page_referenced(ram, cpu, pfn)
-    referenced = clear_flag(ram, pfn, PG_REFERENCED)
+    referenced = ram.page_flags[pfn] & PG_REFERENCED != 0
     ptes = found & (MAPS_CODE - 1)
     if ptes == 0:
+        if referenced:
+            clear_flag(ram, pfn, PG_REFERENCED)
         return REF_RECLAIM
-    set_flag(ram, pfn, PG_REFERENCED)
+    if not referenced:
+        set_flag(ram, pfn, PG_REFERENCED)
     if referenced or ptes > 1:
         return REF_ACTIVATE
     if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
@@ -137,13 +142,22 @@ def check_references(ram, cpu, pfn):
 
 @kernel
 def _free_batch(ram, cpu, half, count, key):
-    """Give a batch of frames back, all with one key."""
+    """Give a batch of folios back, all with one key."""
+    zone = NONE
     for i in range(count):
         pfn = ram.free_batch[cpu, half + i]
+        if key == 0 and not is_large(ram, pfn):
+            zone = free_with_others(ram, cpu, pfn, zone)
+            continue
+        if zone != NONE:
+            unlock_pcp(ram, cpu, zone)
+            zone = NONE
         if is_large(ram, pfn):
             free_folio(ram, cpu, pfn, key)
         else:
             free_page(ram, cpu, pfn, key)
+    if zone != NONE:
+        unlock_pcp(ram, cpu, zone)
 
 
 @kernel
@@ -155,7 +169,7 @@ def _flush_and_free(ram, cpu, normal, lazy):
     _free_batch(ram, cpu, LAZY_BATCH, lazy, key)
 
 
-@kernel
+@inlined
 def _unmap_and_remove(ram, cpu, pfn):
     """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be activated.
 
@@ -235,8 +249,8 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
                     _activate(ram, cpu, pfn)
                 elif gone:
                     keep = False
-                    clear_flag(ram, pfn, PG_LOCKED)  # nobody can wait for it: no references are left
-                    mod_isolated(ram, node, 0, -1)
+                    ram.page_flags[pfn] &= ~PG_LOCKED  # nobody can reach it, or wait for it: no references are left
+                    mod_isolated(ram, cpu, node, 0, -1)
                     reclaimed += size
                     if gone == 2:
                         ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
@@ -289,7 +303,7 @@ def _too_many_isolated(ram, sc, node, which):
     if ram.sc_by[sc] != BY_DIRECT:
         return False
     inactive = ram.lru_size[node, which]
-    return load_acquire(ram.node_isolated, (node, which // 2)) > (inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive)
+    return isolated(ram, node, which == LRU_INACTIVE_FILE) > (inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive)
 
 
 @kernel

@@ -10,7 +10,7 @@ Left out: memory cgroups, bucket_order (a shadow has room for the whole age), th
 from allocator.lru import LRU_ACTIVE_FILE, lru_note_cost
 from allocator.page import PG_ACTIVE, PG_WORKINGSET, node_of, set_flag
 from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import apart, kernel
+from cpus.compiled import kernel
 from cpus.layout import COUNTER
 
 SHADOW_NODE_BITS = 4
@@ -28,7 +28,7 @@ def workingset_eviction(ram, pfn):
     return -1 - ((age << (SHADOW_NODE_BITS + 1)) | (node << 1) | workingset)
 
 
-@apart
+@kernel
 def workingset_refault(ram, cpu, pfn, shadow):
     """Judge a page that comes back: activate it if it would have stayed in a larger inactive list."""
     packed = -1 - shadow

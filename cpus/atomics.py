@@ -83,6 +83,9 @@ if numba.config.DISABLE_JIT:
     def fence():
         return None
 
+    def fence_after_atomic():
+        return None
+
     def address(field, index):
         return field[index : index + 1].ctypes.data if isinstance(index, int) else field[index[0], index[1] :].ctypes.data
 
@@ -173,6 +176,17 @@ else:
 
         def build(context, builder, sig, args):
             builder.fence("seq_cst")
+            return context.get_dummy_value()
+
+        return types.none(), build
+
+    @intrinsic
+    def fence_after_atomic(typingctx):
+        """`fence` right behind a read-modify-write of this module, which on x86 orders everything by itself (smp_mb__after_atomic)."""
+        scope = "singlethread" if platform.machine() in ("x86_64", "AMD64") else None  # there it binds the compiler alone
+
+        def build(context, builder, sig, args):
+            builder.fence("seq_cst", targetscope=scope)
             return context.get_dummy_value()
 
         return types.none(), build

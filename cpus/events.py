@@ -25,7 +25,7 @@ def record(ram, cpu, kind, a, b, c, d):
     """Append one event to the CPU's ring."""
     if not ram.events_on:
         return
-    at = (ram.cpu_event_head[cpu] % EVENT_RING) * EVENT_WORDS
+    at = (ram.cpu_event_head[cpu] & (EVENT_RING - 1)) * EVENT_WORDS
     ram.event[cpu, at] = fetch_add(ram.run_event_seq, 0, 1) + 1
     ram.event[cpu, at + 1] = ram.cpu_clock[cpu]
     ram.event[cpu, at + 2] = kind

@@ -8,7 +8,18 @@ would drag all clocks to the largest. Lock contention therefore costs host time,
 Left out: fairness (queued spin locks), sleeping readers' order.
 """
 
-from cpus.atomics import address, compare_exchange, exchange, fence, fetch_add, load_acquire, pause, store_release, word_at
+from cpus.atomics import (
+    address,
+    compare_exchange,
+    exchange,
+    fence,
+    fence_after_atomic,
+    fetch_add,
+    load_acquire,
+    pause,
+    store_release,
+    word_at,
+)
 from cpus.compiled import apart, kernel
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER
@@ -115,8 +126,8 @@ def _wait_for_mm(ram, cpu, mm, seen):
 
 @kernel
 def _wake_mm(ram, cpu, mm):
-    fence()
-    if exchange(ram.mm_lock_waiters, mm, 0):
+    """Wake who waits for mmap_lock. The caller has let go of it before, with a fence between that and this look at the flag."""
+    if load_acquire(ram.mm_lock_waiters, mm) and exchange(ram.mm_lock_waiters, mm, 0):
         wake_all_waiting_for(ram, WAIT_MM, mm, ram.cpu_clock[cpu])
 
 
@@ -135,6 +146,7 @@ def mmap_read_lock(ram, cpu, mm):
 def mmap_read_unlock(ram, cpu, mm):
     """Let go of mmap_lock as a reader."""
     if fetch_add(ram.mm_lock, mm, -1) == 1:
+        fence_after_atomic()
         _wake_mm(ram, cpu, mm)
 
 
@@ -153,4 +165,5 @@ def mmap_write_lock(ram, cpu, mm):
 def mmap_write_unlock(ram, cpu, mm):
     """Let go of mmap_lock as the writer."""
     store_release(ram.mm_lock, mm, 0)
+    fence()
     _wake_mm(ram, cpu, mm)

@@ -15,7 +15,7 @@ XXX: Intel's replacement is a pseudo-LRU tree or worse ("TLB;DR" again), and has
 Left out: huge-page entries, global entries, speculative fills, prefetch.
 """
 
-from cpus.compiled import kernel
+from cpus.compiled import inlined, kernel
 from cpus.layout import COUNTER, LIVE_PAGES
 from cpus.ram import row
 
@@ -97,7 +97,7 @@ def note_live_pages(ram, cpu, context):
     _note_live(ram, cpu, ram.itlb_base, ram.itlb_sets * ram.itlb_ways, IFETCH, context)
 
 
-@kernel
+@inlined
 def invalidate_page(ram, cpu, vpn, context):
     """INVLPG: drop one page of one context from all levels."""
     tag = (vpn << CONTEXT_BITS) | context

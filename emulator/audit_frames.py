@@ -203,7 +203,7 @@ def check_lru(ram: Any, census: Census) -> Check:
             for pfn, flags, on in zip(pages, census.flags[pages].tolist(), census.node[pages].tolist()):
                 if on != node or not flags & PG_LRU or _list_of(flags) != which:
                     check.fault(f"{name}: frame {pfn} of node {on} with flags {flags:#x} does not belong there")
-        check.equal(f"isolated pages of node {node}", 0, ram.node_isolated[node].sum())
+        check.equal(f"isolated pages of node {node}", 0, ram.isolated_anon[:, node].sum() + ram.isolated_file[:, node].sum())
     says = census.flags & PG_LRU != 0
     check.of(says.sum())
     check.frames(ram, says & (met != 1), "frame {} has PG_lru and is on {} lists", met)

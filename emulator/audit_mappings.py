@@ -144,10 +144,11 @@ def check_ptes(ram: Any, found: Mappings) -> Check:
 
 
 def check_resident(ram: Any, found: Mappings) -> Check:
-    """mm_rss of each mm is the number of its PTEs."""
+    """mm_rss of each mm, summed over the CPUs, is the number of its PTEs."""
     check = Check("resident page")
     counted = np.bincount(found.mm[found.mapped], minlength=ram.nr_mms)
     check.of(counted.sum())
-    for mm in np.flatnonzero(counted != ram.mm_rss[: ram.nr_mms]).tolist():
-        check.equal(f"mm_rss of mm {mm}", counted[mm], ram.mm_rss[mm])
+    says = ram.mm_rss.sum(axis=0)
+    for mm in np.flatnonzero(counted != says).tolist():
+        check.equal(f"mm_rss of mm {mm}", counted[mm], says[mm])
     return check

@@ -3,11 +3,12 @@
 import pytest
 
 from allocator.lru import drop_page, lru_add_drain
-from allocator.page import PG_ACTIVE, PG_READAHEAD, PG_UPTODATE, lock_page, unlock_page
+from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_UPTODATE, PG_WAITERS, end_read, lock_page, unlock_page
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import add_to_page_cache, find_page, lookup, remove_mapping
 from allocator.readahead import read_pages
 from allocator.vma import VM_SEQ_READ
+from cpus.lease import BLOCKED, RUNNING, WAIT_PAGE
 from tests.allocator.small_machine import FILE, FILE_VPN
 
 CPU, NODE, PAGES, WINDOW = 0, 0, 256, 32
@@ -156,3 +157,16 @@ def test_reading_past_the_end_panics(broken_machine):
     machine.run(1)
     machine.ram.object_pages[FILE] = 10
     assert machine.panic_of(lambda ram: machine.touch(FILE_VPN + 10)) == "read past the end of file: page 10 of object 0 (SIGBUS)"
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_end_of_a_read_unlocks_and_wakes_who_waits(machine, waits):
+    """One change of the flags: uptodate, unlocked, nobody waiting; other flags stay."""
+    ram, pfn = machine.ram, int(alloc_page(machine.ram, CPU, NODE, GFP_USER))
+    ram.page_flags[pfn] = PG_DIRTY | PG_LOCKED | (PG_WAITERS if waits else 0)
+    ram.cpu_state[1], ram.cpu_wait_kind[1], ram.cpu_wait_object[1] = BLOCKED, WAIT_PAGE, pfn
+    end_read(ram, CPU, pfn)
+    assert machine.flags(pfn) == PG_DIRTY | PG_UPTODATE
+    assert (ram.cpu_state[1] == BLOCKED) == (not waits)
+    ram.cpu_state[1], ram.page_flags[pfn] = RUNNING, 0
+    drop_page(ram, CPU, pfn)

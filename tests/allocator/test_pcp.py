@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from allocator.buddy import NONE
 from allocator.kswapd import ASLEEP, AWAKE, pgdat_balanced
-from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, free_page, put_page
-from allocator.pcp import drain_all_pages
+from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, free_page, free_with_others, put_page
+from allocator.pcp import drain_all_pages, unlock_pcp
 
 CPU, NODE, BATCH = 0, 0, 8
 
@@ -216,6 +217,26 @@ def test_the_higher_zone_is_used_first_then_the_lower_then_the_next_node(zoned):
 def test_a_freed_page_returns_to_its_own_zone(zoned):
     pages = take(zoned, 130)
     give(zoned, pages)
+    for zone in range(3):
+        drain_all_pages(zoned.ram, CPU, zone)
+    assert zoned.ram.zone_free.tolist() == [64, 128, 128]
+
+
+def test_pages_freed_together_return_to_their_own_zones(zoned):
+    """The lock of the list changes with the zone, and is held by nobody afterwards."""
+    pages = np.array(take(zoned, 130))
+    zones = np.array(zones_of(zoned, pages))
+    place = np.array([np.sum(zones[:i] == zone) for i, zone in enumerate(zones)])
+    pages = pages[np.lexsort((zones, place))].tolist()  # in turn from each zone
+    assert zones_of(zoned, pages[:6]) == [0, 1, 2] * 2
+    zoned.ram.page_refcount[pages] = 0
+    held = NONE
+    for pfn in pages:
+        held = int(free_with_others(zoned.ram, CPU, pfn, held))
+        assert np.flatnonzero(zoned.ram.pcp_lock[CPU]).tolist() == [held] == zones_of(zoned, [pfn])
+    unlock_pcp(zoned.ram, CPU, held)
+    assert zoned.ram.pcp_lock[CPU].sum() == zoned.ram.cpu_no_resched[CPU] == 0
+    assert zoned.count("pgfree") == 130
     for zone in range(3):
         drain_all_pages(zoned.ram, CPU, zone)
     assert zoned.ram.zone_free.tolist() == [64, 128, 128]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.unmap import zap_range
 from cpus.compiled import entry, install_at
 from cpus.costs import COST
@@ -43,7 +44,7 @@ def test_eager_asks_for_each_page(small_machine):
 def clear_young(machine):
     """Reclaim has looked at the pages and cleared their accessed bits, without a flush."""
     for i in range(PAGES):
-        machine.enter("page_referenced", 0, machine.pfn(1, FILE_VPN + i))
+        page_referenced(machine.ram, 0, machine.pfn(1, FILE_VPN + i))
     assert not any(machine.pte(1, FILE_VPN + i) & PTE_ACCESSED for i in range(PAGES))
 
 
@@ -52,7 +53,7 @@ def unmap_all(machine):
     for i in range(PAGES):
         pfn = machine.cached(FILE, i)
         machine.ram.page_refcount[pfn] += 1
-        assert machine.enter("try_to_unmap", 0, pfn, 0) == 1
+        assert try_to_unmap(machine.ram, 0, pfn, UNMAP_FOR_RECLAIM) == 1
         machine.ram.page_refcount[pfn] -= 1
     machine.enter("hook_unmap_flush", 0)
 

@@ -225,7 +225,7 @@ def a_page_that_only_believes_to_be_on_the_lru(m):
 
 @plant("LRU page")
 def an_isolated_page_never_put_back(m):
-    m.ram.node_isolated[0, 1] += 1
+    m.ram.isolated_file[0, 0] += 1
 
 
 @plant("LRU page")
@@ -279,7 +279,7 @@ def a_pte_lost(m):
 
 @plant("resident page")
 def an_mm_that_counts_wrong(m):
-    m.ram.mm_rss[2] -= 1
+    m.ram.mm_rss[0, 2] -= 1
 
 
 @plant("VMA")
