@@ -55,7 +55,7 @@ def take_page(ram, cpu, zone):
     return pfn
 
 
-@kernel
+@apart
 def get_page_from_freelist(ram, cpu, node, gfp, low):
     """Try the zonelist of `node` against watermark LOW (or MIN); -1 if no zone is above it.
 

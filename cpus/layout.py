@@ -64,7 +64,7 @@ TEXT_NAMES = (
     "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "kswapd_step", "migrate_list",
     "shrink_folio_list",
     "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "idle_until", "finish_wait", "wake",
-    "wake_all_waiting_for", "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "alloc_page",
+    "wake_all_waiting_for", "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "get_page_from_freelist", "alloc_page",
     "free_page", "lru_add_drain", "release_page", "isolate_page", "putback_page",
     "read_pages", "mmap_readahead", "async_readahead",
     "ensure_table", "zap_range", "free_pgtables", "do_mmap", "do_munmap", "mprotect", "mremap", "madvise", "dup_mm", "exit_mm",
