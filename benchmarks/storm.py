@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from cpus.atomics import fetch_add, host_ticks, load_acquire
-from cpus.compiled import entry, install, kernel
+from cpus.compiled import entry, kernel
 from cpus.costs import COST, NR_COSTS
+from cpus.install import install
 from cpus.ipi import mask_clear, mask_set, send_interrupts, serve_interrupts, wait_for_acks
 from cpus.layout import COUNTER, EVENT_RING, TEXT, Sizes
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next

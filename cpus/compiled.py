@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import glob
 import hashlib
 import importlib.util
 import os
@@ -23,7 +24,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,21 @@ class Entry:
         self.number, self.function, self.name = number, function, function.__name__
         self.compiled: Any = None
 
+    @property
+    def can_be_cached(self) -> bool:
+        """Tell whether other processes can load what one has compiled: not for code that has no file, as in a notebook."""
+        return _cache_folder(self.function) is not None
+
+    @property
+    def is_compiled_or_cached(self) -> bool:
+        """Tell whether compiling it will be quick: numba's index of it is there (whether it fits is seen when it is loaded)."""
+        folder, code = _cache_folder(self.function), self.function.__code__
+        if self.compiled is not None or folder is None:
+            return self.compiled is not None
+        index = f"*.{glob.escape(self.function.__qualname__)}-{code.co_firstlineno}.*.nbi"
+        source_ns = os.stat(code.co_filename).st_mtime_ns  # of an older index numba takes nothing
+        return any(path.stat().st_mtime_ns >= source_ns for path in Path(folder).glob(f"*/{index}"))
+
     def compile(self, segment_type: types.Type) -> int:
         """Compile (or load from the cache) and return the address."""
         if self.compiled is None:
@@ -155,7 +171,7 @@ class Entry:
         return self.compiled.address
 
 
-_python_text: dict[int, Callable] = {}  # what `call` reaches when the JIT is off
+python_text: dict[int, Callable] = {}  # what `call` reaches when the JIT is off
 
 
 def entry(number: int) -> Callable[[Callable], Entry]:
@@ -163,7 +179,7 @@ def entry(number: int) -> Callable[[Callable], Entry]:
     return lambda function: Entry(number, function)
 
 
-_apart: list[Entry] = []  # in the order of definition: every machine needs all that are imported
+apart_entries: list[Entry] = []  # in the order of definition: every machine needs all that are imported
 
 
 def apart(function: Callable) -> Any:
@@ -174,7 +190,7 @@ def apart(function: Callable) -> Any:
     if numba.config.DISABLE_JIT:
         return function
     item = Entry(TEXT[function.__name__], function)
-    _apart.append(item)
+    apart_entries.append(item)
     return _stub(item.number, function.__code__.co_argcount - 1)
 
 
@@ -199,28 +215,6 @@ def _stub(number: int, arguments: int) -> Any:
     return kernel((stub_1, stub_2, stub_3, stub_4, stub_5)[arguments - 1])
 
 
-def install(ram: Any, entries: Iterable[Entry], progress: Callable[[str, int, int], None] | None = None) -> float:
-    """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
-
-    Returns the seconds spent compiling or loading.
-    """
-    entries = [*_apart, *entries]
-    began = time.perf_counter()
-    for i, item in enumerate(entries):
-        if progress:
-            progress(item.name, i, len(entries))
-        install_at(ram, item.number, item)
-    return time.perf_counter() - began
-
-
-def install_at(ram: Any, number: int, item: Entry) -> None:
-    """Put an entry's address at `number`, which need not be its own (one default may serve many hooks)."""
-    if numba.config.DISABLE_JIT:
-        _python_text[number] = item.function
-    else:
-        ram.text[number] = item.compile(ram._type)
-
-
 SHELL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * ARGUMENTS)
 
 
@@ -234,7 +228,7 @@ def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
         return function(*args)
 
     callback = SHELL_TYPE(guarded)
-    _python_text[number] = lambda _ram, *args: function(*args)
+    python_text[number] = lambda _ram, *args: function(*args)
     ram.text[number] = ctypes.cast(callback, ctypes.c_void_p).value
     return callback
 
@@ -242,7 +236,7 @@ def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
 if numba.config.DISABLE_JIT:
 
     def call(ram, number, a, b, c, d, e):
-        return _python_text[number](ram, a, b, c, d, e)
+        return python_text[number](ram, a, b, c, d, e)
 
 else:
 

@@ -30,8 +30,9 @@ from numba import types
 
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import call, entry, install, install_python, kernel
+from cpus.compiled import call, entry, install_python, kernel
 from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
+from cpus.install import install
 from cpus.ipi import SHELL_RECEIVE, serve_interrupts
 from cpus.layout import TEXT
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT

@@ -24,8 +24,9 @@ from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, enqueue, select
 from allocator.tlb_flush import irq_handler
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
-from cpus.compiled import Entry, install, install_at
+from cpus.compiled import Entry, apart_entries
 from cpus.costs import COST_NAMES, NR_COSTS
+from cpus.install import compile_ahead, install, install_at
 from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
@@ -102,6 +103,7 @@ def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
     for name in HOOKS:
         install_at(ram, TEXT[name], nothing)
+    compile_ahead((*hooks, *apart_entries, *ENGINE), ram, progress)
     install(ram, ENGINE, progress)
     for i, item in enumerate(hooks):
         if progress:

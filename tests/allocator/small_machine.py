@@ -29,8 +29,9 @@ from allocator.tlb_flush import enter_lazy_tlb, switch_mm
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.access import visit_pages
-from cpus.compiled import call, install, install_python, kernel
+from cpus.compiled import call, install_python, kernel
 from cpus.costs import COST, NR_COSTS
+from cpus.install import install
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES

@@ -4,8 +4,9 @@ Pages are mapped by hand (`map_page`). A fault maps page vpn to frame FRAME_OF_P
 answer into `ram.task_wait_ns[vpn]`. Everything here also runs with NUMBA_DISABLE_JIT=1.
 """
 
-from cpus.compiled import entry, install, kernel
+from cpus.compiled import entry, kernel
 from cpus.costs import COST, NR_COSTS
+from cpus.install import install
 from cpus.layout import COUNTER, TEXT, Sizes
 from cpus.oracle import VERSION_BITS, set_content
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.storm import small_ram
 from cpus import compiled
-from cpus.compiled import call, closure_hash, entry, install, install_python, kernel, prune_cache
+from cpus.compiled import call, closure_hash, entry, install_python, kernel, prune_cache
+from cpus.install import install
 from cpus.layout import NR_TEXT, TEXT
 
 ROOT = Path(__file__).parents[2]

@@ -4,8 +4,9 @@ import pytest
 
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.unmap import zap_range
-from cpus.compiled import entry, install_at
+from cpus.compiled import entry
 from cpus.costs import COST
+from cpus.install import install_at
 from cpus.ipi import ack
 from cpus.layout import COUNTER, TEXT
 from cpus.page_table import PTE_ACCESSED

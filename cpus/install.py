@@ -1,0 +1,105 @@
+"""Fill a machine's text table with addresses of entries, compiled on all host cores at once where the cache has none yet.
+
+Helpers are forked; they and their parent take entries off one queue, a pipe of a byte each, until it is empty. Nothing is handed
+back but the cache on disk, so whatever goes wrong in a helper (an error in a user's hook, too little memory, a kill) is met again,
+and told, by the parent that then compiles the entry itself. Two processes may compile the same small callee; numba replaces the
+files of its cache in one step. Left out: code without a cache (notebook cells), which only its own process can compile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import multiprocess
+import numba
+from numba import types
+
+from cpus.compiled import Entry, apart_entries, python_text
+
+Progress = Callable[[str, int, int], None]  # name, how many before it, how many in all
+WORTHWHILE = 8  # entries: a fork and a compiler's cold start cost as much as some small ones
+PROCESSES_MAX = 8  # there is not work for more, and each may take 0.3 GB
+QUEUE_MAX = 255  # what a byte can name, and far below a pipe's buffer
+PR_SET_PDEATHSIG = 1
+
+
+def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None) -> float:
+    """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
+
+    Returns the seconds spent compiling or loading.
+    """
+    entries = [*apart_entries, *entries]
+    began = time.perf_counter()
+    compile_ahead(entries, ram, progress)
+    for i, item in enumerate(entries):
+        if progress:
+            progress(item.name, i, len(entries))
+        install_at(ram, item.number, item)
+    return time.perf_counter() - began
+
+
+def install_at(ram: Any, number: int, item: Entry) -> None:
+    """Put an entry's address at `number`, which need not be its own (one default may serve many hooks)."""
+    if numba.config.DISABLE_JIT:
+        python_text[number] = item.function
+    else:
+        ram.text[number] = item.compile(ram._type)
+
+
+def compile_ahead(entries: Sequence[Entry], ram: Any, progress: Progress | None = None) -> int:
+    """Compile those entries that the cache does not hold, all cores at once; returns how many, 0 if too few to be worth it.
+
+    An entry that does not compile is left to whoever installs it. KeyboardInterrupt ends the helpers.
+    """
+    processes = min(len(os.sched_getaffinity(0)), PROCESSES_MAX)
+    if numba.config.DISABLE_JIT or processes < 2:
+        return 0
+    missing = [item for item in entries if item.can_be_cached and not item.is_compiled_or_cached][-QUEUE_MAX:]
+    missing.reverse()  # the engine's entries come last and take longest
+    if len(missing) < WORTHWHILE:
+        return 0
+    get, put = os.pipe()
+    os.write(put, bytes(range(len(missing))))
+    os.close(put)
+    context = multiprocess.get_context("fork")
+    helpers = [context.Process(target=_help, args=(get, missing, ram._type), daemon=True) for _ in range(processes - 1)]
+    try:
+        for helper in helpers:
+            helper.start()
+        for i, item in _taken(get, missing):
+            if progress:
+                progress(item.name, i, len(missing))
+            with suppress(Exception):
+                item.compile(ram._type)
+        for helper in helpers:
+            helper.join()
+    finally:
+        for helper in helpers:
+            if helper.pid is not None:
+                helper.kill()
+                helper.join()
+        os.close(get)
+    return len(missing)
+
+
+def _taken(get: int, missing: Sequence[Entry]) -> Iterable[tuple[int, Entry]]:
+    """Take entries off the queue until it is empty."""
+    while taken := os.read(get, 1):
+        yield taken[0], missing[taken[0]]
+
+
+def _help(get: int, missing: Sequence[Entry], segment_type: types.Type) -> None:
+    """Be a helper. Never returns."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its helpers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for _, item in _taken(get, missing):
+        with suppress(Exception):
+            item.compile(segment_type)
+    os._exit(0)

@@ -1,0 +1,136 @@
+"""The engine is compiled on all cores at once: by helpers that leave their work in the cache and never anything behind."""
+
+import importlib
+import os
+import select
+import signal
+import sys
+
+import psutil
+import pytest
+
+from benchmarks.storm import small_ram
+from cpus import install as module
+from cpus.compiled import Entry, call_1, kernel
+from cpus.install import WORTHWHILE, compile_ahead, install
+from cpus.layout import NR_TEXT, TEXT
+
+COUNT = WORTHWHILE + 1
+HELPER_S = 60
+
+
+@pytest.fixture
+def ram():
+    """A RAM with nothing in it but a text table."""
+    return small_ram(2)
+
+
+@pytest.fixture
+def entries(ram, tmp_path, monkeypatch):
+    """Entries of a file that the (empty) cache knows nothing of; two host cores, so that there is one helper."""
+    lines = ["from cpus.compiled import entry"]
+    lines += [f"@entry({NR_TEXT - COUNT + i})\ndef add_{i}(ram, a):\n    return a + {i}" for i in range(COUNT)]
+    (tmp_path / "many_entries.py").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(module, "apart_entries", [])
+    found = importlib.import_module("many_entries")
+    yield [getattr(found, f"add_{i}") for i in range(COUNT)]
+    del sys.modules["many_entries"]
+
+
+@pytest.fixture
+def helped(entries, monkeypatch):
+    """Make the parent's first entry wait until a helper has finished one; gives who compiled what, (in the helper, name)."""
+    parent, compile_it = os.getpid(), Entry.compile
+    get, put = os.pipe()
+    by_parent = []
+
+    def compile_and_tell(self, segment_type):
+        if os.getpid() != parent:
+            address = compile_it(self, segment_type)
+            os.write(put, b"x")
+            return address
+        if not by_parent:
+            assert select.select([get], [], [], HELPER_S)[0], "no helper has compiled anything"
+        by_parent.append(self.name)
+        return compile_it(self, segment_type)
+
+    monkeypatch.setattr(Entry, "compile", compile_and_tell)
+    yield by_parent
+    os.close(get)
+    os.close(put)
+
+
+def test_helpers_compile_and_the_parent_loads(entries, helped, ram):
+    """Each entry is compiled once, some by a helper, and all are in the cache; a second time there is nothing to do."""
+    assert not any(item.is_compiled_or_cached for item in entries)
+    assert compile_ahead(entries, ram) == COUNT
+    assert 1 <= len(helped) < COUNT
+    assert all(item.is_compiled_or_cached for item in entries)
+    assert sum(item.compiled is not None for item in entries) == len(helped)
+    assert compile_ahead(entries, ram) == 0
+
+
+def test_what_helpers_compiled_runs(entries, helped, ram):
+    """Installed from the cache, each entry does what its source says."""
+    install(ram, entries)
+    assert [_call_1(ram, item.number, 100) for item in entries] == [100 + i for i in range(COUNT)]
+
+
+@kernel
+def _call_1(ram, number, a):
+    return call_1(ram, number, a)
+
+
+def test_an_older_index_than_the_source_is_no_cache(entries, ram):
+    """Numba takes nothing from an index that is older than the file (a checkout touches it): it counts as missing."""
+    entries[0].compile(ram._type)
+    fresh = Entry(entries[0].number, entries[0].function)
+    assert fresh.is_compiled_or_cached
+    path = entries[0].function.__code__.co_filename
+    os.utime(path, (os.stat(path).st_mtime + 60,) * 2)
+    assert not fresh.is_compiled_or_cached
+
+
+def test_an_error_is_told_by_who_installs_the_entry(entries, tmp_path, ram):
+    """One entry does not compile: the others do, and the error is raised where it was before, by its own entry."""
+    (tmp_path / "wrong_entry.py").write_text(
+        f"from cpus.compiled import entry\n@entry({TEXT['hook_init']})\ndef wrong(ram, a):\n    return nobody(a)\n"
+    )
+    wrong = importlib.import_module("wrong_entry").wrong
+    try:
+        assert compile_ahead([wrong, *entries], ram) == COUNT + 1
+        install(ram, entries)
+        with pytest.raises(Exception, match="nobody"):
+            install(ram, [wrong])
+    finally:
+        del sys.modules["wrong_entry"]
+
+
+def test_a_killed_helper_costs_time_only(entries, monkeypatch, ram):
+    """Its parent compiles what it had taken."""
+    parent, compile_it = os.getpid(), Entry.compile
+    monkeypatch.setattr(
+        Entry, "compile", lambda self, kind: compile_it(self, kind) if os.getpid() == parent else os.kill(os.getpid(), signal.SIGKILL)
+    )
+    install(ram, entries)
+    assert [_call_1(ram, item.number, 0) for item in entries] == list(range(COUNT))
+
+
+def test_an_interrupt_leaves_no_helper(entries, ram):
+    """Ctrl-C while compiling: KeyboardInterrupt goes on, no process stays."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compile_ahead(entries, ram, interrupted)
+    assert psutil.Process().children() == []
+
+
+def test_one_core_compiles_alone(entries, monkeypatch, ram):
+    """A helper would only take its parent's core."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0})
+    assert compile_ahead(entries, ram) == 0
