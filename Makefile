@@ -25,7 +25,7 @@ $(STAMP): setup.cfg pyproject.toml
 	@touch $@
 
 demo: setup
-	@echo "demo: luf compare (the first run compiles the engine, a minute or two; later ones take it from the cache)"
+	@echo "demo: luf compare (the first run compiles the engine, about a minute; later ones take it from the cache)"
 	@$(BIN)/luf compare
 
 test:

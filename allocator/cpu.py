@@ -8,7 +8,7 @@ from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, TIME_SLICE_NS, enqueue, next_task, task_is_due
+from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, enqueue, next_task, task_is_due
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -62,7 +62,7 @@ def _start_task(ram, cpu, task):
     if task != ram.cpu_last_task[cpu]:
         ram.cpu_live_count[cpu] = 0
     ram.cpu_task[cpu] = ram.cpu_last_task[cpu] = task
-    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + TIME_SLICE_NS
+    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + ram.base_slice_ns
     ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
     if ram.task_kind[task] == TASK_USER:
         switch_mm(ram, cpu, ram.task_mm[task])
@@ -91,7 +91,7 @@ def _slice_is_over(ram, cpu, task):
         return False
     if task_is_due(ram, cpu):
         return True
-    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + TIME_SLICE_NS
+    ram.task_slice_ns[task] = ram.cpu_clock[cpu] + ram.base_slice_ns
     return False
 
 

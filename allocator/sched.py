@@ -20,10 +20,15 @@ from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
 
 TASK_USER, TASK_KSWAPD, TASK_DESIGN = 0, 1, 2
 SLEEPING, QUEUED, ON_CPU, DONE = 0, 1, 2, 3
-TIME_SLICE_NS = 3_000_000  # sysctl_sched_base_slice of 6.12 with 8 CPUs or more: 0.75 ms * (1 + log2(8))
+BASE_SLICE_NS = 750_000  # sysctl_sched_base_slice of one CPU (6.12, kernel/sched/fair.c)
 TICK_NS = 4_000_000  # CONFIG_HZ 250
 NOBODY = -1
 C_RESCHED = COUNTER["irq_resched"]
+
+
+def base_slice_ns(cpus: int) -> int:
+    """Give the time slice that the kernel computes at boot: longer with more CPUs, up to 3 ms with 8 (get_update_sysctl_factor)."""
+    return BASE_SLICE_NS * min(cpus, 8).bit_length()
 
 
 @kernel

@@ -20,7 +20,7 @@ from allocator.memory import page_fault
 from allocator.migrate import migrate_list
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.program import run_user
-from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, enqueue, select_cpu
+from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
 from allocator.tlb_flush import irq_handler
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
@@ -249,6 +249,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "lufd": int(options.debug_luf),
         "host_cores": machine.host.cores,
         "host_turn_ns": machine.host.turn_ns,
+        "base_slice_ns": sysctl.sched_base_slice_ns or base_slice_ns(machine.cpus),
     }
 
 

@@ -96,7 +96,7 @@ class Tlb(Struct, frozen=True, kw_only=True):
 
 
 class Sysctl(Struct, frozen=True, kw_only=True):
-    """Kernel knobs under their Linux names; `min_free_kbytes` 0 means automatic."""
+    """Kernel knobs under their Linux names; `min_free_kbytes` and `sched_base_slice_ns` 0 mean what the kernel computes at boot."""
 
     watermark_scale_factor: Annotated[int, Meta(ge=1, le=3000)]
     min_free_kbytes: Annotated[int, Meta(ge=0)]
@@ -114,6 +114,7 @@ class Sysctl(Struct, frozen=True, kw_only=True):
     tlb_single_page_flush_ceiling: Annotated[int, Meta(ge=0, le=1 << 20)]
     init_on_free: bool = False
     kasan_poison: bool = False
+    sched_base_slice_ns: Nanoseconds = 0
 
 
 class Costs(Struct, frozen=True, kw_only=True):

@@ -75,9 +75,9 @@ class SmallMachine:
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
         )  # fmt: skip
         usual = {
-            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "readahead_pages": 32,
-            "fault_around_pages": 16, "demotion": int(demotion), "swappiness": 60, "promote_enough": 0, "lock_spins": 4, "scan_pages": 64,
-            "zero_page": frames - 1, "zero_logical": logical, "first_anon_logical": logical + 1,
+            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "base_slice_ns": 3_000_000,
+            "readahead_pages": 32, "fault_around_pages": 16, "demotion": int(demotion), "swappiness": 60, "promote_enough": 0,
+            "lock_spins": 4, "scan_pages": 64, "zero_page": frames - 1, "zero_logical": logical, "first_anon_logical": logical + 1,
             "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1, "lufd": int(debug_luf),
         }  # fmt: skip
         at = 0

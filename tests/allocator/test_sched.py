@@ -2,7 +2,7 @@
 
 import pytest
 
-from allocator.sched import NOBODY, enqueue, next_task, select_cpu, task_is_due
+from allocator.sched import NOBODY, base_slice_ns, enqueue, next_task, select_cpu, task_is_due
 
 DISK, SOON = 1_000_000, 100
 PINNED, FREE, OTHER, KSWAPD = 0, 1, 2, 3  # tasks
@@ -77,3 +77,8 @@ def test_only_a_task_that_is_due_ends_a_slice(machine):
     ram.cpu_clock[0] = DISK
     assert task_is_due(ram, 0)
     assert not task_is_due(ram, 1)
+
+
+def test_the_time_slice_grows_with_the_cpus_up_to_eight():
+    """What `cat /sys/kernel/debug/sched/base_slice_ns` says: 0.75 ms * (1 + log2 of the CPUs)."""
+    assert [base_slice_ns(cpus) / 1e6 for cpus in (1, 2, 3, 4, 7, 8, 64)] == [0.75, 1.5, 1.5, 2.25, 2.25, 3, 3]

@@ -39,3 +39,17 @@ def test_virtual_cpus_that_share_cores_take_longer_and_all_is_accounted_for():
     alone, four, one = run(), run(cores=4, turn_ns=100_000), run(cores=1, turn_ns=100_000)
     assert alone < four
     assert one > 2 * four
+
+
+def test_threads_that_share_cpus_take_turns_as_long_as_a_slice():
+    """45 threads on 8 CPUs: who spins at a barrier spins to the end of its slice, and with a tenth of that all is done much earlier."""
+
+    def runtime_ns(**sysctl):
+        machine = load_machine("xeon6430-cxl", scale=1024, cpus=8, overrides={f"sysctl.{key}": value for key, value in sysctl.items()})
+        result = run_design("luf", machine, "llama3x15", tokens=1, leases=1, seed=1)
+        assert result.clean
+        return result.runtime_mean_ns
+
+    usual = runtime_ns()
+    assert runtime_ns(sched_base_slice_ns=3_000_000) == usual
+    assert runtime_ns(sched_base_slice_ns=300_000) < usual / 2
