@@ -20,6 +20,7 @@ import glob
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -157,7 +158,8 @@ class Entry:
         folder, code = _cache_folder(self.function), self.function.__code__
         if self.compiled is not None or folder is None:
             return self.compiled is not None
-        index = f"*.{glob.escape(self.function.__qualname__)}-{code.co_firstlineno}.*.nbi"
+        name = re.sub("[<>]", "", self.function.__qualname__)  # as numba names a file after a function within another
+        index = f"*.{glob.escape(name)}-{code.co_firstlineno}.*.nbi"
         source_ns = os.stat(code.co_filename).st_mtime_ns  # of an older index numba takes nothing
         return any(path.stat().st_mtime_ns >= source_ns for path in Path(folder).glob(f"*/{index}"))
 

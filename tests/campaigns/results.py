@@ -25,6 +25,7 @@ from emulator.run_folder import versions, write_atomically
 from emulator.supervisor import RunStopped
 from emulator.timeline import timeline_text
 from tests.campaigns import published
+from tests.campaigns.takeoffs import takeoff_table
 from workloads.generated import GENERATORS
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
@@ -143,10 +144,12 @@ Do not edit, but for what stands between the markers "by hand", which is kept.
 
 
 def document(parts: dict[str, str], previous: str) -> str:
-    """Give the page: head, tables, timeline, and the slots as they were written by hand."""
+    """Give the page: head, tables, timeline, what take-offs cost, and the slots as they were written by hand."""
     text = parts["head"]
     text += "\n## All designs, the talk's experiment\n\n" + parts["designs"]
     text += "\nWhen each of them flushed:\n\n```\n" + parts["timeline"] + "```\n"
+    if parts["takeoffs"]:
+        text += "\n## Who synchronises\n\n" + parts["takeoffs"]
     for name in SLOTS:
         begin, end = BEGIN.format(name), END.format(name)
         text += f"\n## The {name}\n\n{begin}\n{by_hand(previous, name)}\n{end}\n"
@@ -213,6 +216,7 @@ def main(arguments: list[str] | None = None) -> int:
         "head": head,
         "designs": table(talk, designs[0]),
         "timeline": timeline_text([row.result for row in talk if row.result is not None]),
+        "takeoffs": takeoff_table([row.result for row in talk if row.result is not None and row.verdict == "clean"]),
         "workloads": table(rows, designs[0]),
         "switches": table(switched, designs[0]),
     }

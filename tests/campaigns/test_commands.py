@@ -8,6 +8,7 @@ from designs.catalogue import design
 from emulator.snapshots import Between
 from tests.campaigns import published, results, seeds
 from tests.campaigns.published_figures import FIGURES, Seen, agrees, change, figures_table
+from tests.campaigns.takeoffs import COLUMNS, blocks, takeoff_table
 from tests.emulator.fixed import REUSE, run
 
 
@@ -68,9 +69,30 @@ def test_the_median_of_several_seeds():
     assert results.median_row([*rows, stuck]) is stuck
 
 
+def test_the_table_of_take_offs():
+    """Designs that measure them, with what those that paid took, and the level of clean pages as blocks of one height for all."""
+    times = {"p50_ns": 1_800, "p99_ns": 6_100, "max_ns": 12_000}
+    stats = {"flushes": 7, "merged": 30, "waits": 2, "wait_ns": 2_400_000, "takeoff": {"count": 5_000} | times,
+             "takeoff_paid": {"count": 40} | times}  # fmt: skip
+    runs = [
+        run("linux"),
+        run("luf", design_stats=stats | {"clean_pages": {"t_ns": [1, 2], "node0": [800, 0]}}),
+        run("luf:sync=each", design_stats=stats | {"clean_pages": {"t_ns": [], "node0": []}}),
+    ]
+    lines = takeoff_table(runs).splitlines()
+    cells = [cell.strip() for cell in lines[-2].strip("|").split("|")]
+    assert cells[:10] == ["luf", "42", "7", "30", "2", "2.400 ms", "40 of 5,000", "1.800 us", "6.100 us", "12.00 us"]
+    assert cells[10:] == [f"`{'█' * 12}{' ' * 12}`", "0"]
+    assert lines[-1].startswith("| luf:sync=each |")
+    assert "full height 800 pages" in takeoff_table(runs)
+    assert takeoff_table(runs[:1]) == ""
+    assert len(blocks(range(1000), 999)) == COLUMNS
+    assert blocks([1] * COLUMNS, 1_000_000) == "▁" * COLUMNS
+
+
 def test_what_was_written_by_hand_is_kept():
     """The slot survives; everything else is new."""
-    parts = {"head": "# Results\n", "designs": "D\n", "timeline": "T\n", "workloads": "W\n", "switches": "S\n"}
+    parts = {"head": "# Results\n", "designs": "D\n", "timeline": "T\n", "takeoffs": "P\n", "workloads": "W\n", "switches": "S\n"}
     first = results.document(parts, "")
     assert results.SLOTS["open question"] in first
     mine = first.replace(results.SLOTS["open question"], "One global flusher.\n\nWhy: ...")
