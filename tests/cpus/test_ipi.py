@@ -203,12 +203,12 @@ def test_handlers_read_what_the_sender_wrote():
 
 def test_interrupts_cost_virtual_time_on_both_sides():
     """The sender pays per target and waits for latency and handler; a busy target pays the handler, an idle one does not."""
-    ram = _run(storm, 4, 10, 3, shooters=1, others_compute=False, leases=2, gap=0)
+    ram = _run(storm, 4, 10, 3, shooters=1, others_compute=False, leases=1, controlled=1, gap=0)
     send, latency, handle = 100, 1000, 500  # of small_ram
     assert ram.cpu_clock[0] == 10 * (3 * send + latency + handle)
     assert ram.counter[0, COUNTER["shootdown_wait_ns"]] == 10 * (latency + handle)
     assert ram.counter[1:, COUNTER["irq_ns"]].sum() <= 30 * handle
-    assert not ram.cpu_clock[1:].any()
+    assert ram.cpu_clock[1:].tolist() == [handle] * 3  # the first one comes, in this schedule, before they are idle; nine do not cost them
 
 
 # -- cpumasks -----------------------------------------------------------------------------------------------------------------------
