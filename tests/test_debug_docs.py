@@ -16,7 +16,6 @@ DOCUMENT = ROOT / "docs" / "debug-luf.md"
 RUN = re.compile(r"^    luf (?P<command>run [^\n]+)\n\n<!-- screen: exit code (?P<code>\d) -->\n```\n(?P<screen>.*?)```$", re.M | re.S)
 NUMBER = re.compile(r"\b0x[0-9a-f_]+|\d[\d,]*(?:\.\d+)?")
 RUNS = list(RUN.finditer(DOCUMENT.read_text()))
-pytestmark = pytest.mark.timeout(400)  # the first one may find the engine not yet compiled
 
 
 def words(text: str) -> str:

@@ -92,7 +92,6 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.M | re.S)
 
 
-@pytest.mark.timeout(400)  # it may find the engine not yet compiled
 def test_the_readmes_python_runs():
     """Ten lines, as they stand, in a process of their own; the table and two clean runs come out."""
     (code,) = blocks(ROOT / "README.md", "python")

@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LINES_MAX = 60
-pytestmark = pytest.mark.timeout(400)  # the first one may find the engine not yet compiled
 TOLERANCE = 0.25  # examples run in controlled mode and repeat exactly; between versions of the engine their figures may move so far
 EXACT = {"fork", "munmap", "truncate"}  # what a real kernel was recorded to do: no figure may move
 QUOTED = re.compile(r"(examples/caught\.py prints [^\n]*\n\n```\n).*?(\n```\n)", re.S)

@@ -19,7 +19,6 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "write-a-design.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 SAID = re.compile(r"^step (\d): (clean|not clean)(?:, ([\d,]+) shootdowns)?$", re.M)
 STEPS, TOLERANCE = 8, 0.25
-pytestmark = pytest.mark.timeout(400)  # the first one may find the engine not yet compiled
 
 
 def text() -> str:

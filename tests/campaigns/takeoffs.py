@@ -18,7 +18,8 @@ LEGEND = """\
 A *take-off* is the allocation of one page or block as the design sees it; most find nothing pending. *p50*, *p99* and *max* are virtual
 time of those that had to *pay*, by a flush of their own or a wait for another's. *merged*: pending frees that a flush for another
 one settled. *waits*, *time waited*: allocators that slept while somebody else flushed, all CPUs together. *clean DRAM*: free pages of
-the first node with nothing pending, over the run ({columns} columns, each its last sample, full height {top:,} pages), and the lowest.
+the first node with nothing pending, over the run ({columns} columns, each its last sample), and the lowest. Full height is {top:,} pages,
+the most that any of these runs had in its second half, when memory is full; what was above it before is cut off.
 """
 
 
@@ -27,7 +28,7 @@ def takeoff_table(runs: Sequence[Result]) -> str:
     measured = [run for run in runs if "takeoff_paid" in run.design_stats]
     if not measured:
         return ""
-    top = max(max(_clean(run), default=0) for run in measured)
+    top = max(max(_settled(run), default=0) for run in measured)
     lines = [LEGEND.format(columns=COLUMNS, top=top), f"| {' | '.join(HEAD)} | clean DRAM | lowest |"]
     lines.append("|---|" + "---:|" * (len(HEAD) - 1) + "---|---:|")
     for run in measured:
@@ -50,9 +51,14 @@ def _clean(run: Result) -> list[int]:
     return level["node0"]
 
 
+def _settled(run: Result) -> list[int]:
+    level = _clean(run)
+    return level[len(level) // 2 :]
+
+
 def blocks(level: Sequence[int], top: int) -> str:
-    """Draw a level over time: a block for each column, from its last sample; a level above 0 is never drawn as nothing."""
+    """Draw a level over time: a block for each column, from its last sample, cut off at `top`; above 0 it is never drawn as nothing."""
     if not level or not top:
         return ""
     last = [level[-(-(i + 1) * len(level) // COLUMNS) - 1] for i in range(COLUMNS)]
-    return "".join(BLOCKS[-(-value * (len(BLOCKS) - 1) // top)] for value in last)
+    return "".join(BLOCKS[-(-min(value, top) * (len(BLOCKS) - 1) // top)] for value in last)

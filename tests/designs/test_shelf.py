@@ -24,7 +24,6 @@ def test_they_are_on_the_shelf_with_a_line_each():
     assert all(known[name] for name in SHELF)
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("design", SHELF)
 def test_clean_in_controlled_runs(design):
     """Three seeds on 4 CPUs under memory pressure: no violation, and everything accounted for."""

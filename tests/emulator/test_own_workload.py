@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from emulator.cli import BAD_INPUT, CLEAN, main
 
 PYTHON = """
@@ -34,7 +32,6 @@ name = "p"
 cpus = [0, 1]
 threads = [[["load", "file"], ["meet", "read", 2], ["munmap", "file", 0, 8]], [["meet", "read", 2]]]
 """
-pytestmark = pytest.mark.timeout(400)  # it may find the engine not yet compiled
 
 
 def ran(tmp_path, workload):

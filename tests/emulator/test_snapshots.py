@@ -71,7 +71,6 @@ def two_threads(advice):
     return Script("two", regions=[Region("heap", 8, writable=True)]).process("main", [main, other], cpus=[0, 1])
 
 
-@pytest.mark.timeout(400)  # it may find the engine not yet compiled
 def test_a_run_can_be_read_when_it_is_over():
     """MADV_DONTNEED of 4 pages interrupts the one CPU that spins, for these 4 pages."""
     run, noted = run_script("linux", load_machine("guest-8cpu", scale=16, cpus=2), two_threads("MADV_DONTNEED"), leases=1)

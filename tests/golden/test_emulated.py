@@ -10,7 +10,7 @@ from emulator.golden_report import real_text
 from emulator.golden_rules import read_explained, read_rules
 from emulator.progress import Progress
 
-pytestmark = [pytest.mark.golden, pytest.mark.timeout(400)]  # it may find the engine not yet compiled
+pytestmark = pytest.mark.golden
 FOLDER = kernel_folder("6.12")
 THREADS, PAGES = (1, 4), (1, 33, 34)
 SHARE_LEAST = 0.95

@@ -9,7 +9,7 @@ from emulator.golden_compare import AGREES, DIFFERS, VARIES, judge_cells
 from emulator.golden_data import kernel_folder, read_recording
 from emulator.golden_rules import read_explained, read_rules
 
-pytestmark = [pytest.mark.golden, pytest.mark.timeout(400)]  # it may find the engine not yet compiled
+pytestmark = pytest.mark.golden
 FOLDER = kernel_folder("6.12")
 SCENARIOS = ("a_munmap_iso", "k_sleep_munmap_nbr", "f_cow_write", "i_file_pageout", "m_truncate", "e_mremap_aligned")
 THREADS, PAGES = 4, (1, 34, 64)
