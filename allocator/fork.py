@@ -10,9 +10,9 @@ Left out: threads of the child (it starts with its main thread), vfork, VM_DONTC
 """
 
 from allocator.buddy import NONE
+from allocator.copy_on_write import new_anonymous_page
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
-from allocator.memory import new_anonymous_page
 from allocator.mmap import new_mm
 from allocator.page import PG_EXCLUSIVE, clear_flag, get_page, maybe_dma_pinned
 from allocator.panic import STILL_ALIVE, panic

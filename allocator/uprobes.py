@@ -8,10 +8,11 @@ Left out: the trap itself and what is done then, mappings made while a breakpoin
 """
 
 from allocator.buddy import NONE
+from allocator.copy_on_write import new_anonymous_page
 from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
-from allocator.memory import WAIT, fault_in_vma, new_anonymous_page
+from allocator.memory import WAIT, fault_in_vma
 from allocator.page import get_page, lock_page, unlock_page
 from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte

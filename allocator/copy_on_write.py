@@ -1,0 +1,159 @@
+"""Copy-on-write (mm/memory.c: do_wp_page, wp_page_copy, do_cow_fault; wp_can_reuse_anon_folio): private pages and who gets a copy.
+
+A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAULT), never before. A store to a private page that
+somebody shares, or to the zero page, gets a copy: the old translation is flushed everywhere, under the PTE lock, before the new one
+is seen (ptep_clear_flush). More rights alone need no flush.
+Left out: swap cache, huge pages, unsharing for a pin (FAULT_FLAG_UNSHARE).
+"""
+
+from allocator.hooks import HOOK_WRITE_FAULT
+from allocator.kmap import KMAP_COPY, KMAP_COW, MKWRITE_COPY, MKWRITE_COW, MKWRITE_REUSE, kmap, mkwrite
+from allocator.lru import drop_page, lru_add, lru_add_drain
+from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_LRU, PG_SWAPBACKED, PG_UPTODATE, get_page, set_flag, unlock_page
+from allocator.page_alloc import GFP_USER, alloc_page
+from allocator.page_cache import OBJECT_ANON
+from allocator.rmap import lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
+from allocator.tlb_flush import SITE_FAULT, SITE_WRITE_FAULT, flush_tlb_page
+from allocator.vma import VM_HAS_ANON, VM_SHARED
+from cpus.atomics import exchange, fetch_or, load_acquire
+from cpus.compiled import apart, call, kernel
+from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.costs import PAGE_COPY, PAGE_ZERO
+from cpus.layout import COUNTER
+from cpus.oracle import name_anonymous
+from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
+
+AGAIN = 0
+C_REUSE = COUNTER["pgreuse"]
+
+
+@kernel
+def ask_design(ram, cpu, mm, vma, vpn):
+    """Let the design finish what is pending before a writable mapping of this mm or file is seen."""
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_WRITE_FAULT
+    call(ram, HOOK_WRITE_FAULT, cpu, mm, vma, vpn, max(ram.vma_object[vma], ram.vma_anon[vma]))
+    ram.cpu_site[cpu] = site
+
+
+@kernel
+def new_anonymous_page(ram, cpu, vma, vpn, site):
+    """Allocate the private page of a VMA at `vpn`, filled for the oracle at `site`; it belongs to the VMA's anon_vma."""
+    pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
+    kmap(ram, cpu, pfn, site, ram.vma_mm[vma], vpn)
+    thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
+    name_anonymous(ram, pfn, thing, index)
+    ram.page_object[pfn] = thing + 1
+    ram.page_index[pfn] = index
+    ram.page_flags[pfn] = PG_SWAPBACKED | PG_UPTODATE | PG_EXCLUSIVE  # nobody else can reach it yet
+    if ram.vma_flags[vma] & VM_HAS_ANON == 0:  # anon_vma_prepare
+        fetch_or(ram.vma_flags, vma, VM_HAS_ANON)
+    return pfn
+
+
+@kernel
+def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
+    """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is locked, with a reference."""
+    copy = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
+    ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
+    ask_design(ram, cpu, mm, vma, vpn)
+    lock_pte(ram, cpu, table)
+    free = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0
+    if free:
+        mkwrite(ram, cpu, copy, MKWRITE_COW, mm, vpn)
+        set_pte(ram, cpu, mm, vpn, table, copy, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+    unlock_pte(ram, cpu, table)
+    if free:
+        lru_add(ram, cpu, copy)
+    else:
+        drop_page(ram, cpu, copy)
+    return AGAIN
+
+
+@kernel
+def _reusable(ram, cpu, pfn):
+    """May a store go to this private page in place: does nobody share it (wp_can_reuse_anon_folio)?"""
+    flags = ram.page_flags[pfn]
+    if flags & PG_EXCLUSIVE:
+        return True
+    if ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON or load_acquire(ram.page_mapcount, pfn) != 1:
+        return False
+    if flags & PG_LRU == 0:
+        lru_add_drain(ram, cpu)  # a reference of this CPU's batch is nobody's
+    if load_acquire(ram.page_refcount, pfn) != 1:
+        return False
+    set_flag(ram, pfn, PG_EXCLUSIVE)
+    return True
+
+
+@kernel
+def _make_writable(ram, cpu, table, index):
+    """Allow writing through a PTE that is there; pte lock held.
+
+    More rights need no flush: a CPU with the old entry walks again (ptep_set_access_flags on x86).
+    """
+    fetch_or(ram.frame_word, (table, index), PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+
+
+@kernel
+def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
+    """Give a store a copy of the page that `pte` shows (wp_page_copy). pte lock held on entry, not on return."""
+    index, old = vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT
+    zero = pte & PTE_SPECIAL != 0
+    if not zero:
+        get_page(ram, old)
+    unlock_pte(ram, cpu, table)
+    pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
+    ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO] if zero else ram.cost[PAGE_COPY]
+    ask_design(ram, cpu, mm, vma, vpn)
+    lock_pte(ram, cpu, table)
+    now = load_acquire(ram.frame_word, (table, index))
+    same = now >> PTE_PFN_SHIFT == old and now & PTE_PRESENT and now & PTE_WRITE == 0
+    if same:
+        site = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = SITE_FAULT
+        change = change_begins(ram, mm)
+        exchange(ram.frame_word, (table, index), 0)
+        flush_tlb_page(ram, cpu, mm, vpn)
+        change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
+        ram.cpu_site[cpu] = site
+        mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
+        set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+        if not zero:
+            remove_rmap(ram, cpu, old)
+            mod_rss(ram, cpu, mm, -1)
+    unlock_pte(ram, cpu, table)
+    if same:
+        lru_add(ram, cpu, pfn)
+    else:
+        drop_page(ram, cpu, pfn)
+    if not zero:
+        drop_page(ram, cpu, old)  # ours
+        if same:
+            drop_page(ram, cpu, old)  # the PTE's
+
+
+@apart
+def do_wp_page(ram, cpu, mm, vma, vpn, table):
+    """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page)."""
+    index = vpn & LEVEL_MASK
+    ask_design(ram, cpu, mm, vma, vpn)
+    lock_pte(ram, cpu, table)
+    pte = load_acquire(ram.frame_word, (table, index))
+    if pte & PTE_PRESENT == 0 or pte & PTE_WRITE:
+        unlock_pte(ram, cpu, table)
+    elif ram.vma_flags[vma] & VM_SHARED:
+        set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)
+        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
+        _make_writable(ram, cpu, table, index)
+        unlock_pte(ram, cpu, table)
+    elif pte & PTE_SPECIAL == 0 and _reusable(ram, cpu, pte >> PTE_PFN_SHIFT):
+        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
+        _make_writable(ram, cpu, table, index)
+        ram.counter[cpu, C_REUSE] += 1
+        unlock_pte(ram, cpu, table)
+    else:
+        _copy_page(ram, cpu, mm, vma, vpn, table, pte)
+    return AGAIN
