@@ -13,15 +13,13 @@ usual; madvise does, since its addresses stay in use. Reclaim and migration are 
 reported as access after completion, although the paper calls that its own fault.
 """
 
-from allocator.lru import lru_add_drain
 from allocator.page_alloc import free_changes_bytes
-from allocator.page_cache import OBJECT_ANON
 from allocator.tlb_flush import SITE_ALLOC, SITE_USER, flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.layout import Sizes
 from designs.design import Design, hook
-from designs.held import held_fields, may_take, note_taken, prepare_held, publish_taken, raise_to
+from designs.held import gathered_is_private, held_fields, may_take, note_taken, prepare_held, publish_taken, raise_to
 from designs.linux import Linux
 from designs.state import own_fields
 
@@ -58,25 +56,13 @@ def complete(ram, state, cpu, mm):
         raise_to(state.mm_done, mm, stamp)
 
 
-@kernel
-def can_recycle(ram, cpu):
-    """Is every page of the open gather private anonymous memory that nobody else holds?"""
-    for i in range(ram.gather_pages[cpu]):
-        pfn = ram.gather[cpu, i]
-        thing = ram.page_object[pfn] - 1
-        if thing < 0 or ram.object_kind[thing] != OBJECT_ANON or load_acquire(ram.page_refcount, pfn) != 1:
-            return False
-    return ram.gather_pages[cpu] > 0
-
-
 @hook("user_flush")
 def fpr_user_flush(ram, cpu, mm, start, end, munmap):
     """A munmap is about to flush: keep its pages for the process instead."""
     state = fpr_state(ram)
     if munmap == 0 or free_changes_bytes(ram):
         return 0
-    lru_add_drain(ram, cpu)
-    if not can_recycle(ram, cpu):
+    if not gathered_is_private(ram, cpu):
         return 0
     if not is_pending(state, mm):
         state.mm_low[mm], state.mm_high[mm] = NO_PAGE, 0

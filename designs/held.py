@@ -12,7 +12,9 @@ mapping change, and before that the design forces too (write faults, writes to a
 
 from typing import Any
 
+from allocator.lru import lru_add_drain
 from allocator.page_alloc import free_changes_bytes
+from allocator.page_cache import OBJECT_ANON
 from allocator.tlb_flush import (
     FLUSH_ALL,
     INIT_MM,
@@ -124,6 +126,18 @@ def judge_page(ram, state, cpu, all_deferred, complete):
         mask_clear(ram, state.ro_mask, cpu)
     state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
     return 1 if lazy else 0
+
+
+@kernel
+def gathered_is_private(ram, cpu):
+    """Is every page of this CPU's open gather private anonymous memory that nobody else holds?"""
+    lru_add_drain(ram, cpu)  # a reference of this CPU's batch is nobody's
+    for i in range(ram.gather_pages[cpu]):
+        pfn = ram.gather[cpu, i]
+        thing = ram.page_object[pfn] - 1
+        if thing < 0 or ram.object_kind[thing] != OBJECT_ANON or load_acquire(ram.page_refcount, pfn) != 1:
+            return False
+    return ram.gather_pages[cpu] > 0
 
 
 @kernel

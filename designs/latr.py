@@ -8,16 +8,22 @@ completed by interrupts to whoever still has a bit (the paper's background threa
 Safety: a frame gets a new owner only when every CPU that could have its old translation has flushed after it was unmapped. CPUs that
 are away when the record is written are left out of it: they look at tlb_gen, raised before, when they come back. A CPU that goes
 away clears its bits without a flush for the same reason.
-Simplified: the paper is mostly about munmap and madvise, whose virtual addresses it parks as well; a stale access is the program's
-own race there. Here munmap and its kin stay synchronous, for the oracle holds the kernel to its word when such a call has returned;
-what is lazy is reclaim and migration. Since the emulator unmaps and frees at once, where the paper leaves a page that is swapped or
-migrated mapped until the last sweep, what must not contradict an old translation (write faults, file writes, truncation) completes the
-records first. Ticks come every 4 ms, the paper's every 1 ms.
+With `munmap=lazy`, the default, a munmap of private anonymous memory flushes its own CPU and leaves a record for the others as well;
+its frames are held, and who maps an address again before the last sweep (hook_map) has the records completed first. A program
+that uses what it has unmapped is then reported as access after completion, although the paper calls that the program's own race;
+with `munmap=wait` such a call returns when all have flushed.
+Simplified: the paper leaves addresses that are pending out of the search for a free range. Munmaps that free page tables, or pages
+that others hold, flush as usual; madvise does, since its addresses stay in use. Since the emulator unmaps and frees at once, where
+the paper leaves a page that is swapped or migrated mapped until the last sweep, what must not contradict an old translation (write
+faults, file writes, truncation) completes the records first. Ticks come every 4 ms, the paper's every 1 ms. Writing and reading
+records takes no virtual time.
 """
 
+from allocator.page_alloc import free_changes_bytes
+from allocator.tlb_flush import SITE_USER, add_cpumask, flush_tlb_func, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fence, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_set
+from cpus.ipi import mask_clear, mask_empty, mask_remove, mask_set
 from cpus.layout import MASK_BITS, Sizes
 from designs.design import Design, hook
 from designs.held import (
@@ -31,6 +37,7 @@ from designs.held import (
     catch_up,
     defer_unmap,
     end_batch,
+    gathered_is_private,
     give_up_deferring,
     held_fields,
     held_statistics,
@@ -45,6 +52,7 @@ from designs.state import own_fields
 
 RING = 64  # records of a CPU, if nothing else is chosen
 NO_BATCH = 1 << 60
+NO_PAGE = 1 << 60
 TIMEOUT_NS = 8_000_000  # two ticks
 
 
@@ -57,9 +65,12 @@ def latr_fields(sizes: Sizes, ring: int = RING) -> dict[str, tuple[int, ...]]:
         "record_mask": (records, sizes.mask_words),  # the ring's CPU before record_stamp; then each CPU clears its own bit
         "next_record": (sizes.nr_cpus,),  # owner
         "open_stamp": (sizes.nr_cpus,),  # owner writes, any reads: no stamp of its batch is older; 0 it has none that is not published
-        "fallbacks": (sizes.nr_cpus,),  # owner: batches that found the ring full
+        "fallbacks": (sizes.nr_cpus,),  # owner: batches and munmaps that found the ring full
+        "lazy_munmaps": (sizes.nr_cpus,),  # owner: those that left a record
+        "unmapped_stamp": (sizes.nr_mms,),  # mmap_lock held for writing: newest stamp of the addresses below
+        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),  # mmap_lock held for writing: unmapped, perhaps not flushed everywhere
         "seen": (sizes.nr_cpus, records),  # owner: stamp of each record in which the sweep under way has found its bit
-    }
+    }  # fmt: skip
 
 
 _EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -188,12 +199,18 @@ def sweep(ram, cpu):
     return 0
 
 
-@hook("pte_cleared")
-def latr_pte_cleared(ram, cpu, mm, vpn, pte, thing):
-    state = latr_state(ram)
+@kernel
+def open_batch(state, cpu):
+    """Say that stamps are about to be drawn for what has no record yet."""
     if state.open_stamp[cpu] == 0:
         store_release(state.open_stamp, cpu, load_acquire(state.stamp, 0) + 1)
         fence()  # before the first stamp of the batch is drawn: pairs with look_at_all
+
+
+@hook("pte_cleared")
+def latr_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+    state = latr_state(ram)
+    open_batch(state, cpu)
     return defer_unmap(ram, state, cpu, mm, pte, thing)
 
 
@@ -216,6 +233,56 @@ def latr_batch_key(ram, cpu, a, b, c, d):
         state.fallbacks[cpu] += 1
     end_batch(ram, state, cpu)
     return stamp
+
+
+# --- munmap ---------------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def is_unswept(state, mm):
+    """Has the process unmapped anything that a record may still be about?"""
+    return load_acquire(state.safe, 0) < state.unmapped_stamp[mm]
+
+
+@hook("user_flush")
+def latr_user_flush(ram, cpu, mm, start, end, munmap):
+    """A munmap is about to flush: leave a record for the other CPUs instead, and have the pages held. Nobody else, or no room: as usual."""
+    state = latr_state(ram)
+    if munmap == 0 or state.open_stamp[cpu] != 0 or free_changes_bytes(ram) or not gathered_is_private(ram, cpu):
+        return 0
+    gen = inc_mm_tlb_gen(ram, mm)
+    add_cpumask(ram, state.lazy_mask, cpu, mm)
+    mask_remove(state.lazy_mask, cpu, cpu)
+    stamp = 0
+    if not mask_empty(ram, state.lazy_mask, cpu):
+        open_batch(state, cpu)
+        flush_tlb_func(ram, cpu, mm, start, end, gen, 0, cpu)
+        stamp = publish(ram, state, cpu)
+        state.fallbacks[cpu] += 1 if stamp == 0 else 0
+    if stamp:
+        if not is_unswept(state, mm):
+            state.mm_low[mm], state.mm_high[mm] = NO_PAGE, 0
+        state.mm_low[mm], state.mm_high[mm] = min(state.mm_low[mm], start), max(state.mm_high[mm], end)
+        state.unmapped_stamp[mm] = stamp
+        state.lazy_munmaps[cpu] += 1
+    store_release(state.open_stamp, cpu, 0)
+    end_batch(ram, state, cpu)
+    return stamp
+
+
+@hook("map")
+def latr_map(ram, cpu, mm, start, end, d):
+    """Addresses are about to be used: none of them may have an old translation."""
+    state = latr_state(ram)
+    if is_unswept(state, mm) and start < state.mm_high[mm] and state.mm_low[mm] < end:
+        site = ram.cpu_site[cpu]
+        ram.cpu_site[cpu] = SITE_USER
+        force(ram, state, cpu, state.unmapped_stamp[mm], VISIBLE)
+        ram.cpu_site[cpu] = site
+    return 0
+
+
+# --- where CPUs sweep, and who cannot wait for that -------------------------------------------------------------------------------
 
 
 @hook("take_done")
@@ -276,11 +343,17 @@ class Latr(Design):
     name = "latr"
     parameters = {  # noqa: RUF012
         "ring": {str(RING): "a ring of 64 records for each CPU", "256": "256 records, as in the authors' code"},
+        "munmap": {"lazy": "munmap of private anonymous memory leaves a record, too", "wait": "munmap returns when all have flushed"},
     }
     hooks = (
         *HELD_HOOKS, linux_mapping_change, latr_pte_cleared, latr_unmap_flush, latr_batch_key, latr_take_done, latr_write_fault,
         latr_file_write, latr_truncate, latr_context_switch, latr_tick, latr_idle, latr_interrupt,
     )  # fmt: skip
+
+    def __init__(self, **given: str):
+        super().__init__(**given)
+        if self.chosen["munmap"] == "lazy":
+            self.hooks = (*type(self).hooks, latr_user_flush, latr_map)
 
     def fields(self, sizes: Sizes):
         return latr_fields(sizes, int(self.chosen["ring"]))
@@ -290,4 +363,5 @@ class Latr(Design):
         ram.design["ring"][0] = int(self.chosen["ring"])
 
     def statistics(self, ram):
-        return held_statistics(ram) | {"ring_full": int(ram.design["fallbacks"].sum())}
+        own = ram.design
+        return held_statistics(ram) | {"ring_full": int(own["fallbacks"].sum()), "lazy_munmaps": int(own["lazy_munmaps"].sum())}

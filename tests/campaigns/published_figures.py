@@ -125,9 +125,7 @@ FIGURES = (
     Figure("invlpgb", "linux", "tlb_flush2, 8 threads", RATE, 0.943, RIEL.format(8), lambda s: s.rate),
     Figure("invlpgb", "linux", "tlb_flush2, 64 threads", RATE, 0.720, RIEL.format(64), lambda s: s.rate,
            UNMODELLED + ". The series itself names the LRU lock as what is left"),
-    Figure("latr", "linux", "shared munmap", TIME, -0.708, LATR_ABSTRACT, lambda s: s.ns,
-           "munmap stays synchronous in this `latr`: the oracle holds the kernel to its word. The section after this one has what "
-           "could be saved"),
+    Figure("latr", "linux", "shared munmap", TIME, -0.708, LATR_ABSTRACT, lambda s: s.ns),
     Figure("abis", "linux", "talk", SHOOTDOWNS, -0.98, ABIS_ABSTRACT, lambda s: s.interrupts),
     Figure("fpr", "linux", "map and unmap, 1 page", RATE, 0.92, FPR_ABSTRACT, lambda s: s.rate,
            "nothing is left of a munmap of one page here but system call and fault; the paper's loop reads from a device. " + UNMODELLED),

@@ -7,8 +7,11 @@
 import pytest
 
 from allocator.filemap import write_to_file
+from allocator.mmap import do_mmap
+from allocator.pcp import drain_all_pages
 from allocator.unmap import zap_range
 from cpus.atomics import load_acquire, store_release
+from cpus.completion import look_for_completed_changes
 from cpus.tlb import STORE
 from designs.design import hook
 from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
@@ -17,8 +20,9 @@ from designs.held import WHY, advance_zones, held_statistics
 from designs.latr import RING, Latr, clear_bit, has_bit, latr_state
 from designs.latr import look_at_all as look_at_all_records
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
-from tests.designs.lazily import PAGES, everybody, give_back, held, reclaim, take_all, two_cpus
+from tests.designs.lazily import PAGES, ZONE, everybody, give_back, held, reclaim, take_all, two_cpus
 
+ANON_REGION = 2  # of small_machine
 LAZY = pytest.mark.parametrize("design", ["epoch", "latr"])
 
 
@@ -127,6 +131,81 @@ def test_a_full_ring_falls_back_to_interrupts(small_machine, design, full):
     everybody(machine)
 
 
+# --- LATR's munmap ----------------------------------------------------------------------------------------------------------------
+
+
+def with_memory(build, design="latr"):
+    """Both CPUs of process 1 have translations of 8 pages of its memory; page 200 keeps the page table. Returns machine and frames."""
+    machine = two_cpus(build, design)
+    machine.touch(ANON_VPN + 200, STORE)
+    machine.touch(ANON_VPN, STORE, pages=8)
+    machine.touch(ANON_VPN, pages=8, cpu=1)
+    machine.asked()
+    return machine, [machine.pfn(1, ANON_VPN + i) for i in range(8)]
+
+
+def munmap(machine):
+    machine.enter("do_munmap", 0, 1, ANON_VPN, ANON_VPN + 8)
+    drain_all_pages(machine.ram, 0, ZONE)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_munmap_interrupts_nobody_and_the_frames_wait_for_the_sweep(small_machine, lazy):
+    machine, frames = with_memory(small_machine, "latr" if lazy else "latr:munmap=wait")
+    munmap(machine)
+    assert machine.asked() == ([] if lazy else [[1]])
+    assert held(machine, frames) == (frames if lazy else [])
+    assert machine.ram.design["lazy_munmaps"].sum() == lazy
+    machine.enter("hook_tick", 1)
+    machine.enter("hook_tick", 0)
+    assert held(machine, frames) == []
+    machine.touch(ANON_VPN + 100, STORE)
+    assert machine.asked() == []
+
+
+def test_a_write_elsewhere_in_the_process_does_not_end_the_wait(small_machine):
+    """Nothing contradicts what was unmapped until its address or its frame is used again."""
+    machine, frames = with_memory(small_machine)
+    munmap(machine)
+    machine.touch(ANON_VPN + 100, STORE)
+    assert machine.asked() == []
+    assert held(machine, frames) == frames
+    everybody(machine)
+
+
+def test_addresses_are_flushed_before_they_are_mapped_again(small_machine):
+    machine, _ = with_memory(small_machine)
+    munmap(machine)
+    machine.enter("hook_map", 0, 1, ANON_VPN + 100, ANON_VPN + 108)
+    assert machine.asked() == [], "other addresses"
+    machine.enter("hook_map", 0, 1, ANON_VPN + 4, ANON_VPN + 6)
+    assert machine.asked() == [[1]]
+    machine.enter("hook_map", 0, 1, ANON_VPN + 4, ANON_VPN + 6)
+    assert machine.asked() == [], "once"
+
+
+def test_a_full_ring_makes_munmap_wait(small_machine):
+    machine, frames = with_memory(small_machine)
+    machine.ram.design["record_stamp"][:RING] = 1 << 40
+    munmap(machine)
+    assert machine.asked() == [[1]]
+    assert held(machine, frames) == []
+    assert machine.ram.design["fallbacks"].sum() == 1
+    machine.ram.design["record_stamp"][:] = 0
+
+
+def test_a_process_on_one_cpu_leaves_no_record(small_machine):
+    """Its frames are free at once."""
+    machine = small_machine(cpus=2, mms=1, pages=(400,), design="latr")
+    machine.run(1)
+    machine.touch(ANON_VPN + 200, STORE)
+    machine.touch(ANON_VPN, STORE, pages=8)
+    frames = [machine.pfn(1, ANON_VPN + i) for i in range(8)]
+    munmap(machine)
+    assert held(machine, frames) == []
+    assert machine.ram.design["lazy_munmaps"].sum() == machine.ram.design["fallbacks"].sum() == 0
+
+
 @LAZY
 @pytest.mark.parametrize("why", WHY)
 def test_the_design_says_why_it_asked(small_machine, design, why):
@@ -185,6 +264,32 @@ class BrokenLatr(Latr):
     """sweeps without a flush"""
 
     hooks = (*Latr.hooks, latr_tick_without_flush)
+
+
+@hook("map")
+def map_at_once(ram, cpu, mm, start, end, d):
+    """Does not look whether the addresses have been swept."""
+    return 0
+
+
+class ForgetfulLatr(Latr):
+    """gives addresses out again before the sweep"""
+
+    def __init__(self):
+        super().__init__()
+        self.hooks = (*self.hooks, map_at_once)
+
+
+@pytest.mark.parametrize("design", ["latr", ForgetfulLatr()], ids=["latr", "forgetful"])
+def test_the_oracle_sees_an_address_that_was_mapped_again_too_early(broken_machine, design):
+    """CPU 0 writes to a new page at the address; CPU 1 reads the old one through its old translation (access after completion)."""
+    machine, _ = with_memory(broken_machine, design)
+    munmap(machine)
+    do_mmap(machine.ram, 0, 1, ANON_REGION, 0, 8)
+    machine.touch(ANON_VPN, STORE)
+    look_for_completed_changes(machine.ram, 1)
+    machine.touch(ANON_VPN, cpu=1)
+    assert machine.ram.run_violations[0] == (design != "latr")
 
 
 @pytest.mark.parametrize("design", [BrokenEpoch(), BrokenLatr()], ids=["epoch", "latr"])
