@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emulator.experiment import run_design
-from emulator.machine import load_machine
+from emulator.machine import MachineError, load_machine
 from emulator.report import violation_text
 from emulator.result import Result
 from emulator.supervisor import RunStopped
@@ -74,7 +74,13 @@ def wrong(result: Result) -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the campaign as the options say."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        for cpus in options.cpus:
+            load_machine(options.machine, scale=options.scale, cpus=cpus)
+    except MachineError as error:
+        parser.error(str(error))  # now, not after hours
     options.workload = options.workload or ["llama3x15"]  # `extend` would add to a default
     bad = 0
     for workload in options.workload:

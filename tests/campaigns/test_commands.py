@@ -160,3 +160,10 @@ def test_sections_are_replaced_where_they_stand():
     again = published.replaced(page, {"B": "new\n", "D": "d"})
     assert again == "# Results\n\n## A\n\na\n\n## B\n\nnew\n\n## C\n\nc\n\n## D\n\nd\n"
     assert published.replaced(again, {"B": "new", "D": "d"}) == again
+
+
+def test_a_machine_that_cannot_be_is_refused_before_anything_runs(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        seeds.main(["--scale", "8192", "--cpus", "4", "64"])
+    assert stopped.value.code == 2
+    assert "'nodes[0].memory_mib' must be at least 8 after scaling (got 5.2)" in capsys.readouterr().err
