@@ -21,7 +21,7 @@ from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import PAGE_COPY, PAGE_ZERO
 from cpus.layout import COUNTER
 from cpus.oracle import name_anonymous
-from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
+from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table
 
 AGAIN = 0
 C_REUSE = COUNTER["pgreuse"]
@@ -56,15 +56,15 @@ def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is locked, with a reference."""
     copy = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
     ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
-    unlock_page(ram, cpu, pfn)
-    drop_page(ram, cpu, pfn)
-    ask_design(ram, cpu, mm, vma, vpn)
+    ask_design(ram, cpu, mm, vma, vpn)  # the page is still locked: nobody maps it here, and unmaps it again, after the design was asked
     lock_pte(ram, cpu, table)
     free = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0
     if free:
         mkwrite(ram, cpu, copy, MKWRITE_COW, mm, vpn)
         set_pte(ram, cpu, mm, vpn, table, copy, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
     unlock_pte(ram, cpu, table)
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
     if free:
         lru_add(ram, cpu, copy)
     else:
@@ -136,13 +136,17 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
 
 
 @apart
-def do_wp_page(ram, cpu, mm, vma, vpn, table):
-    """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page)."""
-    index = vpn & LEVEL_MASK
+def do_wp_page(ram, cpu, mm, vma, vpn, seen):
+    """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page).
+
+    `seen` is the PTE as the fault found it, before the design is asked. If another page is there by now, the one that was seen may
+    have been unmapped after the question, and its flush deferred: the fault begins anew (pte_same).
+    """
+    table, index = find_table(ram, ram.mm_pgd[mm], vpn), vpn & LEVEL_MASK
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
-    if pte & PTE_PRESENT == 0 or pte & PTE_WRITE:
+    if pte & PTE_PRESENT == 0 or pte & PTE_WRITE or pte >> PTE_PFN_SHIFT != seen >> PTE_PFN_SHIFT:
         unlock_pte(ram, cpu, table)
     elif ram.vma_flags[vma] & VM_SHARED:
         set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)

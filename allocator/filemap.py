@@ -124,6 +124,7 @@ def _forget_on_disk(ram, cpu, thing, index):
     if pfn != NONE:  # whoever entered it may have read the old contents: it must be dropped like any cached page
         drop_page(ram, cpu, pfn)
         return False
+    call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)  # now: it may have been entered, mapped and lazily unmapped until the look-up
     publish(ram, logical, version)  # whoever enters it from now on reads the disk after us
     return True
 
@@ -135,7 +136,6 @@ def truncate_file_page(ram, cpu, thing, index):
     ram.cpu_site[cpu] = SITE_FILE
     pfn = find_page(ram, cpu, thing, index)
     if pfn == NONE:
-        call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
         if _forget_on_disk(ram, cpu, thing, index):
             call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
             ram.cpu_site[cpu] = site

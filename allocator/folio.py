@@ -46,7 +46,7 @@ def split_folio(ram, cpu, pfn):
 @kernel
 def _take_block(ram, cpu, zone, order):
     """Take a block from the buddy, through the design's take-off hooks (rmqueue_buddy)."""
-    call(ram, HOOK_TAKE_BEGIN, cpu, zone, 0, 0, 0)
+    call(ram, HOOK_TAKE_BEGIN, cpu, zone, 1, 0, 0)
     spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
     pfn = take_block(ram, cpu, zone, order)
     spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)

@@ -225,7 +225,7 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
     if pte & PTE_PROTNONE:
         return do_numa_page(ram, cpu, mm, vpn, table)
     if store and pte & PTE_WRITE == 0:
-        return do_wp_page(ram, cpu, mm, vma, vpn, table)
+        return do_wp_page(ram, cpu, mm, vma, vpn, pte)
     return AGAIN  # somebody else has resolved it
 
 

@@ -8,7 +8,7 @@ One anon_vma serves a whole family of forked processes; a page of one of them is
 Left out: KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
-from allocator.hooks import HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
+from allocator.hooks import HOOK_PTE_CLEARED, HOOK_VMA_DONE, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
 from allocator.kmap import MKWRITE_MOVED, mkwrite
 from allocator.lru import mod_isolated
 from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_SWAPBACKED, folio_pages, get_page, maybe_dma_pinned, node_of, set_flag
@@ -37,6 +37,7 @@ from cpus.page_table import (
 
 C_UNMAP_RO, C_UNMAP_RW = COUNTER["unmap_ro"], COUNTER["unmap_rw"]
 UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1
+NO_PTE, CLEARED, DEFERRED, WRITABLE_FLUSHED = range(4)  # what became of one mapping
 
 
 NOTHING, SPECIAL = -1, -2  # what clear_mapped found, if no page
@@ -147,34 +148,37 @@ def is_lazyfree(ram, pfn):
 
 @inlined
 def _unmap_one(ram, cpu, pfn, thing, vma, why):
-    """Clear the PTE by which one VMA maps the page. Returns 0 no PTE, 1 flushed or left to the batch, 2 deferred read-only."""
+    """Clear the PTE by which one VMA maps the page.
+
+    Returns NO_PTE, CLEARED (flushed, or left to the batch), DEFERRED (read-only, its flush may wait), or WRITABLE_FLUSHED.
+    """
     vpn = address_in(ram, vma, ram.page_index[pfn])
     if vpn < 0:
-        return 0
+        return NO_PTE
     mm = ram.vma_mm[vma]
     table = find_table(ram, ram.mm_pgd[mm], vpn)
     if table < 0:
-        return 0
+        return NO_PTE
     index = vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
     if pte & (PTE_PRESENT | PTE_PROTNONE) == 0 or pte >> PTE_PFN_SHIFT != pfn or pte & PTE_MIGRATION:
         unlock_pte(ram, cpu, table)
-        return 0
+        return NO_PTE
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
     if old & PTE_PRESENT and ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):
         store_release(ram.frame_word, (table, index), old)  # it must stay where the device writes (folio_try_share_anon_rmap_pte)
         unlock_pte(ram, cpu, table)
-        return 0
+        return NO_PTE
     if why == UNMAP_FOR_RECLAIM and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY) and is_lazyfree(ram, pfn):
         store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
         if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
             mod_isolated(ram, cpu, node_of(ram, pfn), 0, -1)
             mod_isolated(ram, cpu, node_of(ram, pfn), PG_SWAPBACKED, 1)
         unlock_pte(ram, cpu, table)
-        return 0
+        return NO_PTE
     writable = old & PTE_WRITE if old & PTE_PRESENT else 0  # of what the scanner has made inaccessible, pte_write() is false
     if why == UNMAP_FOR_MIGRATION:
         keep = writable | old & (PTE_ACCESSED | PTE_DIRTY)
@@ -184,16 +188,19 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     ram.counter[cpu, C_UNMAP_RW if writable else C_UNMAP_RO] += 1
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
     ram.cpu_clock[cpu] += ram.cost[UNMAP_PAGE]
-    result = 1
+    result = CLEARED
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
     accessible = old & PTE_PRESENT != 0 or load_acquire(ram.mm_flush_pending, mm) > 0
     if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, thing) != 0:
-        result = 2
+        result = DEFERRED
     remove_rmap(ram, cpu, pfn)
     mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
-    if accessible and not defer:
-        flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
+    if not defer:  # ptep_clear_flush
+        if accessible:
+            flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
+            return WRITABLE_FLUSHED if writable else CLEARED
+        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     return result
 
 
@@ -201,23 +208,28 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
 def try_to_unmap(ram, cpu, pfn, why):
     """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait for the next owner.
 
+    A page that nobody maps is no business of the design (folio_mapped): while it is locked nobody maps it.
     Flushes that are not sent at once lie with the design until HOOK_UNMAP_FLUSH (TTU_BATCH_FLUSH).
     """
     thing = ram.page_object[pfn] - 1
-    walked, deferred = 0, 0
+    if load_acquire(ram.page_mapcount, pfn) == 0:
+        return 1
+    walked, deferred, writable = 0, 0, 0
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
         result = _unmap_one(ram, cpu, pfn, thing, vma, why)
-        if result:
+        if result != NO_PTE:
             walked += 1
             fetch_add(ram.page_refcount, pfn, -1)  # the PTE's reference; the caller holds one, so it is not the last
-        if result == 2:
+        if result == DEFERRED:
             deferred += 1
+        elif result == WRITABLE_FLUSHED:
+            writable = 1
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)
     complete = load_acquire(ram.page_mapcount, pfn) == 0
-    lazy = call(ram, HOOK_WALK_DONE, cpu, pfn, 1 if deferred == walked and walked > 0 else 0, 1 if complete else 0, 0)
+    lazy = call(ram, HOOK_WALK_DONE, cpu, pfn, 1 if deferred == walked and walked > 0 else 0, 1 if complete else 0, writable)
     if not complete:
         return 0
     return 2 if lazy else 1

@@ -4,11 +4,12 @@ Mechanism: munmap of private anonymous memory flushes this CPU alone and frees t
 held in the buddy (held.py); a clean page is taken before them. If the same process takes one again from its CPU's list, nobody is
 flushed: an old translation of that process shows memory of that process. If anybody else takes one, or the buddy gives one out, all
 processes with something pending are flushed first, once for all that they have unmapped so far.
-Safety: no process reads what is not its own. Within the process an old translation is harmless as long as nobody uses its address
-again, which a program does not before it is mapped anew (hook_map: then the process is flushed). munmap raised tlb_gen, so
+Safety: no process reads a page of another process. Within the process an old translation is harmless as long as nobody uses its
+address again, which a program does not before it is mapped anew (hook_map: then the process is flushed). munmap raised tlb_gen, so
 any other flush of that process that reaches a CPU is a full one there, and completes what was left; who loads it later compares.
 Simplified: every private anonymous mapping counts as made with the paper's mmap flag; its pools are the CPUs' lists; a page table or
-page-cache page that a process takes for itself counts as its own; munmaps that free page tables, or pages that others hold, flush as
+page-cache page that a process takes for itself counts as its own (so it could still read it, and write to it, at the old address,
+where the paper flushes before any other use); munmaps that free page tables, or pages that others hold, flush as
 usual; madvise does, since its addresses stay in use. Reclaim and migration are vanilla's. A program that uses what it has unmapped is
 reported as access after completion, although the paper calls that its own fault.
 """

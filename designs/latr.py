@@ -22,7 +22,7 @@ records takes no virtual time.
 from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import SITE_USER, add_cpumask, flush_tlb_func, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fence, fetch_add, fetch_and, load_acquire, store_release
-from cpus.compiled import kernel
+from cpus.compiled import Entry, kernel
 from cpus.ipi import mask_clear, mask_empty, mask_remove, mask_set
 from cpus.layout import MASK_BITS, Sizes
 from designs.design import Design, hook
@@ -345,7 +345,7 @@ class Latr(Design):
         "ring": {str(RING): "a ring of 64 records for each CPU", "256": "256 records, as in the authors' code"},
         "munmap": {"lazy": "munmap of private anonymous memory leaves a record, too", "wait": "munmap returns when all have flushed"},
     }
-    hooks = (
+    hooks: tuple[Entry, ...] = (
         *HELD_HOOKS, linux_mapping_change, latr_pte_cleared, latr_unmap_flush, latr_batch_key, latr_take_done, latr_write_fault,
         latr_file_write, latr_truncate, latr_context_switch, latr_tick, latr_idle, latr_interrupt,
     )  # fmt: skip

@@ -16,12 +16,15 @@ Differs from v12 as posted (luf_v12.py), each with the schedule that breaks the 
   (test_the_triggers_as_posted_flush_nobody);
 - flushed before the writable PTE is visible; in v12's window after it, another CPU stores and a third reads what was there before
   (test_another_cpu_uses_the_new_pte_before_the_flush);
-- truncation is flushed for before the new contents can be read, not at its end (test_a_reader_between_truncation_and_its_flush).
+- truncation is flushed for before the new contents can be read, not at its end (test_a_reader_between_truncation_and_its_flush);
+- a dirty read-only PTE is not deferred: mprotect or fork may have write-protected it and not yet flushed, and what a CPU stores to the
+  old frame after it was copied is lost (test_a_store_between_write_protection_and_its_flush).
 As in v12, pages of large folios are not deferred.
-For other reasons: dirty read-only PTEs are not deferred (no shootdown before IO); 64-bit generations, no wrap-around; allocations
+For other reasons: a page is deferred only if all its mappings were; 64-bit generations, no wrap-around, and 4,096 keys; allocations
 always run in a context that may wait; clean blocks of any order are taken before pending ones, and pending blocks do not merge with
 clean ones (in v12 the merged block is pending as a whole), so that clean pages last longer; who flushes a zone's generation takes on
-the other zones' too.
+the other zones' too. v12 flushes more often than these rules need: at read faults of VMAs that may be written, at the end of each VMA
+that is torn down, when a borrowed mm is left, and when clean pages of a file are invalidated.
 """
 
 from allocator.page import is_large

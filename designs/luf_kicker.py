@@ -1,8 +1,8 @@
 """sync=kicker: a kernel thread flushes pending pages before clean ones run short, so that allocators need not.
 
-When clean pages of a zone fall to LOW its kicker becomes active, and stays so until they are above HIGH again. While it is, whoever
-allocates wakes the thread as soon as a pcp batch is pending, and the thread flushes. It is scheduled as kswapd is: where no CPU idles it
-waits its turn, and an allocator that is faster finds MIN and flushes itself, as under sync=owner.
+Half-way from HIGH to LOW a zone's kicker becomes active, so that it flushes before clean pages reach LOW, and stays so until they are above
+HIGH again. While it is, whoever allocates wakes the thread as soon as a pcp batch is pending, and the thread flushes. It is scheduled
+as kswapd is: where no CPU idles it waits its turn, and an allocator that is faster finds MIN and flushes itself, as under sync=owner.
 """
 
 from allocator.kthread import wake_kthread
@@ -39,7 +39,7 @@ def _is_due(ram, state, zone):
         if clean > ram.wmark_high[zone]:
             store_release(state.kicking, zone, 0)
             return False
-    elif clean <= ram.wmark_low[zone]:
+    elif clean <= (ram.wmark_low[zone] + ram.wmark_high[zone]) // 2:
         store_release(state.kicking, zone, 1)
     else:
         return False

@@ -25,7 +25,7 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     words, zones, cpus = sizes.mask_words, (sizes.nr_zones,), (sizes.nr_cpus,)
     return {
         "ugen": (1,),  # any, add: source of request and flush stamps
-        "ugen_done": cpus,  # any, atomic maximum: newest flush stamp complete on this CPU
+        "ugen_done": cpus,  # any, raised by one compare-exchange (if that fails it stays lower): newest flush stamp complete on this CPU
         "next_key": (1,),  # any, add
         "key_mask": (KEYS, words), "key_ugen": (KEYS,), "key_lock": (KEYS,),
         "mm_mask": (sizes.nr_mms, words), "mm_ugen": (sizes.nr_mms,), "mm_rec_lock": (sizes.nr_mms,),

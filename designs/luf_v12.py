@@ -8,14 +8,19 @@ the mapping follow whatever makes the content differ. Where that does not hold, 
 - The folds into mm and mapping (fold_luf_batch_mm and its twin, patches 19, 20) update mask and generation but not flush_required,
   and a fold takes only what is flush_required: luf_flush_mm and luf_flush_mapping flush nobody. With `records=required` they do.
 - handle_mm_fault flushes at its end, when others can use the writable PTE already (patch 19).
+- truncate_inode_folio flushes at its end: a reader still finds the old bytes after the new length is seen.
+- A dirty read-only PTE is deferred (patch 14 cancels on the write bit only): between mprotect's or fork's write protection and its
+  flush a CPU stores to a frame that has been copied already.
 tests/designs/test_luf_v12.py has a schedule for each, which designs/luf.py survives; a run in which the first happens by itself is
-in tests/designs/test_file_writers.py. (truncate_inode_folio flushes at its end too: the same window.)
-- ptep_clear_flush flushes the VMA if the PTE was not accessible: no caller here clears such a PTE, so it has no hook.
+in tests/designs/test_file_writers.py.
 Simplified: rmqueue_bulk waits after it has let go of the pcp lock (v12: under it); the buddy keeps the whole generation beside a
-block, of which the design looks at the low 16 bits only; a wait is a sleep, not a spin with cond_resched; VM_MAYWRITE is "private, or
-VM_WRITE"; pages of shared anonymous memory, KSM, highatomic, isolation, hotplug and page reporting do not exist here; mm_cpumask is
-that of 6.12, cleared at switch-out. (Since 6.14 the bits stay: flush_tlb_batched_pending of one mm then marks CPUs as done that run
-another and are not flushed. Not shown here.)
+block, of which the design looks at the low 16 bits only, asks for clean or pending blocks first only while some are pending, puts
+the rest of a split pending block at the head of its list if it is older than what is there, and looks at the newest generation of a list; a
+wait is a sleep, not a spin with cond_resched; an empty tlb_ubc is not left marked as required (it would flush nobody); finish_task_switch
+flushes at each borrowed mm that is left, not at the last reference; VM_MAYWRITE is "private, or VM_WRITE"; pages of shared anonymous
+memory, KSM, highatomic, isolation, hotplug and page reporting do not exist here; mm_cpumask is that of 6.12, cleared at switch-out.
+(Since 6.14 the bits stay: flush_tlb_batched_pending of one mm then marks CPUs as done that run another and are not flushed. Not
+shown here.)
 """
 
 from allocator.buddy import CLEAN_FIRST, PEND_FIRST
@@ -85,10 +90,13 @@ def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
 
 
 @hook("walk_done")
-def v12_walk_done(ram, cpu, pfn, all_deferred, complete, d):
-    """try_to_unmap's end: can_luf survived, or everything gathered goes to tlb_ubc. Nothing deferred at all counts as LUF too."""
+def v12_walk_done(ram, cpu, pfn, all_deferred, complete, writable):
+    """try_to_unmap's end: can_luf survived, or everything gathered goes to tlb_ubc. Nothing deferred at all counts as LUF too.
+
+    One writable mapping anywhere makes the folio vanilla, one that was flushed at once too.
+    """
     state = v12_state(ram)
-    lazy = complete and not state.cannot_luf[cpu] and not is_large(ram, pfn)
+    lazy = complete and not writable and not state.cannot_luf[cpu] and not is_large(ram, pfn)
     state.cannot_luf[cpu] = 0  # can_luf_init for the next folio
     if state.ro_required[cpu]:
         if lazy:
@@ -166,15 +174,15 @@ def enough_clean_pages(ram, zone):
 
 
 @hook("take_begin")
-def v12_take_begin(ram, cpu, zone, b, c, d):
+def v12_take_begin(ram, cpu, zone, preemptible, c, d):
     """luf_takeoff_start: may this section shoot down? Patch 22: not under the pcp lock while the zone has enough clean pages."""
     state = v12_state(ram)
     state.takeoff_began[cpu] = ram.cpu_clock[cpu]
     state.section_zone[cpu] = zone
     state.takeoff_started[cpu] += 1
     allowed = ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0
-    if zone >= 0 and enough_clean_pages(ram, zone):
-        allowed = False  # rmqueue_bulk is the only taker here, and it is not preemptible
+    if zone >= 0 and not preemptible and enough_clean_pages(ram, zone):
+        allowed = False
     if not allowed or state.no_shootdown[cpu]:
         state.no_shootdown[cpu] += 1
     return 0
@@ -353,7 +361,7 @@ class LufV12(Design):
     parameters = {  # noqa: RUF012
         "records": {
             "posted": "folds into mm and mapping leave flush_required alone, so their triggers flush nobody",
-            "required": "they set it: what is left is that the fault flushes after its PTE is visible",
+            "required": "they set it: what is left are flushes that come too late (fault, truncation), and dirty PTEs that are deferred",
         }
     }
     hooks = (

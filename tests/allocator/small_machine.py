@@ -178,6 +178,21 @@ class SmallMachine:
 
         self._shell.append(install_python(self.ram, TEXT[f"hook_{name}"], answer))
 
+    def after_hook(self, name: str, function: Callable[..., Any]) -> None:
+        """Have `function(cpu, a, b, c, d)` called after the design's own answer: what others do before its caller goes on."""
+        number = TEXT[f"hook_{name}"]
+        own = self.ram.text[number]
+
+        def answer(*args: int) -> int:
+            self.ram.text[number] = own
+            result = int(enter(self.ram, number, *args))
+            self.ram.text[number] = planted
+            function(*args)
+            return result
+
+        self._shell.append(install_python(self.ram, number, answer))
+        planted = self.ram.text[number]
+
     def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
         """Call in a child process what must panic; returns the sentence. The machine is not fit for anything else then."""
         reader, writer = os.pipe()

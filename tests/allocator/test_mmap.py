@@ -9,6 +9,7 @@ from allocator.lru import lru_add_drain
 from allocator.mmap import do_mmap, do_munmap
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
+from allocator.page import PG_LOCKED
 from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
 from cpus.page_table import PTE_DIRTY, PTE_PROTNONE, PTE_WRITE, find_table
@@ -273,7 +274,10 @@ def test_a_private_file_mapping_gives_its_writer_a_copy(machine):
     do_mmap(ram, 0, 1, 1, 0, 256)
     machine.touch(SHARED_VPN, LOAD)  # the file's page, read-only
     machine.touch(SHARED_VPN, STORE)
-    machine.touch(SHARED_VPN + 1, STORE)
-    for page in (0, 1):
+    locked = []
+    machine.after_hook("write_fault", lambda *_: locked.append(ram.page_flags[machine.cached(SHARED, 40)] & PG_LOCKED != 0))
+    machine.touch(SHARED_VPN + 40, STORE)  # its first access
+    assert locked == [True], "nobody can map it here, and unmap it again, after the design was asked"
+    for page in (0, 40):
         assert machine.pfn(1, SHARED_VPN + page) != machine.cached(SHARED, page) >= 0
         assert machine.pte(1, SHARED_VPN + page) & PTE_WRITE

@@ -202,7 +202,7 @@ def test_skip_takes_another_block(machine_of):
 
 def test_the_kicker_flushes_from_low_to_high(machine_of):
     """
-    clean   > LOW: nothing      <= LOW: flush, and again whenever there is a batch      > HIGH: asleep until LOW
+    clean   above half-way from HIGH to LOW: nothing    below: flush, again whenever there is a batch    > HIGH: asleep again
     """
     machine = machine_of("kicker")
     reclaim(machine)
@@ -210,7 +210,11 @@ def test_the_kicker_flushes_from_low_to_high(machine_of):
     ram = machine.ram
     assert machine.enter("hook_kthread", 2) == 0
     assert machine.asked() == []
-    ram.wmark_low[ZONE] = ram.wmark_high[ZONE] = 512
+    clean = int(ram.zone_free[ZONE] - ram.zone_pending[ZONE])
+    ram.wmark_low[ZONE], ram.wmark_high[ZONE] = clean - 101, clean + 99
+    assert machine.enter("hook_kthread", 2) == 0
+    assert machine.asked() == []
+    ram.wmark_low[ZONE], ram.wmark_high[ZONE] = clean - 100, clean + 100
     assert machine.enter("hook_kthread", 2) == 1
     assert machine.asked() == [[0, 1]]
     assert machine.enter("hook_kthread", 2) == 0

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from allocator.filemap import truncate_file_page, write_to_file
-from allocator.lru import drop_page
-from allocator.page import get_page
+from allocator.lru import LRU_ACTIVE_FILE, drop_page
+from allocator.mprotect import mprotect
+from allocator.page import get_page, lock_page, unlock_page
+from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
+from allocator.vma import VM_READ
 from cpus.compiled import kernel
 from cpus.oracle import VIOLATION_NAMES
-from cpus.page_table import PTE_WRITE
+from cpus.page_table import PTE_PROTNONE, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from designs import design
 from designs.luf_v12_state import (
@@ -135,6 +138,77 @@ def test_a_reader_between_truncation_and_its_flush(broken_machine, name, seen):
     assert violations(machine) == seen
 
 
+def demote(machine, vpn, cpu, mm=1):
+    """Have a CPU age and reclaim until the page has moved to the second node."""
+    before = machine.pfn(mm, vpn)
+    for _ in range(8):
+        if machine.pfn(mm, vpn) != before:
+            return
+        machine.scan(32, LRU_ACTIVE_FILE, cpu=cpu)
+        machine.scan(32, cpu=cpu)
+    raise AssertionError("it was not demoted")
+
+
+@pytest.mark.parametrize("name, seen", [(REQUIRED, ["stale read"]), ("luf", [])])
+def test_a_store_between_write_protection_and_its_flush(broken_machine, name, seen):
+    """
+    CPU 0     mprotect(PROT_READ): the PTE of P is read-only and dirty | flushes
+    CPU 3     demotes P to P': a dirty read-only PTE is deferred ^
+    CPU 1           stores to P through its writable translation ^         the store is lost: CPU 0 reads P'
+    """
+    machine = broken_machine(pages=(512, 512), cpus=4, mms=1, design=name, readahead_pages=1, demotion=True)
+    for cpu in (0, 1):
+        machine.run(1, cpu=cpu)
+    vpn, flushed = SHARED_VPN + 3, []
+    machine.use(vpn, 1, STORE, cpu=1)
+
+    def others(cpu, mm, vma, c, d):
+        if not flushed:
+            machine.asked()
+            demote(machine, vpn, cpu=3)
+            flushed.append(any(1 in targets for targets in machine.asked()))
+            if not flushed[0]:  # else it faults, and waits for mmap_lock
+                machine.touch(vpn, STORE, cpu=1)
+
+    machine.on_hook("vma_done", others)
+    mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ)
+    machine.touch(vpn, LOAD, cpu=0)
+    assert flushed == [seen == []]
+    assert violations(machine) == seen
+
+
+@pytest.mark.parametrize("name", [REQUIRED, "luf"])
+def test_a_writable_mapping_that_is_flushed_at_once_makes_the_folio_vanilla(broken_machine, name):
+    """Process 2 writes to a page on one CPU, which demotes it: that PTE needs no batch. Process 1, which reads it, is flushed."""
+    machine = broken_machine(pages=(512, 512), cpus=4, mms=2, design=name, readahead_pages=1, demotion=True)
+    for cpu, mm in ((0, 1), (1, 1), (2, 2)):
+        machine.run(mm, cpu=cpu)
+    vpn = SHARED_VPN + 3
+    machine.use(vpn, 1, STORE, cpu=2)
+    for cpu in (0, 1):
+        machine.use(vpn, 1, LOAD, cpu=cpu)
+    machine.asked()
+    demote(machine, vpn, cpu=2, mm=2)
+    assert [0, 1] in machine.asked()
+    machine.touch(vpn, STORE, cpu=2)
+    machine.touch(vpn, LOAD, cpu=0)
+    assert violations(machine) == []
+
+
+def test_ptep_clear_flush_of_what_no_tlb_may_have(machine):
+    """mprotect(PROT_NONE) has made a PTE inaccessible; who runs the process alone unmaps it: no flush, but luf_flush_vma."""
+    machine.touch(FILE_VPN, LOAD, cpu=2)
+    told = []
+    mprotect(machine.ram, 2, 2, FILE_VPN, FILE_VPN + 256, 0)
+    assert machine.pte(2, FILE_VPN) & PTE_PROTNONE
+    machine.on_hook("vma_done", lambda cpu, mm, vma, c, d: told.append((cpu, mm)))
+    pfn = machine.cached(FILE, 0)
+    lock_page(machine.ram, 2, pfn)
+    try_to_unmap(machine.ram, 2, pfn, UNMAP_FOR_RECLAIM)
+    unlock_page(machine.ram, 2, pfn)
+    assert told == [(2, 2)]
+
+
 # --- generations and keys ---------------------------------------------------------------------------------------------------
 
 
@@ -234,12 +308,19 @@ def test_a_folio_kept_after_a_lazy_unmap_is_flushed_at_once(machine):
 
 
 def test_no_shootdown_while_there_are_enough_clean_pages(machine):
-    """Patch 22: rmqueue_bulk is not preemptible, so it takes clean blocks until MIN of them are left, then one flush cleans the zone."""
+    """Patch 22: rmqueue_bulk is not preemptible, so it takes clean blocks until MIN of them are left, then one flush cleans the zone.
+
+    rmqueue_buddy is: it takes what comes, and may flush.
+    """
     reclaim(machine)
     pending = pend_all(machine)
     pages = [take(machine, cpu=0) for _ in range(64)]
     assert machine.asked() == []
     assert sum(int(n) << order for order, n in enumerate(machine.ram.pend_count[ZONE])) == pending
+    for preemptible, sections in ((0, 1), (1, 0)):
+        machine.enter("hook_take_begin", 0, ZONE, preemptible)
+        assert machine.ram.design["no_shootdown"][0] == sections
+        machine.enter("hook_take_done", 0)
     machine.ram.wmark_min[ZONE] = 512
     take_until_flushed(machine, cpu=0)
     assert machine.asked() == [[1]]
