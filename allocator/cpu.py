@@ -8,7 +8,7 @@ from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, enqueue, next_task, task_is_due
+from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, enqueue, next_kthread, next_task, task_is_due
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -18,7 +18,7 @@ from cpus.layout import TEXT
 from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
 
-CPU_LOOP = TEXT["cpu_loop"]
+CPU_LOOP, RUN_WAITING_KTHREAD = TEXT["cpu_loop"], TEXT["run_waiting_kthread"]
 SERIES_NS = 1_000_000
 SERIES_COLUMNS = 8
 
@@ -143,6 +143,38 @@ def _run_kswapd_slice(ram, cpu, task):
     return not _slice_is_over(ram, cpu, task) or _give_way(ram, cpu, task)
 
 
+@kernel
+def _run_task(ram, cpu, task):
+    """Run a task that was switched to until it sleeps, ends, or gives way."""
+    again = True
+    while again:
+        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
+            offer_lease(ram, cpu)
+        if ram.task_kind[task] == TASK_KSWAPD:
+            again = _run_kswapd_slice(ram, cpu, task)
+        elif ram.task_kind[task] == TASK_DESIGN:
+            again = run_kthread_slice(ram, cpu, task)
+        else:
+            again = _run_user_slice(ram, cpu, task)
+
+
+@entry(RUN_WAITING_KTHREAD)
+def run_waiting_kthread(ram, cpu, a, b, c, d):
+    """Run a kernel thread that waits for a CPU while this one's task sleeps inside the kernel (schedule_timeout); 0 if none waits.
+
+    Then the task goes on. No lock may be held that spins, nor anything of this CPU's that reclaim uses.
+    """
+    thread = next_kthread(ram, cpu)
+    if thread < 0:
+        return 0
+    task, began = ram.cpu_task[cpu], ram.cpu_clock[cpu]
+    _start_task(ram, cpu, thread)
+    _run_task(ram, cpu, thread)
+    _start_task(ram, cpu, task)
+    ram.task_runtime_ns[task] -= ram.cpu_clock[cpu] - began
+    return 1
+
+
 @entry(CPU_LOOP)
 def cpu_loop(ram, cpu, a, b, c, d):
     """Run tasks until the run ends; returns 0."""
@@ -155,14 +187,5 @@ def cpu_loop(ram, cpu, a, b, c, d):
         if task < 0:
             continue
         _start_task(ram, cpu, task)
-        again = True
-        while again:
-            if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
-                offer_lease(ram, cpu)
-            if ram.task_kind[task] == TASK_KSWAPD:
-                again = _run_kswapd_slice(ram, cpu, task)
-            elif ram.task_kind[task] == TASK_DESIGN:
-                again = run_kthread_slice(ram, cpu, task)
-            else:
-                again = _run_user_slice(ram, cpu, task)
+        _run_task(ram, cpu, task)
     return 0

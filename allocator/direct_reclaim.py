@@ -31,7 +31,7 @@ from cpus.events import EV_RECLAIM, record
 from cpus.layout import COUNTER, TEXT
 from cpus.steal import pass_time
 
-ALLOC_SLOW = TEXT["alloc_slow"]
+ALLOC_SLOW, RUN_WAITING_KTHREAD = TEXT["alloc_slow"], TEXT["run_waiting_kthread"]
 THROTTLE_STEP_NS, THROTTLE_WAIT_NS = 100_000, 1_000_000_000  # at most HZ, for who may not wait for a file system
 C_ALLOCSTALL, C_THROTTLE = COUNTER["allocstall_normal"], COUNTER["pgscan_direct_throttle"]
 
@@ -93,12 +93,17 @@ def _allow_direct_reclaim(ram, cpu, node):
 
 @kernel
 def _throttle_direct_reclaim(ram, cpu, node):
-    """Wait, but not for ever, until kswapd has brought the reserve back. Interrupts are served meanwhile."""
+    """Wait, but not for ever, until kswapd has brought the reserve back. Interrupts are served meanwhile.
+
+    The CPU is free: kswapd runs here if it waits for one. (Linux's would run any task that waits.)
+    """
     waited = 0
     while waited < THROTTLE_WAIT_NS and not _allow_direct_reclaim(ram, cpu, node):
         if waited == 0:
             ram.counter[cpu, C_THROTTLE] += 1
         waited += THROTTLE_STEP_NS
+        if call(ram, RUN_WAITING_KTHREAD, cpu, 0, 0, 0, 0) != 0 and _allow_direct_reclaim(ram, cpu, node):
+            break
         pass_time(ram, cpu, THROTTLE_STEP_NS)
         cond_resched(ram, cpu)
 

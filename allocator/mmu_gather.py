@@ -9,6 +9,7 @@ keeps the table; the hardware's walks end before the interrupt is served).
 from allocator.hooks import HOOK_USER_FLUSH
 from allocator.lru import drop_page
 from allocator.page_alloc import put_page
+from allocator.rmap import DELAYED_RMAP, remove_rmap
 from allocator.tlb_flush import FLUSH_ALL, FREED_TABLES, flush_tlb_mm_range
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import call, kernel
@@ -80,6 +81,15 @@ def tlb_flush_mmu_tlbonly(ram, cpu):
         how = ram.gather_freed[cpu] | (_stride(ram.gather_cleared[cpu]) << 1)
         flush_tlb_mm_range(ram, cpu, ram.gather_mm[cpu], ram.gather_start[cpu], ram.gather_end[cpu], how)
         _reset_range(ram, cpu)
+
+
+@kernel
+def tlb_flush_rmaps(ram, cpu):
+    """The flush is done: gathered pages whose mapcount was kept until then lose it."""
+    for i in range(ram.gather_pages[cpu]):
+        if ram.gather[cpu, i] & DELAYED_RMAP:
+            ram.gather[cpu, i] &= ~DELAYED_RMAP
+            remove_rmap(ram, cpu, ram.gather[cpu, i])
 
 
 @kernel

@@ -193,8 +193,11 @@ def _scannable(ram, pfn):
 
 @kernel
 def _scan_table(ram, cpu, mm, table, first, last):
-    """Make the slow-node pages of one PTE table inaccessible (change_pte_range with MM_CP_PROT_NUMA); returns how many."""
-    changed = 0
+    """Make the slow-node pages of one PTE table inaccessible (change_pte_range with MM_CP_PROT_NUMA).
+
+    Returns how many, the first of them, and the page after the last.
+    """
+    changed, low, high = 0, last, first
     lock_pte(ram, cpu, table)
     call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
     for vpn in range(first, last):
@@ -204,23 +207,25 @@ def _scan_table(ram, cpu, mm, table, first, last):
             fresh = (pte & ~PTE_PRESENT) | PTE_PROTNONE
             if compare_exchange(ram.frame_word, (table, index), pte, fresh) == pte:  # else a walk set a bit: next time
                 ram.page_scan_ns[pte >> PTE_PFN_SHIFT] = ram.cpu_clock[cpu]
-                changed += 1
+                changed, low, high = changed + 1, min(low, vpn), vpn + 1
     unlock_pte(ram, cpu, table)
-    return changed
+    return changed, low, high
 
 
 @kernel
 def _change_prot_numa(ram, cpu, mm, first, end):
-    """Make the slow-node pages of a range inaccessible, and flush once if there were any; returns how many."""
-    changed, vpn = 0, first
+    """Make the slow-node pages of a range inaccessible, and flush once from the first to the last, if there were any; returns how many."""
+    changed, vpn, low, high = 0, first, end, first
     while vpn < end:
         stop = min(end, (vpn | (PMD_PAGES - 1)) + 1)
         table = find_table(ram, ram.mm_pgd[mm], vpn)
         if table >= 0:
-            changed += _scan_table(ram, cpu, mm, table, vpn, stop)
+            found, begin, stop_at = _scan_table(ram, cpu, mm, table, vpn, stop)
+            if found:
+                changed, low, high = changed + found, min(low, begin), stop_at
         vpn = stop
     if changed:
-        flush_tlb_mm_range(ram, cpu, mm, first, end, False)
+        flush_tlb_mm_range(ram, cpu, mm, low, high, 0)
         ram.counter[cpu, C_UPDATES] += changed
     return changed
 

@@ -41,6 +41,7 @@ NO_PTE, CLEARED, DEFERRED, WRITABLE_FLUSHED = range(4)  # what became of one map
 
 
 NOTHING, SPECIAL = -1, -2  # what clear_mapped found, if no page
+DELAYED_RMAP = 1 << 40  # beside a pfn: its mapcount goes after the flush
 
 
 @kernel
@@ -193,14 +194,15 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     accessible = old & PTE_PRESENT != 0 or load_acquire(ram.mm_flush_pending, mm) > 0
     if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, thing) != 0:
         result = DEFERRED
+    if not defer:  # ptep_clear_flush: under the lock, so that nobody finds the PTE gone before the flush
+        if accessible:
+            flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
+            result = WRITABLE_FLUSHED if writable else CLEARED
+        else:
+            call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     remove_rmap(ram, cpu, pfn)
     mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
-    if not defer:  # ptep_clear_flush
-        if accessible:
-            flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
-            return WRITABLE_FLUSHED if writable else CLEARED
-        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     return result
 
 
@@ -263,7 +265,9 @@ def remove_migration_ptes(ram, cpu, old, new):
 def clear_mapped(ram, cpu, mm, vpn, table):
     """Clear a PTE for its own process (zap); returns the pfn, NOTHING, or SPECIAL for a page that nobody counts. pte lock held.
 
-    The flush is the caller's, who drops the PTE's reference after it.
+    The flush is the caller's, who drops the PTE's reference after it. Of a page of a file that was written through this PTE the answer
+    has DELAYED_RMAP added: it counts as mapped until the caller has flushed, so that nobody takes it for clean while a CPU may still
+    write to it (tlb_delay_rmap).
     """
     old = exchange(ram.frame_word, (table, vpn & LEVEL_MASK), 0)
     if old & (PTE_PRESENT | PTE_PROTNONE) == 0 or old & PTE_MIGRATION:
@@ -274,6 +278,8 @@ def clear_mapped(ram, cpu, mm, vpn, table):
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
-    remove_rmap(ram, cpu, pfn)
     mod_rss(ram, cpu, mm, -1)
+    if old & PTE_DIRTY and ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON:
+        return pfn | DELAYED_RMAP
+    remove_rmap(ram, cpu, pfn)
     return pfn

@@ -166,6 +166,13 @@ def _pull_task(ram, cpu, now):
     return NOBODY
 
 
+@kernel
+def next_kthread(ram, cpu):
+    """Take a kernel thread that waits for this CPU, or behind another task on a busy one; -1 if there is none."""
+    task = _dequeue_first_due(ram, cpu, cpu, ram.cpu_clock[cpu], True)
+    return task if task >= 0 else _pull_task(ram, cpu, ram.cpu_clock[cpu])
+
+
 @apart
 def next_task(ram, cpu):
     """Give the task to run now, -1 if the caller should look again (it idled, or time had to pass first)."""

@@ -48,6 +48,7 @@ ALL_PAGES = TRACE_PAGES - 1  # column of full flushes
 
 IRQ_HANDLER = TEXT["irq_handler"]
 C_REMOTE, C_RECEIVED = COUNTER["nr_tlb_remote_flush"], COUNTER["nr_tlb_remote_flush_received"]
+C_LOCAL_ALL, C_LOCAL_ONE = COUNTER["nr_tlb_local_flush_all"], COUNTER["nr_tlb_local_flush_one"]
 C_IRQ_TLB, C_IRQ_CALL, C_SWITCHES = COUNTER["irq_tlb"], COUNTER["irq_call"], COUNTER["context_switches"]
 
 
@@ -94,8 +95,10 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     reason = REMOTE_SHOOTDOWN if cpu != initiator else LOCAL_MM_SHOOTDOWN if mm != INIT_MM else LOCAL_SHOOTDOWN
     slot = ram.cpu_asid[cpu]
     reached = ram.asid_gen[cpu, slot]
+    if gen != NO_GENERATION and gen <= reached:  # somebody's flush has served this request already
+        return
     newest = load_acquire(ram.mm_tlb_gen, loaded)
-    if reached == newest or (gen != NO_GENERATION and gen <= reached):  # somebody's flush has served this request already
+    if reached == newest:
         trace_tlb_flush(ram, cpu, reason, 0)
         return
     if end != FLUSH_ALL and gen != NO_GENERATION and gen == reached + 1 and gen == newest:
@@ -103,10 +106,14 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
             invalidate_page(ram, cpu, vpn, ram.cpu_context[cpu])
         pages = (end - start) >> stride  # as traced: 0 if a range is shorter than its stride, and one address was invalidated
         ram.cpu_clock[cpu] += max(pages, 1) * ram.cost[FLUSH_ONE]
+        if cpu == initiator:
+            ram.counter[cpu, C_LOCAL_ONE] += pages
         trace_tlb_flush(ram, cpu, reason, pages)
     else:
         trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
         invalidate_asid(ram, cpu, slot)
+        if cpu == initiator:
+            ram.counter[cpu, C_LOCAL_ALL] += 1
         ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
         call(ram, HOOK_FLUSHED, cpu, loaded, 0, 0, 0)
     ram.asid_gen[cpu, slot] = newest
@@ -124,7 +131,7 @@ def irq_handler(ram, cpu, sender, b, c, d):
     mm, start, end = ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender]
     gen, stride = ram.call_gen[sender], ram.call_stride[sender]
     if kind == IPI_FLUSH_EARLY_ACK:  # no user code runs here before the flush; the sender's words are not looked at again
-        ack(ram, sender)
+        ack(ram, cpu, sender)
     flush_tlb_func(ram, cpu, mm, start, end, gen, stride, sender if kind != BROADCAST_FLUSH else -1)
     call(ram, HOOK_INTERRUPT, cpu, sender, 0, 0, 0)
     return 1 if kind == IPI_FLUSH_EARLY_ACK else 0
@@ -143,7 +150,8 @@ def _request_kind(ram, cpu, mm, how):
 def flush_mask(ram, cpu, mm, start, end, gen, how):
     """Interrupt the CPUs in this CPU's `call_mask`, flush here if it is in it, wait for the acks (flush_tlb_multi).
 
-    Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed.
+    Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed; this one too, if there are others to ask
+    (should_flush_tlb; smp_call_function_many_cond asks it for the local CPU as well).
     """
     here = mask_has(ram.call_mask, cpu, cpu)
     mask_remove(ram.call_mask, cpu, cpu)
@@ -154,6 +162,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
         ram.site_flushes[cpu, site] += 1
         trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
         if how & FREED_TABLES == 0:
+            here = here and ram.cpu_lazy[cpu] == 0
             for target in range(ram.nr_cpus):
                 if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
                     mask_remove(ram.call_mask, cpu, target)

@@ -1,14 +1,23 @@
 """Clearing a range of PTEs and dropping what they mapped (mm/memory.c: zap_pte_range, zap_page_range_single, unmap_mapping_range).
 
 Before a table is changed, what reclaim has left pending for the mm is completed (flush_tlb_batched_pending). Dirty bits move to the page.
-Left out: large pages, skipping of pages by kind (zap_details); dirty shared pages are dropped after the flush like all others
-(Linux holds back only their mapcount, tlb_delay_rmap).
+If the gather is full, or a page of a file was written to through one of the PTEs, the flush comes before the PTE lock is released.
+Left out: large pages, skipping of pages by kind (zap_details).
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
-from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_mmu, tlb_flush_range, tlb_gather_mmu, tlb_remove_page
+from allocator.mmu_gather import (
+    PTES,
+    tlb_finish_mmu,
+    tlb_flush_mmu,
+    tlb_flush_mmu_tlbonly,
+    tlb_flush_range,
+    tlb_flush_rmaps,
+    tlb_gather_mmu,
+    tlb_remove_page,
+)
 from allocator.page_cache import OBJECT_ANON
-from allocator.rmap import NOTHING, address_range, clear_mapped, lock_pte, unlock_pte
+from allocator.rmap import DELAYED_RMAP, NOTHING, address_range, clear_mapped, lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER
 from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
@@ -35,7 +44,7 @@ def zap_ptes(ram, cpu, mm, start, end, copies):
         if table < 0:
             vpn = stop
             continue
-        full = False
+        full = written = False
         lock_pte(ram, cpu, table)
         call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
         while vpn < stop and not full:
@@ -47,9 +56,13 @@ def zap_ptes(ram, cpu, mm, start, end, copies):
                 tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
             if pfn >= 0:
                 full = tlb_remove_page(ram, cpu, pfn)
+                written |= pfn & DELAYED_RMAP != 0
             vpn += 1
+        if full or written:  # force_flush
+            tlb_flush_mmu_tlbonly(ram, cpu)
+            tlb_flush_rmaps(ram, cpu)
         unlock_pte(ram, cpu, table)
-        if full:
+        if full or written:
             tlb_flush_mmu(ram, cpu)
 
 

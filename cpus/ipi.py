@@ -130,8 +130,9 @@ def _answer_ns(ram, sender):
 
 
 @kernel
-def ack(ram, sender):
+def ack(ram, cpu, sender):
     """Ack the request of CPU `sender`, whose `call_*` words may change from now on. The last ack wakes it."""
+    ram.counter[cpu, C_ACKED] += 1  # by who acks: the sender's count of requests is compared with it
     at_ns = ram.call_time[sender] + _answer_ns(ram, sender)
     if fetch_add(ram.cpu_acks, sender, -1) == 1:
         wake(ram, sender, at_ns)
@@ -145,7 +146,6 @@ def wait_for_acks(ram, cpu, asked):
             serve_interrupts(ram, cpu)
         else:
             block(ram, cpu, WAIT_ACKS, asked)
-    ram.counter[cpu, C_ACKED] += asked
     turn = turn_ns(ram, asked)
     waited = _answer_ns(ram, cpu) + turn
     pass_time(ram, cpu, waited)
@@ -174,7 +174,7 @@ def _execute_queue(ram, cpu):
         acked = call(ram, IRQ_HANDLER, cpu, sender, 0, 0, 0)
         ram.counter[cpu, C_EXECUTED] += 1
         if acked == 0:
-            ack(ram, sender)
+            ack(ram, cpu, sender)
         node = after
     return interrupted
 

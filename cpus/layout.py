@@ -71,7 +71,7 @@ TEXT_NAMES = (
     "try_to_free_pages", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow", "flush_called", "touch_spin_pages",
     "write_to_file", "sync_file_page", "take_snapshot", "look_for_completed_changes", "incoherent", "truncate_file_page", "pin_user_page",
     "invalidate_inode_pages2_range", "direct_io", "uprobe_write", "uprobe", "split_folio", "alloc_folio", "free_folio", "remove_folio",
-    "wake_kthread",
+    "wake_kthread", "run_waiting_kthread",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key", "hook_page_freed",
     "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change", "hook_write_fault", "hook_file_write",
     "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick", "hook_idle", "hook_interrupt", "hook_cpu_stalled",

@@ -16,7 +16,7 @@ Left out: huge-page entries, global entries, speculative fills, prefetch.
 """
 
 from cpus.compiled import inlined, kernel
-from cpus.layout import COUNTER, LIVE_PAGES
+from cpus.layout import LIVE_PAGES
 from cpus.ram import row
 
 CONTEXT_BITS = 12  # as many as a PCID has
@@ -28,7 +28,6 @@ LIVE_VISITS = 256  # a page used again within so many visits is in use: recorded
 
 LOAD, STORE, IFETCH = 0, 1, 2
 
-C_FLUSH_ALL, C_FLUSH_ONE = COUNTER["nr_tlb_local_flush_all"], COUNTER["nr_tlb_local_flush_one"]
 
 
 @kernel
@@ -105,7 +104,6 @@ def invalidate_page(ram, cpu, vpn, context):
     _drop(ram, cpu, ram.store_base, ram.store_sets, ram.store_ways, vpn, tag)
     _drop(ram, cpu, ram.itlb_base, ram.itlb_sets, ram.itlb_ways, vpn, tag)
     _drop(ram, cpu, ram.stlb_base, ram.stlb_sets, ram.stlb_ways, vpn, tag)
-    ram.counter[cpu, C_FLUSH_ONE] += 1
 
 
 @kernel
@@ -142,7 +140,6 @@ def invalidate_asid(ram, cpu, slot):
     if ram.cpu_asid[cpu] == slot and ram.asid_context[cpu, slot] != 0 and not ram.exact_rows:
         note_live_pages(ram, cpu, ram.asid_context[cpu, slot])
     clear_asid(ram, cpu, slot)
-    ram.counter[cpu, C_FLUSH_ALL] += 1
 
 
 @kernel
@@ -150,7 +147,6 @@ def invalidate_all(ram, cpu):
     """Flush every slot."""
     for slot in range(ram.nr_asids):
         clear_asid(ram, cpu, slot)
-    ram.counter[cpu, C_FLUSH_ALL] += 1
 
 
 @kernel

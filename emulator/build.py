@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
-from allocator.cpu import cpu_loop
+from allocator.cpu import cpu_loop, run_waiting_kthread
 from allocator.direct_reclaim import alloc_slow
 from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
 from allocator.kswapd import kswapd_step
@@ -35,7 +35,7 @@ from designs.user_file import compiling, fields_of, prepare
 from emulator.machine import Machine
 from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
 
-ENGINE = (irq_handler, cpu_loop, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
+ENGINE = (irq_handler, cpu_loop, run_waiting_kthread, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
 SLICE_NS = 500_000
 VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequence
 SERIES_LENGTH = 20_000

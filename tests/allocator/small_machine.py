@@ -215,7 +215,8 @@ class SmallMachine:
     # -- what CPUs do ---------------------------------------------------------------------------------------------------------------
 
     def run(self, mm: int, cpu: int = 0) -> None:
-        """Have a CPU load an address space."""
+        """Have a CPU, and its task, run in an address space."""
+        self.ram.task_mm[self.ram.cpu_task[cpu]] = mm
         switch_mm(self.ram, cpu, mm)
 
     def idle(self, cpu: int) -> None:

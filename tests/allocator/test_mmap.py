@@ -257,6 +257,26 @@ def test_a_whole_page_table_moves_as_one(small_machine):
     assert len(machine.asked()) == 2, "one for each table; no table was left to be freed"
 
 
+def test_pages_that_were_written_are_flushed_before_the_pte_lock_is_released(machine):
+    """munmap of a shared file's pages: once for the table with dirty ones (force_flush), and once as the page tables go."""
+    machine.touch(SHARED_VPN, STORE, pages=8)
+    machine.touch(SHARED_VPN, LOAD, pages=8, cpu=1)
+    machine.asked()
+    pfn, table, seen = machine.pfn(1, SHARED_VPN), int(find_table(machine.ram, machine.ram.mm_pgd[1], SHARED_VPN)), []
+    machine.on_send = lambda *_: seen.append((int(machine.ram.page_mapcount[pfn]), int(machine.ram.page_lock_word[table]) != 0))
+    do_munmap(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256)
+    assert machine.asked() == [[1], [1]]
+    assert seen == [(1, True), (0, False)], "mapped, so that nobody takes it for clean, until CPU 1 has flushed"
+
+
+def test_pages_that_were_only_read_are_flushed_once(machine):
+    machine.touch(SHARED_VPN, LOAD, pages=8)
+    machine.touch(SHARED_VPN, LOAD, pages=8, cpu=1)
+    machine.asked()
+    do_munmap(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256)
+    assert machine.asked() == [[1]]
+
+
 def test_a_place_that_is_taken_is_refused(broken_machine):
     machine = broken_machine()
     machine.run(1)

@@ -320,7 +320,21 @@ def test_readahead_does_not_fight_for_memory(machine):
     assert alloc_page(machine.ram, CPU, NODE, GFP_USER | GFP_NORETRY) == -1
     assert machine.count("allocstall_normal") >= 2, "in vain, so once more"
     assert machine.count("pgscan_direct_throttle") == 1
-    assert machine.ram.kswapd_state[NODE] == AWAKE
+    assert machine.count("pageoutrun") > 0, "kswapd ran meanwhile"
+    machine.forget_wakeups()
+
+
+def test_kswapd_runs_on_the_cpu_that_waits_for_it(machine):
+    """Every CPU may be waiting so: then nobody else would run it, and the wait would last a second (throttle_direct_reclaim)."""
+    ram = machine.ram
+    machine.use(FILE_VPN, 128)
+    ram.cpu_clock[:] = began = LATER
+    ram.wmark_min[NODE], ram.wmark_high[NODE] = 2 * int(ram.zone_free[NODE]), int(ram.zone_free[NODE]) + 40
+    assert try_to_free_pages(ram, CPU, NODE, GFP_USER) >= 32
+    assert [machine.count(name) for name in ("pgscan_direct_throttle", "pageoutrun")] == [1, 1]
+    assert machine.count("pgsteal_kswapd") > 0
+    assert ram.cpu_clock[CPU] - began < 10_000_000
+    assert (ram.cpu_task[CPU], ram.cpu_loaded_mm[CPU], ram.cpu_lazy[CPU]) == (CPU, 1, 0), "its own task goes on"
     machine.forget_wakeups()
 
 

@@ -106,7 +106,7 @@ def test_abis_sees_a_use_after_the_flush(small_machine):
 @entry(TEXT["irq_handler"])
 def acks_and_forgets(ram, cpu, sender, b, c, d):
     """A handler that acks early and returns to user code before it has flushed."""
-    ack(ram, sender)
+    ack(ram, cpu, sender)
     return 1
 
 
