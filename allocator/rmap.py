@@ -237,7 +237,10 @@ def try_to_unmap(ram, cpu, pfn, why):
 
 @kernel
 def remove_migration_ptes(ram, cpu, old, new):
-    """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure)."""
+    """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure).
+
+    Whether the page is exclusive is asked under the pte lock: a fork that has copied its entry meanwhile has taken that from `old`.
+    """
     thing = ram.page_object[new] - 1
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
@@ -250,6 +253,8 @@ def remove_migration_ptes(ram, cpu, old, new):
             pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
             if pte & PTE_MIGRATION and pte >> PTE_PFN_SHIFT == old:
                 get_page(ram, new)
+                if ram.page_flags[old] & PG_EXCLUSIVE:
+                    set_flag(ram, new, PG_EXCLUSIVE)
                 if pte & PTE_WRITE:
                     mkwrite(ram, cpu, new, MKWRITE_MOVED, mm, vpn)
                 set_pte(ram, cpu, mm, vpn, table, new, pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))

@@ -3,7 +3,7 @@
 import pytest
 
 from allocator.lru import lru_add_drain
-from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
+from allocator.page import PG_ACTIVE, PG_DIRTY, PG_EXCLUSIVE, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
 from allocator.unmap import zap_range
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
@@ -236,6 +236,12 @@ def a_broken_link_of_the_lru(m):
 @plant("mapcount")
 def a_mapcount_too_high(m):
     m.ram.page_mapcount[file_page(m)] += 1
+
+
+@plant("mapcount")
+def an_exclusive_page_that_two_processes_map(m):
+    pfn = next(p for index in range(200) if (p := m.cached(0, index)) >= 0 and m.ram.page_mapcount[p] == 2)
+    m.ram.page_flags[pfn] |= PG_EXCLUSIVE
 
 
 @plant("reference")
