@@ -5,14 +5,15 @@
 
 import pytest
 
-from allocator.lru import lru_add_drain
+from allocator.lru import isolate_page, lru_add_drain
+from allocator.migrate import migrate_one
 from allocator.mmap import do_mmap, do_munmap
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
 from allocator.page import PG_LOCKED
 from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
-from cpus.page_table import PTE_DIRTY, PTE_PROTNONE, PTE_WRITE, find_table
+from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED, SHARED_VPN
 
@@ -209,6 +210,23 @@ def test_what_has_no_rights_cannot_be_read(broken_machine):
     machine.touch(ANON_VPN, STORE)
     mprotect(machine.ram, 0, 1, ANON_VPN, END, 0)
     assert "SIGSEGV" in machine.panic_of(lambda ram: machine.touch(ANON_VPN, LOAD))
+
+
+def test_what_has_no_rights_cannot_be_read_where_it_has_moved_to(small_machine):
+    """A migration entry becomes what its VMA allows by then (vm_page_prot); given back, the rights hold at the new place."""
+    machine = small_machine(pages=(512, 512))
+    machine.run(1)
+    machine.touch(ANON_VPN, STORE)
+    lru_add_drain(machine.ram, 0)
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, 0)
+    old = machine.pfn(1, ANON_VPN)
+    assert isolate_page(machine.ram, 0, old)
+    assert migrate_one(machine.ram, 0, old, 1)
+    assert machine.pfn(1, ANON_VPN) != old
+    assert machine.pte(1, ANON_VPN) & (PTE_PRESENT | PTE_PROTNONE | PTE_WRITE) == PTE_PROTNONE
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, VM_READ | VM_WRITE)
+    assert machine.pte(1, ANON_VPN) & (PTE_PRESENT | PTE_PROTNONE | PTE_WRITE) == PTE_PRESENT | PTE_WRITE
+    machine.touch(ANON_VPN, STORE)
 
 
 # --- mremap --------------------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 from allocator.lru import lru_add_drain
 from allocator.page import PG_ACTIVE, PG_DIRTY, PG_EXCLUSIVE, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
 from allocator.unmap import zap_range
+from allocator.vma import VM_RIGHTS
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import STORE
@@ -264,6 +265,11 @@ def a_batch_without_references(m):
 def a_pte_with_more_rights_than_its_vma(m):
     vpn = next(v for v in range(FILE_VPN, FILE_VPN + 200) if m.pte(1, v) & PTE_PRESENT)
     m.ram.frame_word[table_of(m, 1, vpn)] |= PTE_WRITE
+
+
+@plant("PTE")
+def a_page_that_can_be_read_where_nothing_may(m):
+    m.ram.vma_flags[m.ram.mm_vma[1, 0]] &= ~VM_RIGHTS
 
 
 @plant("PTE")
