@@ -11,11 +11,12 @@ from allocator.mmap import do_mmap, do_munmap
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
 from allocator.page import PG_LOCKED
+from allocator.pcp import drain_all_pages
 from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
-from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED, SHARED_VPN
+from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 ANON, END = 2, ANON_VPN + 256
 FAR = 1 << 27  # pages: another 512 GiB
@@ -273,6 +274,31 @@ def test_a_whole_page_table_moves_as_one(small_machine):
     mremap(machine.ram, 0, 1, start, 1024, FAR)
     assert [find_table(machine.ram, machine.ram.mm_pgd[1], FAR + 512 * i) for i in range(2)] == tables_before
     assert len(machine.asked()) == 2, "one for each table; no table was left to be freed"
+
+
+@pytest.mark.parametrize("pages", [64, 512])
+def test_a_table_for_the_new_place_is_allocated_before_reverse_mapping_is_kept_away(small_machine, pages):
+    """No memory is left: to have a new table the call must reclaim a page of the file that it moves, PTE by PTE or a table in one go."""
+    machine = small_machine(pages=(2048,), region=1024)
+    ram = machine.ram
+    machine.run(1)
+    machine.touch(FILE_VPN, LOAD, pages=1024)
+    lru_add_drain(ram, 0)
+    ram.cpu_clock[:] = int(ram.cpu_clock.max()) + LATER
+    drain_all_pages(ram, 0, 0)
+    usual, held = int(ram.wmark_min[0]), []
+
+    def pressed(*_):
+        held.append(int(ram.object_lock[FILE]))
+        if held[-1]:  # reclaim would wait for ever
+            ram.wmark_min[0] = usual
+
+    machine.on_hook("pressure", pressed)
+    ram.wmark_min[0] = ram.wmark_low[0] = ram.wmark_high[0] = int(ram.zone_free[0])
+    mremap(ram, 0, 1, FILE_VPN, pages, FAR)
+    assert held == [0] * len(held)
+    assert machine.count("pgsteal_direct") > 0
+    machine.forget_wakeups()
 
 
 def test_a_place_that_is_taken_is_refused(broken_machine):
