@@ -52,8 +52,10 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
         shared = pte & ~PTE_WRITE
         if compare_exchange(ram.frame_word, (source, index), pte, shared) == pte:  # else a walk set a bit
             break
-    if pte & (PTE_MIGRATION | PTE_SPECIAL) == 0:
-        pfn = pte >> PTE_PFN_SHIFT
+    pfn = pte >> PTE_PFN_SHIFT
+    if pte & PTE_MIGRATION:
+        clear_flag(ram, pfn, PG_EXCLUSIVE)  # whoever moves the page asks for it under our pte lock (copy_nonpresent_pte)
+    elif pte & PTE_SPECIAL == 0:
         if ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):  # folio_needs_cow_for_dma
             fetch_or(ram.frame_word, (source, index), pte & PTE_WRITE)
             return False

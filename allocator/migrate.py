@@ -16,7 +16,6 @@ from allocator.lru import drop_page, isolate_page, lru_add_drain, lru_add_held, 
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
-    PG_EXCLUSIVE,
     PG_HOT,
     PG_LOCKED,
     PG_READAHEAD,
@@ -46,7 +45,7 @@ NO_MEMORY = -2
 MIGRATE_LIST = TEXT["migrate_list"]
 WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (part * WORK_PAGES for part in range(6))  # of work_list
 C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
-MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT | PG_EXCLUSIVE
+MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
 
 
 @inlined

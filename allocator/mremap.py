@@ -23,10 +23,7 @@ from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, f
 @kernel
 def _move_ptes(ram, cpu, mm, old, new, pages):
     """Move the PTEs of one stretch inside one old and one new table, and flush it if any was mapped (move_ptes)."""
-    source = find_table(ram, ram.mm_pgd[mm], old)
-    if source < 0:
-        return
-    target = ensure_table(ram, cpu, mm, new)
+    source, target = find_table(ram, ram.mm_pgd[mm], old), find_table(ram, ram.mm_pgd[mm], new)
     moved = False
     lock_pte(ram, cpu, source)
     if target != source:
@@ -46,11 +43,9 @@ def _move_ptes(ram, cpu, mm, old, new, pages):
 
 @kernel
 def _move_table(ram, cpu, mm, old, new):
-    """Hang a whole PTE table in at its new place and flush the old one (move_normal_pmd); False if that cannot be."""
-    source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)
+    """Hang a whole PTE table in at its new place, where there is none, and flush the old one (move_normal_pmd)."""
+    source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)  # both are there
     old_slot, new_slot = (old >> LEVEL_BITS) & LEVEL_MASK, (new >> LEVEL_BITS) & LEVEL_MASK
-    if ram.frame_word[target, new_slot] != 0:
-        return False
     table = find_table(ram, ram.mm_pgd[mm], old)
     lock_pte(ram, cpu, table)
     call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
@@ -59,18 +54,27 @@ def _move_table(ram, cpu, mm, old, new):
     store_release(ram.frame_word, (target, new_slot), exchange(ram.frame_word, (source, old_slot), 0))
     spin_unlock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
     flush_tlb_mm_range(ram, cpu, mm, old, old + PMD_PAGES, 0)
-    return True
 
 
 @apart
 def move_page_tables(ram, cpu, vma, old, new, pages):
-    """Move all PTEs of a range of a VMA, with reverse mapping kept away from each stretch."""
+    """Move all PTEs of a range of a VMA, with reverse mapping kept away from each stretch.
+
+    The new tables are allocated before that: reclaim may want to look at a page of the very same file.
+    """
     mm, end = ram.vma_mm[vma], old + pages
     while old < end:
         stretch = min(end - old, PMD_PAGES - (old & LEVEL_MASK), PMD_PAGES - (new & LEVEL_MASK))
         if find_table(ram, ram.mm_pgd[mm], old) >= 0:
+            whole = stretch == PMD_PAGES and find_table(ram, ram.mm_pgd[mm], new) < 0
+            if whole:
+                ensure_pmd(ram, cpu, mm, new)
+            else:
+                ensure_table(ram, cpu, mm, new)
             lock_rmap(ram, cpu, vma)
-            if stretch < PMD_PAGES or not _move_table(ram, cpu, mm, old, new):
+            if whole:
+                _move_table(ram, cpu, mm, old, new)
+            else:
                 _move_ptes(ram, cpu, mm, old, new, stretch)
             unlock_rmap(ram, cpu, vma)
         old += stretch

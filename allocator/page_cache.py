@@ -26,6 +26,7 @@ from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
 from cpus.layout import COUNTER
 from cpus.lease import sched_yield
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
+from cpus.oracle import VERSION_MASK
 from cpus.steal import turn_ns
 
 OBJECT_FILE, OBJECT_ANON = 1, 2
@@ -159,7 +160,7 @@ def write_page(ram, cpu, pfn, thing):
     """Write a locked dirty page to disk: its version becomes the file's on disk; the disk is busy for it, nobody waits."""
     clear_flag(ram, pfn, PG_DIRTY)
     logical = ram.object_logical[thing] + ram.page_index[pfn]
-    ram.disk_version[logical] = load_acquire(ram.content, pfn) & 0xFFFFFF
+    ram.disk_version[logical] = load_acquire(ram.content, pfn) & VERSION_MASK
     queue_disk(ram, cpu, 1)
     ram.counter[cpu, C_PGPGOUT] += 4
 

@@ -15,7 +15,7 @@ from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_SWAPBACKED, folio_pages, g
 from allocator.page_cache import OBJECT_ANON
 from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
-from allocator.vma import VM_EXEC, lock_object, next_vma_of, unlock_object
+from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import call, inlined, kernel
 from cpus.costs import UNMAP_PAGE
@@ -73,10 +73,14 @@ def rss(ram, mm):
 
 @inlined
 def set_pte(ram, cpu, mm, vpn, table, pfn, bits):
-    """Map a page: one more PTE and one more mapping (set_pte_range). pte lock held; the reference is the caller's to give."""
+    """Map a page: one more PTE and one more mapping (set_pte_range). pte lock held; the reference is the caller's to give.
+
+    It can be accessed at once, unless `bits` has PTE_PROTNONE.
+    """
     fetch_add(ram.page_mapcount, pfn, 1)
     mod_rss(ram, cpu, mm, 1)
-    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pfn << PTE_PFN_SHIFT) | PTE_PRESENT | bits)
+    present = PTE_PRESENT if bits & PTE_PROTNONE == 0 else 0
+    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pfn << PTE_PFN_SHIFT) | present | bits)
     record(ram, cpu, EV_MAP, pfn, mm, vpn, bits)
 
 
@@ -239,7 +243,10 @@ def try_to_unmap(ram, cpu, pfn, why):
 
 @kernel
 def remove_migration_ptes(ram, cpu, old, new):
-    """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure)."""
+    """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure).
+
+    Whether the page is exclusive is asked under the pte lock: a fork that has copied its entry meanwhile has taken that from `old`.
+    """
     thing = ram.page_object[new] - 1
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
@@ -252,9 +259,14 @@ def remove_migration_ptes(ram, cpu, old, new):
             pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
             if pte & PTE_MIGRATION and pte >> PTE_PFN_SHIFT == old:
                 get_page(ram, new)
-                if pte & PTE_WRITE:
+                if ram.page_flags[old] & PG_EXCLUSIVE:
+                    set_flag(ram, new, PG_EXCLUSIVE)
+                bits = pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+                if ram.vma_flags[vma] & VM_RIGHTS == 0:  # vm_page_prot
+                    bits = (bits & ~PTE_WRITE) | PTE_PROTNONE
+                if bits & PTE_WRITE:
                     mkwrite(ram, cpu, new, MKWRITE_MOVED, mm, vpn)
-                set_pte(ram, cpu, mm, vpn, table, new, pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))
+                set_pte(ram, cpu, mm, vpn, table, new, bits)
             unlock_pte(ram, cpu, table)
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)

@@ -13,7 +13,7 @@ from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
 from allocator.memory import WAIT, fault_in_vma
-from allocator.page import get_page, lock_page, unlock_page
+from allocator.page import lock_page, try_get_page, unlock_page
 from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER, flush_tlb_page
@@ -65,6 +65,20 @@ def _mapped_frame(ram, mm, vpn):
 
 
 @kernel
+def hold_mapped(ram, cpu, mm, vpn, pfn):
+    """Take a reference on a page that a PTE was seen to show; False if it shows it no more (gup_fast_pte_range).
+
+    mmap_lock alone does not keep the page: reclaim may have taken it by now, or migration have frozen it.
+    """
+    if not try_get_page(ram, pfn):
+        return False
+    if _mapped_frame(ram, mm, vpn) == pfn:
+        return True
+    drop_page(ram, cpu, pfn)
+    return False
+
+
+@kernel
 def _has_copy(ram, pfn):
     return ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
 
@@ -100,12 +114,11 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
             if fault_in_vma(ram, cpu, mm, vma, vpn, IFETCH) == WAIT:
                 return ASLEEP
             continue
-        if _has_copy(ram, old) == (kind == REGISTER):
-            return COMPLETE  # the breakpoint is as it is wanted already
-        get_page(ram, old)  # mmap_lock alone does not keep it: reclaim may take it now
-        if _mapped_frame(ram, mm, vpn) != old:
-            drop_page(ram, cpu, old)
+        if not hold_mapped(ram, cpu, mm, vpn, old):
             continue
+        if _has_copy(ram, old) == (kind == REGISTER):
+            drop_page(ram, cpu, old)
+            return COMPLETE  # the breakpoint is as it is wanted already
         fresh = NONE
         if kind == REGISTER or not _is_cached(ram, cpu, vma, vpn):
             fresh = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)

@@ -51,11 +51,15 @@ def _mark_entries(ram, cpu, number, start, end, taken):
     tags, logicals, stamps = row(ram.tlb_tag, cpu), row(ram.tlb_logical, cpu), row(ram.tlb_change, cpu)
     context, bad = ram.cpu_context[cpu], marked(ram)
     for i in range(ram.tlb_entries):
-        if tags[i] & CONTEXT_MASK == context and stamps[i] < number and logicals[i] != bad:
+        if tags[i] & CONTEXT_MASK == context and stamps[i] < number:
             vpn = tags[i] >> CONTEXT_BITS
-            if start <= vpn < end and (taken == UNMAPPED or ram.tlb_value[cpu, i] & PTE_WRITE):
+            if not (start <= vpn < end and (taken == UNMAPPED or ram.tlb_value[cpu, i] & PTE_WRITE)):
+                continue
+            if logicals[i] != bad:
                 ram.tlb_marked[cpu, i] = (logicals[i] << 1) | taken
                 logicals[i] = bad
+            elif taken == UNMAPPED:  # what could still be read cannot be any more
+                ram.tlb_marked[cpu, i] = (ram.tlb_marked[cpu, i] >> 1 << 1) | UNMAPPED
 
 
 @apart

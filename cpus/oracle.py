@@ -70,17 +70,20 @@ def filled_for(ram, cpu, vpn, pfn, word):
 def incoherent(ram, cpu, access, logical, published, word):
     """Say what is wrong with an access (twice the TLB entry, plus 1 for a store) that found `word`; 1 if nothing is.
 
-    Apart, to keep the loop of visits small. Legal is a read of a page that a completed change has only write-protected.
+    Apart, to keep the loop of visits small. A read of a page that a completed change has only write-protected is judged as any other:
+    the loop has compared it with a logical page that nothing bears.
     """
     entry, store = access >> 1, access & 1
     vpn, pfn = ram.tlb_tag[cpu, entry] >> CONTEXT_BITS, ram.tlb_value[cpu, entry] >> VALUE_SHIFT
     what = STALE if store == 0 else LOST
     if logical == marked(ram):
         logical, taken = ram.tlb_marked[cpu, entry] >> 1, ram.tlb_marked[cpu, entry] & 1
-        if store == 0 and taken == WRITE_PROTECTED and word >> VERSION_BITS == logical:
+        coherent, published, word = check_load(ram, pfn, logical)
+        if store or taken != WRITE_PROTECTED:
+            what = LATE
+        elif coherent:
             return 1
-        what, published = LATE, load_acquire(ram.version, logical)
-    elif word >> VERSION_BITS != logical:
+    if what != LATE and word >> VERSION_BITS != logical:
         what = REUSE
     report(ram, cpu, what, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
     return 0

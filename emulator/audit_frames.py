@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from allocator.lru import LIST_NAMES, lru_list
-from allocator.page import PG_BUDDY, PG_KEPT, PG_LARGE, PG_LRU, PG_PCP, PG_TABLE
+from allocator.page import PG_BUDDY, PG_EXCLUSIVE, PG_KEPT, PG_LARGE, PG_LRU, PG_PCP, PG_TABLE
 from allocator.page_cache import OBJECT_ANON
 from cpus.layout import NR_LRU, NR_ORDERS
 from emulator.audit_check import Check
@@ -176,11 +176,16 @@ def check_frames(ram: Any, census: Census, ptes: np.ndarray, batch: np.ndarray) 
 
 
 def check_counts(ram: Any, census: Census, ptes: np.ndarray, batch: np.ndarray) -> tuple[Check, Check]:
-    """Every mapcount is the number of PTEs; every reference is somebody's: a PTE's, the cache's, a batch's, a page table's own."""
+    """Every mapcount is the number of PTEs, one if the page is exclusive; every reference is somebody's.
+
+    A PTE's, the cache's, a batch's, a page table's own.
+    """
     mapcounts, references = Check("mapcount"), Check("reference")
     n = ram.nr_frames
     mapcounts.of(ptes.sum())
     mapcounts.frames(ram, ptes != ram.page_mapcount[:n], "frame {} has {} PTEs and mapcount {}", ptes, ram.page_mapcount)
+    shared = (census.flags & PG_EXCLUSIVE != 0) & (ptes > 1)
+    mapcounts.frames(ram, shared, "frame {} is exclusive and has {} PTEs", ptes)
     claims = census.claims
     holders = ptes + batch + (claims["the page cache"] > 0) + (claims["a page table"] > 0)
     references.of(holders.sum())

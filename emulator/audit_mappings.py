@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from allocator.vma import VM_SHARED, VM_WRITE
+from allocator.vma import VM_RIGHTS, VM_SHARED, VM_WRITE
 from cpus.page_table import (
     LEVEL_BITS,
     PTE_ACCESSED,
@@ -132,6 +132,8 @@ def check_ptes(ram: Any, found: Mappings) -> Check:
     problems.append((sound & other, "maps another page than its VMA shows there"))
     rights = (found.pte & PTE_WRITE != 0) & (ram.vma_flags[vma] & VM_WRITE == 0)
     problems.append((sound & ~other & rights, "allows writing, its VMA does not"))
+    none = (found.pte & PTE_PRESENT != 0) & (ram.vma_flags[vma] & VM_RIGHTS == 0)
+    problems.append((sound & ~other & ~rights & none, "allows access, its VMA has no rights"))
     private = ram.vma_flags[vma] & VM_SHARED == 0
     stolen = (found.pte & PTE_WRITE != 0) & private & ((ram.page_mapcount[pfn] > 1) | (shown == ram.vma_object[vma]))
     problems.append((sound & ~other & ~rights & stolen, "allows writing to a page that others share"))

@@ -3,6 +3,7 @@
 import pytest
 
 from allocator.fork import dup_mm
+from allocator.kmap import KMAP_MOVE
 from allocator.lru import isolate_page, lru_add_drain, putback_page
 from allocator.migrate import move_pages
 from allocator.mmap import exit_mm
@@ -126,8 +127,12 @@ def test_two_threads_that_copy_the_same_page_end_with_one_copy(machine):
     assert (machine.ram.page_mapcount[pfn], machine.ram.mm_rss[:, PARENT].sum()) == (1, 4)
 
 
-def test_a_child_forked_during_a_migration_gets_the_page_where_it_went(small_machine):
-    """fork meets migration entries: they are copied, and reverse mapping finds the child behind its parent."""
+@pytest.mark.parametrize("hook, site", [("batch_key", 0), ("kmap", KMAP_MOVE)])
+def test_a_child_forked_during_a_migration_gets_the_page_where_it_went(small_machine, hook, site):
+    """fork meets migration entries: they are copied, and reverse mapping finds the child behind its parent.
+
+    All are unmapped; none has moved yet, or the first is about to be copied. Then whoever writes first gets a page of its own.
+    """
     machine = small_machine(cpus=3, pages=(512, 512))
     exit_mm(machine.ram, 2, CHILD)
     machine.run(PARENT)
@@ -135,18 +140,36 @@ def test_a_child_forked_during_a_migration_gets_the_page_where_it_went(small_mac
     lru_add_drain(machine.ram, 0)
     seen = []
 
-    def fork_now(*_):
-        if not seen:
+    def fork_now(_cpu, _pfn, at, *_):
+        if not seen and at == site:
             seen.append(machine.pte(PARENT, ANON_VPN) & PTE_PRESENT)
             dup_mm(machine.ram, 1, PARENT, CHILD)
 
-    machine.on_hook("batch_key", fork_now)  # all are unmapped, none has moved
+    machine.on_hook(hook, fork_now)
     move_pages(machine.ram, 0, PARENT, ANON_VPN, ANON_VPN + 4, 1)
     assert seen == [0]
     frames = [machine.pfn(PARENT, ANON_VPN + i) for i in range(4)]
     assert [machine.pfn(CHILD, ANON_VPN + i) for i in range(4)] == frames
     assert all(machine.pte(CHILD, ANON_VPN + i) & PTE_PRESENT for i in range(4))
     assert not any(machine.pte(mm, ANON_VPN + i) & PTE_WRITE for mm in (PARENT, CHILD) for i in range(4))
+    assert not any(machine.flags(pfn) & PG_EXCLUSIVE for pfn in frames)
+    machine.run(CHILD, cpu=2)
+    machine.touch(ANON_VPN, LOAD, pages=4, cpu=2)
+    machine.touch(ANON_VPN, STORE, pages=4)
+    lru_add_drain(machine.ram, 0)  # its batch holds what has moved
+    machine.touch(ANON_VPN, STORE, pages=4, cpu=2)
+    assert machine.count("pgreuse") == 4, "the child's, when it is the last"
+    assert [machine.pfn(CHILD, ANON_VPN + i) for i in range(4)] == frames
+    assert not {machine.pfn(PARENT, ANON_VPN + i) for i in range(4)} & set(frames)
+
+
+def test_a_page_that_only_moves_stays_exclusive(small_machine):
+    machine = small_machine(pages=(512, 512))
+    machine.run(PARENT)
+    machine.touch(ANON_VPN, STORE)
+    lru_add_drain(machine.ram, 0)
+    assert move_pages(machine.ram, 0, PARENT, ANON_VPN, ANON_VPN + 1, 1) == 1
+    assert machine.flags(machine.pfn(PARENT, ANON_VPN)) & PG_EXCLUSIVE
 
 
 def test_an_exit_gives_back_everything(machine):

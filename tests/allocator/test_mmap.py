@@ -5,16 +5,18 @@
 
 import pytest
 
-from allocator.lru import lru_add_drain
+from allocator.lru import isolate_page, lru_add_drain
+from allocator.migrate import migrate_one
 from allocator.mmap import do_mmap, do_munmap
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
 from allocator.page import PG_LOCKED
+from allocator.pcp import drain_all_pages
 from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
-from cpus.page_table import PTE_DIRTY, PTE_PROTNONE, PTE_WRITE, find_table
+from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
-from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED, SHARED_VPN
+from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 ANON, END = 2, ANON_VPN + 256
 FAR = 1 << 27  # pages: another 512 GiB
@@ -211,6 +213,23 @@ def test_what_has_no_rights_cannot_be_read(broken_machine):
     assert "SIGSEGV" in machine.panic_of(lambda ram: machine.touch(ANON_VPN, LOAD))
 
 
+def test_what_has_no_rights_cannot_be_read_where_it_has_moved_to(small_machine):
+    """A migration entry becomes what its VMA allows by then (vm_page_prot); given back, the rights hold at the new place."""
+    machine = small_machine(pages=(512, 512))
+    machine.run(1)
+    machine.touch(ANON_VPN, STORE)
+    lru_add_drain(machine.ram, 0)
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, 0)
+    old = machine.pfn(1, ANON_VPN)
+    assert isolate_page(machine.ram, 0, old)
+    assert migrate_one(machine.ram, 0, old, 1)
+    assert machine.pfn(1, ANON_VPN) != old
+    assert machine.pte(1, ANON_VPN) & (PTE_PRESENT | PTE_PROTNONE | PTE_WRITE) == PTE_PROTNONE
+    mprotect(machine.ram, 0, 1, ANON_VPN, END, VM_READ | VM_WRITE)
+    assert machine.pte(1, ANON_VPN) & (PTE_PRESENT | PTE_PROTNONE | PTE_WRITE) == PTE_PRESENT | PTE_WRITE
+    machine.touch(ANON_VPN, STORE)
+
+
 # --- mremap --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +294,31 @@ def test_pages_that_were_only_read_are_flushed_once(machine):
     machine.asked()
     do_munmap(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256)
     assert machine.asked() == [[1]]
+
+
+@pytest.mark.parametrize("pages", [64, 512])
+def test_a_table_for_the_new_place_is_allocated_before_reverse_mapping_is_kept_away(small_machine, pages):
+    """No memory is left: to have a new table the call must reclaim a page of the file that it moves, PTE by PTE or a table in one go."""
+    machine = small_machine(pages=(2048,), region=1024)
+    ram = machine.ram
+    machine.run(1)
+    machine.touch(FILE_VPN, LOAD, pages=1024)
+    lru_add_drain(ram, 0)
+    ram.cpu_clock[:] = int(ram.cpu_clock.max()) + LATER
+    drain_all_pages(ram, 0, 0)
+    usual, held = int(ram.wmark_min[0]), []
+
+    def pressed(*_):
+        held.append(int(ram.object_lock[FILE]))
+        if held[-1]:  # reclaim would wait for ever
+            ram.wmark_min[0] = usual
+
+    machine.on_hook("pressure", pressed)
+    ram.wmark_min[0] = ram.wmark_low[0] = ram.wmark_high[0] = int(ram.zone_free[0])
+    mremap(ram, 0, 1, FILE_VPN, pages, FAR)
+    assert held == [0] * len(held)
+    assert machine.count("pgsteal_direct") > 0
+    machine.forget_wakeups()
 
 
 def test_a_place_that_is_taken_is_refused(broken_machine):

@@ -9,7 +9,9 @@ from allocator.page_cache import add_to_page_cache, find_page, lookup, remove_ma
 from allocator.readahead import read_pages
 from allocator.vma import VM_SEQ_READ
 from cpus.lease import BLOCKED, RUNNING, WAIT_PAGE
-from tests.allocator.small_machine import FILE, FILE_VPN
+from cpus.oracle import publish, set_content
+from cpus.tlb import LOAD, STORE
+from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 CPU, NODE, PAGES, WINDOW = 0, 0, 256, 32
 
@@ -54,6 +56,20 @@ def test_what_is_read_is_found(machine):
     assert machine.flags(pfn) & PG_UPTODATE
     assert machine.ram.page_refcount[pfn] == 3, "the cache's, the LRU batch's and ours"
     drop_page(machine.ram, CPU, pfn)
+
+
+def test_a_version_comes_back_from_disk_with_all_its_bits(machine):
+    """More stores than 24 bits can count."""
+    machine.touch(SHARED_VPN, STORE)
+    pfn, many = machine.pfn(1, SHARED_VPN), (1 << 24) + 5
+    logical = machine.content(pfn)[0]
+    set_content(machine.ram, pfn, logical, many)
+    publish(machine.ram, logical, many)
+    lru_add_drain(machine.ram, CPU)
+    machine.reclaim_file(SHARED)
+    assert machine.ram.disk_version[logical] == many
+    machine.touch(SHARED_VPN, LOAD)
+    assert machine.content(machine.pfn(1, SHARED_VPN)) == (logical, many)
 
 
 def test_a_page_is_cached_once(machine):

@@ -6,8 +6,9 @@ import pytest
 
 from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.fork import dup_mm
+from allocator.lru import drop_page
 from allocator.mmap import do_mmap, do_munmap, exit_mm
-from allocator.uprobes import REGISTER, UNREGISTER, uprobe
+from allocator.uprobes import REGISTER, UNREGISTER, hold_mapped, uprobe
 from allocator.vma import VM_EXEC, VM_READ, VM_SHARED
 from cpus.completion import look_for_completed_changes
 from cpus.oracle import VIOLATION_NAMES
@@ -157,6 +158,22 @@ def test_who_does_not_flush_is_caught(broken_machine):
     assert machine.asked() == []
     execute(machine, 1)
     assert VIOLATION_NAMES[int(machine.ram.violation[0, 0])] == "access after completion"
+
+
+def test_a_frame_that_was_freed_meanwhile_is_not_held(machine):
+    """Reclaim has frozen the page that a PTE was seen to show, or another one is mapped by now: the reference count is left as it is."""
+    execute(machine, 0, pages=2)
+    pfn, refs = machine.pfn(1, FILE_VPN), machine.ram.page_refcount
+    there = int(refs[pfn])
+    refs[pfn] = 0
+    assert not hold_mapped(machine.ram, 3, 1, FILE_VPN, pfn)
+    assert refs[pfn] == 0
+    refs[pfn] = there
+    assert not hold_mapped(machine.ram, 3, 1, FILE_VPN + 1, pfn)
+    assert refs[pfn] == there
+    assert hold_mapped(machine.ram, 3, 1, FILE_VPN, pfn)
+    assert refs[pfn] == there + 1
+    drop_page(machine.ram, 3, pfn)
 
 
 def test_a_row_that_is_done_begins_anew(machine):

@@ -5,7 +5,7 @@ import pytest
 from cpus.access import visit_pages
 from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins, change_is_complete, look_for_completed_changes
 from cpus.layout import CHANGES_KEPT
-from cpus.oracle import LATE
+from cpus.oracle import LATE, REUSE, STALE, publish, set_content
 from cpus.tlb import IFETCH, LOAD, STORE, invalidate_page
 from tests.cpus import bare_machine as bare
 
@@ -49,6 +49,27 @@ def test_a_write_protected_page_may_be_read_and_not_written(ram):
     assert not late(ram, LOAD)
     assert late(ram, STORE)
     assert bare.content_of(ram, FRAME) == (LOGICAL, 1), "the write did not happen"
+
+
+def test_what_was_write_protected_and_then_unmapped_may_not_be_read_either(ram):
+    """Both changes were seen, one look after the other; the later one counts, and a third takes nothing back."""
+    change(ram, WRITE_PROTECTED)
+    assert not late(ram, LOAD)
+    change(ram)
+    assert late(ram, LOAD)
+    change(ram, WRITE_PROTECTED)
+    assert late(ram, LOAD)
+
+
+@pytest.mark.parametrize("logical, published, what", [(LOGICAL, 50, STALE), (LOGICAL + 1, 0, REUSE)])
+def test_a_read_through_a_write_protected_entry_is_judged_as_any_other(ram, logical, published, what):
+    """The page has a newer version somewhere else, or the frame has gone to another page."""
+    change(ram, WRITE_PROTECTED)
+    assert not late(ram, LOAD)
+    publish(ram, LOGICAL, published)
+    set_content(ram, FRAME, logical, 1)
+    visit_pages(ram, 0, LOAD, VPN, 1, 1, 0)
+    assert [int(n) for n in ram.violation[: int(ram.run_violations[0]), 0]] == [what]
 
 
 def test_a_mark_in_the_second_level_follows_into_the_first(ram):

@@ -3,8 +3,9 @@
 import pytest
 
 from allocator.lru import lru_add_drain
-from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
+from allocator.page import PG_ACTIVE, PG_DIRTY, PG_EXCLUSIVE, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
 from allocator.unmap import zap_range
+from allocator.vma import VM_RIGHTS
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import STORE
@@ -238,6 +239,12 @@ def a_mapcount_too_high(m):
     m.ram.page_mapcount[file_page(m)] += 1
 
 
+@plant("mapcount")
+def an_exclusive_page_that_two_processes_map(m):
+    pfn = next(p for index in range(200) if (p := m.cached(0, index)) >= 0 and m.ram.page_mapcount[p] == 2)
+    m.ram.page_flags[pfn] |= PG_EXCLUSIVE
+
+
 @plant("reference")
 def a_reference_never_dropped(m):
     m.ram.page_refcount[file_page(m)] += 1
@@ -258,6 +265,11 @@ def a_batch_without_references(m):
 def a_pte_with_more_rights_than_its_vma(m):
     vpn = next(v for v in range(FILE_VPN, FILE_VPN + 200) if m.pte(1, v) & PTE_PRESENT)
     m.ram.frame_word[table_of(m, 1, vpn)] |= PTE_WRITE
+
+
+@plant("PTE")
+def a_page_that_can_be_read_where_nothing_may(m):
+    m.ram.vma_flags[m.ram.mm_vma[1, 0]] &= ~VM_RIGHTS
 
 
 @plant("PTE")
