@@ -20,6 +20,7 @@ from emulator.cli_arguments import parse
 if TYPE_CHECKING:
     from emulator.machine import Machine
     from emulator.result import Comparison, Result
+    from workloads import Workload
 
 CLEAN, DIRTY, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
@@ -97,8 +98,10 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     from emulator.run_folder import command_line, host, versions
 
     machine = load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides))
+    options.scale = options.scale or machine.scale
+    workload: str | Workload = options.workload
     if options.memory:
-        machine = _squeezed(machine, options)
+        machine, workload = _squeezed(machine, options)
     check_host(machine)
     _check_places(options)
     options.leases = len(os.sched_getaffinity(0)) if options.leases is None else options.leases
@@ -108,19 +111,31 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     _check_designs(options.designs, experiment.design_names())
     if options.debug_luf:
         _check_debug_luf(options.designs)
-    runs = [_run(design, machine, options, experiment) for design in options.designs]
+    runs = [_run(design, machine, workload, options, experiment) for design in options.designs]
     return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
 
 
-def _squeezed(machine: Machine, options: Namespace) -> Machine:
-    """Return the machine with memory as a share of the workload's working set (--memory)."""
+def _squeezed(machine: Machine, options: Namespace) -> tuple[Machine, Workload]:
+    """Return the machine with memory as a share of the workload's working set (--memory), and the workload that was measured.
+
+    That workload is what runs: made anew, one that goes by the machine's room would go by the new room, and the share mean nothing.
+    """
     from emulator.experiment import squeezed, workload_of
     from emulator.machine import load_machine
 
-    workload = workload_of(options.workload, machine.scale, options.tokens, options.seed, machine)
-    options.scale = options.scale or machine.scale
+    workload = workload_of(options.workload, options.scale, options.tokens, options.seed, machine)
     scale = squeezed(machine, workload, options.memory)
-    return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides))
+    return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides)), workload
+
+
+def _memory_text(options: Namespace) -> str:
+    """Tell what --memory did: the machine's scale is no longer the workload's."""
+    from workloads import is_recorded
+
+    if not options.memory:
+        return ""
+    size = ", which is not scaled" if is_recorded(options.workload) else f" at scale 1/{options.scale:.4g}"
+    return f"memory {options.memory * 100:.4g} %: of the working set of the workload{size}"
 
 
 def _experiment() -> Any:
@@ -129,15 +144,15 @@ def _experiment() -> Any:
     return experiment
 
 
-def _run(design: str, machine: Machine, options: Namespace, experiment: Any) -> Result:
+def _run(design: str, machine: Machine, workload: str | Workload, options: Namespace, experiment: Any) -> Result:
     from emulator.progress import Progress
 
     with Progress(design, width=max(map(len, options.designs))) as progress:
         run: Result = experiment.run_design(
             design,
             machine,
-            options.workload,
-            scale=options.scale or machine.scale,
+            workload,
+            scale=options.scale,
             tokens=options.tokens,
             leases=options.leases,
             seed=options.seed,
@@ -156,6 +171,7 @@ def _described(run: Result, machine: Machine, options: Namespace) -> Result:
         "machine": machine.name,
         "machine_text": machine.summary(),
         "scale_text": machine.scaled_summary(),
+        "memory_text": _memory_text(options),
         "node_names": [node.name for node in machine.nodes],
         "workload": options.workload,
     }
@@ -172,7 +188,8 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
     from emulator.timeline import timeline_text
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
-    config |= {"scale": machine.scale, "cpus": machine.cpus, "set": dict(options.overrides), "machine": machine_table(machine)}
+    config |= {"scale": machine.scale, "workload_scale": options.scale, "cpus": machine.cpus, "set": dict(options.overrides)}
+    config["machine"] = machine_table(machine)
     kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
     with new_run_folder(options.out, kind) as folder:
         comparison = msgspec.structs.replace(comparison, folder=str(folder.final))

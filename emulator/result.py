@@ -103,6 +103,7 @@ class Result(Struct, frozen=True, kw_only=True):
     check: str = "full"
     machine_text: str = ""
     scale_text: str = ""
+    memory_text: str = ""  # with --memory: how much, and of what
     workload_text: str = ""
     engine_text: str = ""
     node_names: list[str] = []

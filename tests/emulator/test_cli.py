@@ -67,6 +67,24 @@ def test_options_reach_the_experiment():
     assert (config["tokens"], config["set"], config["machine"]["scale"]) == (7, {"costs.ipi_send": 77}, 4.0)
 
 
+@pytest.mark.parametrize("workload", ["read-only:50%", "llama3x15"])
+def test_memory_is_a_share_of_what_runs(workload, capsys):
+    """--memory measures a workload and runs that one, also if it goes by the machine's room; the screen says both scales."""
+    pages = []
+    for percent in (100, 300):
+        experiment = Experiment(scale_text="")
+        line = f"run linux --workload {workload} --cpus 4 --scale 1024 --memory {percent}%"
+        assert main(line.split(), experiment=experiment) == 0
+        (call,) = experiment.calls
+        pages.append(sum(call["machine"].pages))
+        assert call["workload"].name == workload
+        assert pages[-1] == pytest.approx(percent / 100 * call["workload"].working_set_pages(), rel=0.01)
+        shown = capsys.readouterr().out
+        assert re.search(rf"^ +memory {percent} % +of the working set of the workload at scale 1/1024$", shown, re.M)
+        assert f" scale 1/{call['machine'].scale:.4g} " in shown
+    assert pages[1] == pytest.approx(3 * pages[0], rel=0.01)
+
+
 def test_default_leases_are_the_hosts_cores():
     """And the talk's machine at its own scale."""
     experiment = Experiment()
