@@ -6,6 +6,7 @@ virtual ns unless the name says host.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(runs: Iterable[Result], **about: Any) -> Comparison:
-    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing."""
+    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing.
+
+    Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a folder: eight, eight-2.
+    """
     listed = list(runs)
     if not listed:
         raise ValueError("'runs' must have at least one run (got 0)")
@@ -165,7 +169,21 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
         values = {getattr(run, name) for run in listed}
         if len(values) > 1:
             raise ValueError(f"'{name}' must be the same in all runs of a comparison (got {', '.join(map(str, sorted(values)))})")
-    return Comparison(runs=listed, **about)
+    names = unique([run.design for run in listed])
+    numbered = [run if run.design == name else msgspec.structs.replace(run, design=name) for run, name in zip(listed, names)]
+    return Comparison(runs=numbered, **about)
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Give `names`, none of them twice or among `taken`: the later one of two that are equal gets a number, eight-2."""
+    listed = list(names)
+    used, found = set(taken), list[str]()
+    for i, name in enumerate(listed):
+        later = set(listed[i + 1 :])  # a number must not take the name of a design that really bears it
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        found.append(name if name not in used else next(one for one in numbered if one not in used | later))
+        used.add(found[-1])
+    return found
 
 
 def to_json(value: Result | Comparison) -> str:

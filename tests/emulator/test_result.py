@@ -58,6 +58,13 @@ def test_runs_of_different_things_are_not_compared():
         compare([])
 
 
+def test_designs_of_one_name_are_numbered():
+    """Each keeps a column of its own, and no number takes a name that another design bears."""
+    both = compare([run("eight", host_seconds=1.0), run("eight", host_seconds=2.0), run("eight-2"), run("eight")])
+    assert [one.design for one in both.runs] == ["eight", "eight-3", "eight-2", "eight-4"]
+    assert both.run("eight-3").host_seconds == 2.0
+
+
 def test_clean_means_no_violation_and_everything_accounted_for():
     """Either failing makes a run, and its comparison, dirty."""
     assert comparison().clean

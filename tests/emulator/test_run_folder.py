@@ -12,7 +12,7 @@ import tomllib
 import pytest
 
 from emulator.run_folder import new_run_folder, toml_text, versions, write_atomically, write_comparison
-from tests.emulator.fixed import comparison
+from tests.emulator.fixed import comparison, run
 
 
 def names(folder) -> list[str]:
@@ -87,6 +87,18 @@ def test_a_comparison_folder_has_everything(tmp_path):
     assert json.loads((place / "config.json").read_text()) == config
     assert tomllib.loads((place / "config.toml").read_text()) == config
     assert json.loads((place / "luf" / "counters.json").read_text())["tlb_shootdowns"] == [10, 12, 9, 11]
+
+
+def test_each_design_has_a_folder_of_its_own(tmp_path):
+    """Also if the names are equal once they are names of files, lead out of the folder, or are those of its files."""
+    designs = ["a:b", "a b", "..", "../x", "result.json", "luf", "luf"]
+    with new_run_folder(tmp_path, "compare") as folder:
+        write_comparison(folder, comparison(*map(run, designs)), {})
+    assert names(tmp_path) == ["0001-compare", "latest"]
+    place = tmp_path / "0001-compare"
+    folders = ["_", "_x", "a_b", "a_b-2", "luf", "luf-2", "result.json-2"]
+    assert [name for name in names(place) if (place / name).is_dir()] == folders
+    assert all("perf-stat" in names(place / name) for name in folders)
 
 
 def test_toml_text_is_toml():
