@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from emulator.cli_arguments import parse
+from emulator.streams import reader_may_leave, ready_streams, tell
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
@@ -35,6 +36,7 @@ class Terminated(BaseException):
 
 def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     """Run the command line and return its exit code; `experiment` stands in for emulator.experiment in tests."""
+    ready_streams()
     options = parse(arguments)
     command: Callable[[Namespace, Any], int] = {
         "compare": compare_command,
@@ -51,9 +53,6 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
         return _say(f"{'terminated' if code == TERMINATED else 'interrupted'}; nothing was written", code)
     except Terminated:
         return _say("terminated; nothing was written", TERMINATED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
-        return CLEAN
     except (ValueError, OSError, MemoryError) as error:
         return _say(_sentence(error), BAD_INPUT)
     except Exception as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
@@ -77,7 +76,7 @@ def _failed(error: Exception) -> int:
 def _say(sentence: str, code: int) -> int:
     if os.environ.get("LUF_DEBUG") == "1":
         traceback.print_exc()
-    sys.stderr.write(f"luf: {sentence}\n")
+    tell(f"luf: {sentence}")
     return code
 
 
@@ -106,7 +105,7 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     _check_places(options)
     options.leases = len(os.sched_getaffinity(0)) if options.leases is None else options.leases
     if options.leases == 1:
-        sys.stderr.write(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}\n")
+        tell(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}")
     experiment = experiment or _experiment()
     _check_designs(options.designs, experiment.design_names())
     if options.debug_luf:
@@ -198,11 +197,11 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
         folder.write("timeline.txt", timeline_text(comparison.runs))
     if options.json and options.json != "-":
         write_atomically(options.json, to_json(comparison))
-    if options.json == "-":
-        sys.stdout.write(to_json(comparison))
-    else:
-        print_report(comparison, sys.stdout)
-    sys.stdout.flush()
+    with reader_may_leave():
+        if options.json == "-":
+            sys.stdout.write(to_json(comparison))
+        else:
+            print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY
 
 
@@ -220,7 +219,7 @@ def _draw(comparison: Comparison, file: Path) -> None:
         draw_timeline(comparison.runs, file.with_name("timeline.png"))
     except (ValueError, OSError, RuntimeError) as error:  # a picture less must not cost the result
         file.unlink(missing_ok=True)
-        sys.stderr.write(f"luf: no picture was drawn: {_sentence(error)}\n")
+        tell(f"luf: no picture was drawn: {_sentence(error)}")
 
 
 def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
@@ -286,9 +285,10 @@ def list_command(options: Namespace, experiment: Any) -> int:
     }
     listed = {title: names() for title, names in sections.items() if options.what in (None, title)}
     width = max(len(name) for names in listed.values() for name in names)
-    for i, (title, names) in enumerate(listed.items()):
-        sys.stdout.write("\n" * (i > 0) + title + "\n")
-        sys.stdout.writelines(f"  {name:<{width}}  {line}\n" for name, line in names.items())
+    with reader_may_leave():
+        for i, (title, names) in enumerate(listed.items()):
+            sys.stdout.write("\n" * (i > 0) + title + "\n")
+            sys.stdout.writelines(f"  {name:<{width}}  {line}\n" for name, line in names.items())
     return CLEAN
 
 
@@ -314,10 +314,11 @@ def report_command(options: Namespace, experiment: Any) -> int:
         from emulator.plot import draw
 
         draw(comparison, Path(options.picture))
-    elif options.timeline:
-        from emulator.timeline import timeline_text
+    with reader_may_leave():
+        if options.timeline:
+            from emulator.timeline import timeline_text
 
-        sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
-    else:
-        print_report(comparison, sys.stdout)
+            sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
+        elif not options.picture:
+            print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY

@@ -21,6 +21,7 @@ from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, k
 from emulator.golden_result import Fidelity, read_fidelity
 from emulator.golden_rules import Explained, Rules, check_recording, read_explained, read_rules
 from emulator.progress import Progress
+from emulator.streams import reader_may_leave
 
 AGREES, DIFFERS = 0, 1
 PICTURES = (".png", ".svg", ".pdf")
@@ -157,8 +158,8 @@ def _leave(fidelity: Fidelity, options: Namespace) -> None:
         from emulator.golden_plot import draw_fidelity
 
         draw_fidelity(fidelity, picture)
-    if options.json == "-":
-        sys.stdout.write(fidelity.to_json())
-    else:
-        print_fidelity(fidelity, sys.stdout, everything=options.all)
-    sys.stdout.flush()
+    with reader_may_leave():
+        if options.json == "-":
+            sys.stdout.write(fidelity.to_json())
+        else:
+            print_fidelity(fidelity, sys.stdout, everything=options.all)

@@ -27,6 +27,13 @@ FINDINGS_TOLD = 1  # of LUF's debug feature, which warns once; the rest is in th
 VIOLATIONS_TOLD = 2  # proofs on the screen; the rest is in the JSON
 
 
+class ReportConsole(Console):
+    """rich's console without its way of dealing with a reader that has left: to end the process with code 1, a violation's."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def report_text(comparison: Comparison) -> str:
     """Return the whole screen as plain text."""
     return render(comparison).plain
@@ -34,7 +41,7 @@ def report_text(comparison: Comparison) -> str:
 
 def print_report(comparison: Comparison, stream: TextIO) -> None:
     """Print the screen: coloured if `stream` is a terminal, plain otherwise."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    console = ReportConsole(file=stream, highlight=False, soft_wrap=True)
     console.print(render(comparison), end="")
 
 

@@ -218,6 +218,45 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
     assert os.listdir(".") == []
 
 
+def command(arguments: str, experiment: str = "Experiment()", closed: str = "", **options) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own; `closed` is what the shell does with its streams."""
+    program = "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
+    program += f"sys.exit(main(experiment={experiment}))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **options.pop("environment", {})}
+    shell = ["bash", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, program]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(shell, text=True, env=environment, timeout=60, check=False, **streams)
+
+
+@pytest.mark.parametrize(("experiment", "code"), [("Experiment()", 0), ("Experiment(violations=[REUSE])", 1)])
+def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
+    """Report, JSON, and the report of a finished run: the code is the run's, not the pipe's, and nobody complains."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for arguments in ("run luf --machine guest-8cpu --leases 2", "run luf --machine guest-8cpu --leases 2 --json -", "report runs/latest"):
+        done = command(arguments, experiment, stdout=writer)
+        assert (done.returncode, done.stderr) == (code, "")
+    done = command("run luf --machine guest-8cpu --leases 1", experiment, stderr=writer)
+    assert done.returncode == code
+    os.close(writer)
+
+
+def test_closed_streams_are_no_violation():
+    """`2>&-` and `>&-` take what would be said there, and nothing else."""
+    line = "run luf --machine guest-8cpu --leases 1"
+    quiet = command(line, closed="2>&-")
+    assert (quiet.returncode, quiet.stdout.split()[0]) == (0, "machine")
+    assert command(line, closed=">&-").returncode == 0
+    assert command("run lfu", closed="2>&-").returncode == 2
+
+
+def test_a_terminal_without_our_letters_gets_the_report():
+    """ASCII: what it has not is replaced."""
+    done = command("run luf --machine guest-8cpu --leases 2", environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?   picture, interrupts, vmstat" in done.stdout
+
+
 def test_list_names_everything_with_one_line_each(capsys):
     """Machines, workloads, designs; or one kind."""
     assert main(["list"], experiment=Experiment()) == 0
