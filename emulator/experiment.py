@@ -35,6 +35,7 @@ from emulator.timeline import timeline
 from emulator.witness import violations
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
+from workloads.generated import is_generated
 from workloads.parameters import Room
 from workloads.rules import check_nodes
 
@@ -173,6 +174,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         machine=machine.name,
         workload=workload.name,
         tokens=workload.tokens,
+        unit="round" if is_generated(workload.name) else "token",
         scale=machine.scale,
         seed=options.seed,
         leases=options.leases,

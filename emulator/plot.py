@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which people with any colour vision tell apart; des
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def draw(comparison: Comparison, file: str | Path) -> None:
 def _title(comparison: Comparison) -> str:
     run = comparison.runs[0]
     words = [run.machine, run.machine_text, run.scale_text or f"scale 1/{run.scale:g}"]
-    more = [run.workload, f"{run.tokens} tokens", f"seed {run.seed}"]
+    more = [run.workload, run.length_text, f"seed {run.seed}"]
     return "   ·   ".join(word for word in words if word) + "\n" + "   ·   ".join(word for word in more if word)
 
 
@@ -102,7 +103,7 @@ def _changes(axes: Any, comparison: Comparison) -> None:
     base, others = comparison.runs[0], comparison.runs[1:]
     with_talk = base.design == "linux" and any(run.design == "luf" for run in others) and base.workload == talk.WORKLOAD
     bars: list[tuple[str, str, list[float | None]]] = [
-        (run.design, _colour(i), [_change(value(base), value(run)) for _, value, _ in METRICS]) for i, run in enumerate(others, 1)
+        (run.design, _colour(i), [_change(base, run, value) for _, value, _ in METRICS]) for i, run in enumerate(others, 1)
     ]
     if with_talk:
         bars.append(("the talk (luf)", "white", [change for _, _, change in METRICS]))
@@ -134,8 +135,8 @@ def _changes(axes: Any, comparison: Comparison) -> None:
         axes.legend(loc="best", frameon=False, ncols=2, fontsize=8).set_in_layout(False)
 
 
-def _change(base: float, value: float) -> float | None:
-    return value / base - 1 if base else None
+def _change(base: Result, run: Result, value: Callable[[Result], float]) -> float | None:
+    return None if base.stopped or run.stopped or not value(base) else value(run) / value(base) - 1
 
 
 def _sites(axes: Any, runs: list[Result]) -> None:

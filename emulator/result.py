@@ -98,6 +98,7 @@ class Result(Struct, frozen=True, kw_only=True):
     machine: str = ""
     workload: str = ""
     tokens: int = 0
+    unit: str = "token"  # what `tokens` counts: those of llama.cpp, or "round" of another generated workload
     scale: float = 1.0
     seed: int = 0
     leases: int = 0
@@ -117,6 +118,21 @@ class Result(Struct, frozen=True, kw_only=True):
     def runtime_mean_ns(self) -> float:
         """Mean virtual runtime of the workload's processes; 0 if none ended."""
         return sum(self.runtime_ns) / len(self.runtime_ns) if self.runtime_ns else 0.0
+
+    @property
+    def stopped(self) -> bool:
+        """Was it ended by a violation before its workload was? Its counts are those of a part, and it has no runtime."""
+        return bool(self.violations) and not self.accounted
+
+    @property
+    def length_text(self) -> str:
+        """How long the workload was: `1 token`, `8 rounds`, nothing if it has no such measure."""
+        return f"{self.tokens} {self.unit}{'s' * (self.tokens != 1)}" if self.tokens else ""
+
+    @property
+    def broadcasts(self) -> int:
+        """Requests that the hardware carried out by itself (invlpgb): executed, but no interrupt and so no shootdown."""
+        return max(0, self.ipi.executed - self.tlb_shootdowns)
 
     @property
     def unmapped_read_only(self) -> float | None:

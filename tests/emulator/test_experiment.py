@@ -67,6 +67,15 @@ def test_free_runs_are_not_called_repeatable():
     assert len({run("linux", cpus=16, seed=5).fingerprint for _ in range(4)}) > 1
 
 
+def test_broadcasts_are_counted_apart():
+    """What the hardware broadcasts interrupts nobody: requests are shootdowns and broadcasts, and vanilla has none of these."""
+    broadcast, vanilla = run("invlpgb", leases=1), run("linux", leases=1)
+    assert broadcast.broadcasts > 0
+    assert broadcast.tlb_shootdowns + broadcast.broadcasts == broadcast.ipi.requests
+    assert vanilla.length_text == "1 token"
+    assert (vanilla.broadcasts, vanilla.tlb_shootdowns) == (0, vanilla.ipi.requests)
+
+
 def test_strict_interrupts_send_one_message_per_request():
     """With --strict-ipi every request is a message of its own."""
     result = run("linux", strict_ipi=True)
