@@ -9,10 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 SCHEMA = "luf-comparison/1"
 
@@ -74,7 +74,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     design: str
     tlb_shootdowns: int
-    tlb_shootdowns_per_cpu: list[int]
+    tlb_shootdowns_per_cpu: Annotated[list[int], Meta(min_length=1)]
     dtlb_load_misses: int
     dtlb_store_misses: int
     itlb_load_misses: int
@@ -154,7 +154,7 @@ class Result(Struct, frozen=True, kw_only=True):
 class Comparison(Struct, frozen=True, kw_only=True):
     """Several designs on the same machine, workload and seed; the first run is the one that others are compared with."""
 
-    runs: list[Result]
+    runs: Annotated[list[Result], Meta(min_length=1)]
     schema: str = SCHEMA
     command: list[str] = []
     versions: dict[str, str] = {}
@@ -233,6 +233,8 @@ def read_comparison(path: str | Path) -> Comparison:
     """Read a comparison from its JSON file or its run folder."""
     place = Path(path)
     file = place / "result.json" if place.is_dir() else place
+    if file != place and not file.exists():
+        raise ResultError(f"{path}: must be a run's folder, such as runs/latest (got one without result.json)")
     try:
         return from_json(file.read_bytes())
     except OSError as error:

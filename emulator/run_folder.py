@@ -25,6 +25,7 @@ import psutil
 
 from emulator.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
+from emulator.streams import tell
 
 NUMBER = re.compile(r"^\.?(\d{4,})[-.]")
 ATTEMPTS_MAX = 10_000
@@ -118,10 +119,15 @@ def _older_than(path: Path, seconds: float) -> bool:
 
 
 def _point_latest(parent: Path, name: str) -> None:
+    """Let `latest` point there; if it cannot (somebody has a folder of that name) the run is none the worse, and a line says so."""
     link = parent / f".latest.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(name)
-    link.replace(parent / "latest")
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        link.replace(parent / "latest")
+    except OSError as error:
+        link.unlink(missing_ok=True)
+        tell(f"luf: {parent / 'latest'} does not point to {name}: {error.strerror}")
 
 
 # -- what a folder holds ------------------------------------------------------------------------------------------------------------

@@ -276,6 +276,10 @@ def test_report_shows_and_draws_a_finished_run(capsys):
     assert capsys.readouterr().out == first
     assert main(["report", "runs/latest", "--picture", "again.svg"]) == 0
     assert os.path.getsize("again.svg") > 10_000
+    assert capsys.readouterr().out == ""
+    assert main(["report", "runs/latest", "--picture", "more.svg", "--timeline"]) == 0
+    assert os.path.getsize("more.svg") > 10_000
+    assert "timeline" in capsys.readouterr().out
 
 
 def test_help_teaches_and_is_instant():

@@ -35,6 +35,8 @@ def test_json_of_a_comparison_has_the_promised_keys():
         ("[]", "this is not a result of luf"),
         ('{"schema": "luf-comparison/9", "runs": []}', "'schema' must be 'luf-comparison/1' (got 'luf-comparison/9')"),
         ('{"schema": "luf-comparison/1", "runs": [{"design": 3}]}', "this is not a result of luf"),
+        ('{"schema": "luf-comparison/1", "runs": []}', "this is not a result of luf: Expected `array` of length >= 1 - at"),
+        (to_json(comparison(run(tlb_shootdowns_per_cpu=[]))), "this is not a result of luf: Expected `array` of length >= 1 - at"),
     ],
 )
 def test_foreign_json_is_refused(text, sentence):
@@ -48,6 +50,12 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
     """`luf report` of a folder that is not there."""
     with pytest.raises(ResultError, match=r"nowhere: cannot be read \(No such file or directory\)$"):
         read_comparison(tmp_path / "nowhere")
+
+
+def test_a_folder_without_a_result_is_one_sentence(tmp_path):
+    """`luf report runs`: the folder is there, but it is no run's."""
+    with pytest.raises(ResultError, match=r": must be a run's folder, such as runs/latest \(got one without result.json\)$"):
+        read_comparison(tmp_path)
 
 
 def test_runs_of_different_things_are_not_compared():

@@ -28,6 +28,15 @@ def test_folders_are_numbered_and_latest_points_to_the_newest(tmp_path):
     assert (tmp_path / "runs" / "latest" / "a" / "b").read_text() == "none"
 
 
+def test_a_folder_named_latest_costs_the_link_only(tmp_path, capsys):
+    """The run is kept, a line says why `latest` does not point to it, and no half-made link stays."""
+    (tmp_path / "latest").mkdir()
+    with new_run_folder(tmp_path, "compare"):
+        pass
+    assert names(tmp_path) == ["0001-compare", "latest"]
+    assert capsys.readouterr().err == f"luf: {tmp_path}/latest does not point to 0001-compare: Is a directory\n"
+
+
 def test_a_failed_run_leaves_nothing(tmp_path):
     """Not even an empty folder, and `latest` stays."""
     with new_run_folder(tmp_path, "compare"):
