@@ -41,7 +41,7 @@ def _sentence(text: str, table: Any, file: str) -> str:
         return f"{file}: '{where}' must be {_BOUNDS[bound[2]]} {limit} (got {got})"
     if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=)? ?(\d+))?", text):
         bounds = f"{_BOUNDS[kind[2]]} " if kind[2] else ""
-        length = f" of {bounds}{kind[3]}" if kind[3] else ""
+        length = f" of {bounds}{kind[3]}{' character' * (kind[1] == 'str')}" if kind[3] else ""
         return f"{file}: '{where}' must be {_TYPES.get(kind[1], kind[1])}{length} (got {got})"
     return f"{file}: '{where}': {text}"
 

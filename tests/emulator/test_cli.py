@@ -123,10 +123,16 @@ def test_controlled_mode_is_said(capsys):
         ("compare --tokens 0", "argument --tokens: must be a whole number of at least 1 (got '0') (see luf compare --help)"),
         ("compare --tokens few", "argument --tokens: must be a whole number of at least 1 (got 'few')"),
         ("compare --cpus 257", "argument --cpus: must be a whole number from 1 to 256 (got '257')"),
-        ("compare --scale 0.1", "argument --scale: must be a number from 1 to 1.04858e+06 (got '0.1')"),
+        ("compare --scale 0.1", "argument --scale: must be a number from 1 to 1,048,576 (got '0.1')"),
         ("compare --scale nan", "argument --scale: must be a number from 1 to"),
-        ("compare --seed -1", "argument --seed: must be a whole number from 0 to"),
-        ("compare --leases -1", "argument --leases: must be a whole number of at least 0 (got '-1')"),
+        ("compare --seed -1", "argument --seed: must be a whole number from 0 to 9,223,372,036,854,775,807 (got '-1')"),
+        ("compare --leases -1", "argument --leases: must be a whole number from 0 to 62 (got '-1')"),
+        ("compare --leases 63", "argument --leases: must be a whole number from 0 to 62 (got '63')"),
+        ("compare --json=", "argument --json: must be the name of a file or folder (got '')"),
+        ("compare --out=", "argument --out: must be the name of a file or folder (got '')"),
+        ("report x --picture=", "argument --picture: must be the name of a file or folder (got '')"),
+        ("compare --set scale=3", "xeon6430-cxl.toml: 'scale' must be given as --scale, or be the file's 'default_scale' (got 3)"),
+        ("compare --cpus 4 --set cpus=0", "xeon6430-cxl.toml: 'cpus' must be at least 1 (got 0)"),
         ("compare --check maybe", "argument --check: invalid choice: 'maybe' (choose from"),
         ("compare --set costs.ipi_send", "argument --set: must be KEY=VALUE, such as sysctl.numa_balancing=0 (got 'costs.ipi_send')"),
         ("compare --set costs.ipi_sned=3", "xeon6430-cxl.toml: 'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
@@ -297,3 +303,40 @@ finally:
     assert said.rstrip().endswith("[]")
     assert "luf run luf --leases 1 --seed 7" in said
     assert "exit code: 0 clean" in said
+
+
+def test_help_of_a_command_is_about_that_command(capsys):
+    """Its own examples, the limits of its options."""
+    shown = {}
+    for verb in ("report", "list", "run"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        shown[verb] = capsys.readouterr().out
+    examples = {verb: set(re.findall(r"^  luf (\w+)", text, re.M)) for verb, text in shown.items()}
+    assert (examples["report"], examples["list"]) == ({"report"}, {"list"})
+    options = " ".join(shown["run"].split())
+    assert "at most 512 with its prompt" in options
+    assert "execute at a time, at most 62;" in options
+
+
+def test_limits_in_the_help_are_the_real_ones():
+    """The command line imports nothing heavy, so it repeats them."""
+    import cpus.layout
+    import workloads.generated
+    import workloads.shape
+    from emulator import cli_arguments, machine
+
+    assert cli_arguments.LEASES_MAX == cpus.layout.LEASES_MAX
+    assert cli_arguments.CPUS_MAX == machine.CPUS_MAX
+    assert cli_arguments.ROUNDS_MAX == workloads.generated.ROUNDS_MAX
+    assert workloads.shape.LLAMA_70B.n_ctx == cli_arguments.CONTEXT
+
+
+def test_version(capsys):
+    """As programs have it: name, version, 0."""
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out == f"luf {version('luf-emulator')}\n"
