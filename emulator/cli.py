@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from emulator.cli_arguments import parse
+from emulator.cli_arguments import LEASES_MAX, parse
 from emulator.streams import reader_may_leave, ready_streams, tell
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def compare_command(options: Namespace, experiment: Any) -> int:
         machine, workload = _squeezed(machine, options)
     check_host(machine)
     _check_places(options)
-    options.leases = len(os.sched_getaffinity(0)) if options.leases is None else options.leases
+    options.leases = min(LEASES_MAX, len(os.sched_getaffinity(0))) if options.leases is None else options.leases
     if options.leases == 1:
         tell(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}")
     experiment = experiment or _experiment()

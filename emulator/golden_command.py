@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from emulator.cli_arguments import LEASES_MAX
 from emulator.golden_bands import Metric, first_runs, judge_directions, judge_runs
 from emulator.golden_compare import judge_cells
 from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
@@ -70,7 +71,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
 def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained: Explained, options: Namespace) -> Fidelity:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     cells, known, micro_seconds = _micro(recording, emulate, options.seed, jobs)
-    runs, pressure_seconds = _pressure(recording, emulate, options, jobs)
+    runs, pressure_seconds = _pressure(recording, emulate, options, min(LEASES_MAX, jobs))
     metrics = emulate.pressure_rows
     return Fidelity(
         rules=rules,

@@ -93,6 +93,14 @@ def test_default_leases_are_the_hosts_cores():
     assert (experiment.calls[0]["machine"].name, experiment.calls[0]["scale"]) == ("xeon6430-cxl", 256)
 
 
+def test_a_large_host_gives_no_more_leases_than_there_are(monkeypatch):
+    """The default is a value that --leases would take."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
+    experiment = Experiment()
+    assert main(["run", "linux", *SMALL], experiment=experiment) == 0
+    assert experiment.calls[0]["leases"] == 62
+
+
 def test_json_goes_to_a_file_or_to_stdout(capsys):
     """--json FILE beside the report; --json - instead of it."""
     assert main(["run", "linux", *SMALL, "--leases", "2", "--json", "out.json"], experiment=Experiment()) == 0
