@@ -186,8 +186,8 @@ def _shot_down_by(text: Text, comparison: Comparison) -> None:
         text.append("\n")
     for run in comparison.runs:
         if run.broadcasts:
-            what = "no interrupt and so no shootdown; `sent as messages` and `shot down by` count them too"
-            text.append(f"{'':<{LABEL}}{run.design}: {run.broadcasts:,} of {run.ipi.requests:,} requests were broadcast: {what}\n", QUIET)
+            what = "no shootdowns, but counted in `sent as messages` and `shot down by`"
+            text.append(f"{'':<{LABEL}}{run.design}: {run.broadcasts:,} of {run.ipi.requests:,} requests were broadcasts: {what}\n", QUIET)
 
 
 def _checked(text: Text, comparison: Comparison) -> None:
