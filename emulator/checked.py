@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 T = TypeVar("T")
+SHOWN = 80  # characters of a value that is refused
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -34,15 +35,21 @@ def _sentence(text: str, table: Any, file: str) -> str:
         return f"{file}: '{where + '.' if where else ''}{missing[1]}' is missing"
     if unknown := re.search(r"unknown field `([^`]*)`", text):
         return f"{file}: '{where + '.' if where else ''}{unknown[1]}' is not a key that is known"
-    got = _value_at(table, where)
+    got = clipped(_value_at(table, where))
     if bound := re.search(r"Expected `(\w+)` (>=|<=|>|<) ([\d.]+)", text):
         limit = bound[3].removesuffix(".0")
-        return f"{file}: '{where}' must be {_BOUNDS[bound[2]]} {limit} (got {got!r})"
+        return f"{file}: '{where}' must be {_BOUNDS[bound[2]]} {limit} (got {got})"
     if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=)? ?(\d+))?", text):
         bounds = f"{_BOUNDS[kind[2]]} " if kind[2] else ""
-        length = f" of {bounds}{kind[3]}" if kind[3] else ""
-        return f"{file}: '{where}' must be {_TYPES.get(kind[1], kind[1])}{length} (got {got!r})"
+        length = f" of {bounds}{kind[3]}{' character' * (kind[1] == 'str')}" if kind[3] else ""
+        return f"{file}: '{where}' must be {_TYPES.get(kind[1], kind[1])}{length} (got {got})"
     return f"{file}: '{where}': {text}"
+
+
+def clipped(value: Any) -> str:
+    """Show a value in a sentence: all of it, or its beginning."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 4] + " ..."
 
 
 def _value_at(table: Any, where: str) -> Any:

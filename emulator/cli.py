@@ -15,11 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from emulator.cli_arguments import parse
+from emulator.cli_arguments import LEASES_MAX, parse
+from emulator.streams import reader_may_leave, ready_streams, tell
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
     from emulator.result import Comparison, Result
+    from workloads import Workload
 
 CLEAN, DIRTY, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
@@ -34,6 +36,7 @@ class Terminated(BaseException):
 
 def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     """Run the command line and return its exit code; `experiment` stands in for emulator.experiment in tests."""
+    ready_streams()
     options = parse(arguments)
     command: Callable[[Namespace, Any], int] = {
         "compare": compare_command,
@@ -50,9 +53,6 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
         return _say(f"{'terminated' if code == TERMINATED else 'interrupted'}; nothing was written", code)
     except Terminated:
         return _say("terminated; nothing was written", TERMINATED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nobody to tell
-        return CLEAN
     except (ValueError, OSError, MemoryError) as error:
         return _say(_sentence(error), BAD_INPUT)
     except Exception as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
@@ -76,7 +76,7 @@ def _failed(error: Exception) -> int:
 def _say(sentence: str, code: int) -> int:
     if os.environ.get("LUF_DEBUG") == "1":
         traceback.print_exc()
-    sys.stderr.write(f"luf: {sentence}\n")
+    tell(f"luf: {sentence}")
     return code
 
 
@@ -97,30 +97,44 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     from emulator.run_folder import command_line, host, versions
 
     machine = load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides))
+    options.scale = options.scale or machine.scale
+    workload: str | Workload = options.workload
     if options.memory:
-        machine = _squeezed(machine, options)
+        machine, workload = _squeezed(machine, options)
     check_host(machine)
     _check_places(options)
-    options.leases = len(os.sched_getaffinity(0)) if options.leases is None else options.leases
+    options.leases = min(LEASES_MAX, len(os.sched_getaffinity(0))) if options.leases is None else options.leases
     if options.leases == 1:
-        sys.stderr.write(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}\n")
+        tell(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}")
     experiment = experiment or _experiment()
     _check_designs(options.designs, experiment.design_names())
     if options.debug_luf:
         _check_debug_luf(options.designs)
-    runs = [_run(design, machine, options, experiment) for design in options.designs]
+    runs = [_run(design, machine, workload, options, experiment) for design in options.designs]
     return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
 
 
-def _squeezed(machine: Machine, options: Namespace) -> Machine:
-    """Return the machine with memory as a share of the workload's working set (--memory)."""
+def _squeezed(machine: Machine, options: Namespace) -> tuple[Machine, Workload]:
+    """Return the machine with memory as a share of the workload's working set (--memory), and the workload that was measured.
+
+    That workload is what runs: made anew, one that goes by the machine's room would go by the new room, and the share mean nothing.
+    """
     from emulator.experiment import squeezed, workload_of
     from emulator.machine import load_machine
 
-    workload = workload_of(options.workload, machine.scale, options.tokens, options.seed, machine)
-    options.scale = options.scale or machine.scale
+    workload = workload_of(options.workload, options.scale, options.tokens, options.seed, machine)
     scale = squeezed(machine, workload, options.memory)
-    return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides))
+    return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides)), workload
+
+
+def _memory_text(options: Namespace) -> str:
+    """Tell what --memory did: the machine's scale is no longer the workload's."""
+    from workloads import is_recorded
+
+    if not options.memory:
+        return ""
+    size = ", which is not scaled" if is_recorded(options.workload) else f" at scale 1/{options.scale:.4g}"
+    return f"memory {options.memory * 100:.4g} %: of the working set of the workload{size}"
 
 
 def _experiment() -> Any:
@@ -129,15 +143,15 @@ def _experiment() -> Any:
     return experiment
 
 
-def _run(design: str, machine: Machine, options: Namespace, experiment: Any) -> Result:
+def _run(design: str, machine: Machine, workload: str | Workload, options: Namespace, experiment: Any) -> Result:
     from emulator.progress import Progress
 
     with Progress(design, width=max(map(len, options.designs))) as progress:
         run: Result = experiment.run_design(
             design,
             machine,
-            options.workload,
-            scale=options.scale or machine.scale,
+            workload,
+            scale=options.scale,
             tokens=options.tokens,
             leases=options.leases,
             seed=options.seed,
@@ -156,6 +170,7 @@ def _described(run: Result, machine: Machine, options: Namespace) -> Result:
         "machine": machine.name,
         "machine_text": machine.summary(),
         "scale_text": machine.scaled_summary(),
+        "memory_text": _memory_text(options),
         "node_names": [node.name for node in machine.nodes],
         "workload": options.workload,
     }
@@ -172,7 +187,8 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
     from emulator.timeline import timeline_text
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
-    config |= {"scale": machine.scale, "cpus": machine.cpus, "set": dict(options.overrides), "machine": machine_table(machine)}
+    config |= {"scale": machine.scale, "workload_scale": options.scale, "cpus": machine.cpus, "set": dict(options.overrides)}
+    config["machine"] = machine_table(machine)
     kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
     with new_run_folder(options.out, kind) as folder:
         comparison = msgspec.structs.replace(comparison, folder=str(folder.final))
@@ -181,11 +197,11 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
         folder.write("timeline.txt", timeline_text(comparison.runs))
     if options.json and options.json != "-":
         write_atomically(options.json, to_json(comparison))
-    if options.json == "-":
-        sys.stdout.write(to_json(comparison))
-    else:
-        print_report(comparison, sys.stdout)
-    sys.stdout.flush()
+    with reader_may_leave():
+        if options.json == "-":
+            sys.stdout.write(to_json(comparison))
+        else:
+            print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY
 
 
@@ -203,7 +219,7 @@ def _draw(comparison: Comparison, file: Path) -> None:
         draw_timeline(comparison.runs, file.with_name("timeline.png"))
     except (ValueError, OSError, RuntimeError) as error:  # a picture less must not cost the result
         file.unlink(missing_ok=True)
-        sys.stderr.write(f"luf: no picture was drawn: {_sentence(error)}\n")
+        tell(f"luf: no picture was drawn: {_sentence(error)}")
 
 
 def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
@@ -269,9 +285,10 @@ def list_command(options: Namespace, experiment: Any) -> int:
     }
     listed = {title: names() for title, names in sections.items() if options.what in (None, title)}
     width = max(len(name) for names in listed.values() for name in names)
-    for i, (title, names) in enumerate(listed.items()):
-        sys.stdout.write("\n" * (i > 0) + title + "\n")
-        sys.stdout.writelines(f"  {name:<{width}}  {line}\n" for name, line in names.items())
+    with reader_may_leave():
+        for i, (title, names) in enumerate(listed.items()):
+            sys.stdout.write("\n" * (i > 0) + title + "\n")
+            sys.stdout.writelines(f"  {name:<{width}}  {line}\n" for name, line in names.items())
     return CLEAN
 
 
@@ -297,10 +314,11 @@ def report_command(options: Namespace, experiment: Any) -> int:
         from emulator.plot import draw
 
         draw(comparison, Path(options.picture))
-    elif options.timeline:
-        from emulator.timeline import timeline_text
+    with reader_may_leave():
+        if options.timeline:
+            from emulator.timeline import timeline_text
 
-        sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
-    else:
-        print_report(comparison, sys.stdout)
+            sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
+        elif not options.picture:
+            print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY

@@ -15,6 +15,10 @@ GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
+LEASES_MAX = 62
+PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
+CONTEXT = 512  # n_ctx of the llama.cpp runs
+ROUNDS_MAX = 1000
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page frames live in
@@ -40,8 +44,26 @@ examples:
   luf list                                 machines, workloads and designs that ship with luf
   luf report runs/latest                   show a finished run again; --timeline: when each design flushed
 
+"""
+
+EXIT_CODES = """\
 exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, 3 the emulator failed,
 130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
+
+REPORT_EXAMPLES = """\
+examples:
+  luf report runs/latest                   the newest run's report, as it was printed
+  luf report runs/latest --timeline        when each design flushed, by what it was doing
+  luf report out.json --picture out.svg    draw what --json has left
+
+"""
+
+LIST_EXAMPLES = """\
+examples:
+  luf list                                 machines, workloads and designs that ship with luf
+  luf list designs                         one kind, with the values of each design's parameters
+
+"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,10 +73,24 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"luf: {message} (see {self.prog} --help)\n")
 
 
+class Version(argparse.Action):
+    """Print the version, which only a question for it looks up."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            known = version("luf-emulator")
+        except PackageNotFoundError:
+            known = "of a source tree that is not installed"
+        sys.stdout.write(f"luf {known}\n")
+        parser.exit(0)
+
+
 def at_least(least: float, most: float | None, kind: Callable[[str], float]) -> Callable[[str], float]:
     """Return a converter for argparse that gives rule and value when it refuses."""
     noun = "a whole number" if kind is int else "a number"
-    rule = f"{noun} of at least {least:g}" if most is None else f"{noun} from {least:g} to {most:g}"
+    rule = f"{noun} of at least {least:,}" if most is None else f"{noun} from {least:,} to {most:,}"
 
     def convert(text: str) -> float:
         try:
@@ -94,7 +130,8 @@ def assignment(text: str) -> tuple[str, object]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    top = Parser(prog="luf", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = Parser(prog="luf", description=DESCRIPTION, epilog=EXAMPLES + EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action=Version, nargs=0, help="print the version of luf and leave")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
     compare = _command(commands, "compare", "run designs one after the other on the same machine and workload, and compare them")
@@ -108,11 +145,11 @@ def parser() -> argparse.ArgumentParser:
 
     _add_golden(commands)
 
-    listing = _command(commands, "list", "list machines, workloads and designs, one line each")
+    listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
     kinds = ["machines", "workloads", "designs"]
     listing.add_argument("what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all")
 
-    report = _command(commands, "report", "show a finished run again")
+    report = _command(commands, "report", "show a finished run again", REPORT_EXAMPLES)
     report.add_argument("folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json")
     report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
     report.add_argument("--timeline", action="store_true", help="show when each design flushed, by site over virtual time, in blocks")
@@ -179,10 +216,12 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
     left.add_argument("--doc", metavar="FILE.md", help="write the comparison as a page (docs/fidelity.md) with its picture beside it")
 
 
-def _command(commands: argparse._SubParsersAction[Parser], name: str, what_it_does: str) -> argparse.ArgumentParser:
+def _command(
+    commands: argparse._SubParsersAction[Parser], name: str, what_it_does: str, examples: str = EXAMPLES
+) -> argparse.ArgumentParser:
     text = what_it_does[0].upper() + what_it_does[1:] + "."
     layout = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(name, help=what_it_does, description=text, epilog=EXAMPLES, formatter_class=layout)
+    return commands.add_parser(name, help=what_it_does, description=text, epilog=examples + EXIT_CODES, formatter_class=layout)
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -232,7 +271,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=at_least(1, None, int),
         default=TOKENS,
-        help=f"how long: the tokens that each llama.cpp generates, the rounds of other workloads; default {TOKENS}",
+        help=f"how long: the tokens that each llama.cpp generates, at most {CONTEXT} "
+        f"with its prompt, or the rounds of other workloads, at most {ROUNDS_MAX:,}; default {TOKENS}",
     )
     group.add_argument(
         "--memory",
@@ -256,9 +296,9 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--leases",
         metavar="N",
-        type=at_least(0, None, int),
-        help="emulated CPUs that execute at a time; default: the cores of this host. 1 is the controlled mode: the run repeats "
-        "exactly for the same seed. 0: no gate, the host's scheduler decides",
+        type=at_least(0, LEASES_MAX, int),
+        help=f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this host. 1 is the controlled mode: "
+        "the run repeats exactly for the same seed. 0: no gate, the host's scheduler decides",
     )
     group.add_argument(
         "--seed",
@@ -290,4 +330,9 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options; leaves with code 2 and one sentence on a mistake."""
-    return parser().parse_args(sys.argv[1:] if arguments is None else arguments)
+    reader = parser()
+    options = reader.parse_args(sys.argv[1:] if arguments is None else arguments)
+    for name in PLACES:
+        if getattr(options, name, None) == "":  # a shell variable that is not set, most likely
+            reader.error(f"argument {name if name == 'folder' else '--' + name}: must be the name of a file or folder (got '')")
+    return options

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from allocator.cpu import CPU_LOOP
 from allocator.panic import PANIC_TEXTS
 from allocator.tlb_flush import SITE_NAMES
 from cpus.compiled import call, kernel
-from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS
+from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import catalogue
 from designs.design import Design
 from emulator.audit import audit
@@ -34,6 +35,7 @@ from emulator.timeline import timeline
 from emulator.witness import violations
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
+from workloads.generated import is_generated
 from workloads.parameters import Room
 from workloads.rules import check_nodes
 
@@ -41,6 +43,13 @@ PAGES_PER_MIB = 256
 VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
 SERIES_POINTS = 400
+CHECKS = ("full", "off")
+NUMBERS: dict[str, tuple[Any, int, int]] = {
+    "scale": (Real, 1, 2**20),
+    "tokens": (Integral, 0, 2**31 - 1),  # each workload has a limit of its own
+    "leases": (Integral, 0, LEASES_MAX),
+    "seed": (Integral, 0, 2**63 - 1),
+}
 NOT_VMSTAT = ("dtlb_", "itlb_", "stlb_", "ipi_", "irq_", "unmap_", "page_visits", "context_", "lease_", "lock_", "ptwalks", "user_ns",
               "shootdown_", "alloc_flush")  # fmt: skip
 
@@ -78,8 +87,11 @@ def run_design(
     when the run is over and audited (for the workload's snapshots, say). Raises ValueError for bad input, RunStopped when
     the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
     """
+    _check_arguments(design, machine, workload, check)
+    _check_numbers(scale=scale, tokens=tokens, leases=leases, seed=seed)
     chosen = catalogue.design(design) if isinstance(design, str) else design
-    what = workload_of(workload, scale or machine.scale, tokens, seed, machine) if isinstance(workload, str) else workload
+    size = machine.scale if scale is None else scale
+    what = workload_of(workload, size, tokens, seed, machine) if isinstance(workload, str) else workload
     check_nodes(what, len(machine.nodes))
     options = RunOptions(
         leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1, debug_luf=debug_luf
@@ -94,6 +106,29 @@ def run_design(
         return result
     finally:
         ram.close()
+
+
+def _check_arguments(design: object, machine: object, workload: object, check: object) -> None:
+    """Raise ValueError for the first argument of run_design that is not what it must be."""
+    if not isinstance(design, str | Design):
+        raise ValueError(f"'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got {design!r})")
+    if not isinstance(machine, Machine):
+        raise ValueError(f"'machine' must be a Machine, as load_machine returns it (got {machine!r})")
+    if not isinstance(workload, str | Workload):
+        raise ValueError(f"'workload' must be a name, a path or a Workload (got {workload!r})")
+    if check not in CHECKS:
+        raise ValueError(f"'check' must be one of {', '.join(CHECKS)} (got {check!r})")
+
+
+def _check_numbers(**given: object) -> None:
+    """Raise ValueError for a number of run_design that is none, or beyond its bounds. NUMBERS holds them."""
+    for name, value in given.items():
+        kind, least, most = NUMBERS[name]
+        if value is None and name == "scale":
+            continue
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            noun = "a whole number" if kind is Integral else "a number"
+            raise ValueError(f"'{name}' must be {noun} from {least:,} to {most:,} (got {value!r})")
 
 
 def workload_of(name: str, scale: float, tokens: int, seed: int, machine: Machine | None = None) -> Workload:
@@ -139,6 +174,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         machine=machine.name,
         workload=workload.name,
         tokens=workload.tokens,
+        unit="round" if is_generated(workload.name) else "token",
         scale=machine.scale,
         seed=options.seed,
         leases=options.leases,

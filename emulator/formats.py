@@ -42,11 +42,12 @@ _FAULTS = (("page-faults", "pgfault"), ("major-faults", "pgmajfault"))
 
 
 def perf_stat_text(run: Result) -> str:
-    """Return what `perf stat -a` would print; the elapsed time is virtual."""
+    """Return what `perf stat -a` would print; the elapsed time is virtual, and as perf says it where a violation has stopped the run."""
     events = [(event, int(getattr(run, name))) for event, name in _EVENTS]
     events += [(event, sum(run.counters[name])) for event, name in _COUNTED if name in run.counters]
     events += [(event, run.vmstat[name]) for event, name in _FAULTS if name in run.vmstat]
     lines = ["", " Performance counter stats for 'system wide':", ""]
     lines += [f"{value:>18,}      {event}" for event, value in events]
-    lines += ["", f"{max(run.runtime_ns, default=0) / 1e9:>18.9f} seconds time elapsed", "", ""]
+    elapsed = "<not counted>" if run.stopped else f"{max(run.runtime_ns, default=0) / 1e9:.9f}"
+    lines += ["", f"{elapsed:>18} seconds time elapsed", "", ""]
     return "\n".join(lines)

@@ -15,12 +15,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from emulator.cli_arguments import LEASES_MAX
 from emulator.golden_bands import Metric, first_runs, judge_directions, judge_runs
 from emulator.golden_compare import judge_cells
 from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
 from emulator.golden_result import Fidelity, read_fidelity
 from emulator.golden_rules import Explained, Rules, check_recording, read_explained, read_rules
 from emulator.progress import Progress
+from emulator.streams import reader_may_leave
 
 AGREES, DIFFERS = 0, 1
 PICTURES = (".png", ".svg", ".pdf")
@@ -69,7 +71,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
 def _compared(recording: Recording, emulate: Emulation, rules: Rules, explained: Explained, options: Namespace) -> Fidelity:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     cells, known, micro_seconds = _micro(recording, emulate, options.seed, jobs)
-    runs, pressure_seconds = _pressure(recording, emulate, options, jobs)
+    runs, pressure_seconds = _pressure(recording, emulate, options, min(LEASES_MAX, jobs))
     metrics = emulate.pressure_rows
     return Fidelity(
         rules=rules,
@@ -157,8 +159,8 @@ def _leave(fidelity: Fidelity, options: Namespace) -> None:
         from emulator.golden_plot import draw_fidelity
 
         draw_fidelity(fidelity, picture)
-    if options.json == "-":
-        sys.stdout.write(fidelity.to_json())
-    else:
-        print_fidelity(fidelity, sys.stdout, everything=options.all)
-    sys.stdout.flush()
+    with reader_may_leave():
+        if options.json == "-":
+            sys.stdout.write(fidelity.to_json())
+        else:
+            print_fidelity(fidelity, sys.stdout, everything=options.all)

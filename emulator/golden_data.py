@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from emulator.checked import converted
+from emulator.checked import clipped, converted
 
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
 Range: TypeAlias = tuple[int, int, int]  # min, median, max over repetitions
@@ -178,7 +178,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _listed(raw: dict[str, Any], key: str, file: str) -> list[Any]:
     entries = raw.get(key, [])
     if not isinstance(entries, list):
-        raise GoldenError(f"{file}: '{key}' must be a list (got {entries!r})")
+        raise GoldenError(f"{file}: '{key}' must be a list (got {clipped(entries)})")
     return entries
 
 

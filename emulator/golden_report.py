@@ -9,13 +9,12 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from rich.console import Console
 from rich.text import Text
 
 from emulator.golden_bands import FLAT, NOT_EMULATED, NOT_RECORDED, OPPOSITE, OUTSIDE, UNDECIDED, BandRow, Direction
 from emulator.golden_compare import AGREES, COUNTER, DIFFERS, UNKNOWN, VARIES, Row, by_scenario, cells_of, tally
 from emulator.golden_result import Fidelity
-from emulator.report import BAD, COLUMNS, GOOD, QUIET, seconds
+from emulator.report import BAD, COLUMNS, GOOD, QUIET, ReportConsole, seconds
 
 LABEL = 12
 MARK = {AGREES: "", VARIES: "varies, not judged", UNKNOWN: "not known"}
@@ -23,7 +22,7 @@ MARK = {AGREES: "", VARIES: "varies, not judged", UNKNOWN: "not known"}
 
 def print_fidelity(fidelity: Fidelity, stream: TextIO, *, everything: bool = False) -> None:
     """Print the comparison: coloured if `stream` is a terminal; differences only, or every row."""
-    console = Console(file=stream, highlight=False, soft_wrap=True)
+    console = ReportConsole(file=stream, highlight=False, soft_wrap=True)
     console.print(render(fidelity, everything=everything), end="")
 
 

@@ -161,7 +161,7 @@ class Host(Struct, frozen=True, kw_only=True):
 class Machine(Struct, frozen=True, kw_only=True, dict=True):
     """A machine, scaled and checked. `nodes` keep their full-size memory; `pages`, `watermarks` and `pcp` are the scaled machine's."""
 
-    name: str
+    name: Annotated[str, Meta(min_length=1)]
     description: str
     cpus: Annotated[int, Meta(ge=1, le=CPUS_MAX)]
     cpu_mhz: Count
@@ -263,13 +263,13 @@ def load_machine(
     table = _read(path, ())
     for key, value in (overrides or {}).items():
         _override(table, key, value, path.name)
-    if cpus is not None:
-        table["cpus"] = cpus
-    if scale is not None:
-        table["scale"] = scale
-    elif "default_scale" in table:
-        table["scale"] = table["default_scale"]
+    if "scale" in table:
+        raise MachineError(f"{path.name}: 'scale' must be given as --scale, or be the file's 'default_scale' (got {table['scale']!r})")
+    table["scale"] = table.get("default_scale", 1.0) if scale is None else scale
     _check_keys(Machine, table, "", path.name)
+    if cpus is not None:
+        converted({"cpus": cpus} | table, Machine, path.name, MachineError)  # what is replaced must be right too
+        table["cpus"] = cpus
     machine = converted(table, Machine, path.name, MachineError)
     _check_rules(machine, path.name)
     return machine

@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which people with any colour vision tell apart; des
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from emulator.result import FLUSH_SITES, Comparison, Result
 
 DESIGN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DESIGN_MARKERS = "osD^vPX"
+PATTERNS = ("", "....", "xxxx", "----", "||||", "++++", "oooo")
+LINE_MARKS = 12  # on a line whose colour another design has too
 SITE_COLOURS = (
     "#0072B2", "#56B4E9", "#009E73", "#88CCAA", "#882255", "#D55E00", "#E69F00", "#F0E442", "#44AA99", "#CC79A7", "#999999", "#666666"
 )  # fmt: skip
@@ -24,6 +27,7 @@ TALK_COLOUR = "#777777"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06
 LABELLED_BARS = 4  # designs, the talk among them, whose changes are written at their bars
+LINEAR_TO = 1.0  # a change beyond +100 % is drawn logarithmically
 METRICS = (
     ("TLB\nshootdowns", lambda run: run.tlb_shootdowns, talk.change(talk.TLB_SHOOTDOWNS)),
     ("dTLB-load-\nmisses", lambda run: run.dtlb_load_misses, talk.change(talk.DTLB_LOAD_MISSES)),
@@ -44,18 +48,19 @@ def draw(comparison: Comparison, file: str | Path) -> None:
         top, bottom = halves
         left, right = top.subplots(1, 2, width_ratios=(1.15, 1))
         _per_cpu(left, comparison.runs)
-        _changes(right, comparison)
+        draw_changes(right, comparison)
         left, right = bottom.subplots(1, 2, width_ratios=(1.15, 1))
         _sites(left, comparison.runs)
         _free_memory(right, comparison.runs)
-        figure.suptitle(_title(comparison), fontsize=11)
+        figure.suptitle(picture_title(comparison), fontsize=11)
         figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _title(comparison: Comparison) -> str:
+def picture_title(comparison: Comparison) -> str:
+    """Give the two lines above a picture: the machine, and what ran on it."""
     run = comparison.runs[0]
     words = [run.machine, run.machine_text, run.scale_text or f"scale 1/{run.scale:g}"]
-    more = [run.workload, f"{run.tokens} tokens", f"seed {run.seed}"]
+    more = [run.workload, run.length_text, f"seed {run.seed}"]
     return "   ·   ".join(word for word in words if word) + "\n" + "   ·   ".join(word for word in more if word)
 
 
@@ -65,6 +70,16 @@ def _plain_number(value: float, position: int) -> str:
 
 def _colour(index: int) -> str:
     return DESIGN_COLOURS[index % len(DESIGN_COLOURS)]
+
+
+def marker(index: int) -> str:
+    """Give a design's marker; where colours begin anew markers are shifted, so that 49 designs differ in one or the other."""
+    return DESIGN_MARKERS[(index + index // len(DESIGN_COLOURS)) % len(DESIGN_MARKERS)]
+
+
+def pattern(index: int) -> str:
+    """Give the hatching of a design's bars: none for those that have a colour to themselves."""
+    return PATTERNS[index // len(DESIGN_COLOURS) % len(PATTERNS)]
 
 
 def site_colour(site: str) -> str:
@@ -83,7 +98,7 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
             range(len(counts)),
             counts,
             color=_colour(i),
-            marker=DESIGN_MARKERS[i % len(DESIGN_MARKERS)],
+            marker=marker(i),
             markersize=4 if len(counts) > 16 else 6,
             linestyle="none",  # CPUs have no order that a line could mean
             label=f"{run.design}: {run.tlb_shootdowns:,} in all",
@@ -98,11 +113,12 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
     axes.legend(loc="upper left", frameon=False, ncols=columns, fontsize=9, columnspacing=1.2).set_in_layout(False)
 
 
-def _changes(axes: Any, comparison: Comparison) -> None:
+def draw_changes(axes: Any, comparison: Comparison) -> None:
+    """Draw the changes against the first design as bars, with the talk's where they belong."""
     base, others = comparison.runs[0], comparison.runs[1:]
     with_talk = base.design == "linux" and any(run.design == "luf" for run in others) and base.workload == talk.WORKLOAD
     bars: list[tuple[str, str, list[float | None]]] = [
-        (run.design, _colour(i), [_change(value(base), value(run)) for _, value, _ in METRICS]) for i, run in enumerate(others, 1)
+        (run.design, _colour(i), [_change(base, run, value) for _, value, _ in METRICS]) for i, run in enumerate(others, 1)
     ]
     if with_talk:
         bars.append(("the talk (luf)", "white", [change for _, _, change in METRICS]))
@@ -116,14 +132,19 @@ def _changes(axes: Any, comparison: Comparison) -> None:
     for i, (label, colour, bar) in enumerate(bars):
         places = [metric + (i - (len(bars) - 1) / 2) * width for metric in range(len(METRICS))]
         heights = [100 * (value or 0.0) for value in bar]
-        style = {"edgecolor": TALK_COLOUR, "hatch": "////", "linewidth": 1} if colour == "white" else {"edgecolor": colour, "linewidth": 1}
-        axes.bar(places, heights, width * 0.9, color=colour, label=label, **style)
+        edge, hatch = (TALK_COLOUR, "////") if colour == "white" else ("white", again) if (again := pattern(i + 1)) else (colour, "")
+        axes.bar(places, heights, width * 0.9, color=colour, label=label, edgecolor=edge, hatch=hatch, linewidth=1)
         for place, value, height in zip(places, bar, heights) if len(bars) <= LABELLED_BARS else ():
             text = "-" if value is None else percent(value).replace(" %", "")
             offset, align = (-3, "top") if height <= 0 else (3, "bottom")
             axes.annotate(text, (place, height), (0, offset), textcoords="offset points", ha="center", va=align, fontsize=8)
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_ylim(100 * low - 12 if low < 0 else 0, 100 * high + 12 if high > 0.02 else 8)
+    if high > LINEAR_TO:  # one design that loses tenfold must not flatten all others
+        axes.set_yscale("symlog", linthresh=100 * LINEAR_TO)
+        axes.yaxis.set_major_formatter(_plain_number)
+        axes.set_ylim(100 * low - 12 if low < 0 else 0, 150 * high)
+    else:
+        axes.set_ylim(100 * low - 12 if low < 0 else 0, 100 * high + 12 if high > 0.02 else 8)
     axes.set_ylabel("%")
     axes.set_xticks(range(len(METRICS)), [label for label, _, _ in METRICS])
     axes.tick_params(axis="x", length=0)
@@ -134,8 +155,8 @@ def _changes(axes: Any, comparison: Comparison) -> None:
         axes.legend(loc="best", frameon=False, ncols=2, fontsize=8).set_in_layout(False)
 
 
-def _change(base: float, value: float) -> float | None:
-    return value / base - 1 if base else None
+def _change(base: Result, run: Result, value: Callable[[Result], float]) -> float | None:
+    return None if base.stopped or run.stopped or not value(base) else value(run) / value(base) - 1
 
 
 def _sites(axes: Any, runs: list[Result]) -> None:
@@ -175,7 +196,9 @@ def _free_memory(axes: Any, runs: list[Result]) -> None:
         times = [t / 1e6 for t in run.series.t_ns]
         for node, free in enumerate(run.series.free_mib):
             name = run.node_names[node] if node < len(run.node_names) else f"node {node}"
-            axes.plot(times, free, NODE_LINES[node % len(NODE_LINES)], color=_colour(i), linewidth=1.4, label=f"{run.design}, {name}")
+            marked = {"marker": marker(i), "markersize": 4, "markevery": max(1, len(times) // LINE_MARKS)} if pattern(i) else {}
+            style = NODE_LINES[node % len(NODE_LINES)]
+            axes.plot(times, free, style, color=_colour(i), linewidth=1.4, label=f"{run.design}, {name}", **marked)
     axes.set_xlabel("virtual time, ms")
     axes.set_ylabel("MiB")
     axes.set_yscale("symlog", linthresh=1)  # the pressure is near the bottom

@@ -6,12 +6,13 @@ virtual ns unless the name says host.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 SCHEMA = "luf-comparison/1"
 
@@ -73,7 +74,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
     design: str
     tlb_shootdowns: int
-    tlb_shootdowns_per_cpu: list[int]
+    tlb_shootdowns_per_cpu: Annotated[list[int], Meta(min_length=1)]
     dtlb_load_misses: int
     dtlb_store_misses: int
     itlb_load_misses: int
@@ -97,12 +98,14 @@ class Result(Struct, frozen=True, kw_only=True):
     machine: str = ""
     workload: str = ""
     tokens: int = 0
+    unit: str = "token"  # what `tokens` counts: those of llama.cpp, or "round" of another generated workload
     scale: float = 1.0
     seed: int = 0
     leases: int = 0
     check: str = "full"
     machine_text: str = ""
     scale_text: str = ""
+    memory_text: str = ""  # with --memory: how much, and of what
     workload_text: str = ""
     engine_text: str = ""
     node_names: list[str] = []
@@ -115,6 +118,21 @@ class Result(Struct, frozen=True, kw_only=True):
     def runtime_mean_ns(self) -> float:
         """Mean virtual runtime of the workload's processes; 0 if none ended."""
         return sum(self.runtime_ns) / len(self.runtime_ns) if self.runtime_ns else 0.0
+
+    @property
+    def stopped(self) -> bool:
+        """Was it ended by a violation before its workload was? Its counts are those of a part, and it has no runtime."""
+        return bool(self.violations) and not self.accounted
+
+    @property
+    def length_text(self) -> str:
+        """How long the workload was: `1 token`, `8 rounds`, nothing if it has no such measure."""
+        return f"{self.tokens} {self.unit}{'s' * (self.tokens != 1)}" if self.tokens else ""
+
+    @property
+    def broadcasts(self) -> int:
+        """Requests that the hardware carried out by itself (invlpgb): executed, but no interrupt and so no shootdown."""
+        return max(0, self.ipi.executed - self.tlb_shootdowns)
 
     @property
     def unmapped_read_only(self) -> float | None:
@@ -136,7 +154,7 @@ class Result(Struct, frozen=True, kw_only=True):
 class Comparison(Struct, frozen=True, kw_only=True):
     """Several designs on the same machine, workload and seed; the first run is the one that others are compared with."""
 
-    runs: list[Result]
+    runs: Annotated[list[Result], Meta(min_length=1)]
     schema: str = SCHEMA
     command: list[str] = []
     versions: dict[str, str] = {}
@@ -156,7 +174,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(runs: Iterable[Result], **about: Any) -> Comparison:
-    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing."""
+    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing.
+
+    Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a folder: eight, eight-2.
+    """
     listed = list(runs)
     if not listed:
         raise ValueError("'runs' must have at least one run (got 0)")
@@ -164,7 +185,21 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
         values = {getattr(run, name) for run in listed}
         if len(values) > 1:
             raise ValueError(f"'{name}' must be the same in all runs of a comparison (got {', '.join(map(str, sorted(values)))})")
-    return Comparison(runs=listed, **about)
+    names = unique([run.design for run in listed])
+    numbered = [run if run.design == name else msgspec.structs.replace(run, design=name) for run, name in zip(listed, names)]
+    return Comparison(runs=numbered, **about)
+
+
+def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Give `names`, none of them twice or among `taken`: the later one of two that are equal gets a number, eight-2."""
+    listed = list(names)
+    used, found = set(taken), list[str]()
+    for i, name in enumerate(listed):
+        later = set(listed[i + 1 :])  # a number must not take the name of a design that really bears it
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        found.append(name if name not in used else next(one for one in numbered if one not in used | later))
+        used.add(found[-1])
+    return found
 
 
 def to_json(value: Result | Comparison) -> str:
@@ -198,6 +233,8 @@ def read_comparison(path: str | Path) -> Comparison:
     """Read a comparison from its JSON file or its run folder."""
     place = Path(path)
     file = place / "result.json" if place.is_dir() else place
+    if file != place and not file.exists():
+        raise ResultError(f"{path}: must be a run's folder, such as runs/latest (got one without result.json)")
     try:
         return from_json(file.read_bytes())
     except OSError as error:

@@ -24,10 +24,12 @@ import msgspec
 import psutil
 
 from emulator.formats import interrupts_text, perf_stat_text, vmstat_text
-from emulator.result import Comparison, to_json
+from emulator.result import Comparison, to_json, unique
+from emulator.streams import tell
 
 NUMBER = re.compile(r"^\.?(\d{4,})[-.]")
 ATTEMPTS_MAX = 10_000
+FILES = ("config.json", "config.toml", "environment.json", "owner", "picture.png", "result.json", "timeline.png", "timeline.txt")
 ORPHAN_AGE_S = 60.0
 
 
@@ -117,10 +119,15 @@ def _older_than(path: Path, seconds: float) -> bool:
 
 
 def _point_latest(parent: Path, name: str) -> None:
+    """Let `latest` point there; if it cannot (somebody has a folder of that name) the run is none the worse, and a line says so."""
     link = parent / f".latest.{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(name)
-    link.replace(parent / "latest")
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(name)
+        link.replace(parent / "latest")
+    except OSError as error:
+        link.unlink(missing_ok=True)
+        tell(f"luf: {parent / 'latest'} does not point to {name}: {error.strerror}")
 
 
 # -- what a folder holds ------------------------------------------------------------------------------------------------------------
@@ -132,8 +139,8 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
     folder.write_json("config.json", config)
     folder.write("config.toml", toml_text(config))
     folder.write_json("environment.json", {"versions": comparison.versions, "host": comparison.host, "command": comparison.command})
-    for run in comparison.runs:
-        place = re.sub(r"[^\w.-]+", "_", run.design)
+    words = [re.sub(r"[^\w.-]+", "_", run.design).lstrip(".") or "_" for run in comparison.runs]
+    for run, place in zip(comparison.runs, unique(words, FILES)):
         folder.write(f"{place}/interrupts", interrupts_text(run))
         folder.write(f"{place}/vmstat", vmstat_text(run))
         folder.write(f"{place}/perf-stat", perf_stat_text(run))

@@ -86,4 +86,4 @@ class Experiment:
             raise self.error
         options["progress"].update(1, options["tokens"], free_mib=[1.9, 2.4], ipis=10)
         named = {name: options[name] for name in ("tokens", "seed", "leases", "scale", "check")}
-        return run(design, machine=machine.name, workload=workload, **named, **self.changes)
+        return run(design, machine=machine.name, workload=getattr(workload, "name", workload), **named, **self.changes)

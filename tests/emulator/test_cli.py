@@ -67,12 +67,38 @@ def test_options_reach_the_experiment():
     assert (config["tokens"], config["set"], config["machine"]["scale"]) == (7, {"costs.ipi_send": 77}, 4.0)
 
 
+@pytest.mark.parametrize("workload", ["read-only:50%", "llama3x15"])
+def test_memory_is_a_share_of_what_runs(workload, capsys):
+    """--memory measures a workload and runs that one, also if it goes by the machine's room; the screen says both scales."""
+    pages = []
+    for percent in (100, 300):
+        experiment = Experiment(scale_text="")
+        line = f"run linux --workload {workload} --cpus 4 --scale 1024 --memory {percent}%"
+        assert main(line.split(), experiment=experiment) == 0
+        (call,) = experiment.calls
+        pages.append(sum(call["machine"].pages))
+        assert call["workload"].name == workload
+        assert pages[-1] == pytest.approx(percent / 100 * call["workload"].working_set_pages(), rel=0.01)
+        shown = capsys.readouterr().out
+        assert re.search(rf"^ +memory {percent} % +of the working set of the workload at scale 1/1024$", shown, re.M)
+        assert f" scale 1/{call['machine'].scale:.4g} " in shown
+    assert pages[1] == pytest.approx(3 * pages[0], rel=0.01)
+
+
 def test_default_leases_are_the_hosts_cores():
     """And the talk's machine at its own scale."""
     experiment = Experiment()
     assert main(["run", "linux"], experiment=experiment) == 0
     assert experiment.calls[0]["leases"] == len(os.sched_getaffinity(0))
     assert (experiment.calls[0]["machine"].name, experiment.calls[0]["scale"]) == ("xeon6430-cxl", 256)
+
+
+def test_a_large_host_gives_no_more_leases_than_there_are(monkeypatch):
+    """The default is a value that --leases would take."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(96)))
+    experiment = Experiment()
+    assert main(["run", "linux", *SMALL], experiment=experiment) == 0
+    assert experiment.calls[0]["leases"] == 62
 
 
 def test_json_goes_to_a_file_or_to_stdout(capsys):
@@ -105,10 +131,16 @@ def test_controlled_mode_is_said(capsys):
         ("compare --tokens 0", "argument --tokens: must be a whole number of at least 1 (got '0') (see luf compare --help)"),
         ("compare --tokens few", "argument --tokens: must be a whole number of at least 1 (got 'few')"),
         ("compare --cpus 257", "argument --cpus: must be a whole number from 1 to 256 (got '257')"),
-        ("compare --scale 0.1", "argument --scale: must be a number from 1 to 1.04858e+06 (got '0.1')"),
+        ("compare --scale 0.1", "argument --scale: must be a number from 1 to 1,048,576 (got '0.1')"),
         ("compare --scale nan", "argument --scale: must be a number from 1 to"),
-        ("compare --seed -1", "argument --seed: must be a whole number from 0 to"),
-        ("compare --leases -1", "argument --leases: must be a whole number of at least 0 (got '-1')"),
+        ("compare --seed -1", "argument --seed: must be a whole number from 0 to 9,223,372,036,854,775,807 (got '-1')"),
+        ("compare --leases -1", "argument --leases: must be a whole number from 0 to 62 (got '-1')"),
+        ("compare --leases 63", "argument --leases: must be a whole number from 0 to 62 (got '63')"),
+        ("compare --json=", "argument --json: must be the name of a file or folder (got '')"),
+        ("compare --out=", "argument --out: must be the name of a file or folder (got '')"),
+        ("report x --picture=", "argument --picture: must be the name of a file or folder (got '')"),
+        ("compare --set scale=3", "xeon6430-cxl.toml: 'scale' must be given as --scale, or be the file's 'default_scale' (got 3)"),
+        ("compare --cpus 4 --set cpus=0", "xeon6430-cxl.toml: 'cpus' must be at least 1 (got 0)"),
         ("compare --check maybe", "argument --check: invalid choice: 'maybe' (choose from"),
         ("compare --set costs.ipi_send", "argument --set: must be KEY=VALUE, such as sysctl.numa_balancing=0 (got 'costs.ipi_send')"),
         ("compare --set costs.ipi_sned=3", "xeon6430-cxl.toml: 'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
@@ -200,6 +232,45 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
     assert os.listdir(".") == []
 
 
+def command(arguments: str, experiment: str = "Experiment()", closed: str = "", **options) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own; `closed` is what the shell does with its streams."""
+    program = "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
+    program += f"sys.exit(main(experiment={experiment}))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **options.pop("environment", {})}
+    shell = ["bash", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, program]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(shell, text=True, env=environment, timeout=60, check=False, **streams)
+
+
+@pytest.mark.parametrize(("experiment", "code"), [("Experiment()", 0), ("Experiment(violations=[REUSE])", 1)])
+def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
+    """Report, JSON, and the report of a finished run: the code is the run's, not the pipe's, and nobody complains."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    for arguments in ("run luf --machine guest-8cpu --leases 2", "run luf --machine guest-8cpu --leases 2 --json -", "report runs/latest"):
+        done = command(arguments, experiment, stdout=writer)
+        assert (done.returncode, done.stderr) == (code, "")
+    done = command("run luf --machine guest-8cpu --leases 1", experiment, stderr=writer)
+    assert done.returncode == code
+    os.close(writer)
+
+
+def test_closed_streams_are_no_violation():
+    """`2>&-` and `>&-` take what would be said there, and nothing else."""
+    line = "run luf --machine guest-8cpu --leases 1"
+    quiet = command(line, closed="2>&-")
+    assert (quiet.returncode, quiet.stdout.split()[0]) == (0, "machine")
+    assert command(line, closed=">&-").returncode == 0
+    assert command("run lfu", closed="2>&-").returncode == 2
+
+
+def test_a_terminal_without_our_letters_gets_the_report():
+    """ASCII: what it has not is replaced."""
+    done = command("run luf --machine guest-8cpu --leases 2", environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?   picture, interrupts, vmstat" in done.stdout
+
+
 def test_list_names_everything_with_one_line_each(capsys):
     """Machines, workloads, designs; or one kind."""
     assert main(["list"], experiment=Experiment()) == 0
@@ -219,6 +290,10 @@ def test_report_shows_and_draws_a_finished_run(capsys):
     assert capsys.readouterr().out == first
     assert main(["report", "runs/latest", "--picture", "again.svg"]) == 0
     assert os.path.getsize("again.svg") > 10_000
+    assert capsys.readouterr().out == ""
+    assert main(["report", "runs/latest", "--picture", "more.svg", "--timeline"]) == 0
+    assert os.path.getsize("more.svg") > 10_000
+    assert "timeline" in capsys.readouterr().out
 
 
 def test_help_teaches_and_is_instant():
@@ -236,3 +311,40 @@ finally:
     assert said.rstrip().endswith("[]")
     assert "luf run luf --leases 1 --seed 7" in said
     assert "exit code: 0 clean" in said
+
+
+def test_help_of_a_command_is_about_that_command(capsys):
+    """Its own examples, the limits of its options."""
+    shown = {}
+    for verb in ("report", "list", "run"):
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        shown[verb] = capsys.readouterr().out
+    examples = {verb: set(re.findall(r"^  luf (\w+)", text, re.M)) for verb, text in shown.items()}
+    assert (examples["report"], examples["list"]) == ({"report"}, {"list"})
+    options = " ".join(shown["run"].split())
+    assert "at most 512 with its prompt" in options
+    assert "execute at a time, at most 62;" in options
+
+
+def test_limits_in_the_help_are_the_real_ones():
+    """The command line imports nothing heavy, so it repeats them."""
+    import cpus.layout
+    import workloads.generated
+    import workloads.shape
+    from emulator import cli_arguments, machine
+
+    assert cli_arguments.LEASES_MAX == cpus.layout.LEASES_MAX
+    assert cli_arguments.CPUS_MAX == machine.CPUS_MAX
+    assert cli_arguments.ROUNDS_MAX == workloads.generated.ROUNDS_MAX
+    assert workloads.shape.LLAMA_70B.n_ctx == cli_arguments.CONTEXT
+
+
+def test_version(capsys):
+    """As programs have it: name, version, 0."""
+    from importlib.metadata import version
+
+    with pytest.raises(SystemExit) as leaving:
+        main(["--version"])
+    assert leaving.value.code == 0
+    assert capsys.readouterr().out == f"luf {version('luf-emulator')}\n"

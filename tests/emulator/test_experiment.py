@@ -1,5 +1,7 @@
 """The talk's experiment end to end, small: real CPU processes, each design judged by the oracle and the audit."""
 
+import re
+
 import pytest
 
 from emulator.experiment import run_design, squeezed, workload_of
@@ -65,11 +67,42 @@ def test_free_runs_are_not_called_repeatable():
     assert len({run("linux", cpus=16, seed=5).fingerprint for _ in range(4)}) > 1
 
 
+def test_broadcasts_are_counted_apart():
+    """What the hardware broadcasts interrupts nobody: requests are shootdowns and broadcasts, and vanilla has none of these."""
+    broadcast, vanilla = run("invlpgb", leases=1), run("linux", leases=1)
+    assert broadcast.broadcasts > 0
+    assert broadcast.tlb_shootdowns + broadcast.broadcasts == broadcast.ipi.requests
+    assert vanilla.length_text == "1 token"
+    assert (vanilla.broadcasts, vanilla.tlb_shootdowns) == (0, vanilla.ipi.requests)
+
+
 def test_strict_interrupts_send_one_message_per_request():
     """With --strict-ipi every request is a message of its own."""
     result = run("linux", strict_ipi=True)
     assert result.ipi.messages == result.ipi.requests == result.ipi.executed == result.ipi.acked
     assert result.clean
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"check": "Full"}, "'check' must be one of full, off (got 'Full')"),
+        ({"leases": -1}, "'leases' must be a whole number from 0 to 62 (got -1)"),
+        ({"leases": True}, "'leases' must be a whole number from 0 to 62 (got True)"),
+        ({"scale": 0}, "'scale' must be a number from 1 to 1,048,576 (got 0)"),
+        ({"scale": float("nan")}, "'scale' must be a number from 1 to 1,048,576 (got nan)"),
+        ({"seed": "x"}, "'seed' must be a whole number from 0 to 9,223,372,036,854,775,807 (got 'x')"),
+        ({"tokens": "x"}, "'tokens' must be a whole number from 0 to 2,147,483,647 (got 'x')"),
+        ({"machine": "guest-8cpu"}, "'machine' must be a Machine, as load_machine returns it (got 'guest-8cpu')"),
+        ({"workload": 3}, "'workload' must be a name, a path or a Workload (got 3)"),
+        ({"design": None}, "'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got None)"),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence(change, sentence):
+    """Nothing is built, and above all no oracle silently left out."""
+    arguments = {"design": "linux", "machine": load_machine("guest-8cpu"), "workload": "tiny8"} | change
+    with pytest.raises(ValueError, match="^" + re.escape(sentence) + "$"):
+        run_design(**arguments)
 
 
 @pytest.mark.parametrize("design", ["linux", "luf"])

@@ -6,7 +6,7 @@ import re
 import subprocess
 
 from emulator.formats import interrupts_text, perf_stat_text, vmstat_text
-from tests.emulator.fixed import run
+from tests.emulator.fixed import REUSE, run
 
 
 def awk(program: str, text: str) -> str:
@@ -45,3 +45,9 @@ def test_perf_stat_prints_what_perf_prints():
     assert awk('/iTLB-load-misses/ {gsub(",", "", $1); print $1}', text) == "40000"
     assert awk("/seconds time elapsed/ {print $1}", text) == "1.872000000"
     assert awk('/dTLB-loads/ {gsub(",", "", $1); print $1}', text) == "4000000000"
+
+
+def test_a_stopped_run_has_no_elapsed_time():
+    """A violation ended it before its processes: perf's own words for what it could not count."""
+    text = perf_stat_text(run("none", violations=[REUSE], accounted={}))
+    assert re.search(r"^ +<not counted> seconds time elapsed$", text, re.M)

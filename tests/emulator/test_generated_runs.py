@@ -25,6 +25,7 @@ def test_machines_run_and_audit_clean(machine):
     loaded = load_machine(machine, scale=None)
     result = run_design("luf", loaded, "readers-writer", tokens=1, leases=2, seed=1)
     assert result.clean
+    assert result.length_text == "1 round"
     assert result.cpus == loaded.cpus
     assert result.vmstat["pgsteal_file"] > 0
     assert result.timeline.sites.keys() >= {"page allocation"}

@@ -66,7 +66,7 @@ def test_a_file_that_is_no_recording(tmp_path, text, sentence):
     [
         (cell(T=0), "micro[0]: 'T' must be at least 1 (got 0)"),
         (cell(P="many"), "micro[0]: 'P' must be a whole number (got 'many')"),
-        (cell(scenario=""), "micro[0]: 'scenario' must be text of at least 1 (got '')"),
+        (cell(scenario=""), "micro[0]: 'scenario' must be text of at least 1 character (got '')"),
         (cell(ipis=(3, 2, 4)), "micro[0]: 'counters.tlb_ipi' must be [min, median, max] in this order (got [3, 2, 4])"),
         (cell(events={"remote/x": 1}), "'traced.events_per_rep' must have keys reason/pages, pages a number or all0 (got 'remote/x')"),
         (cell(events={"a/1": 1.5}), "micro[0]: 'traced.events_per_rep.a/1' must be a mean of 3 whole numbers (got 1.5)"),

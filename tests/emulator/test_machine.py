@@ -101,6 +101,8 @@ def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
         ({"nodes.0.memory_mib": 0.2}, "'nodes[0].memory_mib' must be at least 8 after scaling (got 0.2)"),
         ({"cpus": 300}, "'cpus' must be at most 256 (got 300)"),
         ({"cpus": 0}, "'cpus' must be at least 1 (got 0)"),
+        ({"scale": 3}, "'scale' must be given as --scale, or be the file's 'default_scale' (got 3)"),
+        ({"name": ""}, "'name' must be text of at least 1 character (got '')"),
         ({"cpus": "many"}, "'cpus' must be a whole number (got 'many')"),
         ({"swap_mib": 10}, "'swap_mib' must be at most 0 (got 10)"),
         ({"nodes": []}, "'nodes' must be a list of at least 1 (got [])"),
@@ -129,6 +131,13 @@ def test_an_impossible_machine_gets_one_sentence(change, sentence):
         load_machine("xeon6430-cxl", overrides=change)
     assert str(caught.value).startswith("xeon6430-cxl.toml: " + sentence)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cpus", [0, "3"])
+def test_what_cpus_replaces_must_be_right_too(cpus):
+    """A mistake in a file or in --set is told, whether --cpus is given or not."""
+    with pytest.raises(MachineError, match=r"^xeon6430-cxl.toml: 'cpus' must be "):
+        load_machine("xeon6430-cxl", cpus=4, overrides={"cpus": cpus})
 
 
 def test_a_scale_below_one_is_refused():

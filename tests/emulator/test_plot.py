@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.figure import Figure
 
-from emulator.plot import draw
+from emulator.plot import DESIGN_COLOURS, DESIGN_MARKERS, draw, draw_changes, marker, pattern, picture_title
 from emulator.result import Series
 from tests.emulator.fixed import comparison, run
 
@@ -33,3 +34,35 @@ def test_another_ending_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^'picture' must end in .png, .svg or .pdf \(got 'picture.bmp'\)$"):
         draw(comparison(), tmp_path / "picture.bmp")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_designs_differ_in_colour_or_marker():
+    """Also the eighth from the first; bars, which have no markers, in colour or hatching."""
+    designs = range(len(DESIGN_COLOURS) * len(DESIGN_MARKERS))
+    for look in (marker, pattern):
+        assert len({(DESIGN_COLOURS[i % len(DESIGN_COLOURS)], look(i)) for i in designs}) == len(designs)
+    figure = Figure()
+    axes = figure.subplots()
+    draw_changes(axes, comparison(*(run(f"d{i}") for i in range(9))))
+    bars = [container.patches[0] for container in axes.containers]
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == len(bars) == 8
+
+
+def test_one_large_change_does_not_flatten_the_others():
+    """Beyond +100 % the scale is logarithmic; without such a change it is linear."""
+    scales = []
+    for misses in (2_500_000, 20_000_000):
+        figure = Figure()
+        axes = figure.subplots()
+        draw_changes(axes, comparison(run("linux"), run("luf"), run("eager", dtlb_load_misses=misses)))
+        down, zero = (axes.transData.transform((0, percent))[1] for percent in (-100, 0))
+        assert (zero - down) / axes.bbox.height > 0.3
+        scales.append(axes.get_yscale())
+    assert scales == ["linear", "symlog"]
+
+
+def test_a_run_of_rounds_is_titled_so():
+    """One round is no `1 tokens`, and a script has neither."""
+    for tokens, unit, title in ((1, "round", "1 round"), (1, "token", "1 token"), (2, "token", "2 tokens"), (0, "token", "")):
+        words = picture_title(comparison(run("linux", tokens=tokens, unit=unit))).split("\n")[1].split("   ·   ")
+        assert words[1:-1] == [title] * bool(title)

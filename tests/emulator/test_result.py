@@ -35,6 +35,8 @@ def test_json_of_a_comparison_has_the_promised_keys():
         ("[]", "this is not a result of luf"),
         ('{"schema": "luf-comparison/9", "runs": []}', "'schema' must be 'luf-comparison/1' (got 'luf-comparison/9')"),
         ('{"schema": "luf-comparison/1", "runs": [{"design": 3}]}', "this is not a result of luf"),
+        ('{"schema": "luf-comparison/1", "runs": []}', "this is not a result of luf: Expected `array` of length >= 1 - at"),
+        (to_json(comparison(run(tlb_shootdowns_per_cpu=[]))), "this is not a result of luf: Expected `array` of length >= 1 - at"),
     ],
 )
 def test_foreign_json_is_refused(text, sentence):
@@ -50,12 +52,25 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
         read_comparison(tmp_path / "nowhere")
 
 
+def test_a_folder_without_a_result_is_one_sentence(tmp_path):
+    """`luf report runs`: the folder is there, but it is no run's."""
+    with pytest.raises(ResultError, match=r": must be a run's folder, such as runs/latest \(got one without result.json\)$"):
+        read_comparison(tmp_path)
+
+
 def test_runs_of_different_things_are_not_compared():
     """Only the design may differ."""
     with pytest.raises(ValueError, match=r"^'seed' must be the same in all runs of a comparison \(got 1, 2\)$"):
         compare([run("linux"), run("luf", seed=2)])
     with pytest.raises(ValueError, match="at least one run"):
         compare([])
+
+
+def test_designs_of_one_name_are_numbered():
+    """Each keeps a column of its own, and no number takes a name that another design bears."""
+    both = compare([run("eight", host_seconds=1.0), run("eight", host_seconds=2.0), run("eight-2"), run("eight")])
+    assert [one.design for one in both.runs] == ["eight", "eight-3", "eight-2", "eight-4"]
+    assert both.run("eight-3").host_seconds == 2.0
 
 
 def test_clean_means_no_violation_and_everything_accounted_for():

@@ -12,7 +12,7 @@ import tomllib
 import pytest
 
 from emulator.run_folder import new_run_folder, toml_text, versions, write_atomically, write_comparison
-from tests.emulator.fixed import comparison
+from tests.emulator.fixed import comparison, run
 
 
 def names(folder) -> list[str]:
@@ -26,6 +26,15 @@ def test_folders_are_numbered_and_latest_points_to_the_newest(tmp_path):
             folder.write("a/b", kind)
     assert names(tmp_path / "runs") == ["0001-compare", "0002-none", "latest"]
     assert (tmp_path / "runs" / "latest" / "a" / "b").read_text() == "none"
+
+
+def test_a_folder_named_latest_costs_the_link_only(tmp_path, capsys):
+    """The run is kept, a line says why `latest` does not point to it, and no half-made link stays."""
+    (tmp_path / "latest").mkdir()
+    with new_run_folder(tmp_path, "compare"):
+        pass
+    assert names(tmp_path) == ["0001-compare", "latest"]
+    assert capsys.readouterr().err == f"luf: {tmp_path}/latest does not point to 0001-compare: Is a directory\n"
 
 
 def test_a_failed_run_leaves_nothing(tmp_path):
@@ -87,6 +96,18 @@ def test_a_comparison_folder_has_everything(tmp_path):
     assert json.loads((place / "config.json").read_text()) == config
     assert tomllib.loads((place / "config.toml").read_text()) == config
     assert json.loads((place / "luf" / "counters.json").read_text())["tlb_shootdowns"] == [10, 12, 9, 11]
+
+
+def test_each_design_has_a_folder_of_its_own(tmp_path):
+    """Also if the names are equal once they are names of files, lead out of the folder, or are those of its files."""
+    designs = ["a:b", "a b", "..", "../x", "result.json", "luf", "luf"]
+    with new_run_folder(tmp_path, "compare") as folder:
+        write_comparison(folder, comparison(*map(run, designs)), {})
+    assert names(tmp_path) == ["0001-compare", "latest"]
+    place = tmp_path / "0001-compare"
+    folders = ["_", "_x", "a_b", "a_b-2", "luf", "luf-2", "result.json-2"]
+    assert [name for name in names(place) if (place / name).is_dir()] == folders
+    assert all("perf-stat" in names(place / name) for name in folders)
 
 
 def test_toml_text_is_toml():

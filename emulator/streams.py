@@ -1,0 +1,44 @@
+"""Standard streams that a command can rely on: there, able to print any text, and free to be left by their reader.
+
+A reader that leaves (`luf report | head`) costs the rest of the text and nothing else: the exit code stays the run's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+
+def ready_streams() -> None:
+    """Give a stream that the shell has closed (`2>&-`) to /dev/null, and let stdout replace what its encoding has not.
+
+    In order of their numbers, as `open` takes the lowest that is free: else a file of the run would become stderr.
+    """
+    for name, mode in STREAMS:
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 (it stays open as long as the process lives)
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:  # a notebook's or a test's stream may be of another kind
+        reconfigure(errors="replace")
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block ends well."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered goes there when the process ends
+        os.close(nowhere)
+
+
+def tell(text: str) -> None:
+    """Write a line to stderr, if anybody listens there."""
+    with suppress(BrokenPipeError):
+        sys.stderr.write(text + "\n")
