@@ -15,7 +15,7 @@ from typing import Any
 
 from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
-from workloads.parameters import Room
+from workloads.parameters import Parameter, Room, parameters
 from workloads.program import Workload
 from workloads.shape import LLAMA_7B_1_LAYER, LLAMA_70B, TINY_8_LAYERS, LlamaShape, scaled
 
@@ -28,18 +28,25 @@ GENERATED: dict[str, tuple[LlamaShape, int, int, str]] = {
     "tiny8": (TINY_8_LAYERS, 1, 3, "the recorded 62 MiB model of 8 layers, Q4_K_M, 3 threads, generated from formulas"),
     "7b1": (LLAMA_7B_1_LAYER, 1, 15, "the recorded layer of LLaMA-2-7B, Q4_K_M, 15 threads, generated from formulas"),
 }
+SCALE_MAX = 2**20
+LLAMA_PARAMETERS = {"scale": Parameter(1, SCALE_MAX, "divides memory and model size, whatever the machine is divided by")}
 RECORDED = {"t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page visits of real llama.cpp in real order")}
 
 
 def names() -> dict[str, str]:
     """Return every workload that has a name, with a line that says what it is."""
-    llamas = {name: description for name, (*_, description) in GENERATED.items()}
+    llamas = {name: f"{description} ({', '.join(LLAMA_PARAMETERS)})" for name, (*_, description) in GENERATED.items()}
     return llamas | lines() | {name: description for name, (_, description) in RECORDED.items()}
 
 
 def is_recorded(name_or_path: str) -> bool:
     """Is it a recorded trace or somebody's own script, which cannot be scaled?"""
-    return name_or_path not in GENERATED and not is_generated(name_or_path)
+    return _base(name_or_path) not in GENERATED and not is_generated(name_or_path)
+
+
+def _base(name: str) -> str:
+    """Give a name without its parameters."""
+    return name.partition(":")[0]
 
 
 def workload(
@@ -54,17 +61,19 @@ def workload(
 ) -> Workload:
     """Return the workload of that name, the recorded trace (.npz, with its .json beside it) or the script (.toml, FILE.py:NAME) there.
 
-    `scale` divides memory and model size of a generated one, `tokens` is the number of evaluations after the prompt.
+    `scale` divides memory and model size of a generated one (`tiny8:scale=1` has its own), `tokens` is the number of evaluations after
+    the prompt.
     `room` is what some generators go by, the CPUs and memory of the machine (already scaled); their tokens are rounds.
     A recorded one and a script have their own size, threads and tokens; asking them for others is an error.
     """
     if processes is not None and processes < 1:
         raise ValueError(f"'processes' must be at least 1 (got {processes})")
-    if name_or_path in GENERATED:
-        shape, usual_processes, usual_threads, description = GENERATED[name_or_path]
+    if (base := _base(name_or_path)) in GENERATED:
+        shape, usual_processes, usual_threads, description = GENERATED[base]
+        given = parameters(base, name_or_path.removeprefix(base).removeprefix(":"), LLAMA_PARAMETERS)
         return llama_workload(
             name_or_path,
-            scaled(shape, scale),
+            scaled(shape, given.get("scale", scale)),
             processes=processes or usual_processes,
             threads=usual_threads if threads is None else threads,
             tokens=tokens,
