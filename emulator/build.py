@@ -26,6 +26,7 @@ from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
 from cpus.compiled import Entry, apart_entries
 from cpus.costs import COST_NAMES, NR_COSTS
+from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
 from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
@@ -75,17 +76,18 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
     ram = build_ram(sizes, _constants(machine, workload, options), fields_of(design, sizes))
     for i, name in enumerate(COST_NAMES):
         ram.cost[i] = getattr(machine.costs, name)
-    _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
-    _zones(ram, machine)
-    rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
-    ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
-    ram.run_random[0] = int(rng.integers(1, 2**62))
-    boot_zones(ram)
-    boot_zero_page(ram, ram.zero_page, ram.zero_logical)
-    boot_cpus(ram)
-    prepare(design, ram)
-    _processes(ram, workload)
-    _kernel_threads(ram)
+    with signals_held():  # the engine is compiled, and what boots the machine
+        _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
+        _zones(ram, machine)
+        rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
+        ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
+        ram.run_random[0] = int(rng.integers(1, 2**62))
+        boot_zones(ram)
+        boot_zero_page(ram, ram.zero_page, ram.zero_logical)
+        boot_cpus(ram)
+        prepare(design, ram)
+        _processes(ram, workload)
+        _kernel_threads(ram)
     return ram
 
 
