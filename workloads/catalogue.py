@@ -7,11 +7,9 @@ quantisation whose file comes nearest. The three files differ, program and libra
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
@@ -104,12 +102,23 @@ def workload(
 
 def _written(name: str, processes: int | None) -> Workload:
     """Make the workload of a .toml script, or of a name in a Python file: a Script, a Workload, or a function that returns one."""
-    from workloads.script import Script
     from workloads.script_toml import script_from_toml
+    from workloads.user_file import blamed_on, name_in_python
 
     if processes is not None:
         raise ValueError(f"'processes' must be left to a script (got {processes})")
-    found = script_from_toml(name) if name.endswith(".toml") else _in_python(*name.rsplit(":", 1))
+    if name.endswith(".toml"):
+        return script_from_toml(name).workload()
+    file, _, what = name.rpartition(":")
+    found = name_in_python(file, what)
+    with blamed_on(file):
+        return _made(name, found)
+
+
+def _made(name: str, found: object) -> Workload:
+    """Make the workload of what a user's file calls by that name."""
+    from workloads.script import Script
+
     if callable(found) and not any(parameter.default is parameter.empty for parameter in signature(found).parameters.values()):
         found = found()
     if isinstance(found, Script):
@@ -118,16 +127,6 @@ def _written(name: str, processes: int | None) -> Workload:
         raise ValueError(f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})")
     found.validate()
     return found
-
-
-def _in_python(path: str, name: str) -> Any:
-    """Give what a Python file calls `name`."""
-    if not Path(path).is_file():
-        raise ValueError(f"'workload file' must exist (got {path})")
-    module = runpy.run_path(path, run_name="workload")
-    if name not in module:
-        raise ValueError(f"{path}: {name!r} must be defined there, but it is not")
-    return module[name]
 
 
 def llama_workload(
