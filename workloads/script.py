@@ -102,7 +102,7 @@ class Script:
         self.snapshots = names.snapshots
         processes = tuple(
             Process(part.name, part.regions, tuple(_array(made[part.name, i]) for i in range(len(part.threads))), cpus=part.cpus,
-                    together=True, forked=part.forked)
+                    together=True, forked=part.forked, steps=tuple(np.array(made[part.name, i].steps) for i in range(len(part.threads))))
             for part in self.parts
         )  # fmt: skip
         workload = Workload(self.name, processes, description=self.description, exact=True)
