@@ -32,7 +32,7 @@ from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
 from designs.design import Design
-from designs.user_file import compiling, fields_of, prepare
+from designs.user_file import check_design, compiling, fields_of, prepare
 from emulator.machine import Machine
 from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
 
@@ -70,6 +70,7 @@ class RunOptions:
 
 def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
+    check_design(design)
     if options.debug_luf:
         check_debug_luf(design)
     sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)

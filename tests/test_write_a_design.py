@@ -103,6 +103,13 @@ MISTAKES = {
     "type": (TICK.format('return "a" + cpu') + CLASS.format("f,"), 6, "does not compile"),
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
+    "sys.exit": ("import sys\n\nsys.exit(3)\n", 6, "SystemExit: 3"),
+    "no comma": (TICK.format("return 0") + CLASS.format("f"), None, "(got one function); did you forget a comma, hooks = (f,)?"),
+    "hook twice": (
+        TICK.format("return 0") + TICK.format("return 1").replace("def f", "def g") + CLASS.format("f, g"),
+        None,
+        "Mine.hooks must hold one function for each hook (got f and g for tick)",
+    ),
     "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), None, "must hold functions decorated with @hook"),
     "too many fields": (FIELDS.format("{f'f{i}': (1,) for i in range(99)}"), 10, "at most 48"),
     "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),
