@@ -35,16 +35,17 @@ PR_SET_PDEATHSIG = 1
 def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None) -> float:
     """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
 
-    Returns the seconds spent compiling or loading.
+    `progress` is told of those that are compiled, not of those that the cache has. Returns the seconds spent compiling or loading.
     """
     entries = [*apart_entries, *entries]
     began = time.perf_counter()
     with signals_held() as held:
         compile_ahead(entries, ram, progress)
-        for i, item in enumerate(entries):
+        missing = [item for item in entries if not item.is_compiled_or_cached] if progress else []
+        for item in entries:
             held.let_in()
-            if progress:
-                progress(item.name, i, len(entries))
+            if progress and item in missing:
+                progress(item.name, missing.index(item), len(missing))
             install_at(ram, item.number, item)
     return time.perf_counter() - began
 

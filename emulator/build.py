@@ -108,9 +108,10 @@ def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
         install_at(ram, TEXT[name], nothing)
     compile_ahead((*hooks, *apart_entries, *ENGINE), ram, progress)
     install(ram, ENGINE, progress)
-    for i, item in enumerate(hooks):
-        if progress:
-            progress(item.name, i, len(hooks))
+    missing = [item for item in hooks if not item.is_compiled_or_cached] if progress else []
+    for item in hooks:
+        if item in missing:
+            progress(item.name, missing.index(item), len(missing))
         with compiling(item):
             install_at(ram, item.number, item)
 
