@@ -15,6 +15,7 @@ GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
+LEASES_MAX = 62  # of cpus/layout.py
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page frames live in
@@ -44,6 +45,34 @@ exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 ba
 130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
 
 
+LIST_EXAMPLES = """\
+examples:
+  luf list                  everything
+  luf list workloads        names for --workload, with their parameters in brackets"""
+
+REPORT_EXAMPLES = """\
+examples:
+  luf report runs/latest                          the newest run's screen again
+  luf report runs/0007-compare --timeline         when each design flushed
+  luf report out.json --picture comparison.svg    drawn, from the file of --json
+
+exit code: that of the run, 0 clean, 1 a violation, a deadlock or something unaccounted for; 2 bad input"""
+
+
+class Version(argparse.Action):
+    """Print luf's version and leave; looked up only if asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("luf-emulator")
+        except metadata.PackageNotFoundError:
+            version = "(not installed: run from its sources)"
+        sys.stdout.write(f"luf {version}\n")
+        parser.exit(0)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one sentence."""
 
@@ -54,7 +83,7 @@ class Parser(argparse.ArgumentParser):
 def at_least(least: float, most: float | None, kind: Callable[[str], float]) -> Callable[[str], float]:
     """Return a converter for argparse that gives rule and value when it refuses."""
     noun = "a whole number" if kind is int else "a number"
-    rule = f"{noun} of at least {least:g}" if most is None else f"{noun} from {least:g} to {most:g}"
+    rule = f"{noun} of at least {least:,}" if most is None else f"{noun} from {least:,} to {most:,}"
 
     def convert(text: str) -> float:
         try:
@@ -95,6 +124,7 @@ def assignment(text: str) -> tuple[str, object]:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     top = Parser(prog="luf", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action=Version, nargs=0, help="show the version and leave")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
     compare = _command(commands, "compare", "run designs one after the other on the same machine and workload, and compare them")
@@ -109,10 +139,12 @@ def parser() -> argparse.ArgumentParser:
     _add_golden(commands)
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each")
+    listing.epilog = LIST_EXAMPLES
     kinds = ["machines", "workloads", "designs"]
     listing.add_argument("what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all")
 
     report = _command(commands, "report", "show a finished run again")
+    report.epilog = REPORT_EXAMPLES
     report.add_argument("folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json")
     report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
     report.add_argument("--timeline", action="store_true", help="show when each design flushed, by site over virtual time, in blocks")
@@ -204,7 +236,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|FILE.toml",
         default=MACHINE,
         help=f"CPUs, memory nodes, TLBs, sysctls and the cost of each event; default {MACHINE}, the talk's. "
-        f'A file that starts with like = "{MACHINE}" changes only what it names',
+        f'A file that starts with like = "{MACHINE}" changes only what it names; the config.toml of a run folder is the machine of that run',
     )
     group.add_argument(
         "--workload",
@@ -219,7 +251,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=at_least(1, 2**20, float),
         help="divide memory and model size by N. TLBs, batch sizes and costs per page stay, watermarks go with the square root. "
-        "Default: the machine's default_scale",
+        "Default: the machine's default_scale. The model of a llama.cpp can have its own, as in tiny8:scale=1",
     )
     group.add_argument(
         "--cpus",
@@ -232,7 +264,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=at_least(1, None, int),
         default=TOKENS,
-        help=f"how long: the tokens that each llama.cpp generates, the rounds of other workloads; default {TOKENS}",
+        help=f"how long: the tokens that each llama.cpp generates, the rounds of other workloads; default {TOKENS}. "
+        "At most 507 (a context of 512, 5 of them the prompt), and 1,000 rounds",
     )
     group.add_argument(
         "--memory",
@@ -256,9 +289,9 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--leases",
         metavar="N",
-        type=at_least(0, None, int),
-        help="emulated CPUs that execute at a time; default: the cores of this host. 1 is the controlled mode: the run repeats "
-        "exactly for the same seed. 0: no gate, the host's scheduler decides",
+        type=at_least(0, LEASES_MAX, int),
+        help=f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this host. 1 is the controlled mode: "
+        "the run repeats exactly for the same seed. 0: no gate, the host's scheduler decides",
     )
     group.add_argument(
         "--seed",
