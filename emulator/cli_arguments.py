@@ -236,7 +236,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|FILE.toml",
         default=MACHINE,
         help=f"CPUs, memory nodes, TLBs, sysctls and the cost of each event; default {MACHINE}, the talk's. "
-        f'A file that starts with like = "{MACHINE}" changes only what it names; the config.toml of a run folder is the machine of that run',
+        f'A file that starts with like = "{MACHINE}" changes only what it names; config.toml of a run folder is the machine of a run',
     )
     group.add_argument(
         "--workload",
