@@ -22,10 +22,12 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,12 @@ ARGUMENTS = 5
 UNUSED_CACHE_DAYS = 21
 
 
+class CacheError(ValueError):
+    """There is no folder from which code may be loaded safely: one sentence."""
+
+
 def cache_root() -> Path:
-    """Give the folder of compiled code: $LUF_CACHE_DIR, else the user's cache, else a private temporary one."""
+    """Give the folder of compiled code: $LUF_CACHE_DIR, else the user's cache, else a private temporary one. Raises CacheError."""
     wanted = os.environ.get("LUF_CACHE_DIR")
     root = Path(wanted) if wanted else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "luf-emulator"
     try:
@@ -55,7 +61,20 @@ def cache_root() -> Path:
             return root
     except OSError:
         pass
-    return Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}"
+    return _private(Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}")
+
+
+def _private(folder: Path) -> Path:
+    """Make a folder that only we can write to. What numba keeps there are pickles: who can write to it decides what we execute."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_write:
+        got = f"{stat.filemode(found.st_mode)} of user {found.st_uid}"
+        raise CacheError(f"{folder}: the cache of compiled code must be a folder that only you can write to (got {got}); set LUF_CACHE_DIR")
+    folder.chmod(0o700)
+    return folder
 
 
 @cache

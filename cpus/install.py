@@ -3,7 +3,8 @@
 Helpers are forked; they and their parent take entries off one queue, a pipe of a byte each, until it is empty. Nothing is handed
 back but the cache on disk, so whatever goes wrong in a helper (an error in a user's hook, too little memory, a kill) is met again,
 and told, by the parent that then compiles the entry itself. Two processes may compile the same small callee; numba replaces the
-files of its cache in one step. Left out: code without a cache (notebook cells), which only its own process can compile.
+files of its cache in one step. Ctrl-C and SIGTERM wait for the end of a compiler's pass (held_signals.py). Left out: code without a
+cache (notebook cells), which only its own process can compile.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import numba
 from numba import types
 
 from cpus.compiled import Entry, apart_entries, python_text
+from cpus.held_signals import HeldSignals, signals_held
 
 Progress = Callable[[str, int, int], None]  # name, how many before it, how many in all
 WORTHWHILE = 8  # entries: a fork and a compiler's cold start cost as much as some small ones
 PROCESSES_MAX = 8  # there is not work for more, and each may take 0.3 GB
+LOOK_S = 0.05  # how often a parent that waits for its helpers looks for a signal
 QUEUE_MAX = 255  # what a byte can name, and far below a pipe's buffer
 PR_SET_PDEATHSIG = 1
 
@@ -32,15 +35,18 @@ PR_SET_PDEATHSIG = 1
 def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None) -> float:
     """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
 
-    Returns the seconds spent compiling or loading.
+    `progress` is told of those that are compiled, not of those that the cache has. Returns the seconds spent compiling or loading.
     """
     entries = [*apart_entries, *entries]
     began = time.perf_counter()
-    compile_ahead(entries, ram, progress)
-    for i, item in enumerate(entries):
-        if progress:
-            progress(item.name, i, len(entries))
-        install_at(ram, item.number, item)
+    with signals_held() as held:
+        compile_ahead(entries, ram, progress)
+        missing = [item for item in entries if not item.is_compiled_or_cached] if progress else []
+        for item in entries:
+            held.let_in()
+            if progress and item in missing:
+                progress(item.name, missing.index(item), len(missing))
+            install_at(ram, item.number, item)
     return time.perf_counter() - began
 
 
@@ -55,7 +61,7 @@ def install_at(ram: Any, number: int, item: Entry) -> None:
 def compile_ahead(entries: Sequence[Entry], ram: Any, progress: Progress | None = None) -> int:
     """Compile those entries that the cache does not hold, all cores at once; returns how many, 0 if too few to be worth it.
 
-    An entry that does not compile is left to whoever installs it. KeyboardInterrupt ends the helpers.
+    An entry that does not compile is left to whoever installs it. A signal's exception ends the helpers.
     """
     processes = min(len(os.sched_getaffinity(0)), PROCESSES_MAX)
     if numba.config.DISABLE_JIT or processes < 2:
@@ -67,25 +73,36 @@ def compile_ahead(entries: Sequence[Entry], ram: Any, progress: Progress | None 
     get, put = os.pipe()
     os.write(put, bytes(range(len(missing))))
     os.close(put)
+    with signals_held() as held:
+        _compile_with_helpers(get, missing, ram, processes - 1, held, progress)
+    return len(missing)
+
+
+def _compile_with_helpers(
+    get: int, missing: Sequence[Entry], ram: Any, count: int, held: HeldSignals, progress: Progress | None
+) -> None:
+    """Take entries off the queue, as `count` helpers do, and wait for these. None is left, whatever is raised."""
     context = multiprocess.get_context("fork")
-    helpers = [context.Process(target=_help, args=(get, missing, ram._type), daemon=True) for _ in range(processes - 1)]
+    helpers = [context.Process(target=_help, args=(get, missing, ram._type, held), daemon=True) for _ in range(count)]
     try:
         for helper in helpers:
             helper.start()
         for i, item in _taken(get, missing):
+            held.let_in()
             if progress:
                 progress(item.name, i, len(missing))
             with suppress(Exception):
                 item.compile(ram._type)
         for helper in helpers:
-            helper.join()
+            while helper.is_alive():
+                helper.join(LOOK_S)
+                held.let_in()
     finally:
         for helper in helpers:
             if helper.pid is not None:
                 helper.kill()
                 helper.join()
         os.close(get)
-    return len(missing)
 
 
 def _taken(get: int, missing: Sequence[Entry]) -> Iterable[tuple[int, Entry]]:
@@ -94,11 +111,12 @@ def _taken(get: int, missing: Sequence[Entry]) -> Iterable[tuple[int, Entry]]:
         yield taken[0], missing[taken[0]]
 
 
-def _help(get: int, missing: Sequence[Entry], segment_type: types.Type) -> None:
+def _help(get: int, missing: Sequence[Entry], segment_type: types.Type, held: HeldSignals) -> None:
     """Be a helper. Never returns."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its helpers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    held.forget()
     for _, item in _taken(get, missing):
         with suppress(Exception):
             item.compile(segment_type)

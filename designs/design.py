@@ -45,6 +45,12 @@ def hook(name: str) -> Callable[[Callable], Entry]:
     return decorate
 
 
+def replaced(hooks: tuple[Entry, ...], *own: Entry) -> tuple[Entry, ...]:
+    """Give the hooks of another design with `own` in the place of its functions for the same hooks."""
+    numbers = {item.number for item in own}
+    return (*(item for item in hooks if item.number not in numbers), *own)
+
+
 class Design:
     """Base of all designs. `name` and the first line of the docstring are what users see.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cpus.compiled import Entry
-from cpus.layout import DESIGN_SLOTS, Sizes
+from cpus.layout import DESIGN_SLOTS, TEXT, Sizes
 from cpus.segment import DesignFields
 from designs.design import Design, DesignError
 
@@ -67,10 +67,19 @@ def check_design(design: Design) -> None:
     if not isinstance(design.name, str) or not design.name:
         raise DesignError(f"{where}.name must be a word that reports can use (got {design.name!r})")
     if not isinstance(design.hooks, tuple):
-        raise DesignError(f"{where}.hooks must be a tuple of functions decorated with @hook(...) (got {type(design.hooks).__name__})")
+        hint = f"; did you forget a comma, hooks = ({design.hooks.name},)?" if isinstance(design.hooks, Entry) else ""
+        got = "one function" if hint else type(design.hooks).__name__
+        raise DesignError(f"{where}.hooks must be a tuple of functions decorated with @hook(...) (got {got}){hint}")
+    taken: dict[int, str] = {}
     for item in design.hooks:
         if not isinstance(item, Entry):
             raise DesignError(f"{where}.hooks must hold functions decorated with @hook(...) (got {getattr(item, '__name__', item)!r})")
+        if item.number in taken:
+            of = next(name.removeprefix("hook_") for name, number in TEXT.items() if number == item.number)
+            got = f"{taken[item.number]} and {item.name} for {of}"
+            hint = "replaced(hooks, ...) of designs.design puts one in the other's place"
+            raise DesignError(f"{where}.hooks must hold one function for each hook (got {got}); {hint}")
+        taken[item.number] = item.name
 
 
 def fields_of(design: Design, sizes: Sizes) -> DesignFields:
@@ -108,7 +117,7 @@ def blamed_on(file: str) -> Iterator[None]:
         yield
     except DesignError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(file, error)
         raise DesignError(f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {error}") from error
 

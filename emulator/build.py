@@ -26,12 +26,13 @@ from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import shrink_folio_list
 from cpus.compiled import Entry, apart_entries
 from cpus.costs import COST_NAMES, NR_COSTS
+from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
 from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
 from designs.design import Design
-from designs.user_file import compiling, fields_of, prepare
+from designs.user_file import check_design, compiling, fields_of, prepare
 from emulator.machine import Machine
 from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
 
@@ -69,23 +70,25 @@ class RunOptions:
 
 def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
+    check_design(design)
     if options.debug_luf:
         check_debug_luf(design)
     sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)
     ram = build_ram(sizes, _constants(machine, workload, options), fields_of(design, sizes))
     for i, name in enumerate(COST_NAMES):
         ram.cost[i] = getattr(machine.costs, name)
-    _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
-    _zones(ram, machine)
-    rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
-    ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
-    ram.run_random[0] = int(rng.integers(1, 2**62))
-    boot_zones(ram)
-    boot_zero_page(ram, ram.zero_page, ram.zero_logical)
-    boot_cpus(ram)
-    prepare(design, ram)
-    _processes(ram, workload)
-    _kernel_threads(ram)
+    with signals_held():  # the engine is compiled, and what boots the machine
+        _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
+        _zones(ram, machine)
+        rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
+        ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
+        ram.run_random[0] = int(rng.integers(1, 2**62))
+        boot_zones(ram)
+        boot_zero_page(ram, ram.zero_page, ram.zero_logical)
+        boot_cpus(ram)
+        prepare(design, ram)
+        _processes(ram, workload)
+        _kernel_threads(ram)
     return ram
 
 
@@ -105,9 +108,10 @@ def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
         install_at(ram, TEXT[name], nothing)
     compile_ahead((*hooks, *apart_entries, *ENGINE), ram, progress)
     install(ram, ENGINE, progress)
-    for i, item in enumerate(hooks):
-        if progress:
-            progress(item.name, i, len(hooks))
+    missing = [item for item in hooks if not item.is_compiled_or_cached] if progress else []
+    for item in hooks:
+        if item in missing:
+            progress(item.name, missing.index(item), len(missing))
         with compiling(item):
             install_at(ram, item.number, item)
 

@@ -15,10 +15,8 @@ GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
-LEASES_MAX = 62
+LEASES_MAX = 62  # of cpus/layout.py
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
-CONTEXT = 512  # n_ctx of the llama.cpp runs
-ROUNDS_MAX = 1000
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page frames live in
@@ -82,7 +80,7 @@ class Version(argparse.Action):
         try:
             known = version("luf-emulator")
         except PackageNotFoundError:
-            known = "of a source tree that is not installed"
+            known = "(not installed: run from its sources)"
         sys.stdout.write(f"luf {known}\n")
         parser.exit(0)
 
@@ -271,8 +269,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=at_least(1, None, int),
         default=TOKENS,
-        help=f"how long: the tokens that each llama.cpp generates, at most {CONTEXT} "
-        f"with its prompt, or the rounds of other workloads, at most {ROUNDS_MAX:,}; default {TOKENS}",
+        help=f"how long: the tokens that each llama.cpp generates, the rounds of other workloads; default {TOKENS}. "
+        "At most 507 (a context of 512, 5 of them the prompt), and 1,000 rounds",
     )
     group.add_argument(
         "--memory",

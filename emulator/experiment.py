@@ -26,11 +26,12 @@ from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import catalogue
 from designs.design import Design
 from emulator.audit import audit
+from emulator.bad_access import explained
 from emulator.build import RunOptions, build
 from emulator.debug_luf import debug_counts, debug_findings
 from emulator.machine import Machine
 from emulator.result import Ipi, Result, Series, Unmapped
-from emulator.supervisor import Supervisor
+from emulator.supervisor import Panicked, Supervisor
 from emulator.timeline import timeline
 from emulator.witness import violations
 from workloads import Workload, is_recorded
@@ -104,6 +105,8 @@ def run_design(
         if observe is not None:
             observe(ram)
         return result
+    except Panicked as stopped:
+        raise explained(stopped, ram, what) from None
     finally:
         ram.close()
 

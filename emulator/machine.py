@@ -253,8 +253,8 @@ def load_machine(
 ) -> Machine:
     """Return the machine of that name or TOML file, with memory divided by `scale` (None: the file's own default_scale).
 
-    `overrides` maps dotted keys to values, as in {"sysctl.numa_balancing": 0, "nodes.1.memory_mib": 512}.
-    Raises MachineError with one sentence: file, key, rule, value.
+    The config.toml of a run folder gives that run's machine, at its scale. `overrides` maps dotted keys to values, as in
+    {"sysctl.numa_balancing": 0, "nodes.1.memory_mib": 512}. Raises MachineError with one sentence: file, key, rule, value.
 
     >>> load_machine("xeon6430-cxl", scale=1024).pages
     [10752, 24576]
@@ -305,6 +305,8 @@ def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
         raise MachineError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise MachineError(f"{path}: is not TOML ({error})") from error
+    if isinstance(run := table.get("machine"), dict):  # a run's config.toml: its machine in full, the scale it had is the default
+        return run | {"default_scale": run.pop("scale", run.get("default_scale"))}
     like = table.pop("like", None)
     if like is None:
         return table

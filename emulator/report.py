@@ -137,6 +137,8 @@ def _block(text: Text, runs: Sequence[Result], with_talk: bool) -> None:
     shares = [run.unmapped_read_only for run in runs]
     talk_share = f"{talk.READ_ONLY_SHARE * 100:.0f} %" if with_talk else ""
     _row(text, "unmapped read-only", [share_text(share) for share in shares], None, talk_share)
+    if not any(run.unmap.ro + run.unmap.rw or run.violations for run in runs):
+        text.append(f"{'':<{LABEL}}reclaim and migration unmapped nothing: this run does not say how a design flushes for them\n", QUIET)
     _row(text, "emulated in", [seconds(run.host_seconds) for run in runs], None, "", QUIET)
 
 

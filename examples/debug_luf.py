@@ -13,7 +13,7 @@ Scenario:
 
 from pathlib import Path
 
-from designs.design import hook
+from designs.design import hook, replaced
 from designs.luf import Luf, luf_write_fault
 from designs.luf_state import luf_state
 from designs.measure import publish_generation
@@ -38,7 +38,7 @@ class SkipsTakeOff(Luf):
 
     def __init__(self, **given):
         super().__init__(**given)
-        self.hooks = (*self.hooks, publish_only)
+        self.hooks = replaced(self.hooks, publish_only)
 
 
 class ForgetsWriteFault(Luf):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +16,13 @@ from numba.core.caching import IndexDataCacheFile
 from cpus.compiled import cache_root
 from designs import DesignError, design
 from emulator import load_machine, run_design
+from emulator.cli import main
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "write-a-design.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 SAID = re.compile(r"^step (\d): (clean|not clean)(?:, ([\d,]+) shootdowns)?$", re.M)
-STEPS, TOLERANCE = 8, 0.25
+COMMAND = re.compile(r"^luf (run my_design\.py:Eight --machine .*)$", re.M)
+STEPS = 8
 
 
 def text() -> str:
@@ -47,14 +51,16 @@ def test_there_are_eight_steps_and_a_result_for_each():
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_step(step, tmp_path, monkeypatch):
-    """The file so far runs from any folder, clean or not and with about as many shootdowns as the text says."""
-    file = file_after(step, tmp_path)
+    """The page's own command line runs the file so far from any folder, clean or not and with exactly the shootdowns that the text says."""
+    file_after(step, tmp_path)
     monkeypatch.chdir(tmp_path)
-    result = run(f"{file.name}:Eight")
+    (command,) = COMMAND.findall(text())
+    code = main([*shlex.split(command), "--json", "result.json"])
+    (found,) = json.loads((tmp_path / "result.json").read_text())["runs"]
     _, verdict, shootdowns = SAID.findall(text())[step - 1]
-    assert result.clean == (verdict == "clean")
+    assert (code == 0) == (not found["violations"]) == (verdict == "clean")
     if shootdowns:
-        assert result.tlb_shootdowns == pytest.approx(int(shootdowns.replace(",", "")), rel=TOLERANCE)
+        assert f"{found['tlb_shootdowns']:,}" == shootdowns
 
 
 def test_the_last_step_looks_inside(tmp_path):
@@ -97,6 +103,13 @@ MISTAKES = {
     "type": (TICK.format('return "a" + cpu') + CLASS.format("f,"), 6, "does not compile"),
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
+    "sys.exit": ("import sys\n\nsys.exit(3)\n", 6, "SystemExit: 3"),
+    "no comma": (TICK.format("return 0") + CLASS.format("f"), None, "(got one function); did you forget a comma, hooks = (f,)?"),
+    "hook twice": (
+        TICK.format("return 0") + TICK.format("return 1").replace("def f", "def g") + CLASS.format("f, g"),
+        None,
+        "Mine.hooks must hold one function for each hook (got f and g for tick)",
+    ),
     "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), None, "must hold functions decorated with @hook"),
     "too many fields": (FIELDS.format("{f'f{i}': (1,) for i in range(99)}"), 10, "at most 48"),
     "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),

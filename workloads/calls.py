@@ -6,7 +6,9 @@ snapshots are names, known from their first use on.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from workloads import program as p
@@ -25,6 +27,8 @@ NS_MAX = COUNT_MAX = 2**32 - 1
 VPN_MAX = 2**35 - 1  # user space ends at 128 TiB
 NODE_MAX = 255
 PLACE_SHIFT = 32
+MISUSED = re.compile(r"Calls\.(?P<call>\w+)\(\) (?P<got>.*)", re.S)  # how Python says that a method is called wrongly
+GIVEN = re.compile(r"(\d+) w(?:as|ere) given")
 
 
 @dataclass(slots=True)
@@ -248,6 +252,20 @@ class Calls:
         last = self._waits.get(flag, 0)
         self._waits[flag] = last + 1 if count is None else _whole("count", count, 0, COUNT_MAX)
         return self._waits[flag]
+
+
+def told(calls: Calls, error: Exception) -> str:
+    """Say what went wrong in a step; what a call was given wrongly in terms of the call, not of the method behind it."""
+    if isinstance(error, AttributeError) and error.obj is calls:
+        return calls.unknown(error.name)
+    misused = MISUSED.match(str(error)) if isinstance(error, TypeError) else None
+    if misused and misused["call"] in calls.names():
+        given = GIVEN.search(misused["got"])
+        got = f"got {int(given[1]) - 1} arguments" if given else misused["got"]  # Python counts self
+        rules = signature(getattr(calls, misused["call"])).parameters.items()
+        shape = ", ".join(name if rule.default is rule.empty else f"{name}={rule.default}" for name, rule in rules)
+        return f"{misused['call']!r} must be called as {misused['call']}({shape}) ({got})"
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _whole(name: str, value: Any, least: int, most: int, where: str = "") -> int:

@@ -7,15 +7,13 @@ quantisation whose file comes nearest. The three files differ, program and libra
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
-from workloads.parameters import Room
+from workloads.parameters import Parameter, Room, parameters
 from workloads.program import Workload
 from workloads.shape import LLAMA_7B_1_LAYER, LLAMA_70B, TINY_8_LAYERS, LlamaShape, scaled
 
@@ -28,18 +26,25 @@ GENERATED: dict[str, tuple[LlamaShape, int, int, str]] = {
     "tiny8": (TINY_8_LAYERS, 1, 3, "the recorded 62 MiB model of 8 layers, Q4_K_M, 3 threads, generated from formulas"),
     "7b1": (LLAMA_7B_1_LAYER, 1, 15, "the recorded layer of LLaMA-2-7B, Q4_K_M, 15 threads, generated from formulas"),
 }
+SCALE_MAX = 2**20
+LLAMA_PARAMETERS = {"scale": Parameter(1, SCALE_MAX, "divides memory and model size, whatever the machine is divided by")}
 RECORDED = {"t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page visits of real llama.cpp in real order")}
 
 
 def names() -> dict[str, str]:
     """Return every workload that has a name, with a line that says what it is."""
-    llamas = {name: description for name, (*_, description) in GENERATED.items()}
+    llamas = {name: f"{description} ({', '.join(LLAMA_PARAMETERS)})" for name, (*_, description) in GENERATED.items()}
     return llamas | lines() | {name: description for name, (_, description) in RECORDED.items()}
 
 
 def is_recorded(name_or_path: str) -> bool:
     """Is it a recorded trace or somebody's own script, which cannot be scaled?"""
-    return name_or_path not in GENERATED and not is_generated(name_or_path)
+    return _base(name_or_path) not in GENERATED and not is_generated(name_or_path)
+
+
+def _base(name: str) -> str:
+    """Give a name without its parameters."""
+    return name.partition(":")[0]
 
 
 def workload(
@@ -54,17 +59,19 @@ def workload(
 ) -> Workload:
     """Return the workload of that name, the recorded trace (.npz, with its .json beside it) or the script (.toml, FILE.py:NAME) there.
 
-    `scale` divides memory and model size of a generated one, `tokens` is the number of evaluations after the prompt.
+    `scale` divides memory and model size of a generated one (`tiny8:scale=1` has its own), `tokens` is the number of evaluations after
+    the prompt.
     `room` is what some generators go by, the CPUs and memory of the machine (already scaled); their tokens are rounds.
     A recorded one and a script have their own size, threads and tokens; asking them for others is an error.
     """
     if processes is not None and processes < 1:
         raise ValueError(f"'processes' must be at least 1 (got {processes})")
-    if name_or_path in GENERATED:
-        shape, usual_processes, usual_threads, description = GENERATED[name_or_path]
+    if (base := _base(name_or_path)) in GENERATED:
+        shape, usual_processes, usual_threads, description = GENERATED[base]
+        given = parameters(base, name_or_path.removeprefix(base).removeprefix(":"), LLAMA_PARAMETERS)
         return llama_workload(
             name_or_path,
-            scaled(shape, scale),
+            scaled(shape, given.get("scale", scale)),
             processes=processes or usual_processes,
             threads=usual_threads if threads is None else threads,
             tokens=tokens,
@@ -95,12 +102,23 @@ def workload(
 
 def _written(name: str, processes: int | None) -> Workload:
     """Make the workload of a .toml script, or of a name in a Python file: a Script, a Workload, or a function that returns one."""
-    from workloads.script import Script
     from workloads.script_toml import script_from_toml
+    from workloads.user_file import blamed_on, name_in_python
 
     if processes is not None:
         raise ValueError(f"'processes' must be left to a script (got {processes})")
-    found = script_from_toml(name) if name.endswith(".toml") else _in_python(*name.rsplit(":", 1))
+    if name.endswith(".toml"):
+        return script_from_toml(name).workload()
+    file, _, what = name.rpartition(":")
+    found = name_in_python(file, what)
+    with blamed_on(file):
+        return _made(name, found)
+
+
+def _made(name: str, found: object) -> Workload:
+    """Make the workload of what a user's file calls by that name."""
+    from workloads.script import Script
+
     if callable(found) and not any(parameter.default is parameter.empty for parameter in signature(found).parameters.values()):
         found = found()
     if isinstance(found, Script):
@@ -109,16 +127,6 @@ def _written(name: str, processes: int | None) -> Workload:
         raise ValueError(f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})")
     found.validate()
     return found
-
-
-def _in_python(path: str, name: str) -> Any:
-    """Give what a Python file calls `name`."""
-    if not Path(path).is_file():
-        raise ValueError(f"'workload file' must exist (got {path})")
-    module = runpy.run_path(path, run_name="workload")
-    if name not in module:
-        raise ValueError(f"{path}: {name!r} must be defined there, but it is not")
-    return module[name]
 
 
 def llama_workload(

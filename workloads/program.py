@@ -137,7 +137,7 @@ class Process:
 
     `cpus` pins thread k to CPU `cpus[k]` (empty: the scheduler places them). With `together` all threads start when the process
     does, and end with their last row; without, main CLONEs and JOINs them. A `forked` process does not exist until another one FORKs it;
-    it has one thread, and the regions of that other one.
+    it has one thread, and the regions of that other one. `steps`, for each thread, tell which step of a script each row comes from.
     """
 
     name: str
@@ -148,6 +148,7 @@ class Process:
     cpus: tuple[int, ...] = ()
     together: bool = False
     forked: bool = False
+    steps: tuple[np.ndarray, ...] = ()
 
     def region_index(self, name: str) -> int:
         """Return the number of the region with this name, as rows use it."""

@@ -61,6 +61,8 @@ def read(path: str | Path) -> Recording:
         about = json.loads(about_path.read_text())
     except ValueError as problem:
         raise ValueError(f"{about_path}: must be JSON (got: {problem})") from None
+    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and speak of allow_pickle
+        raise ValueError(f"{path}: must be a numpy .npz archive of plain arrays (got a file that is no archive)")
     try:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}

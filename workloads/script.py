@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from workloads import program as p
-from workloads.calls import Calls, Meeting, Names, Row
+from workloads.calls import Calls, Meeting, Names, Row, told
 from workloads.program import Process, Region, Workload
 from workloads.rules import RowError
 
@@ -83,6 +83,12 @@ class Script:
         if not all(isinstance(cpu, int) and cpu >= 0 for cpu in cpus):
             raise ScriptError(f"{here}: 'cpus' must be numbers of CPUs (got {list(cpus)!r})")
         known = self.regions if regions is None else tuple(regions)
+        for region in known:
+            if not isinstance(region, Region) or not isinstance(region.name, str):
+                raise ScriptError(f"{here}: 'regions' must be regions with a name (got {region!r})")
+            if type(region.pages) is not int or region.pages < 1:
+                rule = f"'pages' of region {region.name!r} must be a whole number of at least 1"
+                raise ScriptError(f"{here}: {rule} (got {region.pages!r})")
         if len({region.name for region in known}) < len(known):
             raise ScriptError(f"{here}: 'regions' must have a name each (got {', '.join(region.name for region in known)})")
         self.parts.append(Part(name, tuple(threads), known, tuple(cpus), forked))
@@ -96,7 +102,7 @@ class Script:
         self.snapshots = names.snapshots
         processes = tuple(
             Process(part.name, part.regions, tuple(_array(made[part.name, i]) for i in range(len(part.threads))), cpus=part.cpus,
-                    together=True, forked=part.forked)
+                    together=True, forked=part.forked, steps=tuple(np.array(made[part.name, i].steps) for i in range(len(part.threads))))
             for part in self.parts
         )  # fmt: skip
         workload = Workload(self.name, processes, description=self.description, exact=True)
@@ -118,13 +124,10 @@ class Script:
                 rows = list(_flat(step))
             except StopIteration:
                 return made
-            except AttributeError as error:
-                if error.obj is not calls:
+            except (AttributeError, ValueError, TypeError) as error:
+                if isinstance(error, AttributeError) and error.obj is not calls:
                     raise
-                raise ScriptError(f"{self._place(part.name, index, number)}: {Calls.unknown(error.name)}") from error
-            except (ValueError, TypeError) as error:
-                text = str(error).removeprefix("Calls.")
-                raise ScriptError(f"{self._place(part.name, index, number)}: {text}") from error
+                raise ScriptError(f"{self._place(part.name, index, number)}: {told(calls, error)}") from error
             made.rows += rows
             made.steps += [number] * len(rows)
             number += 1

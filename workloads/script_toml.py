@@ -27,7 +27,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from workloads.calls import Calls
+from workloads.calls import Calls, told
 from workloads.program import Region
 from workloads.script import Script, ScriptError, Thread
 
@@ -54,7 +54,10 @@ def script_from_toml(path: str | Path) -> Script:
         cpus = process.get("cpus", [])
         _require(where, "cpus", "a list of CPU numbers", cpus, all(type(cpu) is int and cpu >= 0 for cpu in cpus))
         own = _regions(where, process) if "region" in process else None
-        script.process(process["name"], threads, own, cpus, process.get("forked", False))
+        try:
+            script.process(process["name"], threads, own, cpus, process.get("forked", False))
+        except ScriptError as error:
+            raise ScriptError(f"{path}: {error}") from error
     return script
 
 
@@ -131,7 +134,7 @@ def _repeated(t: Calls, arguments: list[Any]) -> Iterator[Any]:
             try:
                 yield _step(t, step, time)
             except (ValueError, TypeError) as error:
-                raise type(error)(f"repeated step {number}: {str(error).removeprefix('Calls.')}") from error
+                raise ValueError(f"repeated step {number}: {told(t, error)}") from error
 
 
 def _numbered(value: Any, time: int) -> Any:

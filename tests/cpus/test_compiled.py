@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.storm import small_ram
 from cpus import compiled
-from cpus.compiled import call, closure_hash, entry, install_python, kernel, prune_cache
+from cpus import install as install_module
+from cpus.compiled import CacheError, Entry, cache_root, call, closure_hash, entry, install_python, kernel, prune_cache
 from cpus.install import install
 from cpus.layout import NR_TEXT, TEXT
 
@@ -167,12 +168,55 @@ def test_a_python_function_is_an_entry_too():
     assert keep is not None
 
 
-def test_progress_is_told_of_each_entry():
-    """Compiling takes long at the first run: name, number and how many."""
+def test_progress_is_told_of_what_is_compiled_alone(monkeypatch, tmp_path):
+    """Compiling takes long at the first run: name, number and how many. What the cache holds is loaded, and nothing is told."""
+    monkeypatch.setattr(install_module, "compile_ahead", lambda *_: 0)
+    monkeypatch.setattr(install_module, "apart_entries", [])
     ram, told = small_ram(2), []
-    install(ram, [add_up, call_the_first], lambda *what: told.append(what))
-    assert [name for name, _, _ in told][-2:] == ["add_up", "call_the_first"]  # what is compiled apart comes before
-    assert [(number, count) for _, number, count in told] == [(i, len(told)) for i in range(len(told))]
+    fresh = [Entry(item.number, item.function) for item in (add_up, call_the_first)]
+    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path))
+    install(ram, fresh, lambda *what: told.append(what))
+    assert told == [("add_up", 0, 2), ("call_the_first", 1, 2)]
+    install(ram, [Entry(item.number, item.function) for item in fresh], lambda *what: told.append(what))
+    assert len(told) == 2
+
+
+def unwritable_home(monkeypatch, tmp_path) -> Path:
+    """Leave nothing but the temporary folder for the cache; gives the place there."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path))
+    return tmp_path / f"luf-emulator-{os.getuid()}"
+
+
+def test_the_temporary_cache_is_private(monkeypatch, tmp_path):
+    """Whoever can write there decides what is executed: made for us alone, and so again if others may read it."""
+    place = unwritable_home(monkeypatch, tmp_path)
+    assert cache_root() == place
+    assert place.stat().st_mode & 0o777 == 0o700
+    place.chmod(0o755)
+    assert cache_root() == place
+    assert place.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("wrong", ["writable", "link", "file", "owner"])
+def test_a_temporary_cache_of_others_is_refused(monkeypatch, tmp_path, wrong):
+    """One sentence; nothing is loaded from there."""
+    place = unwritable_home(monkeypatch, tmp_path)
+    if wrong == "link":
+        place.symlink_to(tmp_path)
+    elif wrong == "file":
+        place.touch()
+    else:
+        place.mkdir()
+    if wrong == "writable":
+        place.chmod(0o777)
+    if wrong == "owner":
+        user = os.getuid()
+        place = place.rename(tmp_path / f"luf-emulator-{user + 1}")
+        monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    with pytest.raises(CacheError, match=rf"^{place}: the cache of compiled code must be a folder that only you can write to \(got .*LUF_"):
+        cache_root()
 
 
 def test_unused_code_is_pruned(tmp_path, monkeypatch):

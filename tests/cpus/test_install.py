@@ -1,5 +1,6 @@
 """The engine is compiled on all cores at once: by helpers that leave their work in the cache and never anything behind."""
 
+import ctypes
 import importlib
 import os
 import select
@@ -127,6 +128,77 @@ def test_an_interrupt_leaves_no_helper(entries, ram):
 
     with pytest.raises(KeyboardInterrupt):
         compile_ahead(entries, ram, interrupted)
+    assert psutil.Process().children() == []
+
+
+class Stopped(BaseException):
+    """What a handler of SIGTERM raises."""
+
+
+@pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
+def lost(request, monkeypatch, ram):
+    """A real signal arrives while LLVM calls Python back, where an exception is lost; gives what it must raise, and who compiled."""
+
+    def stop(*_):
+        raise Stopped
+
+    parent, compile_it, begun = os.getpid(), Entry.compile, []
+
+    def compile_and_signal(self, segment_type):
+        if os.getpid() == parent:
+            begun.append(self.name)
+            ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(request.param))()
+        return compile_it(self, segment_type)
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    monkeypatch.setattr(Entry, "compile", compile_and_signal)
+    yield KeyboardInterrupt if request.param == signal.SIGINT else Stopped, begun
+    assert signal.signal(signal.SIGTERM, previous) is stop
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_while_compiling_is_never_lost(lost, entries, ram):
+    """It ends the compiler at its next pass, in the first entry of all, and the helpers."""
+    raised, begun = lost
+    with pytest.raises(raised):
+        compile_ahead(entries, ram)
+    assert len(begun) == 1
+    assert psutil.Process().children() == []
+
+
+def test_a_signal_while_one_entry_is_installed_is_never_lost(lost, entries, ram):
+    """No helper is there; the entry stays uncompiled, and can be compiled later."""
+    raised, begun = lost
+    with pytest.raises(raised):
+        install(ram, entries[:1])
+    assert (begun, entries[0].compiled) == ([entries[0].name], None)
+
+
+def test_a_signal_while_the_parent_waits_for_a_helper_ends_both(entries, monkeypatch, ram):
+    """The helper is at an entry for ever; the parent, which has compiled all others, is interrupted all the same."""
+    parent, compile_it, by_parent = os.getpid(), Entry.compile, []
+    get, put = os.pipe()
+
+    def compile_for_ever(self, segment_type):
+        if os.getpid() != parent:
+            os.write(put, b"x")
+            signal.pause()
+        if not by_parent:
+            assert select.select([get], [], [], HELPER_S)[0], "no helper has begun"
+        address = compile_it(self, segment_type)
+        by_parent.append(self.name)
+        if len(by_parent) == COUNT - 1:
+            signal.raise_signal(signal.SIGINT)
+        return address
+
+    monkeypatch.setattr(Entry, "compile", compile_for_ever)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compile_ahead(entries, ram)
+    finally:
+        os.close(get)
+        os.close(put)
+    assert len(by_parent) == COUNT - 1
     assert psutil.Process().children() == []
 
 

@@ -13,7 +13,7 @@ from allocator.unmap import zap_range
 from cpus.atomics import load_acquire, store_release
 from cpus.completion import look_for_completed_changes
 from cpus.tlb import STORE
-from designs.design import hook
+from designs.design import hook, replaced
 from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
 from designs.epoch import look_at_all as look_at_all_cpus
 from designs.held import WHY, advance_zones, held_statistics
@@ -257,13 +257,13 @@ def latr_tick_without_flush(ram, cpu, a, b, c, d):
 class BrokenEpoch(Epoch):
     """quiescent points without a flush"""
 
-    hooks = (*Epoch.hooks, epoch_tick_without_flush)
+    hooks = replaced(Epoch.hooks, epoch_tick_without_flush)
 
 
 class BrokenLatr(Latr):
     """sweeps without a flush"""
 
-    hooks = (*Latr.hooks, latr_tick_without_flush)
+    hooks = replaced(Latr.hooks, latr_tick_without_flush)
 
 
 @hook("map")
@@ -277,7 +277,7 @@ class ForgetfulLatr(Latr):
 
     def __init__(self):
         super().__init__()
-        self.hooks = (*self.hooks, map_at_once)
+        self.hooks = replaced(self.hooks, map_at_once)
 
 
 @pytest.mark.parametrize("design", ["latr", ForgetfulLatr()], ids=["latr", "forgetful"])

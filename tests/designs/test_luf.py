@@ -85,69 +85,6 @@ def take_blocks_until(machine, cpu, reached):
     raise AssertionError("no pending block was found")
 
 
-# --- what may not happen between the question and the answer ------------------------------------------------------------
-# The design is asked before a change is seen, and the page that it was asked about must be the one that changes.
-
-LAZY = ("luf", "luf:sync=each", "luf_hold", "latr", "epoch", "luf_v12:records=required")
-
-
-@pytest.mark.parametrize("name", LAZY)
-def test_a_page_that_comes_after_the_question_is_not_made_writable(broken_machine, name):
-    """
-    CPU 0     store fault at page 3, P is mapped read-only; the design is asked | begins anew, and asks again
-    CPU 3                                                reclaims P lazily ^
-    CPU 2                                                reads page 3: P' ^
-    CPU 1                                                       holds P from before; reads page 3 after CPU 0's store
-    """
-    machine = broken_machine(cpus=4, mms=1, design=name, readahead_pages=1)
-    for cpu in range(3):
-        machine.run(1, cpu=cpu)
-        machine.use(SHARED_VPN + 3, 1, LOAD, cpu=cpu)
-    before, played = machine.pfn(1, SHARED_VPN + 3), []
-
-    def others(cpu, mm, vma, at, thing):
-        if at == SHARED_VPN + 3 and not played:
-            played.append(at)
-            machine.reclaim_file(SHARED, cpu=3)
-            machine.forget_tlb(2)
-            machine.touch(at, LOAD, cpu=2)
-            assert machine.pfn(1, at) != before
-
-    if "v12" not in name:  # that one is asked at the end of the fault
-        machine.after_hook("write_fault", others)
-    machine.touch(SHARED_VPN + 3, STORE, cpu=0)
-    assert bool(played) == ("v12" not in name)
-    assert machine.pte(1, SHARED_VPN + 3) & PTE_WRITE
-    machine.touch(SHARED_VPN + 3, LOAD, cpu=1)
-    assert machine.ram.run_violations[0] == 0
-
-
-def test_a_truncated_page_that_was_not_cached_at_first(broken_machine):
-    """
-    CPU 0     truncates page 3, which is not cached; the design is asked | the new version is published
-    CPU 1                                             reads page 3: P ^ reads page 3 after it
-    CPU 3                                      reclaims P lazily ^
-    """
-    machine = broken_machine(cpus=4, mms=1, design="luf", readahead_pages=1)
-    for cpu in (0, 1):
-        machine.run(1, cpu=cpu)
-    machine.touch(FILE_VPN, LOAD, cpu=1)
-    played = []
-
-    def others(cpu, thing, page, c, d):
-        if not played:
-            played.append(page)
-            for user in (1, 0):
-                machine.use(FILE_VPN + 3, 1, LOAD, cpu=user)
-            machine.reclaim_file(FILE, cpu=3)
-
-    machine.after_hook("truncate", others)
-    truncate_file_page(machine.ram, 0, FILE, 3)
-    assert played == [3]
-    machine.touch(FILE_VPN + 3, LOAD, cpu=1)
-    assert machine.ram.run_violations[0] == 0
-
-
 # --- what may wait ------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,8 @@ import pytest
 import emulator.host
 from cpus.costs import COST_NAMES
 from emulator.host import HostError, check_host, files_needed
-from emulator.machine import MACHINES, Costs, MachineError, load_machine, machine_names
+from emulator.machine import MACHINES, Costs, MachineError, load_machine, machine_names, machine_table
+from emulator.run_folder import toml_text
 
 CPU_LIST_RULE = "'nodes[0].cpus' must be true, false, or a list of CPUs below 256 such as \"0-15,32-47\""
 
@@ -51,6 +52,17 @@ def test_like_changes_only_what_a_file_names(tmp_path):
     assert (slow.name, slow.costs.ipi_latency) == ("slow", 9000)
     assert slow.costs.ipi_send == guest.costs.ipi_send
     assert slow.nodes == guest.nodes
+
+
+def test_the_config_of_a_run_is_its_machine(tmp_path):
+    """Written as a run folder's config.toml and read again, it is the same machine at the same scale; another scale can be asked for."""
+    machine = load_machine("two-socket", scale=64, cpus=3, overrides={"costs.ipi_send": 77})
+    file = tmp_path / "config.toml"
+    file.write_text(toml_text({"command": "run", "designs": ["luf"], "scale": 64.0, "set": {}, "machine": machine_table(machine)}))
+    again = load_machine(file, scale=None)
+    assert machine_table(again) == machine_table(machine) | {"default_scale": 64.0}
+    assert (again.pages, again.watermarks, again.costs.ipi_send) == (machine.pages, machine.watermarks, 77)
+    assert load_machine(file, scale=32).pages == load_machine("two-socket", scale=32).pages
 
 
 def test_the_other_machines():

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+
+from allocator.panic import SEGV_MAPERR
+from emulator import load_machine, run_design
+from emulator.bad_access import BadAccess, explained
 from emulator.cli import BAD_INPUT, CLEAN, main
+from emulator.supervisor import Panicked
+from workloads import Process, Region, Workload
+from workloads.program import LOAD, MUNMAP, ROW, control, visit
 
 PYTHON = """
 from workloads import Region, Script
@@ -59,3 +69,56 @@ def test_a_mistake_is_one_sentence_and_bad_input(tmp_path, capsys):
     told = capsys.readouterr().err
     rule = "'pages' must be a whole number from 1 to 16 from page 0 of region 'file' on (got 80)"
     assert told == f"luf: {tmp_path}/mine.toml: script 'mine': process 'p' thread 0 step 2: {rule}\n"
+
+
+HEAP = '[[region]]\nname = "heap"\npages = 16\nwritable = true\n'
+OTHER = '[[process]]\nname = "other"\nthreads = [[["load", "heap"], ["load", "heap"]]]\n'
+UNMAPPED = '["store", "heap"], ["post", "x"], ["munmap", "heap", 8, 4]'
+ACCESSES = {
+    "load": (
+        UNMAPPED + ', ["load", "heap", 4, 8]',
+        "3: LOAD of page 8 of region 'heap' must name mapped pages, but nothing is mapped there",
+    ),
+    "pin": (
+        UNMAPPED + ', ["direct_read", "data", "heap", 0, 2, 9]',
+        "3: DIRECT_READ of page 9 of region 'heap' must name mapped pages, but nothing is mapped there",
+    ),
+    "rights": (
+        '["mprotect", "heap", "PROT_READ"], ["store", "heap", 5]',
+        "1: STORE of page 5 of region 'heap' must name pages whose rights allow it, but they do not",
+    ),
+}
+
+
+@pytest.mark.parametrize("access", ACCESSES)
+def test_an_access_that_a_process_would_be_killed_for_is_bad_input(access, tmp_path, capsys):
+    """The kernel knows a page number alone; the user is told process, thread, step, region and page. The thread is not the first one."""
+    steps, said = ACCESSES[access]
+    data = '[[region]]\nname = "data"\npages = 16\nfile = "data"\nshared = true\n'
+    process = f'[[process]]\nname = "p"\nthreads = [[["nanosleep", 1], ["nanosleep", 1]], [{steps}]]\n'
+    file = tmp_path / "mine.toml"
+    file.write_text(HEAP + data + OTHER + process)
+    options = ["--machine", "guest-8cpu", "--cpus", "2", "--leases", "1", "--out", str(tmp_path / "runs")]
+    assert main(["run", "linux", "--workload", str(file), *options]) == BAD_INPUT
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"luf: workload 'mine': process 'p' thread 1 step {said} (SIGSEGV)"
+
+
+def rows_that_touch_what_they_unmapped(name):
+    """Give a workload of rows, which no script has made."""
+    rows = np.array([control(MUNMAP, region=0, page=1, pages=1), visit(LOAD, 0, 1)], ROW)
+    return Workload(name, (Process("p", (Region("heap", 4, writable=True),), (rows,), together=True),), exact=True)
+
+
+def test_rows_have_no_steps():
+    """Who writes rows is told the row."""
+    with pytest.raises(BadAccess, match=r"^workload 'mine': process 'p' thread 0 row 1: LOAD of page 1 of region 'heap' must name mapped"):
+        run_design("linux", load_machine("guest-8cpu", cpus=2), rows_that_touch_what_they_unmapped("mine"), leases=1)
+
+
+@pytest.mark.parametrize(("name", "task", "code"), [("churn:threads=2", 0, SEGV_MAPERR), ("mine", -1, SEGV_MAPERR), ("mine", 0, 0)])
+def test_what_is_not_the_users_fault_stays_a_panic(name, task, code):
+    """A workload that ships with luf, a kernel thread, any other panic: the emulator is wrong."""
+    ram = SimpleNamespace(cpu_task=[task], user_tasks=1)
+    panic = Panicked("cpu0: ...", 0, code, 0x10001, 1)
+    assert explained(panic, ram, rows_that_touch_what_they_unmapped(name)) is panic

@@ -74,6 +74,17 @@ def test_nothing_is_invented_when_nothing_happened():
     assert "nothing was counted" in text
 
 
+NOTHING = "reclaim and migration unmapped nothing: this run does not say how a design flushes for them"
+
+
+def test_a_run_without_reclaim_says_that_it_tells_nothing():
+    """A clean run in which no page was unmapped is no proof: a line says so, and not where one run unmapped something or was stopped."""
+    idle = {"unmap": type(run().unmap)()}
+    assert report_text(comparison(run("linux", **idle), run("luf", **idle))).count(NOTHING) == 1
+    for other in (run("luf"), run("luf", **idle, violations=[REUSE])):
+        assert NOTHING not in report_text(comparison(run("linux", **idle), other))
+
+
 def test_many_designs_wrap_in_blocks():
     """Twelve designs: three blocks of at most four beside the first, which opens each; no line of the table above 150 columns."""
     names = ["linux", "luf", *(f"design{i}" for i in range(9)), "a/long/path/to/my_file.py:MyDesign"]

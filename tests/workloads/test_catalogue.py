@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads import names, workload
+from workloads import is_recorded, names, workload
 from workloads import program as p
 from workloads.shape import LLAMA_70B
 
@@ -39,6 +39,18 @@ def test_more_tokens_share_their_chunks():
     two, ten = (workload("llama3x15", scale=1024, tokens=tokens) for tokens in (2, 10))
     assert len(two.processes[0].chunk_rows) == len(ten.processes[0].chunk_rows)
     assert two.working_set_pages() == pytest.approx(ten.working_set_pages(), rel=0.01)
+
+
+def test_a_llama_may_have_a_scale_of_its_own():
+    """`tiny8:scale=1` is the whole model on a machine of any scale; another parameter, or scale, is refused in a sentence."""
+    own, whole, small = (workload(name, scale=scale) for name, scale in (("tiny8:scale=1", 16), ("tiny8", 1), ("tiny8", 16)))
+    assert not is_recorded("tiny8:scale=1")
+    assert (own.name, own.working_set_pages()) == ("tiny8:scale=1", whole.working_set_pages())
+    assert small.working_set_pages() < whole.working_set_pages()
+    with pytest.raises(ValueError, match=r"^workload 'tiny8': a parameter must be one of scale=N \(got 'size=1'\)$"):
+        workload("tiny8:size=1")
+    with pytest.raises(ValueError, match=r"^workload 'tiny8': 'scale' must be a whole number from 1 to 1048576 \(got '0'\)$"):
+        workload("tiny8:scale=0")
 
 
 def test_seed_decides_everything():

@@ -148,8 +148,8 @@ def test_a_script_can_be_made_twice():
         (("munmap", "heap", "0"), "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got '0')"),
         (("munmap", "heap", 0, 1.0), "'pages' must be a whole number from 1 to 64 from page 0 of region 'heap' on (got 1.0)"),
         (("load", "heap", 0, 1, 0), "'count' must be a whole number from 1 to 4294967295 (got 0)"),
-        (("munmap",), "munmap() missing 1 required positional argument: 'region'"),
-        (("munmap", "heap", 0, 1, 2), "munmap() takes from 2 to 4 positional arguments but 5 were given"),
+        (("munmap",), "munmap(region, page=0, pages=None) (missing 1 required positional argument: 'region')"),
+        (("munmap", "heap", 0, 1, 2), "'munmap' must be called as munmap(region, page=0, pages=None) (got 4 arguments)"),
         (("mprotect", "heap", "PROT_RW"), "'rights' must be one of PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC, or several with | (got"),
         (("mprotect", "heap", 8), "'rights' must be one of PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC, or several with | (got 8)"),
         (("madvise", "heap", "MADV_FREE|MADV_COLD"), "'advice' must be one of MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT (got"),
@@ -200,6 +200,8 @@ def test_a_child_ends_with_its_exit():
     [
         ({"threads": []}, "'threads' must be at least one generator function (got [])"),
         ({"threads": [steps()], "regions": [HEAP, HEAP]}, "'regions' must have a name each (got heap, heap)"),
+        ({"threads": [steps()], "regions": [Region("r", -1)]}, "'pages' of region 'r' must be a whole number of at least 1 (got -1)"),
+        ({"threads": [steps()], "regions": ["heap"]}, "'regions' must be regions with a name (got 'heap')"),
         ({"threads": [steps()], "cpus": ["0"]}, "'cpus' must be numbers of CPUs (got ['0'])"),
         ({"threads": [steps()], "name": "main"}, "'name' must be that of one process (got it twice)"),
     ],
@@ -257,3 +259,33 @@ def test_a_python_file_is_a_workload(tmp_path, written):
         workload(f"{file}:{written}", scale=2)
     with pytest.raises(ValueError, match="'workload file' must exist"):
         workload(f"{file}x.py:{written}")
+
+
+MISTAKES = {
+    "a syntax error": ("x = (\n", ":1: SyntaxError: "),
+    "an exception while the file is read": ("x = 1\ny = 1 / 0\n", ":2: ZeroDivisionError: division by zero"),
+    "sys.exit": ("import sys\nsys.exit(3)\n", ":2: SystemExit: 3"),
+    "an exception in the function": ("def mine():\n    return {}['x']\n", ":2: KeyError: 'x'"),
+    "an exception in a generator": ("{0}def one(t):\n    yield t.load('heap')\n    1 / 0\n{1}", ":5: ZeroDivisionError: division by zero"),
+    "a wrong call": (
+        "{0}def one(t):\n    yield t.load('heap', 9)\n{1}",
+        ":4: script 's': process 'p' thread 0 step 0: 'page' must be a whole number from 0 to 3 in region 'heap' of 4 pages (got 9)",
+    ),
+    "a rule that a row breaks": (
+        "{0}def one(t):\n    yield t.store('heap')\n{1}",
+        ": script 's': process 'p' thread 0 step 0: VISIT: 'region' of a STORE must be writable (got heap)",
+    ),
+    "no such name": ("", ": 'mine' must be defined there, but it is not"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_file_is_one_sentence_with_file_and_line(mistake, tmp_path):
+    """Whatever goes wrong in a user's file is bad input (ValueError), and is told with its line where a line is to blame."""
+    code, said = MISTAKES[mistake]
+    head, end = "from workloads import Region, Script\n\n", "mine = Script('s', regions=[Region('heap', 4)]).process('p', [one])\n"
+    file = tmp_path / "mine.py"
+    file.write_text(code.replace("{0}", head).replace("{1}", end))
+    with pytest.raises(ValueError, match="^" + re.escape(f"{file}{said}")) as told:
+        workload(f"{file}:mine")
+    assert "\n" not in str(told.value)

@@ -118,7 +118,7 @@ def test_what_is_no_trace(tmp_path: Path):
     with pytest.raises(ValueError, match=r"text\.json: must be JSON"):
         replay(tmp_path / "text.npz")
     (tmp_path / "text.json").write_text(SHIPPED.with_suffix(".json").read_text())
-    with pytest.raises(ValueError, match=r"text\.npz: must be a numpy \.npz archive"):
+    with pytest.raises(ValueError, match=r"text\.npz: must be a numpy \.npz archive of plain arrays \(got a file that is no archive\)$"):
         replay(tmp_path / "text.npz")
 
 
