@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from emulator.cli_arguments import LEASES_MAX, parse
-from emulator.streams import reader_may_leave, ready_streams, tell
+from emulator.streams import leave_at_once, reader_may_leave, ready_streams, tell
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
@@ -32,6 +32,14 @@ class InputError(ValueError):
 
 class Terminated(BaseException):
     """SIGTERM arrived; raised in the main thread so that every `finally` on the way out does its work."""
+
+
+def program() -> int:
+    """Run the command line as a program of its own, which is gone at once when it was interrupted."""
+    code = main()
+    if code in (INTERRUPTED, TERMINATED):
+        leave_at_once(code)
+    return code
 
 
 def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:

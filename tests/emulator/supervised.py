@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.storm import set_storm, shots_done, small_ram, storm
+from emulator.streams import leave_at_once
 from emulator.supervisor import Interrupted, RunStopped, Supervisor
 
 FOREVER = 1 << 40
@@ -27,7 +28,7 @@ def main() -> int:
             machine.watch(shots_done)
     except (RunStopped, Interrupted) as error:
         print(error, file=sys.stderr)
-        return getattr(error, "exit_code", 3)
+        leave_at_once(getattr(error, "exit_code", 3))  # as the command line does
     return 0
 
 
