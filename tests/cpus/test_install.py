@@ -131,6 +131,14 @@ def test_an_interrupt_leaves_no_helper(entries, ram):
     assert psutil.Process().children() == []
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell's background job, as a test run may be, has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Stopped(BaseException):
     """What a handler of SIGTERM raises."""
 
