@@ -22,7 +22,7 @@ SYNC: dict[str, tuple[str, tuple[Entry, ...]]] = {
                (luf_page_freed, luf_take_check, global_take, global_take_done)),
     "help": ("who would wait interrupts the CPUs that still lag", (luf_page_freed, luf_take_check, owner_take, help_take_done)),
     "skip": ("pages being flushed by another are passed over", (luf_page_freed, skip_take_check, owner_take, owner_take_done)),
-    "kicker": ("a thread flushes in the background when clean pages fall to LOW, until HIGH",
+    "kicker": ("a thread flushes in the background before clean pages fall to LOW, until they are above HIGH",
                (luf_page_freed, luf_take_check, owner_take, kicker_take_done, kicker_kthread)),
     "tick": ("CPUs flush themselves at their tick, interrupts on time-out",
              (tick_page_freed, luf_take_check, owner_take, owner_take_done, tick_tick, tick_idle, tick_context_switch)),
