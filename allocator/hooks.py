@@ -32,7 +32,7 @@ HOOKS = {
     "hook_vma_done": ("mm, vma", "mmap_lock or the object's lock",
                       "ignored: PTEs of a VMA were torn down (tlb_end_vma), or one that no TLB may have was cleared (ptep_clear_flush)"),
     "hook_file_write": ("object, page", "page lock", "ignored: the page cache is about to change"),
-    "hook_truncate": ("object, first page", "none", "ignored: pages of the file are going, or have gone for a direct write"),
+    "hook_truncate": ("object, first page", "none, or page lock", "ignored: pages of the file are going, or have gone for a direct write"),
     "hook_truncated": ("object, first page", "page lock if one was cached", "ignored: pages of the file are gone (truncated, invalidated)"),
     "hook_mkclean": ("object, page", "page lock", "ignored"),
     "hook_context_switch": ("previous mm, next mm, task", "none", "ignored"),
