@@ -41,10 +41,10 @@ def pgdat_balanced(ram, node):
 
 
 @kernel
-def _wake(ram, cpu, node, from_state, counter):
-    """Wake kswapd if it is still in that state."""
+def _wake(ram, cpu, node, counter):
+    """Wake kswapd if nobody else has by now: whether it naps or a tick has just made that a sleep, no wake-up is lost."""
     spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
-    mine = ram.kswapd_state[node] == from_state
+    mine = ram.kswapd_state[node] != AWAKE
     if mine:
         store_release(ram.kswapd_state, node, AWAKE)
     spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
@@ -61,7 +61,7 @@ def wakeup_kswapd(ram, cpu, node):
     if state == AWAKE or ram.kswapd_failures[node] >= MAX_RECLAIM_RETRIES or pgdat_balanced(ram, node):
         return 0
     napping = state == NAPS and ram.cpu_clock[cpu] < ram.kswapd_nap_ns[node]
-    _wake(ram, cpu, node, state, C_LOW_QUICKLY if napping else -1)
+    _wake(ram, cpu, node, C_LOW_QUICKLY if napping else -1)
     return 0
 
 
@@ -73,7 +73,7 @@ def kswapd_falls_asleep(ram, cpu, node):
     store_release(ram.kswapd_state, node, NAPS)
     spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
-        _wake(ram, cpu, node, NAPS, C_HIGH_QUICKLY)
+        _wake(ram, cpu, node, C_HIGH_QUICKLY)
 
 
 @kernel
@@ -82,7 +82,7 @@ def end_naps(ram, cpu):
     for node in range(ram.nr_nodes):
         if load_acquire(ram.kswapd_state, node) == NAPS and ram.cpu_clock[cpu] >= ram.kswapd_nap_ns[node]:
             if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
-                _wake(ram, cpu, node, NAPS, C_HIGH_QUICKLY)
+                _wake(ram, cpu, node, C_HIGH_QUICKLY)
             else:
                 spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
                 if ram.kswapd_state[node] == NAPS:

@@ -207,6 +207,20 @@ def test_kswapd_naps_before_it_sleeps(machine):
     machine.forget_wakeups()
 
 
+def test_no_wakeup_is_lost_to_a_tick_that_ends_the_nap(machine):
+    """CPU 0 sees a napping kswapd and wants to wake it; before it has the lock, CPU 1's tick makes the nap a sleep."""
+    ram = machine.ram
+    ram.kswapd_state[NODE], ram.wmark_high[NODE], ram.kswapd_lock[NODE] = NAPS, 600, 2  # held by CPU 1
+
+    def tick_goes_on(_):
+        ram.kswapd_state[NODE], ram.kswapd_lock[NODE] = ASLEEP, 0
+
+    machine.on_wait = tick_goes_on
+    wakeup_kswapd(ram, CPU, NODE)
+    assert ram.kswapd_state[NODE] == AWAKE
+    machine.forget_wakeups()
+
+
 def test_after_a_nap_an_unbalanced_node_is_worked_on_again(machine):
     """Between LOW and HIGH nobody wakes kswapd: it looks itself (kswapd_high_wmark_hit_quickly)."""
     ram = machine.ram
