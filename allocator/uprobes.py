@@ -109,8 +109,6 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
     while True:
         old = _mapped_frame(ram, mm, vpn)
         if old == NONE:
-            if kind == UNREGISTER:
-                return COMPLETE  # nothing is mapped, so no breakpoint
             if fault_in_vma(ram, cpu, mm, vma, vpn, IFETCH) == WAIT:
                 return ASLEEP
             continue

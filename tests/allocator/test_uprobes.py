@@ -12,7 +12,7 @@ from allocator.uprobes import REGISTER, UNREGISTER, hold_mapped, uprobe
 from allocator.vma import VM_EXEC, VM_READ, VM_SHARED
 from cpus.completion import look_for_completed_changes
 from cpus.oracle import VIOLATION_NAMES
-from cpus.page_table import PTE_WRITE
+from cpus.page_table import LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import IFETCH
 from designs.none import NoFlush
 from tests.allocator.small_machine import FILE, FILE_VPN
@@ -91,6 +91,17 @@ def test_taken_away_the_files_page_is_executed_again(machine):
     for cpu in (0, 1, 2):
         execute(machine, cpu)
     assert machine.pfn(1, FILE_VPN) == machine.pfn(2, FILE_VPN) == machine.cached(FILE, 0)
+
+
+def test_a_breakpoint_behind_a_pte_that_is_not_present_is_found(machine):
+    """Planted: the copy's PTE is PROT_NONE, as a hint is. It is faulted in before the call looks for the breakpoint."""
+    change(machine, REGISTER)
+    copy = machine.pfn(1, FILE_VPN)
+    table = machine.ram.frame_word[find_table(machine.ram, machine.ram.mm_pgd[1], FILE_VPN)]
+    table[FILE_VPN & LEVEL_MASK] += PTE_PROTNONE - PTE_PRESENT
+    change(machine, UNREGISTER)
+    execute(machine, 0)
+    assert machine.pfn(1, FILE_VPN) == machine.cached(FILE, 0) != copy
 
 
 def test_without_the_files_page_another_copy_takes_the_place(machine):
