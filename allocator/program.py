@@ -10,7 +10,7 @@ Left out: signals; exit of an address space unless a row asks for it (mappings s
 from allocator.direct_io import ASLEEP, DIRECT_READ, DIRECT_WRITE, direct_io
 from allocator.direct_reclaim import memory_reclaim
 from allocator.futex import atomic_maximum, futex_wait, post_flag, spin_on_flag
-from allocator.memory import WAIT, handle_mm_fault
+from allocator.memory import WAIT, fault_in_vma
 from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
 from allocator.syscalls import (
@@ -154,7 +154,7 @@ def _populate(ram, cpu, task, row):
         table = find_table(ram, ram.mm_pgd[mm], vpn)
         if table >= 0 and ram.frame_word[table, vpn & LEVEL_MASK] != 0:
             ram.task_visit[task] += 1
-        elif handle_mm_fault(ram, cpu, mm, vma, vpn, kind) == WAIT:
+        elif fault_in_vma(ram, cpu, mm, vma, vpn, kind) == WAIT:
             result = SLEEP
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)

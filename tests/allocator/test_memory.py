@@ -4,6 +4,7 @@ import pytest
 
 from allocator.lru import lru_add_drain
 from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
+from allocator.program import ENDED, POPULATE
 from allocator.tlb_flush import REMOTE_SEND_IPI
 from allocator.unmap import zap_range
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
@@ -170,6 +171,18 @@ def test_a_read_asks_nobody(machine):
     machine.touch(FILE_VPN + 7)
     machine.touch(SHARED_VPN + 7)
     assert seen == []
+
+
+def test_the_design_is_told_of_populated_pages_too(machine):
+    """MAP_POPULATE goes through handle_mm_fault as an access does, once for what fault-around maps together."""
+    ram, told = machine.ram, []
+    machine.on_hook("fault_done", lambda cpu, mm, vma, page, store: told.append((mm, page - FILE_VPN, store)))
+    ram.task_row[CPU], ram.task_end[CPU], ram.cpu_slice_end[CPU] = 0, 1, 1 << 50
+    ram.row_op[0], ram.row_region[0], ram.row_page[0], ram.row_pages[0] = POPULATE, 0, 64, 32
+    while machine.enter("run_user", CPU, CPU) != ENDED:
+        ram.cpu_clock[CPU] = max(ram.cpu_clock[CPU], ram.task_wait_ns[CPU])
+    assert set(told) >= {(1, 64, 0), (1, 80, 0)}
+    assert mapped(machine, FILE_VPN) == list(range(64, 96))
 
 
 def test_page_tables_are_built_once(machine):
