@@ -46,10 +46,6 @@ def _move_table(ram, cpu, mm, old, new):
     """Hang a whole PTE table in at its new place, where there is none, and flush the old one (move_normal_pmd)."""
     source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)  # both are there
     old_slot, new_slot = (old >> LEVEL_BITS) & LEVEL_MASK, (new >> LEVEL_BITS) & LEVEL_MASK
-    table = find_table(ram, ram.mm_pgd[mm], old)
-    lock_pte(ram, cpu, table)
-    call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
-    unlock_pte(ram, cpu, table)
     spin_lock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
     store_release(ram.frame_word, (target, new_slot), exchange(ram.frame_word, (source, old_slot), 0))
     spin_unlock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
