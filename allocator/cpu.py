@@ -109,7 +109,7 @@ def _run_user_slice(ram, cpu, task):
     began = ram.cpu_clock[cpu]
     result = call(ram, RUN_USER, cpu, task, 0, 0, 0)
     charge_stolen(ram, cpu)
-    ram.task_runtime_ns[task] += ram.cpu_clock[cpu] - began
+    fetch_add(ram.task_runtime_ns, task, ram.cpu_clock[cpu] - began)
     if result == ENDED:
         _finish(ram, cpu, task)
         return False
@@ -171,7 +171,7 @@ def run_waiting_kthread(ram, cpu, a, b, c, d):
     _start_task(ram, cpu, thread)
     _run_task(ram, cpu, thread)
     _start_task(ram, cpu, task)
-    ram.task_runtime_ns[task] -= ram.cpu_clock[cpu] - began
+    fetch_add(ram.task_runtime_ns, task, began - ram.cpu_clock[cpu])
     return 1
 
 

@@ -455,7 +455,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("task_wait_ns", "its CPU: virtual time at which what it waits for is there"),
         _m("task_scan_period", "its CPU: ns between scans of its mm by it, 0 the shortest"),
         _m("task_scan_seq", "its CPU: mm_scan_seq judged last"),
-        _m("task_runtime_ns", "its CPU: time it has run"),
+        _m("task_runtime_ns", "any, add: time it has run (a task that blocked may run elsewhere before it is added here)"),
         _m("task_scan_stamp", "its CPU: task_runtime_ns from which its scan period counts"),
         _m("task_tried", "its CPU: page + 1 whose fault it sleeps for (FAULT_FLAG_TRIED)"),
         _m("task_wait_flag", "its CPU sets, whoever takes it back (exchange) wakes it: flag it sleeps for + 1"),
