@@ -59,8 +59,11 @@ def cache_root() -> Path:
         root.mkdir(parents=True, exist_ok=True)
         if os.access(root, os.W_OK):
             return root
-    except OSError:
-        pass
+        why = "no permission"
+    except OSError as error:
+        why = error.strerror
+    if wanted:
+        raise CacheError(f"LUF_CACHE_DIR must name a folder that can be written to (got {wanted}: {why})")
     return _private(Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}")
 
 

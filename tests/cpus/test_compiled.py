@@ -184,7 +184,8 @@ def test_progress_is_told_of_what_is_compiled_alone(monkeypatch, tmp_path):
 def unwritable_home(monkeypatch, tmp_path) -> Path:
     """Leave nothing but the temporary folder for the cache; gives the place there."""
     (tmp_path / "file").touch()
-    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    monkeypatch.delenv("LUF_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path))
     return tmp_path / f"luf-emulator-{os.getuid()}"
 
@@ -197,6 +198,16 @@ def test_the_temporary_cache_is_private(monkeypatch, tmp_path):
     place.chmod(0o755)
     assert cache_root() == place
     assert place.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_wanted_cache_is_used_or_refused(monkeypatch, tmp_path):
+    """Who names a folder wants that one, and not silently another."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "new" / "cache"))
+    assert cache_root() == tmp_path / "new" / "cache"
+    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(CacheError, match=rf"^LUF_CACHE_DIR must name .* \(got {tmp_path}/file/cache: Not a directory\)$"):
+        cache_root()
 
 
 @pytest.mark.parametrize("wrong", ["writable", "link", "file", "owner"])
