@@ -27,7 +27,7 @@ from cpus.layout import COUNTER
 from cpus.lease import sched_yield
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import VERSION_MASK
-from cpus.steal import turn_ns
+from cpus.steal import wakeup_turn_ns
 
 OBJECT_FILE, OBJECT_ANON = 1, 2
 C_PGPGOUT = COUNTER["pgpgout"]
@@ -176,7 +176,7 @@ def queue_disk(ram, cpu, pages):
         free = load_acquire(ram.run_disk_free_ns, 0)
         done = max(now, free) + pages * ram.cost[DISK_PAGE]
         if compare_exchange(ram.run_disk_free_ns, 0, free, done) == free:
-            return done + ram.cost[DISK_LATENCY] + turn_ns(ram, 1)
+            return done + ram.cost[DISK_LATENCY] + wakeup_turn_ns(ram)
 
 
 @kernel

@@ -1,16 +1,21 @@
 """CPUs that are virtual: a guest with more of them than its host gives it cores (steal time, as /proc/stat calls it).
 
 The host gives each CPU that has something to do a core for a turn of `host_turn_ns`, one after the other. With B busy CPUs on C cores,
-B > C, whatever a CPU does takes B / C as long. Who needs something of n others (acks of an interrupt, say) has it when the last of them
-has had its turn: on average after n / (n + 1) of a round of B turns. Charged once per slice of virtual time, with as many as are busy then.
+B > C, whatever a CPU does takes B / C as long. Charged once per slice of virtual time, with as many as are busy then.
+Who spins for n others (acks of an interrupt, say) goes on when each has had a core since and it has one again itself; turns end one after
+the other, and who had one goes to the end of the queue (turn_ns computes the mean of that exactly; a test plays it). A thread of the
+host that has slept, as those that carry out what the disk is asked for, is due first, but does not end anybody's turn
+(kernel/sched/fair.c: place_entity, RUN_TO_PARITY).
 A CPU that spins, for acks too, is busy; one that idles is not. `host_cores` 0: every CPU is a core of its own, and nothing here matters.
-Left out: which CPUs have a core at a moment (all make the same progress), the host's placement, what else the host runs.
+Left out: which CPUs have a core at a moment (all make the same progress), the host's placement, what else the host runs, and that a
+virtual CPU that was idle waits for a core too.
 """
 
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
 
 NOBODY = -1  # of cpu_task
+DISK_WAKEUPS = 4  # threads of the host for a request: QEMU's main loop (ioeventfd), a worker (aio=threads), the main loop, the virtual CPU
 
 
 @kernel
@@ -34,14 +39,43 @@ def charge_stolen(ram, cpu):
 
 
 @kernel
+def _chance(places, cores, busy, others):
+    """How likely have `others` of the busy CPUs, but for the one that asks, a core or one of the first `places` in the queue?"""
+    chance = 1.0
+    for i in range(others):
+        chance *= max(min(places, busy - cores) + cores - 1 - i, 0) / (busy - 1 - i)
+    return chance
+
+
+@kernel
 def turn_ns(ram, others):
-    """How long it takes on average until `others` CPUs have had their turn; 0 if there is a core for each that is busy."""
-    if ram.host_cores == 0:
+    """How long a CPU waits on average until `others` have had a core and it has one itself; 0 if there is one for each that is busy.
+
+    Its own turn is the j-th to end from now on, j = 1 .. cores alike. If the last of the others has its core before that, that is all; else
+    it goes on when it has one again, after as many more ends as there are in the queue. The i-th end comes after i - 1/2 of a turn / cores.
+    """
+    cores = ram.host_cores
+    if cores == 0:
         return 0
     busy = _busy_cpus(ram)
-    if busy <= ram.host_cores:
+    if busy <= cores:
         return 0
-    return busy * ram.host_turn_ns * others // (others + 1) // ram.host_cores
+    others = min(others, busy - 1)
+    ends, within, before = 0.0, 0.0, _chance(0, cores, busy, others)
+    for j in range(1, cores + 1):
+        ends += within + (1.0 - before) * (j + busy - cores - 0.5)
+        now = _chance(j, cores, busy, others)
+        within += (now - before) * (j - 0.5)
+        before = now
+    return int(ends * ram.host_turn_ns / (cores * cores))
+
+
+@kernel
+def wakeup_turn_ns(ram):
+    """How long threads of the host that serve the disk wait for a core, on average each for the first turn that ends; 0 if one is free."""
+    if ram.host_cores == 0 or _busy_cpus(ram) < ram.host_cores:
+        return 0
+    return DISK_WAKEUPS * ram.host_turn_ns // (2 * ram.host_cores)
 
 
 @kernel
