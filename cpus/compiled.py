@@ -61,7 +61,7 @@ def cache_root() -> Path:
             return root
         why = "no permission"
     except OSError as error:
-        why = error.strerror
+        why = str(error.strerror)
     if wanted:
         raise CacheError(f"LUF_CACHE_DIR must name a folder that can be written to (got {wanted}: {why})")
     return _private(Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}")
@@ -89,7 +89,7 @@ def _platform_key() -> str:
 @cache
 def _direct_imports(path: str) -> tuple[str, ...]:
     """Find the project files, and the files beside it, that a source file imports, by parsing it."""
-    tree = ast.parse(Path(path).read_text())
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
