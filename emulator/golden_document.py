@@ -28,7 +28,9 @@ HOW = """\
 
 A micro scenario is one small operation (an munmap, a fork, a reclaim of P pages) by thread 0 of T threads, thread i running on CPU i. A
 *row* is one metric of one cell (scenario, T, P): the `TLB` row of /proc/interrupts (`tlb_ipi`), `pgfault`, and each kind of
-`tlb:tlb_flush` event, written reason/pages (`all0` is a full flush). What one side does not have counts as 0.
+`tlb:tlb_flush` event, written reason/pages (`all0` is a full flush). What one side does not have counts as 0. All cells of a scenario and
+T are done one after the other on one machine, placed as the recording program placed them: whether an munmap is the last of its page
+table depends on the cells before it, so a part of a recording may give other figures than the whole.
 
 - A counter agrees if the emulator's median is what the real kernel did in every repetition; where the real kernel varied, if it is
   inside its min..max.
@@ -40,7 +42,8 @@ A micro scenario is one small operation (an munmap, a fork, a reclaim of P pages
 - A cell agrees if each of its rows does; one with a row that is not judged is not counted as agreeing.
 - A pressure run is a whole workload. Its counts must be within a factor of 1.25 of the real kernel's, what depends on the speed of the
   host within 2. Runs that were recorded twice show how far the real kernel is from itself; what lies between the two is inside. A change
-  from run to run must have the real sign, unless it is within the larger of that distance and 5 %.
+  from run to run must have the real sign. It has no direction if it is below 5 %, or, where one of the two runs was recorded twice, below
+  what lies between its recordings.
 - The emulator does each pressure run with several seeds. Judged is the median; lowest and highest are beside it. Where those of two runs
   overlap the emulator does not say in which direction a metric goes: the change is *undecided*, counted apart, and neither right nor
   wrong, whichever sign its median has.
