@@ -42,8 +42,8 @@ table depends on the cells before it, so a part of a recording may give other fi
 - A cell agrees if each of its rows does; one with a row that is not judged is not counted as agreeing.
 - A pressure run is a whole workload. Its counts must be within a factor of 1.25 of the real kernel's, what depends on the speed of the
   host within 2. Runs that were recorded twice show how far the real kernel is from itself; what lies between the two is inside. A change
-  from run to run must have the real sign. It has no direction if it is below 5 %, or, where one of the two runs was recorded twice, below
-  what lies between its recordings.
+  from run to run must have the real sign. It has no direction if it is below 5 %, or below the largest difference
+  of that metric between two recordings of the same run.
 - The emulator does each pressure run with several seeds. Judged is the median; lowest and highest are beside it. Where those of two runs
   overlap the emulator does not say in which direction a metric goes: the change is *undecided*, counted apart, and neither right nor
   wrong, whichever sign its median has.
