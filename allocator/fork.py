@@ -40,7 +40,7 @@ from cpus.page_table import (
 
 @kernel
 def _copy_pte(ram, cpu, mm, child, source, target, index):
-    """Share one page: take the right to write from the parent, give the child the same PTE (copy_present_ptes).
+    """Share one page: take the right to write from the parent, give the child the same PTE, made old (copy_present_ptes).
 
     False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once. The right is taken before
     the look at the pins, as gup.py pins before it looks at the right again.
@@ -63,7 +63,7 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
         get_page(ram, pfn)
         fetch_add(ram.page_mapcount, pfn, 1)
         mod_rss(ram, cpu, child, 1)
-    store_release(ram.frame_word, (target, index), shared)
+    store_release(ram.frame_word, (target, index), shared if pte & PTE_MIGRATION else shared & ~PTE_ACCESSED)  # old: it used nothing yet
     return True
 
 

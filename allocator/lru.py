@@ -144,7 +144,7 @@ def lru_add_held(ram, cpu, pfn):
 
 @apart
 def release_page(ram, cpu, pfn):
-    """Free a page whose last reference is gone, taking it off the LRU first (__page_cache_release); with the key it was given, if any."""
+    """Free a page whose last reference is gone, taking it off the LRU first (__page_cache_release)."""
     if ram.page_flags[pfn] & PG_LRU:
         node = node_of(ram, pfn)
         spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
@@ -152,7 +152,7 @@ def release_page(ram, cpu, pfn):
         if clear_flag(ram, pfn, PG_LRU):
             unlink_page(ram, node, which, pfn)
         spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
-    free_page(ram, cpu, pfn, ram.page_key[pfn])
+    free_page(ram, cpu, pfn, 0)
     return 0
 
 

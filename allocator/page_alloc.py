@@ -127,7 +127,11 @@ def _free_prepare(ram, cpu, pfn, key):
 
 @apart
 def free_page(ram, cpu, pfn, key):
-    """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page)."""
+    """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page).
+
+    A gather may have left a key in the page (tlb_flush_mmu) before it dropped its own reference: then that is pending too.
+    """
+    key = max(key, ram.page_key[pfn])
     if _free_prepare(ram, cpu, pfn, key):
         zone = zone_of(ram, pfn)
         lock_pcp(ram, cpu, zone)
@@ -138,9 +142,10 @@ def free_page(ram, cpu, pfn, key):
 
 @inlined
 def free_with_others(ram, cpu, pfn, locked):
-    """Give one of many pages back, with nothing pending (free_unref_folios). `locked`: the zone whose pcp lock the caller holds, or -1.
+    """Give one of many pages back, with nothing pending, nor a key in it (free_unref_folios).
 
-    Returns the zone whose pcp lock is held now: the lock is taken once for all pages of a zone in a row.
+    `locked` is the zone whose pcp lock the caller holds, or -1. Returns the zone whose pcp lock is held now: the lock is taken once for all
+    pages of a zone in a row.
     """
     zone = zone_of(ram, pfn)
     if zone != locked:

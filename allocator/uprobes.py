@@ -80,7 +80,8 @@ def hold_mapped(ram, cpu, mm, vpn, pfn):
 
 @kernel
 def _has_copy(ram, pfn):
-    return ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
+    thing = ram.page_object[pfn] - 1
+    return thing >= 0 and ram.object_kind[thing] == OBJECT_ANON  # none: truncated meanwhile, and mapped no more
 
 
 @kernel

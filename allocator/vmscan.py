@@ -146,7 +146,7 @@ def _free_batch(ram, cpu, half, count, key):
     zone = NONE
     for i in range(count):
         pfn = ram.free_batch[cpu, half + i]
-        if key == 0 and not is_large(ram, pfn):
+        if key == 0 and ram.page_key[pfn] == 0 and not is_large(ram, pfn):
             zone = free_with_others(ram, cpu, pfn, zone)
             continue
         if zone != NONE:

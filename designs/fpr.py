@@ -9,7 +9,8 @@ address again, which a program does not before it is mapped anew (hook_map: then
 any other flush of that process that reaches a CPU is a full one there, and completes what was left; who loads it later compares.
 Simplified: every private anonymous mapping counts as made with the paper's mmap flag; its pools are the CPUs' lists; a page table or
 page-cache page that a process takes for itself counts as its own (so it could still read it, and write to it, at the old address,
-where the paper flushes before any other use); munmaps that free page tables, or pages that others hold, flush as
+where the paper flushes before any other use), as do the pages and tables of a child that it forks and the copies that it makes in
+other processes for a breakpoint; munmaps that free page tables, or pages that others hold, flush as
 usual; madvise does, since its addresses stay in use. Reclaim and migration are vanilla's. A program that uses what it has unmapped is
 reported as access after completion, although the paper calls that its own fault.
 """

@@ -78,9 +78,23 @@ latr_state = own_fields("latr", latr_fields(_EXAMPLE))
 
 
 @kernel
+def next_record(state, cpu):
+    """The place in its ring for this CPU's next record; it is free if its stamp is 0, and nobody else fills it."""
+    return cpu * state.ring[0] + state.next_record[cpu] % state.ring[0]
+
+
+@kernel
+def has_others(ram, state, cpu, mm):
+    """Put the CPUs of an mm into this CPU's deferred batch, but for itself; is anybody left?"""
+    add_cpumask(ram, state.lazy_mask, cpu, mm)
+    mask_remove(state.lazy_mask, cpu, cpu)
+    return not mask_empty(ram, state.lazy_mask, cpu)
+
+
+@kernel
 def publish(ram, state, cpu):
     """Leave a record for the deferred batch; returns its pages' stamp, 0 if the ring is full."""
-    record = cpu * state.ring[0] + state.next_record[cpu] % state.ring[0]
+    record = next_record(state, cpu)
     if load_acquire(state.record_stamp, record) != 0:
         return 0
     state.next_record[cpu] += 1
@@ -250,15 +264,15 @@ def latr_user_flush(ram, cpu, mm, start, end, munmap):
     state = latr_state(ram)
     if munmap == 0 or state.open_stamp[cpu] != 0 or free_changes_bytes(ram) or not gathered_is_private(ram, cpu):
         return 0
-    gen = inc_mm_tlb_gen(ram, mm)
-    add_cpumask(ram, state.lazy_mask, cpu, mm)
-    mask_remove(state.lazy_mask, cpu, cpu)
+    room = load_acquire(state.record_stamp, next_record(state, cpu)) == 0
     stamp = 0
-    if not mask_empty(ram, state.lazy_mask, cpu):
+    if room and has_others(ram, state, cpu, mm):  # else who flushes as usual raises tlb_gen: raised twice, a range becomes everything
+        gen = inc_mm_tlb_gen(ram, mm)
+        has_others(ram, state, cpu, mm)  # who has loaded the mm since then has seen the new tlb_gen; who had before is here
         open_batch(state, cpu)
         flush_tlb_func(ram, cpu, mm, start, end, gen, 0, cpu)
         stamp = publish(ram, state, cpu)
-        state.fallbacks[cpu] += 1 if stamp == 0 else 0
+    state.fallbacks[cpu] += not room
     if stamp:
         if not is_unswept(state, mm):
             state.mm_low[mm], state.mm_high[mm] = NO_PAGE, 0

@@ -9,7 +9,7 @@ from allocator.migrate import move_pages
 from allocator.mmap import exit_mm
 from allocator.page import PG_EXCLUSIVE
 from allocator.tlb_flush import ALL_PAGES, REMOTE_SEND_IPI
-from cpus.page_table import PTE_PRESENT, PTE_WRITE
+from cpus.page_table import PTE_ACCESSED, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
 
@@ -45,6 +45,12 @@ def test_private_pages_are_shared_and_nobody_may_write_them(machine):
     assert not any(machine.pte(mm, ANON_VPN + i) & PTE_WRITE for mm in (PARENT, CHILD) for i in range(4))
     assert not any(machine.flags(pfn) & PG_EXCLUSIVE for pfn in frames)
     assert machine.ram.mm_rss[:, CHILD].sum() == 4
+
+
+def test_the_child_has_used_nothing_yet(machine):
+    """pte_mkold: else reclaim would count a use for each child."""
+    assert all(machine.pte(1, ANON_VPN + i) & PTE_ACCESSED for i in range(4))
+    assert not any(machine.pte(2, ANON_VPN + i) & PTE_ACCESSED for i in range(4))
 
 
 def test_the_parent_is_flushed_once_and_in_full(machine):

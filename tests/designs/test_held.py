@@ -7,6 +7,9 @@
 import pytest
 
 from allocator.filemap import write_to_file
+from allocator.lru import isolate_page
+from allocator.madvise import MADV_FREE
+from allocator.migrate import migrate_one
 from allocator.mmap import do_mmap
 from allocator.pcp import drain_all_pages
 from allocator.unmap import zap_range
@@ -19,7 +22,7 @@ from designs.epoch import look_at_all as look_at_all_cpus
 from designs.held import WHY, advance_zones, held_statistics
 from designs.latr import RING, Latr, clear_bit, has_bit, latr_state
 from designs.latr import look_at_all as look_at_all_records
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
+from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER
 from tests.designs.lazily import PAGES, ZONE, everybody, give_back, held, reclaim, take_all, two_cpus
 
 ANON_REGION = 2  # of small_machine
@@ -204,6 +207,34 @@ def test_a_process_on_one_cpu_leaves_no_record(small_machine):
     munmap(machine)
     assert held(machine, frames) == []
     assert machine.ram.design["lazy_munmaps"].sum() == machine.ram.design["fallbacks"].sum() == 0
+    assert (machine.count("nr_tlb_local_flush_all"), machine.count("nr_tlb_local_flush_one")) == (0, 8), "its range, as usual"
+
+
+@pytest.mark.parametrize("design", ["latr", "fpr"])
+@pytest.mark.parametrize("gone", ["moved", "reclaimed"])
+def test_who_isolates_a_page_of_the_gather_frees_it_with_its_key(small_machine, design, gone):
+    """CPU 2 isolates a page just after the design has seen that nobody holds it; then it moves or reclaims it (MADV_FREE) itself."""
+    machine = small_machine(cpus=3, mms=1, pages=(400, 400), demotion=True, design=design)
+    for cpu in (0, 1):
+        machine.run(1, cpu=cpu)
+    machine.touch(ANON_VPN + 200, STORE)
+    machine.touch(ANON_VPN, STORE, pages=8)
+    frames = [machine.pfn(1, ANON_VPN + i) for i in range(8)]
+    machine.enter("lru_add_drain", 0)
+    if gone == "reclaimed":
+        machine.enter("madvise", 0, 1, ANON_VPN, ANON_VPN + 8, MADV_FREE)
+    machine.touch(ANON_VPN, pages=8, cpu=1)
+    machine.asked()
+    machine.after_hook("user_flush", lambda *_: isolate_page(machine.ram, 2, frames[3]))
+    machine.enter("do_munmap", 0, 1, ANON_VPN, ANON_VPN + 8)
+    assert machine.asked() == []
+    if gone == "moved":
+        assert migrate_one(machine.ram, 2, frames[3], 1)
+    else:
+        machine.ram.work_list[2, 0], machine.ram.cpu_clock[2] = frames[3], LATER
+        machine.ram.sc_by[2] = machine.ram.sc_flags[2] = 0
+        assert machine.enter("shrink_folio_list", 2, 2, 0, 1, 0) == 1
+    assert all(machine.ram.page_key[pfn] for pfn in frames)
 
 
 @LAZY
