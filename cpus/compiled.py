@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import fcntl
 import glob
 import hashlib
 import importlib.util
@@ -28,7 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core.caching import IndexDataCacheFile
 from numba.extending import intrinsic
 
 from cpus.layout import TEXT
@@ -146,6 +148,26 @@ def _with_cache(decorate: Callable[[bool], Any], function: Callable) -> Any:
         return decorate(folder is not None)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def _save_one_at_a_time(save: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """Have processes that compile at the same time save one after the other.
+
+    numba's own save reads the index of a function, picks a file name that is free for its new version, and writes both. Two that do so at
+    once pick the same name: the index says what one has compiled for, the file holds what the other has, and it stays so (met once: a
+    TypingError at every start, until the folder was deleted).
+    """
+
+    @wraps(save)
+    def locked(self: Any, key: Any, data: Any) -> None:
+        with open(Path(self._cache_path) / "lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            save(self, key, data)
+
+    return locked
+
+
+IndexDataCacheFile.save = _save_one_at_a_time(IndexDataCacheFile.save)
 
 
 def kernel(function: Callable) -> Any:

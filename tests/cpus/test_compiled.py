@@ -1,11 +1,13 @@
 """Compiled code is kept on disk and never stale; entries are reached through the text table, from kernels and by Python."""
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from benchmarks.storm import small_ram
 from cpus import compiled
@@ -228,6 +230,38 @@ def test_a_temporary_cache_of_others_is_refused(monkeypatch, tmp_path, wrong):
         monkeypatch.setattr(os, "getuid", lambda: user + 1)
     with pytest.raises(CacheError, match=rf"^{place}: the cache of compiled code must be a folder that only you can write to \(got .*LUF_"):
         cache_root()
+
+
+def saved_at_once(folder, save):
+    """Save versions `a` and `b` of one function, b while a is between its choice of a file name and writing it; what either then finds."""
+    a, b = (IndexDataCacheFile(str(folder), "function", 1) for _ in range(2))
+    write_index = a._save_index
+
+    def meanwhile(index):
+        with open(folder / "lock", "wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting.append("b")
+            else:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                save(b, "b", "code of b")
+        write_index(index)
+
+    waiting = []
+    a._save_index = meanwhile
+    save(a, "a", "code of a")
+    for name in waiting:
+        save(b, name, "code of b")
+    return [IndexDataCacheFile(str(folder), "function", 1).load(name) for name in "ab"]
+
+
+def test_processes_that_save_at_once_do_not_take_the_same_file(tmp_path):
+    """numba's own save loses b's version (or, the other way round, would give a's code for b's)."""
+    for name in ("own", "ours"):
+        (tmp_path / name).mkdir()
+    assert saved_at_once(tmp_path / "own", IndexDataCacheFile.save.__wrapped__) == ["code of a", None]
+    assert saved_at_once(tmp_path / "ours", IndexDataCacheFile.save) == ["code of a", "code of b"]
 
 
 def test_unused_code_is_pruned(tmp_path, monkeypatch):
