@@ -86,7 +86,7 @@ def _platform_key() -> str:
 @cache
 def _direct_imports(path: str) -> tuple[str, ...]:
     """Find the project files, and the files beside it, that a source file imports, by parsing it."""
-    tree = ast.parse(Path(path).read_text())
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
