@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -154,6 +155,8 @@ def test_controlled_mode_is_said(capsys):
         ("fly", "argument COMMAND: invalid choice: 'fly' (choose from"),
         ("compare --json nowhere/x.json", "'--json' must be a file in a folder that can be written to (got 'nowhere/x.json')"),
         ("compare --out a-file", "'--out' must be a folder that can be written to (got 'a-file')"),
+        ("compare --out /proc/luf", "'--out' must be a folder that can be written to (got '/proc/luf')"),
+        ("compare --json /proc/luf.json", "'--json' must be a file in a folder that can be written to (got '/proc/luf.json')"),
         ("report runs/7", "runs/7: cannot be read (No such file or directory)"),
     ],
 )
@@ -253,6 +256,26 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
     done = command("run luf --machine guest-8cpu --leases 1", experiment, stderr=writer)
     assert done.returncode == code
     os.close(writer)
+
+
+def test_a_full_disk_under_stdout_is_named():
+    """Exit code 2 and one sentence, with which a report or a list that was lost is not taken for an empty one."""
+    done = command("list machines", closed=">/dev/full")
+    assert (done.returncode, done.stderr) == (2, "luf: standard output: No space left on device\n")
+
+
+def test_a_json_file_that_turns_out_full_costs_neither_report_nor_folder(capsys, monkeypatch):
+    """One sentence names option, file and cause, after the report."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("emulator.output_file.write_atomically", full)
+    assert main(["run", "luf", *SMALL, "--leases", "2", "--json", "out.json"], experiment=Experiment()) == 2
+    said = capsys.readouterr()
+    assert said.err == "luf: '--json' must be a file that can be written (got 'out.json': No space left on device)\n"
+    assert "more: luf report runs/0001-luf" in said.out
+    assert read_comparison("runs/latest").clean
 
 
 def test_closed_streams_are_no_violation():
