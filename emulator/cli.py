@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from emulator.cli_arguments import LEASES_MAX, parse
-from emulator.streams import leave_at_once, reader_may_leave, ready_streams, tell
+from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, tell
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
@@ -325,9 +325,10 @@ def report_command(options: Namespace, experiment: Any) -> int:
         draw(comparison, Path(options.picture))
     with reader_may_leave():
         if options.timeline:
-            from emulator.timeline import timeline_text
+            from emulator.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
 
-            sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
+            blocks = BLOCKS if can_print(BLOCKS) else ASCII_BLOCKS
+            sys.stdout.write(timeline_text(comparison.runs, blocks) or "this result has no timeline: it was written by an older luf\n")
         elif not options.picture:
             print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY

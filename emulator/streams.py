@@ -27,6 +27,15 @@ def ready_streams() -> None:
         reconfigure(errors="replace")
 
 
+def can_print(text: str) -> bool:
+    """Has stdout's encoding all of these letters? What it has not is replaced by `?`."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
     """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block ends well.

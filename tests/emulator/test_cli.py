@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from emulator.cli import main
-from emulator.result import read_comparison
-from tests.emulator.fixed import REUSE, Experiment
+from emulator.result import read_comparison, to_json
+from tests.emulator.fixed import REUSE, Experiment, comparison
+from tests.emulator.test_timeline import with_timeline
 
 SMALL = ["--machine", "guest-8cpu", "--cpus", "4"]
 
@@ -242,7 +243,7 @@ def command(arguments: str, experiment: str = "Experiment()", closed: str = "", 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **options.pop("environment", {})}
     shell = ["bash", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, program]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run(shell, text=True, env=environment, timeout=60, check=False, **streams)
+    return subprocess.run(shell, text=True, encoding="utf-8", env=environment, timeout=60, check=False, **streams)
 
 
 @pytest.mark.parametrize(("experiment", "code"), [("Experiment()", 0), ("Experiment(violations=[REUSE])", 1)])
@@ -256,6 +257,16 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
     done = command("run luf --machine guest-8cpu --leases 1", experiment, stderr=writer)
     assert done.returncode == code
     os.close(writer)
+
+
+@pytest.mark.parametrize(("encoding", "full"), [("ascii", "@"), ("latin-1", "@"), ("utf-8", "█")])
+def test_a_terminal_without_blocks_gets_a_timeline_with_heights(encoding, full):
+    """None of them is a question mark."""
+    Path("run.json").write_text(to_json(comparison(with_timeline("linux", {"kswapd": {0: 100, 90: 1}}))), encoding="utf-8")
+    done = command("report run.json --timeline", environment={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n{full} is 100 in " in done.stdout
+    assert "?" not in done.stdout
 
 
 def test_a_full_disk_under_stdout_is_named():
