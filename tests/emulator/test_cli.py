@@ -236,6 +236,35 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
     assert os.listdir(".") == []
 
 
+@pytest.mark.parametrize("module", ["emulator.cli", "argparse"])
+def test_ctrl_c_while_the_program_is_still_being_imported(module):
+    """The signal arrives at an import, before any handler of ours is set: 130 and one sentence, no traceback."""
+    program = f"""
+import signal, sys
+from emulator.__main__ import program
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell script inherits it ignored
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["luf", "list", "machines"]
+sys.exit(program())
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "luf: interrupted; nothing was written\n")
+
+
+def test_python_m_emulator_is_the_command():
+    """With its exit code."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    run = [sys.executable, "-m", "emulator"]
+    done = subprocess.run([*run, "list", "machines"], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr, done.stdout.split()[0]) == (0, "", "machines")
+    assert subprocess.run([*run, "fly"], capture_output=True, env=environment, timeout=60, check=False).returncode == 2
+
+
 def command(arguments: str, experiment: str = "Experiment()", closed: str = "", **options) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own; `closed` is what the shell does with its streams."""
     program = "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
