@@ -133,7 +133,7 @@ def build_twin() -> Callable[..., None] | None:
     with tempfile.TemporaryDirectory(prefix="luf-twin-") as folder:
         library = f"{folder}/twin.so"
         command = ["gcc", "-O2", "-march=native", "-shared", "-fPIC", "-Wall", "-include", f"{folder}/layout.h", "-o", library, str(TWIN)]
-        Path(folder, "layout.h").write_text(defines)
+        Path(folder, "layout.h").write_text(defines, encoding="utf-8")
         subprocess.run(command, check=True)
         function = ctypes.CDLL(library).run_rows
     function.argtypes = [ctypes.c_void_p] + [ctypes.c_int64] * 4

@@ -36,7 +36,7 @@ with Supervisor(ram, cpu_main, label="startup") as run:
     ready = time.perf_counter()
     memory = []
     for process in run.processes:
-        fields = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/smaps_rollup") if ":" in line)
+        fields = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/smaps_rollup", encoding="utf-8") if ":" in line)
         memory.append(int(fields["Private_Dirty"].split()[0]))
     files = max(len(__import__("os").listdir(f"/proc/{process.pid}/fd")) for process in run.processes)
 print(json.dumps({"import_s": imported - began, "workload_s": generated - imported, "engine_s": built - generated,

@@ -8,6 +8,7 @@ Left out: what a hook does at run time. Compiled code raises nothing; a run that
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import linecache
 import re
 import sys
@@ -50,6 +51,7 @@ def load_design(path: str, class_name: str, **given: str) -> Design:
     if not (isinstance(kind, type) and issubclass(kind, Design)):
         there = ", ".join(name for name, value in vars(module).items() if _is_design(value)) or "none"
         raise DesignError(f"{path}: '{class_name}' must be a subclass of designs.Design (designs in this file: {there})")
+    _check_parameters(kind)
     with blamed_on(str(file)):
         return kind(**given)
 
@@ -58,14 +60,37 @@ def _is_design(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, Design) and value is not Design
 
 
+def _check_parameters(kind: type[Design]) -> None:
+    """Look at a class's `parameters`, of which an object takes its defaults. Raises DesignError."""
+    parameters: Any = kind.parameters
+    where = f"{_where(kind, 'parameters')}.parameters"
+    if not isinstance(parameters, dict):
+        raise DesignError(f"{where} must be a dict, name -> value -> what it means (got {parameters!r})")
+    for name, values in parameters.items():
+        texts = [name, *values, *values.values()] if isinstance(values, dict) else []
+        if len(texts) < 3 or not all(isinstance(text, str) for text in texts):
+            raise DesignError(f"{where}[{name!r}] must be a dict of texts, value -> what it means, the default first (got {values!r})")
+
+
+def _where(kind: type[Design], attribute: str) -> str:
+    """Give file, line and class of an attribute; without the line where the class, or its file, does not have it."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    try:
+        source, first = inspect.getsourcelines(kind)
+    except (OSError, TypeError):  # a notebook's
+        source, first = [], 0
+    line = next((f":{first + i}" for i, text in enumerate(source) if re.match(rf"\s+{attribute}\b.*=", text)), "")
+    return f"{file or 'notebook'}{line}: {kind.__name__}"
+
+
 def check_design(design: Design) -> None:
     """Look at what a design declares, before anything is built. Raises DesignError."""
     if not isinstance(design, Design):
         raise DesignError(f"'design' must be an object of a subclass of designs.Design (got {design!r})")
-    file = getattr(sys.modules.get(type(design).__module__), "__file__", None)
-    where = f"{file or 'notebook'}: {type(design).__name__}"
-    if not isinstance(design.name, str) or not design.name:
-        raise DesignError(f"{where}.name must be a word that reports can use (got {design.name!r})")
+    if not isinstance(design.name, str) or not design.name or not design.name.isprintable() or "/" in design.name:
+        rule = "must be a word that reports can use, on one line and without '/'"
+        raise DesignError(f"{_where(type(design), 'name')}.name {rule} (got {design.name!r})")
+    where = _where(type(design), "hooks")
     if not isinstance(design.hooks, tuple):
         hint = f"; did you forget a comma, hooks = ({design.hooks.name},)?" if isinstance(design.hooks, Entry) else ""
         got = "one function" if hint else type(design.hooks).__name__

@@ -1,9 +1,9 @@
 """Put a machine together, run it, judge it, report on it: the command line and the Python API.
 
 Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`, `experiment`,
-`supervisor`), judging (`audit`, `witness`), results (`result`, `snapshots`, `run_folder`, `formats`, `report`, `plot`, `progress`), the
-comparison with a real kernel (`golden_*`, `golden/`) and the command `luf` (`cli`). May import every other room; no room may import
-this one. The names below are loaded when first used.
+`supervisor`), judging (`audit`, `witness`), results (`result`, `snapshots`, `run_folder`, `output_file`, `formats`, `report`, `plot`,
+`progress`), the comparison with a real kernel (`golden_*`, `golden/`) and the command `luf` (`cli`). May import every other room; no
+room may import this one. The names below are loaded when first used.
 """
 
 from __future__ import annotations

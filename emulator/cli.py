@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from emulator.cli_arguments import LEASES_MAX, parse
-from emulator.streams import leave_at_once, reader_may_leave, ready_streams, tell
+from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, tell
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
@@ -189,9 +189,10 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
     import msgspec
 
     from emulator.machine import machine_table
+    from emulator.output_file import write_output
     from emulator.report import print_report
     from emulator.result import to_json
-    from emulator.run_folder import new_run_folder, write_atomically, write_comparison
+    from emulator.run_folder import new_run_folder, write_comparison
     from emulator.timeline import timeline_text
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
@@ -203,13 +204,13 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
         write_comparison(folder, comparison, config)
         _draw(comparison, folder.path / "picture.png")
         folder.write("timeline.txt", timeline_text(comparison.runs))
-    if options.json and options.json != "-":
-        write_atomically(options.json, to_json(comparison))
     with reader_may_leave():
         if options.json == "-":
             sys.stdout.write(to_json(comparison))
         else:
             print_report(comparison, sys.stdout)
+    if options.json and options.json != "-":  # last: a full disk must not cost the report too
+        write_output("json", options.json, to_json(comparison))
     return CLEAN if comparison.clean else DIRTY
 
 
@@ -264,14 +265,14 @@ def _check_debug_luf(names: list[str]) -> None:
 
 
 def _check_places(options: Namespace) -> None:
+    from emulator.output_file import can_hold, check_output
+
     out = Path(options.out)
     there = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("/"))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not can_hold(there):
         raise InputError(f"'--out' must be a folder that can be written to (got {options.out!r})")
     if options.json and options.json != "-":
-        parent = Path(options.json).absolute().parent
-        if Path(options.json).is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise InputError(f"'--json' must be a file in a folder that can be written to (got {options.json!r})")
+        check_output("json", options.json)
 
 
 def golden(options: Namespace, emulation: Any) -> int:
@@ -324,9 +325,10 @@ def report_command(options: Namespace, experiment: Any) -> int:
         draw(comparison, Path(options.picture))
     with reader_may_leave():
         if options.timeline:
-            from emulator.timeline import timeline_text
+            from emulator.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
 
-            sys.stdout.write(timeline_text(comparison.runs) or "this result has no timeline: it was written by an older luf\n")
+            blocks = BLOCKS if can_print(BLOCKS) else ASCII_BLOCKS
+            sys.stdout.write(timeline_text(comparison.runs, blocks) or "this result has no timeline: it was written by an older luf\n")
         elif not options.picture:
             print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY

@@ -21,6 +21,7 @@ from emulator.golden_compare import judge_cells
 from emulator.golden_data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
 from emulator.golden_result import Fidelity, read_fidelity
 from emulator.golden_rules import Explained, Rules, check_recording, read_explained, read_rules
+from emulator.output_file import check_output, write_output
 from emulator.progress import Progress
 from emulator.streams import reader_may_leave
 
@@ -52,7 +53,9 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
     for option in ("json", "plot", "doc"):
         check_place(option, getattr(options, option))
     if options.overrides and (options.doc or not options.pressure or options.micro):
-        raise GoldenError("'--set' must stand with --pressure, without --micro and --doc: it changes the machine of pressure runs, to try")
+        got = " and ".join(["--set", *(f"--{other}" for other in ("micro", "pressure", "doc") if getattr(options, other))])
+        rule = "must stand with --pressure, without --micro and --doc"
+        raise GoldenError(f"'--set' {rule}: it changes the machine of pressure runs, to try (got {got})")
     shipped = kernel_folder(options.kernel)
     rules, explained = read_rules(shipped), read_explained(shipped)
     if options.again:
@@ -135,9 +138,8 @@ def check_place(option: str, file: str | None) -> None:
     """Refuse, before anything runs, a file that could not be written at the end."""
     if file is None or (option == "json" and file == "-"):
         return
-    path = Path(file).absolute()
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
-        raise GoldenError(f"'--{option}' must be a file in a folder that can be written to (got {file!r})")
+    check_output(option, file)
+    path = Path(file)
     ending = {"plot": PICTURES, "doc": (".md",)}.get(option)
     if ending and path.suffix not in ending:
         raise GoldenError(f"'--{option}' must end in {', '.join(ending)} (got {path.name!r})")
@@ -147,20 +149,19 @@ def _leave(fidelity: Fidelity, options: Namespace) -> None:
     """Print the report, or the JSON instead of it, and write the files that were asked for."""
     from emulator.golden_document import document, picture_of
     from emulator.golden_report import print_fidelity
-    from emulator.run_folder import write_atomically
 
-    if options.json and options.json != "-":
-        write_atomically(options.json, fidelity.to_json())
-    pictures = [Path(options.plot)] if options.plot else []
-    if options.doc:
-        pictures.append(picture_of(options.doc))
-        write_atomically(options.doc, document(fidelity, pictures[-1].name))
-    for picture in dict.fromkeys(pictures):
-        from emulator.golden_plot import draw_fidelity
-
-        draw_fidelity(fidelity, picture)
     with reader_may_leave():
         if options.json == "-":
             sys.stdout.write(fidelity.to_json())
         else:
             print_fidelity(fidelity, sys.stdout, everything=options.all)
+    if options.json and options.json != "-":
+        write_output("json", options.json, fidelity.to_json())
+    pictures = [Path(options.plot)] if options.plot else []
+    if options.doc:
+        pictures.append(picture_of(options.doc))
+        write_output("doc", options.doc, document(fidelity, pictures[-1].name))
+    for picture in dict.fromkeys(pictures):
+        from emulator.golden_plot import draw_fidelity
+
+        draw_fidelity(fidelity, picture)

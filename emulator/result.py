@@ -14,7 +14,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from emulator.checked import clipped, converted
+
 SCHEMA = "luf-comparison/1"
+FOREIGN = "this is not a result of luf"
 
 # Where in the kernel a shootdown was decided. Reports name them so; a design may add its own.
 FLUSH_SITES = (
@@ -210,15 +213,14 @@ def to_json(value: Result | Comparison) -> str:
 def from_json(text: str | bytes) -> Comparison:
     """Return the Comparison that `to_json` wrote; raises ResultError if it is not one, or of another schema."""
     try:
-        head = msgspec.json.decode(text, type=dict[str, Any])
+        head = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise ResultError(f"this is not a result of luf: {error}") from error
+        raise ResultError(f"{FOREIGN}: {error}") from error
+    if not isinstance(head, dict):
+        raise ResultError(f"{FOREIGN}: it must be a table (got {clipped(head)})")
     if head.get("schema") != SCHEMA:
         raise ResultError(f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was written by another version")
-    try:
-        return msgspec.convert(head, Comparison)
-    except msgspec.ValidationError as error:
-        raise ResultError(f"this is not a result of luf: {error}") from error
+    return converted(head, Comparison, FOREIGN, ResultError)
 
 
 def result_from_json(text: str | bytes) -> Result:

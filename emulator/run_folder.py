@@ -147,18 +147,6 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
         folder.write_json(f"{place}/counters.json", {"tlb_shootdowns": run.tlb_shootdowns_per_cpu, **run.counters})
 
 
-def write_atomically(path: str | Path, text: str) -> None:
-    """Write a file so that it is complete or unchanged."""
-    target = Path(path)
-    hidden = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        hidden.write_text(text, encoding="utf-8")
-        hidden.replace(target)
-    except BaseException:
-        hidden.unlink(missing_ok=True)
-        raise
-
-
 def toml_text(table: dict[str, Any], where: str = "") -> str:
     """Return nested tables as TOML, plain values first."""
     plain = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not _is_table(value) and value is not None]

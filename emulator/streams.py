@@ -27,16 +27,30 @@ def ready_streams() -> None:
         reconfigure(errors="replace")
 
 
+def can_print(text: str) -> bool:
+    """Has stdout's encoding all of these letters? What it has not is replaced by `?`."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block ends well."""
+    """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block ends well.
+
+    Raises OSError that names standard output if it cannot take the text for another reason, such as a full disk.
+    """
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered goes there when the process ends
         os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def leave_at_once(code: int) -> NoReturn:

@@ -244,7 +244,7 @@ class Supervisor:
     def _said(self, cpu: int) -> str:
         """Give the end of what a CPU wrote to its stderr."""
         with suppress(OSError):
-            text = Path(self.folder, f"err{cpu}").read_text(errors="replace").strip()
+            text = Path(self.folder, f"err{cpu}").read_text(encoding="utf-8", errors="replace").strip()
             if text:
                 return "; it said:\n" + text[-STDERR_SHOWN:]
         return ""

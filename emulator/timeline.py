@@ -18,6 +18,7 @@ BINS = 240
 COLUMNS = 80
 LABEL = 18
 BLOCKS = " ▁▂▃▄▅▆▇█"
+ASCII_BLOCKS = " .:-=+*#@"  # for a stream that has no others
 
 
 def timeline(ram: Any) -> Timeline:
@@ -50,8 +51,8 @@ def rebinned(counts: Sequence[int], end_ns: int, axis_ns: int, columns: int = CO
     return found
 
 
-def timeline_text(runs: Sequence[Result]) -> str:
-    """Return a row of blocks for each design and site, all on one axis and to one scale; "" if no run has a timeline."""
+def timeline_text(runs: Sequence[Result], blocks: str = BLOCKS) -> str:
+    """Return a row of `blocks` for each design and site, all on one axis and to one scale; "" if no run has a timeline."""
     axis_ns = max((run.timeline.end_ns for run in runs), default=0)
     if not axis_ns:
         return ""
@@ -65,18 +66,18 @@ def timeline_text(runs: Sequence[Result]) -> str:
     for run in runs:
         sites = sorted(rows[run.design].items(), key=lambda pair: -sum(pair[1]))
         for i, (site, counts) in enumerate(sites):
-            blocks = "".join(_block(count, top) for count in counts)
-            lines.append(f"{run.design if i == 0 else '':<{width}}{site:<{LABEL}}{blocks}  {sum(counts):,}")
+            heights = "".join(_block(count, top, blocks) for count in counts)
+            lines.append(f"{run.design if i == 0 else '':<{width}}{site:<{LABEL}}{heights}  {sum(counts):,}")
         if not sites:
             lines.append(f"{run.design:<{width}}nobody")
     if top:
-        lines.append(f"█ is {top:,} in {axis_ns / COLUMNS / 1e6:,.2f} ms; ▁ at least one")
+        lines.append(f"{blocks[-1]} is {top:,} in {axis_ns / COLUMNS / 1e6:,.2f} ms; {blocks[1]} at least one")
     lines += [_missing(run) for run in runs if run.timeline.rings_wrapped]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _block(count: int, top: int) -> str:
-    return BLOCKS[-(-count * (len(BLOCKS) - 1) // top)] if count else BLOCKS[0]
+def _block(count: int, top: int, blocks: str) -> str:
+    return blocks[-(-count * (len(blocks) - 1) // top)] if count else blocks[0]
 
 
 def _missing(run: Result) -> str:

@@ -155,3 +155,14 @@ def test_the_screen_of_the_readme_is_what_the_program_prints():
     labels = [line[:20].strip() for line in report_text(comparison()).splitlines()]
     for label in filter(None, labels):
         assert label.split()[0] in screen, label
+
+
+def test_the_readme_has_every_exit_code():
+    """Those that the program returns, as --help has them."""
+    from emulator import cli
+    from emulator.cli_arguments import EXIT_CODES
+
+    (sentence,) = re.findall(r"^Exit code 0: .*$", (ROOT / "README.md").read_text(), re.M)
+    codes = [cli.CLEAN, cli.DIRTY, cli.BAD_INPUT, cli.FAILED, cli.INTERRUPTED, cli.TERMINATED]
+    for text in (sentence, EXIT_CODES.partition("LUF_DEBUG")[0]):
+        assert [int(number) for number in re.findall(r"\d+", text)] == codes

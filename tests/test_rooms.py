@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,31 @@ def test_files_are_named_for_an_idea_and_end_before_they_grow_a_second_one():
         for path in files(room):
             assert not set(path.stem.split("_")) & DRAWERS, path
             assert len(path.read_text().splitlines()) <= LINES_MAX, path
+
+
+TEXT_IO = re.compile(r"(?<!\bos\.)\b(open|read_text|write_text)$")
+BYTES = re.compile(r"'(b[rwax]|[rwax]+[+]?b[+]?)'")  # a mode
+
+
+def by_locale(source: str) -> list[str]:
+    """Give the calls of a source that read or write text in whatever encoding the host's locale has."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and TEXT_IO.search(ast.unparse(node.func))]
+    said = [call for call in calls if any(word.arg == "encoding" for word in call.keywords)]
+    return [ast.unparse(call) for call in calls if call not in said and not any(BYTES.fullmatch(ast.unparse(word)) for word in call.args)]
+
+
+@pytest.mark.parametrize("room", [*MAY_IMPORT, "benchmarks", "examples"])
+def test_text_is_read_and_written_in_an_encoding_that_is_named(room):
+    """Else a name with an accent in a file of ours, or of a user's, stops a run under LC_ALL=POSIX."""
+    found = {str(path.relative_to(ROOT)): by_locale(path.read_text(encoding="utf-8")) for path in files(room)}
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
+
+
+@pytest.mark.parametrize("line", ["open(path)", "open(path, 'w')", "Path(path).read_text()", "file.write_text('b')", "file.open('a')"])
+def test_planted_text_of_any_encoding_is_found(line):
+    """Bytes, file descriptors and text with its encoding are not."""
+    assert len(by_locale(line)) == 1
+    assert by_locale("open(path, 'wb'); os.open(path, 0); path.read_text(encoding='utf-8'); open(path, encoding='utf-8')") == []
 
 
 def test_every_room_says_what_lives_there():

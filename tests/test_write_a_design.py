@@ -93,6 +93,8 @@ HEAD = "from designs.design import Design, hook\n\n\n"
 TICK = '@hook("tick")\ndef f(ram, cpu, a, b, c, d):\n    {}\n\n\n'
 CLASS = 'class Mine(Design):\n    """mine"""\n\n    name = "mine"\n    hooks = ({})\n'
 FIELDS = CLASS.format("") + "\n    def fields(self, sizes):\n        return {}\n"
+NAMED = CLASS.format("").replace('"mine"\n    hooks', '"{}"\n    hooks')
+PARAMETERS = CLASS.format("") + "    parameters = {}\n"
 MISTAKES = {
     "hook name": ('@hook("pte_clear")\ndef f(ram, cpu, a, b, c, d):\n    return 0\n', 4, "did you mean 'pte_cleared'?"),
     "hook signature": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "must take six arguments"),
@@ -104,13 +106,20 @@ MISTAKES = {
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
     "sys.exit": ("import sys\n\nsys.exit(3)\n", 6, "SystemExit: 3"),
-    "no comma": (TICK.format("return 0") + CLASS.format("f"), None, "(got one function); did you forget a comma, hooks = (f,)?"),
+    "no comma": (TICK.format("return 0") + CLASS.format("f"), 13, "(got one function); did you forget a comma, hooks = (f,)?"),
     "hook twice": (
         TICK.format("return 0") + TICK.format("return 1").replace("def f", "def g") + CLASS.format("f, g"),
-        None,
+        18,
         "Mine.hooks must hold one function for each hook (got f and g for tick)",
     ),
-    "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), None, "must hold functions decorated with @hook"),
+    "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), 12, "must hold functions decorated with @hook"),
+    "name of two lines": (NAMED.format(r"a b\n c"), 7, "Mine.name must be a word that reports can use, on one line and without '/' (got "),
+    "name of a path": (NAMED.format("e/../../x"), 7, "(got 'e/../../x')"),
+    "no name": (NAMED.format(""), 7, "(got '')"),
+    "parameters are a list": (PARAMETERS.format('["a"]'), 9, "Mine.parameters must be a dict, name -> value -> what it means (got ['a'])"),
+    "parameter is a number": (PARAMETERS.format('{"a": 5}'), 9, "Mine.parameters['a'] must be a dict of texts, value -> what it means"),
+    "parameter without values": (PARAMETERS.format('{"a": {}}'), 9, "the default first (got {})"),
+    "parameter of numbers": (PARAMETERS.format('{"a": {1: "one"}}'), 9, "(got {1: 'one'})"),
     "too many fields": (FIELDS.format("{f'f{i}': (1,) for i in range(99)}"), 10, "at most 48"),
     "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),
     "fields raise": (FIELDS.format("{'f': (sizes.nr_cats,)}"), 11, "nr_cats"),
@@ -126,7 +135,7 @@ def test_a_mistake_is_one_sentence_with_file_and_line(mistake, tmp_path):
     file.write_text(HEAD + code)
     with pytest.raises(DesignError) as caught:
         run(design(f"{file}:Mine"))
-    place = f"{file}:{line}: " if line else f"{file}: "
+    place = f"{file}:{line}: "
     assert str(caught.value).startswith(place)
     assert words in str(caught.value)
 

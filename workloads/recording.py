@@ -58,7 +58,7 @@ def read(path: str | Path) -> Recording:
         if not needed.is_file():
             raise ValueError(f"{needed}: trace must be a .npz file with a .json of the same name beside it (got no such file)")
     try:
-        about = json.loads(about_path.read_text())
+        about = json.loads(about_path.read_text(encoding="utf-8"))
     except ValueError as problem:
         raise ValueError(f"{about_path}: must be JSON (got: {problem})") from None
     if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and speak of allow_pickle

@@ -42,7 +42,7 @@ TYPES: dict[type, str] = {str: "text", list: "a list", bool: "true or false", in
 def script_from_toml(path: str | Path) -> Script:
     """Read a script. Raises ScriptError naming file, process, thread, step, rule and value."""
     try:
-        table = tomllib.loads(Path(path).read_text())
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: is not TOML ({error})") from None
     _check(str(path), table, SCRIPT_KEYS, ("process",))

@@ -21,9 +21,9 @@ from typing import Any
 from designs.luf_v12 import LufV12, v12_release
 from emulator.experiment import run_design
 from emulator.machine import load_machine
+from emulator.output_file import write_atomically
 from emulator.report import seconds, sites_text
 from emulator.result import Result
-from emulator.run_folder import write_atomically
 from emulator.snapshots import run_script
 from tests.campaigns.published_figures import FIGURES, Seen, figures_table
 from tests.campaigns.published_setups import (

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from emulator.experiment import design_names, run_design
 from emulator.machine import load_machine
+from emulator.output_file import write_atomically
 from emulator.report import percent, seconds, share_text, sites_text
 from emulator.result import Result
-from emulator.run_folder import versions, write_atomically
+from emulator.run_folder import versions
 from emulator.supervisor import RunStopped
 from emulator.timeline import timeline_text
 from tests.campaigns import published

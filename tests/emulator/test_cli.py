@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from emulator.cli import main
-from emulator.result import read_comparison
-from tests.emulator.fixed import REUSE, Experiment
+from emulator.result import read_comparison, to_json
+from tests.emulator.fixed import REUSE, Experiment, comparison
+from tests.emulator.test_timeline import with_timeline
 
 SMALL = ["--machine", "guest-8cpu", "--cpus", "4"]
 
@@ -154,6 +156,8 @@ def test_controlled_mode_is_said(capsys):
         ("fly", "argument COMMAND: invalid choice: 'fly' (choose from"),
         ("compare --json nowhere/x.json", "'--json' must be a file in a folder that can be written to (got 'nowhere/x.json')"),
         ("compare --out a-file", "'--out' must be a folder that can be written to (got 'a-file')"),
+        ("compare --out /proc/luf", "'--out' must be a folder that can be written to (got '/proc/luf')"),
+        ("compare --json /proc/luf.json", "'--json' must be a file in a folder that can be written to (got '/proc/luf.json')"),
         ("report runs/7", "runs/7: cannot be read (No such file or directory)"),
     ],
 )
@@ -232,6 +236,35 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
     assert os.listdir(".") == []
 
 
+@pytest.mark.parametrize("module", ["emulator.cli", "argparse"])
+def test_ctrl_c_while_the_program_is_still_being_imported(module):
+    """The signal arrives at an import, before any handler of ours is set: 130 and one sentence, no traceback."""
+    program = f"""
+import signal, sys
+from emulator.__main__ import program
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell script inherits it ignored
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = ["luf", "list", "machines"]
+sys.exit(program())
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "luf: interrupted; nothing was written\n")
+
+
+def test_python_m_emulator_is_the_command():
+    """With its exit code."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    run = [sys.executable, "-m", "emulator"]
+    done = subprocess.run([*run, "list", "machines"], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stderr, done.stdout.split()[0]) == (0, "", "machines")
+    assert subprocess.run([*run, "fly"], capture_output=True, env=environment, timeout=60, check=False).returncode == 2
+
+
 def command(arguments: str, experiment: str = "Experiment()", closed: str = "", **options) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own; `closed` is what the shell does with its streams."""
     program = "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
@@ -239,7 +272,7 @@ def command(arguments: str, experiment: str = "Experiment()", closed: str = "", 
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **options.pop("environment", {})}
     shell = ["bash", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, program]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run(shell, text=True, env=environment, timeout=60, check=False, **streams)
+    return subprocess.run(shell, text=True, encoding="utf-8", env=environment, timeout=60, check=False, **streams)
 
 
 @pytest.mark.parametrize(("experiment", "code"), [("Experiment()", 0), ("Experiment(violations=[REUSE])", 1)])
@@ -253,6 +286,36 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
     done = command("run luf --machine guest-8cpu --leases 1", experiment, stderr=writer)
     assert done.returncode == code
     os.close(writer)
+
+
+@pytest.mark.parametrize(("encoding", "full"), [("ascii", "@"), ("latin-1", "@"), ("utf-8", "█")])
+def test_a_terminal_without_blocks_gets_a_timeline_with_heights(encoding, full):
+    """None of them is a question mark."""
+    Path("run.json").write_text(to_json(comparison(with_timeline("linux", {"kswapd": {0: 100, 90: 1}}))), encoding="utf-8")
+    done = command("report run.json --timeline", environment={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"\n{full} is 100 in " in done.stdout
+    assert "?" not in done.stdout
+
+
+def test_a_full_disk_under_stdout_is_named():
+    """Exit code 2 and one sentence, with which a report or a list that was lost is not taken for an empty one."""
+    done = command("list machines", closed=">/dev/full")
+    assert (done.returncode, done.stderr) == (2, "luf: standard output: No space left on device\n")
+
+
+def test_a_json_file_that_turns_out_full_costs_neither_report_nor_folder(capsys, monkeypatch):
+    """One sentence names option, file and cause, after the report."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("emulator.output_file.write_atomically", full)
+    assert main(["run", "luf", *SMALL, "--leases", "2", "--json", "out.json"], experiment=Experiment()) == 2
+    said = capsys.readouterr()
+    assert said.err == "luf: '--json' must be a file that can be written (got 'out.json': No space left on device)\n"
+    assert "more: luf report runs/0001-luf" in said.out
+    assert read_comparison("runs/latest").clean
 
 
 def test_closed_streams_are_no_violation():

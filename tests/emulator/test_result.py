@@ -31,12 +31,16 @@ def test_json_of_a_comparison_has_the_promised_keys():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "this is not a result of luf"),
-        ("[]", "this is not a result of luf"),
+        ("{", "this is not a result of luf: "),
+        ("[]", "this is not a result of luf: it must be a table (got [])"),
         ('{"schema": "luf-comparison/9", "runs": []}', "'schema' must be 'luf-comparison/1' (got 'luf-comparison/9')"),
-        ('{"schema": "luf-comparison/1", "runs": [{"design": 3}]}', "this is not a result of luf"),
-        ('{"schema": "luf-comparison/1", "runs": []}', "this is not a result of luf: Expected `array` of length >= 1 - at"),
-        (to_json(comparison(run(tlb_shootdowns_per_cpu=[]))), "this is not a result of luf: Expected `array` of length >= 1 - at"),
+        ('{"schema": "luf-comparison/1", "runs": [{"design": 3}]}', "this is not a result of luf: 'runs[0].design' must be text (got 3)"),
+        ('{"schema": "luf-comparison/1", "runs": [{}]}', "this is not a result of luf: 'runs[0].design' is missing"),
+        ('{"schema": "luf-comparison/1", "runs": []}', "this is not a result of luf: 'runs' must be a list of at least 1 (got [])"),
+        (
+            to_json(comparison(run(tlb_shootdowns_per_cpu=[]))),
+            "this is not a result of luf: 'runs[0].tlb_shootdowns_per_cpu' must be a list of at least 1 (got [])",
+        ),
     ],
 )
 def test_foreign_json_is_refused(text, sentence):

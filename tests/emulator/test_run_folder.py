@@ -11,7 +11,7 @@ import tomllib
 
 import pytest
 
-from emulator.run_folder import new_run_folder, toml_text, versions, write_atomically, write_comparison
+from emulator.run_folder import new_run_folder, toml_text, versions, write_comparison
 from tests.emulator.fixed import comparison, run
 
 
@@ -115,16 +115,6 @@ def test_toml_text_is_toml():
     table = {"text": 'a "b"\n', "on": True, "sizes": [1, 2.5], "deep": {"er": {"x": 1}, "y": 2}}
     table["rows"] = [{"a": 1, "in": {"b": 2}}, {"a": 3}]
     assert tomllib.loads(toml_text(table)) == table
-
-
-def test_a_file_is_replaced_whole(tmp_path):
-    """write_atomically leaves the old text if it cannot write the new one, and no other file."""
-    file = tmp_path / "result.json"
-    write_atomically(file, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(file, "\ud800")
-    assert file.read_text() == "old"
-    assert names(tmp_path) == ["result.json"]
 
 
 def test_versions_name_what_decides_a_run():

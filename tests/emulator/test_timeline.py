@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from emulator.result import Timeline
-from emulator.timeline import BINS, rebinned, timeline_text
+from emulator.timeline import ASCII_BLOCKS, BINS, BLOCKS, rebinned, timeline_text
 from emulator.timeline_plot import draw_timeline
 from tests.emulator.fixed import run
 
@@ -32,6 +32,15 @@ def test_text_has_a_row_for_each_site_largest_first():
     assert lines[3].startswith("       direct reclaim    ")
     assert lines[4].split() == ["luf", "page", "allocation", "▁", "1"]
     assert lines[5] == "█ is 100 in 0.25 ms; ▁ at least one"
+
+
+def test_a_plain_alphabet_keeps_the_heights():
+    """As many letters as blocks, each for one of them, in the legend too."""
+    runs = [with_timeline("linux", {"kswapd": {30 * i: 1 + 14 * i for i in range(8)}})]
+    shown = timeline_text(runs)
+    assert set(BLOCKS) <= set(shown)
+    assert timeline_text(runs, ASCII_BLOCKS) == shown.translate(str.maketrans(BLOCKS, ASCII_BLOCKS))
+    assert len(set(ASCII_BLOCKS)) == len(BLOCKS)
 
 
 def test_wrapped_rings_are_said():
