@@ -1,7 +1,8 @@
 """A design in a user's file: loading it, and one sentence, with the user's file and line, for whatever is wrong with it.
 
 What can go wrong: the file (not there, no such class, an exception while it is executed), its hooks (a name that no hook has, other
-arguments than a hook gets, code that does not compile), its fields (no dict of shapes, too many, more than memory holds).
+arguments than a hook gets, code that does not compile), its fields (no dict of shapes, too many, more than memory holds), its
+statistics (no dict, values that no result can hold).
 Left out: what a hook does at run time. Compiled code raises nothing; a run that it breaks is stopped by the watchdog or the oracle.
 """
 
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from cpus.compiled import Entry
 from cpus.layout import DESIGN_SLOTS, TEXT, Sizes
 from cpus.segment import DesignFields
@@ -27,6 +30,7 @@ TELLING = re.compile(
     r"Untyped global name|Unknown attribute|[Cc]annot|Invalid use|No implementation|not defined|No conversion|[Uu]nsupported|"
     r"not supported|can't"
 )
+NAME = re.compile(r"\w[\w.+:=-]*")
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -64,8 +68,9 @@ def check_design(design: Design) -> None:
         raise DesignError(f"'design' must be an object of a subclass of designs.Design (got {design!r})")
     file = getattr(sys.modules.get(type(design).__module__), "__file__", None)
     where = f"{file or 'notebook'}: {type(design).__name__}"
-    if not isinstance(design.name, str) or not design.name:
-        raise DesignError(f"{where}.name must be a word that reports can use (got {design.name!r})")
+    if not isinstance(design.name, str) or not NAME.fullmatch(design.name):
+        rule = "a word that reports can use, of letters, digits and _ . + - : ="
+        raise DesignError(f"{where}.name must be {rule} (got {design.name!r})")
     if not isinstance(design.hooks, tuple):
         hint = f"; did you forget a comma, hooks = ({design.hooks.name},)?" if isinstance(design.hooks, Entry) else ""
         got = "one function" if hint else type(design.hooks).__name__
@@ -108,6 +113,25 @@ def prepare(design: Design, ram: Any) -> None:
     """Let a design set its initial values. Raises DesignError for what it raises."""
     with blamed_on(_place_of_function(type(design).prepare)[0]):
         design.prepare(ram)
+
+
+def statistics_of(design: Design, ram: Any) -> dict[str, Any]:
+    """Ask a design for its figures of a run that is over, and judge them. Raises DesignError."""
+    file, line = _place_of_function(type(design).statistics)
+    with blamed_on(file):
+        found = design.statistics(ram)
+    at = f"{file}:{line}: statistics must return a dict, name -> what JSON has types for"
+    if not isinstance(found, dict):
+        raise DesignError(f"{at} (got {type(found).__name__})")
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise DesignError(f"{at} (got {name!r} for a name)")
+        try:
+            msgspec.json.encode(value)  # as the result will be written
+        except Exception as error:
+            hint = "; int(...), float(...) and .tolist() make them of what numpy gives" * ("numpy." in str(error))
+            raise DesignError(f"{at} (got {type(value).__name__} for {name!r}: {error}){hint}") from error
+    return found
 
 
 @contextmanager

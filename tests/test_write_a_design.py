@@ -92,6 +92,7 @@ def test_a_new_design_leaves_the_engine_alone(tmp_path, monkeypatch):
 HEAD = "from designs.design import Design, hook\n\n\n"
 TICK = '@hook("tick")\ndef f(ram, cpu, a, b, c, d):\n    {}\n\n\n'
 CLASS = 'class Mine(Design):\n    """mine"""\n\n    name = "mine"\n    hooks = ({})\n'
+STATISTICS = CLASS.format("") + "\n    def statistics(self, ram):\n        {}\n"
 FIELDS = CLASS.format("") + "\n    def fields(self, sizes):\n        return {}\n"
 MISTAKES = {
     "hook name": ('@hook("pte_clear")\ndef f(ram, cpu, a, b, c, d):\n    return 0\n', 4, "did you mean 'pte_cleared'?"),
@@ -115,6 +116,14 @@ MISTAKES = {
     "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),
     "fields raise": (FIELDS.format("{'f': (sizes.nr_cats,)}"), 11, "nr_cats"),
     "bad shape": (FIELDS.format("{'f': 3}"), 10, "one or two sizes"),
+    "hook signature, no arguments": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "(ram, cpu, a, b, c, d) (got ram, cpu)"),
+    "hook signature, arguments": ('@hook("keep")\ndef f(ram, cpu):\n    return 0\n', 4, "a, b, c, d): pfn, key (got ram, cpu)"),
+    "name of two lines": (CLASS.format("").replace('"mine"\n    hooks', '"a b\\n c"\n    hooks'), None, r"word that reports can use"),
+    "name is a path": (CLASS.format("").replace('"mine"\n    hooks', '"e/../../x"\n    hooks'), None, "(got 'e/../../x')"),
+    "statistics raise": (STATISTICS.format('raise ValueError("boom")'), 11, "ValueError: boom"),
+    "statistics, no dict": (STATISTICS.format("return 5"), 10, "statistics must return a dict, name -> what JSON has types for (got int)"),
+    "statistics, no name": (STATISTICS.format("return {1: 2}"), 10, "(got 1 for a name)"),
+    "statistics, of numpy": (STATISTICS.format("return {'clock': ram.cpu_clock[0]}"), 10, "(got int64 for 'clock': Encoding objects"),
     "prepare raises": (CLASS.format("") + "\n    def prepare(self, ram):\n        ram.design['f'][:] = 1\n", 11, "KeyError"),
 }
 
