@@ -8,7 +8,7 @@ import pytest
 
 from emulator.golden_data import DERIVED, GoldenError, kernel_folder, read_recording
 from emulator.golden_pressure import PRESSURE_ROWS, pressure_machine
-from emulator.golden_rules import read_explained, read_rules
+from emulator.golden_rules import Explained, Explanation, Rules, read_explained, read_rules
 from tests.golden.recorded import cell, run, write
 
 
@@ -101,6 +101,14 @@ def test_a_run_that_lacks_what_is_read(tmp_path, key):
     """Said while the recording is read, not when the run's turn has come."""
     with pytest.raises(GoldenError, match=rf"golden.json: pressure\[0\]: '{key}' is missing$"):
         read_recording(write(tmp_path, [], [without(key, run())]))
+
+
+def test_the_format_is_described_where_the_recording_is():
+    """golden.json refers to its README.md: it names every key that is needed, and those of the two tables beside it."""
+    text = (kernel_folder("6.12") / "README.md").read_text(encoding="utf-8")
+    keys = {part for key in (*NEEDED, *cell(), *cell()["traced"]) for part in key.split(".") if key != "derived"}
+    tables = {name for table in (Rules, Explanation, Explained) for name in table.__struct_fields__} - {"difference", "not_modelled"}
+    assert {key for key in keys | tables if not re.search(rf"`([\w.]+\.)?{key}(\.\w+)?`", text)} == set()
 
 
 def test_needed_is_enough():

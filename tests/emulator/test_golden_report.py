@@ -7,6 +7,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -105,7 +106,7 @@ def test_columns_stay_apart(fidelity):
     row = next(row for row in fidelity.rows if row.metric == "tlb_ipi" and row.verdict == DIFFERS)
     wide = replace(row, metric="pgfault", real=[4102, 4103, 4104])
     shown = fidelity_text(replace(fidelity, rows=[wide], bands=[], directions=[])).splitlines()
-    head, line = next((a, b) for a, b in zip(shown, shown[1:]) if a.startswith("scenario"))
+    head, line = next((a, b) for a, b in pairwise(shown) if a.startswith("scenario"))
     assert line.split()[3:5] == ["pgfault", "4,102..4,103..4,104"]
     assert head.index("real") + len("real") == line.index("4,104") + len("4,104")
 
