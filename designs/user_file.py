@@ -30,7 +30,6 @@ TELLING = re.compile(
     r"Untyped global name|Unknown attribute|[Cc]annot|Invalid use|No implementation|not defined|No conversion|[Uu]nsupported|"
     r"not supported|can't"
 )
-NAME = re.compile(r"\w[\w.+:=-]*")
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -68,9 +67,8 @@ def check_design(design: Design) -> None:
         raise DesignError(f"'design' must be an object of a subclass of designs.Design (got {design!r})")
     file = getattr(sys.modules.get(type(design).__module__), "__file__", None)
     where = f"{file or 'notebook'}: {type(design).__name__}"
-    if not isinstance(design.name, str) or not NAME.fullmatch(design.name):
-        rule = "a word that reports can use, of letters, digits and _ . + - : ="
-        raise DesignError(f"{where}.name must be {rule} (got {design.name!r})")
+    if not isinstance(design.name, str) or not design.name.strip() or not design.name.isprintable() or "/" in design.name:
+        raise DesignError(f"{where}.name must be a word that reports can use: on one line, without / (got {design.name!r})")
     if not isinstance(design.hooks, tuple):
         hint = f"; did you forget a comma, hooks = ({design.hooks.name},)?" if isinstance(design.hooks, Entry) else ""
         got = "one function" if hint else type(design.hooks).__name__
