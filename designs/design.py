@@ -15,6 +15,7 @@ from cpus.layout import Sizes
 from cpus.segment import DesignFields
 
 HOOK_ARGUMENTS = 6
+NO_ARGUMENTS = "-"  # in HOOKS: the four that differ from hook to hook mean nothing
 
 
 class DesignError(ValueError):
@@ -39,7 +40,8 @@ def hook(name: str) -> Callable[[Callable], Entry]:
             raise DesignError(f"{place}: 'hook' must be one of {known} (got {name!r}){hint}")
         if code.co_argcount != HOOK_ARGUMENTS or code.co_kwonlyargcount:
             got = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-            raise DesignError(f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d): {HOOKS[full][0]} (got {got})")
+            meaning = f": {HOOKS[full][0]}" * (HOOKS[full][0] != NO_ARGUMENTS)
+            raise DesignError(f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d){meaning} (got {got})")
         return entry(TEXT[full])(function)
 
     return decorate
@@ -84,5 +86,8 @@ class Design:
         """Set initial values of the design's fields (`ram.design[name]` are numpy views), before the CPUs start."""
 
     def statistics(self, ram: Any) -> dict[str, Any]:
-        """Give figures of the design's own about a run that is over; they stand in the result as `design_stats`, so as JSON has types."""
+        """Give figures of the design's own about a run that is over; they stand in the result as `design_stats`, so as JSON has types.
+
+        Numbers of numpy are none of these: int(...), float(...), .tolist().
+        """
         return {}

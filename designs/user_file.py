@@ -1,7 +1,8 @@
 """A design in a user's file: loading it, and one sentence, with the user's file and line, for whatever is wrong with it.
 
 What can go wrong: the file (not there, no such class, an exception while it is executed), its hooks (a name that no hook has, other
-arguments than a hook gets, code that does not compile), its fields (no dict of shapes, too many, more than memory holds).
+arguments than a hook gets, code that does not compile), its fields (no dict of shapes, too many, more than memory holds), its
+statistics (no dict, values that no result can hold).
 Left out: what a hook does at run time. Compiled code raises nothing; a run that it breaks is stopped by the watchdog or the oracle.
 """
 
@@ -17,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from cpus.compiled import Entry
 from cpus.layout import DESIGN_SLOTS, TEXT, Sizes
@@ -87,7 +90,7 @@ def check_design(design: Design) -> None:
     """Look at what a design declares, before anything is built. Raises DesignError."""
     if not isinstance(design, Design):
         raise DesignError(f"'design' must be an object of a subclass of designs.Design (got {design!r})")
-    if not isinstance(design.name, str) or not design.name or not design.name.isprintable() or "/" in design.name:
+    if not isinstance(design.name, str) or not design.name.strip() or not design.name.isprintable() or "/" in design.name:
         rule = "must be a word that reports can use, on one line and without '/'"
         raise DesignError(f"{_where(type(design), 'name')}.name {rule} (got {design.name!r})")
     where = _where(type(design), "hooks")
@@ -133,6 +136,25 @@ def prepare(design: Design, ram: Any) -> None:
     """Let a design set its initial values. Raises DesignError for what it raises."""
     with blamed_on(_place_of_function(type(design).prepare)[0]):
         design.prepare(ram)
+
+
+def statistics_of(design: Design, ram: Any) -> dict[str, Any]:
+    """Ask a design for its figures of a run that is over, and judge them. Raises DesignError."""
+    file, line = _place_of_function(type(design).statistics)
+    with blamed_on(file):
+        found = design.statistics(ram)
+    at = f"{file}:{line}: statistics must return a dict, name -> what JSON has types for"
+    if not isinstance(found, dict):
+        raise DesignError(f"{at} (got {type(found).__name__})")
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise DesignError(f"{at} (got {name!r} for a name)")
+        try:
+            msgspec.json.encode(value)  # as the result will be written
+        except Exception as error:
+            hint = "; int(...), float(...) and .tolist() make them of what numpy gives" * ("numpy." in str(error))
+            raise DesignError(f"{at} (got {type(value).__name__} for {name!r}: {error}){hint}") from error
+    return found
 
 
 @contextmanager

@@ -173,9 +173,11 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: b
     threads = sum(len(p.threads) for p in workload.processes)
     logical = sum(files.values()) + 1 + ANON_NUMBERS * frames + 1  # files, zero page, anonymous pages, one that no frame holds
     marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
-    pinned = max((cpu for p in workload.processes for cpu in p.cpus), default=0)
-    if pinned >= machine.cpus:
-        raise BuildError(f"'cpus of a process' must be below the machine's {machine.cpus} CPUs (got {pinned})")
+    for process in workload.processes:
+        for thread, cpu in enumerate(process.cpus):
+            if cpu >= machine.cpus:
+                where = f"workload {workload.name!r}: process {process.name!r} thread {thread}"
+                raise BuildError(f"{where}: 'cpus' must be below the machine's {machine.cpus} CPUs (got {cpu})")
     for name, most, found in (
         ("pages of all files and frames", NOBODY - 1, logical),
         ("evaluations (tokens)", MAX_MARKS - 1, marks),

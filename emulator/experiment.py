@@ -25,6 +25,7 @@ from cpus.compiled import call, kernel
 from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import catalogue
 from designs.design import Design
+from designs.user_file import statistics_of
 from emulator.audit import audit
 from emulator.bad_access import explained
 from emulator.build import RunOptions, build
@@ -171,7 +172,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         violations=violations(ram, workload, design.name),
         debug_luf=debug_counts(ram) if options.debug_luf else {},
         debug_findings=debug_findings(ram, workload) if options.debug_luf else [],
-        design_stats=design.statistics(ram),
+        design_stats=statistics_of(design, ram),
         host_seconds=round(ended - started, 3),
         startup_seconds=round(startup_s, 3),
         machine=machine.name,

@@ -25,6 +25,8 @@ FILE = "golden.json"
 SHIPPED = Path(__file__).with_name("golden")
 ABSENT: Range = (0, 0, 0)  # a counter that is not recorded was 0 in every repetition
 EVENT = re.compile(r"^[a-z_]+/(all0|all|\d+)$")
+SITE = re.compile(r"^[^/]+/[^/]+$")
+DERIVED = ("shootdown_broadcasts", "pages_stolen_without_demoted", "pages_demoted", "pages_promoted")  # ratios may be left out
 MEAN_SLACK = 0.005  # means are written with three decimals; times the repetitions they must still be a whole number
 
 
@@ -46,8 +48,8 @@ class MicroCell:
 class Traced:
     """Means of `tlb:tlb_flush` events over the first `reps` repetitions; "reason/pages" -> events per repetition."""
 
-    reps: Annotated[int, Meta(ge=1)] = 1
-    events_per_rep: dict[str, Annotated[float, Meta(ge=0)]] = field(default_factory=dict)
+    reps: Annotated[int, Meta(ge=1)]
+    events_per_rep: dict[str, Annotated[float, Meta(ge=0)]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class RecordedCell:
     P: Annotated[int, Meta(ge=1)]
     reps: Annotated[int, Meta(ge=1)]
     counters: dict[str, Range]
-    traced: Traced = field(default_factory=Traced)
+    traced: Traced  # must be there: without it, "no event was recorded" and "no event happened" would look alike
     env: str = ""
 
     @property
@@ -76,17 +78,40 @@ class RecordedCell:
 
 
 @dataclass(frozen=True, slots=True)
+class Settings:
+    """What a pressure run had in /proc/sys/kernel/numa_balancing and /sys/kernel/mm/numa/demotion_enabled."""
+
+    numa_balancing: str
+    demotion_enabled: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcasts:
+    """Shootdowns that sent IPIs; "actor/why" -> how many."""
+
+    send_ipi_by_site: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class PressureRun:
-    """One whole workload on the real kernel. `entry` is its part of golden.json, with its environment under "environment"."""
+    """One whole workload on the real kernel. `entry` is its part of golden.json, with its environment under "environment".
+
+    All that is read of `entry` (emulator/golden_pressure.py) is a field here, so that it has been checked.
+    """
 
     tag: Name
     T: Annotated[int, Meta(ge=1)]
     workload: Name
     mb_per_proc: Annotated[int, Meta(ge=1)]
-    settings: dict[str, str]
+    sweeps: Annotated[int, Meta(ge=1)]
+    page_touches: Annotated[int, Meta(ge=1)]
+    settings: Settings
+    env: Name
     counters: dict[str, int]
+    tlb_flush: Broadcasts
     derived: dict[str, float | None]
-    env: str = ""
+    migrations: dict[str, dict[str, int]] = field(default_factory=dict)
+    secs: float | None = None
     entry: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,7 +122,7 @@ class PressureRun:
     @property
     def policy(self) -> tuple[str, str]:
         """Demotion and NUMA balancing: what makes d0/d1 and n0/n1/n2 in a tag."""
-        return self.settings.get("demotion_enabled", ""), self.settings.get("numa_balancing", "")
+        return self.settings.demotion_enabled, self.settings.numa_balancing
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +223,17 @@ def _cell(entry: Any, where: str) -> RecordedCell:
 
 def _run(entry: Any, environments: dict[str, dict[str, Any]], where: str) -> PressureRun:
     run = converted(entry, PressureRun, where, GoldenError)
-    if run.env and run.env not in environments:
+    if run.env not in environments:
         raise GoldenError(f"{where}: 'env' must be one of {', '.join(environments) or 'none, as there are none'} (got {run.env!r})")
-    whole = {**entry, "environment": environments.get(run.env, {})}
-    return replace(run, entry=whole)
+    if not run.settings.numa_balancing.isdecimal():
+        raise GoldenError(f"{where}: 'settings.numa_balancing' must be a number, as text (got {run.settings.numa_balancing!r})")
+    for name in DERIVED:
+        if run.derived.get(name) is None:
+            raise GoldenError(f"{where}: 'derived.{name}' " + ("must be a number (got None)" if name in run.derived else "is missing"))
+    for site in run.tlb_flush.send_ipi_by_site:
+        if not SITE.match(site):
+            raise GoldenError(f"{where}: 'tlb_flush.send_ipi_by_site' must have keys actor/why (got {site!r})")
+    return replace(run, entry={**entry, "environment": environments[run.env]})
 
 
 def _distinct(keys: Sequence[Any], part: str, what: str, file: str) -> None:

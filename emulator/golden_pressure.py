@@ -1,6 +1,6 @@
 """Play the golden record's pressure runs on the emulator, at the recorded guest's own size, and say what is compared and why.
 
-    runs = pressure_runs(data)                       # tags, in the record's order
+    runs = pressure_runs(data)                       # tags of what can be played, in the record's order
     emulated = emulate_pressure(entry)               # entry: one element of data["pressure"]
     for row in PRESSURE_ROWS: row.value(entry), row.value(emulated), row.kind
 
@@ -39,7 +39,7 @@ from allocator.tlb_flush import (
 from cpus.layout import COUNTER, COUNTERS, TRACE_PAGES
 from emulator.experiment import NOT_VMSTAT, run_design
 from emulator.machine import Machine, load_machine
-from workloads.sweep import AFTER, ANON_RW, BEFORE, PAGES_PER_MIB, sweep
+from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, PAGES_PER_MIB, sweep
 
 SITES = {
     SITE_KSWAPD: "kswapd/reclaim_unmap",
@@ -56,8 +56,12 @@ EVENTS_TO_COMPARE = 100  # a ratio of fewer says nothing
 
 
 def pressure_runs(data: Mapping[str, Any]) -> list[str]:
-    """Return the tags of all pressure runs of the record."""
-    return [str(run["tag"]) for run in data["pressure"]]
+    """Return the tags of the record's pressure runs that can be played: sweeps of files, and of anonymous memory by T of ANON_SWEEPS."""
+    return [
+        str(run["tag"])
+        for run in data["pressure"]
+        if run["workload"] == FILE_RO or (run["workload"] == ANON_RW and run["T"] in ANON_SWEEPS)
+    ]
 
 
 def pressure_machine(run: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Machine:
@@ -207,7 +211,7 @@ def _share_of_broadcasts(why: str) -> Callable[[Mapping[str, Any]], float | None
 
 
 def _ipis_per_broadcast(run: Mapping[str, Any]) -> float | None:
-    return run["derived"]["ipis_per_broadcast"] if run["derived"]["shootdown_broadcasts"] >= EVENTS_TO_COMPARE else None
+    return run["derived"].get("ipis_per_broadcast") if run["derived"]["shootdown_broadcasts"] >= EVENTS_TO_COMPARE else None
 
 
 def _demoted_per_touch(run: Mapping[str, Any]) -> float | None:

@@ -17,6 +17,7 @@ from emulator.golden_result import Fidelity
 from emulator.report import BAD, COLUMNS, GOOD, QUIET, ReportConsole, seconds
 
 LABEL = 12
+REAL = 16  # columns of what the real kernel did, at least
 MARK = {AGREES: "", VARIES: "varies, not judged", UNKNOWN: "not known"}
 
 
@@ -87,13 +88,14 @@ def _explanation(text: Text, explanation: str, part: str) -> None:
 def _rows(text: Text, rows: Sequence[Row]) -> None:
     width = max([len("metric"), *(len(row.metric) for row in rows)])
     names = max([len("scenario"), *(len(row.scenario) for row in rows)])
-    text.append(f"{'scenario':<{names}}{'T':>4}{'P':>6}  {'metric':<{width}}{'real':>16}{'emulated':>11}{'difference':>12}\n", QUIET)
+    wide = max([REAL, *(2 + len(real_text(row)) for row in rows)])
+    text.append(f"{'scenario':<{names}}{'T':>4}{'P':>6}  {'metric':<{width}}{'real':>{wide}}{'emulated':>11}{'difference':>12}\n", QUIET)
     for group in by_scenario(rows).values():
         for i, row in enumerate(group):
             ours = "-" if row.emulated is None else number(row.emulated)
             change = f"{row.difference:+,.6g}" if row.difference else ""
             name = "" if i and group[i - 1].key == row.key else row.scenario
-            line = f"{name:<{names}}{row.T:>4}{row.P:>6}  {row.metric:<{width}}{real_text(row):>16}{ours:>11}{change:>12}"
+            line = f"{name:<{names}}{row.T:>4}{row.P:>6}  {row.metric:<{width}}{real_text(row):>{wide}}{ours:>11}{change:>12}"
             said = row.problem or MARK.get(row.verdict, "")
             text.append(f"{line}   {said}".rstrip() + "\n", BAD if row.verdict == DIFFERS else "")
 

@@ -15,7 +15,7 @@ import pytest
 from emulator.cli_arguments import parser
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "emulator" / "golden").glob("*/*.md"))]
 ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator", "tests", "benchmarks", "examples", "docs")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(rf"\b(?:{'|'.join(ROOMS)})/[\w/.-]*\w\.(?:py|md|toml|png|out|c)\b")

@@ -92,6 +92,7 @@ def test_a_new_design_leaves_the_engine_alone(tmp_path, monkeypatch):
 HEAD = "from designs.design import Design, hook\n\n\n"
 TICK = '@hook("tick")\ndef f(ram, cpu, a, b, c, d):\n    {}\n\n\n'
 CLASS = 'class Mine(Design):\n    """mine"""\n\n    name = "mine"\n    hooks = ({})\n'
+STATISTICS = CLASS.format("") + "\n    def statistics(self, ram):\n        {}\n"
 FIELDS = CLASS.format("") + "\n    def fields(self, sizes):\n        return {}\n"
 NAMED = CLASS.format("").replace('"mine"\n    hooks', '"{}"\n    hooks')
 PARAMETERS = CLASS.format("") + "    parameters = {}\n"
@@ -101,7 +102,11 @@ MISTAKES = {
     "exception at import": ("X = 1\nY = X // 0\n", 5, "ZeroDivisionError"),
     "syntax": ("def f(:\n    pass\n", 4, "SyntaxError"),
     "import": ("import no_such_module_anywhere\n", 4, "ModuleNotFoundError"),
-    "undefined name": (TICK.format("return nowhere") + CLASS.format("f,"), 6, "nowhere"),
+    "undefined name": (TICK.format("return nowhere") + CLASS.format("f,"), 6, "not compile: NameError: name 'nowhere' is not defined"),
+    "dict of the module": ("D = {1: 2}\n" + TICK.format("return D[1]") + CLASS.format("f,"), 7, "Untyped global name 'D': Cannot"),
+    "object of the module": ("D = object()\n" + TICK.format("return D.x") + CLASS.format("f,"), 7, "Untyped global name 'D'"),
+    "plain function": ("def g():\n    return 1\n\n\n" + TICK.format("return g()") + CLASS.format("f,"), 10, "Untyped global name 'g'"),
+    "list of the module": ("D = [1]\n" + TICK.format("return D[0]") + CLASS.format("f,"), 7, "The use of a reflected list"),
     "type": (TICK.format('return "a" + cpu') + CLASS.format("f,"), 6, "does not compile"),
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
@@ -124,6 +129,14 @@ MISTAKES = {
     "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),
     "fields raise": (FIELDS.format("{'f': (sizes.nr_cats,)}"), 11, "nr_cats"),
     "bad shape": (FIELDS.format("{'f': 3}"), 10, "one or two sizes"),
+    "hook signature, no arguments": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "(ram, cpu, a, b, c, d) (got ram, cpu)"),
+    "hook signature, arguments": ('@hook("keep")\ndef f(ram, cpu):\n    return 0\n', 4, "a, b, c, d): pfn, key (got ram, cpu)"),
+    "name of two lines": (CLASS.format("").replace('"mine"\n    hooks', '"a b\\n c"\n    hooks'), None, r"word that reports can use"),
+    "name is a path": (CLASS.format("").replace('"mine"\n    hooks', '"e/../../x"\n    hooks'), None, "(got 'e/../../x')"),
+    "statistics raise": (STATISTICS.format('raise ValueError("boom")'), 11, "ValueError: boom"),
+    "statistics, no dict": (STATISTICS.format("return 5"), 10, "statistics must return a dict, name -> what JSON has types for (got int)"),
+    "statistics, no name": (STATISTICS.format("return {1: 2}"), 10, "(got 1 for a name)"),
+    "statistics, of numpy": (STATISTICS.format("return {'clock': ram.cpu_clock[0]}"), 10, "(got int64 for 'clock': Encoding objects"),
     "prepare raises": (CLASS.format("") + "\n    def prepare(self, ram):\n        ram.design['f'][:] = 1\n", 11, "KeyError"),
 }
 

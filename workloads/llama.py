@@ -64,7 +64,8 @@ def generate(
         if value < least:
             raise ValueError(f"{field!r} must be at least {least} (got {value})")
     if prompt_tokens + tokens > shape.n_ctx:
-        raise ValueError(f"'prompt_tokens' + 'tokens' must fit the context of {shape.n_ctx} (got {prompt_tokens + tokens})")
+        rule = f"at most {shape.n_ctx - prompt_tokens}, which with the prompt's {prompt_tokens} fill the context of {shape.n_ctx}"
+        raise ValueError(f"'tokens' must be {rule} (got {tokens})")
     if barriers_per_op not in (1, 2, 3):
         raise ValueError(f"'barriers_per_op' must be 1, 2 or 3 (got {barriers_per_op})")
     writer = _Run(layout(shape, threads, max(prompt_tokens, 2 if warm_up else 1), seed), seed, barriers_per_op)

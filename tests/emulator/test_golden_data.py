@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from emulator.golden_data import GoldenError, kernel_folder, read_recording
-from emulator.golden_rules import read_explained, read_rules
+from emulator.golden_data import DERIVED, GoldenError, kernel_folder, read_recording
+from emulator.golden_pressure import PRESSURE_ROWS, pressure_machine
+from emulator.golden_rules import Explained, Explanation, Rules, read_explained, read_rules
 from tests.golden.recorded import cell, run, write
 
 
@@ -78,13 +79,73 @@ def test_a_cell_that_breaks_a_rule(tmp_path, entry, sentence):
         read_recording(write(tmp_path, [entry]))
 
 
+def without(path: str, entry: dict) -> dict:
+    """Return an entry without a key; a dotted path names one in a table in it."""
+    key, _, rest = path.partition(".")
+    return {name: without(rest, value) if rest and name == key else value for name, value in entry.items() if rest or name != key}
+
+
+@pytest.mark.parametrize("key", ["traced", "traced.reps", "traced.events_per_rep"])
+def test_a_cell_that_was_not_traced(tmp_path, key):
+    """Its events are not known: taken for none, they would differ from whatever is emulated."""
+    with pytest.raises(GoldenError, match=rf"golden.json: micro\[0\]: '{key}' is missing$"):
+        read_recording(write(tmp_path, [without(key, cell())]))
+
+
+NEEDED = ("tag", "T", "workload", "mb_per_proc", "sweeps", "page_touches", "env", "settings.numa_balancing", "settings.demotion_enabled",
+          "counters", "tlb_flush.send_ipi_by_site", *(f"derived.{name}" for name in DERIVED))  # fmt: skip
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_a_run_that_lacks_what_is_read(tmp_path, key):
+    """Said while the recording is read, not when the run's turn has come."""
+    with pytest.raises(GoldenError, match=rf"golden.json: pressure\[0\]: '{key}' is missing$"):
+        read_recording(write(tmp_path, [], [without(key, run())]))
+
+
+def test_the_format_is_described_where_the_recording_is():
+    """golden.json refers to its README.md: it names every key that is needed, and those of the two tables beside it."""
+    text = (kernel_folder("6.12") / "README.md").read_text(encoding="utf-8")
+    keys = {part for key in (*NEEDED, *cell(), *cell()["traced"]) for part in key.split(".") if key != "derived"}
+    tables = {name for table in (Rules, Explanation, Explained) for name in table.__struct_fields__} - {"difference", "not_modelled"}
+    assert {key for key in keys | tables if not re.search(rf"`([\w.]+\.)?{key}(\.\w+)?`", text)} == set()
+
+
+def test_needed_is_enough():
+    """A run with just these keys can be compared in every row."""
+    entry = run()
+    entry["derived"] = {name: entry["derived"][name] for name in DERIVED}
+    tables = ("settings", "tlb_flush", "derived")
+    assert {key for key in entry if key not in tables} | {f"{key}.{name}" for key in tables for name in entry[key]} == set(NEEDED)
+    for kind in ("file_ro", "anon_rw"):
+        for row in PRESSURE_ROWS:
+            row.value(entry | {"workload": kind})
+        pressure_machine(entry | {"workload": kind})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"settings": {"numa_balancing": "on", "demotion_enabled": "1"}}, "'settings.numa_balancing' must be a number, as text (got 'on')"),
+        ({"tlb_flush": {"send_ipi_by_site": {"kswapd": 1}}}, "'tlb_flush.send_ipi_by_site' must have keys actor/why (got 'kswapd')"),
+        ({"derived": dict.fromkeys(DERIVED)}, "'derived.shootdown_broadcasts' must be a number (got None)"),
+        ({"secs": "25 s"}, "'secs' must be"),
+        ({"page_touches": 0}, "'page_touches' must be at least 1 (got 0)"),
+    ],
+)
+def test_a_run_that_breaks_a_rule(tmp_path, changes, sentence):
+    """Place, key, rule and value."""
+    with pytest.raises(GoldenError, match=re.escape(f"pressure[0]: {sentence}")):
+        read_recording(write(tmp_path, [], [run(**changes)]))
+
+
 def test_two_entries_of_the_same_cell_and_an_unknown_environment(tmp_path):
     """One of them would silently win."""
     twice = "'micro' must not have two entries of the same scenario, T and P (got ('a', 4, 16) twice)"
     with pytest.raises(GoldenError, match=re.escape(twice)):
         read_recording(write(tmp_path, [cell("a"), cell("a")]))
     with pytest.raises(GoldenError, match=re.escape("pressure[0]: 'env' must be one of none, as there are none (got 'guest')")):
-        read_recording(write(tmp_path, [], [run(env="guest")]))
+        read_recording(write(tmp_path, [], [run(env="guest")], environments={}))
 
 
 def test_no_folder_and_no_such_kernel(tmp_path):

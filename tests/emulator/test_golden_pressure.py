@@ -57,4 +57,6 @@ def test_the_machine_is_the_recorded_guest_with_the_runs_settings():
 
 
 def test_runs_are_named_in_the_records_order():
-    assert pressure_runs({"pressure": [{"tag": "b"}, {"tag": "a"}]}) == ["b", "a"]
+    """What could not be played is not named, and so is reported as not run: other workloads, anonymous memory by a T without sweeps."""
+    runs = [("b", "anon_rw", 8), ("a", "file_ro", 4), ("c", "anon_rw", 4), ("d", "file_rw", 8)]
+    assert pressure_runs({"pressure": [{"tag": tag, "workload": kind, "T": T} for tag, kind, T in runs]}) == ["b", "a"]

@@ -7,13 +7,14 @@ import json
 import os
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from emulator.golden_bands import UNDECIDED, judge_directions, judge_runs
-from emulator.golden_compare import judge_cells
+from emulator.golden_compare import DIFFERS, judge_cells
 from emulator.golden_data import MicroCell, kernel_folder, read_recording
 from emulator.golden_document import document
 from emulator.golden_plot import draw_fidelity
@@ -98,6 +99,16 @@ def test_the_screen_is_the_golden_text(fidelity, name, everything):
 def test_the_page_is_the_golden_text(fidelity):
     """What agrees, what differs and why, what is not modelled."""
     check("golden.md", document(fidelity, "golden.png"))
+
+
+def test_columns_stay_apart(fidelity):
+    """A range of three long numbers widens its column, in the head, too."""
+    row = next(row for row in fidelity.rows if row.metric == "tlb_ipi" and row.verdict == DIFFERS)
+    wide = replace(row, metric="pgfault", real=[4102, 4103, 4104])
+    shown = fidelity_text(replace(fidelity, rows=[wide], bands=[], directions=[])).splitlines()
+    head, line = next((a, b) for a, b in pairwise(shown) if a.startswith("scenario"))
+    assert line.split()[3:5] == ["pgfault", "4,102..4,103..4,104"]
+    assert head.index("real") + len("real") == line.index("4,104") + len("4,104")
 
 
 def test_unexplained_differences_come_first(fidelity):

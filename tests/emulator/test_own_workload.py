@@ -71,6 +71,15 @@ def test_a_mistake_is_one_sentence_and_bad_input(tmp_path, capsys):
     assert told == f"luf: {tmp_path}/mine.toml: script 'mine': process 'p' thread 0 step 2: {rule}\n"
 
 
+def test_a_cpu_that_the_machine_has_not(tmp_path, capsys):
+    """Said with script, process and thread: the machine is known after the script has been checked."""
+    (tmp_path / "mine.toml").write_text(TOML.replace("[0, 1]", "[0, 77]"))
+    options = ["--machine", "guest-8cpu", "--out", str(tmp_path / "runs")]
+    assert main(["run", "linux", "--workload", f"{tmp_path}/mine.toml", *options]) == BAD_INPUT
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "luf: workload 'mine': process 'p' thread 1: 'cpus' must be below the machine's 8 CPUs (got 77)"
+
+
 HEAP = '[[region]]\nname = "heap"\npages = 16\nwritable = true\n'
 OTHER = '[[process]]\nname = "other"\nthreads = [[["load", "heap"], ["load", "heap"]]]\n'
 UNMAPPED = '["store", "heap"], ["post", "x"], ["munmap", "heap", 8, 4]'

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emulator.golden_command import Emulation
-from emulator.golden_data import Key, MicroCell, RecordedCell
+from emulator.golden_data import DERIVED, Key, MicroCell, RecordedCell
 
 
 def cell(scenario: str = "a_munmap", T: int = 4, P: int = 16, ipis=(3, 3, 3), events=None, **counters) -> dict[str, Any]:
@@ -25,17 +25,23 @@ def run(tag: str = "f8_d1n2", T: int = 8, ipis: int = 1000, kswapd: float = 0.4,
         "T": T,
         "workload": "file_ro",
         "mb_per_proc": 384,
+        "sweeps": 3,
+        "page_touches": 100_000,
         "settings": {"demotion_enabled": "true", "numa_balancing": "2"},
+        "env": "guest",
         "counters": {"tlb_ipi": ipis},
-        "derived": {"kswapd_share_of_steal": kswapd},
+        "tlb_flush": {"send_ipi_by_site": {"kswapd/reclaim_unmap": 100}},
+        "derived": {"kswapd_share_of_steal": kswapd, **dict.fromkeys(DERIVED, 100)},
     }
     return entry | changes
 
 
 def write(folder: Path, micro=(), pressure=(), **more: Any) -> Path:
-    """Write a recording and return its folder."""
+    """Write a recording and return its folder; the environments of its runs are there unless `more` has others."""
     folder.mkdir(exist_ok=True)
-    (folder / "golden.json").write_text(json.dumps({"micro": list(micro), "pressure": list(pressure), **more}))
+    environments = {run["env"]: {} for run in pressure if "env" in run}
+    table = {"environments": environments, "micro": list(micro), "pressure": list(pressure), **more}
+    (folder / "golden.json").write_text(json.dumps(table))
     return folder
 
 

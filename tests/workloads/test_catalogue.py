@@ -79,7 +79,8 @@ def test_barriers_per_op_change_no_visit():
         ({"name_or_path": "t3", "scale": 4}, "'scale' must be 1 for a recorded trace"),
         ({"name_or_path": "t3", "threads": 4}, "'threads' must be left to a recorded trace"),
         ({"name_or_path": "tiny8", "threads": 0}, "'threads' must be at least 1"),
-        ({"name_or_path": "tiny8", "tokens": 600}, "must fit the context of 512"),
+        ({"name_or_path": "tiny8", "tokens": 600}, r"^'tokens' must be at most 507, .* the context of 512 \(got 600\)$"),
+        ({"name_or_path": "tiny8", "tokens": 508}, r"at most 507, .* \(got 508\)$"),
         ({"name_or_path": "tiny8", "processes": 0}, "'processes' must be at least 1"),
     ],
 )
