@@ -131,8 +131,6 @@ MISTAKES = {
     "bad shape": (FIELDS.format("{'f': 3}"), 10, "one or two sizes"),
     "hook signature, no arguments": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "(ram, cpu, a, b, c, d) (got ram, cpu)"),
     "hook signature, arguments": ('@hook("keep")\ndef f(ram, cpu):\n    return 0\n', 4, "a, b, c, d): pfn, key (got ram, cpu)"),
-    "name of two lines": (CLASS.format("").replace('"mine"\n    hooks', '"a b\\n c"\n    hooks'), None, r"word that reports can use"),
-    "name is a path": (CLASS.format("").replace('"mine"\n    hooks', '"e/../../x"\n    hooks'), None, "(got 'e/../../x')"),
     "statistics raise": (STATISTICS.format('raise ValueError("boom")'), 11, "ValueError: boom"),
     "statistics, no dict": (STATISTICS.format("return 5"), 10, "statistics must return a dict, name -> what JSON has types for (got int)"),
     "statistics, no name": (STATISTICS.format("return {1: 2}"), 10, "(got 1 for a name)"),
