@@ -167,7 +167,7 @@ examples:
   luf golden --only 'f_*'            scenarios, or tags of pressure runs, that match
   luf golden --pressure --only f8_d1n2
   luf golden --data my_recording     golden.json of your own kernel, in the format of the one that ships
-  luf golden --pressure --only f4_d0n0 --set host.cores=1 --set host.turn_ns=2400000
+  luf golden --pressure --only f4_d0n0 --set host.cores=2 --set host.turn_ns=2400000
                                      what a row hangs on: here, virtual CPUs that share a core
   luf golden --json out.json --plot out.png
   luf golden --again out.json        once more from that file: after explaining a difference, or with --all
