@@ -129,7 +129,7 @@ def _rows(
         value = None if found is None else float(median(found.counters.get(name) or [0]))
         add(name, COUNTER, [float(one) for one in real], value, verdict or counter_verdict(real, value or 0.0))
     events = cell.traced.events_per_rep
-    for name in sorted({*events, *(found.traced if found else ())}):
+    for name in sorted({*events, *(found.traced if found else ())}) if cell.traced.reps else ():
         mean = None if found is None else fmean(found.traced.get(name) or [0])
         if name not in events and not mean:
             continue  # the emulator counted it and saw none, the kernel too: not a row

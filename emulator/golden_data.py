@@ -52,6 +52,9 @@ class Traced:
     events_per_rep: dict[str, Annotated[float, Meta(ge=0)]]
 
 
+NOT_TRACED = Traced(0, {})  # "no event was recorded" is not "no event happened": such a cell has no rows of events
+
+
 @dataclass(frozen=True, slots=True)
 class RecordedCell:
     """What the real kernel did in one cell. Only counters that ever moved are there: ask `counter`."""
@@ -61,7 +64,7 @@ class RecordedCell:
     P: Annotated[int, Meta(ge=1)]
     reps: Annotated[int, Meta(ge=1)]
     counters: dict[str, Range]
-    traced: Traced  # must be there: without it, "no event was recorded" and "no event happened" would look alike
+    traced: Traced = NOT_TRACED
     env: str = ""
 
     @property

@@ -50,18 +50,21 @@ SITES = {
     SITE_NUMA: "task/numa_hint_scan",
 }
 USUAL_MACHINE, MACHINES = "guest-8cpu-tcg", {"pt": "guest-8cpu-tcg-large"}  # by environment
-ANON_SWEEPS = {1: 200, 8: 1400}  # by T; the record's 25 s allowed a thread 1,000 and 2,300. They fill about as much virtual time
 PROCESSES = 3
+ANON_SWEEPS, ANON_MIB = (200, 1400), 150  # of a thread that shares its CPU, that has its own: they fill about the record's 25 s, virtually
 EVENTS_TO_COMPARE = 100  # a ratio of fewer says nothing
 
 
 def pressure_runs(data: Mapping[str, Any]) -> list[str]:
-    """Return the tags of the record's pressure runs that can be played: sweeps of files, and of anonymous memory by T of ANON_SWEEPS."""
-    return [
-        str(run["tag"])
-        for run in data["pressure"]
-        if run["workload"] == FILE_RO or (run["workload"] == ANON_RW and run["T"] in ANON_SWEEPS)
-    ]
+    """Return the tags of the record's pressure runs that can be played: sweeps of files, and of anonymous memory."""
+    return [str(run["tag"]) for run in data["pressure"] if run["workload"] in (FILE_RO, ANON_RW)]
+
+
+def _sweeps(run: Mapping[str, Any]) -> int:
+    """Return how often each thread sweeps: as recorded, or, as anonymous runs were stopped by time, for about as long."""
+    if run["workload"] != ANON_RW:
+        return int(run["sweeps"])
+    return max(1, ANON_SWEEPS[run["T"] >= PROCESSES] * ANON_MIB // int(run["mb_per_proc"]))
 
 
 def pressure_machine(run: Mapping[str, Any], changes: Mapping[str, Any] | None = None) -> Machine:
@@ -82,7 +85,7 @@ def emulate_pressure(
 ) -> dict[str, Any]:
     """Run one entry of the record's `pressure` list, checked in full; returns the same structure (module docstring)."""
     cpus, mib = int(run["T"]), int(run["mb_per_proc"])
-    sweeps = ANON_SWEEPS[cpus] if run["workload"] == ANON_RW else int(run["sweeps"])
+    sweeps = _sweeps(run)
     work = sweep(run["workload"], cpus=cpus, processes=PROCESSES, mib=mib, sweeps=sweeps)
     found: dict[str, Any] = {}
     machine = pressure_machine(run, changes)

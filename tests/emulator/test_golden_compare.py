@@ -55,6 +55,14 @@ def test_an_event_is_exact_or_not_judged(mean, ipis, emulated, verdict):
     assert event_verdict(recorded(ipis=ipis, events={"a/1": mean}), "a/1", emulated) == verdict
 
 
+def test_a_cell_that_was_not_traced_has_no_rows_of_events():
+    """Its events are not known: taken for none, they would differ from whatever is emulated."""
+    one = cell()
+    del one["traced"]
+    found = MicroCell({"tlb_ipi": [3, 3, 3]}, {"remote_send_ipi/16": [1, 1, 1]})
+    assert {row.kind for row in judged(msgspec.convert(one, RecordedCell), found)} == {"counter"}
+
+
 def test_rows_of_a_cell_are_counters_and_the_events_of_both():
     """What one side does not have is 0; a counter that neither has still is a row, an event that neither has is not."""
     found = MicroCell({"tlb_ipi": [3, 3, 9]}, {"remote_send_ipi/16": [1, 1, 1], "local_shootdown/all0": [0, 0, 3], "never/1": [0, 0, 0]})

@@ -85,9 +85,8 @@ def without(path: str, entry: dict) -> dict:
     return {name: without(rest, value) if rest and name == key else value for name, value in entry.items() if rest or name != key}
 
 
-@pytest.mark.parametrize("key", ["traced", "traced.reps", "traced.events_per_rep"])
-def test_a_cell_that_was_not_traced(tmp_path, key):
-    """Its events are not known: taken for none, they would differ from whatever is emulated."""
+@pytest.mark.parametrize("key", ["traced.reps", "traced.events_per_rep"])
+def test_a_cell_with_half_a_trace_is_refused(tmp_path, key):
     with pytest.raises(GoldenError, match=rf"golden.json: micro\[0\]: '{key}' is missing$"):
         read_recording(write(tmp_path, [without(key, cell())]))
 

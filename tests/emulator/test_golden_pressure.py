@@ -3,7 +3,7 @@
 import pytest
 
 from emulator.golden_bands import FACTORS
-from emulator.golden_pressure import PRESSURE_ROWS, derived, emulate_pressure, pressure_machine, pressure_runs
+from emulator.golden_pressure import PRESSURE_ROWS, _sweeps, derived, emulate_pressure, pressure_machine, pressure_runs
 
 SETTINGS = {"numa_balancing": "2", "demotion_enabled": "true"}
 ENTRY = {"tag": "f2_d1n2", "T": 2, "workload": "file_ro", "mb_per_proc": 288, "sweeps": 1, "env": "f2_d1n2", "settings": SETTINGS}
@@ -57,6 +57,14 @@ def test_the_machine_is_the_recorded_guest_with_the_runs_settings():
 
 
 def test_runs_are_named_in_the_records_order():
-    """What could not be played is not named, and so is reported as not run: other workloads, anonymous memory by a T without sweeps."""
-    runs = [("b", "anon_rw", 8), ("a", "file_ro", 4), ("c", "anon_rw", 4), ("d", "file_rw", 8)]
-    assert pressure_runs({"pressure": [{"tag": tag, "workload": kind, "T": T} for tag, kind, T in runs]}) == ["b", "a"]
+    """Other workloads cannot be played: they are not named, and so reported as not run."""
+    runs = [("b", "anon_rw"), ("a", "file_ro"), ("d", "file_rw")]
+    assert pressure_runs({"pressure": [{"tag": tag, "workload": kind} for tag, kind in runs]}) == ["b", "a"]
+
+
+@pytest.mark.parametrize("T, mib, sweeps", [(1, 150, 200), (8, 150, 1400), (2, 150, 200), (4, 75, 2800), (4, 1 << 20, 1)])
+def test_anonymous_runs_are_as_long_whatever_their_size(T, mib, sweeps):
+    """The record's were stopped by time, whatever `sweeps` says; those of files have as many as recorded."""
+    entry = ENTRY | {"workload": "anon_rw", "T": T, "mb_per_proc": mib, "sweeps": 3000}
+    assert _sweeps(entry) == sweeps
+    assert _sweeps(entry | {"workload": "file_ro"}) == 3000
