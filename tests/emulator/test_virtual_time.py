@@ -26,7 +26,10 @@ def test_who_spins_for_others_does_not_wait_longer_than_they_take():
 
 
 def test_virtual_cpus_that_share_cores_take_longer_and_all_is_accounted_for():
-    """Eight CPUs, in turns of 0.1 ms: the fewer cores they have the longer the same work takes (the disk is as fast as before)."""
+    """Eight CPUs, of which some four are busy, in turns of 0.1 ms: with fewer cores than that the same work takes longer.
+
+    With four it does not: nobody waits for a turn as long as there is a core for each that is busy, and the disk is as fast as before.
+    """
     memory = {"nodes.0.memory_mib": 8, "nodes.1.memory_mib": 16}
 
     def run(**host):
@@ -36,9 +39,10 @@ def test_virtual_cpus_that_share_cores_take_longer_and_all_is_accounted_for():
         assert result.tlb_shootdowns > 500
         return result.runtime_mean_ns
 
-    alone, four, one = run(), run(cores=4, turn_ns=100_000), run(cores=1, turn_ns=100_000)
-    assert alone < four
-    assert one > 2 * four
+    alone, four, two, one = run(), *(run(cores=cores, turn_ns=100_000) for cores in (4, 2, 1))
+    assert four == pytest.approx(alone, rel=0.1)
+    assert two > 1.5 * alone
+    assert one > 1.5 * two
 
 
 def test_threads_that_share_cpus_take_turns_as_long_as_a_slice():
