@@ -46,8 +46,9 @@ def test_silent_when_it_is_no_terminal():
     assert stream.getvalue() == ""
 
 
-def test_on_a_terminal_it_shows_evaluations_memory_rate_and_time():
+def test_on_a_terminal_it_shows_evaluations_memory_rate_and_time(monkeypatch):
     """What design.md's screen shows; also on a terminal that does not know its size."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     shown = terminal(feed)
     assert "compiling the {engine}" in shown
     last = shown.rstrip().splitlines()[-1].split("\r")[-1]
