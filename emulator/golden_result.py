@@ -87,8 +87,8 @@ class Fidelity:
 
     @property
     def outlived(self) -> list[str]:
-        """Explanations that cover no difference any more; only a complete comparison can tell."""
-        if self.only is not None or not self.rows or not self.bands:
+        """Explanations that cover no difference any more; only a complete comparison with the recording that they are about can tell."""
+        if self.only is not None or not self.shipped or not self.rows or not self.bands:
             return []
         used = {one.explanation for one in self.differences}
         return [f"{one.scenario} {one.metric}: {one.mechanism}" for one in self.explained.difference if one.mechanism not in used]

@@ -122,6 +122,7 @@ def test_unexplained_differences_come_first(fidelity):
     assert re.search(r"^not known +scenarios .*: z_new \(1 cell\)$", text, re.M)
     assert re.search(r"^not run +pressure runs .*: a8$", text, re.M)
     assert re.search(r"^outlived +.*a_\* pgfault: Nothing any more", text, re.M)
+    assert "outlived" not in fidelity_text(replace(fidelity, shipped=False)), "another recording need not have what is explained"
 
 
 def test_json_has_rows_cells_pressure_and_summary(fidelity):
