@@ -15,7 +15,9 @@ from cpus.atomics import load_acquire
 from cpus.compiled import kernel
 
 NOBODY = -1  # of cpu_task
-DISK_WAKEUPS = 4  # threads of the host for a request: QEMU's main loop (ioeventfd), a worker (aio=threads), the main loop, the virtual CPU
+# Threads of the host that a request to the disk wakes: QEMU's main loop (ioeventfd), a worker of its pool (aio=threads, the default), the
+# main loop again, the virtual CPU (QEMU 7.2: hw/block/virtio-blk.c, block/file-posix.c, util/thread-pool.c) [order].
+DISK_WAKEUPS = 4
 
 
 @kernel
