@@ -1,7 +1,7 @@
 """Before the CPUs start: give all frames to the buddy, make address spaces.
 
-Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, memory holes, reserved pages (the frames
-that the kernel has in use itself are not there at all).
+Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, memory holes, reserved pages
+(the frames that the kernel has in use itself are not there at all).
 """
 
 from allocator.buddy import NONE, free_one_page
@@ -14,7 +14,9 @@ from cpus.tlb import new_context
 
 @kernel
 def boot_zones(ram):
-    """Empty all lists, poison all frames and free them in the largest aligned blocks; returns the number of frames freed."""
+    """Empty all lists, poison all frames and free them in the largest aligned blocks; returns the number of
+    frames freed.
+    """
     total = 0
     for node in range(ram.nr_nodes):
         for which in range(NR_LRU):

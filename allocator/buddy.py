@@ -1,9 +1,9 @@
 """The buddy allocator (mm/page_alloc.c: __free_one_page, __rmqueue_smallest) of one zone.
 
-Beside the free list of each order stands a *pend list* of blocks that carry a design's key: something about their old
-translations is still to be done before they are used again. Without such a design it stays empty and costs nothing.
-Keys of one zone grow; a merged block carries the newer key. When everything up to a list's newest key is done, the whole
-pend list joins the free list at once.
+Beside the free list of each order stands a *pend list* of blocks that carry a design's key: something about
+their old translations is still to be done before they are used again. Without such a design it stays empty
+and costs nothing. Keys of one zone grow; a merged block carries the newer key. When everything up to a list's
+newest key is done, the whole pend list joins the free list at once.
 Left out: migratetypes and pageblocks (all pages here are movable but for page tables), higher-order reserves.
 """
 
@@ -14,7 +14,8 @@ from cpus.compiled import call, inlined, kernel
 from cpus.layout import NR_ORDERS
 
 NONE = -1
-CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2  # answers of HOOK_PEND_FIRST: within an order, within an order, over all orders
+# answers of HOOK_PEND_FIRST: within an order, within an order, over all orders
+CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2
 
 
 @kernel
@@ -54,12 +55,15 @@ def _unlink(first, last, next_, previous, zone, order, pfn):
 
 @inlined
 def _insert(ram, zone, pfn, order, key):
-    """Put a free block on the list that its key asks for; clean ones to the head, pending ones to the tail (taken last)."""
+    """Put a free block on the list that its key asks for; clean ones to the head, pending ones to the tail
+    (taken last).
+    """
     ram.page_private[pfn] = order
     ram.page_flags[pfn] = PG_BUDDY
     if key > ram.zone_key_done[zone]:
         ram.page_key[pfn] = key
-        older = key < ram.pend_key[zone, order]  # a half of a block that was taken: the list stays in the order of keys, or nearly
+        # a half of a block that was taken: the list stays in the order of keys, or nearly
+        older = key < ram.pend_key[zone, order]
         _link(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn, not older)
         ram.pend_count[zone, order] += 1
         ram.pend_key[zone, order] = max(key, ram.pend_key[zone, order])
@@ -101,7 +105,8 @@ def _join_if_done(ram, zone, order):
     ram.free_last[zone, order] = ram.pend_last[zone, order]
     ram.free_count[zone, order] += ram.pend_count[zone, order]
     ram.pend_first[zone, order], ram.pend_last[zone, order], ram.pend_count[zone, order] = NONE, NONE, 0
-    ram.pend_joined[zone, order] = ram.pend_key[zone, order]  # blocks keep their old keys; this tells what they mean
+    # blocks keep their old keys; this tells what they mean
+    ram.pend_joined[zone, order] = ram.pend_key[zone, order]
 
 
 @inlined
@@ -120,8 +125,11 @@ def free_one_page(ram, cpu, zone, pfn, order, key):
             break
         if ram.page_flags[buddy] & PG_BUDDY == 0 or ram.page_private[buddy] != order:
             break
-        if ram.pend_apart and (key > ram.zone_key_done[zone]) != (ram.page_key[buddy] > ram.zone_key_done[zone]):
-            break  # the design would rather have smaller blocks than clean pages that have to wait with pending ones
+        if ram.pend_apart and (key > ram.zone_key_done[zone]) != (
+            ram.page_key[buddy] > ram.zone_key_done[zone]
+        ):
+            # the design would rather have smaller blocks than clean pages that have to wait with pending ones
+            break
         key = max(key, ram.page_key[buddy])
         _remove(ram, zone, buddy, order)
         pfn = min(pfn, buddy)
@@ -131,10 +139,16 @@ def free_one_page(ram, cpu, zone, pfn, order, key):
 
 @kernel
 def _choose(ram, cpu, zone, order, preference):
-    """Give the block to take from the lists of one order, -1 if there is none that may be taken (get_page_from_free_area)."""
+    """Give the block to take from the lists of one order, -1 if there is none that may be taken
+    (get_page_from_free_area).
+    """
     clean = ram.free_first[zone, order]
     block = ram.pend_first[zone, order]
-    if block != NONE and ram.page_key[block] <= ram.zone_key_done[zone] and (clean == NONE or preference == PEND_FIRST):
+    if (
+        block != NONE
+        and ram.page_key[block] <= ram.zone_key_done[zone]
+        and (clean == NONE or preference == PEND_FIRST)
+    ):
         return block  # done, but newer blocks behind it keep the list from joining the free list
     if block == NONE or preference == CLEAN_ONLY or (clean != NONE and preference == CLEAN_FIRST):
         return clean
@@ -156,7 +170,8 @@ def _find_block(ram, cpu, zone, order, preference):
 
 @inlined
 def take_block(ram, cpu, zone, order):
-    """Take a block of 2^order frames, splitting larger ones (__rmqueue_smallest); -1 if there is none. Zone lock held.
+    """Take a block of 2^order frames, splitting larger ones (__rmqueue_smallest); -1 if there is none. Zone
+    lock held.
 
     The caller must call HOOK_TAKE_DONE after letting go of the lock and before using the frames.
     """

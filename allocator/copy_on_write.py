@@ -1,15 +1,26 @@
-"""Copy-on-write (mm/memory.c: do_wp_page, wp_page_copy, do_cow_fault; wp_can_reuse_anon_folio): private pages and who gets a copy.
+"""Copy-on-write (mm/memory.c: do_wp_page, wp_page_copy, do_cow_fault; wp_can_reuse_anon_folio): private pages
+and who gets a copy.
 
-A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAULT), never before. A store to a private page that
-somebody shares, or to the zero page, gets a copy: the old translation is flushed everywhere, under the PTE lock, before the new one
-is seen (ptep_clear_flush). More rights alone need no flush.
+A mapping becomes writable only after the design has been asked (HOOK_WRITE_FAULT), never before. A store to a
+private page that somebody shares, or to the zero page, gets a copy: the old translation is flushed
+everywhere, under the PTE lock, before the new one is seen (ptep_clear_flush). More rights alone need no
+flush.
 Left out: swap cache, huge pages, unsharing for a pin (FAULT_FLAG_UNSHARE).
 """
 
 from allocator.hooks import HOOK_WRITE_FAULT
 from allocator.kmap import KMAP_COPY, KMAP_COW, MKWRITE_COPY, MKWRITE_COW, MKWRITE_REUSE, kmap, mkwrite
 from allocator.lru import drop_page, lru_add, lru_add_drain
-from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_LRU, PG_SWAPBACKED, PG_UPTODATE, get_page, set_flag, unlock_page
+from allocator.page import (
+    PG_DIRTY,
+    PG_EXCLUSIVE,
+    PG_LRU,
+    PG_SWAPBACKED,
+    PG_UPTODATE,
+    get_page,
+    set_flag,
+    unlock_page,
+)
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import OBJECT_ANON
 from allocator.rmap import lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
@@ -21,7 +32,16 @@ from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import PAGE_COPY, PAGE_ZERO
 from cpus.layout import COUNTER
 from cpus.oracle import name_anonymous
-from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_SPECIAL,
+    PTE_WRITE,
+    find_table,
+)
 
 AGAIN = 0
 C_REUSE = COUNTER["pgreuse"]
@@ -38,7 +58,9 @@ def ask_design(ram, cpu, mm, vma, vpn):
 
 @kernel
 def new_anonymous_page(ram, cpu, vma, vpn, site):
-    """Allocate the private page of a VMA at `vpn`, filled for the oracle at `site`; it belongs to the VMA's anon_vma."""
+    """Allocate the private page of a VMA at `vpn`, filled for the oracle at `site`; it belongs to the VMA's
+    anon_vma.
+    """
     pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
     kmap(ram, cpu, pfn, site, ram.vma_mm[vma], vpn)
     thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
@@ -53,10 +75,13 @@ def new_anonymous_page(ram, cpu, vma, vpn, site):
 
 @kernel
 def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
-    """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is locked, with a reference."""
+    """A store is the first access to a page of a private file mapping: map a copy (do_cow_fault). The page is
+    locked, with a reference.
+    """
     copy = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
     ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
-    ask_design(ram, cpu, mm, vma, vpn)  # the page is still locked: nobody maps it here, and unmaps it again, after the design was asked
+    # the page is still locked: nobody maps it here, and unmaps it again, after the design was asked
+    ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     free = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0
     if free:
@@ -137,10 +162,12 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
 
 @apart
 def do_wp_page(ram, cpu, mm, vma, vpn, seen):
-    """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy (do_wp_page).
+    """A store through a read-only PTE of a writable VMA: in place if nobody shares the page, else to a copy
+    (do_wp_page).
 
-    `seen` is the PTE as the fault found it, before the design is asked. If another page is there by now, the one that was seen may
-    have been unmapped after the question, and its flush deferred: the fault begins anew (pte_same).
+    `seen` is the PTE as the fault found it, before the design is asked. If another page is there by now, the
+    one that was seen may have been unmapped after the question, and its flush deferred: the fault begins anew
+    (pte_same).
     """
     table, index = find_table(ram, ram.mm_pgd[mm], vpn), vpn & LEVEL_MASK
     ask_design(ram, cpu, mm, vma, vpn)

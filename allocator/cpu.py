@@ -8,7 +8,18 @@ from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
 from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
 from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
-from allocator.sched import DONE, SLEEPING, TASK_DESIGN, TASK_KSWAPD, TASK_USER, TICK_NS, enqueue, next_kthread, next_task, task_is_due
+from allocator.sched import (
+    DONE,
+    SLEEPING,
+    TASK_DESIGN,
+    TASK_KSWAPD,
+    TASK_USER,
+    TICK_NS,
+    enqueue,
+    next_kthread,
+    next_task,
+    task_is_due,
+)
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import call, entry, kernel
@@ -25,7 +36,9 @@ SERIES_COLUMNS = 8
 
 @kernel
 def _sample(ram, cpu):
-    """Note free pages, and those of them with nothing pending, once per SERIES_NS of virtual time, by whichever CPU gets there first."""
+    """Note free pages, and those of them with nothing pending, once per SERIES_NS of virtual time, by
+    whichever CPU gets there first.
+    """
     now = ram.cpu_clock[cpu]
     due = load_acquire(ram.run_series_next_ns, 0)
     if now < due or compare_exchange(ram.run_series_next_ns, 0, due, now + ram.series_ns) != due:
@@ -86,7 +99,9 @@ def _finish(ram, cpu, task):
 
 @kernel
 def _slice_is_over(ram, cpu, task):
-    """Has the running task used its slice up while another wants the CPU? If nobody does, a new slice begins (update_deadline)."""
+    """Has the running task used its slice up while another wants the CPU? If nobody does, a new slice begins
+    (update_deadline).
+    """
     if ram.cpu_clock[cpu] < ram.task_slice_ns[task]:
         return False
     if task_is_due(ram, cpu):
@@ -160,7 +175,8 @@ def _run_task(ram, cpu, task):
 
 @entry(RUN_WAITING_KTHREAD)
 def run_waiting_kthread(ram, cpu, a, b, c, d):
-    """Run a kernel thread that waits for a CPU while this one's task sleeps inside the kernel (schedule_timeout); 0 if none waits.
+    """Run a kernel thread that waits for a CPU while this one's task sleeps inside the kernel
+    (schedule_timeout); 0 if none waits.
 
     Then the task goes on. No lock may be held that spins, nor anything of this CPU's that reclaim uses.
     """

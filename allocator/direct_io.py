@@ -1,12 +1,15 @@
-"""read(2) and write(2) with O_DIRECT: between a file and user memory, past the page cache (fs/iomap/direct-io.c, mm/filemap.c).
+"""read(2) and write(2) with O_DIRECT: between a file and user memory, past the page cache
+(fs/iomap/direct-io.c, mm/filemap.c).
 
-The device works on frames, not on addresses: user pages are pinned (gup.py), up to PIN_PAGES at a time, and the task sleeps until
-the disk is done. What a read brings counts as a store to each page, made and published when the device is done.
-What is dirty in the page cache is written to disk first. A write takes the pages out of the cache and out of all address spaces, before
-and once more after the device: what readers bring in meanwhile is old. Both times the design is asked, last of all: pages that
-reclaim has taken out of the cache, without a flush, may still be read through old translations, and from the return of the call on
-nobody may read them. Whoever stores to the range through a mapping meanwhile has a dirty page that stays: its content is the file's then.
-Left out: asynchronous calls, partial blocks, the inode's lock, the CPU time of building requests.
+The device works on frames, not on addresses: user pages are pinned (gup.py), up to PIN_PAGES at a time, and
+the task sleeps until the disk is done. What a read brings counts as a store to each page, made and published
+when the device is done. What is dirty in the page cache is written to disk first. A write takes the pages out
+of the cache and out of all address spaces, before and once more after the device: what readers bring in
+meanwhile is old. Both times the design is asked, last of all: pages that reclaim has taken out of the cache,
+without a flush, may still be read through old translations, and from the return of the call on nobody may
+read them. Whoever stores to the range through a mapping meanwhile has a dirty page that stays: its content is
+the file's then. Left out: asynchronous calls, partial blocks, the inode's lock, the CPU time of building
+requests.
 """
 
 from allocator.buddy import NONE
@@ -34,7 +37,9 @@ C_PGPGIN, C_PGPGOUT = COUNTER["pgpgin"], COUNTER["pgpgout"]
 
 @kernel
 def _invalidate_page(ram, cpu, thing, index, pfn):
-    """Take one page out of the cache, and out of all address spaces; False if it is dirty and stays (invalidate_complete_folio2)."""
+    """Take one page out of the cache, and out of all address spaces; False if it is dirty and stays
+    (invalidate_complete_folio2).
+    """
     lock_page(ram, cpu, pfn)
     gone = True
     if ram.page_object[pfn] == thing + 1 and ram.page_index[pfn] == index:
@@ -49,7 +54,8 @@ def _invalidate_page(ram, cpu, thing, index, pfn):
 
 @apart
 def invalidate_inode_pages2_range(ram, cpu, thing, first, last):
-    """Take pages first..last-1 of a file out of the cache and out of all address spaces; False if a dirty one stays.
+    """Take pages first..last-1 of a file out of the cache and out of all address spaces; False if a dirty one
+    stays.
 
     The design is told when all old pages are out, before anybody can see that there are newer ones.
     """
@@ -70,7 +76,9 @@ def invalidate_inode_pages2_range(ram, cpu, thing, first, last):
 
 @kernel
 def _device_writes(ram, cpu, pfn):
-    """The device has written to a pinned page: a new version of whatever page it is; nobody's any more if it was truncated."""
+    """The device has written to a pinned page: a new version of whatever page it is; nobody's any more if it
+    was truncated.
+    """
     lock_page(ram, cpu, pfn)  # set_page_dirty_lock
     if ram.page_object[pfn]:
         word = load_acquire(ram.content, pfn)
@@ -81,20 +89,25 @@ def _device_writes(ram, cpu, pfn):
             word = seen  # somebody stores to the page
         set_flag(ram, pfn, PG_DIRTY)
         publish(ram, word >> VERSION_BITS, (word + 1) & VERSION_MASK)
-        record(ram, cpu, EV_WRITE, pfn, ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK)
+        record(
+            ram, cpu, EV_WRITE, pfn, ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK
+        )
     unlock_page(ram, cpu, pfn)
 
 
 @kernel
 def _publish_written(ram, cpu, thing, index):
-    """What the device wrote to page `index` is the file's content, unless an older one is cached, or has been written to disk since."""
+    """What the device wrote to page `index` is the file's content, unless an older one is cached, or has been
+    written to disk since.
+    """
     logical = ram.object_logical[thing] + index
     version = load_acquire(ram.disk_version, logical)
     pfn = find_page(ram, cpu, thing, index)
     old = pfn != NONE and load_acquire(ram.content, pfn) & VERSION_MASK < version
     if pfn != NONE:
         drop_page(ram, cpu, pfn)
-    if not old and load_acquire(ram.disk_version, logical) == version:  # looked at in this order: who writes back drops his page later
+    # looked at in this order: who writes back drops his page later
+    if not old and load_acquire(ram.disk_version, logical) == version:
         publish(ram, logical, version)
         record(ram, cpu, EV_WRITE, -1, thing, index, version)
 
@@ -130,7 +143,9 @@ def _end_transfer(ram, cpu, task, reads, thing, first):
 
 @kernel
 def _prepare(ram, cpu, reads, thing, first, count):
-    """Write what is dirty in the cache to disk; before a write, empty the cache. False: the write must go through the cache after all."""
+    """Write what is dirty in the cache to disk; before a write, empty the cache. False: the write must go
+    through the cache after all.
+    """
     for index in range(first, first + count):
         sync_file_page(ram, cpu, thing, index)
         if ram.cpu_bell[cpu] > 0:
@@ -140,7 +155,9 @@ def _prepare(ram, cpu, reads, thing, first, count):
 
 @kernel
 def _write_buffered(ram, cpu, thing, first, count):
-    """Somebody stored to the range just now: write through the cache, and that to disk (fall back of ext4_dio_write_iter)."""
+    """Somebody stored to the range just now: write through the cache, and that to disk (fall back of
+    ext4_dio_write_iter).
+    """
     for index in range(first, first + count):
         write_to_file(ram, cpu, thing, index)
         sync_file_page(ram, cpu, thing, index)
@@ -148,7 +165,8 @@ def _write_buffered(ram, cpu, thing, first, count):
 
 @apart
 def direct_io(ram, cpu, task, row):
-    """Do a DIRECT_READ or DIRECT_WRITE row from where the task left it; ASLEEP if it must wait until task_wait_ns and come again.
+    """Do a DIRECT_READ or DIRECT_WRITE row from where the task left it; ASLEEP if it must wait until
+    task_wait_ns and come again.
 
     Pages `page` .. of the file that `region` shows, to or from page `count` .. of region `kind`.
     """

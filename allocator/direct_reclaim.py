@@ -1,16 +1,24 @@
-"""An allocation that finds no zone above LOW (mm/page_alloc.c: __alloc_pages_slowpath; mm/vmscan.c: try_to_free_pages).
+"""An allocation that finds no zone above LOW (mm/page_alloc.c: __alloc_pages_slowpath; mm/vmscan.c:
+try_to_free_pages).
 
-It wakes kswapd of every node, goes down to MIN, and then reclaims by itself: 32 pages, from every node of its zonelist, harder from
-round to round. While the nodes' reserves are half gone it waits for kswapd instead (throttle_direct_reclaim).
+It wakes kswapd of every node, goes down to MIN, and then reclaims by itself: 32 pages, from every node of its
+zonelist, harder from round to round. While the nodes' reserves are half gone it waits for kswapd instead
+(throttle_direct_reclaim).
 `memory_reclaim` is the same machinery asked by a group's memory.reclaim.
-Left out: high orders and compaction, the OOM killer (the run stops with a sentence), throttling for want of progress, memory
-cgroups (the group whose memory is reclaimed is everybody).
+Left out: high orders and compaction, the OOM killer (the run stops with a sentence), throttling for want of
+progress, memory cgroups (the group whose memory is reclaimed is everybody).
 """
 
 from allocator.buddy import NONE
 from allocator.hooks import HOOK_PRESSURE
 from allocator.kswapd import MAX_RECLAIM_RETRIES, wakeup_kswapd
-from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, SWAP_CLUSTER_MAX
+from allocator.lru import (
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    SWAP_CLUSTER_MAX,
+)
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_THISNODE, get_page_from_freelist
 from allocator.panic import OUT_OF_MEMORY, panic
 from allocator.pcp import drain_all_pages
@@ -32,7 +40,8 @@ from cpus.layout import COUNTER, TEXT
 from cpus.steal import pass_time
 
 ALLOC_SLOW, RUN_WAITING_KTHREAD = TEXT["alloc_slow"], TEXT["run_waiting_kthread"]
-THROTTLE_STEP_NS, THROTTLE_WAIT_NS = 100_000, 1_000_000_000  # at most HZ, for who may not wait for a file system
+# at most HZ, for who may not wait for a file system
+THROTTLE_STEP_NS, THROTTLE_WAIT_NS = 100_000, 1_000_000_000
 C_ALLOCSTALL, C_THROTTLE = COUNTER["allocstall_normal"], COUNTER["pgscan_direct_throttle"]
 
 
@@ -56,7 +65,9 @@ def _shrink_zones(ram, cpu, sc, node):
 
 @kernel
 def _do_try_to_free_pages(ram, cpu, sc, node):
-    """Rounds of growing priority until enough was reclaimed; in vain, once more, and then deactivating by force."""
+    """Rounds of growing priority until enough was reclaimed; in vain, once more, and then deactivating by
+    force.
+    """
     for attempt in range(3):
         if ram.sc_by[sc] == BY_DIRECT:
             ram.counter[cpu, C_ALLOCSTALL] += 1
@@ -115,7 +126,8 @@ def try_to_free_pages(ram, cpu, node, gfp):
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_DIRECT
     ram.sc_by[cpu], ram.sc_reclaimed[cpu], ram.sc_to_reclaim[cpu] = BY_DIRECT, 0, SWAP_CLUSTER_MAX
-    ram.sc_flags[cpu] = 0 if gfp & GFP_NORETRY else SC_FS  # readahead runs inside the file system (memalloc_nofs_save)
+    # readahead runs inside the file system (memalloc_nofs_save)
+    ram.sc_flags[cpu] = 0 if gfp & GFP_NORETRY else SC_FS
     reclaimed = _do_try_to_free_pages(ram, cpu, cpu, node)
     ram.cpu_site[cpu] = site
     record(ram, cpu, EV_RECLAIM, node, BY_DIRECT, reclaimed, ram.sc_priority[cpu])
@@ -124,10 +136,11 @@ def try_to_free_pages(ram, cpu, node, gfp):
 
 @apart
 def memory_reclaim(ram, cpu, pages):
-    """What writing a number of pages to memory.reclaim does (memory_reclaim, try_to_free_mem_cgroup_pages); returns pages reclaimed.
+    """What writing a number of pages to memory.reclaim does (memory_reclaim, try_to_free_mem_cgroup_pages);
+    returns pages reclaimed.
 
-    Each turn asks for a quarter of what is missing, at least 32 pages. Counts pgscan_file, pgsteal_file and their anonymous
-    counterparts, not the kswapd and direct ones, as global counters do.
+    Each turn asks for a quarter of what is missing, at least 32 pages. Counts pgscan_file, pgsteal_file and
+    their anonymous counterparts, not the kswapd and direct ones, as global counters do.
     """
     ram.cpu_clock[cpu] += ram.cost[SYSCALL]
     site = ram.cpu_site[cpu]
@@ -145,7 +158,7 @@ def memory_reclaim(ram, cpu, pages):
     return reclaimed
 
 
-# --- the slow path ----------------------------------------------------------------------------------------------------------
+# --- the slow path ------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -160,7 +173,9 @@ def _should_reclaim_retry(ram):
     """Could the allocation succeed if everything reclaimable were reclaimed (should_reclaim_retry)?"""
     for zone in range(ram.nr_zones):
         node = ram.zone_node[zone]
-        available = ram.zone_free[zone] + ram.lru_size[node, LRU_INACTIVE_FILE] + ram.lru_size[node, LRU_ACTIVE_FILE]
+        available = (
+            ram.zone_free[zone] + ram.lru_size[node, LRU_INACTIVE_FILE] + ram.lru_size[node, LRU_ACTIVE_FILE]
+        )
         if can_demote(ram, node):
             available += ram.lru_size[node, LRU_INACTIVE_ANON] + ram.lru_size[node, LRU_ACTIVE_ANON]
         if available > ram.wmark_min[zone] + ram.zone_reserve[zone]:
@@ -170,7 +185,9 @@ def _should_reclaim_retry(ram):
 
 @kernel
 def _direct_reclaim(ram, cpu, node, gfp):
-    """Reclaim and try again; what was reclaimed may lie in CPUs' lists. -1: no page, -2: nothing was reclaimed."""
+    """Reclaim and try again; what was reclaimed may lie in CPUs' lists. -1: no page, -2: nothing was
+    reclaimed.
+    """
     if try_to_free_pages(ram, cpu, node, gfp) == 0:
         return -2
     pfn = get_page_from_freelist(ram, cpu, node, gfp, False)
@@ -183,7 +200,9 @@ def _direct_reclaim(ram, cpu, node, gfp):
 
 @entry(ALLOC_SLOW)
 def alloc_slow(ram, cpu, node, gfp, c, d):
-    """Get a page when no zone is above LOW: wake kswapd, dip to MIN, reclaim; -1 if `gfp` does not allow that, or no retry."""
+    """Get a page when no zone is above LOW: wake kswapd, dip to MIN, reclaim; -1 if `gfp` does not allow
+    that, or no retry.
+    """
     no_progress = 0
     while True:
         if gfp & GFP_KSWAPD:

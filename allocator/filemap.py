@@ -1,9 +1,11 @@
-"""Changing files through the page cache: buffered write, truncate, fdatasync (mm/filemap.c, mm/truncate.c, mm/rmap.c: folio_mkclean).
+"""Changing files through the page cache: buffered write, truncate, fdatasync (mm/filemap.c, mm/truncate.c,
+mm/rmap.c: folio_mkclean).
 
-Each asks the design first: before new bytes are visible at a file offset, what other CPUs may still read there through
-translations that reclaim left pending must be flushed. Past the page cache: direct_io.py.
-The writer's own copy is not a mapped access: the oracle sees it as the next version of the page, published when it is complete.
-Left out: sizes (a file keeps its pages; truncate drops contents), write-back threads and throttling, page-cache locks on ranges.
+Each asks the design first: before new bytes are visible at a file offset, what other CPUs may still read
+there through translations that reclaim left pending must be flushed. Past the page cache: direct_io.py.
+The writer's own copy is not a mapped access: the oracle sees it as the next version of the page, published
+when it is complete. Left out: sizes (a file keeps its pages; truncate drops contents), write-back threads and
+throttling, page-cache locks on ranges.
 """
 
 from allocator.buddy import NONE
@@ -70,7 +72,9 @@ def write_to_file(ram, cpu, thing, index):
 
 @kernel
 def _clean_mappings(ram, cpu, pfn, thing):
-    """Write-protect and clean every PTE of a page, flushing each that was dirty (folio_mkclean); returns how many were."""
+    """Write-protect and clean every PTE of a page, flushing each that was dirty (folio_mkclean); returns how
+    many were.
+    """
     cleaned = 0
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
@@ -80,7 +84,9 @@ def _clean_mappings(ram, cpu, pfn, thing):
         if table >= 0:
             lock_pte(ram, cpu, table)
             pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-            dirty = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
+            dirty = (
+                pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
+            )
             if dirty:
                 change = change_begins(ram, mm)
                 fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~(PTE_WRITE | PTE_DIRTY))
@@ -116,22 +122,28 @@ def sync_file_page(ram, cpu, thing, index):
 
 @kernel
 def _forget_on_disk(ram, cpu, thing, index):
-    """A page that is not cached loses its contents: the next read gives a newer version. False if it is cached by now."""
+    """A page that is not cached loses its contents: the next read gives a newer version. False if it is
+    cached by now.
+    """
     logical = ram.object_logical[thing] + index
     version = load_acquire(ram.version, logical) + 1
     exchange(ram.disk_version, logical, version)
     pfn = find_page(ram, cpu, thing, index)
-    if pfn != NONE:  # whoever entered it may have read the old contents: it must be dropped like any cached page
+    # whoever entered it may have read the old contents: it must be dropped like any cached page
+    if pfn != NONE:
         drop_page(ram, cpu, pfn)
         return False
-    call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)  # now: it may have been entered, mapped and lazily unmapped until the look-up
+    # now: it may have been entered, mapped and lazily unmapped until the look-up
+    call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
     publish(ram, logical, version)  # whoever enters it from now on reads the disk after us
     return True
 
 
 @apart
 def truncate_file_page(ram, cpu, thing, index):
-    """Drop one page of a file, whose mappings are gone, with its contents (truncate_inode_folio): it reads as a new version after it."""
+    """Drop one page of a file, whose mappings are gone, with its contents (truncate_inode_folio): it reads as
+    a new version after it.
+    """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
     pfn = find_page(ram, cpu, thing, index)
@@ -145,7 +157,8 @@ def truncate_file_page(ram, cpu, thing, index):
         drop_page(ram, cpu, pfn)
         pfn = _locked_page(ram, cpu, thing, index)
     call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
-    if load_acquire(ram.page_mapcount, pfn) > 0:  # mapped again since the range was unmapped (unmap_mapping_folio)
+    # mapped again since the range was unmapped (unmap_mapping_folio)
+    if load_acquire(ram.page_mapcount, pfn) > 0:
         unmap_mapping_range(ram, cpu, thing, index, index + 1, True)
     logical = ram.object_logical[thing] + index
     version = load_acquire(ram.version, logical) + 1
@@ -163,7 +176,9 @@ def truncate_file_page(ram, cpu, thing, index):
 
 @apart
 def fadvise(ram, cpu, thing, first, last):
-    """POSIX_FADV_DONTNEED: drop the clean pages first..last-1 that nobody maps or holds (mapping_try_invalidate)."""
+    """POSIX_FADV_DONTNEED: drop the clean pages first..last-1 that nobody maps or holds
+    (mapping_try_invalidate).
+    """
     lru_add_drain(ram, cpu)
     for index in range(first, last):
         pfn = find_page(ram, cpu, thing, index)

@@ -1,12 +1,15 @@
-"""Large folios of files: 2^N pages that are allocated, aged, unmapped and freed together (mm/filemap.c, mm/huge_memory.c).
+"""Large folios of files: 2^N pages that are allocated, aged, unmapped and freed together (mm/filemap.c,
+mm/huge_memory.c).
 
-A file with `object_order` N is cached in aligned runs of 2^N pages, each in one block of memory as long as the buddy has one above the
-LOW watermark; else page by page, as Linux falls back. Every page keeps a struct page of its own (references, page lock, PTEs), PG_LARGE
-says that it is part of a folio, and the folio's first frame, its *head*, stands on the LRU for all of them.
-A folio is *split* when one of its pages is taken out alone (truncation, a direct write) or is to move to another node: from then on its
-pages go their own ways.
-Left out: anonymous large folios and PMD mappings (THP, hugetlb), one count and one lock for all pages of a folio, moving one as a
-whole, orders of per-CPU lists, compaction to make blocks, different orders in one file.
+A file with `object_order` N is cached in aligned runs of 2^N pages, each in one block of memory as long as
+the buddy has one above the LOW watermark; else page by page, as Linux falls back. Every page keeps a struct
+page of its own (references, page lock, PTEs), PG_LARGE says that it is part of a folio, and the folio's first
+frame, its *head*, stands on the LRU for all of them.
+A folio is *split* when one of its pages is taken out alone (truncation, a direct write) or is to move to
+another node: from then on its pages go their own ways.
+Left out: anonymous large folios and PMD mappings (THP, hugetlb), one count and one lock for all pages of a
+folio, moving one as a whole, orders of per-CPU lists, compaction to make blocks, different orders in one
+file.
 """
 
 from allocator.buddy import NONE, free_one_page, take_block
@@ -56,7 +59,9 @@ def _take_block(ram, cpu, zone, order):
 
 @apart
 def alloc_folio(ram, cpu, node, order):
-    """Allocate 2^order pages in a row, a reference each, from a zone that stays above LOW; -1 if there is none: nobody reclaims for it."""
+    """Allocate 2^order pages in a row, a reference each, from a zone that stays above LOW; -1 if there is
+    none: nobody reclaims for it.
+    """
     for i in range(ram.nr_zones):
         zone = ram.zonelist[node, i]
         if zone < 0:
@@ -66,7 +71,8 @@ def alloc_folio(ram, cpu, node, order):
             if head != NONE:
                 ram.cpu_clock[cpu] += ram.cost[PAGE_ALLOC]
                 for pfn in range(head, head + (1 << order)):
-                    ram.page_key[pfn] = 0  # of a block that was merged into this one: its head alone says what is pending
+                    # of a block that was merged into this one: its head alone says what is pending
+                    ram.page_key[pfn] = 0
                     prepare_new_page(ram, cpu, pfn, zone)
                 return head
     return NONE
@@ -74,7 +80,9 @@ def alloc_folio(ram, cpu, node, order):
 
 @apart
 def free_folio(ram, cpu, head, key):
-    """Give a large folio without references back: as one block, or page by page if something is pending for them (free_unref_folios)."""
+    """Give a large folio without references back: as one block, or page by page if something is pending for
+    them (free_unref_folios).
+    """
     order, size = ram.page_private[head], folio_pages(ram, head)
     for pfn in range(head, head + size):
         ram.page_flags[pfn] &= ~PG_LARGE

@@ -2,9 +2,10 @@
 
 kernel/fork.c: dup_mmap; mm/memory.c: copy_page_range, copy_present_ptes.
 
-Private mappings are copied PTE by PTE, write-protected on both sides; shared ones are left to page faults. Then the parent's TLBs are
-flushed once, everywhere, for the rights that were taken. A child's VMA comes behind its parent's on the lists of reverse mapping, so
-that a walk which has passed it while we copy cannot miss a PTE that it should have seen at the parent.
+Private mappings are copied PTE by PTE, write-protected on both sides; shared ones are left to page faults.
+Then the parent's TLBs are flushed once, everywhere, for the rights that were taken. A child's VMA comes
+behind its parent's on the lists of reverse mapping, so that a walk which has passed it while we copy cannot
+miss a PTE that it should have seen at the parent.
 A page that a device writes to stays the parent's, and the child gets a copy at once.
 Left out: threads of the child (it starts with its main thread), vfork, VM_DONTCOPY.
 """
@@ -40,10 +41,11 @@ from cpus.page_table import (
 
 @kernel
 def _copy_pte(ram, cpu, mm, child, source, target, index):
-    """Share one page: take the right to write from the parent, give the child the same PTE, made old (copy_present_ptes).
+    """Share one page: take the right to write from the parent, give the child the same PTE, made old
+    (copy_present_ptes).
 
-    False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once. The right is taken before
-    the look at the pins, as gup.py pins before it looks at the right again.
+    False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once.
+    The right is taken before the look at the pins, as gup.py pins before it looks at the right again.
     """
     while True:
         pte = load_acquire(ram.frame_word, (source, index))
@@ -54,7 +56,8 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
             break
     pfn = pte >> PTE_PFN_SHIFT
     if pte & PTE_MIGRATION:
-        clear_flag(ram, pfn, PG_EXCLUSIVE)  # whoever moves the page asks for it under our pte lock (copy_nonpresent_pte)
+        # whoever moves the page asks for it under our pte lock (copy_nonpresent_pte)
+        clear_flag(ram, pfn, PG_EXCLUSIVE)
     elif pte & PTE_SPECIAL == 0:
         if ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):  # folio_needs_cow_for_dma
             fetch_or(ram.frame_word, (source, index), pte & PTE_WRITE)
@@ -63,15 +66,18 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
         get_page(ram, pfn)
         fetch_add(ram.page_mapcount, pfn, 1)
         mod_rss(ram, cpu, child, 1)
-    store_release(ram.frame_word, (target, index), shared if pte & PTE_MIGRATION else shared & ~PTE_ACCESSED)  # old: it used nothing yet
+    # old: it used nothing yet
+    store_release(ram.frame_word, (target, index), shared if pte & PTE_MIGRATION else shared & ~PTE_ACCESSED)
     return True
 
 
 @kernel
 def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
-    """Copy the PTEs of vpn..stop-1 in one table, up to the first page that needs a frame of its own; returns where it stopped.
+    """Copy the PTEs of vpn..stop-1 in one table, up to the first page that needs a frame of its own; returns
+    where it stopped.
 
-    `copy` is such a frame for page `vpn`, NONE if there is none yet: it becomes the child's (copy_present_page).
+    `copy` is such a frame for page `vpn`, NONE if there is none yet: it becomes the child's
+    (copy_present_page).
     """
     target = ensure_table(ram, cpu, child, vpn)
     lock_pte(ram, cpu, source)
@@ -81,7 +87,15 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
         page += 1
     used = copy != NONE and page == vpn
     if used:
-        set_pte(ram, cpu, child, vpn, target, copy, ram.frame_word[source, vpn & LEVEL_MASK] & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY))
+        set_pte(
+            ram,
+            cpu,
+            child,
+            vpn,
+            target,
+            copy,
+            ram.frame_word[source, vpn & LEVEL_MASK] & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY),
+        )
         page += 1
     unlock_pte(ram, cpu, target)
     unlock_pte(ram, cpu, source)
@@ -123,8 +137,16 @@ def dup_mm(ram, cpu, mm, child):
     for i in range(ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, i]
         copy = new_vma(ram, cpu, child)
-        ram.vma_start[copy], ram.vma_end[copy], ram.vma_flags[copy] = ram.vma_start[vma], ram.vma_end[vma], ram.vma_flags[vma]
-        ram.vma_object[copy], ram.vma_anon[copy], ram.vma_pgoff[copy] = ram.vma_object[vma], ram.vma_anon[vma], ram.vma_pgoff[vma]
+        ram.vma_start[copy], ram.vma_end[copy], ram.vma_flags[copy] = (
+            ram.vma_start[vma],
+            ram.vma_end[vma],
+            ram.vma_flags[vma],
+        )
+        ram.vma_object[copy], ram.vma_anon[copy], ram.vma_pgoff[copy] = (
+            ram.vma_object[vma],
+            ram.vma_anon[vma],
+            ram.vma_pgoff[vma],
+        )
         link_rmap(ram, cpu, copy, vma)
         insert_vma(ram, cpu, child, copy)
         if ram.vma_flags[vma] & VM_HAS_ANON:  # vma_needs_copy

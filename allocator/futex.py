@@ -1,8 +1,10 @@
-"""Flags that threads post and wait for, asleep or spinning; sleeping for a time (kernel/futex, kernel/time/hrtimer.c: nanosleep).
+"""Flags that threads post and wait for, asleep or spinning; sleeping for a time (kernel/futex,
+kernel/time/hrtimer.c: nanosleep).
 
-A flag is a number that only grows. `futex_wait` sleeps until it has reached a value: its CPU runs somebody else or idles, lazily.
-`spin_on_flag` waits in user mode: the CPU keeps the address space in use and is interrupted for it. Flags belong to no process, so
-processes can wait for each other (futexes in shared memory, pipes, waitpid).
+A flag is a number that only grows. `futex_wait` sleeps until it has reached a value: its CPU runs somebody
+else or idles, lazily. `spin_on_flag` waits in user mode: the CPU keeps the address space in use and is
+interrupted for it. Flags belong to no process, so processes can wait for each other (futexes in shared
+memory, pipes, waitpid).
 Whoever waits takes over the virtual time of the latest post, if that is later than its own.
 Left out: everything else that futexes do.
 """
@@ -51,20 +53,29 @@ def _reached(ram, cpu, flag, count):
 
 @kernel
 def futex_wait(ram, cpu, task, flag, count):
-    """True if the flag has reached `count`; else the task is entered as a sleeper, and its CPU must choose another."""
+    """True if the flag has reached `count`; else the task is entered as a sleeper, and its CPU must choose
+    another.
+    """
     if _reached(ram, cpu, flag, count):
         return True
     ram.cpu_clock[cpu] += ram.cost[SYSCALL]
     ram.task_wait_count[task] = count
     store_release(ram.task_wait_flag, task, flag + 1)
     fence()
-    # whoever takes the entry back goes on with the task: we, if the flag was posted meanwhile, or who posted it
-    return load_acquire(ram.flag_count, flag) >= count and exchange(ram.task_wait_flag, task, 0) != 0 and _reached(ram, cpu, flag, count)
+    # whoever takes the entry back goes on with the task: we, if the flag was posted meanwhile, or who posted
+    # it
+    return (
+        load_acquire(ram.flag_count, flag) >= count
+        and exchange(ram.task_wait_flag, task, 0) != 0
+        and _reached(ram, cpu, flag, count)
+    )
 
 
 @kernel
 def spin_on_flag(ram, cpu, task, flag, count):
-    """Spin until the flag has reached `count`, serving interrupts; False if its time slice is over and another task waits for the CPU."""
+    """Spin until the flag has reached `count`, serving interrupts; False if its time slice is over and
+    another task waits for the CPU.
+    """
     over = False
     while not _reached(ram, cpu, flag, count):
         if ram.cpu_bell[cpu] > 0:
@@ -74,7 +85,9 @@ def spin_on_flag(ram, cpu, task, flag, count):
             return False
         if begin_wait(ram, cpu, WAIT_FLAG, flag):
             fence()
-            if load_acquire(ram.flag_count, flag) >= count or (not wanted and load_acquire(ram.queue_count, cpu) > 0):
+            if load_acquire(ram.flag_count, flag) >= count or (
+                not wanted and load_acquire(ram.queue_count, cpu) > 0
+            ):
                 cancel_wait(ram, cpu)
             elif wanted:
                 over = wait_until(ram, cpu, ram.task_slice_ns[task])

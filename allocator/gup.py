@@ -1,11 +1,12 @@
 """Pinning user pages for a device (mm/gup.c: pin_user_pages_fast, unpin_user_page).
 
-A pin is PIN_BIAS references at once (page.py): whoever needs a page's only references (reclaim, migration) fails while it is pinned, and
-whoever must know that a device may write to it sees it in the count.
-First without a lock: read the PTE, pin the page, read the PTE again. Who takes a mapping (or its right to write) away changes the PTE
-first and looks at the references then, so one of the two notices. The walk itself is safe because page tables are freed only after
-this CPU has served the interrupt of their flush, and it serves none on the way. Else the page is faulted in under mmap_lock.
-Left out: long-term pins, pins that outlive the call, unsharing before a page is pinned for reading only.
+A pin is PIN_BIAS references at once (page.py): whoever needs a page's only references (reclaim, migration)
+fails while it is pinned, and whoever must know that a device may write to it sees it in the count.
+First without a lock: read the PTE, pin the page, read the PTE again. Who takes a mapping (or its right to
+write) away changes the PTE first and looks at the references then, so one of the two notices. The walk itself
+is safe because page tables are freed only after this CPU has served the interrupt of their flush, and it
+serves none on the way. Else the page is faulted in under mmap_lock. Left out: long-term pins, pins that
+outlive the call, unsharing before a page is pinned for reading only.
 """
 
 from allocator.buddy import NONE
@@ -20,7 +21,8 @@ from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
 
-ZERO_PAGE, MUST_SLEEP = -2, -3  # beside a frame: nothing that must be pinned; its data are on their way from disk
+# beside a frame: nothing that must be pinned; its data are on their way from disk
+ZERO_PAGE, MUST_SLEEP = -2, -3
 
 
 @kernel
@@ -50,12 +52,18 @@ def _pin_fast(ram, cpu, mm, vpn, store):
     pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
     if not _usable(pte, store):
         return NONE
-    return ZERO_PAGE if pte & PTE_SPECIAL else pin_if_still_there(ram, cpu, table, vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT, store)
+    return (
+        ZERO_PAGE
+        if pte & PTE_SPECIAL
+        else pin_if_still_there(ram, cpu, table, vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT, store)
+    )
 
 
 @apart
 def pin_user_page(ram, cpu, mm, vpn, store):
-    """Pin one page of an address space; returns its frame, ZERO_PAGE, or MUST_SLEEP: the task must wait until task_wait_ns."""
+    """Pin one page of an address space; returns its frame, ZERO_PAGE, or MUST_SLEEP: the task must wait until
+    task_wait_ns.
+    """
     while True:
         pfn = _pin_fast(ram, cpu, mm, vpn, store)
         if pfn != NONE:

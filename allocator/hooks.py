@@ -1,7 +1,8 @@
 """Where a flush design decides: the numbers of its hooks in the text table, and what each is asked.
 
-Every hook is `int64 hook(ram, cpu, a, b, c, d)`, called with the locks said here held. A design that has nothing to say at a
-point leaves the default, which returns 0. The memory management never looks at a design's own fields, and knows it only here.
+Every hook is `int64 hook(ram, cpu, a, b, c, d)`, called with the locks said here held. A design that has
+nothing to say at a point leaves the default, which returns 0. The memory management never looks at a design's
+own fields, and knows it only here.
 """
 
 from cpus.compiled import entry

@@ -1,8 +1,10 @@
-"""Where the kernel is about to write to a frame (kmap), and where a PTE becomes writable (pte_mkwrite): one name for each place.
+"""Where the kernel is about to write to a frame (kmap), and where a PTE becomes writable (pte_mkwrite): one
+name for each place.
 
-Linux maps every page before it touches its bytes (kmap_local_page and its family; on 64 bits that is an addition). A design may look at
-each such moment, as LUF's debug feature does (HOOK_KMAP, HOOK_MKWRITE); without one they are calls of a function that returns 0.
-Left out: kmap for reading, page_to_virt, and reads from disk as DMA, which maps nothing in Linux (here they count as writes).
+Linux maps every page before it touches its bytes (kmap_local_page and its family; on 64 bits that is an
+addition). A design may look at each such moment, as LUF's debug feature does (HOOK_KMAP, HOOK_MKWRITE);
+without one they are calls of a function that returns 0. Left out: kmap for reading, page_to_virt, and reads
+from disk as DMA, which maps nothing in Linux (here they count as writes).
 """
 
 from allocator.hooks import HOOK_KMAP, HOOK_MKWRITE
@@ -26,7 +28,8 @@ SITES = {
     "MKWRITE_PROTECT": ("change_pte_range(), mm/mprotect.c", ADDRESS),
     "MKWRITE_NUMA": ("do_numa_page(), mm/memory.c", ADDRESS),
     "MKWRITE_MOVED": ("remove_migration_pte(), mm/migrate.c", ADDRESS),
-    "FREE_PAGE": ("free_frozen_pages(), mm/page_alloc.c", NOTHING_ELSE),  # neither of the two: where a debugged page gets its record
+    # neither of the two: where a debugged page gets its record
+    "FREE_PAGE": ("free_frozen_pages(), mm/page_alloc.c", NOTHING_ELSE),
 }
 SITE_NAMES = tuple(SITES)
 (KMAP_ZERO, KMAP_COPY, KMAP_COW, KMAP_TABLE, KMAP_MOVE, KMAP_READ, KMAP_WRITE, MKWRITE_ANON, MKWRITE_COW, MKWRITE_SHARED,

@@ -1,16 +1,24 @@
-"""kswapd: keeps a node above its high watermark in the background (mm/vmscan.c: kswapd, balance_pgdat, wakeup_kswapd).
+"""kswapd: keeps a node above its high watermark in the background (mm/vmscan.c: kswapd, balance_pgdat,
+wakeup_kswapd).
 
-An allocation that finds every zone below LOW wakes the kswapd of each node. It works in rounds of growing priority until a zone of
-its node is above HIGH (WMARK_PROMO when NUMA balancing is in tiering mode), naps for HZ/10 and only then sleeps; woken from the
-nap it goes on at once. After 16 runs in vain it gives up until somebody reclaims something.
-It is a task on an idle CPU if there is one, and works in steps, so that its CPU can serve interrupts and other tasks.
-Left out: watermark boosting, high orders and kcompactd, freezing.
+An allocation that finds every zone below LOW wakes the kswapd of each node. It works in rounds of growing
+priority until a zone of its node is above HIGH (WMARK_PROMO when NUMA balancing is in tiering mode), naps for
+HZ/10 and only then sleeps; woken from the nap it goes on at once. After 16 runs in vain it gives up until
+somebody reclaims something.
+It is a task on an idle CPU if there is one, and works in steps, so that its CPU can serve interrupts and
+other tasks. Left out: watermark boosting, high orders and kcompactd, freezing.
 """
 
 from allocator.lru import SWAP_CLUSTER_MAX
 from allocator.pcp import zone_watermark_ok
 from allocator.sched import wake_task
-from allocator.shrink_lruvec import DEF_PRIORITY, age_anonymous, shrink_lruvec_step, shrink_node_begin, snapshot_refaults
+from allocator.shrink_lruvec import (
+    DEF_PRIORITY,
+    age_anonymous,
+    shrink_lruvec_step,
+    shrink_node_begin,
+    snapshot_refaults,
+)
 from allocator.tlb_flush import SITE_KSWAPD
 from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE_TRIM
 from cpus.atomics import load_acquire, store_release
@@ -25,24 +33,31 @@ ASLEEP, NAPS, AWAKE = 0, 1, 2
 NAP_NS = 100_000_000  # HZ/10
 MAX_RECLAIM_RETRIES = 16
 C_PAGEOUTRUN = COUNTER["pageoutrun"]
-C_LOW_QUICKLY, C_HIGH_QUICKLY = COUNTER["kswapd_low_wmark_hit_quickly"], COUNTER["kswapd_high_wmark_hit_quickly"]
+C_LOW_QUICKLY, C_HIGH_QUICKLY = (
+    COUNTER["kswapd_low_wmark_hit_quickly"],
+    COUNTER["kswapd_high_wmark_hit_quickly"],
+)
 
 
 @kernel
 def pgdat_balanced(ram, node):
     """Has any zone of the node more free than its high watermark (WMARK_PROMO in tiering mode)?"""
     for zone in range(ram.node_first_zone[node], ram.node_end_zone[node]):
-        if zone_watermark_ok(ram, zone, ram.wmark_promo[zone] if ram.numa_balancing else ram.wmark_high[zone]):
+        if zone_watermark_ok(
+            ram, zone, ram.wmark_promo[zone] if ram.numa_balancing else ram.wmark_high[zone]
+        ):
             return True
     return False
 
 
-# --- waking and sleeping --------------------------------------------------------------------------------------------------
+# --- waking and sleeping ------------------------------------------------------------------------------------
 
 
 @kernel
 def _wake(ram, cpu, node, counter):
-    """Wake kswapd if nobody else has by now: whether it naps or a tick has just made that a sleep, no wake-up is lost."""
+    """Wake kswapd if nobody else has by now: whether it naps or a tick has just made that a sleep, no wake-up
+    is lost.
+    """
     spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     mine = ram.kswapd_state[node] != AWAKE
     if mine:
@@ -67,7 +82,9 @@ def wakeup_kswapd(ram, cpu, node):
 
 @kernel
 def kswapd_falls_asleep(ram, cpu, node):
-    """kswapd is about to nap: allow wake-ups again, then look once more (prepare_to_wait, prepare_kswapd_sleep)."""
+    """kswapd is about to nap: allow wake-ups again, then look once more (prepare_to_wait,
+    prepare_kswapd_sleep).
+    """
     spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     ram.kswapd_nap_ns[node] = ram.cpu_clock[cpu] + NAP_NS
     store_release(ram.kswapd_state, node, NAPS)
@@ -78,7 +95,9 @@ def kswapd_falls_asleep(ram, cpu, node):
 
 @kernel
 def end_naps(ram, cpu):
-    """At a tick: a nap that is over becomes sleep, or another run if the node is not balanced any more (kswapd_try_to_sleep)."""
+    """At a tick: a nap that is over becomes sleep, or another run if the node is not balanced any more
+    (kswapd_try_to_sleep).
+    """
     for node in range(ram.nr_nodes):
         if load_acquire(ram.kswapd_state, node) == NAPS and ram.cpu_clock[cpu] >= ram.kswapd_nap_ns[node]:
             if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
@@ -90,7 +109,7 @@ def end_naps(ram, cpu):
                 spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
 
 
-# --- balance_pgdat ----------------------------------------------------------------------------------------------------------
+# --- balance_pgdat ------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -130,7 +149,9 @@ def _begin_round(ram, cpu, sc, node):
 
 @kernel
 def _end_round(ram, sc, node):
-    """Decide after a round: again, harder if this one looked at too little or got nothing; 0 when the run is over."""
+    """Decide after a round: again, harder if this one looked at too little or got nothing; 0 when the run is
+    over.
+    """
     got = ram.sc_reclaimed[sc] - ram.sc_before[sc]
     if max(ram.sc_scanned[sc], got) < ram.sc_to_reclaim[sc] or got == 0:
         ram.sc_priority[sc] -= 1

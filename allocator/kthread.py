@@ -1,7 +1,9 @@
-"""A flush design's kernel thread: asleep until woken, then in steps until its hook says that nothing is left (kernel/kthread.c).
+"""A flush design's kernel thread: asleep until woken, then in steps until its hook says that nothing is left
+(kernel/kthread.c).
 
-A design that has HOOK_KTHREAD gets one. It is a task as kswapd is: on an idle CPU if there is one, at the end of a queue if not.
-A wake-up that comes while it is awake makes it go round once more before it sleeps, so none is lost.
+A design that has HOOK_KTHREAD gets one. It is a task as kswapd is: on an idle CPU if there is one, at the end
+of a queue if not. A wake-up that comes while it is awake makes it go round once more before it sleeps, so
+none is lost.
 Left out: several threads, binding to a CPU, priorities.
 """
 
@@ -18,7 +20,10 @@ ASLEEP, AWAKE, AWAKE_AGAIN = 0, 1, 2
 def wake_kthread(ram, cpu):
     """Wake the design's thread (wake_up_process). No spin lock may be held."""
     task = ram.user_tasks + ram.nr_nodes
-    if load_acquire(ram.task_asked, task) == AWAKE_AGAIN or compare_exchange(ram.task_asked, task, AWAKE, AWAKE_AGAIN) == AWAKE:
+    if (
+        load_acquire(ram.task_asked, task) == AWAKE_AGAIN
+        or compare_exchange(ram.task_asked, task, AWAKE, AWAKE_AGAIN) == AWAKE
+    ):
         return 0
     if compare_exchange(ram.task_asked, task, ASLEEP, AWAKE) == ASLEEP:
         wake_task(ram, cpu, task, ram.cpu_clock[cpu])

@@ -1,8 +1,8 @@
 """The LRU lists of a node (mm/swap.c, mm/vmscan.c: classic active and inactive lists, anonymous and file).
 
-A page joins its list through a per-CPU batch of 31 that holds a reference, as Linux's folio_batch does, so one taking of
-lru_lock serves many pages. The head is the young end; reclaim takes from the tail. Of a large folio the first page alone
-stands on a list, and counts for all of them.
+A page joins its list through a per-CPU batch of 31 that holds a reference, as Linux's folio_batch does, so
+one taking of lru_lock serves many pages. The head is the young end; reclaim takes from the tail. Of a large
+folio the first page alone stands on a list, and counts for all of them.
 Left out: MGLRU, unevictable scanning, per-memcg lists, deactivation batches.
 """
 
@@ -41,7 +41,8 @@ def lru_list(flags):
 
 @kernel
 def mod_isolated(ram, cpu, node, flags, pages):
-    """Count pages with these flags that are isolated from the node's lists, or no longer are (NR_ISOLATED_ANON, NR_ISOLATED_FILE).
+    """Count pages with these flags that are isolated from the node's lists, or no longer are
+    (NR_ISOLATED_ANON, NR_ISOLATED_FILE).
 
     Each CPU counts for itself, so a count may be negative; what holds of the node is their sum.
     """
@@ -165,7 +166,9 @@ def drop_page(ram, cpu, pfn):
 
 @apart
 def isolate_page(ram, cpu, pfn):
-    """Take a page off the LRU for its caller, who gets a reference; False if somebody else has it (folio_isolate_lru)."""
+    """Take a page off the LRU for its caller, who gets a reference; False if somebody else has it
+    (folio_isolate_lru).
+    """
     if not try_get_page(ram, pfn):
         return False
     node = node_of(ram, pfn)
@@ -183,7 +186,9 @@ def isolate_page(ram, cpu, pfn):
 
 @apart
 def putback_page(ram, cpu, pfn):
-    """Give an isolated page back to the list its flags ask for and drop the isolation's reference (folio_putback_lru)."""
+    """Give an isolated page back to the list its flags ask for and drop the isolation's reference
+    (folio_putback_lru).
+    """
     node = node_of(ram, pfn)
     mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
     spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
@@ -196,7 +201,8 @@ def putback_page(ram, cpu, pfn):
 
 @kernel
 def move_to_inactive(ram, cpu, pfn, lazyfree):
-    """Move a page to its inactive list; with `lazyfree` it counts as a file's from now on (folio_deactivate, folio_mark_lazyfree).
+    """Move a page to its inactive list; with `lazyfree` it counts as a file's from now on (folio_deactivate,
+    folio_mark_lazyfree).
 
     XXX: at once, where Linux collects a batch of them first.
     """
@@ -214,7 +220,9 @@ def move_to_inactive(ram, cpu, pfn, lazyfree):
 
 @kernel
 def lru_note_cost(ram, cpu, node, file, pages_read, rotated):
-    """Note what reclaiming anonymous or file pages has cost, for the balance between them; old costs fade (lru_note_cost)."""
+    """Note what reclaiming anonymous or file pages has cost, for the balance between them; old costs fade
+    (lru_note_cost).
+    """
     cost = pages_read * SWAP_CLUSTER_MAX + rotated
     if cost == 0:
         return

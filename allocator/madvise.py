@@ -1,8 +1,8 @@
 """madvise: DONTNEED, FREE, COLD, PAGEOUT (mm/madvise.c).
 
-COLD takes the accessed bits away and moves pages to the inactive list; FREE takes accessed and dirty bits away, so that reclaim may drop
-what nobody writes to again; both flush once for the whole range. PAGEOUT isolates what only this mapping shows and reclaims it table by
-table, with reclaim's own flushes.
+COLD takes the accessed bits away and moves pages to the inactive list; FREE takes accessed and dirty bits
+away, so that reclaim may drop what nobody writes to again; both flush once for the whole range. PAGEOUT
+isolates what only this mapping shows and reclaims it table by table, with reclaim's own flushes.
 Left out: large pages, huge-page advice, process_madvise, pages in the swap cache.
 """
 
@@ -10,7 +10,17 @@ from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
 from allocator.lru import isolate_page, lru_add_drain, move_to_inactive
 from allocator.migrate import WORK_ISOLATED
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_range, tlb_gather_mmu
-from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_WORKINGSET, clear_flag, node_of, set_flag
+from allocator.page import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_LRU,
+    PG_REFERENCED,
+    PG_SWAPBACKED,
+    PG_WORKINGSET,
+    clear_flag,
+    node_of,
+    set_flag,
+)
 from allocator.panic import BAD_OPERATION, panic
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER
@@ -20,14 +30,24 @@ from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, SHRINK_LIST, move_
 from cpus.atomics import fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_SPECIAL,
+    find_table,
+)
 
 MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT = 4, 8, 20, 21  # include/uapi/asm-generic/mman-common.h
 
 
 @kernel
 def _free_page_lazily(ram, cpu, vpn, where, pte, pfn):
-    """MADV_FREE of one PTE: what it holds may be dropped, unless somebody writes to it again (folio_mark_lazyfree)."""
+    """MADV_FREE of one PTE: what it holds may be dropped, unless somebody writes to it again
+    (folio_mark_lazyfree).
+    """
     if ram.page_flags[pfn] & PG_SWAPBACKED == 0:
         return  # of a file, or freed lazily already
     clear_flag(ram, pfn, PG_DIRTY)
@@ -77,7 +97,9 @@ def _advise_table(ram, cpu, mm, table, start, end, advice):
 
 @kernel
 def reclaim_pages(ram, cpu, count):
-    """Reclaim the isolated pages of work_list, node by node; put back what stays (reclaim_pages, reclaim_folio_list)."""
+    """Reclaim the isolated pages of work_list, node by node; put back what stays (reclaim_pages,
+    reclaim_folio_list).
+    """
     ram.sc_by[cpu], ram.sc_flags[cpu] = BY_DIRECT, SC_IGNORE_REFERENCES
     while count > 0:
         node = node_of(ram, ram.work_list[cpu, WORK_ISOLATED])

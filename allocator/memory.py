@@ -1,9 +1,10 @@
 """Page faults (mm/memory.c: handle_mm_fault, do_anonymous_page, do_fault; mm/filemap.c: filemap_fault).
 
-A fault returns 0 (try the access again) or 1: the task must sleep until `task_wait_ns`, when the page's data have come from disk
-(Linux drops mmap_lock and retries just so). Read faults on files map up to 16 pages around at once.
-Anonymous memory that is read before it is written shows the zero page. Stores through read-only PTEs are in copy_on_write.py.
-Left out: swap-in, userfaultfd, huge pages.
+A fault returns 0 (try the access again) or 1: the task must sleep until `task_wait_ns`, when the page's data
+have come from disk (Linux drops mmap_lock and retries just so). Read faults on files map up to 16 pages
+around at once.
+Anonymous memory that is read before it is written shows the zero page. Stores through read-only PTEs are in
+copy_on_write.py. Left out: swap-in, userfaultfd, huge pages.
 """
 
 from allocator.buddy import NONE
@@ -59,12 +60,18 @@ C_FAULT, C_MAJOR = COUNTER["pgfault"], COUNTER["pgmajfault"]
 
 @apart
 def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
-    """First touch of anonymous memory: the zero page for a load, a zeroed page for a store (do_anonymous_page)."""
+    """First touch of anonymous memory: the zero page for a load, a zeroed page for a store
+    (do_anonymous_page).
+    """
     table = ensure_table(ram, cpu, mm, vpn)
     if not store:
         lock_pte(ram, cpu, table)
         if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0:
-            store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (ram.zero_page << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_SPECIAL)
+            store_release(
+                ram.frame_word,
+                (table, vpn & LEVEL_MASK),
+                (ram.zero_page << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_SPECIAL,
+            )
         unlock_pte(ram, cpu, table)
         return AGAIN
     pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_ZERO)
@@ -87,12 +94,18 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
 def _mappable(ram, cpu, pfn):
     """May fault-around map this page without waiting (next_uptodate_folio)?"""
     flags = ram.page_flags[pfn]
-    return flags & PG_UPTODATE != 0 and flags & (PG_READAHEAD | PG_LOCKED) == 0 and ram.page_io_ns[pfn] <= ram.cpu_clock[cpu]
+    return (
+        flags & PG_UPTODATE != 0
+        and flags & (PG_READAHEAD | PG_LOCKED) == 0
+        and ram.page_io_ns[pfn] <= ram.cpu_clock[cpu]
+    )
 
 
 @inlined
 def map_pages_around(ram, cpu, mm, vma, vpn, table):
-    """Map what is cached in the aligned window around `vpn` (filemap_map_pages); True if `vpn` itself got mapped."""
+    """Map what is cached in the aligned window around `vpn` (filemap_map_pages); True if `vpn` itself got
+    mapped.
+    """
     around = ram.fault_around_pages
     first = max(vpn & ~(around - 1), ram.vma_start[vma], vpn & ~LEVEL_MASK)
     last = min((vpn | (around - 1)) + 1, ram.vma_end[vma], (vpn | LEVEL_MASK) + 1)
@@ -129,7 +142,9 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
 
 @inlined
 def _file_page(ram, cpu, vma, thing, index, tried):
-    """Find the page of a file fault, reading it if need be; returns it with a reference, or -1 if the task must wait."""
+    """Find the page of a file fault, reading it if need be; returns it with a reference, or -1 if the task
+    must wait.
+    """
     major = False
     while True:
         pfn = find_page(ram, cpu, thing, index)
@@ -254,7 +269,8 @@ def page_fault(ram, cpu, vpn, kind, c, d):
         return WAIT  # a spinning thread's page is gone (live.py): it faults when it looks itself
     mm = ram.cpu_loaded_mm[cpu]
     task = ram.cpu_task[cpu]
-    if ram.task_tried[task] != vpn + 1:  # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
+    # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
+    if ram.task_tried[task] != vpn + 1:
         ram.counter[cpu, C_FAULT] += 1
     ram.cpu_clock[cpu] += ram.cost[FAULT_ENTRY] + ram.cost[FAULT_MINOR]
     record(ram, cpu, EV_FAULT, mm, vpn, kind, task)

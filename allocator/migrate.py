@@ -1,11 +1,12 @@
-"""Moving pages to another node (mm/migrate.c: migrate_pages_batch): demotion by reclaim and promotion by NUMA hints.
+"""Moving pages to another node (mm/migrate.c: migrate_pages_batch): demotion by reclaim and promotion by NUMA
+hints.
 
-All pages of a list are unmapped first (their PTEs become migration entries), then the flushes they need are sent in one go, then
-they are copied and mapped again. A frame whose read-only mappings a design leaves pending goes back to the allocator with
-the batch's key.
+All pages of a list are unmapped first (their PTEs become migration entries), then the flushes they need are
+sent in one go, then they are copied and mapped again. A frame whose read-only mappings a design leaves
+pending goes back to the allocator with the batch's key.
 A large folio is split first, and its head alone moves.
-Left out: moving large folios, retries of busy pages (they stay where they are), compaction, writeback of dirty pages before a move
-(the dirty bit moves along).
+Left out: moving large folios, retries of busy pages (they stay where they are), compaction, writeback of
+dirty pages before a move (the dirty bit moves along).
 """
 
 from allocator.buddy import NONE
@@ -43,9 +44,14 @@ from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL,
 
 NO_MEMORY = -2
 MIGRATE_LIST = TEXT["migrate_list"]
-WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (part * WORK_PAGES for part in range(6))  # of work_list
+# of work_list
+WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (
+    part * WORK_PAGES for part in range(6)
+)
 C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
-MOVED_FLAGS = PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
+MOVED_FLAGS = (
+    PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
+)
 
 
 @inlined
@@ -66,7 +72,9 @@ def _prepare_move(ram, cpu, pfn, node):
 
 @inlined
 def _move_to_target(ram, cpu, pfn, target):
-    """Put `target` in the place of `pfn`: in the cache, in contents and flags. False if somebody else holds a reference."""
+    """Put `target` in the place of `pfn`: in the cache, in contents and flags. False if somebody else holds a
+    reference.
+    """
     thing, index = ram.page_object[pfn] - 1, ram.page_index[pfn]
     anonymous = ram.object_kind[thing] == OBJECT_ANON
     ram.page_flags[target] = PG_LOCKED | (ram.page_flags[pfn] & MOVED_FLAGS)  # nobody else can reach it yet
@@ -118,8 +126,8 @@ def _undo_move(ram, cpu, pfn, target):
 def migrate_list(ram, cpu, part, count, node, c):
     """Move `count` isolated pages (work_list[cpu, part ...]) to `node`; returns how many went.
 
-    Those that could not move are gathered at the start of the part; they stay isolated. When there is no memory for one, those
-    behind it are not tried at all, and not counted as failed.
+    Those that could not move are gathered at the start of the part; they stay isolated. When there is no
+    memory for one, those behind it are not tried at all, and not counted as failed.
     """
     moving = 0
     kept = untried = 0
@@ -172,10 +180,17 @@ def migrate_one(ram, cpu, pfn, node):
 
 @kernel
 def _isolate_for_move(ram, cpu, table, index, node):
-    """Isolate the page behind a PTE if it should and can go to `node` (add_folio_for_migration); the page, or -1."""
+    """Isolate the page behind a PTE if it should and can go to `node` (add_folio_for_migration); the page, or
+    -1.
+    """
     pte = load_acquire(ram.frame_word, (table, index))
     pfn = pte >> PTE_PFN_SHIFT
-    if pte & PTE_PRESENT == 0 or pte & PTE_SPECIAL or node_of(ram, pfn) == node or load_acquire(ram.page_mapcount, pfn) != 1:
+    if (
+        pte & PTE_PRESENT == 0
+        or pte & PTE_SPECIAL
+        or node_of(ram, pfn) == node
+        or load_acquire(ram.page_mapcount, pfn) != 1
+    ):
         return NONE  # what several processes share is not moved without MPOL_MF_MOVE_ALL
     return pfn if isolate_page(ram, cpu, pfn) else NONE
 
@@ -191,7 +206,8 @@ def _move_isolated(ram, cpu, count, node):
 
 @apart
 def move_pages(ram, cpu, mm, start, end, node):
-    """Move the pages in start..end to a node, WORK_PAGES with one flush (do_pages_move; do_mbind with MPOL_MF_MOVE); how many went.
+    """Move the pages in start..end to a node, WORK_PAGES with one flush (do_pages_move; do_mbind with
+    MPOL_MF_MOVE); how many went.
 
     XXX: lru_add_drain_all drains this CPU's batch alone; pages in the batches of others stay where they are.
     """

@@ -1,8 +1,9 @@
 """mmap, munmap, and the end of an address space (mm/mmap.c: do_mmap, do_vmi_align_munmap, exit_mmap).
 
-What is unmapped from the middle of a VMA splits it. Page tables that no neighbour needs go with the mapping, and make the flush
-reach CPUs that have the mm loaded lazily.
-Left out: stack growth, mlock, limits, MAP_POPULATE as a flag (a row of its own), the downgrade of mmap_lock while pages are zapped.
+What is unmapped from the middle of a VMA splits it. Page tables that no neighbour needs go with the mapping,
+and make the flush reach CPUs that have the mm loaded lazily.
+Left out: stack growth, mlock, limits, MAP_POPULATE as a flag (a row of its own), the downgrade of mmap_lock
+while pages are zapped.
 """
 
 from allocator.hooks import HOOK_MAP, HOOK_VMA_DONE
@@ -11,7 +12,16 @@ from allocator.panic import NOT_FREE, panic
 from allocator.pgtables import free_pgtables, free_table, new_table
 from allocator.tlb_flush import INIT_MM, SITE_USER, inc_mm_tlb_gen, switch_mm
 from allocator.unmap import zap_ptes
-from allocator.vma import find_vma_index, get_unmapped_area, insert_vma, link_rmap, merge_vmas, new_vma, remove_vma, split_at
+from allocator.vma import (
+    find_vma_index,
+    get_unmapped_area,
+    insert_vma,
+    link_rmap,
+    merge_vmas,
+    new_vma,
+    remove_vma,
+    split_at,
+)
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
@@ -21,7 +31,9 @@ ANYWHERE = -1
 
 @kernel
 def new_mm(ram, cpu, mm):
-    """Give an mm its top page table. Its generation goes on from where the number was last used: old TLB entries are older."""
+    """Give an mm its top page table. Its generation goes on from where the number was last used: old TLB
+    entries are older.
+    """
     ram.mm_pgd[mm] = new_table(ram, cpu, mm)
     inc_mm_tlb_gen(ram, mm)
     ram.mm_users[mm] = 1
@@ -30,10 +42,11 @@ def new_mm(ram, cpu, mm):
 
 @apart
 def do_mmap(ram, cpu, mm, region, page, pages):
-    """Map pages `page` .. `page + pages - 1` of a region at its place, or wherever there is room if that is ANYWHERE (do_mmap).
+    """Map pages `page` .. `page + pages - 1` of a region at its place, or wherever there is room if that is
+    ANYWHERE (do_mmap).
 
-    The region's declaration says what is mapped, and `proc_region` where it lies. Returns the first vpn. What lay there before is
-    unmapped first, as MAP_FIXED does.
+    The region's declaration says what is mapped, and `proc_region` where it lies. Returns the first vpn. What
+    lay there before is unmapped first, as MAP_FIXED does.
     """
     process = ram.mm_process[mm]
     mmap_write_lock(ram, cpu, mm)
@@ -51,14 +64,20 @@ def do_mmap(ram, cpu, mm, region, page, pages):
 
 @kernel
 def map_region(ram, cpu, mm, region, page, pages):
-    """Make the VMA that shows `pages` pages of a region from `page` on, at its place. mmap_lock held for writing; nothing is there."""
+    """Make the VMA that shows `pages` pages of a region from `page` on, at its place. mmap_lock held for
+    writing; nothing is there.
+    """
     process = ram.mm_process[mm]
     start = ram.proc_region[process, region] + page
     at = find_vma_index(ram, mm, start)
     if at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < start + pages:
         panic(ram, cpu, NOT_FREE, start, pages)
     vma = new_vma(ram, cpu, mm)
-    ram.vma_start[vma], ram.vma_end[vma], ram.vma_flags[vma] = start, start + pages, ram.proc_flags[process, region]
+    ram.vma_start[vma], ram.vma_end[vma], ram.vma_flags[vma] = (
+        start,
+        start + pages,
+        ram.proc_flags[process, region],
+    )
     ram.vma_object[vma], ram.vma_anon[vma] = ram.proc_file[process, region], ram.proc_anon[process, region]
     ram.vma_pgoff[vma] = ram.proc_offset[process, region] + page
     link_rmap(ram, cpu, vma, -1)

@@ -1,9 +1,11 @@
-"""Gather what unmapping takes out, flush once, and only then give it back (mm/mmu_gather.c, include/asm-generic/tlb.h).
+"""Gather what unmapping takes out, flush once, and only then give it back (mm/mmu_gather.c,
+include/asm-generic/tlb.h).
 
-A gather notes the range of addresses touched, the levels at which entries were cleared (they decide the stride of the flush), the pages
-whose PTEs are gone and the page tables that were taken out. Its CPU owns it; one is open at a time.
-Left out: large pages, batches that cannot be allocated, RCU for the tables (whoever walks them in software holds a lock that
-keeps the table; the hardware's walks end before the interrupt is served).
+A gather notes the range of addresses touched, the levels at which entries were cleared (they decide the
+stride of the flush), the pages whose PTEs are gone and the page tables that were taken out. Its CPU owns it;
+one is open at a time.
+Left out: large pages, batches that cannot be allocated, RCU for the tables (whoever walks them in software
+holds a lock that keeps the table; the hardware's walks end before the interrupt is served).
 """
 
 from allocator.hooks import HOOK_USER_FLUSH
@@ -53,7 +55,9 @@ def tlb_remove_page(ram, cpu, pfn):
 
 @kernel
 def tlb_remove_table(ram, cpu, table, start, level):
-    """Keep a page table that was taken out at `start` until the flush (pte_free_tlb: PMDS, pmd_free_tlb: PUDS, pud_free_tlb: P4DS)."""
+    """Keep a page table that was taken out at `start` until the flush (pte_free_tlb: PMDS, pmd_free_tlb:
+    PUDS, pud_free_tlb: P4DS).
+    """
     tlb_flush_range(ram, cpu, start, start + 1, level)
     ram.gather_freed[cpu] = FREED_TABLES
     if table < 0:
@@ -110,7 +114,9 @@ def _flush_and_drop(ram, cpu, munmap):
     key = 0
     if ram.gather_pages[cpu]:
         whole = munmap if ram.gather_freed[cpu] == 0 else 0
-        key = call(ram, HOOK_USER_FLUSH, cpu, ram.gather_mm[cpu], ram.gather_start[cpu], ram.gather_end[cpu], whole)
+        key = call(
+            ram, HOOK_USER_FLUSH, cpu, ram.gather_mm[cpu], ram.gather_start[cpu], ram.gather_end[cpu], whole
+        )
     if key == 0:
         tlb_flush_mmu_tlbonly(ram, cpu)
     else:
@@ -118,7 +124,8 @@ def _flush_and_drop(ram, cpu, munmap):
     for i in range(ram.gather_tables[cpu]):
         table = ram.gather_table[cpu, i]
         ram.page_flags[table] = 0
-        put_page(ram, cpu, table)  # not free_page: a late look-up of what the frame held before may hold it for a moment
+        # not free_page: a late look-up of what the frame held before may hold it for a moment
+        put_page(ram, cpu, table)
     for i in range(ram.gather_pages[cpu]):
         if key:
             ram.page_key[ram.gather[cpu, i]] = key  # whoever drops the last reference frees it with the key
@@ -128,7 +135,9 @@ def _flush_and_drop(ram, cpu, munmap):
 
 @kernel
 def tlb_finish_mmu(ram, cpu):
-    """Close the gather. If others change PTEs of the mm at the same time, we may have met what they cleared and have not flushed yet."""
+    """Close the gather. If others change PTEs of the mm at the same time, we may have met what they cleared
+    and have not flushed yet.
+    """
     _finish(ram, cpu, 0)
 
 

@@ -1,8 +1,10 @@
 """mprotect: other rights for a range (mm/mprotect.c: mprotect_fixup, change_pte_range).
 
-A PTE whose rights change is flushed whichever way they change (pte_needs_flush); a gather collects the range, so that one call costs
-one flush. More rights: a private page that nobody shares is made writable at once, others fault first.
-Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared mappings (they fault, as with page_mkwrite).
+A PTE whose rights change is flushed whichever way they change (pte_needs_flush); a gather collects the range,
+so that one call costs one flush. More rights: a private page that nobody shares is made writable at once,
+others fault first.
+Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared mappings (they fault, as with
+page_mkwrite).
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE, HOOK_WRITE_FAULT
@@ -12,12 +14,31 @@ from allocator.page import PG_EXCLUSIVE
 from allocator.panic import SEGV_MAPERR, panic
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.tlb_flush import SITE_USER
-from allocator.vma import VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma, find_vma_index, lock_rmap, merge_vmas, split_at, unlock_rmap
+from allocator.vma import (
+    VM_RIGHTS,
+    VM_SHARED,
+    VM_WRITE,
+    find_vma,
+    find_vma_index,
+    lock_rmap,
+    merge_vmas,
+    split_at,
+    unlock_rmap,
+)
 from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, find_table
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_PROTNONE,
+    PTE_SPECIAL,
+    PTE_WRITE,
+    find_table,
+)
 
 
 @kernel
@@ -88,7 +109,15 @@ def mprotect(ram, cpu, mm, start, end, rights):
         ram.vma_flags[vma] = (ram.vma_flags[vma] & ~VM_RIGHTS) | rights
         unlock_rmap(ram, cpu, vma)
         if rights & VM_WRITE:
-            call(ram, HOOK_WRITE_FAULT, cpu, mm, vma, ram.vma_start[vma], max(ram.vma_object[vma], ram.vma_anon[vma]))
+            call(
+                ram,
+                HOOK_WRITE_FAULT,
+                cpu,
+                mm,
+                vma,
+                ram.vma_start[vma],
+                max(ram.vma_object[vma], ram.vma_anon[vma]),
+            )
         change_protection(ram, cpu, vma, ram.vma_start[vma], ram.vma_end[vma])
         call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
         at += 1

@@ -1,9 +1,11 @@
-"""mremap: move a mapping to another address (mm/mremap.c: move_vma, move_page_tables, move_ptes, move_normal_pmd).
+"""mremap: move a mapping to another address (mm/mremap.c: move_vma, move_page_tables, move_ptes,
+move_normal_pmd).
 
-The new VMA is on the lists of file and anon_vma before the first PTE moves. PTEs move table by table, each stretch flushed under its
-locks; where both ends are aligned to 2 MiB and a whole PTE table moves, the table itself is hung in at its new place. What is left of
-the old range is unmapped, its page tables freed.
-Left out: growing and shrinking in place, MREMAP_DONTUNMAP, moving of whole PMD tables (1 GiB), realignment (try_realign_addr).
+The new VMA is on the lists of file and anon_vma before the first PTE moves. PTEs move table by table, each
+stretch flushed under its locks; where both ends are aligned to 2 MiB and a whole PTE table moves, the table
+itself is hung in at its new place. What is left of the old range is unmapped, its page tables freed.
+Left out: growing and shrinking in place, MREMAP_DONTUNMAP, moving of whole PMD tables (1 GiB), realignment
+(try_realign_addr).
 """
 
 from allocator.hooks import HOOK_MAP, HOOK_MAPPING_CHANGE
@@ -22,7 +24,9 @@ from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, f
 
 @kernel
 def _move_ptes(ram, cpu, mm, old, new, pages):
-    """Move the PTEs of one stretch inside one old and one new table, and flush it if any was mapped (move_ptes)."""
+    """Move the PTEs of one stretch inside one old and one new table, and flush it if any was mapped
+    (move_ptes).
+    """
     source, target = find_table(ram, ram.mm_pgd[mm], old), find_table(ram, ram.mm_pgd[mm], new)
     moved = False
     lock_pte(ram, cpu, source)
@@ -43,7 +47,9 @@ def _move_ptes(ram, cpu, mm, old, new, pages):
 
 @kernel
 def _move_table(ram, cpu, mm, old, new):
-    """Hang a whole PTE table in at its new place, where there is none, and flush the old one (move_normal_pmd)."""
+    """Hang a whole PTE table in at its new place, where there is none, and flush the old one
+    (move_normal_pmd).
+    """
     source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)  # both are there
     old_slot, new_slot = (old >> LEVEL_BITS) & LEVEL_MASK, (new >> LEVEL_BITS) & LEVEL_MASK
     spin_lock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)

@@ -1,11 +1,14 @@
-"""NUMA balancing in memory-tiering mode (kernel/sched/fair.c: task_numa_work, should_numa_migrate_memory; mm/memory.c: do_numa_page).
+"""NUMA balancing in memory-tiering mode (kernel/sched/fair.c: task_numa_work, should_numa_migrate_memory;
+mm/memory.c: do_numa_page).
 
-A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next access takes tells how long ago
-that was, and a page used again soon is promoted to the node of the CPU that uses it, within a rate limit and while that node is not
-nearly full. Read-only file mappings are not scanned, as in Linux, so the weights of a model are never promoted; nor are dirty pages of a
-file. The scan period is shorter for large processes; a task whose faults were promotions scans half as often after each pass. A task
+A scanner makes pages of the slow node inaccessible (PROT_NONE) from time to time; the fault that the next
+access takes tells how long ago that was, and a page used again soon is promoted to the node of the CPU that
+uses it, within a rate limit and while that node is not nearly full. Read-only file mappings are not scanned,
+as in Linux, so the weights of a model are never promoted; nor are dirty pages of a file. The scan period is
+shorter for large processes; a task whose faults were promotions scans half as often after each pass. A task
 scans by the time that it has run itself, so a busy one does it, and rarely while many share a CPU.
-Left out: shared-fault statistics and task placement; skipping of VMAs that a task has not touched; slowing down by what scans cost.
+Left out: shared-fault statistics and task placement; skipping of VMAs that a task has not touched; slowing
+down by what scans cost.
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE
@@ -24,17 +27,34 @@ from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_releas
 from cpus.compiled import apart, call, kernel
 from cpus.layout import COUNTER
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, PTE_WRITE, find_table
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_PROTNONE,
+    PTE_SPECIAL,
+    PTE_WRITE,
+    find_table,
+)
 
 SECOND = 1_000_000_000
 ADJUST_STEPS = 16  # NUMA_MIGRATION_ADJUST_STEPS
 VIRTUAL_PAGES = 8  # scan at most so many times scan_pages of address space
 SCAN_PERIOD_FLOOR_NS = 100_000_000  # task_scan_min: MAX_SCAN_WINDOW 2560 MB/s in windows of 256 MB
-C_UPDATES, C_HINTS, C_LOCAL = COUNTER["numa_pte_updates"], COUNTER["numa_hint_faults"], COUNTER["numa_hint_faults_local"]
-C_CANDIDATE, C_PROMOTED, C_MIGRATED = COUNTER["pgpromote_candidate"], COUNTER["pgpromote_success"], COUNTER["numa_pages_migrated"]
+C_UPDATES, C_HINTS, C_LOCAL = (
+    COUNTER["numa_pte_updates"],
+    COUNTER["numa_hint_faults"],
+    COUNTER["numa_hint_faults_local"],
+)
+C_CANDIDATE, C_PROMOTED, C_MIGRATED = (
+    COUNTER["pgpromote_candidate"],
+    COUNTER["pgpromote_success"],
+    COUNTER["numa_pages_migrated"],
+)
 
 
-# --- is it hot? -----------------------------------------------------------------------------------------------------------
+# --- is it hot? ---------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -59,7 +79,9 @@ def _within_rate_limit(ram, cpu, node):
 
 @kernel
 def _adjusted_threshold(ram, cpu, node):
-    """Give the hot threshold, adjusted once in the longest scan period to the rate limit (numa_promotion_adjust_threshold)."""
+    """Give the hot threshold, adjusted once in the longest scan period to the rate limit
+    (numa_promotion_adjust_threshold).
+    """
     start, now = load_acquire(ram.hot_start_ns, node), ram.cpu_clock[cpu]
     threshold = ram.hot_threshold[node] if ram.hot_threshold[node] else ram.hot_threshold_ns
     if now - start > ram.scan_period_max_ns and compare_exchange(ram.hot_start_ns, node, start, now) == start:
@@ -96,7 +118,8 @@ def _should_promote(ram, cpu, pfn):
 
 @kernel
 def _isolate_for_promotion(ram, cpu, pfn):
-    """Take a page off the LRU, unless it is a dirty page of a file or the fast node is nearly full (migrate_misplaced_folio_prepare).
+    """Take a page off the LRU, unless it is a dirty page of a file or the fast node is nearly full
+    (migrate_misplaced_folio_prepare).
 
     A nearly full node's kswapd is woken, so that there is room for the next one.
     """
@@ -119,10 +142,11 @@ def _shortest_period(ram, mm):
 
 @kernel
 def _slow_down(ram, cpu, task, mm):
-    """After a promotion, once a pass: scan half as often (task_numa_fault, task_numa_placement, update_task_scan_period).
+    """After a promotion, once a pass: scan half as often (task_numa_fault, task_numa_placement,
+    update_task_scan_period).
 
-    In tiering mode only faults that led to a promotion are counted, as private and not local ones, and without local or shared
-    faults the period doubles.
+    In tiering mode only faults that led to a promotion are counted, as private and not local ones, and
+    without local or shared faults the period doubles.
     """
     if ram.task_scan_seq[task] == ram.mm_scan_seq[mm]:
         return
@@ -146,8 +170,9 @@ def _make_accessible(ram, cpu, mm, vpn, table, pte):
 def do_numa_page(ram, cpu, mm, vpn, table):
     """A hint fault: promote the page if it is hot, else make it accessible again.
 
-    A page that is promoted stays inaccessible until it has moved. So no TLB has it and nobody is interrupted, and what its PTE
-    showed then, no right to write, is what it has at its new place: the next store takes a fault (do_numa_page of 6.12).
+    A page that is promoted stays inaccessible until it has moved. So no TLB has it and nobody is interrupted,
+    and what its PTE showed then, no right to write, is what it has at its new place: the next store takes a
+    fault (do_numa_page of 6.12).
     """
     index = vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
@@ -157,7 +182,8 @@ def do_numa_page(ram, cpu, mm, vpn, table):
         return 0
     pfn = pte >> PTE_PFN_SHIFT
     promote = _should_promote(ram, cpu, pfn)
-    isolated = promote and _isolate_for_promotion(ram, cpu, pfn)  # under the pte lock: it is mapped, so not freed meanwhile
+    # under the pte lock: it is mapped, so not freed meanwhile
+    isolated = promote and _isolate_for_promotion(ram, cpu, pfn)
     if not isolated:
         _make_accessible(ram, cpu, mm, vpn, table, pte)
     unlock_pte(ram, cpu, table)
@@ -180,7 +206,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     return 0
 
 
-# --- the scanner ------------------------------------------------------------------------------------------------------------
+# --- the scanner --------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -205,7 +231,8 @@ def _scan_table(ram, cpu, mm, table, first, last):
         pte = load_acquire(ram.frame_word, (table, index))
         if pte & PTE_PRESENT and pte & PTE_SPECIAL == 0 and _scannable(ram, pte >> PTE_PFN_SHIFT):
             fresh = (pte & ~PTE_PRESENT) | PTE_PROTNONE
-            if compare_exchange(ram.frame_word, (table, index), pte, fresh) == pte:  # else a walk set a bit: next time
+            # else a walk set a bit: next time
+            if compare_exchange(ram.frame_word, (table, index), pte, fresh) == pte:
                 ram.page_scan_ns[pte >> PTE_PFN_SHIFT] = ram.cpu_clock[cpu]
                 changed, low, high = changed + 1, min(low, vpn), vpn + 1
     unlock_pte(ram, cpu, table)
@@ -214,7 +241,9 @@ def _scan_table(ram, cpu, mm, table, first, last):
 
 @kernel
 def _change_prot_numa(ram, cpu, mm, first, end):
-    """Make the slow-node pages of a range inaccessible, and flush once from the first to the last, if there were any; returns how many."""
+    """Make the slow-node pages of a range inaccessible, and flush once from the first to the last, if there
+    were any; returns how many.
+    """
     changed, vpn, low, high = 0, first, end, first
     while vpn < end:
         stop = min(end, (vpn | (PMD_PAGES - 1)) + 1)
@@ -232,7 +261,9 @@ def _change_prot_numa(ram, cpu, mm, first, end):
 
 @kernel
 def _is_due(ram, cpu, mm):
-    """Is the mm to be scanned now, by this CPU's task? Then say when the next time is. The first is a while after it was made."""
+    """Is the mm to be scanned now, by this CPU's task? Then say when the next time is. The first is a while
+    after it was made.
+    """
     due, now = load_acquire(ram.mm_scan_next_ns, mm), ram.cpu_clock[cpu]
     if due == 0:
         due = now + ram.scan_delay_ns
@@ -282,7 +313,9 @@ def task_numa_work(ram, cpu, mm):
 
 @kernel
 def task_tick_numa(ram, cpu, task):
-    """At a tick: has the task run for its scan period since it last came by? Then it looks whether its mm is due."""
+    """At a tick: has the task run for its scan period since it last came by? Then it looks whether its mm is
+    due.
+    """
     mm, first = ram.task_mm[task], ram.task_scan_stamp[task] == 0
     period = ram.scan_delay_ns if first else max(ram.task_scan_period[task], _shortest_period(ram, mm))
     if ram.task_runtime_ns[task] <= ram.task_scan_stamp[task] + period:

@@ -1,7 +1,8 @@
 """struct page: flags, reference counts, the page lock.
 
-References are counted as in Linux: one for the allocation, one for the page cache, one for each PTE, one for whoever holds it
-for a moment (a batch, an isolation). The page lock is a bit; waiters sleep and are woken by the unlocker.
+References are counted as in Linux: one for the allocation, one for the page cache, one for each PTE, one for
+whoever holds it for a moment (a batch, an isolation). The page lock is a bit; waiters sleep and are woken by
+the unlocker.
 A folio of several pages (folio.py) keeps a struct page for each; a pin (gup.py) is many references at once.
 Left out: compound pages, writeback as a state of its own.
 """
@@ -115,7 +116,9 @@ def try_pin_page(ram, pfn):
 
 @kernel
 def maybe_dma_pinned(ram, pfn):
-    """May a device be at work on this page? Certain if not; very many other references would only look like it (folio_maybe_dma_pinned)."""
+    """May a device be at work on this page? Certain if not; very many other references would only look like
+    it (folio_maybe_dma_pinned).
+    """
     return load_acquire(ram.page_refcount, pfn) >= PIN_BIAS
 
 
@@ -133,7 +136,9 @@ def try_lock_page(ram, pfn):
 
 @kernel
 def wait_for_unlock(ram, cpu, pfn):
-    """Sleep until the page is unlocked. The caller has set PG_WAITERS while it knew the page to be locked; unlocking clears both."""
+    """Sleep until the page is unlocked. The caller has set PG_WAITERS while it knew the page to be locked;
+    unlocking clears both.
+    """
     if ram.cpu_bell[cpu] > 0:
         serve_interrupts(ram, cpu)
     if not begin_wait(ram, cpu, WAIT_PAGE, pfn):

@@ -1,11 +1,14 @@
 """Getting and giving pages (mm/page_alloc.c: get_page_from_freelist, rmqueue, free_unref_page).
 
-Zones are tried in the order of the zonelist of a node, which is that of the asking CPU: the node's own first, the higher zone before the
-lower, then nodes by distance. A zone is taken if it has more than its LOW watermark free beside what it reserves (`lowmem_reserve`);
-pages in per-CPU lists do not count as free. What to do if none has is direct_reclaim.py's.
-A page that leaves the allocator is poisoned for the oracle and has passed the design's take-off hooks. With init_on_free, or KASAN's
-poison, it is poisoned when it is freed already: who still has a translation then reads other bytes at once.
-Left out: orders above 0 (but for folio.py), highatomic reserves, dirty limits, cpusets, per-CPU drift of NR_FREE_PAGES.
+Zones are tried in the order of the zonelist of a node, which is that of the asking CPU: the node's own first,
+the higher zone before the lower, then nodes by distance. A zone is taken if it has more than its LOW
+watermark free beside what it reserves (`lowmem_reserve`); pages in per-CPU lists do not count as free. What
+to do if none has is direct_reclaim.py's.
+A page that leaves the allocator is poisoned for the oracle and has passed the design's take-off hooks. With
+init_on_free, or KASAN's poison, it is poisoned when it is freed already: who still has a translation then
+reads other bytes at once.
+Left out: orders above 0 (but for folio.py), highatomic reserves, dirty limits, cpusets, per-CPU drift of
+NR_FREE_PAGES.
 """
 
 from allocator.buddy import NONE
@@ -79,7 +82,9 @@ def get_page_from_freelist(ram, cpu, node, gfp, low):
 
 @apart
 def alloc_page(ram, cpu, node, gfp):
-    """Allocate one page, from `node` if it can be; -1 only if `gfp` does not allow reclaim or retries. Reference count 1, poisoned."""
+    """Allocate one page, from `node` if it can be; -1 only if `gfp` does not allow reclaim or retries.
+    Reference count 1, poisoned.
+    """
     pfn = get_page_from_freelist(ram, cpu, node, gfp, True)
     if pfn != NONE:
         return pfn
@@ -88,7 +93,9 @@ def alloc_page(ram, cpu, node, gfp):
 
 @kernel
 def free_changes_bytes(ram):
-    """Does this kernel write to the pages that it frees (want_init_on_free; KASAN poisoning them)? Then no flush may wait for later."""
+    """Does this kernel write to the pages that it frees (want_init_on_free; KASAN poisoning them)? Then no
+    flush may wait for later.
+    """
     return ram.init_on_free != 0 or ram.kasan_poison != 0
 
 
@@ -127,9 +134,11 @@ def _free_prepare(ram, cpu, pfn, key):
 
 @apart
 def free_page(ram, cpu, pfn, key):
-    """Give a page without references back, with the key of what is pending for it (0: nothing) (free_unref_page).
+    """Give a page without references back, with the key of what is pending for it (0: nothing)
+    (free_unref_page).
 
-    A gather may have left a key in the page (tlb_flush_mmu) before it dropped its own reference: then that is pending too.
+    A gather may have left a key in the page (tlb_flush_mmu) before it dropped its own reference: then that is
+    pending too.
     """
     key = max(key, ram.page_key[pfn])
     if _free_prepare(ram, cpu, pfn, key):
@@ -144,8 +153,8 @@ def free_page(ram, cpu, pfn, key):
 def free_with_others(ram, cpu, pfn, locked):
     """Give one of many pages back, with nothing pending, nor a key in it (free_unref_folios).
 
-    `locked` is the zone whose pcp lock the caller holds, or -1. Returns the zone whose pcp lock is held now: the lock is taken once for all
-    pages of a zone in a row.
+    `locked` is the zone whose pcp lock the caller holds, or -1. Returns the zone whose pcp lock is held now:
+    the lock is taken once for all pages of a zone in a row.
     """
     zone = zone_of(ram, pfn)
     if zone != locked:

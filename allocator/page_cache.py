@@ -1,8 +1,8 @@
 """The page cache of files (mm/filemap.c) and the disk behind it.
 
-A file's XArray is a flat run of slots: 0 empty, pfn + 1, or a negative shadow that remembers when the page was evicted.
-Look-ups take no lock: they take a reference and look again. Data arrive from one disk of given latency and bandwidth;
-until the virtual time `page_io_ns` a page counts as locked for reading.
+A file's XArray is a flat run of slots: 0 empty, pfn + 1, or a negative shadow that remembers when the page
+was evicted. Look-ups take no lock: they take a reference and look again. Data arrive from one disk of given
+latency and bandwidth; until the virtual time `page_io_ns` a page counts as locked for reading.
 Left out: write-back threads (dirty file pages are written when reclaimed or synced), per-file errors.
 """
 
@@ -71,12 +71,14 @@ def drop_failed_lookup(ram, cpu, answer):
     drop_page(ram, cpu, pfn)
 
 
-# --- adding and removing ------------------------------------------------------------------------------------------------
+# --- adding and removing ------------------------------------------------------------------------------------
 
 
 @inlined
 def add_to_page_cache(ram, cpu, pfn, thing, index):
-    """Enter the pages of a new folio (one more reference each) and queue it for the LRU; False if a slot is taken (filemap_add_folio)."""
+    """Enter the pages of a new folio (one more reference each) and queue it for the LRU; False if a slot is
+    taken (filemap_add_folio).
+    """
     slot, size = ram.object_cache[thing] + index, folio_pages(ram, pfn)
     for i in range(size):
         ram.page_object[pfn + i] = thing + 1
@@ -88,7 +90,8 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
         shadow = min(shadow, ram.cache_slot[slot + i])
     if not taken:
         for i in range(size):
-            fetch_add(ram.page_refcount, pfn + i, 1 if i else 2)  # the cache's, and the LRU batch's for the folio
+            # the cache's, and the LRU batch's for the folio
+            fetch_add(ram.page_refcount, pfn + i, 1 if i else 2)
             store_release(ram.cache_slot, slot + i, pfn + i + 1)
         ram.object_nrpages[thing] += size
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
@@ -105,15 +108,22 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
 
 @inlined
 def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
-    """Remove a locked page that only the cache and the caller refer to; True if it is the caller's alone now (0 references)."""
+    """Remove a locked page that only the cache and the caller refer to; True if it is the caller's alone now
+    (0 references).
+    """
     index = ram.page_index[pfn]
     spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     alone = freeze_refs(ram, pfn, 2)
-    if alone and ram.page_flags[pfn] & PG_DIRTY:  # dirtied since it was looked at: the freeze came first, so this is certain
+    # dirtied since it was looked at: the freeze came first, so this is certain
+    if alone and ram.page_flags[pfn] & PG_DIRTY:
         store_release(ram.page_refcount, pfn, 2)
         alone = False
     if alone:
-        store_release(ram.cache_slot, ram.object_cache[thing] + index, workingset_eviction(ram, pfn) if keep_shadow else 0)
+        store_release(
+            ram.cache_slot,
+            ram.object_cache[thing] + index,
+            workingset_eviction(ram, pfn) if keep_shadow else 0,
+        )
         ram.object_nrpages[thing] -= 1
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
     return alone
@@ -142,7 +152,8 @@ def remove_folio(ram, cpu, head, thing):
 
 @kernel
 def delete_from_page_cache(ram, cpu, pfn, thing):
-    """Take a locked page out of its file whoever else refers to it, and drop the cache's reference (filemap_remove_folio).
+    """Take a locked page out of its file whoever else refers to it, and drop the cache's reference
+    (filemap_remove_folio).
 
     Of a large folio the others stay, as pages by themselves (truncate_inode_partial_folio).
     """
@@ -157,7 +168,9 @@ def delete_from_page_cache(ram, cpu, pfn, thing):
 
 @kernel
 def write_page(ram, cpu, pfn, thing):
-    """Write a locked dirty page to disk: its version becomes the file's on disk; the disk is busy for it, nobody waits."""
+    """Write a locked dirty page to disk: its version becomes the file's on disk; the disk is busy for it,
+    nobody waits.
+    """
     clear_flag(ram, pfn, PG_DIRTY)
     logical = ram.object_logical[thing] + ram.page_index[pfn]
     ram.disk_version[logical] = load_acquire(ram.content, pfn) & VERSION_MASK
@@ -165,7 +178,7 @@ def write_page(ram, cpu, pfn, thing):
     ram.counter[cpu, C_PGPGOUT] += 4
 
 
-# --- the disk -----------------------------------------------------------------------------------------------------------
+# --- the disk -----------------------------------------------------------------------------------------------
 
 
 @kernel

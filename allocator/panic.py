@@ -1,7 +1,7 @@
 """Stop the run when the emulated kernel finds itself in an impossible state, or out of memory.
 
-`panic(ram, cpu, CODE, a, b)` does not return: it leaves the process through the shell, and the supervisor prints the text
-with both values. It replaces exceptions, which cannot cross the text table.
+`panic(ram, cpu, CODE, a, b)` does not return: it leaves the process through the shell, and the supervisor
+prints the text with both values. It replaces exceptions, which cannot cross the text table.
 """
 
 from cpus.compiled import call, kernel

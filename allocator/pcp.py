@@ -1,10 +1,12 @@
-"""Per-CPU lists of free pages (mm/page_alloc.c: rmqueue_pcplist, nr_pcp_alloc, free_unref_page_commit, nr_pcp_high, nr_pcp_free).
+"""Per-CPU lists of free pages (mm/page_alloc.c: rmqueue_pcplist, nr_pcp_alloc, free_unref_page_commit,
+nr_pcp_high, nr_pcp_free).
 
-A CPU has one list for each zone. It is filled and emptied in batches under the zone lock. How long it may grow is tuned between
-`pcp_high_min` and `pcp_high_max`: up while a CPU allocates or frees in a row, down while kswapd is at work on the node or
-the zone is short; refills double while a CPU only allocates.
+A CPU has one list for each zone. It is filled and emptied in batches under the zone lock. How long it may
+grow is tuned between `pcp_high_min` and `pcp_high_max`: up while a CPU allocates or frees in a row, down
+while kswapd is at work on the node or the zone is short; refills double while a CPU only allocates.
 Pages with something pending (a design's key) stand at the tail: used last, given back first.
-Left out: a list for each migratetype (one holds all), orders above 0, decay_pcp_high of the vmstat worker, draining by it.
+Left out: a list for each migratetype (one holds all), orders above 0, decay_pcp_high of the vmstat worker,
+draining by it.
 """
 
 from allocator.buddy import NONE, free_one_page, take_block
@@ -19,7 +21,9 @@ PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX, its default
 
 @kernel
 def zone_watermark_ok(ram, zone, mark):
-    """Has the zone more than `mark` pages free, apart from what it keeps from higher zones' allocations (order 0)?"""
+    """Has the zone more than `mark` pages free, apart from what it keeps from higher zones' allocations
+    (order 0)?
+    """
     return ram.zone_free[zone] > mark + ram.zone_reserve[zone]
 
 
@@ -93,7 +97,7 @@ def drain_all_pages(ram, cpu, zone):
     return 0
 
 
-# --- how much at a time -------------------------------------------------------------------------------------------------
+# --- how much at a time -------------------------------------------------------------------------------------
 
 
 @kernel
@@ -152,7 +156,9 @@ def unlock_pcp(ram, cpu, zone):
 
 @inlined
 def free_to_pcp(ram, cpu, zone, pfn, pending):
-    """Put a freed page on this CPU's list, and a batch back into the buddy if it got too long (free_unref_page_commit). pcp lock held."""
+    """Put a freed page on this CPU's list, and a batch back into the buddy if it got too long
+    (free_unref_page_commit). pcp lock held.
+    """
     batch = ram.pcp_batch[zone]
     ram.pcp_alloc_factor[cpu, zone] >>= 1
     pcp_add(ram, cpu, zone, pfn, pending)
@@ -160,18 +166,21 @@ def free_to_pcp(ram, cpu, zone, pfn, pending):
         ram.pcp_free_count[cpu, zone] += 1
     high = _nr_pcp_high(ram, cpu, zone)
     if ram.pcp_count[cpu, zone] >= high:
-        pages = 1 if high < batch else min(max(ram.pcp_free_count[cpu, zone], batch), max(high - batch, batch))
+        pages = (
+            1 if high < batch else min(max(ram.pcp_free_count[cpu, zone], batch), max(high - batch, batch))
+        )
         free_pcppages_bulk(ram, cpu, cpu, zone, pages)
         if ram.zone_below_high[zone] and zone_watermark_ok(ram, zone, ram.wmark_high[zone]):
             ram.zone_below_high[zone] = 0
 
 
-# --- taking -------------------------------------------------------------------------------------------------------------
+# --- taking -------------------------------------------------------------------------------------------------
 
 
 @kernel
 def refill(ram, cpu, zone):
-    """Take a batch from the buddy and put all but one on the CPU's list (rmqueue_bulk); returns that one or -1.
+    """Take a batch from the buddy and put all but one on the CPU's list (rmqueue_bulk); returns that one or
+    -1.
 
     The take-off hook runs between: a page with something pending never reaches the list.
     """

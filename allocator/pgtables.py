@@ -1,9 +1,11 @@
-"""Page tables of an address space: making them, and freeing those that nobody uses any more (mm/memory.c: __pte_alloc, free_pgtables).
+"""Page tables of an address space: making them, and freeing those that nobody uses any more (mm/memory.c:
+__pte_alloc, free_pgtables).
 
-Tables are taken out under mmap_lock held for writing, with the VMAs already hidden from reverse mapping, and freed by the gather after its
-flush: by then no CPU walks them. As in Linux a table goes only if no neighbouring VMA can need it (floor and ceiling), and the address
-that is noted for the flush is that of the first page which the table could map: so a range may grow to a gigabyte and become a
-full flush. The P4D level is folded into the PGD and noted all the same.
+Tables are taken out under mmap_lock held for writing, with the VMAs already hidden from reverse mapping, and
+freed by the gather after its flush: by then no CPU walks them. As in Linux a table goes only if no
+neighbouring VMA can need it (floor and ceiling), and the address that is noted for the flush is that of the
+first page which the table could map: so a range may grow to a gigabyte and become a full flush. The P4D level
+is folded into the PGD and noted all the same.
 Left out: page-table accounting, freeing of empty tables while their VMA lives.
 """
 
@@ -17,7 +19,8 @@ from cpus.compiled import apart, kernel
 from cpus.locks import LOCK_TABLE, spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT
 
-PMD_PAGES, PUD_PAGES, PGDIR_PAGES = 1 << LEVEL_BITS, 1 << 2 * LEVEL_BITS, 1 << 3 * LEVEL_BITS  # that one entry maps
+# that one entry maps
+PMD_PAGES, PUD_PAGES, PGDIR_PAGES = 1 << LEVEL_BITS, 1 << 2 * LEVEL_BITS, 1 << 3 * LEVEL_BITS
 NO_TABLE = -1
 
 
@@ -37,7 +40,8 @@ def new_table(ram, cpu, mm):
 def free_table(ram, cpu, table):
     """Give a page-table frame back that no CPU can reach."""
     ram.page_flags[table] = 0
-    put_page(ram, cpu, table)  # not free_page: a late look-up of what the frame held before may hold it for a moment
+    # not free_page: a late look-up of what the frame held before may hold it for a moment
+    put_page(ram, cpu, table)
 
 
 @kernel
@@ -122,7 +126,8 @@ def _free_pud_range(ram, cpu, mm, addr, end, floor, ceiling):
     if _unused(start, end, floor, ceiling, PGDIR_PAGES):
         if entry & PTE_PRESENT:
             _take_out(ram, cpu, pgd, index, start, P4DS)
-        tlb_remove_table(ram, cpu, NO_TABLE, start, 0)  # p4d_free_tlb of the folded level: notes one page, frees nothing
+        # p4d_free_tlb of the folded level: notes one page, frees nothing
+        tlb_remove_table(ram, cpu, NO_TABLE, start, 0)
 
 
 @kernel
@@ -144,7 +149,9 @@ def _free_pgd_range(ram, cpu, mm, addr, end, floor, ceiling):
 
 @apart
 def free_pgtables(ram, cpu, mm, first, count):
-    """Hide `count` VMAs, from index `first` on, from reverse mapping and free the page tables that go with them (free_pgtables)."""
+    """Hide `count` VMAs, from index `first` on, from reverse mapping and free the page tables that go with
+    them (free_pgtables).
+    """
     floor = ram.vma_end[ram.mm_vma[mm, first - 1]] if first > 0 else 0
     last = first + count
     top = ram.vma_start[ram.mm_vma[mm, last]] if last < ram.mm_nr_vmas[mm] else 2 * TASK_SIZE
@@ -158,5 +165,7 @@ def free_pgtables(ram, cpu, mm, first, count):
             end = ram.vma_end[ram.mm_vma[mm, at]]
             unlink_rmap(ram, cpu, ram.mm_vma[mm, at])
             at += 1
-        _free_pgd_range(ram, cpu, mm, addr, end, floor, ram.vma_start[ram.mm_vma[mm, at]] if at < last else top)
+        _free_pgd_range(
+            ram, cpu, mm, addr, end, floor, ram.vma_start[ram.mm_vma[mm, at]] if at < last else top
+        )
     return 0

@@ -1,9 +1,9 @@
 """User threads: executes the rows of a workload's programs on the CPU that the task is on.
 
-A thread runs until its slice of virtual time is over (RAN), it must sleep for a page from disk (SLEEP), it waits for another
-thread's doing (BLOCKED), spins while others want its CPU (YIELD), or its program ends (ENDED). Every operation can be resumed in
-the middle: position lies in the task, never on a stack. The row format is the workload's (its module text says what each
-operation means).
+A thread runs until its slice of virtual time is over (RAN), it must sleep for a page from disk (SLEEP), it
+waits for another thread's doing (BLOCKED), spins while others want its CPU (YIELD), or its program ends
+(ENDED). Every operation can be resumed in the middle: position lies in the task, never on a stack. The row
+format is the workload's (its module text says what each operation means).
 Left out: signals; exit of an address space unless a row asks for it (mappings stay until the run ends).
 """
 
@@ -44,7 +44,8 @@ from cpus.page_table import LEVEL_MASK, find_table
 from cpus.steal import pass_until
 from cpus.tlb import IFETCH, LOAD, STORE
 
-VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE = range(1, 9)  # the others are system calls (syscalls.py), but for these:
+# the others are system calls (syscalls.py), but for these:
+VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE = range(1, 9)
 POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
 RUN_USER = TEXT["run_user"]
@@ -77,7 +78,9 @@ def _barrier_completed(ram, process, number):
 
 @kernel
 def _barrier(ram, cpu, task, row):
-    """Spin at a barrier of the process until all parties are there, at most for its time slice if another task wants the CPU."""
+    """Spin at a barrier of the process until all parties are there, at most for its time slice if another
+    task wants the CPU.
+    """
     process, number = ram.task_process[task], ram.row_page[row]
     slot = (process, number & 1)
     if ram.task_barrier[task] == 0:
@@ -101,7 +104,9 @@ def _barrier(ram, cpu, task, row):
             return YIELD
         if begin_wait(ram, cpu, WAIT_BARRIER, process):
             fence()
-            if _barrier_completed(ram, process, number) or (not wanted and load_acquire(ram.queue_count, cpu) > 0):
+            if _barrier_completed(ram, process, number) or (
+                not wanted and load_acquire(ram.queue_count, cpu) > 0
+            ):
                 cancel_wait(ram, cpu)
             elif wanted:
                 over = wait_until(ram, cpu, ram.task_slice_ns[task])
@@ -158,7 +163,11 @@ def _populate(ram, cpu, task, row):
             result = SLEEP
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and result == NEXT and ram.task_visit[task] < ram.row_pages[row]:
+        if (
+            ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]
+            and result == NEXT
+            and ram.task_visit[task] < ram.row_pages[row]
+        ):
             result = RAN
     mmap_read_unlock(ram, cpu, mm)
     if result == NEXT:
@@ -220,7 +229,9 @@ def _mark(ram, cpu, task, row):
 def _spin(ram, cpu, task, row):
     """Spin in user mode until flag `page` has been posted `pages` times."""
     if ram.row_region[row] != NO_REGION:
-        ram.cpu_spin_page[cpu] = 1 + ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_count[row]
+        ram.cpu_spin_page[cpu] = (
+            1 + ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_count[row]
+        )
     reached = spin_on_flag(ram, cpu, task, ram.row_page[row], ram.row_pages[row])
     ram.cpu_spin_page[cpu] = 0
     if reached:

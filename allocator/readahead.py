@@ -1,8 +1,9 @@
-"""Reading files before they are asked for (mm/readahead.c; mm/filemap.c: do_sync_mmap_readahead, do_async_mmap_readahead).
+"""Reading files before they are asked for (mm/readahead.c; mm/filemap.c: do_sync_mmap_readahead,
+do_async_mmap_readahead).
 
-A fault on a page that is not cached reads the `readahead_pages` around it, unless misses have far outnumbered hits; the page at
-three quarters of them is marked, and who finds the mark reads the next window. A window's state belongs to the open file, here to
-the VMA (each process of a workload opens its file once).
+A fault on a page that is not cached reads the `readahead_pages` around it, unless misses have far outnumbered
+hits; the page at three quarters of them is marked, and who finds the mark reads the next window. A window's
+state belongs to the open file, here to the VMA (each process of a workload opens its file once).
 Memory for it may be reclaimed but is not fought for (__GFP_NORETRY): a window may end early.
 A file in large folios is read by whole folios, of one order.
 Left out: MADV_RANDOM and MADV_HUGEPAGE, reads by system call, congestion, limits of the device.
@@ -35,11 +36,14 @@ def _cached(ram, thing, index):
 
 @inlined
 def _fill(ram, cpu, thing, first, count):
-    """Read `count` new pages, locked in the cache, in one transfer (read_pages): uptodate from when their data are there on."""
+    """Read `count` new pages, locked in the cache, in one transfer (read_pages): uptodate from when their
+    data are there on.
+    """
     ram.cpu_clock[cpu] += count * ram.cost[READ_PAGE]
     done = queue_disk(ram, cpu, count)
     for index in range(first, first + count):
-        # Nobody can have removed it: it is locked. Filled only now, so whoever truncates or writes the page finds it, and waits.
+        # Nobody can have removed it: it is locked. Filled only now, so whoever truncates or writes the page
+        # finds it, and waits.
         pfn = ram.cache_slot[ram.object_cache[thing] + index] - 1
         logical = ram.object_logical[thing] + index
         ram.page_io_ns[pfn] = done
@@ -53,11 +57,14 @@ def _fill(ram, cpu, thing, first, count):
 
 @inlined
 def _add_new_page(ram, cpu, thing, index, mark, gfp):
-    """Enter a new page, locked, with the allocation's reference (ra_alloc_folio); 0 entered, 1 somebody else did, -1 no memory."""
+    """Enter a new page, locked, with the allocation's reference (ra_alloc_folio); 0 entered, 1 somebody else
+    did, -1 no memory.
+    """
     pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], gfp)
     if pfn == NONE:
         return -1
-    ram.page_flags[pfn] = PG_LOCKED | PG_READAHEAD if mark else PG_LOCKED  # nobody else can reach it yet (__folio_set_locked)
+    # nobody else can reach it yet (__folio_set_locked)
+    ram.page_flags[pfn] = PG_LOCKED | PG_READAHEAD if mark else PG_LOCKED
     if add_to_page_cache(ram, cpu, pfn, thing, index):
         return 0
     clear_flag(ram, pfn, PG_LOCKED)
@@ -80,7 +87,9 @@ def _add_folio(ram, cpu, thing, index, order, mark):
         return False
     for i in range(size):
         ram.page_private[head + i] = order
-        set_flag(ram, head + i, PG_LOCKED | PG_LARGE | PG_READAHEAD if index + i == mark else PG_LOCKED | PG_LARGE)
+        set_flag(
+            ram, head + i, PG_LOCKED | PG_LARGE | PG_READAHEAD if index + i == mark else PG_LOCKED | PG_LARGE
+        )
     if add_to_page_cache(ram, cpu, head, thing, index):
         return True
     for pfn in range(head, head + size):
@@ -91,10 +100,11 @@ def _add_folio(ram, cpu, thing, index, order, mark):
 
 @apart
 def read_pages(ram, cpu, thing, first, count, mark):
-    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded), by whole folios if these are large.
+    """Bring pages first .. first+count-1 in as far as they are missing (page_cache_ra_unbounded), by whole
+    folios if these are large.
 
-    The page `mark` gets PG_readahead: reaching it starts the next window. Runs of missing pages are one transfer each.
-    With `count` 1 the page is wanted now, so memory for it is fought for.
+    The page `mark` gets PG_readahead: reaching it starts the next window. Runs of missing pages are one
+    transfer each. With `count` 1 the page is wanted now, so memory for it is fought for.
     """
     order = ram.object_order[thing]
     size = 1 << order
@@ -105,10 +115,17 @@ def read_pages(ram, cpu, thing, first, count, mark):
     gfp = GFP_READAHEAD if count > 1 else GFP_USER
     run, index, outcome = first, first, 0
     while index < end and outcome >= 0:
-        if order and index & (size - 1) == 0 and index + size <= end and _add_folio(ram, cpu, thing, index, order, mark):
+        if (
+            order
+            and index & (size - 1) == 0
+            and index + size <= end
+            and _add_folio(ram, cpu, thing, index, order, mark)
+        ):
             index += size
             continue
-        outcome = 1 if _cached(ram, thing, index) else _add_new_page(ram, cpu, thing, index, index == mark, gfp)
+        outcome = (
+            1 if _cached(ram, thing, index) else _add_new_page(ram, cpu, thing, index, index == mark, gfp)
+        )
         if outcome != 0:
             if index > run:
                 _fill(ram, cpu, thing, run, index - run)
@@ -141,7 +158,9 @@ def mmap_readahead(ram, cpu, vma, thing, index):
 
 @kernel
 def _next_miss(ram, thing, first, most):
-    """Find the first page from `first` on that is not cached, `first + most` if there is none (page_cache_next_miss)."""
+    """Find the first page from `first` on that is not cached, `first + most` if there is none
+    (page_cache_next_miss).
+    """
     index = first
     while index < first + most and index < ram.object_pages[thing] and _cached(ram, thing, index):
         index += 1
@@ -158,7 +177,9 @@ def _next_size(size, most):
 
 @apart
 def async_readahead(ram, cpu, vma, thing, index, pfn):
-    """A mapped access found the page in the cache (do_async_mmap_readahead): one hit more; at the mark, read the next window."""
+    """A mapped access found the page in the cache (do_async_mmap_readahead): one hit more; at the mark, read
+    the next window.
+    """
     if ram.vma_ra_miss[vma] > 0:
         ram.vma_ra_miss[vma] -= 1
     if not clear_flag(ram, pfn, PG_READAHEAD):

@@ -1,12 +1,21 @@
 """Reclaim of one large folio (mm/vmscan.c: shrink_folio_list, for folios of several pages).
 
-Its pages are locked one by one, the head first; nobody splits it then. All are unmapped into one batch of flushes, written if they are
-dirty, and removed from the cache together; if one of them is in use, all stay.
+Its pages are locked one by one, the head first; nobody splits it then. All are unmapped into one batch of
+flushes, written if they are dirty, and removed from the cache together; if one of them is in use, all stay.
 Left out: splitting a folio that is only partly mapped or in the way.
 """
 
 from allocator.hooks import HOOK_UNMAP_FLUSH_DIRTY
-from allocator.page import PG_DIRTY, PG_LOCKED, clear_flag, folio_pages, is_large, maybe_dma_pinned, try_lock_page, unlock_page
+from allocator.page import (
+    PG_DIRTY,
+    PG_LOCKED,
+    clear_flag,
+    folio_pages,
+    is_large,
+    maybe_dma_pinned,
+    try_lock_page,
+    unlock_page,
+)
 from allocator.page_cache import remove_folio, write_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from cpus.compiled import call, kernel
@@ -14,14 +23,18 @@ from cpus.compiled import call, kernel
 
 @kernel
 def keep_after_all(ram, cpu, unmapped):
-    """A page that was unmapped stays in use: what was deferred for it (`unmapped` 2) must not wait for a next owner."""
+    """A page that was unmapped stays in use: what was deferred for it (`unmapped` 2) must not wait for a next
+    owner.
+    """
     if unmapped == 2:
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
 
 
 @kernel
 def _lock_folio(ram, cpu, head):
-    """Lock the other pages of a large folio whose head is locked; False if one is locked, being read, or if it was split meanwhile."""
+    """Lock the other pages of a large folio whose head is locked; False if one is locked, being read, or if
+    it was split meanwhile.
+    """
     size, locked, whole = folio_pages(ram, head), 1, True
     while locked < size and whole:
         whole = try_lock_page(ram, head + locked)
@@ -38,7 +51,8 @@ def _lock_folio(ram, cpu, head):
 def unmap_and_remove_folio(ram, cpu, head):
     """Unmap a large folio whose head is locked, take it out of its file's cache: all of its pages, or none.
 
-    The answers are those for one page (vmscan.py): 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be activated.
+    The answers are those for one page (vmscan.py): 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be
+    activated.
     """
     size, thing, dirty = folio_pages(ram, head), ram.page_object[head] - 1, 0
     if not _lock_folio(ram, cpu, head):

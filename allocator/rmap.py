@@ -1,17 +1,26 @@
 """Reverse mapping: from a page to the PTEs that map it (mm/rmap.c).
 
-An object (file or anonymous memory) has a list of the VMAs that map it; a page at index i of it can only be at one address of
-each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is sent now or batched follows
-should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at accessed bits without flushing,
-as x86 does.
-One anon_vma serves a whole family of forked processes; a page of one of them is told from another's by its frame.
-Left out: KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
+An object (file or anonymous memory) has a list of the VMAs that map it; a page at index i of it can only be
+at one address of each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is sent now or
+batched follows should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at
+accessed bits without flushing, as x86 does.
+One anon_vma serves a whole family of forked processes; a page of one of them is told from another's by its
+frame. Left out: KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
 from allocator.hooks import HOOK_PTE_CLEARED, HOOK_VMA_DONE, HOOK_WALK_DONE, HOOK_YOUNG_CLEARED
 from allocator.kmap import MKWRITE_MOVED, mkwrite
 from allocator.lru import mod_isolated
-from allocator.page import PG_DIRTY, PG_EXCLUSIVE, PG_SWAPBACKED, folio_pages, get_page, maybe_dma_pinned, node_of, set_flag
+from allocator.page import (
+    PG_DIRTY,
+    PG_EXCLUSIVE,
+    PG_SWAPBACKED,
+    folio_pages,
+    get_page,
+    maybe_dma_pinned,
+    node_of,
+    set_flag,
+)
 from allocator.page_cache import OBJECT_ANON
 from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
@@ -73,7 +82,8 @@ def rss(ram, mm):
 
 @inlined
 def set_pte(ram, cpu, mm, vpn, table, pfn, bits):
-    """Map a page: one more PTE and one more mapping (set_pte_range). pte lock held; the reference is the caller's to give.
+    """Map a page: one more PTE and one more mapping (set_pte_range). pte lock held; the reference is the
+    caller's to give.
 
     It can be accessed at once, unless `bits` has PTE_PROTNONE.
     """
@@ -108,7 +118,9 @@ def address_range(ram, vma, first, last):
 
 @kernel
 def _take_accessed(ram, cpu, vma, pfn, index):
-    """Clear the accessed bit of the PTE by which a VMA shows page `index` of its object in frame `pfn`; was it set?"""
+    """Clear the accessed bit of the PTE by which a VMA shows page `index` of its object in frame `pfn`; was
+    it set?
+    """
     vpn, mm = address_in(ram, vma, index), ram.vma_mm[vma]
     table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
     if table < 0:
@@ -125,7 +137,9 @@ def _take_accessed(ram, cpu, vma, pfn, index):
 
 @inlined
 def page_referenced(ram, cpu, pfn):
-    """Count the mappings of a folio that were used since the last look and clear their accessed bits; bit 16 set if one maps code."""
+    """Count the mappings of a folio that were used since the last look and clear their accessed bits; bit 16
+    set if one maps code.
+    """
     thing, size = ram.page_object[pfn] - 1, folio_pages(ram, pfn)
     found = 0
     if thing < 0 or (size == 1 and load_acquire(ram.page_mapcount, pfn) == 0):
@@ -148,14 +162,17 @@ def page_referenced(ram, cpu, pfn):
 @kernel
 def is_lazyfree(ram, pfn):
     """Is this an anonymous page whose content reclaim may drop (MADV_FREE)?"""
-    return ram.page_flags[pfn] & PG_SWAPBACKED == 0 and ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
+    return (
+        ram.page_flags[pfn] & PG_SWAPBACKED == 0 and ram.object_kind[ram.page_object[pfn] - 1] == OBJECT_ANON
+    )
 
 
 @inlined
 def _unmap_one(ram, cpu, pfn, thing, vma, why):
     """Clear the PTE by which one VMA maps the page.
 
-    Returns NO_PTE, CLEARED (flushed, or left to the batch), DEFERRED (read-only, its flush may wait), or WRITABLE_FLUSHED.
+    Returns NO_PTE, CLEARED (flushed, or left to the batch), DEFERRED (read-only, its flush may wait), or
+    WRITABLE_FLUSHED.
     """
     vpn = address_in(ram, vma, ram.page_index[pfn])
     if vpn < 0:
@@ -174,17 +191,24 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
     if old & PTE_PRESENT and ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):
-        store_release(ram.frame_word, (table, index), old)  # it must stay where the device writes (folio_try_share_anon_rmap_pte)
+        # it must stay where the device writes (folio_try_share_anon_rmap_pte)
+        store_release(ram.frame_word, (table, index), old)
         unlock_pte(ram, cpu, table)
         return NO_PTE
-    if why == UNMAP_FOR_RECLAIM and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY) and is_lazyfree(ram, pfn):
-        store_release(ram.frame_word, (table, index), old)  # written to since MADV_FREE: it is wanted after all
+    if (
+        why == UNMAP_FOR_RECLAIM
+        and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY)
+        and is_lazyfree(ram, pfn)
+    ):
+        # written to since MADV_FREE: it is wanted after all
+        store_release(ram.frame_word, (table, index), old)
         if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
             mod_isolated(ram, cpu, node_of(ram, pfn), 0, -1)
             mod_isolated(ram, cpu, node_of(ram, pfn), PG_SWAPBACKED, 1)
         unlock_pte(ram, cpu, table)
         return NO_PTE
-    writable = old & PTE_WRITE if old & PTE_PRESENT else 0  # of what the scanner has made inaccessible, pte_write() is false
+    # of what the scanner has made inaccessible, pte_write() is false
+    writable = old & PTE_WRITE if old & PTE_PRESENT else 0
     if why == UNMAP_FOR_MIGRATION:
         keep = writable | old & (PTE_ACCESSED | PTE_DIRTY)
         store_release(ram.frame_word, (table, index), (pfn << PTE_PFN_SHIFT) | PTE_MIGRATION | keep)
@@ -200,7 +224,8 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
         result = DEFERRED
     if not defer:  # ptep_clear_flush: under the lock, so that nobody finds the PTE gone before the flush
         if accessible:
-            flush_tlb_page(ram, cpu, mm, vpn)  # nobody else had it loaded; who joins meanwhile is in the cpumask by now
+            # nobody else had it loaded; who joins meanwhile is in the cpumask by now
+            flush_tlb_page(ram, cpu, mm, vpn)
             result = WRITABLE_FLUSHED if writable else CLEARED
         else:
             call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
@@ -212,7 +237,8 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
 
 @inlined
 def try_to_unmap(ram, cpu, pfn, why):
-    """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait for the next owner.
+    """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait
+    for the next owner.
 
     A page that nobody maps is no business of the design (folio_mapped): while it is locked nobody maps it.
     Flushes that are not sent at once lie with the design until HOOK_UNMAP_FLUSH (TTU_BATCH_FLUSH).
@@ -227,7 +253,8 @@ def try_to_unmap(ram, cpu, pfn, why):
         result = _unmap_one(ram, cpu, pfn, thing, vma, why)
         if result != NO_PTE:
             walked += 1
-            fetch_add(ram.page_refcount, pfn, -1)  # the PTE's reference; the caller holds one, so it is not the last
+            # the PTE's reference; the caller holds one, so it is not the last
+            fetch_add(ram.page_refcount, pfn, -1)
         if result == DEFERRED:
             deferred += 1
         elif result == WRITABLE_FLUSHED:
@@ -235,7 +262,15 @@ def try_to_unmap(ram, cpu, pfn, why):
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)
     complete = load_acquire(ram.page_mapcount, pfn) == 0
-    lazy = call(ram, HOOK_WALK_DONE, cpu, pfn, 1 if deferred == walked and walked > 0 else 0, 1 if complete else 0, writable)
+    lazy = call(
+        ram,
+        HOOK_WALK_DONE,
+        cpu,
+        pfn,
+        1 if deferred == walked and walked > 0 else 0,
+        1 if complete else 0,
+        writable,
+    )
     if not complete:
         return 0
     return 2 if lazy else 1
@@ -245,7 +280,8 @@ def try_to_unmap(ram, cpu, pfn, why):
 def remove_migration_ptes(ram, cpu, old, new):
     """Point every migration entry of `old` at `new` (which may be `old` itself, after a failure).
 
-    Whether the page is exclusive is asked under the pte lock: a fork that has copied its entry meanwhile has taken that from `old`.
+    Whether the page is exclusive is asked under the pte lock: a fork that has copied its entry meanwhile has
+    taken that from `old`.
     """
     thing = ram.page_object[new] - 1
     lock_object(ram, cpu, thing)
@@ -275,11 +311,12 @@ def remove_migration_ptes(ram, cpu, old, new):
 
 @kernel
 def clear_mapped(ram, cpu, mm, vpn, table):
-    """Clear a PTE for its own process (zap); returns the pfn, NOTHING, or SPECIAL for a page that nobody counts. pte lock held.
+    """Clear a PTE for its own process (zap); returns the pfn, NOTHING, or SPECIAL for a page that nobody
+    counts. pte lock held.
 
-    The flush is the caller's, who drops the PTE's reference after it. Of a page of a file that was written through this PTE the answer
-    has DELAYED_RMAP added: it counts as mapped until the caller has flushed, so that nobody takes it for clean while a CPU may still
-    write to it (tlb_delay_rmap).
+    The flush is the caller's, who drops the PTE's reference after it. Of a page of a file that was written
+    through this PTE the answer has DELAYED_RMAP added: it counts as mapped until the caller has flushed, so
+    that nobody takes it for clean while a CPU may still write to it (tlb_delay_rmap).
     """
     old = exchange(ram.frame_word, (table, vpn & LEVEL_MASK), 0)
     if old & (PTE_PRESENT | PTE_PROTNONE) == 0 or old & PTE_MIGRATION:

@@ -1,10 +1,12 @@
 """Tasks and CPUs: run queues, placement, idling (a minimum of kernel/sched).
 
-A CPU runs the task at the head of its queue until its time slice is over and another waits. A woken task goes to the CPU it ran
-on if that idles, else to any idle CPU, else to the shortest queue. An idle CPU keeps the last address space loaded, lazily.
-A task that sleeps for a time (for the disk, mostly) stays in its CPU's queue; if nothing else can run there the CPU idles until it is due,
-or until somebody else wakes up there. Before it idles it takes kswapd over if that waits on another CPU (sched_balance_newidle).
-Left out: priorities, load balancing of user threads, preemption by wake-ups (RUN_TO_PARITY protects most slices), NUMA-aware placement.
+A CPU runs the task at the head of its queue until its time slice is over and another waits. A woken task goes
+to the CPU it ran on if that idles, else to any idle CPU, else to the shortest queue. An idle CPU keeps the
+last address space loaded, lazily. A task that sleeps for a time (for the disk, mostly) stays in its CPU's
+queue; if nothing else can run there the CPU idles until it is due, or until somebody else wakes up there.
+Before it idles it takes kswapd over if that waits on another CPU (sched_balance_newidle). Left out:
+priorities, load balancing of user threads, preemption by wake-ups (RUN_TO_PARITY protects most slices),
+NUMA-aware placement.
 """
 
 from allocator.hooks import HOOK_IDLE
@@ -27,7 +29,9 @@ C_RESCHED = COUNTER["irq_resched"]
 
 
 def base_slice_ns(cpus: int) -> int:
-    """Give the time slice that the kernel computes at boot: longer with more CPUs, up to 3 ms with 8 (get_update_sysctl_factor)."""
+    """Give the time slice that the kernel computes at boot: longer with more CPUs, up to 3 ms with 8
+    (get_update_sysctl_factor).
+    """
     return BASE_SLICE_NS * min(cpus, 8).bit_length()
 
 
@@ -59,12 +63,16 @@ def enqueue(ram, cpu, target, task):
 
 @kernel
 def _dequeue_first_due(ram, cpu, owner, now, kernel_threads):
-    """Take the first task of `owner`'s queue that is due at `now`, or the first kernel thread that is; -1 if there is none."""
+    """Take the first task of `owner`'s queue that is due at `now`, or the first kernel thread that is; -1 if
+    there is none.
+    """
     if load_acquire(ram.queue_count, owner) == 0:
         return NOBODY
     spin_lock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
     before, task = 0, ram.queue_first[owner]
-    while task != 0 and (ram.task_wake_ns[task - 1] > now or (kernel_threads and ram.task_kind[task - 1] == TASK_USER)):
+    while task != 0 and (
+        ram.task_wake_ns[task - 1] > now or (kernel_threads and ram.task_kind[task - 1] == TASK_USER)
+    ):
         before, task = task, ram.task_next[task - 1]
     if task != 0:
         if before == 0:
@@ -104,7 +112,9 @@ def task_is_due(ram, cpu):
 
 @kernel
 def _is_idle(ram, cpu, c, now):
-    """Does CPU `c` run nothing, and is nothing on its way to it? Those who sleep in its queue do not count (available_idle_cpu)."""
+    """Does CPU `c` run nothing, and is nothing on its way to it? Those who sleep in its queue do not count
+    (available_idle_cpu).
+    """
     if ram.cpu_task[c] != NOBODY:
         return False
     return load_acquire(ram.queue_count, c) == 0 or _earliest_wake(ram, cpu, c) > now + ram.cost[WAKEUP]
@@ -147,16 +157,18 @@ def _idle(ram, cpu):
     """Nothing to run: sleep until a task is queued here."""
     enter_lazy_tlb(ram, cpu)
     call(ram, HOOK_IDLE, cpu, 0, 0, 0, 0)
-    if load_acquire(ram.queue_count, cpu) == 0:  # the hook may have slept, and taken the wake-up of a task that came meanwhile
+    # the hook may have slept, and taken the wake-up of a task that came meanwhile
+    if load_acquire(ram.queue_count, cpu) == 0:
         block(ram, cpu, WAIT_IDLE, 0)
 
 
 @kernel
 def _pull_task(ram, cpu, now):
-    """Take a kernel thread that waits behind another task on a busy CPU (sched_balance_newidle); -1 if there is none.
+    """Take a kernel thread that waits behind another task on a busy CPU (sched_balance_newidle); -1 if there
+    is none.
 
-    XXX: user threads stay. Those of our workloads are pinned or spin at barriers: a spinner that is moved keeps the CPU from its own
-    task, which sleeps for the disk and would be back before its slice is over.
+    XXX: user threads stay. Those of our workloads are pinned or spin at barriers: a spinner that is moved
+    keeps the CPU from its own task, which sleeps for the disk and would be back before its slice is over.
     """
     for c in range(ram.nr_cpus):
         if c != cpu and ram.cpu_task[c] != NOBODY and load_acquire(ram.queue_count, c) > 0:
@@ -168,7 +180,9 @@ def _pull_task(ram, cpu, now):
 
 @kernel
 def next_kthread(ram, cpu):
-    """Take a kernel thread that waits for this CPU, or behind another task on a busy one; -1 if there is none."""
+    """Take a kernel thread that waits for this CPU, or behind another task on a busy one; -1 if there is
+    none.
+    """
     task = _dequeue_first_due(ram, cpu, cpu, ram.cpu_clock[cpu], True)
     return task if task >= 0 else _pull_task(ram, cpu, ram.cpu_clock[cpu])
 

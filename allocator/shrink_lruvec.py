@@ -1,8 +1,9 @@
-"""How much of which list reclaim looks at (mm/vmscan.c: prepare_scan_control, get_scan_count, shrink_lruvec, shrink_node).
+"""How much of which list reclaim looks at (mm/vmscan.c: prepare_scan_control, get_scan_count, shrink_lruvec,
+shrink_node).
 
-A round of priority p looks at 1/2^p of each list. Lists take turns, a batch each; when enough has been reclaimed the smaller kind
-(anonymous or file) is let off and the larger one scanned in proportion. Anonymous pages are looked at only where they can go:
-there is no swap, so the node must have a demotion target.
+A round of priority p looks at 1/2^p of each list. Lists take turns, a batch each; when enough has been
+reclaimed the smaller kind (anonymous or file) is let off and the larger one scanned in proportion. Anonymous
+pages are looked at only where they can go: there is no swap, so the node must have a demotion target.
 The work is cut into steps, so that kswapd's CPU can serve interrupts and other tasks in between.
 Left out: memory cgroups and their protection, slab, reclaim for compaction, congestion.
 """
@@ -57,8 +58,8 @@ def inactive_is_low(ram, node, inactive):
 def note_group_figures(ram, sc):
     """Note which inactive lists are low before a group is reclaimed from.
 
-    What Linux asks there are the group's statistics, which are brought up to date every two seconds, not while it reclaims
-    (lruvec_page_state, mem_cgroup_flush_stats_ratelimited).
+    What Linux asks there are the group's statistics, which are brought up to date every two seconds, not
+    while it reclaims (lruvec_page_state, mem_cgroup_flush_stats_ratelimited).
     """
     low = 0
     for node in range(ram.nr_nodes):
@@ -96,7 +97,9 @@ def _file_is_tiny(ram, sc, node, flags):
 
 @kernel
 def prepare_scan_control(ram, sc, node):
-    """Decide for one round on a node: may active pages move down, is there file cache enough to leave anonymous memory alone?"""
+    """Decide for one round on a node: may active pages move down, is there file cache enough to leave
+    anonymous memory alone?
+    """
     flags = ram.sc_flags[sc] & ~(SC_DEACTIVATE_ANON | SC_DEACTIVATE_FILE | SC_CACHE_TRIM | SC_FILE_IS_TINY)
     force = flags & SC_FORCE_DEACTIVATE
     if force or _is_low(ram, sc, node, LRU_INACTIVE_ANON):
@@ -114,7 +117,9 @@ def prepare_scan_control(ram, sc, node):
 
 @kernel
 def get_scan_count(ram, sc, node):
-    """Set how many pages of each list the round looks at: its size shifted by the priority, weighed by what each kind has cost."""
+    """Set how many pages of each list the round looks at: its size shifted by the priority, weighed by what
+    each kind has cost.
+    """
     flags, priority = ram.sc_flags[sc], ram.sc_priority[sc]
     anonymous_share = file_share = whole = 1
     if not can_demote(ram, node):
@@ -148,13 +153,17 @@ def shrink_node_begin(ram, sc, node):
 
 @kernel
 def _stop_smaller(ram, sc):
-    """Enough was reclaimed: let the smaller kind off, scan of the larger what is in proportion; False if there is nothing to level."""
+    """Enough was reclaimed: let the smaller kind off, scan of the larger what is in proportion; False if
+    there is nothing to level.
+    """
     left, target = ram.sc_left, ram.sc_target
     file = left[sc, LRU_INACTIVE_FILE] + left[sc, LRU_ACTIVE_FILE]
     anonymous = left[sc, LRU_INACTIVE_ANON] + left[sc, LRU_ACTIVE_ANON]
     if file == 0 or anonymous == 0:
         return False
-    smaller, larger = (LRU_INACTIVE_ANON, LRU_INACTIVE_FILE) if file > anonymous else (LRU_INACTIVE_FILE, LRU_INACTIVE_ANON)
+    smaller, larger = (
+        (LRU_INACTIVE_ANON, LRU_INACTIVE_FILE) if file > anonymous else (LRU_INACTIVE_FILE, LRU_INACTIVE_ANON)
+    )
     percentage = min(file, anonymous) * 100 // (target[sc, smaller] + target[sc, smaller + 1] + 1)
     left[sc, smaller] = left[sc, smaller + 1] = 0
     for which in range(larger, larger + 2):
@@ -185,7 +194,9 @@ def age_anonymous(ram, cpu, sc, node):
 
 @apart
 def shrink_lruvec_step(ram, cpu, sc, node):
-    """Take a batch off each list that has its turn; returns 0 when the round on the node is over (shrink_lruvec, shrink_node)."""
+    """Take a batch off each list that has its turn; returns 0 when the round on the node is over
+    (shrink_lruvec, shrink_node).
+    """
     left = ram.sc_left
     if left[sc, LRU_INACTIVE_ANON] or left[sc, LRU_ACTIVE_FILE] or left[sc, LRU_INACTIVE_FILE]:
         for which in range(LRU_INACTIVE_ANON, LRU_UNEVICTABLE):
@@ -209,5 +220,7 @@ def shrink_lruvec_step(ram, cpu, sc, node):
 
 @kernel
 def snapshot_refaults(ram, node):
-    """Remember how many refaults were activated so far: more of them later mean that a new workingset comes up."""
+    """Remember how many refaults were activated so far: more of them later mean that a new workingset comes
+    up.
+    """
     ram.node_activated_seen[node] = load_acquire(ram.node_activated, node)

@@ -1,7 +1,8 @@
-"""The system calls that a thread's rows ask for: each finds its range and calls the function named after Linux's.
+"""The system calls that a thread's rows ask for: each finds its range and calls the function named after
+Linux's.
 
-A row names a region of its process; where that lies now stands in `proc_region`. Left out: error codes (what Linux would refuse stops
-the run with a sentence), partial success.
+A row names a region of its process; where that lies now stands in `proc_region`. Left out: error codes (what
+Linux would refuse stops the run with a sentence), partial success.
 """
 
 from allocator.filemap import fadvise, sync_file_page, truncate_file_page, write_to_file
@@ -34,7 +35,9 @@ def place_region(ram, task, row):
 
 @kernel
 def start_child(ram, cpu, task, row):
-    """fork(2): copy the address space to process `page` of the workload and start its main thread at its next row."""
+    """fork(2): copy the address space to process `page` of the workload and start its main thread at its next
+    row.
+    """
     child = ram.row_page[row]
     main = ram.proc_first_task[child]
     dup_mm(ram, cpu, ram.task_mm[task], ram.task_mm[main])
@@ -56,7 +59,14 @@ def change_mapping(ram, cpu, task, row):
     elif op == MPROTECT:
         mprotect(ram, cpu, mm, first, last, ram.row_kind[row])
     elif op == MREMAP:
-        mremap(ram, cpu, mm, first, ram.row_pages[row], ram.proc_region[ram.task_process[task], ram.row_count[row]])
+        mremap(
+            ram,
+            cpu,
+            mm,
+            first,
+            ram.row_pages[row],
+            ram.proc_region[ram.task_process[task], ram.row_count[row]],
+        )
     elif op in (DONTNEED, MADVISE):
         madvise(ram, cpu, mm, first, last, MADV_DONTNEED if op == DONTNEED else ram.row_kind[row])
     else:
@@ -66,7 +76,9 @@ def change_mapping(ram, cpu, task, row):
 
 @kernel
 def change_file(ram, cpu, task, row):
-    """write(2), fdatasync, truncation, posix_fadvise of the file that a region shows; False if the slice ended before all was done."""
+    """write(2), fdatasync, truncation, posix_fadvise of the file that a region shows; False if the slice
+    ended before all was done.
+    """
     op, process, region = ram.row_op[row], ram.task_process[task], ram.row_region[row]
     thing = ram.proc_file[process, region]
     first = ram.proc_offset[process, region] + ram.row_page[row]

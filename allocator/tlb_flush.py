@@ -1,11 +1,12 @@
 """Who must flush what, and the flush itself (arch/x86/mm/tlb.c of 6.12).
 
-Every request bumps the mm's tlb_gen first and only then looks at who may cache the mm; a CPU that loads the mm (or stops being
-lazy) announces itself first and only then looks at tlb_gen. Between the two fences one of them sees the other, so no
-translation survives unnoticed. Lazy CPUs (idle or kernel thread with the mm still loaded) are left alone unless page
-tables are freed. Ranges above the ceiling become full flushes; a full flush serves all requests so far.
-How a round is carried out is the design's to say (HOOK_SHOOTDOWN): by interrupts acked after or before the flush, or by a broadcast.
-Left out: PTI's second address space, the paravirtual flush, LAM.
+Every request bumps the mm's tlb_gen first and only then looks at who may cache the mm; a CPU that loads the
+mm (or stops being lazy) announces itself first and only then looks at tlb_gen. Between the two fences one of
+them sees the other, so no translation survives unnoticed. Lazy CPUs (idle or kernel thread with the mm still
+loaded) are left alone unless page tables are freed. Ranges above the ceiling become full flushes; a full
+flush serves all requests so far.
+How a round is carried out is the design's to say (HOOK_SHOOTDOWN): by interrupts acked after or before the
+flush, or by a broadcast. Left out: PTI's second address space, the paravirtual flush, LAM.
 """
 
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
@@ -32,11 +33,22 @@ from cpus.tlb import invalidate_asid, invalidate_page, new_context
 
 INIT_MM = 0
 FLUSH_ALL = 1 << 60  # call_end of a full flush
-FREED_TABLES = 1  # of `how`: page tables were freed, so lazy CPUs are flushed too; above it the stride (log2 of pages)
+# of `how`: page tables were freed, so lazy CPUs are flushed too; above it the stride (log2 of pages)
+FREED_TABLES = 1
 NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
 BY_INTERRUPT, BY_EARLY_ACK, BY_BROADCAST = 0, 1, 2  # answers of HOOK_SHOOTDOWN
 
-SITE_OTHER, SITE_KSWAPD, SITE_DIRECT, SITE_ALLOC, SITE_WRITE_FAULT, SITE_USER, SITE_FAULT, SITE_NUMA, SITE_FILE = range(9)
+(
+    SITE_OTHER,
+    SITE_KSWAPD,
+    SITE_DIRECT,
+    SITE_ALLOC,
+    SITE_WRITE_FAULT,
+    SITE_USER,
+    SITE_FAULT,
+    SITE_NUMA,
+    SITE_FILE,
+) = range(9)
 SITE_KSWAPD_DEMOTION, SITE_DIRECT_DEMOTION, SITE_PROMOTION = range(9, 12)
 SITE_NAMES = ("other", "kswapd", "direct reclaim", "page allocation", "write fault", "munmap/madvise", "fault", "NUMA balancing",
               "file write", "kswapd demotion", "direct demotion", "promotion")  # fmt: skip
@@ -54,7 +66,9 @@ C_IRQ_TLB, C_IRQ_CALL, C_SWITCHES = COUNTER["irq_tlb"], COUNTER["irq_call"], COU
 
 @kernel
 def trace_tlb_flush(ram, cpu, reason, pages):
-    """Count a tlb:tlb_flush event; pages of a range are at most the ceiling, ALL_PAGES says that everything goes."""
+    """Count a tlb:tlb_flush event; pages of a range are at most the ceiling, ALL_PAGES says that everything
+    goes.
+    """
     ram.tlb_flush_count[cpu, reason * TRACE_PAGES + min(pages, ALL_PAGES)] += 1
 
 
@@ -84,7 +98,8 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     """
     if cpu != initiator and initiator >= 0:
         ram.counter[cpu, C_IRQ_TLB] += 1
-        ram.counter[cpu, C_IRQ_CALL] += 1  # irq_call_count holds them too; /proc/interrupts shows the difference as CAL
+        # irq_call_count holds them too; /proc/interrupts shows the difference as CAL
+        ram.counter[cpu, C_IRQ_CALL] += 1
         ram.counter[cpu, C_RECEIVED] += 1
     loaded = ram.cpu_loaded_mm[cpu]
     if loaded == INIT_MM or (mm != INIT_MM and mm != loaded):
@@ -92,7 +107,9 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     if ram.cpu_lazy[cpu]:
         switch_mm(ram, cpu, INIT_MM)
         return
-    reason = REMOTE_SHOOTDOWN if cpu != initiator else LOCAL_MM_SHOOTDOWN if mm != INIT_MM else LOCAL_SHOOTDOWN
+    reason = (
+        REMOTE_SHOOTDOWN if cpu != initiator else LOCAL_MM_SHOOTDOWN if mm != INIT_MM else LOCAL_SHOOTDOWN
+    )
     slot = ram.cpu_asid[cpu]
     reached = ram.asid_gen[cpu, slot]
     if gen != NO_GENERATION and gen <= reached:  # somebody's flush has served this request already
@@ -104,7 +121,8 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     if end != FLUSH_ALL and gen != NO_GENERATION and gen == reached + 1 and gen == newest:
         for vpn in range(start, end, 1 << stride):
             invalidate_page(ram, cpu, vpn, ram.cpu_context[cpu])
-        pages = (end - start) >> stride  # as traced: 0 if a range is shorter than its stride, and one address was invalidated
+        # as traced: 0 if a range is shorter than its stride, and one address was invalidated
+        pages = (end - start) >> stride
         ram.cpu_clock[cpu] += max(pages, 1) * ram.cost[FLUSH_ONE]
         if cpu == initiator:
             ram.counter[cpu, C_LOCAL_ONE] += pages
@@ -119,7 +137,15 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     ram.asid_gen[cpu, slot] = newest
     if ram.cpu_spin_page[cpu] > 0:
         touch_spin_pages(ram, cpu)
-    record(ram, cpu, EV_FLUSH, loaded, start if end != FLUSH_ALL else -1, end - start if end != FLUSH_ALL else -1, initiator)
+    record(
+        ram,
+        cpu,
+        EV_FLUSH,
+        loaded,
+        start if end != FLUSH_ALL else -1,
+        end - start if end != FLUSH_ALL else -1,
+        initiator,
+    )
 
 
 @entry(IRQ_HANDLER)
@@ -130,7 +156,8 @@ def irq_handler(ram, cpu, sender, b, c, d):
         return 0
     mm, start, end = ram.call_mm[sender], ram.call_start[sender], ram.call_end[sender]
     gen, stride = ram.call_gen[sender], ram.call_stride[sender]
-    if kind == IPI_FLUSH_EARLY_ACK:  # no user code runs here before the flush; the sender's words are not looked at again
+    # no user code runs here before the flush; the sender's words are not looked at again
+    if kind == IPI_FLUSH_EARLY_ACK:
         ack(ram, cpu, sender)
     flush_tlb_func(ram, cpu, mm, start, end, gen, stride, sender if kind != BROADCAST_FLUSH else -1)
     call(ram, HOOK_INTERRUPT, cpu, sender, 0, 0, 0)
@@ -148,17 +175,19 @@ def _request_kind(ram, cpu, mm, how):
 
 @kernel
 def flush_mask(ram, cpu, mm, start, end, gen, how):
-    """Interrupt the CPUs in this CPU's `call_mask`, flush here if it is in it, wait for the acks (flush_tlb_multi).
+    """Interrupt the CPUs in this CPU's `call_mask`, flush here if it is in it, wait for the acks
+    (flush_tlb_multi).
 
-    Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed; this one too, if there are others to ask
-    (should_flush_tlb; smp_call_function_many_cond asks it for the local CPU as well).
+    Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed; this one too, if there
+    are others to ask (should_flush_tlb; smp_call_function_many_cond asks it for the local CPU as well).
     """
     here = mask_has(ram.call_mask, cpu, cpu)
     mask_remove(ram.call_mask, cpu, cpu)
     asked = 0
     if not mask_empty(ram, ram.call_mask, cpu):
         site = ram.cpu_site[cpu]
-        ram.counter[cpu, C_REMOTE] += 1  # as Linux counts: also a broadcast whose targets all turn out to be lazy
+        # as Linux counts: also a broadcast whose targets all turn out to be lazy
+        ram.counter[cpu, C_REMOTE] += 1
         ram.site_flushes[cpu, site] += 1
         trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
         if how & FREED_TABLES == 0:
@@ -182,7 +211,8 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
 def flush_tlb_mm_range(ram, cpu, mm, start, end, how):
     """Flush pages start..end of an mm on every CPU that may cache them (flush_tlb_mm_range).
 
-    `how`: FREED_TABLES or 0, plus twice the stride: with 9 (a PMD) or more, every so many pages one address is invalidated.
+    `how`: FREED_TABLES or 0, plus twice the stride: with 9 (a PMD) or more, every so many pages one address
+    is invalidated.
     """
     if end == FLUSH_ALL or (end - start) >> (how >> 1) > ram.flush_ceiling:
         start, end = 0, FLUSH_ALL
@@ -207,7 +237,9 @@ def flush_tlb_page(ram, cpu, mm, vpn):
 
 @kernel
 def flush_batch(ram, cpu, mask, row):
-    """Flush everything on the CPUs of a mask that this CPU owns, and empty it (arch_tlbbatch_flush); how many were asked."""
+    """Flush everything on the CPUs of a mask that this CPU owns, and empty it (arch_tlbbatch_flush); how many
+    were asked.
+    """
     fence()
     for word in range(ram.mask_words):
         ram.call_mask[cpu, word] = mask[row, word]
@@ -228,12 +260,14 @@ def add_cpumask(ram, mask, row, mm):
         mask[row, word] |= load_acquire(ram.mm_cpumask, (mm, word))
 
 
-# --- which address space a CPU has loaded ---------------------------------------------------------------------------------
+# --- which address space a CPU has loaded -------------------------------------------------------------------
 
 
 @kernel
 def _choose_asid(ram, cpu, mm):
-    """Find the slot of an mm, or recycle one (choose_new_asid). Without PCID there is one slot, flushed at every load."""
+    """Find the slot of an mm, or recycle one (choose_new_asid). Without PCID there is one slot, flushed at
+    every load.
+    """
     if ram.pcid:
         for slot in range(ram.nr_asids):
             if ram.asid_mm[cpu, slot] == mm and ram.asid_context[cpu, slot] != 0:
@@ -243,7 +277,8 @@ def _choose_asid(ram, cpu, mm):
     ram.asid_mm[cpu, slot] = mm
     ram.asid_context[cpu, slot] = new_context(ram, cpu)
     ram.asid_gen[cpu, slot] = -1
-    ram.asid_changes[cpu, slot] = load_acquire(ram.mm_changes_done, mm)  # it is empty: nothing of older changes is in it
+    # it is empty: nothing of older changes is in it
+    ram.asid_changes[cpu, slot] = load_acquire(ram.mm_changes_done, mm)
     return slot
 
 

@@ -1,8 +1,10 @@
-"""Clearing a range of PTEs and dropping what they mapped (mm/memory.c: zap_pte_range, zap_page_range_single, unmap_mapping_range).
+"""Clearing a range of PTEs and dropping what they mapped (mm/memory.c: zap_pte_range, zap_page_range_single,
+unmap_mapping_range).
 
-Before a table is changed, what reclaim has left pending for the mm is completed (flush_tlb_batched_pending). Dirty bits move to the page.
-If the gather is full, or a page of a file was written to through one of the PTEs, the flush comes before the PTE lock is released.
-Left out: large pages, skipping of pages by kind (zap_details).
+Before a table is changed, what reclaim has left pending for the mm is completed (flush_tlb_batched_pending).
+Dirty bits move to the page. If the gather is full, or a page of a file was written to through one of the
+PTEs, the flush comes before the PTE lock is released. Left out: large pages, skipping of pages by kind
+(zap_details).
 """
 
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
@@ -23,7 +25,15 @@ from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.page_table import LEVEL_MASK, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_PROTNONE, PTE_SPECIAL, find_table
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_MIGRATION,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_PROTNONE,
+    PTE_SPECIAL,
+    find_table,
+)
 
 
 @kernel
@@ -36,7 +46,9 @@ def _is_private(ram, pte):
 
 @kernel
 def zap_ptes(ram, cpu, mm, start, end, copies):
-    """Clear all PTEs in start..end into the open gather, those of private pages only with `copies` (unmap_page_range)."""
+    """Clear all PTEs in start..end into the open gather, those of private pages only with `copies`
+    (unmap_page_range).
+    """
     vpn = start
     while vpn < end:
         stop = min(end, (vpn | LEVEL_MASK) + 1)
@@ -84,8 +96,8 @@ def zap_range(ram, cpu, mm, start, end):
 def _zap_all_but_copies(ram, cpu, vma, start, end):
     """Clear the PTEs in start..end of a VMA that show its file, flush, drop the pages; private copies stay.
 
-    Where there are copies it goes page by page, so that what it completes does not name them. One made after a change began bears its
-    number already, and is not meant either way.
+    Where there are copies it goes page by page, so that what it completes does not name them. One made after
+    a change began bears its number already, and is not meant either way.
     """
     mm, vpn, site = ram.vma_mm[vma], start, ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
@@ -105,7 +117,9 @@ def _zap_all_but_copies(ram, cpu, vma, start, end):
 
 @apart
 def unmap_mapping_range(ram, cpu, thing, first, last, copies):
-    """Clear every PTE, in whatever process, that shows pages first..last-1 of a file, with `copies` copies on write, too."""
+    """Clear every PTE, in whatever process, that shows pages first..last-1 of a file, with `copies` copies on
+    write, too.
+    """
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:

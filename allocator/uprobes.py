@@ -1,10 +1,13 @@
-"""Breakpoints in the code of a file, for whoever maps it (kernel/events/uprobes.c: register_for_each_vma, uprobe_write_opcode).
+"""Breakpoints in the code of a file, for whoever maps it (kernel/events/uprobes.c: register_for_each_vma,
+uprobe_write_opcode).
 
-Every process that maps the page executable and private gets a copy of it, with the breakpoint, in place of the file's page: it is faulted
-in, copied, and replaced under mmap_lock held for writing, page lock and PTE lock (__replace_page). The old translation is flushed
-everywhere before the new one can be seen (ptep_clear_flush), so when the call returns, no CPU executes the old code.
-Taken away again, the copy goes and the next fetch faults the file's page in; if that is not cached, another copy without the breakpoint.
-Left out: the trap itself and what is done then, mappings made while a breakpoint is there (uprobe_mmap), reference counts of probes.
+Every process that maps the page executable and private gets a copy of it, with the breakpoint, in place of
+the file's page: it is faulted in, copied, and replaced under mmap_lock held for writing, page lock and PTE
+lock (__replace_page). The old translation is flushed everywhere before the new one can be seen
+(ptep_clear_flush), so when the call returns, no CPU executes the old code. Taken away again, the copy goes
+and the next fetch faults the file's page in; if that is not cached, another copy without the breakpoint. Left
+out: the trap itself and what is done then, mappings made while a breakpoint is there (uprobe_mmap), reference
+counts of probes.
 """
 
 from allocator.buddy import NONE
@@ -47,11 +50,18 @@ def _next_mm(ram, cpu, thing, last):
 
 @kernel
 def _code_vma(ram, mm, thing, index, after):
-    """The first VMA of an mm, from index `after` on, that shows page `index` of a file as private code (valid_vma); its index or -1."""
+    """The first VMA of an mm, from index `after` on, that shows page `index` of a file as private code
+    (valid_vma); its index or -1.
+    """
     for at in range(after, ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, at]
         code = ram.vma_flags[vma] & (VM_EXEC | VM_WRITE | VM_SHARED) == VM_EXEC
-        if code and ram.vma_object[vma] == thing and ram.vma_anon[vma] >= 0 and address_in(ram, vma, index) >= 0:
+        if (
+            code
+            and ram.vma_object[vma] == thing
+            and ram.vma_anon[vma] >= 0
+            and address_in(ram, vma, index) >= 0
+        ):
             return at
     return NONE
 
@@ -66,7 +76,8 @@ def _mapped_frame(ram, mm, vpn):
 
 @kernel
 def hold_mapped(ram, cpu, mm, vpn, pfn):
-    """Take a reference on a page that a PTE was seen to show; False if it shows it no more (gup_fast_pte_range).
+    """Take a reference on a page that a PTE was seen to show; False if it shows it no more
+    (gup_fast_pte_range).
 
     mmap_lock alone does not keep the page: reclaim may have taken it by now, or migration have frozen it.
     """
@@ -81,12 +92,15 @@ def hold_mapped(ram, cpu, mm, vpn, pfn):
 @kernel
 def _has_copy(ram, pfn):
     thing = ram.page_object[pfn] - 1
-    return thing >= 0 and ram.object_kind[thing] == OBJECT_ANON  # none: truncated meanwhile, and mapped no more
+    # none: truncated meanwhile, and mapped no more
+    return thing >= 0 and ram.object_kind[thing] == OBJECT_ANON
 
 
 @kernel
 def _replace_page(ram, cpu, mm, vpn, old, fresh):
-    """Put `fresh` (-1: nothing) in the place of page `old`, which is locked; False if it is mapped no more (__replace_page)."""
+    """Put `fresh` (-1: nothing) in the place of page `old`, which is locked; False if it is mapped no more
+    (__replace_page).
+    """
     table, index = find_table(ram, ram.mm_pgd[mm], vpn), vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
@@ -106,7 +120,9 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
 
 @kernel
 def _write_opcode(ram, cpu, mm, vma, vpn, kind):
-    """Change the code at one address (uprobe_write_opcode); mmap_lock held for writing. 0 done, 1 the task must wait until task_wait_ns."""
+    """Change the code at one address (uprobe_write_opcode); mmap_lock held for writing. 0 done, 1 the task
+    must wait until task_wait_ns.
+    """
     while True:
         old = _mapped_frame(ram, mm, vpn)
         if old == NONE:
@@ -147,7 +163,8 @@ def _is_cached(ram, cpu, vma, vpn):
 
 @apart
 def uprobe_write(ram, cpu, task, thing, index, kind):
-    """Set (kind 1) or take away (0) a breakpoint in page `index` of a file, one process after another; ASLEEP: come again at task_wait_ns.
+    """Set (kind 1) or take away (0) a breakpoint in page `index` of a file, one process after another;
+    ASLEEP: come again at task_wait_ns.
 
     `task_step` is the last mm that is done.
     """
@@ -180,7 +197,17 @@ def uprobe(ram, cpu, task, row):
     process, region = ram.task_process[task], ram.row_region[row]
     first = ram.proc_offset[process, region] + ram.row_page[row]
     while ram.task_visit[task] < ram.row_pages[row]:
-        if uprobe_write(ram, cpu, task, ram.proc_file[process, region], first + ram.task_visit[task], ram.row_kind[row]) == ASLEEP:
+        if (
+            uprobe_write(
+                ram,
+                cpu,
+                task,
+                ram.proc_file[process, region],
+                first + ram.task_visit[task],
+                ram.row_kind[row],
+            )
+            == ASLEEP
+        ):
             return ASLEEP
         ram.task_visit[task] += 1
     ram.task_visit[task] = 0

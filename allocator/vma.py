@@ -1,10 +1,12 @@
 """Virtual memory areas: finding, placing, linking, splitting, merging (mm/vma.c).
 
-An mm has a short array of VMAs in address order, under mmap_lock. A VMA that shows a file is on the file's list, one with private memory
-on that of its anon_vma, one with both on both; reverse mapping walks these lists under the object's lock, so whoever changes
-a VMA's place takes the locks of both. A forked VMA comes behind its parent on the list: rmap meets the parent first, and what
-fork copies meanwhile is met later (as in Linux's interval trees).
-Left out: the maple tree, per-VMA locks, guard gaps, mlock, policies per VMA; merging with areas of other regions.
+An mm has a short array of VMAs in address order, under mmap_lock. A VMA that shows a file is on the file's
+list, one with private memory on that of its anon_vma, one with both on both; reverse mapping walks these
+lists under the object's lock, so whoever changes a VMA's place takes the locks of both. A forked VMA comes
+behind its parent on the list: rmap meets the parent first, and what fork copies meanwhile is met later (as in
+Linux's interval trees).
+Left out: the maple tree, per-VMA locks, guard gaps, mlock, policies per VMA; merging with areas of other
+regions.
 """
 
 from allocator.buddy import NONE
@@ -23,7 +25,9 @@ MMAP_BASE = 0x7FFFF7FFF  # mmap_base() without randomisation: below the stack an
 
 @kernel
 def find_vma_index(ram, mm, vpn):
-    """Index of the first VMA of an mm that ends above `vpn` (find_vma); the number of VMAs if none does. mmap_lock held."""
+    """Index of the first VMA of an mm that ends above `vpn` (find_vma); the number of VMAs if none does.
+    mmap_lock held.
+    """
     low, high = 0, ram.mm_nr_vmas[mm]
     while low < high:
         middle = (low + high) // 2
@@ -64,13 +68,15 @@ def new_vma(ram, cpu, mm):
     """Take a free VMA (vm_area_alloc)."""
     for vma in range(ram.nr_vmas):
         if ram.vma_mm[vma] == 0 and compare_exchange(ram.vma_mm, vma, 0, mm) == 0:
-            ram.vma_ra_start[vma] = ram.vma_ra_size[vma] = ram.vma_ra_async[vma] = ram.vma_ra_miss[vma] = ram.vma_ra_prev[vma] = 0
+            ram.vma_ra_start[vma] = ram.vma_ra_size[vma] = ram.vma_ra_async[vma] = ram.vma_ra_miss[
+                vma
+            ] = ram.vma_ra_prev[vma] = 0
             return vma
     panic(ram, cpu, NO_VMA, mm, ram.nr_vmas)
     return NONE
 
 
-# --- the lists of files and anon_vmas -----------------------------------------------------------------------------------
+# --- the lists of files and anon_vmas -----------------------------------------------------------------------
 
 
 @kernel
@@ -160,7 +166,7 @@ def unlink_rmap(ram, cpu, vma):
     unlock_rmap(ram, cpu, vma)
 
 
-# --- the mm's array; mmap_lock held for writing ---------------------------------------------------------------------------
+# --- the mm's array; mmap_lock held for writing -------------------------------------------------------------
 
 
 @kernel
@@ -213,9 +219,15 @@ def split_at(ram, cpu, mm, vpn):
 
 @kernel
 def _mergeable(ram, low, high):
-    same = (ram.vma_flags[low] ^ ram.vma_flags[high]) & ~VM_HAS_ANON == 0 and ram.vma_object[low] == ram.vma_object[high]
+    same = (ram.vma_flags[low] ^ ram.vma_flags[high]) & ~VM_HAS_ANON == 0 and ram.vma_object[
+        low
+    ] == ram.vma_object[high]
     adjacent = ram.vma_end[low] == ram.vma_start[high] and ram.vma_anon[low] == ram.vma_anon[high]
-    return same and adjacent and ram.vma_pgoff[low] + ram.vma_end[low] - ram.vma_start[low] == ram.vma_pgoff[high]
+    return (
+        same
+        and adjacent
+        and ram.vma_pgoff[low] + ram.vma_end[low] - ram.vma_start[low] == ram.vma_pgoff[high]
+    )
 
 
 @kernel

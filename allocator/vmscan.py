@@ -1,11 +1,12 @@
 """Page reclaim from one LRU list (mm/vmscan.c: shrink_inactive_list, shrink_folio_list, shrink_active_list).
 
-Works in batches of SWAP_CLUSTER_MAX: isolate from the tail under lru_lock, look at references, demote or unmap, flush once per
-batch of 31 freed folios and once more at the end, then give the frames back. What it is done for stands in a *scan_control*, the
-row `sc` of the `sc_` fields: kswapd of a node, an allocating CPU, or a group that is asked to give memory back.
-A large folio goes as a whole: its head is on the list, and counts for as many pages.
-Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback and its throttling (a
-dirty page is written when it is reclaimed).
+Works in batches of SWAP_CLUSTER_MAX: isolate from the tail under lru_lock, look at references, demote or
+unmap, flush once per batch of 31 freed folios and once more at the end, then give the frames back. What it is
+done for stands in a *scan_control*, the row `sc` of the `sc_` fields: kswapd of a node, an allocating CPU, or
+a group that is asked to give memory back. A large folio goes as a whole: its head is on the list, and counts
+for as many pages.
+Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback and its
+throttling (a dirty page is written when it is reclaimed).
 """
 
 from allocator.buddy import NONE
@@ -61,7 +62,8 @@ BY_KSWAPD, BY_DIRECT, BY_GROUP = 0, 1, 2
 SC_DEACTIVATE_ANON, SC_DEACTIVATE_FILE, SC_FORCE_DEACTIVATE, SC_SKIPPED_DEACTIVATE = 1, 2, 4, 8
 SC_CACHE_TRIM, SC_NO_CACHE_TRIM, SC_CACHE_TRIM_FAILED, SC_FILE_IS_TINY, SC_FS = 16, 32, 64, 128, 256
 SC_IGNORE_REFERENCES = 512  # the caller knows that the pages are not wanted (MADV_PAGEOUT)
-ISOLATED_STEP_NS, ISOLATED_WAIT_NS = 50_000, 20_000_000  # reclaim_throttle, VMSCAN_THROTTLE_ISOLATED: at most HZ/50
+# reclaim_throttle, VMSCAN_THROTTLE_ISOLATED: at most HZ/50
+ISOLATED_STEP_NS, ISOLATED_WAIT_NS = 50_000, 20_000_000
 SHRINK_LIST = TEXT["shrink_folio_list"]
 REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
 NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
@@ -74,12 +76,13 @@ C_DEMOTE_FAIL, C_LAZYFREED = COUNTER["pgdemote_fail"], COUNTER["pglazyfreed"]
 MAPS_CODE = 1 << 16
 
 
-# --- lists --------------------------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------------------------------
 
 
 @inlined
 def isolate_folios(ram, cpu, node, which, wanted):
-    """Take up to `wanted` pages from the tail of a list into work_list, with a reference each (isolate_lru_folios).
+    """Take up to `wanted` pages from the tail of a list into work_list, with a reference each
+    (isolate_lru_folios).
 
     Returns (taken, scanned) as taken * 1024 + scanned.
     """
@@ -118,7 +121,7 @@ def move_folios_to_lru(ram, cpu, node, part, count):
         drop_page(ram, cpu, ram.work_list[cpu, part + i])
 
 
-# --- one page -----------------------------------------------------------------------------------------------------------
+# --- one page -----------------------------------------------------------------------------------------------
 
 
 @inlined
@@ -162,7 +165,9 @@ def _free_batch(ram, cpu, half, count, key):
 
 @kernel
 def _flush_and_free(ram, cpu, normal, lazy):
-    """Flush what must be flushed now, then free both batches: the lazy one with the key of what stays pending."""
+    """Flush what must be flushed now, then free both batches: the lazy one with the key of what stays
+    pending.
+    """
     key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
     call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
     _free_batch(ram, cpu, NORMAL_BATCH, normal, 0)
@@ -171,9 +176,11 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 @inlined
 def _unmap_and_remove(ram, cpu, pfn):
-    """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be activated.
+    """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1
+    to be activated.
 
-    Dirty pages are written first, after flushing every translation through which more could be written unseen.
+    Dirty pages are written first, after flushing every translation through which more could be written
+    unseen.
     """
     unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
     if unmapped == 0:
@@ -182,7 +189,8 @@ def _unmap_and_remove(ram, cpu, pfn):
         keep_after_all(ram, cpu, unmapped)
         return -1
     thing = ram.page_object[pfn] - 1
-    if ram.object_kind[thing] == OBJECT_ANON:  # freed lazily (MADV_FREE) and not written to since: gone without IO
+    # freed lazily (MADV_FREE) and not written to since: gone without IO
+    if ram.object_kind[thing] == OBJECT_ANON:
         alone = freeze_refs(ram, pfn, 1)
         ram.counter[cpu, C_LAZYFREED] += alone
     else:
@@ -204,7 +212,9 @@ def _activate(ram, cpu, pfn):
 
 @kernel
 def _demote_folio_list(ram, cpu, sc, demotable, target):
-    """Move pages to the slower node (demote_folio_list); returns how many went, the others are at the start of WORK_DEMOTE."""
+    """Move pages to the slower node (demote_folio_list); returns how many went, the others are at the start
+    of WORK_DEMOTE.
+    """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_KSWAPD_DEMOTION if ram.sc_by[sc] == BY_KSWAPD else SITE_DIRECT_DEMOTION
     moved = call(ram, MIGRATE_LIST, cpu, WORK_DEMOTE, demotable, target, 0)
@@ -233,7 +243,11 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
             # a page truncated meanwhile has no file any more: its last holder frees it
             verdict = REF_KEEP
             if ram.page_object[pfn]:
-                verdict = REF_RECLAIM if ram.sc_flags[sc] & SC_IGNORE_REFERENCES else check_references(ram, cpu, pfn)
+                verdict = (
+                    REF_RECLAIM
+                    if ram.sc_flags[sc] & SC_IGNORE_REFERENCES
+                    else check_references(ram, cpu, pfn)
+                )
             if verdict == REF_ACTIVATE:
                 _activate(ram, cpu, pfn)
             elif verdict == REF_RECLAIM and target != NONE:
@@ -244,12 +258,15 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
                 _activate(ram, cpu, pfn)  # no swap to add it to
             elif verdict == REF_RECLAIM:
                 size = folio_pages(ram, pfn)
-                gone = _unmap_and_remove(ram, cpu, pfn) if size == 1 else unmap_and_remove_folio(ram, cpu, pfn)
+                gone = (
+                    _unmap_and_remove(ram, cpu, pfn) if size == 1 else unmap_and_remove_folio(ram, cpu, pfn)
+                )
                 if gone < 0:
                     _activate(ram, cpu, pfn)
                 elif gone:
                     keep = False
-                    ram.page_flags[pfn] &= ~PG_LOCKED  # nobody can reach it, or wait for it: no references are left
+                    # nobody can reach it, or wait for it: no references are left
+                    ram.page_flags[pfn] &= ~PG_LOCKED
                     mod_isolated(ram, cpu, node, 0, -1)
                     reclaimed += size
                     if gone == 2:
@@ -271,7 +288,8 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
         reclaimed += moved
         for i in range(demotable - moved):
             ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_DEMOTE + i]
-        if moved < demotable and ram.sc_by[sc] != BY_GROUP:  # no room on the slower node: discard them instead
+        # no room on the slower node: discard them instead
+        if moved < demotable and ram.sc_by[sc] != BY_GROUP:
             return _second_pass(ram, cpu, sc, node, kept, demotable - moved, reclaimed)
         kept += demotable - moved
     _flush_and_free(ram, cpu, normal, lazy)
@@ -280,7 +298,9 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
 
 @kernel
 def _second_pass(ram, cpu, sc, node, kept, count, reclaimed):
-    """Reclaim pages that could not be demoted (do_demote_pass = false); those kept earlier stay at the front of the list."""
+    """Reclaim pages that could not be demoted (do_demote_pass = false); those kept earlier stay at the front
+    of the list.
+    """
     for i in range(kept):
         ram.keep_list[cpu, i] = ram.work_list[cpu, WORK_ISOLATED + i]
     for i in range(count):
@@ -294,21 +314,27 @@ def _second_pass(ram, cpu, sc, node, kept, count, reclaimed):
     return (kept + survivors) * 1024 + reclaimed + answer % 1024
 
 
-# --- one list -----------------------------------------------------------------------------------------------------------
+# --- one list -----------------------------------------------------------------------------------------------
 
 
 @kernel
 def _too_many_isolated(ram, sc, node, which):
-    """Do CPUs that reclaim for themselves hold more pages isolated than the list has (an eighth of it if they may do IO)?"""
+    """Do CPUs that reclaim for themselves hold more pages isolated than the list has (an eighth of it if they
+    may do IO)?
+    """
     if ram.sc_by[sc] != BY_DIRECT:
         return False
     inactive = ram.lru_size[node, which]
-    return isolated(ram, node, which == LRU_INACTIVE_FILE) > (inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive)
+    return isolated(ram, node, which == LRU_INACTIVE_FILE) > (
+        inactive >> 3 if ram.sc_flags[sc] & SC_FS else inactive
+    )
 
 
 @kernel
 def _wait_for_isolated(ram, cpu, sc, node, which):
-    """Let others put their pages back first (reclaim_throttle, VMSCAN_THROTTLE_ISOLATED); False if they do not in time."""
+    """Let others put their pages back first (reclaim_throttle, VMSCAN_THROTTLE_ISOLATED); False if they do
+    not in time.
+    """
     waited = 0
     while _too_many_isolated(ram, sc, node, which):
         if waited >= ISOLATED_WAIT_NS:

@@ -1,4 +1,5 @@
-"""What a program sees of the counters while it runs: /proc/interrupts, /proc/vmstat, the tlb:tlb_flush histogram (mm/vmstat.c).
+"""What a program sees of the counters while it runs: /proc/interrupts, /proc/vmstat, the tlb:tlb_flush
+histogram (mm/vmstat.c).
 
 As in Linux, every CPU counts for itself and a reader sums up without stopping anybody.
 Left out: sampling while the run goes on (the series of free memory is cpu.py's).

@@ -1,10 +1,10 @@
 """Refault distances: did a page that comes back go too early? (mm/workingset.c, without MGLRU)
 
-A node has an age that grows by one with every eviction and every activation. An evicted page leaves the age in its slot (a
-shadow); if it comes back before the age has grown by more than the active list is long, it would still be there had that list been
-inactive too, so it starts active.
-Left out: memory cgroups, bucket_order (a shadow has room for the whole age), the shadow nodes' shrinker, anonymous refaults
-(there is no swap, and demotion leaves no shadow).
+A node has an age that grows by one with every eviction and every activation. An evicted page leaves the age
+in its slot (a shadow); if it comes back before the age has grown by more than the active list is long, it
+would still be there had that list been inactive too, so it starts active.
+Left out: memory cgroups, bucket_order (a shadow has room for the whole age), the shadow nodes' shrinker,
+anonymous refaults (there is no swap, and demotion leaves no shadow).
 """
 
 from allocator.lru import LRU_ACTIVE_FILE, lru_note_cost
@@ -21,7 +21,9 @@ C_REFAULT, C_ACTIVATE, C_RESTORE = (
 
 @kernel
 def workingset_eviction(ram, pfn):
-    """Pack what a refault must know: the node's age, the node, and whether the page was part of the workingset. Ages the node."""
+    """Pack what a refault must know: the node's age, the node, and whether the page was part of the
+    workingset. Ages the node.
+    """
     node = node_of(ram, pfn)
     age = fetch_add(ram.node_age, node, 1)
     workingset = 1 if ram.page_flags[pfn] & PG_WORKINGSET else 0

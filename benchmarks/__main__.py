@@ -1,4 +1,6 @@
-"""`python -m benchmarks [NAME ...] [--quick] [--json FILE]`: run all benchmarks, or those named, and print a table of each."""
+"""`python -m benchmarks [NAME ...] [--quick] [--json FILE]`: run all benchmarks, or those named, and print a
+table of each.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     cells = [[_cell(row.get(column, "")) for column in columns] for row in rows]
     widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
     lines = [columns, *cells]
-    return "\n".join("  ".join(_aligned(cell, width) for cell, width in zip(line, widths)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(_aligned(cell, width) for cell, width in zip(line, widths)).rstrip() for line in lines
+    )
 
 
 def _cell(value: Any) -> str:
@@ -43,15 +47,31 @@ def _aligned(cell: str, width: int) -> str:
 
 def main() -> int:
     """Run, print, and write JSON if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the emulator itself on this host.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure the emulator itself on this host."
+    )
     found = modules()
-    parser.add_argument("names", nargs="*", choices=[[], *found], metavar="NAME", help=f"one or more of {', '.join(found)} (default: all)")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        choices=[[], *found],
+        metavar="NAME",
+        help=f"one or more of {', '.join(found)} (default: all)",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter runs: to see that they work")
     parser.add_argument("--json", metavar="FILE", help="write the rows of all benchmarks there")
     options = parser.parse_args()
     cores, load = len(os.sched_getaffinity(0)), round(os.getloadavg()[0], 1)
-    host = {"machine": platform.machine(), "kernel": platform.release(), "python": platform.python_version(), "cores": cores, "load": load}
-    print(f"host: {cores} cores, {host['machine']}, Linux {host['kernel']}, Python {host['python']}, load {load} at the start")
+    host = {
+        "machine": platform.machine(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "cores": cores,
+        "load": load,
+    }
+    print(
+        f"host: {cores} cores, {host['machine']}, Linux {host['kernel']}, Python {host['python']}, load {load} at the start"
+    )
     results = {}
     for name in options.names or found:
         began = time.monotonic()

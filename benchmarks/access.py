@@ -1,8 +1,9 @@
 """What one page visit costs, beside the same algorithm in C.
 
-The C twin (access_twin.c) is built with gcc -O2 when the benchmark runs and works on the very same shared memory; the two take
-turns on the same visits, and must agree on every counter, on the clock and on every word of the TLB. Without gcc, only our own
-figures are given. The CPU time of the best turn counts: other programs on the machine can only make a turn slower.
+The C twin (access_twin.c) is built with gcc -O2 when the benchmark runs and works on the very same shared
+memory; the two take turns on the same visits, and must agree on every counter, on the clock and on every word
+of the TLB. Without gcc, only our own figures are given. The CPU time of the best turn counts: other programs
+on the machine can only make a turn slower.
 """
 
 from __future__ import annotations
@@ -74,14 +75,17 @@ def build_machine(mapped: int, rows: int) -> Any:
     ram = build_ram(sizes, constants)
     for name, value in COSTS.items():
         ram.cost[costs.COST[name]] = value
-    ram.node_end[:] = mapped * 30 // 100, mapped + tables  # 30 % of the pages in DRAM, as on the talk's machine
+    # 30 % of the pages in DRAM, as on the talk's machine
+    ram.node_end[:] = mapped * 30 // 100, mapped + tables
     ram.cpu_slice_end[0] = NEVER
     ram.mm_pgd[0] = _map(ram, mapped)
     return ram
 
 
 def _map(ram: Any, mapped: int) -> int:
-    """Write the page table of FIRST_VPN .. into the frames behind the mapped ones; returns the top table's frame."""
+    """Write the page table of FIRST_VPN .. into the frames behind the mapped ones; returns the top table's
+    frame.
+    """
     pfns = np.arange(mapped)
     entries = pfns << 12 | PTE_PRESENT | PTE_WRITE
     first, at = FIRST_VPN, mapped
@@ -101,19 +105,43 @@ def reset(ram: Any, mapped: int, case: Case) -> None:
     leaf_tables = ram.frame_word[mapped : mapped + -(-mapped // 512)]
     np.bitwise_and(leaf_tables, ~(PTE_ACCESSED | PTE_DIRTY), out=leaf_tables)
     ram.content[:mapped] = np.arange(mapped) << VERSION_BITS
-    for name in ("version", "counter", "tlb_tag", "tlb_value", "tlb_logical", "tlb_age", "tlb_filled_ns", "run_violations"):
+    for name in (
+        "version",
+        "counter",
+        "tlb_tag",
+        "tlb_value",
+        "tlb_logical",
+        "tlb_age",
+        "tlb_filled_ns",
+        "run_violations",
+    ):
         getattr(ram, name)[:] = 0
     for name in ("cpu_clock", "cpu_tenths", "cpu_visit_stamp"):
         getattr(ram, name)[0] = 0
     ram.cpu_context[0] = ram.asid_context[0, 0] = 1
     ram.set_constant("check", case.check)
     n = len(case.page)
-    ram.row_page[:n], ram.row_kind[:n], ram.row_pages[:n], ram.row_count[:n] = case.page, case.kind, case.pages, case.count
+    ram.row_page[:n], ram.row_kind[:n], ram.row_pages[:n], ram.row_count[:n] = (
+        case.page,
+        case.kind,
+        case.pages,
+        case.count,
+    )
 
 
 def result_of(ram: Any) -> tuple[bytes, ...]:
     """Give everything that both programs must agree on."""
-    names = ("counter", "cpu_clock", "cpu_tenths", "run_violations", "tlb_tag", "tlb_value", "tlb_logical", "tlb_age", "tlb_filled_ns")
+    names = (
+        "counter",
+        "cpu_clock",
+        "cpu_tenths",
+        "run_violations",
+        "tlb_tag",
+        "tlb_value",
+        "tlb_logical",
+        "tlb_age",
+        "tlb_filled_ns",
+    )
     return tuple(getattr(ram, name).tobytes() for name in names)
 
 
@@ -128,11 +156,27 @@ def build_twin() -> Callable[..., None] | None:
         "CONTEXT_BITS": tlb.CONTEXT_BITS, "VALUE_SHIFT": tlb.VALUE_SHIFT, "VERSION_BITS": VERSION_BITS, "VERSION_MASK": f"{VERSION_MASK}L",
     }  # fmt: skip
     for field, place in PLACES.items():
-        names |= {f"{field}_SLOT": place.slot, f"{field}_STRIDE": place.stride, f"{field}_OFFSET": place.offset}
+        names |= {
+            f"{field}_SLOT": place.slot,
+            f"{field}_STRIDE": place.stride,
+            f"{field}_OFFSET": place.offset,
+        }
     defines = "".join(f"#define {name} {value}\n" for name, value in names.items())
     with tempfile.TemporaryDirectory(prefix="luf-twin-") as folder:
         library = f"{folder}/twin.so"
-        command = ["gcc", "-O2", "-march=native", "-shared", "-fPIC", "-Wall", "-include", f"{folder}/layout.h", "-o", library, str(TWIN)]
+        command = [
+            "gcc",
+            "-O2",
+            "-march=native",
+            "-shared",
+            "-fPIC",
+            "-Wall",
+            "-include",
+            f"{folder}/layout.h",
+            "-o",
+            library,
+            str(TWIN),
+        ]
         Path(folder, "layout.h").write_text(defines, encoding="utf-8")
         subprocess.run(command, check=True)
         function = ctypes.CDLL(library).run_rows
@@ -147,7 +191,8 @@ def cases(mapped: int, visits: int) -> list[Case]:
     ranks = random.zipf(1.2, 3 * visits) - 1
     zipf = random.permutation(mapped)[ranks[ranks < mapped][:visits]]
     mix = random.choice([LOAD, STORE, IFETCH], len(zipf), p=[0.7, 0.2, 0.1])
-    in_second_level = np.resize(random.permutation(1024), visits)  # a cycle: the first level, being LRU, never has the next one
+    # a cycle: the first level, being LRU, never has the next one
+    in_second_level = np.resize(random.permutation(1024), visits)
     another = random.integers(0, 64, visits)
     anywhere = random.integers(0, mapped, visits)
     sequential = np.resize(np.arange(0, mapped, 64), visits // 64)
@@ -189,16 +234,27 @@ def measure(ram: Any, mapped: int, case: Case, twin: Callable[..., None] | None,
             best[program] = min(best.get(program, NEVER), time.thread_time_ns() - began)
             results[program] = result_of(ram)
     if ram.run_violations[0] or int(ram.counter[0, COUNTER["page_visits"]]) != case.visits:
-        raise ValueError(f"'{case.name}' must end without violation (got {ram.run_violations[0]}) after {case.visits} visits")
+        raise ValueError(
+            f"'{case.name}' must end without violation (got {ram.run_violations[0]}) after {case.visits} visits"
+        )
     if twin and results[ours] != results[theirs]:
         raise ValueError(f"'{case.name}' must give the same counters, clock and TLB in C (it does not)")
     ns = best[ours] / case.visits
-    row = {"case": case.name, "visits": case.visits, "ns_per_visit": round(ns, 2), "million_visits_per_second": round(1000 / ns, 1)}
+    row = {
+        "case": case.name,
+        "visits": case.visits,
+        "ns_per_visit": round(ns, 2),
+        "million_visits_per_second": round(1000 / ns, 1),
+    }
     if twin:
         c_ns = best[theirs] / case.visits
         row |= {"c_ns_per_visit": round(c_ns, 2), "speed_of_c": round(c_ns / ns, 2)}
     counted = ("dtlb_load_misses", "dtlb_store_misses", "itlb_load_misses", "stlb_hits")
-    return row | {name: int(ram.counter[0, COUNTER[name]]) for name in counted} | {"virtual_ns": int(ram.cpu_clock[0])}
+    return (
+        row
+        | {name: int(ram.counter[0, COUNTER[name]]) for name in counted}
+        | {"virtual_ns": int(ram.cpu_clock[0])}
+    )
 
 
 def run(quick: bool) -> list[dict]:
@@ -208,6 +264,9 @@ def run(quick: bool) -> list[dict]:
     note = {} if twin else {"note": "no gcc here: not compared with C"}
     ram = build_machine(mapped, visits)
     try:
-        return [{"benchmark": "access", **measure(ram, mapped, case, twin, turns), **note} for case in cases(mapped, visits)]
+        return [
+            {"benchmark": "access", **measure(ram, mapped, case, twin, turns), **note}
+            for case in cases(mapped, visits)
+        ]
     finally:
         ram.close()

@@ -1,7 +1,8 @@
-"""Bare PUSH/PULL over ipc: what ZeroMQ itself gives on this host, with receivers that do nothing but wait. A yardstick.
+"""Bare PUSH/PULL over ipc: what ZeroMQ itself gives on this host, with receivers that do nothing but wait. A
+yardstick.
 
-One sender, k receivers blocked in recv, one message to each, acks in shared memory with one wake-up by the last: the same
-pattern as a shootdown, without RAM, leases, doorbells or compiled code.
+One sender, k receivers blocked in recv, one message to each, acks in shared memory with one wake-up by the
+last: the same pattern as a shootdown, without RAM, leases, doorbells or compiled code.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ def bare_push_pull(targets: int, shots: int) -> list[float]:
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="luf-bare-") as folder:
         fork = multiprocessing.get_context("fork")
-        receivers = [fork.Process(target=_receive, args=(folder, i, acks, wake, cores), daemon=True) for i in range(targets)]
+        receivers = [
+            fork.Process(target=_receive, args=(folder, i, acks, wake, cores), daemon=True)
+            for i in range(targets)
+        ]
         for process in receivers:
             process.start()
         try:
@@ -46,11 +50,14 @@ def _receive(folder: str, number: int, acks: mmap.mmap, wake: int, cores: list[i
     socket.bind(f"ipc://{folder}/r{number}")
     while socket.recv() != STOP:
         acks[number] ^= 1
-        if acks[:].count(acks[number]) == len(acks):  # two last ones may both think so: the waiter counts rounds, not wake-ups
+        # two last ones may both think so: the waiter counts rounds, not wake-ups
+        if acks[:].count(acks[number]) == len(acks):
             os.eventfd_write(wake, 1)
 
 
-def _send(context: zmq.Context, folder: str, targets: int, shots: int, acks: mmap.mmap, wake: int) -> list[float]:
+def _send(
+    context: zmq.Context, folder: str, targets: int, shots: int, acks: mmap.mmap, wake: int
+) -> list[float]:
     sockets = [context.socket(zmq.PUSH) for _ in range(targets)]
     for number, socket in enumerate(sockets):
         socket.linger = SEND_BOUND_MS

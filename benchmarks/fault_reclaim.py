@@ -1,15 +1,18 @@
 """What a page costs from its fault to its reclaim, on one CPU, with nobody to interrupt.
 
-One thread goes through more memory than there is, page by page, on the real kernel with the oracle on; whenever kswapd is woken
-it runs on the same core until it sleeps. Everything is in the figure: the accesses, too.
+One thread goes through more memory than there is, page by page, on the real kernel with the oracle on;
+whenever kswapd is woken it runs on the same core until it sleeps. Everything is in the figure: the accesses,
+too.
 
-  file       a file twice as large as memory, in a circle: fault (one for 16 pages), readahead, page cache, LRU, rmap; reclaim
+  file       a file twice as large as memory, in a circle: fault (one for 16 pages), readahead, page cache,
+             LRU, rmap; reclaim
   tiered     the same with demotion: each page is moved to the slow node first, and reclaimed from there
-  anonymous  memory is written while both nodes are full: fault, zeroing, LRU; anonymous pages move to the slow node, where pages
-             of a file are reclaimed to make room
+  anonymous  memory is written while both nodes are full: fault, zeroing, LRU; anonymous pages move to the
+             slow node, where pages of a file are reclaimed to make room
 
-`million_pages_per_second` counts pages that came in; as many went out, but for the anonymous ones, which only moved. Virtual time is not
-looked at; the disk delivers at once as far as the host is concerned. The CPU time of the best turn counts.
+`million_pages_per_second` counts pages that came in; as many went out, but for the anonymous ones, which only
+moved. Virtual time is not looked at; the disk delivers at once as far as the host is concerned. The CPU time
+of the best turn counts.
 """
 
 from __future__ import annotations
@@ -30,10 +33,10 @@ from cpus.layout import COUNTER
 from cpus.lease import RUNNING
 from cpus.tlb import LOAD, STORE
 from designs import design
-from emulator.audit import audit_text
 from emulator.build import RunOptions, build
+from emulator.judge.audit import audit_text
 from emulator.machine import load_machine
-from workloads.program import ROW, Process, Region, Workload
+from workloads.rows import ROW, Process, Region, Workload
 
 NEVER = 1 << 50
 CPU, MM, FILE, ANONYMOUS = 0, 1, 0, 1
@@ -51,7 +54,8 @@ def balance(ram, cpu):
             while call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) != 0:
                 pass
             kswapd_falls_asleep(ram, cpu, node)
-            ram.queue_count[cpu] = ram.queue_first[cpu] = ram.queue_last[cpu] = 0  # it was queued here, and has run
+            # it was queued here, and has run
+            ram.queue_count[cpu] = ram.queue_first[cpu] = ram.queue_last[cpu] = 0
 
 
 @kernel
@@ -70,7 +74,9 @@ def go_through(ram, cpu, kind, vpn, pages):
 
 def build_machine(case: str) -> Any:
     """Give the RAM of the Xeon at 1/SCALE with one CPU; its process maps a file and anonymous memory."""
-    machine = load_machine("xeon6430-cxl", scale=SCALE, cpus=1, overrides={"sysctl.demotion_enabled": case != "file"})
+    machine = load_machine(
+        "xeon6430-cxl", scale=SCALE, cpus=1, overrides={"sysctl.demotion_enabled": case != "file"}
+    )
     total = sum(machine.pages)
     regions = (Region("file", 2 * total, file="file"), Region("memory", machine.pages[1], writable=True))
     work = Workload("pages", (Process("pages", regions, (np.zeros(0, ROW),)),))

@@ -1,9 +1,11 @@
-"""Interrupts per second and what one shootdown takes, for N CPUs, k targets and L leases, beside bare PUSH/PULL; hand-overs.
+"""Interrupts per second and what one shootdown takes, for N CPUs, k targets and L leases, beside bare
+PUSH/PULL; hand-overs.
 
-A logical IPI is a request that was executed and acked; messages may be fewer, since a queue that is not empty gets none. A CPU
-that is not shooting visits pages, unless it is said to be idle. `leases` 0 is no gate. Runs are repeated and the best counts:
-other programs on the host can only make one slower. Ungated runs have 64 processes that want a core, gated ones two: on a host that
-is busy otherwise compare their `cpu_seconds`. Every run must account for every message and ack.
+A logical IPI is a request that was executed and acked; messages may be fewer, since a queue that is not empty
+gets none. A CPU that is not shooting visits pages, unless it is said to be idle. `leases` 0 is no gate. Runs
+are repeated and the best counts: other programs on the host can only make one slower. Ungated runs have 64
+processes that want a core, gated ones two: on a host that is busy otherwise compare their `cpu_seconds`.
+Every run must account for every message and ack.
 """
 
 from __future__ import annotations
@@ -32,12 +34,47 @@ CASES: dict[str, dict[str, Any]] = {
     "storm, a message per IPI": {"cpus": 16, "targets": 15, "shots": 150, "gap": 256, "strict": True},
     "sparse": {"cpus": 64, "targets": 3, "shots": 15, "gap": 100_000},
     "no shootdowns": {"cpus": 64, "targets": 0, "shots": 1, "gap": 1_500_000},
-    "one initiator, others compute": {"cpus": 64, "targets": 63, "shots": 100, "gap": 4096, "shooters": 1, "slow_without_gate": True},
-    "the same beside a busy program": {"cpus": 64, "targets": 63, "shots": 60, "gap": 4096, "shooters": 1, "busy": 1,
-                                       "slow_without_gate": True},
-    "one initiator, others idle": {"cpus": 64, "targets": 63, "shots": 100, "gap": 64, "shooters": 1, "others_compute": False},
-    "15 idle targets": {"cpus": 16, "targets": 15, "shots": 200, "gap": 64, "shooters": 1, "others_compute": False},
-    "1 idle target": {"cpus": 2, "targets": 1, "shots": 1000, "gap": 64, "shooters": 1, "others_compute": False},
+    "one initiator, others compute": {
+        "cpus": 64,
+        "targets": 63,
+        "shots": 100,
+        "gap": 4096,
+        "shooters": 1,
+        "slow_without_gate": True,
+    },
+    "the same beside a busy program": {
+        "cpus": 64,
+        "targets": 63,
+        "shots": 60,
+        "gap": 4096,
+        "shooters": 1,
+        "busy": 1,
+        "slow_without_gate": True,
+    },
+    "one initiator, others idle": {
+        "cpus": 64,
+        "targets": 63,
+        "shots": 100,
+        "gap": 64,
+        "shooters": 1,
+        "others_compute": False,
+    },
+    "15 idle targets": {
+        "cpus": 16,
+        "targets": 15,
+        "shots": 200,
+        "gap": 64,
+        "shooters": 1,
+        "others_compute": False,
+    },
+    "1 idle target": {
+        "cpus": 2,
+        "targets": 1,
+        "shots": 1000,
+        "gap": 64,
+        "shooters": 1,
+        "others_compute": False,
+    },
 }
 
 
@@ -56,7 +93,9 @@ def ticks_per_ms() -> float:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """Give the CPU time that these processes have used, all threads (the kernel's clock number of a process, time.h)."""
+    """Give the CPU time that these processes have used, all threads (the kernel's clock number of a process,
+    time.h).
+    """
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
@@ -89,7 +128,9 @@ def measure(case: str, leases: int, per_ms: float, *, cpus: int, targets: int, s
     faults = unaccounted_interrupts(ram)
     if faults:
         raise RuntimeError("; ".join(faults))
-    requests, messages = (int(ram.counter[:, COUNTER[name]].sum()) for name in ("ipi_requests", "ipi_messages"))
+    requests, messages = (
+        int(ram.counter[:, COUNTER[name]].sum()) for name in ("ipi_requests", "ipi_messages")
+    )
     took = np.sort(ram.event[: shooters or cpus, : min(shots, EVENT_RING)].ravel()) / per_ms
     row = {
         "case": case, "cpus": cpus, "targets": targets, "leases": leases, "seconds": round(seconds, 3), "cpu_seconds": round(used, 2),
@@ -97,7 +138,10 @@ def measure(case: str, leases: int, per_ms: float, *, cpus: int, targets: int, s
         "million_visits_per_s": round(int(ram.counter[:, C_VISITS].sum()) / seconds / 1e6, 1), "handovers": int(ram.run_handovers[0]),
     }  # fmt: skip
     if targets:
-        row |= {"p50_ms": round(float(took[len(took) // 2]), 3), "p99_ms": round(float(took[int(len(took) * 0.99)]), 3)}
+        row |= {
+            "p50_ms": round(float(took[len(took) // 2]), 3),
+            "p99_ms": round(float(took[int(len(took) * 0.99)]), 3),
+        }
     ram.close()
     return row
 
@@ -145,10 +189,16 @@ def run(quick: bool = False) -> list[dict[str, Any]]:
     for case, usual in CASES.items():
         shape = usual | {"shots": max(1, usual["shots"] // (4 if quick else 1))}
         slow = shape.pop("slow_without_gate", False)
-        ungated = _best(case, 0, per_ms, 1, **shape | {"shots": UNGATED_SHOTS}) if slow else _best(case, 0, per_ms, turns, **shape)
+        ungated = (
+            _best(case, 0, per_ms, 1, **shape | {"shots": UNGATED_SHOTS})
+            if slow
+            else _best(case, 0, per_ms, turns, **shape)
+        )
         pair = [ungated, _best(case, cores, per_ms, turns, **shape)]
         if case in ("sparse", "no shootdowns"):
             for unit in ("seconds", "cpu_seconds"):
-                pair[1][f"leases_cost_percent_of_{unit}"] = round(100 * (pair[1][unit] / pair[0][unit] - 1), 1)
+                pair[1][f"leases_cost_percent_of_{unit}"] = round(
+                    100 * (pair[1][unit] / pair[0][unit] - 1), 1
+                )
         rows += pair
     return rows + [_handover(leases, turns, per_ms) for leases in (1, cores)]

@@ -1,7 +1,9 @@
-"""What a run costs before it runs: import, engine from the cache or compiled, and 64 CPU processes until all are ready.
+"""What a run costs before it runs: import, engine from the cache or compiled, and 64 CPU processes until all
+are ready.
 
-Each row is a process of its own that builds the whole machine of `luf compare` (DRAM, CXL, three llama.cpp processes, all at scale
-1/1024) under LUF and starts its CPUs. `cold` has an empty cache of compiled code and is left out with --quick.
+Each row is a process of its own that builds the whole machine of `luf compare` (DRAM, CXL, three llama.cpp
+processes, all at scale 1/1024) under LUF and starts its CPUs. `cold` has an empty cache of compiled code and
+is left out with --quick.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ PROGRAM = """
 import json, sys, time
 began = time.perf_counter()
 from cpus.compiled import cache_root
-from designs import catalogue
+from designs import shelf
 from emulator.build import RunOptions, build
 from emulator.experiment import cpu_main
 from emulator.machine import load_machine
@@ -30,7 +32,7 @@ imported = time.perf_counter()
 machine = load_machine("xeon6430-cxl", scale=1024, cpus=int(sys.argv[1]))
 program = workload("llama3x15", scale=1024, tokens=1, seed=1)
 generated = time.perf_counter()
-ram = build(machine, program, catalogue.design("luf"), RunOptions(leases=2, seed=1))
+ram = build(machine, program, shelf.design("luf"), RunOptions(leases=2, seed=1))
 built = time.perf_counter()
 with Supervisor(ram, cpu_main, label="startup") as run:
     ready = time.perf_counter()
@@ -49,7 +51,9 @@ def measure(case: str, cpus: int, cache: str | None) -> dict[str, Any]:
     """Start one machine in a fresh interpreter."""
     environment = os.environ | ({"LUF_CACHE_DIR": cache} if cache else {}) | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", PROGRAM, str(cpus)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=BOUND_S, check=True)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, timeout=BOUND_S, check=True
+    )
     figures = {name: round(value, 2) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
     return {"case": case, "cpus": cpus} | figures
 

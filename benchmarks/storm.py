@@ -1,4 +1,5 @@
-"""Small machines whose CPUs do nothing but interrupt each other and count: for benchmarks and tests of the hardware.
+"""Small machines whose CPUs do nothing but interrupt each other and count: for benchmarks and tests of the
+hardware.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_nex
 from cpus.segment import build_ram
 
 # parameters of a storm, in ram.series[0, ...]
-SHOOTERS, SHOTS, TARGETS, GAP, OTHERS = range(5)  # CPUs that shoot; shots of each; targets; page visits between shots; others compute
+# CPUs that shoot; shots of each; targets; page visits between shots; others compute
+SHOOTERS, SHOTS, TARGETS, GAP, OTHERS = range(5)
 VISIT_NS = 30  # virtual, and about what the loop below takes on the host
 C_CALLS, C_VISITS = COUNTER["irq_call"], COUNTER["page_visits"]
 
 
-def small_ram(nr_cpus: int, *, leases: int = 2, controlled: bool = False, strict: bool = False, seed: int = 1, **constants: int) -> Any:
-    """Build the RAM of a machine with `nr_cpus` CPUs and next to no memory. Further words are constants of the layout."""
+def small_ram(
+    nr_cpus: int,
+    *,
+    leases: int = 2,
+    controlled: bool = False,
+    strict: bool = False,
+    seed: int = 1,
+    **constants: int,
+) -> Any:
+    """Build the RAM of a machine with `nr_cpus` CPUs and next to no memory. Further words are constants of
+    the layout.
+    """
     sizes = Sizes(
         nr_cpus=nr_cpus, nr_nodes=1, nr_zones=1, nr_frames=64, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=64,
         nr_logical=64,
@@ -37,8 +49,18 @@ def small_ram(nr_cpus: int, *, leases: int = 2, controlled: bool = False, strict
     return ram
 
 
-def set_storm(ram: Any, *, shots: int, targets: int, gap: int = 4096, shooters: int | None = None, others_compute: bool = True) -> None:
-    """Have the first `shooters` CPUs (default all) shoot at `targets` others, `shots` times; the other CPUs visit pages or are idle."""
+def set_storm(
+    ram: Any,
+    *,
+    shots: int,
+    targets: int,
+    gap: int = 4096,
+    shooters: int | None = None,
+    others_compute: bool = True,
+) -> None:
+    """Have the first `shooters` CPUs (default all) shoot at `targets` others, `shots` times; the other CPUs
+    visit pages or are idle.
+    """
     shooters = ram.nr_cpus if shooters is None else shooters
     ram.series[0, :5] = shooters, shots, targets, gap, others_compute
     ram.run_tasks_left[0] = shooters
@@ -58,7 +80,9 @@ def count_interrupt(ram, cpu, sender, c, d, e):
 
 @kernel
 def visit_pages(ram, cpu, visits):
-    """Do the work of so many page visits: some 25 ns each, with the doorbell tested at every one and leases offered."""
+    """Do the work of so many page visits: some 25 ns each, with the doorbell tested at every one and leases
+    offered.
+    """
     state = ram.cpu_random[cpu]
     for _ in range(visits):
         if ram.cpu_bell[cpu] > 0:
@@ -87,7 +111,9 @@ def shoot(ram, cpu, targets, kind):
 
 @kernel
 def storm(ram, cpu):
-    """Be a CPU: shoot and visit pages as `set_storm` says, then be idle. Ticks of each shot go to `ram.event[cpu]`."""
+    """Be a CPU: shoot and visit pages as `set_storm` says, then be idle. Ticks of each shot go to
+    `ram.event[cpu]`.
+    """
     new_slice(ram, cpu)
     shooters = ram.series[0, SHOOTERS]
     shots, targets, gap = ram.series[0, SHOTS], ram.series[0, TARGETS], ram.series[0, GAP]
@@ -98,7 +124,12 @@ def storm(ram, cpu):
             if i < EVENT_RING:
                 ram.event[cpu, i] = ticks
         fetch_add(ram.run_tasks_left, 0, -1)
-    while shooters < ram.nr_cpus and ram.series[0, OTHERS] and load_acquire(ram.run_tasks_left, 0) > 0 and ram.run_stop[0] == RUN:
+    while (
+        shooters < ram.nr_cpus
+        and ram.series[0, OTHERS]
+        and load_acquire(ram.run_tasks_left, 0) > 0
+        and ram.run_stop[0] == RUN
+    ):
         visit_pages(ram, cpu, 64)
     while True:
         block(ram, cpu, WAIT_IDLE, 0)

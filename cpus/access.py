@@ -1,11 +1,12 @@
 """The hot loop: a CPU visits pages through its TLBs, as fast as compiled code can.
 
-A visit stands for `count` accesses to one page by one instruction stream: one TLB lookup decides them all. Per visit: the
-doorbell is read, the entry is found (first level, second level, or a walk that may fault), the oracle judges, the clock moves.
-A fault that could be served ends the visit without a result and it begins anew, doorbell and slice included, as the
-hardware restarts the instruction.
-Counted as on the machine: `dtlb_load_misses` and its like are page walks, so a visit that faults counts two, and so does a
-store through a clean entry (XXX: the hardware sets the dirty bit by an assist, which may not count as a miss).
+A visit stands for `count` accesses to one page by one instruction stream: one TLB lookup decides them all.
+Per visit: the doorbell is read, the entry is found (first level, second level, or a walk that may fault), the
+oracle judges, the clock moves. A fault that could be served ends the visit without a result and it begins
+anew, doorbell and slice included, as the hardware restarts the instruction.
+Counted as on the machine: `dtlb_load_misses` and its like are page walks, so a visit that faults counts two,
+and so does a store through a clean entry (XXX: the hardware sets the dirty bit by an assist, which may not
+count as a miss).
 Numbers: see benchmarks/access.py, which runs the same algorithm in C beside it.
 Left out: caches and prefetchers (a cost per line stands for them), out-of-order overlap of walks.
 """
@@ -17,22 +18,33 @@ from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HI
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, TEXT
 from cpus.oracle import check_load, check_store, filled_for, incoherent
-from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table, use_entry
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_DIRTY,
+    PTE_PFN_SHIFT,
+    PTE_PRESENT,
+    PTE_WRITE,
+    find_table,
+    use_entry,
+)
 from cpus.ram import row
 from cpus.tlb import CONTEXT_BITS, STORE, VALUE_SHIFT, find_way, first_level, oldest_way
 
 PAGE_FAULT = TEXT["page_fault"]
 LINES_PER_PAGE = 64
-C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]  # then stores, then fetches, two apart
+# then stores, then fetches, two apart
+C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]
 C_STLB_HITS, C_VISITS = COUNTER["stlb_hits"], COUNTER["page_visits"]
 PERMISSION = PTE_WRITE | PTE_DIRTY  # what a store needs of an entry
 WAIT, AGAIN = -1, -2  # instead of an entry: the task must wait; the fault is served, begin anew
-SLICE_OVER, MISS, BAD, VISITED = range(4)  # why the inner loop ended: no time, no entry, incoherent, all done (or a bell)
+# why the inner loop ended: no time, no entry, incoherent, all done (or a bell)
+SLICE_OVER, MISS, BAD, VISITED = range(4)
 
 
 @kernel
 def _walk(ram, cpu, vpn, tag, kind, first, known):
-    """Miss in all levels: walk, fault if need be, fill the second level's set at `first` (entry `known` if it is there).
+    """Miss in all levels: walk, fault if need be, fill the second level's set at `first` (entry `known` if it
+    is there).
 
     Returns the entry, WAIT or AGAIN.
     """
@@ -50,8 +62,9 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
             break
         word = load_acquire(ram.content, pfn)
         change = load_acquire(ram.mm_changes_begun, mm)  # after the PTE was read, see completion.py
-        # Still mapped after its content was read? Then the content is this page's, and we say that the fill happened now.
-        # (Else a frame that changed hands meanwhile would be remembered under its new owner, and the bug missed.)
+        # Still mapped after its content was read? Then the content is this page's, and we say that the fill
+        # happened now. (Else a frame that changed hands meanwhile would be remembered under its new owner,
+        # and the bug missed.)
         now = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
         if now & PTE_PRESENT != 0 and now >> PTE_PFN_SHIFT == pfn:
             logical = filled_for(ram, cpu, vpn, pfn, word)
@@ -67,7 +80,9 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
 
 @inlined
 def _find_in_second_level(ram, cpu, vpn, tag, kind):
-    """Look up a page; returns the first entry of its set, and its entry or -1 (-2 - entry: there, without the right to store)."""
+    """Look up a page; returns the first entry of its set, and its entry or -1 (-2 - entry: there, without the
+    right to store).
+    """
     first = ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * ram.stlb_ways
     i = find_way(row(ram.tlb_tag, cpu), first, ram.stlb_ways, tag)
     if kind == STORE and i >= 0 and ram.tlb_value[cpu, i] & PERMISSION != PERMISSION:
@@ -77,9 +92,15 @@ def _find_in_second_level(ram, cpu, vpn, tag, kind):
 
 @inlined
 def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
-    """Copy the second level's entry `second` to the first level's set at `first` (entry `known` if it is there); returns the entry."""
+    """Copy the second level's entry `second` to the first level's set at `first` (entry `known` if it is
+    there); returns the entry.
+    """
     tags, values, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
-    logicals, filled, changes = row(ram.tlb_logical, cpu), row(ram.tlb_filled_ns, cpu), row(ram.tlb_change, cpu)
+    logicals, filled, changes = (
+        row(ram.tlb_logical, cpu),
+        row(ram.tlb_filled_ns, cpu),
+        row(ram.tlb_change, cpu),
+    )
     ages[second] = stamp
     i = known if known >= 0 else oldest_way(ages, first, ways)
     tags[i] = tag
@@ -103,21 +124,27 @@ def _put_time(ram, cpu, tenths, stamp):
 
 @inlined
 def visit_pages(ram, cpu, kind, vpn, pages, count, done):
-    """Visit pages vpn+done .. vpn+pages-1; returns how many are done when finished, the slice is over, or the task must wait.
+    """Visit pages vpn+done .. vpn+pages-1; returns how many are done when finished, the slice is over, or the
+    task must wait.
 
-    The return value is negative (-1 - done) when the task must wait for `task_wait_ns` (a page on its way from disk).
-    The inner loop calls nothing, so that what it holds stays in registers; whatever needs a call ends it. Inlined, so that
-    offsets and constants are loaded once for many rows.
+    The return value is negative (-1 - done) when the task must wait for `task_wait_ns` (a page on its way
+    from disk). The inner loop calls nothing, so that what it holds stays in registers; whatever needs a call
+    ends it. Inlined, so that offsets and constants are loaded once for many rows.
     """
-    tags, values, logicals, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_logical, cpu), row(ram.tlb_age, cpu)
+    tags, values, logicals, ages = (
+        row(ram.tlb_tag, cpu),
+        row(ram.tlb_value, cpu),
+        row(ram.tlb_logical, cpu),
+        row(ram.tlb_age, cpu),
+    )
     base, sets, ways = first_level(ram, kind)
     lines = min(count, LINES_PER_PAGE)
     in_dram = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]
     in_cxl = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_CXL_TENTHS]
     fast_end, check = ram.node_end[0], ram.check
     first_done = done
-    # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them is called
-    # between _put_time and a reload.
+    # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them
+    # is called between _put_time and a reload.
     tenths, slice_end = 10 * ram.cpu_clock[cpu] + ram.cpu_tenths[cpu], 10 * ram.cpu_slice_end[cpu]
     stamp = ram.cpu_visit_stamp[cpu]
     context = ram.cpu_context[cpu]
@@ -150,7 +177,9 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             why = BAD
             if check:
                 logical = logicals[i]
-                coherent, published, word = check_store(ram, pfn, logical) if kind == STORE else check_load(ram, pfn, logical)
+                coherent, published, word = (
+                    check_store(ram, pfn, logical) if kind == STORE else check_load(ram, pfn, logical)
+                )
                 if unlikely(not coherent):
                     break
             why = VISITED
@@ -180,7 +209,9 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             ages[i] = stamp
             pfn, logical, coherent = values[i] >> VALUE_SHIFT, logicals[i], True
             if check:
-                coherent, published, word = check_store(ram, pfn, logical) if kind == STORE else check_load(ram, pfn, logical)
+                coherent, published, word = (
+                    check_store(ram, pfn, logical) if kind == STORE else check_load(ram, pfn, logical)
+                )
             why = MISS if coherent else BAD
         if why == BAD:
             incoherent(ram, cpu, 2 * i + (kind == STORE), logical, published, word)

@@ -1,10 +1,11 @@
 """Atomic operations on fields of shared memory, and the one module that touches LLVM for them.
 
-`op(field, index, ...)`: `index` is an int, or (row, column) for a table. All values are int64. They are real hardware
-atomics across processes. Orders: loads acquire, stores release, read-modify-writes acquire-release, `fence` is
-sequentially consistent; each caller says why it needs what it uses.
+`op(field, index, ...)`: `index` is an int, or (row, column) for a table. All values are int64. They are real
+hardware atomics across processes. Orders: loads acquire, stores release, read-modify-writes acquire-release,
+`fence` is sequentially consistent; each caller says why it needs what it uses.
 
-With NUMBA_DISABLE_JIT=1 they fall back to plain Python on numpy views: right for ONE CPU (debugging, coverage), not for more.
+With NUMBA_DISABLE_JIT=1 they fall back to plain Python on numpy views: right for ONE CPU (debugging,
+coverage), not for more.
 """
 
 from __future__ import annotations
@@ -87,7 +88,11 @@ if numba.config.DISABLE_JIT:
         return None
 
     def address(field, index):
-        return field[index : index + 1].ctypes.data if isinstance(index, int) else field[index[0], index[1] :].ctypes.data
+        return (
+            field[index : index + 1].ctypes.data
+            if isinstance(index, int)
+            else field[index[0], index[1] :].ctypes.data
+        )
 
     def word_at(where):
         return np.ctypeslib.as_array((ctypes.c_int64 * 1).from_address(where))
@@ -154,13 +159,17 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.ptrtoint(element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]), I64)
+            return builder.ptrtoint(
+                element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]), I64
+            )
 
         return types.int64(field, index), build
 
     @intrinsic
     def word_at(typingctx, where):
-        """Give the int64 word at an address as a field of one element: one compiled function then serves every kind of field."""
+        """Give the int64 word at an address as a field of one element: one compiled function then serves
+        every kind of field.
+        """
         field_type = FieldType("int64", 1, 8)
 
         def build(context, builder, sig, args):
@@ -182,8 +191,11 @@ else:
 
     @intrinsic
     def fence_after_atomic(typingctx):
-        """`fence` right behind a read-modify-write of this module, which on x86 orders everything by itself (smp_mb__after_atomic)."""
-        scope = "singlethread" if platform.machine() in ("x86_64", "AMD64") else None  # there it binds the compiler alone
+        """`fence` right behind a read-modify-write of this module, which on x86 orders everything by itself
+        (smp_mb__after_atomic).
+        """
+        # there it binds the compiler alone
+        scope = "singlethread" if platform.machine() in ("x86_64", "AMD64") else None
 
         def build(context, builder, sig, args):
             builder.fence("seq_cst", targetscope=scope)
@@ -198,7 +210,9 @@ else:
         def build(context, builder, sig, args):
             if platform.machine() in ("x86_64", "AMD64"):
                 name = "llvm.x86.sse2.pause"
-                function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(ir.VoidType(), ()), name)
+                function = builder.module.globals.get(name) or ir.Function(
+                    builder.module, ir.FunctionType(ir.VoidType(), ()), name
+                )
                 builder.call(function, ())
             return context.get_dummy_value()
 
@@ -210,21 +224,27 @@ else:
 
         def build(context, builder, sig, args):
             name = "llvm.readcyclecounter"
-            function = builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(I64, ()), name)
+            function = builder.module.globals.get(name) or ir.Function(
+                builder.module, ir.FunctionType(I64, ()), name
+            )
             return builder.call(function, ())
 
         return types.int64(), build
 
     @intrinsic
     def unlikely(typingctx, condition):
-        """Pass a condition on and tell the compiler that it is hardly ever true: keeps what follows out of the hot code."""
+        """Pass a condition on and tell the compiler that it is hardly ever true: keeps what follows out of
+        the hot code.
+        """
         if not isinstance(condition, types.Boolean):
             return None
 
         def build(context, builder, sig, args):
             bit = ir.IntType(1)
             kind = ir.FunctionType(bit, (bit, bit))
-            expect = builder.module.globals.get("llvm.expect.i1") or ir.Function(builder.module, kind, "llvm.expect.i1")
+            expect = builder.module.globals.get("llvm.expect.i1") or ir.Function(
+                builder.module, kind, "llvm.expect.i1"
+            )
             return builder.call(expect, (args[0], bit(0)))
 
         return types.boolean(condition), build

@@ -1,15 +1,17 @@
-"""Compile kernels once, keep them on disk, and call the big ones through a table of addresses in shared memory.
+"""Compile kernels once, keep them on disk, and call the big ones through a table of addresses in shared
+memory.
 
-`@kernel` is numba's njit with a disk cache that notices every change: numba itself looks only at the file of the function,
-not at the callees and constants imported from others (reproduced: stale code ran). So each module gets a cache folder named
-by a hash of itself, of every project file it imports, directly or not, and of the versions and the CPU. Editing one file
-recompiles the modules that depend on it and no other.
+`@kernel` is numba's njit with a disk cache that notices every change: numba itself looks only at the file of
+the function, not at the callees and constants imported from others (reproduced: stale code ran). So each
+module gets a cache folder named by a hash of itself, of every project file it imports, directly or not, and
+of the versions and the CPU. Editing one file recompiles the modules that depend on it and no other.
 
-`@entry` names a kernel in the *text table*: it is compiled on its own and reached with `call(ram, NUMBER, ...)` through its
-address in `ram.text`. Entries cut the tree of inlined calls (compile time grows with subtree size), let a design replace
-hooks without recompiling the engine (2 ns a call), and let compiled code call the process shell, a ctypes callback.
-`@apart` is the everyday form of an entry: it is written and called like any kernel, and its text-table number goes by its name.
-Entries have the signature int64 f(ram, int64 ...) with at most five int64. They must not raise: `panic` stops the run instead.
+`@entry` names a kernel in the *text table*: it is compiled on its own and reached with `call(ram, NUMBER,
+...)` through its address in `ram.text`. Entries cut the tree of inlined calls (compile time grows with
+subtree size), let a design replace hooks without recompiling the engine (2 ns a call), and let compiled code
+call the process shell, a ctypes callback. `@apart` is the everyday form of an entry: it is written and called
+like any kernel, and its text-table number goes by its name. Entries have the signature int64 f(ram, int64
+...) with at most five int64. They must not raise: `panic` stops the run instead.
 """
 
 from __future__ import annotations
@@ -54,9 +56,15 @@ class CacheError(ValueError):
 
 
 def cache_root() -> Path:
-    """Give the folder of compiled code: $LUF_CACHE_DIR, else the user's cache, else a private temporary one. Raises CacheError."""
+    """Give the folder of compiled code: $LUF_CACHE_DIR, else the user's cache, else a private temporary one.
+    Raises CacheError.
+    """
     wanted = os.environ.get("LUF_CACHE_DIR")
-    root = Path(wanted) if wanted else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "luf-emulator"
+    root = (
+        Path(wanted)
+        if wanted
+        else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "luf-emulator"
+    )
     try:
         root.mkdir(parents=True, exist_ok=True)
         if os.access(root, os.W_OK):
@@ -70,14 +78,18 @@ def cache_root() -> Path:
 
 
 def _private(folder: Path) -> Path:
-    """Make a folder that only we can write to. What numba keeps there are pickles: who can write to it decides what we execute."""
+    """Make a folder that only we can write to. What numba keeps there are pickles: who can write to it
+    decides what we execute.
+    """
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_write:
         got = f"{stat.filemode(found.st_mode)} of user {found.st_uid}"
-        raise CacheError(f"{folder}: the cache of compiled code must be a folder that only you can write to (got {got}); set LUF_CACHE_DIR")
+        raise CacheError(
+            f"{folder}: the cache of compiled code must be a folder that only you can write to (got {got}); set LUF_CACHE_DIR"
+        )
     folder.chmod(0o700)
     return folder
 
@@ -101,7 +113,8 @@ def _direct_imports(path: str) -> tuple[str, ...]:
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     found = set()
     for name in names:
-        beside = Path(path).parent / f"{name.split('.')[0]}.py"  # a user's design may be made of several files
+        # a user's design may be made of several files
+        beside = Path(path).parent / f"{name.split('.')[0]}.py"
         if beside.is_file():
             found.add(str(beside))
         elif name.split(".")[0] in ROOMS:
@@ -116,7 +129,9 @@ def _direct_imports(path: str) -> tuple[str, ...]:
 
 @cache
 def closure_hash(path: str) -> str:
-    """Hash a source file with all project files that it imports, directly or not, the versions and the host CPU."""
+    """Hash a source file with all project files that it imports, directly or not, the versions and the host
+    CPU.
+    """
     seen, todo = set(), [path]
     while todo:
         here = todo.pop()
@@ -130,13 +145,16 @@ def closure_hash(path: str) -> str:
 
 
 def _cache_folder(function: Callable) -> str | None:
-    """Choose the cache folder of a function's module; None (no cache) for code that has no file, as in a notebook."""
+    """Choose the cache folder of a function's module; None (no cache) for code that has no file, as in a
+    notebook.
+    """
     path = function.__code__.co_filename
     if not os.path.isfile(path):
         return None
     name = f"{Path(path).stem}-{closure_hash(os.path.abspath(path))}"
     if function.__module__.rpartition(".")[2] != Path(path).stem:
-        name += f".{function.__module__}"  # compiled code names its module, and a user's file is another one when it is run as a script
+        # compiled code names its module, and a user's file is another one when it is run as a script
+        name += f".{function.__module__}"
     return str(cache_root() / name)
 
 
@@ -153,9 +171,10 @@ def _with_cache(decorate: Callable[[bool], Any], function: Callable) -> Any:
 def _save_one_at_a_time(save: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
     """Have processes that compile at the same time save one after the other.
 
-    numba's own save reads the index of a function, picks a file name that is free for its new version, and writes both. Two that do so at
-    once pick the same name: the index says what one has compiled for, the file holds what the other has, and it stays so (met once: a
-    TypingError at every start, until the folder was deleted).
+    numba's own save reads the index of a function, picks a file name that is free for its new version, and
+    writes both. Two that do so at once pick the same name: the index says what one has compiled for, the file
+    holds what the other has, and it stays so (met once: a TypingError at every start, until the folder was
+    deleted).
     """
 
     @wraps(save)
@@ -174,18 +193,27 @@ def kernel(function: Callable) -> Any:
     """Compile `function` to native code at its first call, with the disk cache described above."""
     if numba.config.DISABLE_JIT:
         return function
-    return _with_cache(lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True)(function), function)
+    return _with_cache(
+        lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True)(function), function
+    )
 
 
 def inlined(function: Callable) -> Any:
     """Compile `function` into every kernel that calls it, whatever the compiler thinks of its size."""
     if numba.config.DISABLE_JIT:
         return function
-    return _with_cache(lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True, forceinline=True)(function), function)
+    return _with_cache(
+        lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True, forceinline=True)(
+            function
+        ),
+        function,
+    )
 
 
 class Entry:
-    """A kernel with a number in the text table. Callable from Python and from kernels like the function itself."""
+    """A kernel with a number in the text table. Callable from Python and from kernels like the function
+    itself.
+    """
 
     def __init__(self, number: int, function: Callable):
         self.number, self.function, self.name = number, function, function.__name__
@@ -193,16 +221,21 @@ class Entry:
 
     @property
     def can_be_cached(self) -> bool:
-        """Tell whether other processes can load what one has compiled: not for code that has no file, as in a notebook."""
+        """Tell whether other processes can load what one has compiled: not for code that has no file, as in a
+        notebook.
+        """
         return _cache_folder(self.function) is not None
 
     @property
     def is_compiled_or_cached(self) -> bool:
-        """Tell whether compiling it will be quick: numba's index of it is there (whether it fits is seen when it is loaded)."""
+        """Tell whether compiling it will be quick: numba's index of it is there (whether it fits is seen when
+        it is loaded).
+        """
         folder, code = _cache_folder(self.function), self.function.__code__
         if self.compiled is not None or folder is None:
             return self.compiled is not None
-        name = re.sub("[<>]", "", self.function.__qualname__)  # as numba names a file after a function within another
+        # as numba names a file after a function within another
+        name = re.sub("[<>]", "", self.function.__qualname__)
         index = f"*.{glob.escape(name)}-{code.co_firstlineno}.*.nbi"
         source_ns = os.stat(code.co_filename).st_mtime_ns  # of an older index numba takes nothing
         return any(path.stat().st_mtime_ns >= source_ns for path in Path(folder).glob(f"*/{index}"))
@@ -229,9 +262,11 @@ apart_entries: list[Entry] = []  # in the order of definition: every machine nee
 
 
 def apart(function: Callable) -> Any:
-    """Compile `function` on its own, as the text-table entry of its name, and call it from kernels like any other.
+    """Compile `function` on its own, as the text-table entry of its name, and call it from kernels like any
+    other.
 
-    For what is large or called from many places: it is compiled once instead of into every caller. Costs 2 ns a call.
+    For what is large or called from many places: it is compiled once instead of into every caller. Costs 2 ns
+    a call.
     """
     if numba.config.DISABLE_JIT:
         return function
@@ -265,7 +300,8 @@ SHELL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64]
 
 
 def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
-    """Put a Python function of 5 ints into the text table; keep the returned object alive as long as it may be called.
+    """Put a Python function of 5 ints into the text table; keep the returned object alive as long as it may
+    be called.
 
     Done before the CPUs are forked, so that one address serves all of them. The function must not raise.
     """
@@ -329,5 +365,3 @@ def prune_cache(days: float = UNUSED_CACHE_DAYS) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
-
-

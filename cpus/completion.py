@@ -1,14 +1,18 @@
-"""The oracle's other half: what the return of munmap, mprotect and their kin promises (access after completion).
+"""The oracle's other half: what the return of munmap, mprotect and their kin promises (access after
+completion).
 
-A change of mappings *begins* before it touches a PTE and is *complete* when the call that asked for it may return. A translation that
-was filled before the change began, and is still used after it is complete, breaks the promise, whatever the frame holds by then: a
-second thread has been told that nobody can reach those pages (or write to them) any more.
+A change of mappings *begins* before it touches a PTE and is *complete* when the call that asked for it may
+return. A translation that was filled before the change began, and is still used after it is complete, breaks
+the promise, whatever the frame holds by then: a second thread has been told that nobody can reach those pages
+(or write to them) any more.
 
-Each mm counts the changes that began, and keeps the last CHANGES_KEPT complete ones in a ring. A fill remembers the count that it saw
-AFTER it had read the PTE: if that is below a change's number, the PTE was read before the change began. A CPU that begins a slice, comes
-back from an interrupt, or has waited or called the kernel, looks whether changes were completed and marks what it still holds of them
-in its TLB; the next use of a marked entry is reported. Fills that overlap a change are never marked: no false alarms.
-Left out: changes beyond the ring's length between two looks; uses between a completion and the next look (rows of visits do not look).
+Each mm counts the changes that began, and keeps the last CHANGES_KEPT complete ones in a ring. A fill
+remembers the count that it saw AFTER it had read the PTE: if that is below a change's number, the PTE was
+read before the change began. A CPU that begins a slice, comes back from an interrupt, or has waited or called
+the kernel, looks whether changes were completed and marks what it still holds of them in its TLB; the next
+use of a marked entry is reported. Fills that overlap a change are never marked: no false alarms. Left out:
+changes beyond the ring's length between two looks; uses between a completion and the next look (rows of
+visits do not look).
 """
 
 from cpus.atomics import fetch_add, load_acquire, store_release
@@ -24,7 +28,9 @@ NUMBER, START, END, TAKEN = range(CHANGE_WORDS)
 
 @kernel
 def marked(ram):
-    """The logical page that marked entries bear: one that no frame ever holds, so that their next use is looked at."""
+    """The logical page that marked entries bear: one that no frame ever holds, so that their next use is
+    looked at.
+    """
     return ram.nr_logical - 1
 
 
@@ -39,7 +45,8 @@ def change_is_complete(ram, mm, number, start, end, taken):
     """Say that nobody can use the old translations of start..end any more (or write through them)."""
     position = fetch_add(ram.mm_changes_done, mm, 1)
     at = (position % CHANGES_KEPT) * CHANGE_WORDS
-    store_release(ram.mm_change, (mm, at + NUMBER), 0)  # whoever reads the slot meanwhile sees that it changes
+    # whoever reads the slot meanwhile sees that it changes
+    store_release(ram.mm_change, (mm, at + NUMBER), 0)
     ram.mm_change[mm, at + START], ram.mm_change[mm, at + END] = start, end
     store_release(ram.mm_change, (mm, at + TAKEN), (position << 1) | taken)
     store_release(ram.mm_change, (mm, at + NUMBER), number)
@@ -71,10 +78,15 @@ def look_for_completed_changes(ram, cpu):
     while seen < done:
         at = (seen % CHANGES_KEPT) * CHANGE_WORDS
         number = load_acquire(ram.mm_change, (mm, at + NUMBER))
-        start, end, taken = ram.mm_change[mm, at + START], ram.mm_change[mm, at + END], load_acquire(ram.mm_change, (mm, at + TAKEN))
+        start, end, taken = (
+            ram.mm_change[mm, at + START],
+            ram.mm_change[mm, at + END],
+            load_acquire(ram.mm_change, (mm, at + TAKEN)),
+        )
         if number == 0 or taken >> 1 < seen:
             break  # it is being written: next time
-        if taken >> 1 == seen and load_acquire(ram.mm_change, (mm, at + NUMBER)) == number:  # not overtaken by a newer one
+        # not overtaken by a newer one
+        if taken >> 1 == seen and load_acquire(ram.mm_change, (mm, at + NUMBER)) == number:
             _mark_entries(ram, cpu, number, start, end, taken & 1)
         seen += 1
     ram.asid_changes[cpu, slot] = seen

@@ -1,6 +1,8 @@
-"""Names of the cost table: what each event adds to a CPU's virtual clock. The figures and sources are in the machine file.
+"""Names of the cost table: what each event adds to a CPU's virtual clock. The figures and sources are in the
+machine file.
 
-`ram.cost[NAME]` holds tenths of a nanosecond where the name ends in `_TENTHS` (events shorter than a few ns), else ns.
+`ram.cost[NAME]` holds tenths of a nanosecond where the name ends in `_TENTHS` (events shorter than a few ns),
+else ns.
 """
 
 COST_NAMES = (
@@ -34,10 +36,19 @@ COST_NAMES = (
 NR_COSTS = len(COST_NAMES)
 COST = {name: i for i, name in enumerate(COST_NAMES)}
 
-ACCESS_TENTHS, LINE_DRAM_TENTHS, LINE_CXL_TENTHS = COST["access_tenths"], COST["line_dram_tenths"], COST["line_cxl_tenths"]
+ACCESS_TENTHS, LINE_DRAM_TENTHS, LINE_CXL_TENTHS = (
+    COST["access_tenths"],
+    COST["line_dram_tenths"],
+    COST["line_cxl_tenths"],
+)
 STLB_HIT, WALK = COST["stlb_hit"], COST["walk"]
 FAULT_ENTRY, FAULT_MINOR, MAP_PAGE = COST["fault_entry"], COST["fault_minor"], COST["map_page"]
-PAGE_ALLOC, PAGE_FREE, PAGE_ZERO, PAGE_COPY = COST["page_alloc"], COST["page_free"], COST["page_zero"], COST["page_copy"]
+PAGE_ALLOC, PAGE_FREE, PAGE_ZERO, PAGE_COPY = (
+    COST["page_alloc"],
+    COST["page_free"],
+    COST["page_zero"],
+    COST["page_copy"],
+)
 PAGE_CACHE_ADD, READ_PAGE = COST["page_cache_add"], COST["read_page"]
 UNMAP_PAGE, RECLAIM_PAGE = COST["unmap_page"], COST["reclaim_page"]
 DISK_LATENCY, DISK_PAGE = COST["disk_latency"], COST["disk_page"]

@@ -1,8 +1,8 @@
 """Event rings: what each CPU did, in one total order, for witnesses and traces.
 
-A record is EVENT_WORDS words: sequence, virtual ns, kind, four arguments, cpu and task. The sequence comes from one counter that all
-CPUs add to, so merging the rings gives an order that agrees with what every CPU saw. Only rare things are recorded (faults,
-unmaps, frees, takes, interrupts, switches), never page visits.
+A record is EVENT_WORDS words: sequence, virtual ns, kind, four arguments, cpu and task. The sequence comes
+from one counter that all CPUs add to, so merging the rings gives an order that agrees with what every CPU
+saw. Only rare things are recorded (faults, unmaps, frees, takes, interrupts, switches), never page visits.
 Left out: anything older than the last EVENT_RING events of a CPU.
 """
 

@@ -1,9 +1,10 @@
-"""Hold SIGINT and SIGTERM back while numba compiles, and let them in where what their handlers raise is not lost.
+"""Hold SIGINT and SIGTERM back while numba compiles, and let them in where what their handlers raise is not
+lost.
 
-LLVM calls Python while it works (ctypes callbacks), and an exception that is raised there is printed and forgotten: Ctrl-C had no
-effect, and the compiler went on for a minute. So a signal is noted first; its handler is called between two entries or two of
-numba's passes, within a second. Left out: signals that no Python function handles (they act at once, as ever), and other threads
-than main, which get none.
+LLVM calls Python while it works (ctypes callbacks), and an exception that is raised there is printed and
+forgotten: Ctrl-C had no effect, and the compiler went on for a minute. So a signal is noted first; its
+handler is called between two entries or two of numba's passes, within a second. Left out: signals that no
+Python function handles (they act at once, as ever), and other threads than main, which get none.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ _holding: list[HeldSignals] = []  # at most one: that of the outermost block
 
 @contextmanager
 def signals_held() -> Iterator[HeldSignals]:
-    """Hold signals back within the block, at whose end they are let in. In a block of the same kind it changes nothing."""
+    """Hold signals back within the block, at whose end they are let in. In a block of the same kind it
+    changes nothing.
+    """
     held = HeldSignals()
     if threading.current_thread() is not threading.main_thread():
         yield held

@@ -1,8 +1,9 @@
-"""The host's system calls that compiled code makes by itself: sleep in poll, rouse a CPU process, move it to a lease's core.
+"""The host's system calls that compiled code makes by itself: sleep in poll, rouse a CPU process, move it to
+a lease's core.
 
-Handing a lease over costs two context switches and three system calls; through Python it took three times as long (measured),
-nearly all of it cold interpreter code after the switch. `ram.poll_set` holds the two `struct pollfd` of each CPU, one word
-each: the eventfd that rouses it, and ZeroMQ's file descriptor of its inbox.
+Handing a lease over costs two context switches and three system calls; through Python it took three times as
+long (measured), nearly all of it cold interpreter code after the switch. `ram.poll_set` holds the two `struct
+pollfd` of each CPU, one word each: the eventfd that rouses it, and ZeroMQ's file descriptor of its inbox.
 Left out: ZeroMQ itself (zeromq.py).
 """
 
@@ -19,7 +20,8 @@ from cpus.atomics import address
 from cpus.compiled import kernel
 
 EXIT_STOPPED = 17  # status of a CPU process that left because the run was stopped
-ROUSED, NEWS = 1, 2  # what `poll` found: somebody wants this CPU to look at its state; its inbox has something to say
+# what `poll` found: somebody wants this CPU to look at its state; its inbox has something to say
+ROUSED, NEWS = 1, 2
 POLLIN = 1
 AFFINITY_WORDS = 16  # a cpu_set_t of 1024 host cores
 FD_MASK = 0xFFFFFFFF
@@ -44,11 +46,15 @@ if numba.config.DISABLE_JIT:
     exit_process = os._exit
 
     def poll(ram, cpu, count, timeout_ms):
-        """Sleep until one of the first `count` file descriptors of this CPU has something; returns ROUSED | NEWS."""
+        """Sleep until one of the first `count` file descriptors of this CPU has something; returns ROUSED |
+        NEWS.
+        """
         polled = select.poll()
         for i in range(count):
             polled.register(int(ram.poll_set[cpu, i]) & FD_MASK, POLLIN)
-        return sum(ROUSED if fd == int(ram.poll_set[cpu, 0]) & FD_MASK else NEWS for fd, _ in polled.poll(timeout_ms))
+        return sum(
+            ROUSED if fd == int(ram.poll_set[cpu, 0]) & FD_MASK else NEWS for fd, _ in polled.poll(timeout_ms)
+        )
 
     def poll_inbox(ram, cpu, timeout_ms):
         """Sleep until ZeroMQ has something to say."""
@@ -74,11 +80,15 @@ else:
     _poll = types.ExternalFunction("poll", types.int32(types.int64, types.int64, types.int32))
     _eventfd_read = types.ExternalFunction("eventfd_read", types.int32(types.int32, types.int64))
     _eventfd_write = types.ExternalFunction("eventfd_write", types.int32(types.int32, types.int64))
-    _sched_setaffinity = types.ExternalFunction("sched_setaffinity", types.int32(types.int32, types.int64, types.int64))
+    _sched_setaffinity = types.ExternalFunction(
+        "sched_setaffinity", types.int32(types.int32, types.int64, types.int64)
+    )
 
     @kernel
     def poll(ram, cpu, count, timeout_ms):
-        """Sleep until one of the first `count` file descriptors of this CPU has something; returns ROUSED | NEWS."""
+        """Sleep until one of the first `count` file descriptors of this CPU has something; returns ROUSED |
+        NEWS.
+        """
         if _poll(address(ram.poll_set, (cpu, 0)), count, timeout_ms) <= 0:
             return 0  # the bound, or a signal: the caller looks at everything again
         found = 0
@@ -111,7 +121,9 @@ else:
 
 @kernel
 def rouse(ram, target):
-    """Make a CPU look at its state; if it was given a lease, on the lease's host core: a hand-over stays on one core."""
+    """Make a CPU look at its state; if it was given a lease, on the lease's host core: a hand-over stays on
+    one core.
+    """
     if ram.nr_leases > 0:
         lease = ram.cpu_lease[target]
         core = ram.lease_core[lease] + 1

@@ -1,10 +1,12 @@
-"""Fill a machine's text table with addresses of entries, compiled on all host cores at once where the cache has none yet.
+"""Fill a machine's text table with addresses of entries, compiled on all host cores at once where the cache
+has none yet.
 
-Helpers are forked; they and their parent take entries off one queue, a pipe of a byte each, until it is empty. Nothing is handed
-back but the cache on disk, so whatever goes wrong in a helper (an error in a user's hook, too little memory, a kill) is met again,
-and told, by the parent that then compiles the entry itself. Two processes may compile the same small callee; numba replaces the
-files of its cache in one step. Ctrl-C and SIGTERM wait for the end of a compiler's pass (held_signals.py). Left out: code without a
-cache (notebook cells), which only its own process can compile.
+Helpers are forked; they and their parent take entries off one queue, a pipe of a byte each, until it is
+empty. Nothing is handed back but the cache on disk, so whatever goes wrong in a helper (an error in a user's
+hook, too little memory, a kill) is met again, and told, by the parent that then compiles the entry itself.
+Two processes may compile the same small callee; numba replaces the files of its cache in one step. Ctrl-C and
+SIGTERM wait for the end of a compiler's pass (held_signals.py). Left out: code without a cache (notebook
+cells), which only its own process can compile.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ PR_SET_PDEATHSIG = 1
 def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None) -> float:
     """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
 
-    `progress` is told of those that are compiled, not of those that the cache has. Returns the seconds spent compiling or loading.
+    `progress` is told of those that are compiled, not of those that the cache has. Returns the seconds spent
+    compiling or loading.
     """
     entries = [*apart_entries, *entries]
     began = time.perf_counter()
@@ -59,7 +62,8 @@ def install_at(ram: Any, number: int, item: Entry) -> None:
 
 
 def compile_ahead(entries: Sequence[Entry], ram: Any, progress: Progress | None = None) -> int:
-    """Compile those entries that the cache does not hold, all cores at once; returns how many, 0 if too few to be worth it.
+    """Compile those entries that the cache does not hold, all cores at once; returns how many, 0 if too few
+    to be worth it.
 
     An entry that does not compile is left to whoever installs it. A signal's exception ends the helpers.
     """
@@ -81,9 +85,13 @@ def compile_ahead(entries: Sequence[Entry], ram: Any, progress: Progress | None 
 def _compile_with_helpers(
     get: int, missing: Sequence[Entry], ram: Any, count: int, held: HeldSignals, progress: Progress | None
 ) -> None:
-    """Take entries off the queue, as `count` helpers do, and wait for these. None is left, whatever is raised."""
+    """Take entries off the queue, as `count` helpers do, and wait for these. None is left, whatever is
+    raised.
+    """
     context = multiprocess.get_context("fork")
-    helpers = [context.Process(target=_help, args=(get, missing, ram._type, held), daemon=True) for _ in range(count)]
+    helpers = [
+        context.Process(target=_help, args=(get, missing, ram._type, held), daemon=True) for _ in range(count)
+    ]
     try:
         for helper in helpers:
             helper.start()

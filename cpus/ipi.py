@@ -1,17 +1,20 @@
-"""Inter-processor interrupts: one ZeroMQ message per target that was not already told, a doorbell, a queue, and acks.
+"""Inter-processor interrupts: one ZeroMQ message per target that was not already told, a doorbell, a queue,
+and acks.
 
-As in Linux (kernel/smp.c: smp_call_function_many_cond, llist_add of call_single_queue) the request itself lies in shared
-memory: the sender pushes it on the target's queue and sends a message only if the queue was empty. So three numbers differ:
-requests, messages, functions executed; `strict_ipi` sends a message for each request. The doorbell is a COUNT of messages,
-raised before the send: a target receives exactly as many as it announces (a flag rung after the send hangs). The message
-carries the request too, for whoever watches; the target executes what is queued.
+As in Linux (kernel/smp.c: smp_call_function_many_cond, llist_add of call_single_queue) the request itself
+lies in shared memory: the sender pushes it on the target's queue and sends a message only if the queue was
+empty. So three numbers differ: requests, messages, functions executed; `strict_ipi` sends a message for each
+request. The doorbell is a COUNT of messages, raised before the send: a target receives exactly as many as it
+announces (a flag rung after the send hangs). The message carries the request too, for whoever watches; the
+target executes what is queued.
 
-Order: request data, then push (release) -> exchange by the target (acquire) -> function -> subtract from the sender's
-`cpu_acks` (release) -> sender sees 0 (acquire): what the target flushed is flushed for the sender.
-Two other kinds of request take the same way. IPI_FLUSH_EARLY_ACK: the handler acks when it is entered (EuroSys'20), after it
-has copied the request, and flushes before it returns. BROADCAST_FLUSH: what the hardware does by itself (AMD's INVLPGB), so
-no interrupt: it costs the target nothing, and the sender one instruction and one wait (TLBSYNC) however many targets there are.
-Left out: NMIs, interrupt priorities, a target's interrupt latency while it has interrupts off (counted as none).
+Order: request data, then push (release) -> exchange by the target (acquire) -> function -> subtract from the
+sender's `cpu_acks` (release) -> sender sees 0 (acquire): what the target flushed is flushed for the sender.
+Two other kinds of request take the same way. IPI_FLUSH_EARLY_ACK: the handler acks when it is entered
+(EuroSys'20), after it has copied the request, and flushes before it returns. BROADCAST_FLUSH: what the
+hardware does by itself (AMD's INVLPGB), so no interrupt: it costs the target nothing, and the sender one
+instruction and one wait (TLBSYNC) however many targets there are. Left out: NMIs, interrupt priorities, a
+target's interrupt latency while it has interrupts off (counted as none).
 """
 
 from typing import Any
@@ -91,7 +94,8 @@ def _push(ram, target, node):
 
 @apart
 def send_interrupts(ram, cpu):
-    """Ask every CPU in `call_mask` to execute the request in this CPU's `call_*` words; returns how many were asked.
+    """Ask every CPU in `call_mask` to execute the request in this CPU's `call_*` words; returns how many were
+    asked.
 
     The caller must wait (`wait_for_acks`) before it touches its `call_*` words again.
     """
@@ -125,8 +129,12 @@ def send_interrupts(ram, cpu):
 
 @kernel
 def _answer_ns(ram, sender):
-    """Virtual time from a request to its ack: until the handler is entered, and with an ordinary interrupt until it has flushed."""
-    return ram.cost[IPI_LATENCY] + (ram.cost[IPI_HANDLE] if ram.call_kind[sender] < IPI_FLUSH_EARLY_ACK else 0)
+    """Virtual time from a request to its ack: until the handler is entered, and with an ordinary interrupt
+    until it has flushed.
+    """
+    return ram.cost[IPI_LATENCY] + (
+        ram.cost[IPI_HANDLE] if ram.call_kind[sender] < IPI_FLUSH_EARLY_ACK else 0
+    )
 
 
 @kernel
@@ -140,7 +148,9 @@ def ack(ram, cpu, sender):
 
 @apart
 def wait_for_acks(ram, cpu, asked):
-    """Serve interrupts until all requests of this CPU are acked (so two CPUs that shoot at each other cannot deadlock)."""
+    """Serve interrupts until all requests of this CPU are acked (so two CPUs that shoot at each other cannot
+    deadlock).
+    """
     while load_acquire(ram.cpu_acks, cpu) > 0:
         if load_acquire(ram.cpu_bell, cpu) > 0 and ram.cpu_irq_off[cpu] == 0:
             serve_interrupts(ram, cpu)
@@ -157,7 +167,9 @@ def wait_for_acks(ram, cpu, asked):
 
 @kernel
 def _execute_queue(ram, cpu):
-    """Take the whole queue and execute it, oldest first; False if there was nothing in it but broadcasts, which are no interrupts."""
+    """Take the whole queue and execute it, oldest first; False if there was nothing in it but broadcasts,
+    which are no interrupts.
+    """
     node = exchange(ram.cpu_queue, cpu, 0) - 1
     reversed_head = -1
     while node >= 0:
@@ -169,7 +181,8 @@ def _execute_queue(ram, cpu):
     interrupted = node < 0
     while node >= 0:
         sender = node // ram.nr_cpus
-        after = ram.csd_next[sender, node % ram.nr_cpus] - 1  # before the ack: the node is the sender's again then
+        # before the ack: the node is the sender's again then
+        after = ram.csd_next[sender, node % ram.nr_cpus] - 1
         interrupted |= ram.call_kind[sender] != BROADCAST_FLUSH
         acked = call(ram, IRQ_HANDLER, cpu, sender, 0, 0, 0)
         ram.counter[cpu, C_EXECUTED] += 1
@@ -181,7 +194,9 @@ def _execute_queue(ram, cpu):
 
 @apart
 def serve_interrupts(ram, cpu):
-    """Receive every announced message and execute what is queued. Call with interrupts on (no irq-safe lock held)."""
+    """Receive every announced message and execute what is queued. Call with interrupts on (no irq-safe lock
+    held).
+    """
     if ram.cpu_irq_off[cpu] > 0 or ram.cpu_in_irq[cpu] > 0:
         return 0
     ram.cpu_in_irq[cpu] = 1
@@ -200,13 +215,19 @@ def serve_interrupts(ram, cpu):
 
 
 def unaccounted_interrupts(ram: Any) -> list[str]:
-    """Check conservation after a run: requests = executed = acked, messages = received, nothing queued. One sentence per fault."""
+    """Check conservation after a run: requests = executed = acked, messages = received, nothing queued. One
+    sentence per fault.
+    """
     total = {name: int(ram.counter[:, COUNTER[name]].sum()) for name in COUNTER if name.startswith("ipi_")}
     faults = []
     for one, other in (("requests", "executed"), ("requests", "acked"), ("messages", "received")):
         if total[f"ipi_{one}"] != total[f"ipi_{other}"]:
             faults.append(f"interrupts: {total[f'ipi_{one}']:,} {one}, but {total[f'ipi_{other}']:,} {other}")
-    for field, words in (("cpu_bell", "messages not taken"), ("cpu_queue", "requests not executed"), ("cpu_acks", "acks missing")):
+    for field, words in (
+        ("cpu_bell", "messages not taken"),
+        ("cpu_queue", "requests not executed"),
+        ("cpu_acks", "acks missing"),
+    ):
         cpus = np.flatnonzero(getattr(ram, field))
         if len(cpus):
             faults.append(f"interrupts: {words} at {', '.join(f'cpu{cpu}' for cpu in cpus)}")

@@ -1,12 +1,12 @@
-"""Every word that emulated CPUs share: where it lives, who writes it, who reads it, and the rule that protects it.
+"""Every word that emulated CPUs share: where it lives, who writes it, who reads it, and the rule that
+protects it.
 
-This is the machine's memory map, the only place where shared fields are declared. Rules are written in xv6's manner:
-  owner          only the CPU of that index reads or writes it (others: after the run, or for a dump)
-  config         written before the CPUs start, read-only then
-  any, add       any CPU, by atomic read-modify-write (named operation)
-  X held         only while holding lock X
-Counts are in pages or events, times in virtual ns, unless said otherwise. Array sizes are names of `Sizes`.
-Left out: nothing may be shared but what is here, sockets and eventfds apart.
+This is the machine's memory map, the only place where shared fields are declared. Rules are written in xv6's
+  manner: owner          only the CPU of that index reads or writes it (others: after the run, or for a dump)
+  config         written before the CPUs start, read-only then any, add       any CPU, by atomic
+  read-modify-write (named operation) X held         only while holding lock X Counts are in pages or events,
+  times in virtual ns, unless said otherwise. Array sizes are names of `Sizes`. Left out: nothing may be
+  shared but what is here, sockets and eventfds apart.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MA
 GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
 VIOLATIONS_KEPT = 64
-LUFD_KEPT, LUFD_WORDS = 16, 16  # findings of LUF's debug feature with their details (designs/luf_debug.py)
+LUFD_KEPT, LUFD_WORDS = 16, 16  # findings of LUF's debug feature with their details (designs/luf/debug.py)
 CHANGES_KEPT, CHANGE_WORDS = 256, 4  # completed changes of mappings that an mm remembers (completion.py)
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
-TRACE_REASONS, TRACE_PAGES = 5, 36  # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
+# tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
+TRACE_REASONS, TRACE_PAGES = 5, 36
 NR_SITES = 12
 PIN_PAGES = 32  # pages of a task that a device writes into, or reads, at a time
 LEASES_MAX = 62  # they are the bits of one word
@@ -285,7 +286,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("violation", "winner of run_violations", VIOLATIONS_KEPT, VIOLATION_WORDS),
     Table("text", "config: addresses of entries", NR_TEXT),
     Table("cost", "config: ns, see costs.py", "nr_costs"),
-    # --- address spaces -------------------------------------------------------------------------------------------
+    # --- address spaces -------------------------------------------------------------------------------------
     Struct("nr_mms", (
         _m("mm_pgd", "config of the mm: frame of its top page table"),
         _m("mm_users", "whoever makes or ends the mm: 1 it exists"),
@@ -317,7 +318,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("vma_ra_start", "no lock, as in Linux (racy readahead state): window start", True),
         _m("vma_ra_size", "same"), _m("vma_ra_async", "same"), _m("vma_ra_miss", "same: mmap_miss"), _m("vma_ra_prev", "same"),
     )),
-    # --- objects: page-cache files and anonymous memory -------------------------------------------------------------
+    # --- objects: page-cache files and anonymous memory -----------------------------------------------------
     Struct("nr_objects", (
         _m("object_kind", "config: OBJECT_FILE or OBJECT_ANON"),
         _m("object_cache", "config: first slot in cache_slot (files)"),
@@ -331,7 +332,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("object_design", "the design's own word"),
     )),
     Table("cache_slot", "object_cache_lock held to write; racy reads look again: pfn + 1, 0 empty, negative shadow", "nr_cache_slots"),
-    # --- frames ---------------------------------------------------------------------------------------------------
+    # --- frames ---------------------------------------------------------------------------------------------
     Struct("nr_frames", (
         _m("page_flags", "any, fetch-or / fetch-and: PG_*", True),
         _m("page_refcount", "any, add; 0 -> frozen by compare-exchange"),
@@ -343,7 +344,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("page_private", "lock of the list it is on: buddy order; with PG_LARGE config of the folio: its order"),
     )),
     Table("page_key", "lock of its free list, or exclusive owner: the design's word for a free block, 0 nothing pending", "nr_frames"),
-    # --- LUF's debug feature (designs/luf_debug.py); one row, never touched, unless `lufd` is set ------------------------------
+    # --- LUF's debug feature (designs/luf/debug.py); one row, never touched, unless `lufd` is set -----------
     Struct("nr_lufd_frames", (
         _m("lufd_ugen", "exclusive owner of the frame (who frees it, who has just taken it): newest request of its key, 0 no record"),
         _m("lufd_key", "same"), _m("lufd_object", "same: object that it held + 1"), _m("lufd_index", "same: page of that"),
@@ -376,7 +377,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("anon_index", "ORACLE: same: its index", "nr_anon_logical"),
     Table("disk_version", "ORACLE: version on disk of a file page; page lock", "nr_logical"),
     Table("frame_word", "contents of page-table frames: 512 PTEs each, atomic (sparse: other frames are never touched)", "nr_frames", 512),
-    # --- zones ------------------------------------------------------------------------------------------------------
+    # --- zones ----------------------------------------------------------------------------------------------
     Struct("nr_zones", (
         _m("zone_start", "config: first pfn"), _m("zone_end", "config: behind the last pfn"), _m("zone_managed", "config: pages"),
         _m("zone_node", "config"),
@@ -391,7 +392,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("zone_below_high", "racy, as in Linux: an allocation found it below HIGH (ZONE_BELOW_HIGH)", True),
         _m("zone_reclaim_active", "kswapd's CPU writes, any reads (ZONE_RECLAIM_ACTIVE)"),
     )),
-    # --- nodes --------------------------------------------------------------------------------------------------------
+    # --- nodes ----------------------------------------------------------------------------------------------
     Struct("nr_nodes", (
         _m("node_end", "config: behind the last pfn"), _m("node_first_zone", "config"), _m("node_end_zone", "config"),
         _m("node_latency", "config: 0 fast, 1 slow tier"), _m("demotion_target", "config: node or -1"), _m("node_has_cpus", "config"),
@@ -434,7 +435,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("lru_size", "lru_lock held to write; any reads", "nr_nodes", NR_LRU),
     Table("zonelist", "config: zones by distance of their node, a node's higher ones first, -1 behind the last", "nr_nodes", "nr_zones"),
     Table("series", "winner of a sample: virtual ns, free pages of each node, then those of them with nothing pending", "series_length", 8),
-    # --- tasks and programs -------------------------------------------------------------------------------------------
+    # --- tasks and programs ---------------------------------------------------------------------------------
     Struct("nr_tasks", (
         _m("task_kind", "config: TASK_USER, TASK_KSWAPD, TASK_DESIGN", True),
         _m("task_state", "queue_lock of its CPU, or its CPU: TASK_*"),

@@ -1,20 +1,24 @@
 """Leases: at most L emulated CPUs execute at a time, those with the smallest virtual clocks.
 
-A host with few cores cannot run 64 CPU processes side by side: one that is not scheduled answers an interrupt only when its
-time slice comes (tens of ms). So a CPU executes only while it holds a lease (= one host core), and all others sleep in poll,
-where an interrupt wakes them at once. A CPU whose slice of virtual time is over, or that has to wait, hands its lease to
-the READY CPU with the smallest clock; one that waited in the midst of a slice is ordered by the start of that slice and goes
-on to the same end. A CPU that is more than a slice ahead of one that runs gets no lease (the host may hold that one up), so
-clocks of CPUs with something to do stay within two slices of each other, one if there is one lease. One that waits for acks has
-something to do as well: its clock stands still while the host carries its messages, so nobody may leave it behind (but who holds
-a spin lock, or has interrupts off: it may be, or hold up, a target that cannot answer; it gets a lease out of turn, until it has let go).
+A host with few cores cannot run 64 CPU processes side by side: one that is not scheduled answers an interrupt
+only when its time slice comes (tens of ms). So a CPU executes only while it holds a lease (= one host core),
+and all others sleep in poll, where an interrupt wakes them at once. A CPU whose slice of virtual time is
+over, or that has to wait, hands its lease to the READY CPU with the smallest clock; one that waited in the
+midst of a slice is ordered by the start of that slice and goes on to the same end. A CPU that is more than a
+slice ahead of one that runs gets no lease (the host may hold that one up), so clocks of CPUs with something
+to do stay within two slices of each other, one if there is one lease. One that waits for acks has something
+to do as well: its clock stands still while the host carries its messages, so nobody may leave it behind (but
+who holds a spin lock, or has interrupts off: it may be, or hold up, a target that cannot answer; it gets a
+lease out of turn, until it has let go).
 
-With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of the smallest
-clock and those whose answer is waited for; everything then happens under that one lease, interrupts too, and a run is exactly repeatable.
-`nr_leases` 0 means no gate: every CPU runs as the host pleases.
+With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of
+the smallest clock and those whose answer is waited for; everything then happens under that one lease,
+interrupts too, and a run is exactly repeatable. `nr_leases` 0 means no gate: every CPU runs as the host
+pleases.
 
-Wake-ups cannot be lost: `block` and `wake` meet under `run_lease_lock`, and a wake-up for a CPU that is not blocked leaves a
-token that makes its next `block` return at once. Every caller of `block` re-checks what it waits for.
+Wake-ups cannot be lost: `block` and `wake` meet under `run_lease_lock`, and a wake-up for a CPU that is not
+blocked leaves a token that makes its next `block` return at once. Every caller of `block` re-checks what it
+waits for.
 Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 """
 
@@ -35,6 +39,7 @@ SHELL_WAIT, C_RECEIVED = TEXT["shell_wait"], COUNTER["ipi_received"]
 SPINS_BEFORE_YIELD = 40
 TRIES_OF_OBSERVER = 10_000
 FAR_NS = 1 << 60
+
 
 @kernel
 def random_next(state):
@@ -63,7 +68,9 @@ def _unlock(ram):
 
 @kernel
 def _bound_ns(ram):
-    """Give the virtual time that only CPUs that are needed may pass: a slice after the slowest one that waits for acks."""
+    """Give the virtual time that only CPUs that are needed may pass: a slice after the slowest one that waits
+    for acks.
+    """
     asking_ns = FAR_NS
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_kind[c] == WAIT_ACKS and ram.cpu_state[c] == BLOCKED:
@@ -73,13 +80,22 @@ def _bound_ns(ram):
 
 @kernel
 def _is_needed(ram, c):
-    """May the ack that another CPU waits for hang on this one? A holder of a spin lock, interrupts off, or (controlled) a target."""
-    return ram.cpu_no_resched[c] or ram.cpu_irq_off[c] or ram.cpu_in_irq[c] or (ram.controlled and ram.cpu_bell[c] > 0)
+    """May the ack that another CPU waits for hang on this one? A holder of a spin lock, interrupts off, or
+    (controlled) a target.
+    """
+    return (
+        ram.cpu_no_resched[c]
+        or ram.cpu_irq_off[c]
+        or ram.cpu_in_irq[c]
+        or (ram.controlled and ram.cpu_bell[c] > 0)
+    )
 
 
 @kernel
 def _first_ready(ram, bound):
-    """Find the READY CPU that is next in order, unless it is more than a slice ahead of one that runs or waits for acks; -1 nobody."""
+    """Find the READY CPU that is next in order, unless it is more than a slice ahead of one that runs or
+    waits for acks; -1 nobody.
+    """
     best, best_ns, slowest_ns = -1, 0, FAR_NS
     for c in range(ram.nr_cpus):
         order_ns, state = ram.cpu_order_ns[c], ram.cpu_state[c]
@@ -87,20 +103,25 @@ def _first_ready(ram, bound):
             if (best < 0 or order_ns < best_ns) and (order_ns <= bound or _is_needed(ram, c)):
                 best, best_ns = c, order_ns
         elif state == RUNNING:
-            slowest_ns = min(slowest_ns, max(order_ns, ram.cpu_clock[c]))  # just woken: its clock may not be set yet
+            # just woken: its clock may not be set yet
+            slowest_ns = min(slowest_ns, max(order_ns, ram.cpu_clock[c]))
     return best if best_ns <= slowest_ns + ram.slice_ns else -1
 
 
 @kernel
 def _may_be_drawn(ram, c, limit, bound):
-    """Is this CPU READY, and near enough in virtual time to the first one and to those that wait for acks, or needed by them?"""
+    """Is this CPU READY, and near enough in virtual time to the first one and to those that wait for acks, or
+    needed by them?
+    """
     order_ns = ram.cpu_order_ns[c]
     return ram.cpu_state[c] == READY and ((order_ns <= limit and order_ns <= bound) or _is_needed(ram, c))
 
 
 @kernel
 def _drawn_ready(ram, first, bound):
-    """Draw the next CPU of the schedule among the READY ones within a slice of `first`, and those whose answer is waited for."""
+    """Draw the next CPU of the schedule among the READY ones within a slice of `first`, and those whose
+    answer is waited for.
+    """
     limit = ram.cpu_order_ns[first] + ram.slice_ns
     count = 0
     for c in range(ram.nr_cpus):
@@ -118,7 +139,9 @@ def _drawn_ready(ram, first, bound):
 
 @kernel
 def _grant_free(ram):
-    """Give a free lease, if there is one, to the READY CPU whose turn it is; returns that CPU, to be roused, or -1."""
+    """Give a free lease, if there is one, to the READY CPU whose turn it is; returns that CPU, to be roused,
+    or -1.
+    """
     free = ram.run_lease_free[0]
     if free == 0:
         return -1
@@ -147,7 +170,9 @@ def _note_grant(ram, target):
 
 @kernel
 def _release(ram, cpu):
-    """Pass the lease of a CPU that is no longer RUNNING on; returns the CPU that got it (it may be the same), or -1."""
+    """Pass the lease of a CPU that is no longer RUNNING on; returns the CPU that got it (it may be the same),
+    or -1.
+    """
     if ram.nr_leases == 0:
         return -1
     ram.run_lease_free[0] |= 1 << ram.cpu_lease[cpu]
@@ -159,7 +184,9 @@ def _release(ram, cpu):
 
 @kernel
 def _sleep(ram, cpu, target):
-    """Rouse `target`, sleep until RUNNING (perhaps not at all); then let no lease lie free that somebody could use."""
+    """Rouse `target`, sleep until RUNNING (perhaps not at all); then let no lease lie free that somebody
+    could use.
+    """
     call(ram, SHELL_WAIT, cpu, target if target != cpu else -1, 0, 0, 0)
     if ram.run_lease_free[0] != 0 and not ram.controlled:
         _lock(ram)
@@ -173,7 +200,9 @@ def _sleep(ram, cpu, target):
 
 @kernel
 def new_slice(ram, cpu):
-    """Start a slice of virtual time; in controlled mode its length is drawn, so that preemption may strike anywhere."""
+    """Start a slice of virtual time; in controlled mode its length is drawn, so that preemption may strike
+    anywhere.
+    """
     length = ram.slice_ns
     if ram.controlled:
         ram.cpu_random[cpu] = random_next(ram.cpu_random[cpu])
@@ -199,16 +228,19 @@ def offer_lease(ram, cpu):
         _unlock(ram)
         _sleep(ram, cpu, target)
         ram.cpu_wait_kind[cpu] = WAIT_NONE
-        answered = ram.controlled and ram.counter[cpu, C_RECEIVED] != served  # it may be far ahead, and was drawn for this alone
+        # it may be far ahead, and was drawn for this alone
+        answered = ram.controlled and ram.counter[cpu, C_RECEIVED] != served
     new_slice(ram, cpu)
     return 0
 
 
 @apart
 def idle_until(ram, cpu, due_ns):
-    """Idle until virtual time `due_ns`, when a task of this CPU wakes up, or until `wake` brings another one that is due earlier.
+    """Idle until virtual time `due_ns`, when a task of this CPU wakes up, or until `wake` brings another one
+    that is due earlier.
 
-    The clock stands still meanwhile and then is at that time; a lease comes when it is this CPU's turn at that time.
+    The clock stands still meanwhile and then is at that time; a lease comes when it is this CPU's turn at
+    that time.
     """
     if ram.nr_leases == 0:
         pass_until(ram, cpu, due_ns)
@@ -238,7 +270,8 @@ def idle_until(ram, cpu, due_ns):
 def begin_wait(ram, cpu, kind, thing):
     """Declare CPU `cpu` blocked, with the lease table locked; False (and unlocked) if a wake-up came before.
 
-    Between this and `finish_wait` or `cancel_wait` the caller may re-check, against wakers that look for blocked CPUs.
+    Between this and `finish_wait` or `cancel_wait` the caller may re-check, against wakers that look for
+    blocked CPUs.
     """
     _lock(ram)
     if ram.cpu_wake[cpu] != 0:
@@ -250,7 +283,8 @@ def begin_wait(ram, cpu, kind, thing):
     ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu] if ram.controlled else ram.cpu_slice_end[cpu] - ram.slice_ns
     ram.cpu_wait_kind[cpu] = kind
     ram.cpu_wait_object[cpu] = thing
-    fence()  # the caller's re-check must not be done before these stores are seen (store-buffering, also on x86)
+    # the caller's re-check must not be done before these stores are seen (store-buffering, also on x86)
+    fence()
     return True
 
 
@@ -266,7 +300,8 @@ def cancel_wait(ram, cpu):
 def finish_wait(ram, cpu):
     """Pass the lease on and sleep until somebody wakes this CPU and a lease is there."""
     if ram.controlled and ram.cpu_bell[cpu] > 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
-        ram.cpu_state[cpu] = READY  # an interrupt came while it ran: it will be served when the schedule runs this CPU again
+        # an interrupt came while it ran: it will be served when the schedule runs this CPU again
+        ram.cpu_state[cpu] = READY
     target = _release(ram, cpu)
     _unlock(ram)
     _sleep(ram, cpu, target)
@@ -287,7 +322,8 @@ def block(ram, cpu, kind, thing):
 
 @kernel
 def wait_until(ram, cpu, ns):
-    """After `begin_wait`: sleep until woken, or until all who have something to do have come to virtual time `ns` (True).
+    """After `begin_wait`: sleep until woken, or until all who have something to do have come to virtual time
+    `ns` (True).
 
     So who spins for others that are behind does not spin longer than they take. Spurious returns happen.
     """
@@ -302,7 +338,9 @@ def wait_until(ram, cpu, ns):
 
 @kernel
 def _wake_locked(ram, target, at_ns):
-    """Make a BLOCKED CPU runnable, or one that waits for a later time so much earlier; returns a CPU that must be roused, or -1."""
+    """Make a BLOCKED CPU runnable, or one that waits for a later time so much earlier; returns a CPU that
+    must be roused, or -1.
+    """
     waits = ram.cpu_state[target] == READY and ram.cpu_wait_kind[target] != WAIT_LEASE
     if waits and ram.cpu_wait_kind[target] == WAIT_IDLE:
         if at_ns >= ram.cpu_order_ns[target]:
@@ -330,7 +368,9 @@ def _wake_locked(ram, target, at_ns):
 
 @apart
 def wake(ram, target, at_ns):
-    """Make CPU `target` look again at what it waits for; it becomes runnable at virtual time `at_ns` at the earliest."""
+    """Make CPU `target` look again at what it waits for; it becomes runnable at virtual time `at_ns` at the
+    earliest.
+    """
     _lock(ram)
     granted = _wake_locked(ram, target, at_ns)
     _unlock(ram)
@@ -341,12 +381,18 @@ def wake(ram, target, at_ns):
 
 @apart
 def wake_all_waiting_for(ram, kind, thing, at_ns):
-    """Wake every CPU that is blocked on this very thing (the slow path of unlocking: somebody said that it waits)."""
+    """Wake every CPU that is blocked on this very thing (the slow path of unlocking: somebody said that it
+    waits).
+    """
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_object[c] == thing:  # a waiter wrote it before the word that told us of it
             _lock(ram)
             granted = -1
-            if ram.cpu_state[c] != RUNNING and ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing:
+            if (
+                ram.cpu_state[c] != RUNNING
+                and ram.cpu_wait_kind[c] == kind
+                and ram.cpu_wait_object[c] == thing
+            ):
                 granted = _wake_locked(ram, c, at_ns)
             _unlock(ram)
             if granted >= 0:
@@ -358,7 +404,8 @@ def wake_all_waiting_for(ram, kind, thing, at_ns):
 def start_all(ram):
     """Make every CPU READY at virtual time 0, hand out the leases and rouse those that got one.
 
-    One step under the lease lock, so that in controlled mode the first choice already belongs to the schedule.
+    One step under the lease lock, so that in controlled mode the first choice already belongs to the
+    schedule.
     """
     _lock(ram)
     for c in range(ram.nr_cpus):
@@ -379,9 +426,11 @@ def start_all(ram):
 
 @kernel
 def all_idle(ram):
-    """Are all CPUs asleep for want of work, with no interrupt on its way? 1 yes, 0 no, -1 the lease table stayed locked.
+    """Are all CPUs asleep for want of work, with no interrupt on its way? 1 yes, 0 no, -1 the lease table
+    stayed locked.
 
-    States change only under the lease lock, so this is one moment of the whole machine: nobody is left to wake anybody.
+    States change only under the lease lock, so this is one moment of the whole machine: nobody is left to
+    wake anybody.
     """
     spins = 0
     while compare_exchange(ram.run_lease_lock, 0, 0, 1) != 0:

@@ -1,12 +1,14 @@
-"""Pages that a thread is in the midst of using when its TLB is flushed: it touches them again at once, and misses.
+"""Pages that a thread is in the midst of using when its TLB is flushed: it touches them again at once, and
+misses.
 
-A workload's row says "page p was visited, with n accesses, while it stayed among the 16 pages used last" (that is how traces are
-recorded and generators written): a hot page, say the stack, has a row only every few dozen visits although it is accessed all the
-time. Without a flush that makes no difference to a TLB of 96 entries. After one it does: each page in use misses once more.
-So a flush of the loaded address space notes the first-level entries that were used again since they were filled, within the
-last LIVE_VISITS visits, and the thread visits them before it goes on. Pages that are merely swept over are used once, not again.
-A thread that spins at a barrier uses two pages without a row saying so: the barrier's and its code's. Each flush costs it both.
-Rows of a workload that says that they are exact name every use, and nothing is noted.
+A workload's row says "page p was visited, with n accesses, while it stayed among the 16 pages used last"
+(that is how traces are recorded and generators written): a hot page, say the stack, has a row only every few
+dozen visits although it is accessed all the time. Without a flush that makes no difference to a TLB of 96
+entries. After one it does: each page in use misses once more. So a flush of the loaded address space notes
+the first-level entries that were used again since they were filled, within the last LIVE_VISITS visits, and
+the thread visits them before it goes on. Pages that are merely swept over are used once, not again. A thread
+that spins at a barrier uses two pages without a row saying so: the barrier's and its code's. Each flush costs
+it both. Rows of a workload that says that they are exact name every use, and nothing is noted.
 Left out: pages in use that had left the first level before the flush.
 """
 
@@ -33,7 +35,9 @@ def touch_live_pages(ram, cpu):
 
 @apart
 def touch_spin_pages(ram, cpu):
-    """Go on spinning after an interrupt: read the barrier's page and the code's, without faulting (we are in an interrupt)."""
+    """Go on spinning after an interrupt: read the barrier's page and the code's, without faulting (we are in
+    an interrupt).
+    """
     slice_end = ram.cpu_slice_end[cpu]
     ram.cpu_slice_end[cpu] = FOREVER  # spinning takes no part in the slice
     visit_pages(ram, cpu, LOAD, ram.cpu_spin_page[cpu] - 1, 1, 1, 0)

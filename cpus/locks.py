@@ -1,11 +1,12 @@
-"""Locks of the emulated kernel. A waiter spins a little, then sleeps without its lease until the holder lets go.
+"""Locks of the emulated kernel. A waiter spins a little, then sleeps without its lease until the holder lets
+go.
 
-A lock word is 0 (free) or holder + 1, with bit 40 when somebody sleeps for it. Spin locks come in two kinds as in Linux:
-irq-safe ones (`_irq`: the holder takes no interrupts, and must not wait for acks) and plain ones (interrupts are served while
-waiting). The rwlock (mmap_lock) counts readers, -1 is a writer.
-No lock serialises virtual time: clocks of CPUs may differ by a slice, and carrying the holder's clock over to the waiter
-would drag all clocks to the largest. Lock contention therefore costs host time, not virtual time (stated in docs/design.md).
-Left out: fairness (queued spin locks), sleeping readers' order.
+A lock word is 0 (free) or holder + 1, with bit 40 when somebody sleeps for it. Spin locks come in two kinds
+as in Linux: irq-safe ones (`_irq`: the holder takes no interrupts, and must not wait for acks) and plain ones
+(interrupts are served while waiting). The rwlock (mmap_lock) counts readers, -1 is a writer.
+No lock serialises virtual time: clocks of CPUs may differ by a slice, and carrying the holder's clock over to
+the waiter would drag all clocks to the largest. Lock contention therefore costs host time, not virtual time
+(stated in docs/design.md). Left out: fairness (queued spin locks), sleeping readers' order.
 """
 
 from cpus.atomics import (
@@ -23,7 +24,15 @@ from cpus.atomics import (
 from cpus.compiled import apart, kernel
 from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER
-from cpus.lease import WAIT_LOCK, WAIT_MM, begin_wait, cancel_wait, finish_wait, sched_yield, wake_all_waiting_for
+from cpus.lease import (
+    WAIT_LOCK,
+    WAIT_MM,
+    begin_wait,
+    cancel_wait,
+    finish_wait,
+    sched_yield,
+    wake_all_waiting_for,
+)
 
 WAITERS = 1 << 40
 SPINS = 64
@@ -44,7 +53,9 @@ def try_lock(word, index, cpu):
 
 @kernel
 def _wait_for_lock(ram, cpu, word, number):
-    """Sleep until the lock is let go (or was meanwhile). The waiters bit goes up only while we are declared blocked."""
+    """Sleep until the lock is let go (or was meanwhile). The waiters bit goes up only while we are declared
+    blocked.
+    """
     if not begin_wait(ram, cpu, WAIT_LOCK, number):
         return
     held = load_acquire(word, 0)
@@ -126,7 +137,9 @@ def _wait_for_mm(ram, cpu, mm, seen):
 
 @kernel
 def _wake_mm(ram, cpu, mm):
-    """Wake who waits for mmap_lock. The caller has let go of it before, with a fence between that and this look at the flag."""
+    """Wake who waits for mmap_lock. The caller has let go of it before, with a fence between that and this
+    look at the flag.
+    """
     if load_acquire(ram.mm_lock_waiters, mm) and exchange(ram.mm_lock_waiters, mm, 0):
         wake_all_waiting_for(ram, WAIT_MM, mm, ram.cpu_clock[cpu])
 

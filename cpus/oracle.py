@@ -1,16 +1,21 @@
-"""The oracle: judges every access on the CPU that makes it, without reading a structure of the design under test.
+"""The oracle: judges every access on the CPU that makes it, without reading a structure of the design under
+test.
 
-A frame's content is one word: logical page << 34 | version. A logical page is a page of a file or of anonymous memory. A TLB
-entry remembers the logical page that it was filled for. A store makes the next version on the frame and then publishes it;
-a load fetches the published version first and then reads the frame. So what it reports has happened: no false alarms.
+A frame's content is one word: logical page << 34 | version. A logical page is a page of a file or of
+anonymous memory. A TLB entry remembers the logical page that it was filled for. A store makes the next
+version on the frame and then publishes it; a load fetches the published version first and then reads the
+frame. So what it reports has happened: no false alarms.
 - REUSE: the frame belongs to another logical page by now (or to the kernel).
 - STALE: the frame is older than what had been published before the load began.
 - LOST: a store found its frame older than what had been published: it overwrites what nobody will see.
-- LATE: the mapping had been taken away, or made read-only, and the call that did so had returned (completion.py).
-- UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the flushing).
-Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a write): after fork one
-address of two processes may be two pages, or one. A number is used again only when no frame bears it any more.
-Left out: bytes within a page (one word stands for all), accesses of the kernel itself.
+- LATE: the mapping had been taken away, or made read-only, and the call that did so had returned
+  (completion.py).
+- UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the
+  flushing).
+Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a
+write): after fork one address of two processes may be two pages, or one. A number is used again only when no
+frame bears it any more. Left out: bytes within a page (one word stands for all), accesses of the kernel
+itself.
 """
 
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
@@ -23,10 +28,18 @@ from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
 VERSION_MASK = (1 << VERSION_BITS) - 1
-NOBODY = (1 << 29) - 1  # logical page of a frame that was handed out and not yet filled, or that the kernel uses
+# logical page of a frame that was handed out and not yet filled, or that the kernel uses
+NOBODY = (1 << 29) - 1
 
 REUSE, STALE, LOST, UNFILLED, LATE = 1, 2, 3, 4, 5
-VIOLATION_NAMES = ("none", "reuse", "stale read", "lost write", "mapped before it was filled", "access after completion")
+VIOLATION_NAMES = (
+    "none",
+    "reuse",
+    "stale read",
+    "lost write",
+    "mapped before it was filled",
+    "access after completion",
+)
 
 
 @kernel
@@ -59,7 +72,9 @@ def _note(ram, cpu, n, what, vpn, pfn, expected, found, entry):
 
 @kernel
 def filled_for(ram, cpu, vpn, pfn, word):
-    """Give the logical page that a TLB entry is filled for: `word` was the frame's content while it was mapped here."""
+    """Give the logical page that a TLB entry is filled for: `word` was the frame's content while it was
+    mapped here.
+    """
     if word >> VERSION_BITS < ram.nr_logical:
         return word >> VERSION_BITS
     report(ram, cpu, UNFILLED, vpn, pfn, -1, word, -1)
@@ -68,10 +83,11 @@ def filled_for(ram, cpu, vpn, pfn, word):
 
 @apart
 def incoherent(ram, cpu, access, logical, published, word):
-    """Say what is wrong with an access (twice the TLB entry, plus 1 for a store) that found `word`; 1 if nothing is.
+    """Say what is wrong with an access (twice the TLB entry, plus 1 for a store) that found `word`; 1 if
+    nothing is.
 
-    Apart, to keep the loop of visits small. A read of a page that a completed change has only write-protected is judged as any other:
-    the loop has compared it with a logical page that nothing bears.
+    Apart, to keep the loop of visits small. A read of a page that a completed change has only write-protected
+    is judged as any other: the loop has compared it with a logical page that nothing bears.
     """
     entry, store = access >> 1, access & 1
     vpn, pfn = ram.tlb_tag[cpu, entry] >> CONTEXT_BITS, ram.tlb_value[cpu, entry] >> VALUE_SHIFT
@@ -107,7 +123,9 @@ def _fits(word, logical, published):
 
 @kernel
 def check_load(ram, pfn, logical):
-    """Load from a frame; returns (was it coherent, what had been published, what was found). The caller reports (`incoherent`)."""
+    """Load from a frame; returns (was it coherent, what had been published, what was found). The caller
+    reports (`incoherent`).
+    """
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
     return _fits(word, logical, published), published, word
@@ -115,7 +133,9 @@ def check_load(ram, pfn, logical):
 
 @kernel
 def check_store(ram, pfn, logical):
-    """Store to a frame: it gets the next version, which is then published, unless that is incoherent. Returns what check_load does."""
+    """Store to a frame: it gets the next version, which is then published, unless that is incoherent. Returns
+    what check_load does.
+    """
     published = load_acquire(ram.version, logical)
     word = load_acquire(ram.content, pfn)
     while True:
@@ -133,15 +153,19 @@ CLAIMED = -1
 
 @kernel
 def name_anonymous(ram, pfn, thing, index):
-    """Fill a frame, which its caller owns alone, with a new anonymous page: a free logical page and its next version.
+    """Fill a frame, which its caller owns alone, with a new anonymous page: a free logical page and its next
+    version.
 
-    There are twice as many numbers as frames, so that looking for a free one ends soon: on average each is asked for once a round.
+    There are twice as many numbers as frames, so that looking for a free one ends soon: on average each is
+    asked for once a round.
     """
     while True:
         number = fetch_add(ram.run_next_anon, 0, 1) % ram.nr_anon_logical
         holder = load_acquire(ram.anon_holder, number)
         logical = ram.first_anon_logical + number
-        if holder == CLAIMED or (holder > 0 and load_acquire(ram.content, holder - 1) >> VERSION_BITS == logical):
+        if holder == CLAIMED or (
+            holder > 0 and load_acquire(ram.content, holder - 1) >> VERSION_BITS == logical
+        ):
             continue
         if compare_exchange(ram.anon_holder, number, holder, CLAIMED) == holder:
             break
@@ -170,5 +194,7 @@ def set_content(ram, pfn, logical, version):
 
 @kernel
 def poison(ram, pfn):
-    """Mark a frame as handed out: whoever still reads it through an old translation reads somebody else's memory."""
+    """Mark a frame as handed out: whoever still reads it through an old translation reads somebody else's
+    memory.
+    """
     store_release(ram.content, pfn, NOBODY << VERSION_BITS)

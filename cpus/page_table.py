@@ -1,11 +1,12 @@
 """x86-64's 4-level page table in shared memory, and the hardware's walk of it.
 
-A table is one frame of 512 entries (`frame_word[pfn, i]`), exactly as on the machine. Walks set accessed and dirty bits with
-a compare-exchange on the present entry, as the hardware does, so an unmapper that exchanges the entry with 0 sees every bit.
+A table is one frame of 512 entries (`frame_word[pfn, i]`), exactly as on the machine. Walks set accessed and
+dirty bits with a compare-exchange on the present entry, as the hardware does, so an unmapper that exchanges
+the entry with 0 sees every bit.
 
     vpn  35..27 PGD | 26..18 PUD | 17..9 PMD | 8..0 PTE
-Left out: huge pages, 5 levels, NX and user bits, accessed bits of the upper levels, paging-structure caches (the walk's cost
-stands for them).
+Left out: huge pages, 5 levels, NX and user bits, accessed bits of the upper levels, paging-structure caches
+(the walk's cost stands for them).
 """
 
 from cpus.atomics import compare_exchange, load_acquire
@@ -50,10 +51,11 @@ def read_pte(ram, pgd, vpn):
 
 @kernel
 def use_entry(ram, table, index, store):
-    """Set the accessed (and dirty) bit of one PTE as the MMU does; returns the PTE then, or NOT_PRESENT / NOT_WRITABLE.
+    """Set the accessed (and dirty) bit of one PTE as the MMU does; returns the PTE then, or NOT_PRESENT /
+    NOT_WRITABLE.
 
-    A compare-exchange on the entry that was judged: what an unmapper takes out by exchange has every bit that was ever
-    used, and after that nothing can be set any more.
+    A compare-exchange on the entry that was judged: what an unmapper takes out by exchange has every bit that
+    was ever used, and after that nothing can be set any more.
     """
     if table < 0:
         return NOT_PRESENT
@@ -74,5 +76,7 @@ def use_entry(ram, table, index, store):
 
 @kernel
 def hardware_walk(ram, pgd, vpn, store):
-    """Translate as the MMU does: returns the PTE with its accessed (and dirty) bit set, or NOT_PRESENT / NOT_WRITABLE."""
+    """Translate as the MMU does: returns the PTE with its accessed (and dirty) bit set, or NOT_PRESENT /
+    NOT_WRITABLE.
+    """
     return use_entry(ram, find_table(ram, pgd, vpn), vpn & LEVEL_MASK, store)

@@ -6,11 +6,11 @@
         │                    │ eventfd k: "look at your state" (lease granted, woken, run stopped)
         └── fork ──> janitor: kills what is left and removes the folder should the supervisor die
 
-Compiled code runs `main`; it sleeps and rouses others (host.py), sends and receives (zeromq.py) by itself. The shell in Python
-makes the sockets, and ends the process when something failed.
-While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for the lease.
-A CPU process ignores SIGINT and SIGTERM, which are the supervisor's to handle, and dies with the supervisor (PDEATHSIG).
-Left out: everything that has a policy.
+Compiled code runs `main`; it sleeps and rouses others (host.py), sends and receives (zeromq.py) by itself.
+The shell in Python makes the sockets, and ends the process when something failed.
+While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for
+the lease. A CPU process ignores SIGINT and SIGTERM, which are the supervisor's to handle, and dies with the
+supervisor (PDEATHSIG). Left out: everything that has a policy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
 from cpus.zeromq import NOTHING_ANNOUNCED, failure, handle, receive_message, send_messages
 
 PR_SET_PDEATHSIG = 1
-SLEEP_BOUND_MS = 20_000  # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
+# of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
+SLEEP_BOUND_MS = 20_000
 
 
 @kernel
@@ -92,7 +93,8 @@ class Shell:
         self.context = zmq.Context(io_threads=1)
         self.peers: dict[int, Any] = {}
         self.inbox = self.context.socket(zmq.PULL)
-        self.inbox.set_hwm(0)  # no limit: a full queue would drop or block; conservation is checked at the end
+        # no limit: a full queue would drop or block; conservation is checked at the end
+        self.inbox.set_hwm(0)
         self.inbox.linger = 0
         self.inbox.bind(f"ipc://{folder}/c{cpu}")
         ram.inbox_socket[cpu] = handle(self.inbox)
@@ -113,7 +115,9 @@ _shell: Shell | None = None  # of this CPU process
 
 
 def _guard(action: Callable[[Any], None]) -> int:
-    """Run one of the shell's actions; an exception cannot cross compiled code, so it ends the process with its traceback."""
+    """Run one of the shell's actions; an exception cannot cross compiled code, so it ends the process with
+    its traceback.
+    """
     try:
         action(_shell)
     except BaseException:  # noqa: BLE001 (nothing may pass)
@@ -154,7 +158,9 @@ def _panic(ram: Any, cpu: int, code: int, a: int, b: int) -> None:
     os._exit(EXIT_STOPPED)
 
 
-def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int], main: Callable[[Any, int], int]) -> None:
+def cpu_process(
+    ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int], main: Callable[[Any, int], int]
+) -> None:
     """Be CPU `cpu` until the run ends. `main(ram, cpu)` is the compiled loop. Never returns."""
     global _shell
     status = 1
@@ -164,7 +170,8 @@ def cpu_process(ram: Any, cpu: int, eventfds: list[int], folder: str, cores: lis
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         errors = os.open(f"{folder}/err{cpu}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(errors, 2)
-        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)  # not a notebook's, which sends over inherited sockets
+        # not a notebook's, which sends over inherited sockets
+        sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         faulthandler.enable(file=2)
         gc.disable()  # the shell makes no cycles, and a collection would copy pages that all CPUs share
         ram.cpu_pid[cpu] = os.getpid()

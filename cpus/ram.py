@@ -1,8 +1,10 @@
-"""One shared segment, one value: `ram.page_flags[pfn]` reads the same in compiled kernels and in plain Python.
+"""One shared segment, one value: `ram.page_flags[pfn]` reads the same in compiled kernels and in plain
+Python.
 
-A machine's RAM is one anonymous memfd, mapped at one address by every CPU process (they are forked after it exists). In
-compiled code it is passed as a single pointer, the cheapest argument there is: a field's address is the pointer plus an
-offset read from the segment's own header, so no machine size ever compiles anything again.
+A machine's RAM is one anonymous memfd, mapped at one address by every CPU process (they are forked after it
+exists). In compiled code it is passed as a single pointer, the cheapest argument there is: a field's address
+is the pointer plus an offset read from the segment's own header, so no machine size ever compiles anything
+again.
 
 Three kinds of field (declared in `layout.py`, nowhere else):
 - constant: one int64 in the header, written before the CPUs start (`ram.nr_cpus`);
@@ -10,7 +12,8 @@ Three kinds of field (declared in `layout.py`, nowhere else):
 - table of one or two dimensions (`ram.cost[i]`, `ram.counter[cpu, i]`).
 Integers narrower than 64 bits are widened on load and cut on store; everything computes in int64.
 
-Left out: bounds checks in compiled code (plain loads and stores; run with NUMBA_DISABLE_JIT=1 to get numpy's).
+Left out: bounds checks in compiled code (plain loads and stores; run with NUMBA_DISABLE_JIT=1 to get
+numpy's).
 """
 
 from __future__ import annotations
@@ -26,7 +29,13 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, infer_getattr, infer_global, signature
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_getattr,
+    infer_global,
+    signature,
+)
 from numba.extending import (
     NativeValue,
     intrinsic,
@@ -44,7 +53,8 @@ CACHE_LINE = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one field lives: header `slot` (its base offset; constants: its value), element `stride` and `offset` in bytes.
+    """Where one field lives: header `slot` (its base offset; constants: its value), element `stride` and
+    `offset` in bytes.
 
     `ndim` 0 is a constant, 1 an array, 2 a table whose row length (in elements) is header word `slot + 1`.
     """
@@ -99,7 +109,9 @@ class _SegmentAttributes(AttributeTemplate):
 
 
 def _header_word(builder, base, slot):
-    """Load header word `slot` of the segment at `base`. Written once before the CPUs start: marked invariant for LLVM."""
+    """Load header word `slot` of the segment at `base`. Written once before the CPUs start: marked invariant
+    for LLVM.
+    """
     words = builder.bitcast(base, ir.IntType(64).as_pointer())
     load = builder.load(builder.gep(words, [ir.Constant(ir.IntType(32), slot)]))
     load.set_metadata("invariant.load", builder.module.add_metadata([]))
@@ -122,7 +134,9 @@ def _lower_segment_getattr(context, builder, segment, value, name):
 
 
 def element_pointer(context, builder, field_type, field_value, index_type, index_value):
-    """Build the typed LLVM pointer to one element; the one place that knows strides. Also used by `atomics.py`."""
+    """Build the typed LLVM pointer to one element; the one place that knows strides. Also used by
+    `atomics.py`.
+    """
     field = cgutils.create_struct_proxy(field_type)(context, builder, value=field_value)
     i64 = ir.IntType(64)
     if field_type.ndim == 2:
@@ -134,7 +148,9 @@ def element_pointer(context, builder, field_type, field_value, index_type, index
         number = context.cast(builder, index_value, index_type, types.int64)
     at = builder.mul(number, ir.Constant(i64, field_type.stride))
     raw = builder.gep(field.base, [at])
-    return builder.bitcast(raw, context.get_value_type(numba.from_dtype(np.dtype(field_type.dtype))).as_pointer())
+    return builder.bitcast(
+        raw, context.get_value_type(numba.from_dtype(np.dtype(field_type.dtype))).as_pointer()
+    )
 
 
 def widen(builder, field_type, value):
@@ -161,7 +177,11 @@ def _value_type(field_type):
 def _index_ok(field, index):
     if field.ndim == 1:
         return isinstance(index, types.Integer)
-    return isinstance(index, types.BaseTuple) and len(index) == 2 and all(isinstance(t, types.Integer) for t in index)
+    return (
+        isinstance(index, types.BaseTuple)
+        and len(index) == 2
+        and all(isinstance(t, types.Integer) for t in index)
+    )
 
 
 @infer_global(operator.getitem)
@@ -175,7 +195,11 @@ class _FieldGetitem(AbstractTemplate):
 @infer_global(operator.setitem)
 class _FieldSetitem(AbstractTemplate):
     def generic(self, args, kws):
-        if isinstance(args[0], FieldType) and _index_ok(args[0], args[1]) and isinstance(args[2], (types.Number, types.Boolean)):
+        if (
+            isinstance(args[0], FieldType)
+            and _index_ok(args[0], args[1])
+            and isinstance(args[2], (types.Number, types.Boolean))
+        ):
             return signature(types.none, *args)
         return None
 
@@ -203,7 +227,9 @@ else:
 
     @intrinsic
     def row(typingctx, field, i):
-        """Give row `i` of a two-dimensional field as a one-dimensional one (hot loops: the row is found once)."""
+        """Give row `i` of a two-dimensional field as a one-dimensional one (hot loops: the row is found
+        once).
+        """
         if not (isinstance(field, FieldType) and field.ndim == 2):
             return None
         result = FieldType(field.dtype, 1, field.stride)
@@ -211,7 +237,9 @@ else:
         def build(context, builder, sig, args):
             source = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
             number = context.cast(builder, args[1], sig.args[1], types.int64)
-            skip = builder.mul(builder.mul(number, source.columns), ir.Constant(ir.IntType(64), sig.args[0].stride))
+            skip = builder.mul(
+                builder.mul(number, source.columns), ir.Constant(ir.IntType(64), sig.args[0].stride)
+            )
             out = cgutils.create_struct_proxy(sig.return_type)(context, builder)
             out.base = builder.gep(source.base, [skip])
             return out._getvalue()
@@ -220,10 +248,12 @@ else:
 
 
 class Segment:
-    """A mapped segment with numpy views of its fields as attributes; passes into compiled code as one pointer.
+    """A mapped segment with numpy views of its fields as attributes; passes into compiled code as one
+    pointer.
 
     Constants read as ints (`segment.nr_cpus`); set them with `set_constant` before the CPUs start.
-    Raises MemoryError when the host cannot map it. Close it with `close()`; it has no name that could outlive the processes.
+    Raises MemoryError when the host cannot map it. Close it with `close()`; it has no name that could outlive
+    the processes.
     """
 
     def __init__(self, segment_type: SegmentType, size: int, label: str = "luf-ram"):
@@ -233,12 +263,14 @@ class Segment:
             os.ftruncate(fd, size)
             self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED)
         except OSError as error:
-            raise MemoryError(f"'RAM segment' must fit the host's address space and memory limits (got {size:,} bytes: {error})") from None
+            raise MemoryError(
+                f"'RAM segment' must fit the host's address space and memory limits (got {size:,} bytes: {error})"
+            ) from None
         finally:
             os.close(fd)  # the mapping keeps the memory
         self.size = size
         self.bytes = np.frombuffer(self._map, dtype=np.uint8)
-        self.header = self.bytes[:4096 * 4].view(np.int64)
+        self.header = self.bytes[: 4096 * 4].view(np.int64)
         self._base = self.bytes.ctypes.data
         self.design: dict[str, np.ndarray] = {}  # views of a design's own fields
 
@@ -247,7 +279,9 @@ class Segment:
         self.header[self._type.places[name].slot] = int(value)
 
     def attach_view(self, name: str, shape: tuple[int, ...], offset: int) -> None:
-        """Publish field `name` (its bytes start at `offset`) in the header and as a numpy attribute of `shape`."""
+        """Publish field `name` (its bytes start at `offset`) in the header and as a numpy attribute of
+        `shape`.
+        """
         place = self._type.places[name]
         self.header[place.slot] = offset - place.offset
         dtype = np.dtype(place.dtype)

@@ -1,7 +1,7 @@
 """Where the fields that layout.py declares lie in a machine's RAM, and the RAM itself.
 
-The header holds constants and, for each struct and table, its offset and row length; behind it they lie one after the other, a
-design's own fields last. Left out: the compiled side of it (ram.py).
+The header holds constants and, for each struct and table, its offset and row length; behind it they lie one
+after the other, a design's own fields last. Left out: the compiled side of it (ram.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ def _dimension(sizes: dict[str, int], size: str | int | None) -> int:
 
 
 def _member_offsets(struct: Struct) -> tuple[list[int], int]:
-    """Lay the members out: natural alignment, `new_line` on a cache line; returns offsets and the struct's size."""
+    """Lay the members out: natural alignment, `new_line` on a cache line; returns offsets and the struct's
+    size.
+    """
     offsets, at = [], 0
     for member in struct.members:
         width = np.dtype(member.dtype).itemsize
@@ -60,7 +62,11 @@ def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, .
     named = asdict(sizes) | {"mask_words": sizes.mask_words, "nr_scans": sizes.nr_scans}
     at, found = HEADER_WORDS * WORD, []
     for item in LAYOUT:
-        at = -(-at // 4096) * 4096 if isinstance(item, Table) and item.name == "frame_word" else -(-at // CACHE_LINE) * CACHE_LINE
+        at = (
+            -(-at // 4096) * 4096
+            if isinstance(item, Table) and item.name == "frame_word"
+            else -(-at // CACHE_LINE) * CACHE_LINE
+        )
         if isinstance(item, Struct):
             shape: tuple[int, ...] = (max(_dimension(named, item.count), 1),)
             size = shape[0] * _member_offsets(item)[1]
@@ -84,10 +90,15 @@ DesignFields = dict[str, tuple[int, ...]]
 
 
 def design_type(name: str, fields: DesignFields) -> SegmentType:
-    """Give the compiled type through which a design's hooks see their own fields (int64, one or two dimensions)."""
+    """Give the compiled type through which a design's hooks see their own fields (int64, one or two
+    dimensions).
+    """
     if len(fields) > DESIGN_SLOTS:
         raise ValueError(f"'fields of design {name}' must be at most {DESIGN_SLOTS} (got {len(fields)})")
-    places = {field: Place(DESIGN_FIRST_SLOT + 2 * i, "int64", len(shape)) for i, (field, shape) in enumerate(fields.items())}
+    places = {
+        field: Place(DESIGN_FIRST_SLOT + 2 * i, "int64", len(shape))
+        for i, (field, shape) in enumerate(fields.items())
+    }
     signature = ",".join(f"{field}:{len(shape)}" for field, shape in fields.items())
     return SegmentType(f"{name}:{signature}", places)
 

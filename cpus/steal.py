@@ -1,22 +1,25 @@
-"""CPUs that are virtual: a guest with more of them than its host gives it cores (steal time, as /proc/stat calls it).
+"""CPUs that are virtual: a guest with more of them than its host gives it cores (steal time, as /proc/stat
+calls it).
 
-The host gives each CPU that has something to do a core for a turn of `host_turn_ns`, one after the other. With B busy CPUs on C cores,
-B > C, whatever a CPU does takes B / C as long. Charged once per slice of virtual time, with as many as are busy then.
-Who spins for n others (acks of an interrupt, say) goes on when each has had a core since and it has one again itself; turns end one after
-the other, and who had one goes to the end of the queue (turn_ns computes the mean of that exactly; a test plays it). A thread of the
-host that has slept, as those that carry out what the disk is asked for, is due first, but does not end anybody's turn
+The host gives each CPU that has something to do a core for a turn of `host_turn_ns`, one after the other.
+With B busy CPUs on C cores, B > C, whatever a CPU does takes B / C as long. Charged once per slice of virtual
+time, with as many as are busy then. Who spins for n others (acks of an interrupt, say) goes on when each has
+had a core since and it has one again itself; turns end one after the other, and who had one goes to the end
+of the queue (turn_ns computes the mean of that exactly; a test plays it). A thread of the host that has
+slept, as those that carry out what the disk is asked for, is due first, but does not end anybody's turn
 (kernel/sched/fair.c: place_entity, RUN_TO_PARITY).
-A CPU that spins, for acks too, is busy; one that idles is not. `host_cores` 0: every CPU is a core of its own, and nothing here matters.
-Left out: which CPUs have a core at a moment (all make the same progress), the host's placement, what else the host runs, and that a
-virtual CPU that was idle waits for a core too.
+A CPU that spins, for acks too, is busy; one that idles is not. `host_cores` 0: every CPU is a core of its
+own, and nothing here matters. Left out: which CPUs have a core at a moment (all make the same progress), the
+host's placement, what else the host runs, and that a virtual CPU that was idle waits for a core too.
 """
 
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
 
 NOBODY = -1  # of cpu_task
-# Threads of the host that a request to the disk wakes: QEMU's main loop (ioeventfd), a worker of its pool (aio=threads, the default), the
-# main loop again, the virtual CPU (QEMU 7.2: hw/block/virtio-blk.c, block/file-posix.c, util/thread-pool.c) [order].
+# Threads of the host that a request to the disk wakes: QEMU's main loop (ioeventfd), a worker of its pool
+# (aio=threads, the default), the main loop again, the virtual CPU (QEMU 7.2: hw/block/virtio-blk.c,
+# block/file-posix.c, util/thread-pool.c) [order].
 DISK_WAKEUPS = 4
 
 
@@ -34,7 +37,9 @@ def charge_stolen(ram, cpu):
     """Add to a CPU's clock what the others took of the core since it was last charged."""
     if ram.host_cores == 0:
         return
-    stolen = (ram.cpu_clock[cpu] - ram.cpu_charged_ns[cpu]) * (_busy_cpus(ram) - ram.host_cores) // ram.host_cores
+    stolen = (
+        (ram.cpu_clock[cpu] - ram.cpu_charged_ns[cpu]) * (_busy_cpus(ram) - ram.host_cores) // ram.host_cores
+    )
     if stolen > 0:
         ram.cpu_clock[cpu] += stolen
     ram.cpu_charged_ns[cpu] = ram.cpu_clock[cpu]
@@ -42,7 +47,9 @@ def charge_stolen(ram, cpu):
 
 @kernel
 def _chance(places, cores, busy, others):
-    """How likely have `others` of the busy CPUs, but for the one that asks, a core or one of the first `places` in the queue?"""
+    """How likely have `others` of the busy CPUs, but for the one that asks, a core or one of the first
+    `places` in the queue?
+    """
     chance = 1.0
     for i in range(others):
         chance *= max(min(places, busy - cores) + cores - 1 - i, 0) / (busy - 1 - i)
@@ -51,10 +58,12 @@ def _chance(places, cores, busy, others):
 
 @kernel
 def turn_ns(ram, others):
-    """How long a CPU waits on average until `others` have had a core and it has one itself; 0 if there is one for each that is busy.
+    """How long a CPU waits on average until `others` have had a core and it has one itself; 0 if there is one
+    for each that is busy.
 
-    Its own turn is the j-th to end from now on, j = 1 .. cores alike. If the last of the others has its core before that, that is all; else
-    it goes on when it has one again, after as many more ends as there are in the queue. The i-th end comes after i - 1/2 of a turn / cores.
+    Its own turn is the j-th to end from now on, j = 1 .. cores alike. If the last of the others has its core
+    before that, that is all; else it goes on when it has one again, after as many more ends as there are in
+    the queue. The i-th end comes after i - 1/2 of a turn / cores.
     """
     cores = ram.host_cores
     if cores == 0:
@@ -74,7 +83,9 @@ def turn_ns(ram, others):
 
 @kernel
 def wakeup_turn_ns(ram):
-    """How long threads of the host that serve the disk wait for a core, on average each for the first turn that ends; 0 if one is free."""
+    """How long threads of the host that serve the disk wait for a core, on average each for the first turn
+    that ends; 0 if one is free.
+    """
     if ram.host_cores == 0 or _busy_cpus(ram) < ram.host_cores:
         return 0
     return DISK_WAKEUPS * ram.host_turn_ns // (2 * ram.host_cores)

@@ -1,18 +1,22 @@
-"""A CPU's private TLBs: first level for loads, for stores, for instruction fetches, and a shared second level.
+"""A CPU's private TLBs: first level for loads, for stores, for instruction fetches, and a shared second
+level.
 
-Geometry comes from the machine file (Golden Cove: 96 entries 6-way, 16 fully associative, 256 8-way, 2048 16-way); the number
-of sets is a power of two. Replacement is least recently used within a set, empty entries first.
-An entry is tagged with page and *context*, one for each ASID slot and never 0, so that an empty entry (tag 0) matches nothing.
-The levels are neither inclusive nor exclusive, as reported for Intel ("TLB;DR", USENIX Security 2022): a fill goes into both,
-each replaces on its own, and a hit in the first level does not make the second level's entry younger. So a page may live
-in the first level alone, and a flush must look everywhere.
+Geometry comes from the machine file (Golden Cove: 96 entries 6-way, 16 fully associative, 256 8-way, 2048
+16-way); the number of sets is a power of two. Replacement is least recently used within a set, empty entries
+first.
+An entry is tagged with page and *context*, one for each ASID slot and never 0, so that an empty entry (tag 0)
+matches nothing. The levels are neither inclusive nor exclusive, as reported for Intel ("TLB;DR", USENIX
+Security 2022): a fill goes into both, each replaces on its own, and a hit in the first level does not make
+the second level's entry younger. So a page may live in the first level alone, and a flush must look
+everywhere.
 Entries remember the logical page that they were filled for (the oracle's side) and when.
 Only the owner CPU touches its TLBs: remote CPUs must send interrupts.
 
-A flush clears the entries one by one, half a microsecond for them all. Giving the address space a new context instead would
-cost nothing, but leave dead entries that look young and drive out live ones of other slots: more misses than the machine has.
-XXX: Intel's replacement is a pseudo-LRU tree or worse ("TLB;DR" again), and hashes the set number from more bits.
-Left out: huge-page entries, global entries, speculative fills, prefetch.
+A flush clears the entries one by one, half a microsecond for them all. Giving the address space a new context
+instead would cost nothing, but leave dead entries that look young and drive out live ones of other slots:
+more misses than the machine has. XXX: Intel's replacement is a pseudo-LRU tree or worse ("TLB;DR" again), and
+hashes the set number from more bits. Left out: huge-page entries, global entries, speculative fills,
+prefetch.
 """
 
 from cpus.compiled import inlined, kernel
@@ -24,10 +28,10 @@ CONTEXT_MASK = (1 << CONTEXT_BITS) - 1
 EMPTY = 0
 TLB_WRITE, TLB_DIRTY = 2, 0x40  # as in the PTE
 VALUE_SHIFT = 8
-LIVE_VISITS = 256  # a page used again within so many visits is in use: recorded rows of hot pages lie up to some 70 visits apart
+# a page used again within so many visits is in use: recorded rows of hot pages lie up to some 70 visits apart
+LIVE_VISITS = 256
 
 LOAD, STORE, IFETCH = 0, 1, 2
-
 
 
 @kernel
@@ -75,14 +79,23 @@ def _drop(ram, cpu, base, sets, ways, vpn, tag):
 
 @kernel
 def _note_live(ram, cpu, base, entries, kind, context):
-    """Note the pages of one first-level TLB that its user is in the midst of using (live.py says why and which)."""
+    """Note the pages of one first-level TLB that its user is in the midst of using (live.py says why and
+    which).
+    """
     tags, ages = row(ram.tlb_tag, cpu), row(ram.tlb_age, cpu)
     oldest = ram.cpu_visit_stamp[cpu] - LIVE_VISITS
     for i in range(base, base + entries):
         tag, age = tags[i], ages[i]
-        if age > oldest and age > 0 and tag & CONTEXT_MASK == context and ram.cpu_live_count[cpu] < LIVE_PAGES:
+        if (
+            age > oldest
+            and age > 0
+            and tag & CONTEXT_MASK == context
+            and ram.cpu_live_count[cpu] < LIVE_PAGES
+        ):
             vpn = tag >> CONTEXT_BITS
-            second = find_way(tags, ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * ram.stlb_ways, ram.stlb_ways, tag)
+            second = find_way(
+                tags, ram.stlb_base + (vpn & (ram.stlb_sets - 1)) * ram.stlb_ways, ram.stlb_ways, tag
+            )
             if second < 0 or ages[second] != age:  # used again since the second level gave it
                 ram.live_page[cpu, ram.cpu_live_count[cpu]] = (vpn << 2) | kind
                 ram.cpu_live_count[cpu] += 1
@@ -111,8 +124,8 @@ def _empty(ram, cpu, context):
     """Empty all entries of one context, in all levels."""
     tags, ages = row(ram.tlb_tag, cpu), row(ram.tlb_age, cpu)
     if ram.cpu_visit_stamp[cpu] == 0:
-        # Nothing was ever visited. Plain stores, once, bring the host's pages in; the loop below compiles to stores under a
-        # mask, which take 100 ns each as long as their page is not there.
+        # Nothing was ever visited. Plain stores, once, bring the host's pages in; the loop below compiles to
+        # stores under a mask, which take 100 ns each as long as their page is not there.
         for i in range(ram.tlb_entries):
             tags[i] = EMPTY
             ages[i] = 0
@@ -125,7 +138,9 @@ def _empty(ram, cpu, context):
 
 @kernel
 def clear_asid(ram, cpu, slot):
-    """Empty all entries of one ASID slot and make its context usable: before a slot's first use, and when it is recycled."""
+    """Empty all entries of one ASID slot and make its context usable: before a slot's first use, and when it
+    is recycled.
+    """
     if ram.asid_context[cpu, slot] == 0:
         ram.asid_context[cpu, slot] = slot + 1
     context = ram.asid_context[cpu, slot]
@@ -151,7 +166,9 @@ def invalidate_all(ram, cpu):
 
 @kernel
 def new_context(ram, cpu):
-    """Draw a context that no slot has, and empty what its last owner left. (`clear_asid` keeps the slot's own instead.)"""
+    """Draw a context that no slot has, and empty what its last owner left. (`clear_asid` keeps the slot's own
+    instead.)
+    """
     context, taken = 0, True
     while taken:
         context += 1

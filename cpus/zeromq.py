@@ -1,9 +1,11 @@
 """ZeroMQ called from compiled code: one message out, one message in, without the interpreter.
 
-What Python does for an interrupt is cold code after a context switch, and a shootdown of 63 CPUs runs it 63 times. libzmq's C
-functions lie in the text table by their addresses; socket handles are words in RAM that mean something in their CPU's process
-only. Sockets are made by the shell in Python (process.py), a peer's at the first message to it.
-Left out: everything else that ZeroMQ can do. A call that fails ends the process through the shell, in a sentence.
+What Python does for an interrupt is cold code after a context switch, and a shootdown of 63 CPUs runs it 63
+times. libzmq's C functions lie in the text table by their addresses; socket handles are words in RAM that
+mean something in their CPU's process only. Sockets are made by the shell in Python (process.py), a peer's at
+the first message to it.
+Left out: everything else that ZeroMQ can do. A call that fails ends the process through the shell, in a
+sentence.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ def functions() -> dict[int, int]:
     """Give text-table number -> address of libzmq's functions, of the libzmq that pyzmq uses."""
     library = ctypes.CDLL(_zmq.__file__)  # found through its dependencies, wherever they were installed
     names = {ZMQ_SEND: "zmq_send", ZMQ_RECV: "zmq_recv", ZMQ_GETSOCKOPT: "zmq_getsockopt"}
-    return {number: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for number, name in names.items()}
+    return {
+        number: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+        for number, name in names.items()
+    }
 
 
 if numba.config.DISABLE_JIT:
@@ -67,7 +72,9 @@ else:
 def _send_to(ram, cpu, target):
     if ram.peer_socket[cpu, target] == 0:
         call(ram, SHELL_CONNECT, cpu, target, 0, 0, 0)
-    sent = _call_c(ram.text[ZMQ_SEND], ram.peer_socket[cpu, target], address(ram.message, (cpu, 0)), MESSAGE_BYTES, 0)
+    sent = _call_c(
+        ram.text[ZMQ_SEND], ram.peer_socket[cpu, target], address(ram.message, (cpu, 0)), MESSAGE_BYTES, 0
+    )
     if sent != MESSAGE_BYTES:
         call(ram, SHELL_FAILED, cpu, ZMQ_SEND, sent, 0, 0)
 
@@ -97,12 +104,20 @@ def send_messages(ram, cpu, b, c, d, e):
 @kernel
 def _take(ram, cpu):
     """Take a message if one is there; returns its bytes, negative if none is."""
-    return _call_c(ram.text[ZMQ_RECV], ram.inbox_socket[cpu], address(ram.message, (cpu, RECEIVED_AT)), MESSAGE_BYTES, ZMQ_DONTWAIT)
+    return _call_c(
+        ram.text[ZMQ_RECV],
+        ram.inbox_socket[cpu],
+        address(ram.message, (cpu, RECEIVED_AT)),
+        MESSAGE_BYTES,
+        ZMQ_DONTWAIT,
+    )
 
 
 @kernel
 def _something_there(ram, cpu):
-    """Ask the inbox whether it has a message. Its file descriptor tells of news only to somebody who was told "no"."""
+    """Ask the inbox whether it has a message. Its file descriptor tells of news only to somebody who was told
+    "no".
+    """
     ram.socket_events[cpu, 0] = 0
     ram.socket_events[cpu, 1] = 4  # bytes of an int
     value, size = address(ram.socket_events, (cpu, 0)), address(ram.socket_events, (cpu, 1))
@@ -112,7 +127,9 @@ def _something_there(ram, cpu):
 
 @entry(TEXT["shell_receive"])
 def receive_message(ram, cpu, what, c, d, e):
-    """Take one message that the doorbell has announced; it may still be on its way. Then be told "nothing there" (see above)."""
+    """Take one message that the doorbell has announced; it may still be on its way. Then be told "nothing
+    there" (see above).
+    """
     counted = 0
     if what == ANNOUNCED:
         counted = 1  # of the bell: the caller subtracts it after this

@@ -1,16 +1,19 @@
-"""ABIS, access-based invalidation (Amit, "Optimizing the TLB Shootdown Algorithm with Page Access Tracking", USENIX ATC 2017).
+"""ABIS, access-based invalidation (Amit, "Optimizing the TLB Shootdown Algorithm with Page Access Tracking",
+USENIX ATC 2017).
 
-Mechanism: a CPU that fills its TLB sets the PTE's accessed bit first. So a PTE whose bit is clear has not been cached since the bit was
-cleared, and if every CPU that runs the address space has flushed it completely since then (or the bit was never set), no TLB has
-it: it is unmapped without any flush. Everything else goes the way of vanilla's batch. The clock is a stamp that every clearing of a bit
-advances (kept for each frame, the newest of all its PTEs); a CPU that has flushed notes the stamp of that moment for that mm.
-Safety: what a CPU fills after its flush sets the bit again. So an entry that is still there was filled after the flush (the bit is set,
-or was cleared later than the flush's stamp), and in both cases the flush is not skipped. CPUs that do not have the mm loaded, or have it
-lazily, are behind in tlb_gen, which is raised all the same, and flush when they come back. While a gather of the mm is open (madvise
-clears bits too, and flushes at its end) nothing is skipped.
-Simplified: of the paper's two cases only the *long-lived idle* one. For *short-lived private* pages it loads the faulting CPU's TLB
-through a second page table, so that the bit tells whether a second CPU came; the emulator has no second table, so a bit that is set
-means "anybody". munmap does not ask (the paper does).
+Mechanism: a CPU that fills its TLB sets the PTE's accessed bit first. So a PTE whose bit is clear has not
+been cached since the bit was cleared, and if every CPU that runs the address space has flushed it completely
+since then (or the bit was never set), no TLB has it: it is unmapped without any flush. Everything else goes
+the way of vanilla's batch. The clock is a stamp that every clearing of a bit advances (kept for each frame,
+the newest of all its PTEs); a CPU that has flushed notes the stamp of that moment for that mm. Safety: what a
+CPU fills after its flush sets the bit again. So an entry that is still there was filled after the flush (the
+bit is set, or was cleared later than the flush's stamp), and in both cases the flush is not skipped. CPUs
+that do not have the mm loaded, or have it lazily, are behind in tlb_gen, which is raised all the same, and
+flush when they come back. While a gather of the mm is open (madvise clears bits too, and flushes at its end)
+nothing is skipped.
+Simplified: of the paper's two cases only the *long-lived idle* one. For *short-lived private* pages it loads
+the faulting CPU's TLB through a second page table, so that the bit tells whether a second CPU came; the
+emulator has no second table, so a bit that is set means "anybody". munmap does not ask (the paper does).
 """
 
 from allocator.tlb_flush import inc_mm_tlb_gen
@@ -28,8 +31,10 @@ def abis_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields: the clock, and what was seen at which time."""
     return {
         "stamp": (1,),  # any, add
-        "cleared": (sizes.nr_frames,),  # pte lock of one of its PTEs, racy between them: stamp of the newest clearing of a bit
-        "flushed": (sizes.nr_cpus, sizes.nr_mms),  # the CPU writes, any reads: stamp when it last flushed all of the mm
+        # pte lock of one of its PTEs, racy between them: stamp of the newest clearing of a bit
+        "cleared": (sizes.nr_frames,),
+        # the CPU writes, any reads: stamp when it last flushed all of the mm
+        "flushed": (sizes.nr_cpus, sizes.nr_mms),
         "skipped": (sizes.nr_cpus,),  # owner: unmaps that needed no flush
     }
 
@@ -39,7 +44,9 @@ abis_state = own_fields("abis", {"stamp": (1,), "cleared": (1,), "flushed": (1, 
 
 @kernel
 def nobody_has_it(ram, state, cpu, mm, pfn):
-    """Has every CPU that runs the mm flushed it since the frame's accessed bits were cleared? tlb_gen was raised before."""
+    """Has every CPU that runs the mm flushed it since the frame's accessed bits were cleared? tlb_gen was
+    raised before.
+    """
     fence()  # after the PTE was cleared and tlb_gen raised, before the look at who runs the mm
     cleared = load_acquire(state.cleared, pfn)
     for other in range(ram.nr_cpus):
@@ -83,7 +90,14 @@ class Abis(Design):
     """no flush for pages that accessed bits prove to be in no TLB (ATC 2017)"""
 
     name = "abis"
-    hooks = (abis_young_cleared, abis_flushed, abis_pte_cleared, linux_unmap_flush, linux_unmap_flush_dirty, linux_mapping_change)
+    hooks = (
+        abis_young_cleared,
+        abis_flushed,
+        abis_pte_cleared,
+        linux_unmap_flush,
+        linux_unmap_flush_dirty,
+        linux_mapping_change,
+    )
 
     def fields(self, sizes: Sizes):
         return abis_fields(sizes)

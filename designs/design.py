@@ -1,6 +1,7 @@
 """What a flush design declares: a name, its own shared fields, and its hooks.
 
-Left out: anything at run time. Hooks run compiled, in the CPU processes; the object itself stays in the supervisor.
+Left out: anything at run time. Hooks run compiled, in the CPU processes; the object itself stays in the
+supervisor.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ class DesignError(ValueError):
 
 
 def hook(name: str) -> Callable[[Callable], Entry]:
-    """Make the decorated function the design's hook `name` ("pte_cleared", ...): f(ram, cpu, a, b, c, d) -> int.
+    """Make the decorated function the design's hook `name` ("pte_cleared", ...): f(ram, cpu, a, b, c, d) ->
+    int.
 
-    The four arguments may bear names that say what they are (allocator/hooks.py). Raises DesignError for a name that no hook
-    has, and for a function of other than six arguments.
+    The four arguments may bear names that say what they are (allocator/hooks.py). Raises DesignError for a
+    name that no hook has, and for a function of other than six arguments.
     """
     full = f"hook_{name}"
 
@@ -41,7 +43,9 @@ def hook(name: str) -> Callable[[Callable], Entry]:
         if code.co_argcount != HOOK_ARGUMENTS or code.co_kwonlyargcount:
             got = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
             meaning = f": {HOOKS[full][0]}" * (HOOKS[full][0] != NO_ARGUMENTS)
-            raise DesignError(f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d){meaning} (got {got})")
+            raise DesignError(
+                f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d){meaning} (got {got})"
+            )
         return entry(TEXT[full])(function)
 
     return decorate
@@ -56,14 +60,15 @@ def replaced(hooks: tuple[Entry, ...], *own: Entry) -> tuple[Entry, ...]:
 class Design:
     """Base of all designs. `name` and the first line of the docstring are what users see.
 
-    `parameters`: name -> value -> what that value means; the first value is the default. They are given as `luf:sync=help`, and
-    `chosen` has them all.
+    `parameters`: name -> value -> what that value means; the first value is the default. They are given as
+    `luf:sync=help`, and `chosen` has them all.
     """
 
     name: str = ""
     parameters: ClassVar[dict[str, dict[str, str]]] = {}
     hooks: tuple[Entry, ...] = ()
-    debug_hooks: tuple[Entry, ...] = ()  # what a run with LUF's debug feature adds (luf_debug.py); () it cannot
+    # what a run with LUF's debug feature adds (luf_debug.py); () it cannot
+    debug_hooks: tuple[Entry, ...] = ()
 
     def __init__(self, **given: str):
         """Make it with these parameters. Raises ValueError for one that the design has not."""
@@ -73,7 +78,9 @@ class Design:
                 known = ", ".join(self.parameters) or "none: this design has no parameters"
                 raise ValueError(f"'parameter of {self.name}' must be one of {known} (got {name!r})")
             if value not in self.parameters[name]:
-                raise ValueError(f"'{self.name}:{name}' must be one of {', '.join(self.parameters[name])} (got {value!r})")
+                raise ValueError(
+                    f"'{self.name}:{name}' must be one of {', '.join(self.parameters[name])} (got {value!r})"
+                )
             self.chosen[name] = value
         if given:
             self.name = ":".join([self.name, *(f"{name}={value}" for name, value in given.items())])
@@ -83,10 +90,13 @@ class Design:
         return {}
 
     def prepare(self, ram: Any) -> None:
-        """Set initial values of the design's fields (`ram.design[name]` are numpy views), before the CPUs start."""
+        """Set initial values of the design's fields (`ram.design[name]` are numpy views), before the CPUs
+        start.
+        """
 
     def statistics(self, ram: Any) -> dict[str, Any]:
-        """Give figures of the design's own about a run that is over; they stand in the result as `design_stats`, so as JSON has types.
+        """Give figures of the design's own about a run that is over; they stand in the result as
+        `design_stats`, so as JSON has types.
 
         Numbers of numpy are none of these: int(...), float(...), .tolist().
         """

@@ -1,9 +1,10 @@
-"""Eager: one shootdown for every PTE, as before batching (Linux up to 4.2; Mel Gorman's TTU_BATCH_FLUSH, 2015, ended that).
+"""Eager: one shootdown for every PTE, as before batching (Linux up to 4.2; Mel Gorman's TTU_BATCH_FLUSH,
+2015, ended that).
 
-Mechanism: whoever clears a PTE for reclaim or migration flushes that page at once, on every CPU that may have it, under the
-page-table lock.
-Safety: no translation outlives its PTE by more than one round of interrupts, and nobody goes on before that is over.
-Simplified: nothing. munmap and its kin batch all the same, as they did before 4.3.
+Mechanism: whoever clears a PTE for reclaim or migration flushes that page at once, on every CPU that may have
+it, under the page-table lock.
+Safety: no translation outlives its PTE by more than one round of interrupts, and nobody goes on before that
+is over. Simplified: nothing. munmap and its kin batch all the same, as they did before 4.3.
 """
 
 from allocator.tlb_flush import flush_tlb_page

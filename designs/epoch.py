@@ -1,16 +1,20 @@
-"""Epochs: a frame is given out again when every CPU has passed a quiescent point, at which it flushes its TLB.
+"""Epochs: a frame is given out again when every CPU has passed a quiescent point, at which it flushes its
+TLB.
 
-Source: read-copy-update (McKenney, Slingwine, PDCS 1998) and epoch-based reclamation (Fraser, 2004), with a flush at that point.
+Source: read-copy-update (McKenney, Slingwine, PDCS 1998) and epoch-based reclamation (Fraser, 2004), with a
+flush at that point.
 
-Mechanism: unmapping read-only pages interrupts nobody. The frames go back with a stamp (held.py). A CPU passes a quiescent
-point at its tick and at a context switch, where it flushes if it is behind and publishes the stamp that it has reached; a CPU that
-idles or runs a kernel thread is quiescent all the time. A closed generation of frames is released when all CPUs have reached its stamp.
-Interrupts are sent to the CPUs that lag, and to no others, when a grace period has lasted longer than TIMEOUT_NS, when there is no other
-memory left, and before something becomes visible that an old translation must not contradict.
-Safety: no CPU that has published a stamp has a translation older than it, since it read the stamp before it flushed; a CPU
-that is away looks at tlb_gen, raised before the stamp was drawn, when it comes back. A frame's bytes do not change while it is held.
-Simplified: every CPU counts for every mm (RCU has no readers' masks either); writable and dirty mappings go by vanilla's batch, and
-munmap and its kin stay synchronous: their callers have been promised that the mapping is gone when they return.
+Mechanism: unmapping read-only pages interrupts nobody. The frames go back with a stamp (held.py). A CPU
+passes a quiescent point at its tick and at a context switch, where it flushes if it is behind and publishes
+the stamp that it has reached; a CPU that idles or runs a kernel thread is quiescent all the time. A closed
+generation of frames is released when all CPUs have reached its stamp. Interrupts are sent to the CPUs that
+lag, and to no others, when a grace period has lasted longer than TIMEOUT_NS, when there is no other memory
+left, and before something becomes visible that an old translation must not contradict.
+Safety: no CPU that has published a stamp has a translation older than it, since it read the stamp before it
+flushed; a CPU that is away looks at tlb_gen, raised before the stamp was drawn, when it comes back. A frame's
+bytes do not change while it is held. Simplified: every CPU counts for every mm (RCU has no readers' masks
+either); writable and dirty mappings go by vanilla's batch, and munmap and its kin stay synchronous: their
+callers have been promised that the mapping is gone when they return.
 """
 
 from cpus.atomics import fence, load_acquire, store_release
@@ -45,7 +49,8 @@ TIMEOUT_NS = 8_000_000  # two ticks
 
 def epoch_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields: those of held frames, and how far each CPU is."""
-    return held_fields(sizes) | {"reached": (sizes.nr_cpus,)}  # the CPU writes, any reads: stamp up to which it has flushed
+    # the CPU writes, any reads: stamp up to which it has flushed
+    return held_fields(sizes) | {"reached": (sizes.nr_cpus,)}
 
 
 _EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
@@ -65,7 +70,9 @@ def look_at_all(ram, state):
 
 @kernel
 def force(ram, state, cpu, stamp, why):
-    """Interrupt the CPUs that have not reached `stamp`, if that is not known to be safe; it is when this returns."""
+    """Interrupt the CPUs that have not reached `stamp`, if that is not known to be safe; it is when this
+    returns.
+    """
     if load_acquire(state.safe, 0) >= stamp:
         return
     fence()

@@ -1,18 +1,22 @@
-"""FPR, fast page recycling (arXiv 2409.10946, 2024): pages that munmap takes stay with their process, unflushed, until they leave it.
+"""FPR, fast page recycling (arXiv 2409.10946, 2024): pages that munmap takes stay with their process,
+unflushed, until they leave it.
 
-Mechanism: munmap of private anonymous memory flushes this CPU alone and frees the pages with a key. They lie in the CPU's list, or
-held in the buddy (held.py); a clean page is taken before them. If the same process takes one again from its CPU's list, nobody is
-flushed: an old translation of that process shows memory of that process. If anybody else takes one, or the buddy gives one out, all
-processes with something pending are flushed first, once for all that they have unmapped so far.
-Safety: no process reads a page of another process. Within the process an old translation is harmless as long as nobody uses its
-address again, which a program does not before it is mapped anew (hook_map: then the process is flushed). munmap raised tlb_gen, so
-any other flush of that process that reaches a CPU is a full one there, and completes what was left; who loads it later compares.
-Simplified: every private anonymous mapping counts as made with the paper's mmap flag; its pools are the CPUs' lists; a page table or
-page-cache page that a process takes for itself counts as its own (so it could still read it, and write to it, at the old address,
-where the paper flushes before any other use), as do the pages and tables of a child that it forks and the copies that it makes in
-other processes for a breakpoint; munmaps that free page tables, or pages that others hold, flush as
-usual; madvise does, since its addresses stay in use. Reclaim and migration are vanilla's. A program that uses what it has unmapped is
-reported as access after completion, although the paper calls that its own fault.
+Mechanism: munmap of private anonymous memory flushes this CPU alone and frees the pages with a key. They lie
+in the CPU's list, or held in the buddy (held.py); a clean page is taken before them. If the same process
+takes one again from its CPU's list, nobody is flushed: an old translation of that process shows memory of
+that process. If anybody else takes one, or the buddy gives one out, all processes with something pending are
+flushed first, once for all that they have unmapped so far.
+Safety: no process reads a page of another process. Within the process an old translation is harmless as long
+as nobody uses its address again, which a program does not before it is mapped anew (hook_map: then the
+process is flushed). munmap raised tlb_gen, so any other flush of that process that reaches a CPU is a full
+one there, and completes what was left; who loads it later compares. Simplified: every private anonymous
+mapping counts as made with the paper's mmap flag; its pools are the CPUs' lists; a page table or page-cache
+page that a process takes for itself counts as its own (so it could still read it, and write to it, at the old
+address, where the paper flushes before any other use), as do the pages and tables of a child that it forks
+and the copies that it makes in other processes for a breakpoint; munmaps that free page tables, or pages that
+others hold, flush as usual; madvise does, since its addresses stay in use. Reclaim and migration are
+vanilla's. A program that uses what it has unmapped is reported as access after completion, although the paper
+calls that its own fault.
 """
 
 from allocator.page_alloc import free_changes_bytes
@@ -21,7 +25,15 @@ from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.layout import Sizes
 from designs.design import Design, hook
-from designs.held import gathered_is_private, held_fields, may_take, note_taken, prepare_held, publish_taken, raise_to
+from designs.held import (
+    gathered_is_private,
+    held_fields,
+    may_take,
+    note_taken,
+    prepare_held,
+    publish_taken,
+    raise_to,
+)
 from designs.linux import Linux
 from designs.state import own_fields
 
@@ -32,8 +44,10 @@ def fpr_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields: those of held frames, and what each process has pending."""
     return held_fields(sizes) | {
         "mm_done": (sizes.nr_mms,),  # any, atomic maximum: stamp up to which the mm is flushed everywhere
-        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),  # mmap_lock held for writing: addresses that are not flushed
-        "frame_mm": (sizes.nr_frames,), "frame_stamp": (sizes.nr_frames,),  # who frees the frame: whose it was, and until when
+        # mmap_lock held for writing: addresses that are not flushed
+        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),
+        # who frees the frame: whose it was, and until when
+        "frame_mm": (sizes.nr_frames,), "frame_stamp": (sizes.nr_frames,),
         "recycled": (sizes.nr_cpus,),  # owner: pages that went back to their process
         "kept": (sizes.nr_cpus,),  # owner: munmaps without a shootdown
     }  # fmt: skip
@@ -152,4 +166,7 @@ class Fpr(Design):
         prepare_held(ram)
 
     def statistics(self, ram):
-        return {"munmaps_kept": int(ram.design["kept"].sum()), "pages_recycled": int(ram.design["recycled"].sum())}
+        return {
+            "munmaps_kept": int(ram.design["kept"].sum()),
+            "pages_recycled": int(ram.design["recycled"].sum()),
+        }

@@ -1,13 +1,16 @@
-"""Frames that are free but held back until every CPU has flushed since they were unmapped: what `epoch`, `latr` and `fpr` share.
+"""Frames that are free but held back until every CPU has flushed since they were unmapped: what `epoch`,
+`latr` and `fpr` share.
 
-A *stamp* is a number of one counter, drawn after a PTE was cleared and the mm's tlb_gen raised. `safe` is a stamp up to which every
-CPU has flushed, or will before it next uses the address space; how that is known, and how it is forced, is each design's own.
-Held frames are the allocator's, so that it and the audit know where each one is: a frame goes back with its stamp as key, in the
-pcp list by itself, in the buddy on a pend list with the zone's open *generation*. A generation is closed (frees go into the next), and when
-`safe` has reached the newest stamp in it, it is done and its blocks are as good as any. Clean blocks of any order are taken before
-held ones; who finds nothing else forces: so memory cannot run out while frames are held, and nobody waits for a tick.
-Only read-only, clean mappings are held back: what a stale one shows stays right until the frame's bytes, the file's page or the
-mapping change, and before that the design forces too (write faults, writes to a file, truncation, a user's change of mappings).
+A *stamp* is a number of one counter, drawn after a PTE was cleared and the mm's tlb_gen raised. `safe` is a
+stamp up to which every CPU has flushed, or will before it next uses the address space; how that is known, and
+how it is forced, is each design's own. Held frames are the allocator's, so that it and the audit know where
+each one is: a frame goes back with its stamp as key, in the pcp list by itself, in the buddy on a pend list
+with the zone's open *generation*. A generation is closed (frees go into the next), and when `safe` has
+reached the newest stamp in it, it is done and its blocks are as good as any. Clean blocks of any order are
+taken before held ones; who finds nothing else forces: so memory cannot run out while frames are held, and
+nobody waits for a tick. Only read-only, clean mappings are held back: what a stale one shows stays right
+until the frame's bytes, the file's page or the mapping change, and before that the design forces too (write
+faults, writes to a file, truncation, a user's change of mappings).
 """
 
 from typing import Any
@@ -38,7 +41,8 @@ from designs.linux import count_pending, flush_pending, set_flush_pending
 from designs.state import own_fields
 
 FIRST_GENERATION = 1
-# why CPUs are asked by interrupts: nothing but held frames is left, they were held too long, something becomes visible
+# why CPUs are asked by interrupts: nothing but held frames is left, they were held too long, something
+# becomes visible
 TAKEN, TIMED_OUT, VISIBLE, FILE_CHANGED = range(4)
 WHY = ("taken", "timed_out", "visible", "file_changed")
 
@@ -48,17 +52,21 @@ def held_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     return {
         "stamp": (1,),  # any, add
         "safe": (1,),  # any, atomic maximum
-        "mm_stamp": (sizes.nr_mms,), "file_stamp": (sizes.nr_objects,),  # any, atomic maximum: newest stamp of the mm, of the file
+        # any, atomic maximum: newest stamp of the mm, of the file
+        "mm_stamp": (sizes.nr_mms,), "file_stamp": (sizes.nr_objects,),
         "zone_stamp": (sizes.nr_zones,),  # zone lock held: newest stamp freed into the zone
         "zone_generation": (sizes.nr_zones,),  # zone lock held: generation that frees go into
         "closed_stamp": (sizes.nr_zones,),  # zone lock held: newest stamp of the generations that are closed
         "closed_ns": (sizes.nr_zones,),  # zone lock held: virtual time at which the newest was closed
-        "ro_mask": (sizes.nr_cpus, sizes.mask_words), "ro_count": (sizes.nr_cpus,),  # owner: the page being unmapped
+        # owner: the page being unmapped
+        "ro_mask": (sizes.nr_cpus, sizes.mask_words), "ro_count": (sizes.nr_cpus,),
         "rw_seen": (sizes.nr_cpus,),  # owner: one of its mappings could not be deferred
-        "lazy_mask": (sizes.nr_cpus, sizes.mask_words), "lazy_count": (sizes.nr_cpus,),  # owner: deferred mappings of the batch
+        # owner: deferred mappings of the batch
+        "lazy_mask": (sizes.nr_cpus, sizes.mask_words), "lazy_count": (sizes.nr_cpus,),
         "need": (sizes.nr_cpus,),  # owner: stamp that what it takes off asks for
         "own_generation": (sizes.nr_cpus, sizes.nr_zones),  # owner: generation that it has taken blocks of
-        "rounds": (sizes.nr_cpus, len(WHY)), "asked": (sizes.nr_cpus, len(WHY)),  # owner: interrupts sent, and to how many CPUs
+        # owner: interrupts sent, and to how many CPUs
+        "rounds": (sizes.nr_cpus, len(WHY)), "asked": (sizes.nr_cpus, len(WHY)),
     }  # fmt: skip
 
 
@@ -75,7 +83,10 @@ def prepare_held(ram) -> None:
 
 def held_statistics(ram: Any) -> dict[str, Any]:
     """Say why CPUs were asked by interrupts, how often and how many, in a run that is over."""
-    return {name: dict(zip(WHY, ram.design[name].sum(axis=0).tolist(), strict=True)) for name in ("rounds", "asked")}
+    return {
+        name: dict(zip(WHY, ram.design[name].sum(axis=0).tolist(), strict=True))
+        for name in ("rounds", "asked")
+    }
 
 
 @kernel
@@ -89,7 +100,7 @@ def raise_to(words, i, value):
         seen = now
 
 
-# --- unmapping ----------------------------------------------------------------------------------------------------------------
+# --- unmapping ----------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -111,7 +122,9 @@ def defer_unmap(ram, state, cpu, mm, pte, thing):
 
 @kernel
 def judge_page(ram, state, cpu, all_deferred, complete):
-    """One mapping that could not wait, or one that is still there, makes the whole page vanilla; 1 if it may be held."""
+    """One mapping that could not wait, or one that is still there, makes the whole page vanilla; 1 if it may
+    be held.
+    """
     lazy = all_deferred != 0 and complete != 0 and state.rw_seen[cpu] == 0
     if state.ro_count[cpu]:
         for word in range(ram.mask_words):
@@ -156,12 +169,14 @@ def end_batch(ram, state, cpu):
     mask_clear(ram, state.lazy_mask, cpu)
 
 
-# --- the allocator ------------------------------------------------------------------------------------------------------------
+# --- the allocator ------------------------------------------------------------------------------------------
 
 
 @kernel
 def enter_zone(ram, state, zone, stamp):
-    """A page with a stamp enters the buddy, zone lock held: the generation to keep on the block, 0 if nothing is pending any more."""
+    """A page with a stamp enters the buddy, zone lock held: the generation to keep on the block, 0 if nothing
+    is pending any more.
+    """
     if stamp <= load_acquire(state.safe, 0):
         return 0
     state.zone_stamp[zone] = max(state.zone_stamp[zone], stamp)
@@ -170,7 +185,9 @@ def enter_zone(ram, state, zone, stamp):
 
 @kernel
 def may_take(ram, state, zone, key):
-    """May a held block or page be taken? From a pcp list if it is safe; from the buddy only if there is nothing clean."""
+    """May a held block or page be taken? From a pcp list if it is safe; from the buddy only if there is
+    nothing clean.
+    """
     if zone < 0:
         return 1 if key <= load_acquire(state.safe, 0) else 0
     for order in range(NR_ORDERS):
@@ -190,7 +207,9 @@ def close_generation(ram, state, zone, now):
 
 @kernel
 def note_taken(ram, state, cpu, zone, key):
-    """A held block leaves the buddy, zone lock held: its generation is closed, and to be forced at the end of the take-off."""
+    """A held block leaves the buddy, zone lock held: its generation is closed, and to be forced at the end of
+    the take-off.
+    """
     if zone < 0:
         return
     if key > ram.zone_key_claimed[zone]:
@@ -215,15 +234,21 @@ def publish_taken(ram, state, cpu):
 
 @kernel
 def advance_zones(ram, state, cpu):
-    """Release what is safe and close what is open; returns virtual ns that the oldest closed generation has waited, 0 if none waits."""
+    """Release what is safe and close what is open; returns virtual ns that the oldest closed generation has
+    waited, 0 if none waits.
+    """
     waited = 0
     for zone in range(ram.nr_zones):
-        if ram.zone_pending[zone] == 0 and load_acquire(ram.zone_key_done, zone) == ram.zone_key_claimed[zone]:
+        if (
+            ram.zone_pending[zone] == 0
+            and load_acquire(ram.zone_key_done, zone) == ram.zone_key_claimed[zone]
+        ):
             continue  # racy look: next time
         spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
         if ram.zone_key_done[zone] == ram.zone_key_claimed[zone] and ram.zone_pending[zone] > 0:
             close_generation(ram, state, zone, ram.cpu_clock[cpu])
-            fence()  # closed, before the look at `safe`: of two CPUs that go idle at once one sees the other's
+            # closed, before the look at `safe`: of two CPUs that go idle at once one sees the other's
+            fence()
         if ram.zone_key_done[zone] < ram.zone_key_claimed[zone]:
             if load_acquire(state.safe, 0) >= state.closed_stamp[zone]:
                 store_release(ram.zone_key_done, zone, ram.zone_key_claimed[zone])
@@ -233,15 +258,16 @@ def advance_zones(ram, state, cpu):
     return waited
 
 
-# --- flushing, and asking for it ------------------------------------------------------------------------------------------------
+# --- flushing, and asking for it ----------------------------------------------------------------------------
 
 
 @kernel
 def catch_up(ram, state, cpu):
-    """Bring the loaded address space up to date; returns a stamp up to which this CPU has flushed. Not while interrupted user code waits.
+    """Bring the loaded address space up to date; returns a stamp up to which this CPU has flushed. Not while
+    interrupted user code waits.
 
-    Stamps are drawn after tlb_gen was raised, so whoever reads the stamp first finds the generation behind it. A lazy CPU does
-    nothing: it compares generations before it runs user code again.
+    Stamps are drawn after tlb_gen was raised, so whoever reads the stamp first finds the generation behind
+    it. A lazy CPU does nothing: it compares generations before it runs user code again.
     """
     stamp = load_acquire(state.stamp, 0)
     fence()
@@ -252,7 +278,9 @@ def catch_up(ram, state, cpu):
 
 @kernel
 def ask_called(ram, state, cpu, why):
-    """Flush the CPUs in `call_mask`, this one among them or not, and put the interrupts down to what asks for them."""
+    """Flush the CPUs in `call_mask`, this one among them or not, and put the interrupts down to what asks for
+    them.
+    """
     asked = mask_count(ram, ram.call_mask, cpu)
     if asked == 0:
         return
@@ -284,7 +312,7 @@ def stamp_of_write_fault(ram, state, mm, vma, thing):
     return stamp
 
 
-# --- hooks that say no more than this -------------------------------------------------------------------------------------------
+# --- hooks that say no more than this -----------------------------------------------------------------------
 
 
 @hook("walk_done")

@@ -1,22 +1,25 @@
 """LATR, lazy TLB coherence (Kumar, Maass, Kashyap, Veselý, Yan, Kim, Bhattacharjee, Krishna, ASPLOS 2018).
 
-Mechanism: unmapping read-only pages interrupts nobody. The unmapper leaves a record, {CPUs that may cache the mms, stamp}, in its own
-ring of RING records. Every CPU, at its tick, at a context switch and when it idles, sweeps the rings of all: if it finds its bit
-it flushes and clears the bit; who clears the last bit frees the record. The frames are held back (held.py) until no record is as old
-as their stamp. If the ring is full, the batch goes by interrupts. A generation of frames that has waited longer than TIMEOUT_NS is
-completed by interrupts to whoever still has a bit (the paper's background thread); so is what is held when no other memory is left.
-Safety: a frame gets a new owner only when every CPU that could have its old translation has flushed after it was unmapped. CPUs that
-are away when the record is written are left out of it: they look at tlb_gen, raised before, when they come back. A CPU that goes
-away clears its bits without a flush for the same reason.
-With `munmap=lazy`, the default, a munmap of private anonymous memory flushes its own CPU and leaves a record for the others as well;
-its frames are held, and who maps an address again before the last sweep (hook_map) has the records completed first. A program
-that uses what it has unmapped is then reported as access after completion, although the paper calls that the program's own race;
-with `munmap=wait` such a call returns when all have flushed.
-Simplified: the paper leaves addresses that are pending out of the search for a free range. Munmaps that free page tables, or pages
-that others hold, flush as usual; madvise does, since its addresses stay in use. Since the emulator unmaps and frees at once, where
-the paper leaves a page that is swapped or migrated mapped until the last sweep, what must not contradict an old translation (write
-faults, file writes, truncation) completes the records first. Ticks come every 4 ms, the paper's every 1 ms. Writing and reading
-records takes no virtual time.
+Mechanism: unmapping read-only pages interrupts nobody. The unmapper leaves a record, {CPUs that may cache the
+mms, stamp}, in its own ring of RING records. Every CPU, at its tick, at a context switch and when it idles,
+sweeps the rings of all: if it finds its bit it flushes and clears the bit; who clears the last bit frees the
+record. The frames are held back (held.py) until no record is as old as their stamp. If the ring is full, the
+batch goes by interrupts. A generation of frames that has waited longer than TIMEOUT_NS is completed by
+interrupts to whoever still has a bit (the paper's background thread); so is what is held when no other memory
+is left. Safety: a frame gets a new owner only when every CPU that could have its old translation has flushed
+after it was unmapped. CPUs that are away when the record is written are left out of it: they look at tlb_gen,
+raised before, when they come back. A CPU that goes away clears its bits without a flush for the same reason.
+With `munmap=lazy`, the default, a munmap of private anonymous memory flushes its own CPU and leaves a record
+for the others as well; its frames are held, and who maps an address again before the last sweep (hook_map)
+has the records completed first. A program that uses what it has unmapped is then reported as access after
+completion, although the paper calls that the program's own race; with `munmap=wait` such a call returns when
+all have flushed.
+Simplified: the paper leaves addresses that are pending out of the search for a free range. Munmaps that free
+page tables, or pages that others hold, flush as usual; madvise does, since its addresses stay in use. Since
+the emulator unmaps and frees at once, where the paper leaves a page that is swapped or migrated mapped until
+the last sweep, what must not contradict an old translation (write faults, file writes, truncation) completes
+the records first. Ticks come every 4 ms, the paper's every 1 ms. Writing and reading records takes no virtual
+time.
 """
 
 from allocator.page_alloc import free_changes_bytes
@@ -61,15 +64,20 @@ def latr_fields(sizes: Sizes, ring: int = RING) -> dict[str, tuple[int, ...]]:
     records = sizes.nr_cpus * ring
     return held_fields(sizes) | {
         "ring": (1,),  # config: records of a ring
-        "record_stamp": (records,),  # 0 free; the ring's CPU takes it, who clears the last bit frees it (compare-exchange)
-        "record_mask": (records, sizes.mask_words),  # the ring's CPU before record_stamp; then each CPU clears its own bit
+        # 0 free; the ring's CPU takes it, who clears the last bit frees it (compare-exchange)
+        "record_stamp": (records,),
+        # the ring's CPU before record_stamp; then each CPU clears its own bit
+        "record_mask": (records, sizes.mask_words),
         "next_record": (sizes.nr_cpus,),  # owner
-        "open_stamp": (sizes.nr_cpus,),  # owner writes, any reads: no stamp of its batch is older; 0 it has none that is not published
+        # owner writes, any reads: no stamp of its batch is older; 0 it has none that is not published
+        "open_stamp": (sizes.nr_cpus,),
         "fallbacks": (sizes.nr_cpus,),  # owner: batches and munmaps that found the ring full
         "lazy_munmaps": (sizes.nr_cpus,),  # owner: those that left a record
         "unmapped_stamp": (sizes.nr_mms,),  # mmap_lock held for writing: newest stamp of the addresses below
-        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),  # mmap_lock held for writing: unmapped, perhaps not flushed everywhere
-        "seen": (sizes.nr_cpus, records),  # owner: stamp of each record in which the sweep under way has found its bit
+        # mmap_lock held for writing: unmapped, perhaps not flushed everywhere
+        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),
+        # owner: stamp of each record in which the sweep under way has found its bit
+        "seen": (sizes.nr_cpus, records),
     }  # fmt: skip
 
 
@@ -79,7 +87,9 @@ latr_state = own_fields("latr", latr_fields(_EXAMPLE))
 
 @kernel
 def next_record(state, cpu):
-    """The place in its ring for this CPU's next record; it is free if its stamp is 0, and nobody else fills it."""
+    """The place in its ring for this CPU's next record; it is free if its stamp is 0, and nobody else fills
+    it.
+    """
     return cpu * state.ring[0] + state.next_record[cpu] % state.ring[0]
 
 
@@ -158,7 +168,8 @@ def is_waited_for(ram, state, record):
 
 @kernel
 def look_at_all(ram, state):
-    """Raise `safe` to just below the oldest batch that has a record, or none yet; the stamp of the oldest without, a large one if none is.
+    """Raise `safe` to just below the oldest batch that has a record, or none yet; the stamp of the oldest
+    without, a large one if none is.
 
     Batches before records: one that ends in between has its record by then.
     """
@@ -180,7 +191,8 @@ def look_at_all(ram, state):
 
 @kernel
 def force(ram, state, cpu, stamp, why):
-    """Interrupt whoever a record up to `stamp` still names; all have flushed what it stands for when this returns.
+    """Interrupt whoever a record up to `stamp` still names; all have flushed what it stands for when this
+    returns.
 
     A batch that somebody is gathering names nobody yet: if it is as old, everybody is asked.
     """
@@ -207,7 +219,8 @@ def sweep(ram, cpu):
     state = latr_state(ram)
     sweep_records(ram, state, cpu)
     oldest = look_at_all(ram, state)
-    if advance_zones(ram, state, cpu) > TIMEOUT_NS:  # a batch that is being gathered ends by itself: ask for what is older
+    # a batch that is being gathered ends by itself: ask for what is older
+    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
         force(ram, state, cpu, min(load_acquire(state.stamp, 0), oldest - 1), TIMED_OUT)
         advance_zones(ram, state, cpu)
     return 0
@@ -237,7 +250,9 @@ def latr_unmap_flush(ram, cpu, a, b, c, d):
 
 @hook("batch_key")
 def latr_batch_key(ram, cpu, a, b, c, d):
-    """Publish the batch in this CPU's ring; if that is full, the batch is flushed by interrupts, as vanilla's."""
+    """Publish the batch in this CPU's ring; if that is full, the batch is flushed by interrupts, as
+    vanilla's.
+    """
     state = latr_state(ram)
     if state.lazy_count[cpu] == 0:
         return 0
@@ -249,7 +264,7 @@ def latr_batch_key(ram, cpu, a, b, c, d):
     return stamp
 
 
-# --- munmap ---------------------------------------------------------------------------------------------------------------------
+# --- munmap -------------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -260,15 +275,24 @@ def is_unswept(state, mm):
 
 @hook("user_flush")
 def latr_user_flush(ram, cpu, mm, start, end, munmap):
-    """A munmap is about to flush: leave a record for the other CPUs instead, and have the pages held. Nobody else, or no room: as usual."""
+    """A munmap is about to flush: leave a record for the other CPUs instead, and have the pages held. Nobody
+    else, or no room: as usual.
+    """
     state = latr_state(ram)
-    if munmap == 0 or state.open_stamp[cpu] != 0 or free_changes_bytes(ram) or not gathered_is_private(ram, cpu):
+    if (
+        munmap == 0
+        or state.open_stamp[cpu] != 0
+        or free_changes_bytes(ram)
+        or not gathered_is_private(ram, cpu)
+    ):
         return 0
     room = load_acquire(state.record_stamp, next_record(state, cpu)) == 0
     stamp = 0
-    if room and has_others(ram, state, cpu, mm):  # else who flushes as usual raises tlb_gen: raised twice, a range becomes everything
+    # else who flushes as usual raises tlb_gen: raised twice, a range becomes everything
+    if room and has_others(ram, state, cpu, mm):
         gen = inc_mm_tlb_gen(ram, mm)
-        has_others(ram, state, cpu, mm)  # who has loaded the mm since then has seen the new tlb_gen; who had before is here
+        # who has loaded the mm since then has seen the new tlb_gen; who had before is here
+        has_others(ram, state, cpu, mm)
         open_batch(state, cpu)
         flush_tlb_func(ram, cpu, mm, start, end, gen, 0, cpu)
         stamp = publish(ram, state, cpu)
@@ -296,7 +320,7 @@ def latr_map(ram, cpu, mm, start, end, d):
     return 0
 
 
-# --- where CPUs sweep, and who cannot wait for that -------------------------------------------------------------------------------
+# --- where CPUs sweep, and who cannot wait for that ---------------------------------------------------------
 
 
 @hook("take_done")
@@ -356,8 +380,14 @@ class Latr(Design):
 
     name = "latr"
     parameters = {  # noqa: RUF012
-        "ring": {str(RING): "a ring of 64 records for each CPU", "256": "256 records, as in the authors' code"},
-        "munmap": {"lazy": "munmap of private anonymous memory leaves a record, too", "wait": "munmap returns when all have flushed"},
+        "ring": {
+            str(RING): "a ring of 64 records for each CPU",
+            "256": "256 records, as in the authors' code",
+        },
+        "munmap": {
+            "lazy": "munmap of private anonymous memory leaves a record, too",
+            "wait": "munmap returns when all have flushed",
+        },
     }
     hooks: tuple[Entry, ...] = (
         *HELD_HOOKS, linux_mapping_change, latr_pte_cleared, latr_unmap_flush, latr_batch_key, latr_take_done, latr_write_fault,
@@ -378,4 +408,7 @@ class Latr(Design):
 
     def statistics(self, ram):
         own = ram.design
-        return held_statistics(ram) | {"ring_full": int(own["fallbacks"].sum()), "lazy_munmaps": int(own["lazy_munmaps"].sum())}
+        return held_statistics(ram) | {
+            "ring_full": int(own["fallbacks"].sum()),
+            "lazy_munmaps": int(own["lazy_munmaps"].sum()),
+        }

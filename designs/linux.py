@@ -1,8 +1,10 @@
-"""Vanilla Linux 6.12: reclaim and migration batch their flushes (mm/rmap.c: set_tlb_ubc_flush_pending, try_to_unmap_flush).
+"""Vanilla Linux 6.12: reclaim and migration batch their flushes (mm/rmap.c: set_tlb_ubc_flush_pending,
+try_to_unmap_flush).
 
-Mechanism: an unmapper ORs the CPUs of the mm into its batch, bumps the mm's tlb_gen, and sends one round of interrupts before
-the batch's pages are freed. munmap and its kin complete what is pending for their mm (flush_tlb_batched_pending).
-Safety: no frame is freed, and no dirty page written, before every CPU that could reach it has flushed.
+Mechanism: an unmapper ORs the CPUs of the mm into its batch, bumps the mm's tlb_gen, and sends one round of
+interrupts before the batch's pages are freed. munmap and its kin complete what is pending for their mm
+(flush_tlb_batched_pending). Safety: no frame is freed, and no dirty page written, before every CPU that could
+reach it has flushed.
 Simplified: nothing.
 """
 
@@ -21,7 +23,8 @@ PENDING_LARGE = PENDING_MASK // 2  # TLB_FLUSH_BATCH_PENDING_LARGE
 def count_pending(ram, mm):
     """Count one more unmap of the mm that is not flushed yet (tlb_flush_batched)."""
     batched = load_acquire(ram.mm_batched, mm)
-    while batched & PENDING_MASK > PENDING_LARGE:  # before it could catch up with what was flushed: 1 pending, 0 flushed
+    # before it could catch up with what was flushed: 1 pending, 0 flushed
+    while batched & PENDING_MASK > PENDING_LARGE:
         seen = compare_exchange(ram.mm_batched, mm, batched, 1)
         if seen == batched:
             return
@@ -32,7 +35,8 @@ def count_pending(ram, mm):
 @kernel
 def set_flush_pending(ram, cpu, mm, pte):
     """Add a cleared PTE to the CPU's batch (set_tlb_ubc_flush_pending)."""
-    inc_mm_tlb_gen(ram, mm)  # before the mask is read: a CPU that loads the mm later sees the generation and flushes itself
+    # before the mask is read: a CPU that loads the mm later sees the generation and flushes itself
+    inc_mm_tlb_gen(ram, mm)
     add_cpumask(ram, ram.ubc_mask, cpu, mm)
     ram.ubc_required[cpu] = 1
     if pte & PTE_DIRTY:
@@ -50,7 +54,9 @@ def flush_pending(ram, cpu):
 
 @kernel
 def flush_batched_pending(ram, cpu, mm):
-    """Complete what reclaim has left pending for an mm before a user's change of its mappings (flush_tlb_batched_pending)."""
+    """Complete what reclaim has left pending for an mm before a user's change of its mappings
+    (flush_tlb_batched_pending).
+    """
     batched = load_acquire(ram.mm_batched, mm)
     pending, flushed = batched & PENDING_MASK, batched >> FLUSHED_SHIFT
     if pending != flushed:

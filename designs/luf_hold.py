@@ -1,14 +1,17 @@
-"""LUF's first approach (migrc v1-v8, 2023-24; slides, "Approaches" 1): a page that was unmapped lazily is kept back until it is flushed.
+"""LUF's first approach (migrc v1-v8, 2023-24; slides, "Approaches" 1): a page that was unmapped lazily is
+kept back until it is flushed.
 
-Mechanism: what was unmapped read-only is not freed at all: its frame stays aside with its bytes, and its CPUs join one mask for the
-whole machine. Any flush of that mask gives all frames that are aside back at once. It is sent when an allocation finds no zone above
-its low watermark (v3-v8: pause in __alloc_pages_slowpath), when more than a bound are aside (v2: 512 per node), and before
-a mapping of one becomes writable, a file changes, or is cleaned. Frames that are aside are not free: watermarks see less memory.
-Source: the patch mails up to v8. They took it for migration only; here what reclaim frees is kept the same way.
-Safety: (1) bytes of a kept frame do not change, (2) nobody can get it before its CPUs have flushed, for mask and list are taken in one
-step and one flusher at a time completes; (3) the whole mask is flushed before a different content becomes visible anywhere.
-Simplified: one mask and no generations, so any trigger flushes for everybody; dirty read-only PTEs are not deferred (v3-v8 too);
-while somebody flushes, unmappers give up laziness (v1-v8: the counter "flushing"), which here only keeps the mask short.
+Mechanism: what was unmapped read-only is not freed at all: its frame stays aside with its bytes, and its CPUs
+join one mask for the whole machine. Any flush of that mask gives all frames that are aside back at once. It
+is sent when an allocation finds no zone above its low watermark (v3-v8: pause in __alloc_pages_slowpath),
+when more than a bound are aside (v2: 512 per node), and before a mapping of one becomes writable, a file
+changes, or is cleaned. Frames that are aside are not free: watermarks see less memory. Source: the patch
+mails up to v8. They took it for migration only; here what reclaim frees is kept the same way. Safety: (1)
+bytes of a kept frame do not change, (2) nobody can get it before its CPUs have flushed, for mask and list are
+taken in one step and one flusher at a time completes; (3) the whole mask is flushed before a different
+content becomes visible anywhere. Simplified: one mask and no generations, so any trigger flushes for
+everybody; dirty read-only PTEs are not deferred (v3-v8 too); while somebody flushes, unmappers give up
+laziness (v1-v8: the counter "flushing"), which here only keeps the mask short.
 """
 
 from allocator.page import PG_KEPT, clear_flag, set_flag
@@ -34,12 +37,15 @@ def hold_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields."""
     words, cpus = sizes.mask_words, (sizes.nr_cpus,)
     return {
-        "kept_lock": (1,), "kept": (sizes.nr_frames,), "kept_count": (1,), "kept_mask": (1, words),  # kept_lock held
-        "flusher_lock": (1,), "flushing": (1,),  # flusher_lock: who flushes the mask; held while it waits for acks
+        # kept_lock held
+        "kept_lock": (1,), "kept": (sizes.nr_frames,), "kept_count": (1,), "kept_mask": (1, words),
+        # flusher_lock: who flushes the mask; held while it waits for acks
+        "flusher_lock": (1,), "flushing": (1,),
         "released": (sizes.nr_frames,),  # flusher_lock held: frames being given back
         "kept_most": (1,), "kept_total": (1,),  # kept_lock held
         "kept_max": (1,),  # config
-        "ro_mask": (sizes.nr_cpus, words), "ro_count": cpus, "rw_seen": cpus, "take_mask": (sizes.nr_cpus, words),  # owner
+        # owner
+        "ro_mask": (sizes.nr_cpus, words), "ro_count": cpus, "rw_seen": cpus, "take_mask": (sizes.nr_cpus, words),
         "stat": (sizes.nr_cpus, 8),  # owner
     }  # fmt: skip
 
@@ -60,7 +66,9 @@ def _nothing_kept(ram, state):
 
 @kernel
 def flush_kept(ram, state, cpu, site):
-    """Flush the mask, then free the frames that were aside when it was taken. Whoever comes second waits for the first."""
+    """Flush the mask, then free the frames that were aside when it was taken. Whoever comes second waits for
+    the first.
+    """
     if _nothing_kept(ram, state):
         return
     before = ram.cpu_site[cpu]
@@ -90,7 +98,9 @@ def flush_kept(ram, state, cpu, site):
 
 @hook("pte_cleared")
 def hold_pte_cleared(ram, cpu, mm, vpn, pte, thing):
-    """A read-only PTE: its CPUs join the mask at once, before the page can be freed, so no release can miss them."""
+    """A read-only PTE: its CPUs join the mask at once, before the page can be freed, so no release can miss
+    them.
+    """
     state = hold_state(ram)
     if pte & (PTE_WRITE | PTE_DIRTY) or load_acquire(state.flushing, 0):
         state.rw_seen[cpu] = 1

@@ -1,8 +1,9 @@
-"""What it costs to take a page off the allocator under a design, and how much memory is clean: figures for `Design.statistics`.
+"""What it costs to take a page off the allocator under a design, and how much memory is clean: figures for
+`Design.statistics`.
 
-A take-off lasts from HOOK_TAKE_BEGIN to HOOK_TAKE_DONE. Its virtual ns go into a histogram of each CPU, four buckets to a power of
-two, so percentiles are right to a quarter. Waiting for another CPU's flush is charged too, at most as long as that flush took.
-Left out: waiting for locks (it costs no virtual time anywhere here).
+A take-off lasts from HOOK_TAKE_BEGIN to HOOK_TAKE_DONE. Its virtual ns go into a histogram of each CPU, four
+buckets to a power of two, so percentiles are right to a quarter. Waiting for another CPU's flush is charged
+too, at most as long as that flush took. Left out: waiting for locks (it costs no virtual time anywhere here).
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ SERIES_POINTS = 100
 def measure_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Fields that the functions below need in a design's state."""
     return {
-        "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,), "takeoff_max": (sizes.nr_cpus,),  # owner
+        # owner
+        "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,), "takeoff_max": (sizes.nr_cpus,),
         "stat": (sizes.nr_cpus, len(STAT_NAMES)),  # owner
-        "published_ns": (sizes.nr_zones,), "published_took": (sizes.nr_zones,),  # who publishes a generation, before zone_key_done
+        # who publishes a generation, before zone_key_done
+        "published_ns": (sizes.nr_zones,), "published_took": (sizes.nr_zones,),
     }  # fmt: skip
 
 
@@ -62,7 +65,9 @@ def note_takeoff(ram, state, cpu):
 
 @kernel
 def publish_generation(ram, state, cpu, zone, generation, began):
-    """Say that a zone's pages up to a generation are flushed, and wake who waits for that. `began`: when the flush began."""
+    """Say that a zone's pages up to a generation are flushed, and wake who waits for that. `began`: when the
+    flush began.
+    """
     state.published_ns[zone] = ram.cpu_clock[cpu]
     state.published_took[zone] = ram.cpu_clock[cpu] - began
     exchange(ram.zone_key_done, zone, generation)  # a full barrier before the look at who waits
@@ -120,4 +125,6 @@ def clean_pages(ram: Any) -> dict[str, list[int]]:
     count = min(int(ram.run_series_count[0]), ram.series_length)
     rows = ram.series[:count]
     rows = rows[rows[:, 0].argsort()][:: max(1, count // SERIES_POINTS)]
-    return {"t_ns": rows[:, 0].tolist()} | {f"node{node}": rows[:, 1 + nodes + node].tolist() for node in range(nodes)}
+    return {"t_ns": rows[:, 0].tolist()} | {
+        f"node{node}": rows[:, 1 + nodes + node].tolist() for node in range(nodes)
+    }

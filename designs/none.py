@@ -1,9 +1,10 @@
 """Flushes left out: wrong on purpose, so that the oracle has something to catch.
 
-Mechanism: with `what=reclaim` every hook keeps its default, so nothing is flushed for what reclaim and migration unmap. With `what=user`
-reclaim and migration flush as vanilla Linux does, but changes by the user and page faults (munmap, mprotect, mremap, madvise, fork, copy
-on write, breakpoints, truncation, fdatasync) interrupt nobody: only the CPU that makes the change flushes. `what=all` is both.
-Safety: none. A CPU goes on reading, and writing, frames that belong to somebody else by now.
+Mechanism: with `what=reclaim` every hook keeps its default, so nothing is flushed for what reclaim and
+migration unmap. With `what=user` reclaim and migration flush as vanilla Linux does, but changes by the user
+and page faults (munmap, mprotect, mremap, madvise, fork, copy on write, breakpoints, truncation, fdatasync)
+interrupt nobody: only the CPU that makes the change flushes. `what=all` is both. Safety: none. A CPU goes on
+reading, and writing, frames that belong to somebody else by now.
 """
 
 from allocator.tlb_flush import SITE_FAULT, SITE_FILE, SITE_USER, SITE_WRITE_FAULT
@@ -34,4 +35,6 @@ class NoFlush(Design):
 
     def __init__(self, **given: str):
         super().__init__(**given)
-        self.hooks = {"reclaim": (), "user": (*Linux.hooks, ask_nobody), "all": (ask_nobody,)}[self.chosen["what"]]
+        self.hooks = {"reclaim": (), "user": (*Linux.hooks, ask_nobody), "all": (ask_nobody,)}[
+            self.chosen["what"]
+        ]

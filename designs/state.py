@@ -1,6 +1,8 @@
-"""How a design's hooks reach the design's own fields: `state = luf_state(ram)`, then `state.ugen[0]`, like `ram`'s.
+"""How a design's hooks reach the design's own fields: `state = luf_state(ram)`, then `state.ugen[0]`, like
+`ram`'s.
 
-The fields lie in the same segment behind the machine's; the view is the same pointer under another compiled type.
+The fields lie in the same segment behind the machine's; the view is the same pointer under another compiled
+type.
 """
 
 import numba
@@ -17,7 +19,9 @@ class _PlainView:
 
 
 def own_fields(name: str, fields: DesignFields):
-    """Give the function `state(ram)` for a design with these fields (only names, order and dimensions count, not sizes)."""
+    """Give the function `state(ram)` for a design with these fields (only names, order and dimensions count,
+    not sizes).
+    """
     if numba.config.DISABLE_JIT:
         return lambda ram: _PlainView(ram.design)
     view_type = design_type(name, fields)

@@ -1,9 +1,9 @@
 """Put a machine together, run it, judge it, report on it: the command line and the Python API.
 
-Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`, `experiment`,
-`supervisor`), judging (`audit`, `witness`), results (`result`, `snapshots`, `run_folder`, `output_file`, `formats`, `report`, `plot`,
-`progress`), the comparison with a real kernel (`golden_*`, `golden/`) and the command `luf` (`cli`). May import every other room; no
-room may import this one. The names below are loaded when first used.
+Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`,
+`experiment`, `supervisor`), judging (`judge/`), results (`result`, `snapshots`, `run_folder`), what they look
+like (`report/`), the comparison with a real kernel (`golden/`) and the command `luf` (`cli`). May import every
+other room; no room may import this one. The names below are loaded when first used.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emulator.experiment import design_names, run_design
     from emulator.machine import Machine, load_machine, machine_names
-    from emulator.plot import draw
-    from emulator.report import report_text
+    from emulator.report.plot import draw
+    from emulator.report.text import report_text
     from emulator.result import Comparison, Result, compare, read_comparison, to_json
     from emulator.snapshots import run_script
 
@@ -27,8 +27,8 @@ __all__ = [
 _HOMES = {
     "experiment": ("design_names", "run_design"),
     "machine": ("Machine", "load_machine", "machine_names"),
-    "plot": ("draw",),
-    "report": ("report_text",),
+    "report.plot": ("draw",),
+    "report.text": ("report_text",),
     "snapshots": ("run_script",),
     "result": ("Comparison", "Result", "compare", "read_comparison", "to_json"),
 }

@@ -1,4 +1,6 @@
-"""Start the command `luf`, so that Ctrl-C is answered while it is still being imported; `python -m emulator` is the same."""
+"""Start the command `luf`, so that Ctrl-C is answered while it is still being imported; `python -m emulator`
+is the same.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Put a machine, a workload and a design together in one RAM: memory map, zones, files, address spaces, programs, tasks.
+"""Put a machine, a workload and a design together in one RAM: memory map, zones, files, address spaces,
+programs, tasks.
 
-After `build` everything that the CPUs will read is there; nothing runs yet. Left out: the processes (supervisor.py).
+After `build` everything that the CPUs will read is there; nothing runs yet. Left out: the processes
+(supervisor.py).
 """
 
 from __future__ import annotations
@@ -32,11 +34,21 @@ from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
 from designs.design import Design
-from designs.user_file import check_design, compiling, fields_of, prepare
+from designs.user_design import check_design, compiling, fields_of, prepare
 from emulator.machine import Machine
-from workloads.program import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
+from workloads.rows import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
 
-ENGINE = (irq_handler, cpu_loop, run_waiting_kthread, run_user, page_fault, alloc_slow, kswapd_step, migrate_list, shrink_folio_list)
+ENGINE = (
+    irq_handler,
+    cpu_loop,
+    run_waiting_kthread,
+    run_user,
+    page_fault,
+    alloc_slow,
+    kswapd_step,
+    migrate_list,
+    shrink_folio_list,
+)
 SLICE_NS = 500_000
 VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequence
 SERIES_LENGTH = 20_000
@@ -68,7 +80,9 @@ class RunOptions:
     debug_luf: bool = False
 
 
-def build(machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None) -> Any:
+def build(
+    machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None
+) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
     check_design(design)
     if options.debug_luf:
@@ -93,13 +107,19 @@ def build(machine: Machine, workload: Workload, design: Design, options: RunOpti
 
 
 def check_debug_luf(design: Design) -> None:
-    """Raise BuildError if LUF's debug feature has nothing to look at in a design, or would take the place of one of its hooks."""
+    """Raise BuildError if LUF's debug feature has nothing to look at in a design, or would take the place of
+    one of its hooks.
+    """
     if not design.debug_hooks:
-        raise BuildError(f"'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of them (got {design.name!r})")
+        raise BuildError(
+            f"'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of them (got {design.name!r})"
+        )
     taken = {item.number: item.name for item in design.hooks}
     for item in design.debug_hooks:
         if item.number in taken:
-            raise BuildError(f"'--debug-luf' needs a hook that design {design.name!r} has taken itself (got {taken[item.number]!r})")
+            raise BuildError(
+                f"'--debug-luf' needs a hook that design {design.name!r} has taken itself (got {taken[item.number]!r})"
+            )
 
 
 def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
@@ -117,7 +137,9 @@ def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
 
 
 def _zone_starts(machine: Machine) -> list[int]:
-    """First frame of each zone, and the number of all frames. What the kernel has in use itself are no frames of ours."""
+    """First frame of each zone, and the number of all frames. What the kernel has in use itself are no frames
+    of ours.
+    """
     starts, at = [], 0
     for zone in machine.zones:
         starts.append(at)
@@ -140,13 +162,18 @@ def probed_files(workload: Workload) -> set[str | None]:
     found = set()
     for process in workload.processes:
         for rows in process.threads:
-            found |= {process.regions[number].file for number in np.unique(rows["region"][rows["op"] == UPROBE]).tolist()}
+            found |= {
+                process.regions[number].file
+                for number in np.unique(rows["region"][rows["op"] == UPROBE]).tolist()
+            }
     return found
 
 
 def has_private_pages(region: Region, probed: set[str | None]) -> bool:
     """May a process have pages of its own there: anonymous ones, copies on write, code with a breakpoint?"""
-    return region.file is None or (not region.shared and (region.writable or (region.executable and region.file in probed)))
+    return region.file is None or (
+        not region.shared and (region.writable or (region.executable and region.file in probed))
+    )
 
 
 def file_sizes(workload: Workload) -> dict[str, int]:
@@ -165,19 +192,28 @@ def _has_thread(design: Design) -> bool:
 
 def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:
     files, probed = file_sizes(workload), probed_files(workload)
-    private = sum(1 for p in workload.processes for r in p.regions if not p.forked and has_private_pages(r, probed))
+    private = sum(
+        1 for p in workload.processes for r in p.regions if not p.forked and has_private_pages(r, probed)
+    )
     frames = _zone_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
     regions = max(len(p.regions) for p in workload.processes)
     if regions > min(MAX_REGIONS, MAX_VMAS):
-        raise BuildError(f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})")
+        raise BuildError(
+            f"'regions of a process' must be at most {min(MAX_REGIONS, MAX_VMAS)} (got {regions})"
+        )
     threads = sum(len(p.threads) for p in workload.processes)
-    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames + 1  # files, zero page, anonymous pages, one that no frame holds
-    marks = max(int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads)
+    # files, zero page, anonymous pages, one that no frame holds
+    logical = sum(files.values()) + 1 + ANON_NUMBERS * frames + 1
+    marks = max(
+        int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads
+    )
     for process in workload.processes:
         for thread, cpu in enumerate(process.cpus):
             if cpu >= machine.cpus:
                 where = f"workload {workload.name!r}: process {process.name!r} thread {thread}"
-                raise BuildError(f"{where}: 'cpus' must be below the machine's {machine.cpus} CPUs (got {cpu})")
+                raise BuildError(
+                    f"{where}: 'cpus' must be below the machine's {machine.cpus} CPUs (got {cpu})"
+                )
     for name, most, found in (
         ("pages of all files and frames", NOBODY - 1, logical),
         ("evaluations (tokens)", MAX_MARKS - 1, marks),
@@ -215,7 +251,12 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
     tlb, sysctl = machine.tlb, machine.sysctl
     found: dict[str, int] = {}
     base = 0
-    for name, array in (("dtlb", tlb.dtlb_load), ("store", tlb.dtlb_store), ("itlb", tlb.itlb), ("stlb", tlb.stlb)):
+    for name, array in (
+        ("dtlb", tlb.dtlb_load),
+        ("store", tlb.dtlb_store),
+        ("itlb", tlb.itlb),
+        ("stlb", tlb.stlb),
+    ):
         found |= {f"{name}_sets": array.sets, f"{name}_ways": array.ways, f"{name}_base": base}
         base += array.entries
     promote_pages = sysctl.numa_balancing_promote_rate_limit_mbps * 256 / machine.scale
@@ -263,17 +304,30 @@ def _zones(ram: Any, machine: Machine) -> None:
     """Lay nodes and zones out, with watermarks, reserves, distances and demotion targets."""
     starts = _zone_starts(machine)
     for z, zone in enumerate(machine.zones):
-        ram.zone_start[z], ram.zone_end[z], ram.zone_node[z] = starts[z], starts[z] + zone.usable_pages, zone.node
+        ram.zone_start[z], ram.zone_end[z], ram.zone_node[z] = (
+            starts[z],
+            starts[z] + zone.usable_pages,
+            zone.node,
+        )
         ram.zone_managed[z], ram.zone_reserve[z] = zone.managed_pages, zone.lowmem_reserve
         marks, pcp = machine.watermarks[z], machine.pcp[z]
-        ram.wmark_min[z], ram.wmark_low[z], ram.wmark_high[z], ram.wmark_promo[z] = marks.min, marks.low, marks.high, marks.promo
+        ram.wmark_min[z], ram.wmark_low[z], ram.wmark_high[z], ram.wmark_promo[z] = (
+            marks.min,
+            marks.low,
+            marks.high,
+            marks.promo,
+        )
         ram.pcp_batch[z], ram.pcp_high_min[z], ram.pcp_high_max[z] = pcp.batch, pcp.high_min, pcp.high_max
     slowest_fast = min(node.read_latency_ns for node in machine.nodes)
     ram.zonelist[:] = -1
     ram.cpu_node[:] = machine.cpu_nodes
     for n, node in enumerate(machine.nodes):
         own = [z for z, zone in enumerate(machine.zones) if zone.node == n]
-        ram.node_first_zone[n], ram.node_end_zone[n], ram.node_end[n] = own[0], own[-1] + 1, starts[own[-1] + 1]
+        ram.node_first_zone[n], ram.node_end_zone[n], ram.node_end[n] = (
+            own[0],
+            own[-1] + 1,
+            starts[own[-1] + 1],
+        )
         ram.node_latency[n] = int(node.read_latency_ns > slowest_fast)
         ram.node_has_cpus[n] = int(n in machine.cpu_nodes)
         slower = [m for m, other in enumerate(machine.nodes) if other.read_latency_ns > node.read_latency_ns]
@@ -311,21 +365,32 @@ def _new_object(ram: Any, at: dict[str, int], kind: int, pages: int) -> int:
     return number
 
 
-def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], probed: set[str | None], p: int, process: Process) -> None:
-    """Write down what the regions are and where they lie; make the mm and map them, unless it is a process that will be forked."""
+def _address_space(
+    ram: Any, at: dict[str, int], files: dict[str, int], probed: set[str | None], p: int, process: Process
+) -> None:
+    """Write down what the regions are and where they lie; make the mm and map them, unless it is a process
+    that will be forked.
+    """
     mm, vpn = p + 1, FIRST_VPN
     ram.mm_process[mm] = p
     if not process.forked:
         boot_mm(ram, mm)
     for i, region in enumerate(process.regions):
-        flags = VM_READ | (VM_WRITE if region.writable else 0) | (VM_EXEC if region.executable else 0) | (VM_SHARED if region.shared else 0)
+        flags = (
+            VM_READ
+            | (VM_WRITE if region.writable else 0)
+            | (VM_EXEC if region.executable else 0)
+            | (VM_SHARED if region.shared else 0)
+        )
         if region.file is None:
             flags = (flags | VM_ANON) & ~VM_SHARED
         private = has_private_pages(region, probed)
         ram.proc_region[p, i], ram.proc_flags[p, i] = vpn, flags
         ram.proc_file[p, i] = -1 if region.file is None else files[region.file]
         ram.proc_offset[p, i] = region.file_offset
-        ram.proc_anon[p, i] = _new_object(ram, at, OBJECT_ANON, region.pages) if private and not process.forked else -1
+        ram.proc_anon[p, i] = (
+            _new_object(ram, at, OBJECT_ANON, region.pages) if private and not process.forked else -1
+        )
         if region.mapped and not process.forked:
             boot_region(ram, mm, i, region.pages)
         vpn = -(-(vpn + region.pages + REGION_ALIGN) // REGION_ALIGN) * REGION_ALIGN
@@ -333,11 +398,20 @@ def _address_space(ram: Any, at: dict[str, int], files: dict[str, int], probed: 
 
 def _programs(ram: Any, at: dict[str, int], p: int, process: Process) -> None:
     """Copy rows and sections; one task per thread."""
-    ram.proc_first_task[p], ram.proc_nr_tasks[p], ram.proc_first_section[p] = at["task"], len(process.threads), at["section"]
+    ram.proc_first_task[p], ram.proc_nr_tasks[p], ram.proc_first_section[p] = (
+        at["task"],
+        len(process.threads),
+        at["section"],
+    )
     for index, rows in enumerate(process.threads):
         task = at["task"]
         at["task"] += 1
-        ram.task_kind[task], ram.task_mm[task], ram.task_process[task], ram.task_index[task] = TASK_USER, p + 1, p, index
+        ram.task_kind[task], ram.task_mm[task], ram.task_process[task], ram.task_index[task] = (
+            TASK_USER,
+            p + 1,
+            p,
+            index,
+        )
         ram.task_cpu[task], ram.task_section[task] = -1, -1
         ram.task_pinned[task] = process.cpus[index] if process.cpus else -1
         ram.task_row[task], ram.task_end[task] = at["row"], at["row"] + len(rows)

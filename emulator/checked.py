@@ -1,4 +1,6 @@
-"""Turn a table that was read from a file into its declared type, or say in one sentence which key of which file breaks which rule."""
+"""Turn a table that was read from a file into its declared type, or say in one sentence which key of which
+file breaks which rule.
+"""
 
 from __future__ import annotations
 

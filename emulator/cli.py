@@ -57,7 +57,8 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     try:
         return command(options, experiment)
     except KeyboardInterrupt as error:
-        code = getattr(error, "exit_code", INTERRUPTED)  # the supervisor catches both signals while CPUs run, and says which it was
+        # the supervisor catches both signals while CPUs run, and says which it was
+        code = getattr(error, "exit_code", INTERRUPTED)
         return _say(f"{'terminated' if code == TERMINATED else 'interrupted'}; nothing was written", code)
     except Terminated:
         return _say("terminated; nothing was written", TERMINATED)
@@ -78,7 +79,9 @@ def _failed(error: Exception) -> int:
     if supervisor and isinstance(error, supervisor.RunStopped):
         stuck = isinstance(error, supervisor.Stuck)  # a deadlock is what a design did, as a violation is
         return _say(f"the run was stopped: {error}", DIRTY if stuck else FAILED)
-    return _say(f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED)
+    return _say(
+        f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED
+    )
 
 
 def _say(sentence: str, code: int) -> int:
@@ -94,26 +97,32 @@ def _sentence(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-# -- luf compare, luf run -----------------------------------------------------------------------------------------------------------
+# -- luf compare, luf run ------------------------------------------------------------------------------------
 
 
 def compare_command(options: Namespace, experiment: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
-    from emulator.host import check_host
+    from emulator.host_facts import check_host
     from emulator.machine import load_machine
     from emulator.result import compare
     from emulator.run_folder import command_line, host, versions
 
-    machine = load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides))
+    machine = load_machine(
+        options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides)
+    )
     options.scale = options.scale or machine.scale
     workload: str | Workload = options.workload
     if options.memory:
         machine, workload = _squeezed(machine, options)
     check_host(machine)
     _check_places(options)
-    options.leases = min(LEASES_MAX, len(os.sched_getaffinity(0))) if options.leases is None else options.leases
+    options.leases = (
+        min(LEASES_MAX, len(os.sched_getaffinity(0))) if options.leases is None else options.leases
+    )
     if options.leases == 1:
-        tell(f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}")
+        tell(
+            f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}"
+        )
     experiment = experiment or _experiment()
     _check_designs(options.designs, experiment.design_names())
     if options.debug_luf:
@@ -123,16 +132,20 @@ def compare_command(options: Namespace, experiment: Any) -> int:
 
 
 def _squeezed(machine: Machine, options: Namespace) -> tuple[Machine, Workload]:
-    """Return the machine with memory as a share of the workload's working set (--memory), and the workload that was measured.
+    """Return the machine with memory as a share of the workload's working set (--memory), and the workload
+    that was measured.
 
-    That workload is what runs: made anew, one that goes by the machine's room would go by the new room, and the share mean nothing.
+    That workload is what runs: made anew, one that goes by the machine's room would go by the new room, and
+    the share mean nothing.
     """
     from emulator.experiment import squeezed, workload_of
     from emulator.machine import load_machine
 
     workload = workload_of(options.workload, options.scale, options.tokens, options.seed, machine)
     scale = squeezed(machine, workload, options.memory)
-    return load_machine(options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides)), workload
+    return load_machine(
+        options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides)
+    ), workload
 
 
 def _memory_text(options: Namespace) -> str:
@@ -151,8 +164,10 @@ def _experiment() -> Any:
     return experiment
 
 
-def _run(design: str, machine: Machine, workload: str | Workload, options: Namespace, experiment: Any) -> Result:
-    from emulator.progress import Progress
+def _run(
+    design: str, machine: Machine, workload: str | Workload, options: Namespace, experiment: Any
+) -> Result:
+    from emulator.report.progress import Progress
 
     with Progress(design, width=max(map(len, options.designs))) as progress:
         run: Result = experiment.run_design(
@@ -182,7 +197,9 @@ def _described(run: Result, machine: Machine, options: Namespace) -> Result:
         "node_names": [node.name for node in machine.nodes],
         "workload": options.workload,
     }
-    return msgspec.structs.replace(run, **{name: value for name, value in known.items() if not getattr(run, name)})
+    return msgspec.structs.replace(
+        run, **{name: value for name, value in known.items() if not getattr(run, name)}
+    )
 
 
 def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int:
@@ -190,13 +207,18 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
 
     from emulator.machine import machine_table
     from emulator.output_file import write_output
-    from emulator.report import print_report
+    from emulator.report.text import print_report
+    from emulator.report.timeline import timeline_text
     from emulator.result import to_json
     from emulator.run_folder import new_run_folder, write_comparison
-    from emulator.timeline import timeline_text
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
-    config |= {"scale": machine.scale, "workload_scale": options.scale, "cpus": machine.cpus, "set": dict(options.overrides)}
+    config |= {
+        "scale": machine.scale,
+        "workload_scale": options.scale,
+        "cpus": machine.cpus,
+        "set": dict(options.overrides),
+    }
     config["machine"] = machine_table(machine)
     kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
     with new_run_folder(options.out, kind) as folder:
@@ -220,8 +242,8 @@ def _folder_name(design: str) -> str:
 
 
 def _draw(comparison: Comparison, file: Path) -> None:
-    from emulator.plot import draw
-    from emulator.timeline_plot import draw_timeline
+    from emulator.report.plot import draw
+    from emulator.report.timeline_plot import draw_timeline
 
     try:
         draw(comparison, file)
@@ -248,7 +270,9 @@ def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
                 parts.pop()
             file = ":".join(parts[:-1])
             if not Path(file).is_file():
-                raise InputError(f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and there is no file {file!r})")
+                raise InputError(
+                    f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and there is no file {file!r})"
+                )
         else:
             close = difflib.get_close_matches(design, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -277,12 +301,12 @@ def _check_places(options: Namespace) -> None:
 
 def golden(options: Namespace, emulation: Any) -> int:
     """Compare the emulator with what a real kernel did; `emulation` stands in for the emulator in tests."""
-    from emulator.golden_command import golden_command
+    from emulator.golden.command import golden_command
 
     return golden_command(options, emulation)
 
 
-# -- luf list, luf report -----------------------------------------------------------------------------------------------------------
+# -- luf list, luf report ------------------------------------------------------------------------------------
 
 
 def list_command(options: Namespace, experiment: Any) -> int:
@@ -315,20 +339,23 @@ def _workloads() -> Mapping[str, str]:
 
 def report_command(options: Namespace, experiment: Any) -> int:
     """Print the report of a finished run, or draw it."""
-    from emulator.report import print_report
+    from emulator.report.text import print_report
     from emulator.result import read_comparison
 
     comparison = read_comparison(options.folder)
     if options.picture:
-        from emulator.plot import draw
+        from emulator.report.plot import draw
 
         draw(comparison, Path(options.picture))
     with reader_may_leave():
         if options.timeline:
-            from emulator.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
+            from emulator.report.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
 
             blocks = BLOCKS if can_print(BLOCKS) else ASCII_BLOCKS
-            sys.stdout.write(timeline_text(comparison.runs, blocks) or "this result has no timeline: it was written by an older luf\n")
+            sys.stdout.write(
+                timeline_text(comparison.runs, blocks)
+                or "this result has no timeline: it was written by an older luf\n"
+            )
         elif not options.picture:
             print_report(comparison, sys.stdout)
     return CLEAN if comparison.clean else DIRTY

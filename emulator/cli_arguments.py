@@ -1,4 +1,6 @@
-"""The command line of `luf`: its options, what they mean for a kernel developer, and examples. Imports nothing heavy: --help is instant."""
+"""The command line of `luf`: its options, what they mean for a kernel developer, and examples. Imports
+nothing heavy: --help is instant.
+"""
 
 from __future__ import annotations
 
@@ -128,11 +130,20 @@ def assignment(text: str) -> tuple[str, object]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
-    top = Parser(prog="luf", description=DESCRIPTION, epilog=EXAMPLES + EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = Parser(
+        prog="luf",
+        description=DESCRIPTION,
+        epilog=EXAMPLES + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action=Version, nargs=0, help="print the version of luf and leave")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
-    compare = _command(commands, "compare", "run designs one after the other on the same machine and workload, and compare them")
+    compare = _command(
+        commands,
+        "compare",
+        "run designs one after the other on the same machine and workload, and compare them",
+    )
     which = "names (luf list) or FILE.py:CLASS; default: linux luf"
     compare.add_argument("designs", nargs="*", metavar="DESIGN", default=["linux", "luf"], help=which)
     _add_run_options(compare)
@@ -145,12 +156,20 @@ def parser() -> argparse.ArgumentParser:
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
     kinds = ["machines", "workloads", "designs"]
-    listing.add_argument("what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all")
+    listing.add_argument(
+        "what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all"
+    )
 
     report = _command(commands, "report", "show a finished run again", REPORT_EXAMPLES)
-    report.add_argument("folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json")
+    report.add_argument(
+        "folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json"
+    )
     report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
-    report.add_argument("--timeline", action="store_true", help="show when each design flushed, by site over virtual time, in blocks")
+    report.add_argument(
+        "--timeline",
+        action="store_true",
+        help="show when each design flushed, by site over virtual time, in blocks",
+    )
     return top
 
 
@@ -177,19 +196,40 @@ exit code: 0 everything that could be judged agrees, 1 a row differs, a run leav
 
 
 def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
-    golden = _command(commands, "golden", "compare the emulator with what a real Linux kernel did, row by row")
+    golden = _command(
+        commands, "golden", "compare the emulator with what a real Linux kernel did, row by row"
+    )
     golden.description, golden.epilog = GOLDEN, GOLDEN_EXAMPLES
     what = golden.add_argument_group("what is compared")
-    what.add_argument("--micro", action="store_true", help="only small operations; default: these and the pressure runs")
+    what.add_argument(
+        "--micro", action="store_true", help="only small operations; default: these and the pressure runs"
+    )
     what.add_argument("--pressure", action="store_true", help="only pressure runs (minutes)")
-    what.add_argument("--only", metavar="PATTERN", help="only scenarios and tags that match, such as 'a_*' or f8_d1n2")
-    what.add_argument("--data", metavar="DIR", help="a folder with golden.json; default: the recording that ships for this kernel")
-    what.add_argument("--kernel", metavar="VERSION", default=KERNEL, help=f"whose rules and recording; default {KERNEL}")
+    what.add_argument(
+        "--only", metavar="PATTERN", help="only scenarios and tags that match, such as 'a_*' or f8_d1n2"
+    )
+    what.add_argument(
+        "--data",
+        metavar="DIR",
+        help="a folder with golden.json; default: the recording that ships for this kernel",
+    )
+    what.add_argument(
+        "--kernel", metavar="VERSION", default=KERNEL, help=f"whose rules and recording; default {KERNEL}"
+    )
     how = golden.add_argument_group("how it is emulated")
     how.add_argument(
-        "--jobs", metavar="N", type=at_least(1, None, int), help="cells at a time, and leases of a pressure run; default: this host's cores"
+        "--jobs",
+        metavar="N",
+        type=at_least(1, None, int),
+        help="cells at a time, and leases of a pressure run; default: this host's cores",
     )
-    how.add_argument("--seed", metavar="N", type=at_least(0, 2**63 - 1, int), default=SEED, help=f"of every random choice; default {SEED}")
+    how.add_argument(
+        "--seed",
+        metavar="N",
+        type=at_least(0, 2**63 - 1, int),
+        default=SEED,
+        help=f"of every random choice; default {SEED}",
+    )
     how.add_argument(
         "--repeat",
         metavar="N",
@@ -206,12 +246,24 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         dest="overrides",
         help="with --pressure: change one key of the machine, to see what a row hangs on, such as costs.disk_page=100000; may be repeated",
     )
-    how.add_argument("--again", metavar="FILE.json", help="emulate nothing: report what an earlier --json found, explained anew")
+    how.add_argument(
+        "--again",
+        metavar="FILE.json",
+        help="emulate nothing: report what an earlier --json found, explained anew",
+    )
     left = golden.add_argument_group("what is left")
     left.add_argument("--all", action="store_true", help="list every row, not only differences")
-    left.add_argument("--json", metavar="FILE", help="also write rows, cells, pressure and summary; - writes them instead of the report")
+    left.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write rows, cells, pressure and summary; - writes them instead of the report",
+    )
     left.add_argument("--plot", metavar="FILE", help="draw real against emulated, as .png, .svg or .pdf")
-    left.add_argument("--doc", metavar="FILE.md", help="write the comparison as a page (docs/fidelity.md) with its picture beside it")
+    left.add_argument(
+        "--doc",
+        metavar="FILE.md",
+        help="write the comparison as a page (docs/fidelity.md) with its picture beside it",
+    )
 
 
 def _command(
@@ -219,7 +271,9 @@ def _command(
 ) -> argparse.ArgumentParser:
     text = what_it_does[0].upper() + what_it_does[1:] + "."
     layout = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(name, help=what_it_does, description=text, epilog=examples + EXIT_CODES, formatter_class=layout)
+    return commands.add_parser(
+        name, help=what_it_does, description=text, epilog=examples + EXIT_CODES, formatter_class=layout
+    )
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -232,7 +286,11 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         default=OUT,
         help=f"where run folders go; default {OUT}. Each run leaves DIR/NNNN-NAME, and DIR/latest points to the newest",
     )
-    left.add_argument("--json", metavar="FILE", help="also write the result there; - writes it to stdout instead of the report")
+    left.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write the result there; - writes it to stdout instead of the report",
+    )
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:
@@ -332,5 +390,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = reader.parse_args(sys.argv[1:] if arguments is None else arguments)
     for name in PLACES:
         if getattr(options, name, None) == "":  # a shell variable that is not set, most likely
-            reader.error(f"argument {name if name == 'folder' else '--' + name}: must be the name of a file or folder (got '')")
+            reader.error(
+                f"argument {name if name == 'folder' else '--' + name}: must be the name of a file or folder (got '')"
+            )
     return options

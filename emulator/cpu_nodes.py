@@ -1,4 +1,5 @@
-"""Which CPU belongs to which node of a machine: each node lists its CPUs, takes an equal share of those that no list names, or has none.
+"""Which CPU belongs to which node of a machine: each node lists its CPUs, takes an equal share of those that
+no list names, or has none.
 
 `wanted` has a node's own words each: a list as /sys/devices/system/node/node0/cpulist has it, True, or False.
 """
@@ -37,7 +38,9 @@ def cpu_nodes(wanted: Sequence[bool | str], cpus: int) -> list[int]:
 
 
 def cpu_mistake(wanted: Sequence[bool | str], cpus: int, most: int) -> tuple[str, str, object] | None:
-    """Give key, rule and value of the first mistake: a broken list, a CPU of two nodes, one of none; None if there is none."""
+    """Give key, rule and value of the first mistake: a broken list, a CPU of two nodes, one of none; None if
+    there is none.
+    """
     owner: dict[int, int] = {}
     for i, words in enumerate(wanted):
         if not isinstance(words, str):
@@ -47,10 +50,18 @@ def cpu_mistake(wanted: Sequence[bool | str], cpus: int, most: int) -> tuple[str
         except ValueError:
             listed = []
         if not listed or not 0 <= min(listed) <= max(listed) < most:
-            return f"nodes[{i}].cpus", f'be true, false, or a list of CPUs below {most} such as "0-15,32-47"', repr(words)
+            return (
+                f"nodes[{i}].cpus",
+                f'be true, false, or a list of CPUs below {most} such as "0-15,32-47"',
+                repr(words),
+            )
         for cpu in listed:
             if owner.setdefault(cpu, i) != i:
-                return f"nodes[{i}].cpus", f"name CPUs of no other node; nodes[{owner[cpu]}] has the same", cpu
+                return (
+                    f"nodes[{i}].cpus",
+                    f"name CPUs of no other node; nodes[{owner[cpu]}] has the same",
+                    cpu,
+                )
     homeless = [cpu for cpu in range(cpus) if cpu not in owner]
     if homeless and True not in wanted:
         return "nodes", f"say to which node each of the {cpus} CPUs belongs", f"no node for CPU {homeless[0]}"

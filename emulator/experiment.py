@@ -3,8 +3,9 @@
     machine = load_machine("xeon6430-cxl", scale=512)
     result = run_design("luf", machine, "llama3x15", tokens=2, leases=2, seed=1)
 
-The order of things: build the RAM (build.py), start the CPU processes (supervisor.py), watch until the last user thread has
-ended, let kernel threads finish, stop, audit, collect. A violation ends the run at once; its witness is in the result.
+The order of things: build the RAM (build.py), start the CPU processes (supervisor.py), watch until the last
+user thread has ended, let kernel threads finish, stop, audit, collect. A violation ends the run at once; its
+witness is in the result.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from allocator.panic import PANIC_TEXTS
 from allocator.tlb_flush import SITE_NAMES
 from cpus.compiled import call, kernel
 from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
-from designs import catalogue
+from designs import shelf
 from designs.design import Design
-from designs.user_file import statistics_of
-from emulator.audit import audit
-from emulator.bad_access import explained
+from designs.user_design import statistics_of
 from emulator.build import RunOptions, build
-from emulator.debug_luf import debug_counts, debug_findings
+from emulator.judge.audit import audit
+from emulator.judge.bad_access import explained
+from emulator.judge.luf_findings import debug_counts, debug_findings
+from emulator.judge.witness import violations
 from emulator.machine import Machine
+from emulator.report.timeline import timeline
 from emulator.result import Ipi, Result, Series, Unmapped
 from emulator.supervisor import Panicked, Supervisor
-from emulator.timeline import timeline
-from emulator.witness import violations
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
 from workloads.generated import is_generated
@@ -64,7 +65,7 @@ def cpu_main(ram, cpu):
 
 def design_names() -> dict[str, str]:
     """Give name -> one line of every design on the shelf, with each value of its parameters."""
-    return catalogue.names()
+    return shelf.names()
 
 
 def run_design(
@@ -82,25 +83,34 @@ def run_design(
     progress: Any = None,
     observe: Callable[[Any], None] | None = None,
 ) -> Result:
-    """Run a design (by name, as FILE.py:CLASS, or an object) on a machine that is already scaled; returns what it did.
+    """Run a design (by name, as FILE.py:CLASS, or an object) on a machine that is already scaled; returns
+    what it did.
 
-    `leases` 1 is the controlled mode: the same seed repeats the run exactly. `debug_luf` adds LUF's debug feature (docs/debug-luf.md),
-    for luf, luf_v12 and what is made of them; what it found is in `debug_luf` and `debug_findings`. `observe` is called with the RAM
-    when the run is over and audited (for the workload's snapshots, say). Raises ValueError for bad input, RunStopped when
-    the run cannot be finished, Interrupted on Ctrl-C or SIGTERM.
+    `leases` 1 is the controlled mode: the same seed repeats the run exactly. `debug_luf` adds LUF's debug
+    feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what it found is in `debug_luf`
+    and `debug_findings`. `observe` is called with the RAM when the run is over and audited (for the
+    workload's snapshots, say). Raises ValueError for bad input, RunStopped when the run cannot be finished,
+    Interrupted on Ctrl-C or SIGTERM.
     """
     _check_arguments(design, machine, workload, check)
     _check_numbers(scale=scale, tokens=tokens, leases=leases, seed=seed)
-    chosen = catalogue.design(design) if isinstance(design, str) else design
+    chosen = shelf.design(design) if isinstance(design, str) else design
     size = machine.scale if scale is None else scale
     what = workload_of(workload, size, tokens, seed, machine) if isinstance(workload, str) else workload
     check_nodes(what, len(machine.nodes))
     options = RunOptions(
-        leases=leases, seed=seed, check=check == "full", strict_ipi=strict_ipi, controlled=leases == 1, debug_luf=debug_luf
+        leases=leases,
+        seed=seed,
+        check=check == "full",
+        strict_ipi=strict_ipi,
+        controlled=leases == 1,
+        debug_luf=debug_luf,
     )
     began = time.monotonic()
     _phase(progress, "loading the engine")
-    ram = build(machine, what, chosen, options, lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"))
+    ram = build(
+        machine, what, chosen, options, lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}")
+    )
     try:
         result = _run(ram, machine, what, chosen, options, check, began, time.monotonic() - began, progress)
         if observe is not None:
@@ -115,7 +125,9 @@ def run_design(
 def _check_arguments(design: object, machine: object, workload: object, check: object) -> None:
     """Raise ValueError for the first argument of run_design that is not what it must be."""
     if not isinstance(design, str | Design):
-        raise ValueError(f"'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got {design!r})")
+        raise ValueError(
+            f"'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got {design!r})"
+        )
     if not isinstance(machine, Machine):
         raise ValueError(f"'machine' must be a Machine, as load_machine returns it (got {machine!r})")
     if not isinstance(workload, str | Workload):
@@ -136,7 +148,9 @@ def _check_numbers(**given: object) -> None:
 
 
 def workload_of(name: str, scale: float, tokens: int, seed: int, machine: Machine | None = None) -> Workload:
-    """Make a workload by name or path; a recorded trace is taken as it is, a generated one at `scale`, or for the machine's room."""
+    """Make a workload by name or path; a recorded trace is taken as it is, a generated one at `scale`, or for
+    the machine's room.
+    """
     room = Room(machine.cpus, sum(machine.pages)) if machine is not None else None
     return make_workload(name, scale=1.0 if is_recorded(name) else scale, tokens=tokens, seed=seed, room=room)
 
@@ -151,7 +165,9 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
          build_s: float, progress: Any) -> Result:  # fmt: skip
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
-    with Supervisor(ram, cpu_main, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)) as processes:
+    with Supervisor(
+        ram, cpu_main, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)
+    ) as processes:
         started = time.monotonic()
         processes.start()
         outcome = processes.watch(
@@ -184,7 +200,9 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         leases=options.leases,
         check=check,
         workload_text=workload.description,
-        engine_text=f"engine compiled in {build_s:.0f} s" if build_s > COMPILED_IF_LONGER_S else "engine from cache",
+        engine_text=f"engine compiled in {build_s:.0f} s"
+        if build_s > COMPILED_IF_LONGER_S
+        else "engine from cache",
     )
 
 
@@ -195,9 +213,11 @@ def _phase(progress: Any, text: str) -> None:
 
 def _evaluations(workload: Workload) -> int:
     """Count the MARK rows of all processes: the steps that progress is told in."""
-    from workloads.program import MARK
+    from workloads.rows import MARK
 
-    return max(1, sum(int((rows["op"] == MARK).sum()) for process in workload.processes for rows in process.threads))
+    return max(
+        1, sum(int((rows["op"] == MARK).sum()) for process in workload.processes for rows in process.threads)
+    )
 
 
 def _tell_progress(ram: Any, progress: Any, evaluations: int, over: bool = False) -> None:
@@ -228,11 +248,15 @@ def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
         "itlb_load_misses": total["itlb_load_misses"],
         "runtime_ns": [int(ram.proc_end_ns[p] - ram.proc_start_ns[p]) for p in processes],
         "ipi": Ipi(
-            requests=total["ipi_requests"], messages=total["ipi_messages"], executed=total["ipi_executed"], acked=total["ipi_acked"]
+            requests=total["ipi_requests"],
+            messages=total["ipi_messages"],
+            executed=total["ipi_executed"],
+            acked=total["ipi_acked"],
         ),
         "unmap": Unmapped(ro=total["unmap_ro"], rw=total["unmap_rw"]),
         "flush_sites": {name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},
-        "vmstat": {name: value for name, value in total.items() if not name.startswith(NOT_VMSTAT)} | _gauges(ram),
+        "vmstat": {name: value for name, value in total.items() if not name.startswith(NOT_VMSTAT)}
+        | _gauges(ram),
         "counters": per_cpu,
         "token_ns": [_token_times(ram, p) for p in processes],
         "series": _series(ram),
@@ -243,7 +267,9 @@ def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
 
 
 def _fingerprint(ram: Any) -> str:
-    """Hash what happened: the event sequence as far as the rings hold it, all counters, clocks, and the order of hand-overs."""
+    """Hash what happened: the event sequence as far as the rings hold it, all counters, clocks, and the order
+    of hand-overs.
+    """
     digest = hashlib.sha256()
     for cpu, count in enumerate(ram.cpu_event_head.tolist()):
         digest.update(ram.event[cpu, : min(count, EVENT_RING) * EVENT_WORDS].tobytes())

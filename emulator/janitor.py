@@ -1,10 +1,12 @@
-"""A tiny process that outlives a killed supervisor by some milliseconds: it ends the CPUs and removes what lies on disk.
+"""A tiny process that outlives a killed supervisor by some milliseconds: it ends the CPUs and removes what
+lies on disk.
 
     supervisor ── pipe ──> janitor      "cpu PID", "remove PATH", and at an orderly end "bye"
 
-It holds one pidfd per CPU, opened while the CPU is surely alive, so that it can never kill a process that was given the same
-number later. It has a session of its own and ignores SIGINT and SIGTERM: a Ctrl-C on the terminal does not reach it.
-Left out: a janitor that is killed together with its supervisor (the CPUs then still die by PR_SET_PDEATHSIG; the folder stays).
+It holds one pidfd per CPU, opened while the CPU is surely alive, so that it can never kill a process that was
+given the same number later. It has a session of its own and ignores SIGINT and SIGTERM: a Ctrl-C on the
+terminal does not reach it. Left out: a janitor that is killed together with its supervisor (the CPUs then
+still die by PR_SET_PDEATHSIG; the folder stays).
 """
 
 from __future__ import annotations
@@ -66,10 +68,12 @@ def _serve(reader: int, supervisor: int) -> None:
     os.set_blocking(reader, False)
     poll = select.poll()
     poll.register(reader, select.POLLIN)
-    poll.register(supervisor, select.POLLIN)  # other children of the supervisor may hold the pipe open: its death counts too
+    # other children of the supervisor may hold the pipe open: its death counts too
+    poll.register(supervisor, select.POLLIN)
     text, cpus, paths, gone = b"", [], [], False
     while not gone:
-        gone = any(fd == supervisor for fd, _ in poll.poll())  # asked first: whatever it wrote before is in the pipe then
+        # asked first: whatever it wrote before is in the pipe then
+        gone = any(fd == supervisor for fd, _ in poll.poll())
         with suppress(BlockingIOError):
             while chunk := os.read(reader, 4096):
                 text += chunk

@@ -1,9 +1,9 @@
 """Describe an emulated machine: CPUs, memory nodes, TLBs, sysctls and the cost table, read from a TOML file.
 
-`load_machine("xeon6430-cxl")` reads a machine that ships with the emulator, `load_machine("my.toml")` one of yours; a file that
-starts with `like = "xeon6430-cxl"` changes only what it names. Every figure's source stands beside it in `machines/*.toml`.
-Scaling divides memory and nothing else: TLB geometry, batch sizes and per-page costs stay, watermarks go with the square root
-(see `watermarks`).
+`load_machine("xeon6430-cxl")` reads a machine that ships with the emulator, `load_machine("my.toml")` one of
+yours; a file that starts with `like = "xeon6430-cxl"` changes only what it names. Every figure's source
+stands beside it in `machines/*.toml`. Scaling divides memory and nothing else: TLB geometry, batch sizes and
+per-page costs stay, watermarks go with the square root (see `watermarks`).
 Left out: swap, huge pages, sub-NUMA clustering, hyper-threads sharing a core's TLB.
 """
 
@@ -37,7 +37,9 @@ class MachineError(ValueError):
 
 
 class ZoneSize(Struct, frozen=True, kw_only=True):
-    """One zone of a node, full-size: pages the allocator manages, and how many of them the kernel had in use when it had booted."""
+    """One zone of a node, full-size: pages the allocator manages, and how many of them the kernel had in use
+    when it had booted.
+    """
 
     name: str
     managed_pages: Annotated[int, Meta(ge=1024)]
@@ -48,7 +50,8 @@ class Node(Struct, frozen=True, kw_only=True):
     """One memory node; `memory_mib` is the full-size machine's, `Machine.pages` has the scaled ones.
 
     `cpus` lists its CPUs, "0-15,32-47"; true is an equal share of those that no list names, false none.
-    `zones`, lowest first, are given where a kernel's own figures are known; else the node is one zone of all its memory.
+    `zones`, lowest first, are given where a kernel's own figures are known; else the node is one zone of all
+    its memory.
     """
 
     name: str
@@ -96,7 +99,9 @@ class Tlb(Struct, frozen=True, kw_only=True):
 
 
 class Sysctl(Struct, frozen=True, kw_only=True):
-    """Kernel knobs under their Linux names; `min_free_kbytes` and `sched_base_slice_ns` 0 mean what the kernel computes at boot."""
+    """Kernel knobs under their Linux names; `min_free_kbytes` and `sched_base_slice_ns` 0 mean what the
+    kernel computes at boot.
+    """
 
     watermark_scale_factor: Annotated[int, Meta(ge=1, le=3000)]
     min_free_kbytes: Annotated[int, Meta(ge=0)]
@@ -152,14 +157,18 @@ class Costs(Struct, frozen=True, kw_only=True):
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """What a virtual machine runs on: `cores` that all its CPUs share, each for a turn of `turn_ns`; 0 cores: no CPU waits for another."""
+    """What a virtual machine runs on: `cores` that all its CPUs share, each for a turn of `turn_ns`; 0 cores:
+    no CPU waits for another.
+    """
 
     cores: Annotated[int, Meta(ge=0, le=CPUS_MAX)] = 0
     turn_ns: Nanoseconds = 0
 
 
 class Machine(Struct, frozen=True, kw_only=True, dict=True):
-    """A machine, scaled and checked. `nodes` keep their full-size memory; `pages`, `watermarks` and `pcp` are the scaled machine's."""
+    """A machine, scaled and checked. `nodes` keep their full-size memory; `pages`, `watermarks` and `pcp` are
+    the scaled machine's.
+    """
 
     name: Annotated[str, Meta(min_length=1)]
     description: str
@@ -178,7 +187,9 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def pages(self) -> list[int]:
         """Pages of each node of the scaled machine."""
-        return [sum(zone.managed_pages for zone in self.zones if zone.node == n) for n in range(len(self.nodes))]
+        return [
+            sum(zone.managed_pages for zone in self.zones if zone.node == n) for n in range(len(self.nodes))
+        ]
 
     @cached_property
     def zones(self) -> list[Zone]:
@@ -202,26 +213,39 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def cpu_nodes(self) -> list[int]:
-        """Node of each CPU. Nodes with `cpus = true` share, in order, what no list names; a list may name more than there are."""
+        """Node of each CPU. Nodes with `cpus = true` share, in order, what no list names; a list may name
+        more than there are.
+        """
         return cpu_nodes([node.cpus for node in self.nodes], self.cpus)
 
     def zonelist(self, node: int) -> list[int]:
         """Numbers of all zones in the order in which an allocation for `node` tries them (build_zonelists)."""
-        return sorted(range(len(self.zones)), key=lambda z: (self.distances[node][self.zones[z].node], self.zones[z].node, -z))
+        return sorted(
+            range(len(self.zones)),
+            key=lambda z: (self.distances[node][self.zones[z].node], self.zones[z].node, -z),
+        )
 
     @cached_property
     def watermarks(self) -> list[Watermarks]:
         """Watermarks of each zone of the scaled machine, in pages."""
         full = [zone.managed_pages for node in self.nodes for zone in node.full_zones]
         return zone_watermarks(
-            full, watermark_scale_factor=self.sysctl.watermark_scale_factor, min_free_kb=self.sysctl.min_free_kbytes, scale=self.scale
+            full,
+            watermark_scale_factor=self.sysctl.watermark_scale_factor,
+            min_free_kb=self.sysctl.min_free_kbytes,
+            scale=self.scale,
         )
 
     @cached_property
     def pcp(self) -> list[PcpLimits]:
         """Limits of the per-CPU free lists of each zone of the scaled machine."""
         return [
-            pcp_limits(zone.managed_pages, mark.low, local_cpus=self.cpu_nodes.count(zone.node), online_cpus=self.cpus)
+            pcp_limits(
+                zone.managed_pages,
+                mark.low,
+                local_cpus=self.cpu_nodes.count(zone.node),
+                online_cpus=self.cpus,
+            )
             for zone, mark in zip(self.zones, self.watermarks)
         ]
 
@@ -249,12 +273,18 @@ def machine_names() -> dict[str, str]:
 
 
 def load_machine(
-    name_or_path: str | Path, *, scale: float | None = 1.0, cpus: int | None = None, overrides: Mapping[str, Any] | None = None
+    name_or_path: str | Path,
+    *,
+    scale: float | None = 1.0,
+    cpus: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Machine:
-    """Return the machine of that name or TOML file, with memory divided by `scale` (None: the file's own default_scale).
+    """Return the machine of that name or TOML file, with memory divided by `scale` (None: the file's own
+    default_scale).
 
-    The config.toml of a run folder gives that run's machine, at its scale. `overrides` maps dotted keys to values, as in
-    {"sysctl.numa_balancing": 0, "nodes.1.memory_mib": 512}. Raises MachineError with one sentence: file, key, rule, value.
+    The config.toml of a run folder gives that run's machine, at its scale. `overrides` maps dotted keys to
+    values, as in {"sysctl.numa_balancing": 0, "nodes.1.memory_mib": 512}. Raises MachineError with one
+    sentence: file, key, rule, value.
 
     >>> load_machine("xeon6430-cxl", scale=1024).pages
     [10752, 24576]
@@ -264,11 +294,14 @@ def load_machine(
     for key, value in (overrides or {}).items():
         _override(table, key, value, path.name)
     if "scale" in table:
-        raise MachineError(f"{path.name}: 'scale' must be given as --scale, or be the file's 'default_scale' (got {table['scale']!r})")
+        raise MachineError(
+            f"{path.name}: 'scale' must be given as --scale, or be the file's 'default_scale' (got {table['scale']!r})"
+        )
     table["scale"] = table.get("default_scale", 1.0) if scale is None else scale
     _check_keys(Machine, table, "", path.name)
     if cpus is not None:
-        converted({"cpus": cpus} | table, Machine, path.name, MachineError)  # what is replaced must be right too
+        # what is replaced must be right too
+        converted({"cpus": cpus} | table, Machine, path.name, MachineError)
         table["cpus"] = cpus
     machine = converted(table, Machine, path.name, MachineError)
     _check_rules(machine, path.name)
@@ -282,7 +315,7 @@ def machine_table(machine: Machine) -> dict[str, Any]:
     return table
 
 
-# -- reading ------------------------------------------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------------------
 
 
 def _find(name: str) -> Path:
@@ -294,7 +327,9 @@ def _find(name: str) -> Path:
     path = MACHINES / f"{name}.toml"
     if not path.is_file():
         known = sorted(p.stem for p in MACHINES.glob("*.toml"))
-        raise MachineError(f"'machine' must be one of {', '.join(known)}, or a .toml file (got {name!r}){_did_you_mean(name, known)}")
+        raise MachineError(
+            f"'machine' must be one of {', '.join(known)}, or a .toml file (got {name!r}){_did_you_mean(name, known)}"
+        )
     return path
 
 
@@ -305,7 +340,8 @@ def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
         raise MachineError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise MachineError(f"{path}: is not TOML ({error})") from error
-    if isinstance(run := table.get("machine"), dict):  # a run's config.toml: its machine in full, the scale it had is the default
+    # a run's config.toml: its machine in full, the scale it had is the default
+    if isinstance(run := table.get("machine"), dict):
         return run | {"default_scale": run.pop("scale", run.get("default_scale"))}
     like = table.pop("like", None)
     if like is None:
@@ -313,7 +349,9 @@ def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(like, str):
         raise MachineError(f"{path.name}: 'like' must be the name of a machine (got {like!r})")
     if path.stem in seen:
-        raise MachineError(f"{path.name}: 'like' must not lead back to the file itself (got {' -> '.join((*seen, path.stem))})")
+        raise MachineError(
+            f"{path.name}: 'like' must not lead back to the file itself (got {' -> '.join((*seen, path.stem))})"
+        )
     return _merge(_read(_find(like), (*seen, path.stem)), table)
 
 
@@ -332,16 +370,20 @@ def _override(table: dict[str, Any], key: str, value: Any, file: str) -> None:
         try:
             place = place[int(part)] if isinstance(place, list) else place[part]
         except (KeyError, IndexError, ValueError, TypeError):
-            raise MachineError(f"{file}: {key!r} must name a key of the machine (got {part!r}, which is not there)") from None
+            raise MachineError(
+                f"{file}: {key!r} must name a key of the machine (got {part!r}, which is not there)"
+            ) from None
     if isinstance(place, list) and last.isdigit() and int(last) < len(place):
         place[int(last)] = value
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise MachineError(f"{file}: {key!r} must name a key of the machine (got {last!r}, which is not there)")
+        raise MachineError(
+            f"{file}: {key!r} must name a key of the machine (got {last!r}, which is not there)"
+        )
 
 
-# -- checking -----------------------------------------------------------------------------------------------------------------------
+# -- checking ------------------------------------------------------------------------------------------------
 
 
 def _did_you_mean(word: str, known: list[str]) -> str:
@@ -357,7 +399,14 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
         if key not in known:
             hint = _did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
             raise MachineError(f"{file}: {where + key!r} is not a key of a machine{hint}")
-        inner = {"nodes": Node, "zones": ZoneSize, "tlb": Tlb, "sysctl": Sysctl, "costs": Costs, "host": Host}.get(key, known[key])
+        inner = {
+            "nodes": Node,
+            "zones": ZoneSize,
+            "tlb": Tlb,
+            "sysctl": Sysctl,
+            "costs": Costs,
+            "host": Host,
+        }.get(key, known[key])
         if key in ("nodes", "zones") and isinstance(value, list):
             for i, part in enumerate(value):
                 _check_keys(inner, part, f"{where}{key}[{i}].", file)
@@ -376,17 +425,29 @@ def _check_rules(machine: Machine, file: str) -> None:
         refuse(*mistake)
     count = len(machine.nodes)
     if [len(row) for row in machine.distances] != [count] * count:
-        refuse("distances", f"be {count} rows of {count} numbers, one for each pair of nodes", machine.distances)
+        refuse(
+            "distances", f"be {count} rows of {count} numbers, one for each pair of nodes", machine.distances
+        )
     for i, node in enumerate(machine.nodes):
         scaled_mib = node.memory_mib / machine.scale
         if scaled_mib < MEMORY_MIB_MIN:
-            refuse(f"nodes[{i}].memory_mib", f"be at least {MEMORY_MIB_MIN} after scaling", f"{scaled_mib:.2g}")
+            refuse(
+                f"nodes[{i}].memory_mib", f"be at least {MEMORY_MIB_MIN} after scaling", f"{scaled_mib:.2g}"
+            )
         managed = sum(zone.managed_pages for zone in node.zones)
         if managed > node.memory_mib * PAGES_PER_MIB:
-            refuse(f"nodes[{i}].zones", f"manage no more than the {node.memory_mib:g} MiB of the node", f"{managed} pages")
+            refuse(
+                f"nodes[{i}].zones",
+                f"manage no more than the {node.memory_mib:g} MiB of the node",
+                f"{managed} pages",
+            )
         for size in node.zones:
             if size.kernel_pages > size.managed_pages // 2:
-                refuse(f"nodes[{i}].zones", f"leave half of zone {size.name} to others than the kernel", f"{size.kernel_pages} pages")
+                refuse(
+                    f"nodes[{i}].zones",
+                    f"leave half of zone {size.name} to others than the kernel",
+                    f"{size.kernel_pages} pages",
+                )
     for name in ("dtlb_load", "dtlb_store", "itlb", "stlb"):
         array: TlbArray = getattr(machine.tlb, name)
         if array.entries % array.ways:

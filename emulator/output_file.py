@@ -1,6 +1,8 @@
-"""A file that an option of the command line names (`--json FILE`): refused before anything runs, or written at the end, all or nothing.
+"""A file that an option of the command line names (`--json FILE`): refused before anything runs, or written
+at the end, all or nothing.
 
-What exists and is no regular file, a pipe or a device, is written straight into; a link stays one, and what it points to is replaced.
+What exists and is no regular file, a pipe or a device, is written straight into; a link stays one, and what
+it points to is replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ class OutputError(ValueError):
 def check_output(option: str, file: str) -> None:
     """Refuse, before anything runs, a file that could not be written at the end. Raises OutputError."""
     path = Path(file)
-    if path.is_dir() or not (os.access(path, os.W_OK) if _is_stream(path) else can_hold(_target(path).parent)):
+    if path.is_dir() or not (
+        os.access(path, os.W_OK) if _is_stream(path) else can_hold(_target(path).parent)
+    ):
         raise OutputError(f"'--{option}' must be a file in a folder that can be written to (got {file!r})")
 
 
@@ -26,7 +30,9 @@ def write_output(option: str, file: str, text: str) -> None:
     try:
         write_atomically(file, text)
     except OSError as error:
-        raise OutputError(f"'--{option}' must be a file that can be written (got {file!r}: {error.strerror})") from error
+        raise OutputError(
+            f"'--{option}' must be a file that can be written (got {file!r}: {error.strerror})"
+        ) from error
 
 
 def write_atomically(path: str | Path, text: str) -> None:
@@ -45,7 +51,9 @@ def write_atomically(path: str | Path, text: str) -> None:
 
 
 def can_hold(folder: Path) -> bool:
-    """Can something be made in it? Found out by doing so: root may write where nothing can be made, such as /proc."""
+    """Can something be made in it? Found out by doing so: root may write where nothing can be made, such as
+    /proc.
+    """
     try:
         with TemporaryDirectory(prefix=".luf-", dir=folder):
             return True

@@ -1,7 +1,7 @@
 """What a run found: `Result` of one design, `Comparison` of several on the same machine and workload.
 
-Both are frozen, and go to and from JSON with a schema version. Counters that exist in Linux keep their Linux names; times are in
-virtual ns unless the name says host.
+Both are frozen, and go to and from JSON with a schema version. Counters that exist in Linux keep their Linux
+names; times are in virtual ns unless the name says host.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class ResultError(ValueError):
 
 
 class Ipi(Struct, frozen=True, kw_only=True):
-    """Shootdown IPIs: requests queued, messages sent (a busy target gets none), flush functions executed, acks received."""
+    """Shootdown IPIs: requests queued, messages sent (a busy target gets none), flush functions executed,
+    acks received.
+    """
 
     requests: int = 0
     messages: int = 0
@@ -64,7 +66,9 @@ class Series(Struct, frozen=True, kw_only=True):
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
-    """CPUs interrupted by site over virtual time, in equal pieces of 0 .. `end_ns`; from the event rings (timeline.py)."""
+    """CPUs interrupted by site over virtual time, in equal pieces of 0 .. `end_ns`; from the event rings
+    (timeline.py).
+    """
 
     end_ns: int = 0
     sites: dict[str, list[int]] = {}
@@ -89,13 +93,15 @@ class Result(Struct, frozen=True, kw_only=True):
     counters: dict[str, list[int]] = {}
     accounted: dict[str, list[int]] = {}
     violations: list[dict[str, Any]] = []
-    debug_luf: dict[str, int] = {}  # with --debug-luf: records made, frames looked at, findings (debug_luf.py)
+    # with --debug-luf: records made, frames looked at, findings (debug_luf.py)
+    debug_luf: dict[str, int] = {}
     debug_findings: list[dict[str, Any]] = []  # the first of these findings
     design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
     token_ns: list[list[int]] = []
     series: Series = field(default_factory=Series)
     timeline: Timeline = field(default_factory=Timeline)
-    fingerprint: str = ""  # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
+    # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
+    fingerprint: str = ""
     host_seconds: float = 0.0
     startup_seconds: float = 0.0
     machine: str = ""
@@ -124,7 +130,9 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def stopped(self) -> bool:
-        """Was it ended by a violation before its workload was? Its counts are those of a part, and it has no runtime."""
+        """Was it ended by a violation before its workload was? Its counts are those of a part, and it has no
+        runtime.
+        """
         return bool(self.violations) and not self.accounted
 
     @property
@@ -134,7 +142,9 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def broadcasts(self) -> int:
-        """Requests that the hardware carried out by itself (invlpgb): executed, but no interrupt and so no shootdown."""
+        """Requests that the hardware carried out by itself (invlpgb): executed, but no interrupt and so no
+        shootdown.
+        """
         return max(0, self.ipi.executed - self.tlb_shootdowns)
 
     @property
@@ -150,12 +160,16 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def clean(self) -> bool:
-        """True if no access was judged wrong, every frame, PTE, message and ack is accounted for, and LUF's debug feature found nothing."""
+        """True if no access was judged wrong, every frame, PTE, message and ack is accounted for, and LUF's
+        debug feature found nothing.
+        """
         return not self.violations and not self.unaccounted and not self.debug_luf.get("findings", 0)
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Several designs on the same machine, workload and seed; the first run is the one that others are compared with."""
+    """Several designs on the same machine, workload and seed; the first run is the one that others are
+    compared with.
+    """
 
     runs: Annotated[list[Result], Meta(min_length=1)]
     schema: str = SCHEMA
@@ -179,7 +193,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing.
 
-    Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a folder: eight, eight-2.
+    Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a
+    folder: eight, eight-2.
     """
     listed = list(runs)
     if not listed:
@@ -187,14 +202,21 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     for name in ("machine", "workload", "scale", "tokens", "seed", "cpus"):
         values = {getattr(run, name) for run in listed}
         if len(values) > 1:
-            raise ValueError(f"'{name}' must be the same in all runs of a comparison (got {', '.join(map(str, sorted(values)))})")
+            raise ValueError(
+                f"'{name}' must be the same in all runs of a comparison (got {', '.join(map(str, sorted(values)))})"
+            )
     names = unique([run.design for run in listed])
-    numbered = [run if run.design == name else msgspec.structs.replace(run, design=name) for run, name in zip(listed, names)]
+    numbered = [
+        run if run.design == name else msgspec.structs.replace(run, design=name)
+        for run, name in zip(listed, names)
+    ]
     return Comparison(runs=numbered, **about)
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Give `names`, none of them twice or among `taken`: the later one of two that are equal gets a number, eight-2."""
+    """Give `names`, none of them twice or among `taken`: the later one of two that are equal gets a number,
+    eight-2.
+    """
     listed = list(names)
     used, found = set(taken), list[str]()
     for i, name in enumerate(listed):
@@ -219,7 +241,9 @@ def from_json(text: str | bytes) -> Comparison:
     if not isinstance(head, dict):
         raise ResultError(f"{FOREIGN}: it must be a table (got {clipped(head)})")
     if head.get("schema") != SCHEMA:
-        raise ResultError(f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was written by another version")
+        raise ResultError(
+            f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was written by another version"
+        )
     return converted(head, Comparison, FOREIGN, ResultError)
 
 
@@ -236,7 +260,9 @@ def read_comparison(path: str | Path) -> Comparison:
     place = Path(path)
     file = place / "result.json" if place.is_dir() else place
     if file != place and not file.exists():
-        raise ResultError(f"{path}: must be a run's folder, such as runs/latest (got one without result.json)")
+        raise ResultError(
+            f"{path}: must be a run's folder, such as runs/latest (got one without result.json)"
+        )
     try:
         return from_json(file.read_bytes())
     except OSError as error:

@@ -1,8 +1,8 @@
 """One folder per run or comparison: `runs/0007-compare/`, complete or not there at all.
 
-A folder is written as `runs/.0007.partial` and renamed when it is complete, so that a killed run leaves no half-written result.
-Its number is taken by making that hidden folder (mkdir is atomic), and a hidden folder whose process has died is swept away by
-the next run. `runs/latest` points to the newest.
+A folder is written as `runs/.0007.partial` and renamed when it is complete, so that a killed run leaves no
+half-written result. Its number is taken by making that hidden folder (mkdir is atomic), and a hidden folder
+whose process has died is swept away by the next run. `runs/latest` points to the newest.
 """
 
 from __future__ import annotations
@@ -23,13 +23,22 @@ from typing import Any
 import msgspec
 import psutil
 
-from emulator.formats import interrupts_text, perf_stat_text, vmstat_text
+from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
 from emulator.streams import tell
 
 NUMBER = re.compile(r"^\.?(\d{4,})[-.]")
 ATTEMPTS_MAX = 10_000
-FILES = ("config.json", "config.toml", "environment.json", "owner", "picture.png", "result.json", "timeline.png", "timeline.txt")
+FILES = (
+    "config.json",
+    "config.toml",
+    "environment.json",
+    "owner",
+    "picture.png",
+    "result.json",
+    "timeline.png",
+    "timeline.txt",
+)
 ORPHAN_AGE_S = 60.0
 
 
@@ -58,7 +67,9 @@ class RunFolder:
 
 @contextmanager
 def new_run_folder(parent: str | Path, kind: str) -> Iterator[RunFolder]:
-    """Give a folder to write to, and put it in its place when the block ends well; after any exception nothing of it is left."""
+    """Give a folder to write to, and put it in its place when the block ends well; after any exception
+    nothing of it is left.
+    """
     place = Path(parent)
     place.mkdir(parents=True, exist_ok=True)
     _sweep(place)
@@ -119,7 +130,9 @@ def _older_than(path: Path, seconds: float) -> bool:
 
 
 def _point_latest(parent: Path, name: str) -> None:
-    """Let `latest` point there; if it cannot (somebody has a folder of that name) the run is none the worse, and a line says so."""
+    """Let `latest` point there; if it cannot (somebody has a folder of that name) the run is none the worse,
+    and a line says so.
+    """
     link = parent / f".latest.{os.getpid()}"
     try:
         link.unlink(missing_ok=True)
@@ -130,7 +143,7 @@ def _point_latest(parent: Path, name: str) -> None:
         tell(f"luf: {parent / 'latest'} does not point to {name}: {error.strerror}")
 
 
-# -- what a folder holds ------------------------------------------------------------------------------------------------------------
+# -- what a folder holds -------------------------------------------------------------------------------------
 
 
 def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str, Any]) -> None:
@@ -138,18 +151,27 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
     folder.write("result.json", to_json(comparison))
     folder.write_json("config.json", config)
     folder.write("config.toml", toml_text(config))
-    folder.write_json("environment.json", {"versions": comparison.versions, "host": comparison.host, "command": comparison.command})
+    folder.write_json(
+        "environment.json",
+        {"versions": comparison.versions, "host": comparison.host, "command": comparison.command},
+    )
     words = [re.sub(r"[^\w.-]+", "_", run.design).lstrip(".") or "_" for run in comparison.runs]
     for run, place in zip(comparison.runs, unique(words, FILES)):
         folder.write(f"{place}/interrupts", interrupts_text(run))
         folder.write(f"{place}/vmstat", vmstat_text(run))
         folder.write(f"{place}/perf-stat", perf_stat_text(run))
-        folder.write_json(f"{place}/counters.json", {"tlb_shootdowns": run.tlb_shootdowns_per_cpu, **run.counters})
+        folder.write_json(
+            f"{place}/counters.json", {"tlb_shootdowns": run.tlb_shootdowns_per_cpu, **run.counters}
+        )
 
 
 def toml_text(table: dict[str, Any], where: str = "") -> str:
     """Return nested tables as TOML, plain values first."""
-    plain = [f"{key} = {_toml_value(value)}" for key, value in table.items() if not _is_table(value) and value is not None]
+    plain = [
+        f"{key} = {_toml_value(value)}"
+        for key, value in table.items()
+        if not _is_table(value) and value is not None
+    ]
     text = "\n".join(plain) + "\n" if plain else ""
     for key, value in table.items():
         name = f"{where}{key}"
@@ -161,7 +183,9 @@ def toml_text(table: dict[str, Any], where: str = "") -> str:
 
 
 def _is_table(value: object) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value))
+    return isinstance(value, dict) or (
+        isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+    )
 
 
 def _toml_value(value: object) -> str:
@@ -173,7 +197,9 @@ def _toml_value(value: object) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide what a run does: Python, the libraries, libzmq, ours, and the git commit if there is one."""
+    """Return the versions that decide what a run does: Python, the libraries, libzmq, ours, and the git
+    commit if there is one.
+    """
     found = {"python": platform.python_version()}
     for name in ("luf-emulator", "numpy", "numba", "llvmlite", "pyzmq", "multiprocess", "msgspec"):
         try:

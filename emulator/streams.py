@@ -1,6 +1,8 @@
-"""Standard streams that a command can rely on: there, able to print any text, and free to be left by their reader.
+"""Standard streams that a command can rely on: there, able to print any text, and free to be left by their
+reader.
 
-A reader that leaves (`luf report | head`) costs the rest of the text and nothing else: the exit code stays the run's.
+A reader that leaves (`luf report | head`) costs the rest of the text and nothing else: the exit code stays
+the run's.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def ready_streams() -> None:
-    """Give a stream that the shell has closed (`2>&-`) to /dev/null, and let stdout replace what its encoding has not.
+    """Give a stream that the shell has closed (`2>&-`) to /dev/null, and let stdout replace what its encoding
+    has not.
 
-    In order of their numbers, as `open` takes the lowest that is free: else a file of the run would become stderr.
+    In order of their numbers, as `open` takes the lowest that is free: else a file of the run would become
+    stderr.
     """
     for name, mode in STREAMS:
         if getattr(sys, name) is None:
@@ -38,9 +42,11 @@ def can_print(text: str) -> bool:
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block ends well.
+    """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block
+    ends well.
 
-    Raises OSError that names standard output if it cannot take the text for another reason, such as a full disk.
+    Raises OSError that names standard output if it cannot take the text for another reason, such as a full
+    disk.
     """
     try:
         yield
@@ -54,7 +60,8 @@ def reader_may_leave() -> Iterator[None]:
 
 
 def leave_at_once(code: int) -> NoReturn:
-    """End the process now, with what it has printed: two thirds of the time in which an interrupted run ends would be Python's tidying up.
+    """End the process now, with what it has printed: two thirds of the time in which an interrupted run ends
+    would be Python's tidying up.
 
     Nothing may be left that only an exit handler would remove: the supervisor has removed what is a run's.
     """

@@ -1,4 +1,5 @@
-"""Start the CPU processes of a machine, watch over them, and leave nothing behind, whichever way the run ends.
+"""Start the CPU processes of a machine, watch over them, and leave nothing behind, whichever way the run
+ends.
 
     with Supervisor(ram, cpu_loop, label="linux") as machine:    # the CPUs are forked, bound, and wait
         machine.start()                                          # they run
@@ -6,10 +7,10 @@
         machine.quiesce()                                        # kernel threads finish what they are at
         machine.finish()                                         # they leave; the RAM holds the result
 
-Every way of ending that is not this one is an exception with one sentence: Interrupted (Ctrl-C, SIGTERM), or RunStopped
-(a CPU process died, the emulated kernel panicked, nothing moved any more). All processes, sockets, eventfds and the folder
-are gone when the `with` block has been left; should the supervisor itself be killed, the janitor and PDEATHSIG see to that.
-Left out: restarting anything. A run that lost a process is over.
+Every way of ending that is not this one is an exception with one sentence: Interrupted (Ctrl-C, SIGTERM), or
+RunStopped (a CPU process died, the emulated kernel panicked, nothing moved any more). All processes, sockets,
+eventfds and the folder are gone when the `with` block has been left; should the supervisor itself be killed,
+the janitor and PDEATHSIG see to that. Left out: restarting anything. A run that lost a process is over.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from cpus.layout import LEASES_MAX
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
 from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
 from emulator.janitor import Janitor, remove
-from emulator.wait_graph import wait_graph
+from emulator.judge.wait_graph import wait_graph
 
 TICK_S = 0.05
 READY_BOUND_S = 60.0
@@ -78,9 +79,11 @@ Done = Callable[[Any], bool]
 
 
 class Supervisor:
-    """All host processes of one run, as a context manager. `main(ram, cpu) -> int` is the compiled loop of a CPU.
+    """All host processes of one run, as a context manager. `main(ram, cpu) -> int` is the compiled loop of a
+    CPU.
 
-    `host_cores`: the cores that leases stand for (default: all this process may use). `panic_text(code, a, b)` words a panic.
+    `host_cores`: the cores that leases stand for (default: all this process may use). `panic_text(code, a,
+    b)` words a panic.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class Supervisor:
         self._shell: list[Any] = []
         self._open_files: tuple[int, int] | None = None
 
-    # -- the run, step by step ------------------------------------------------------------------------------------------------------
+    # -- the run, step by step -------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         try:
@@ -127,8 +130,11 @@ class Supervisor:
         """Let the CPUs run: as many as there are leases, all of them if there is no gate."""
         start_all(self.ram)
 
-    def watch(self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0, tick_s: float = TICK_S) -> str:
-        """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first (0: no limit).
+    def watch(
+        self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0, tick_s: float = TICK_S
+    ) -> str:
+        """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first
+        (0: no limit).
 
         Looks, and calls `tick(ram)`, every `tick_s` seconds. Raises as the module's text says.
         """
@@ -164,7 +170,7 @@ class Supervisor:
         if self.janitor:
             self.janitor.remove_if_killed(path)
 
-    # -- getting ready --------------------------------------------------------------------------------------------------------------
+    # -- getting ready ---------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
         ram = self.ram
@@ -176,11 +182,14 @@ class Supervisor:
         self.janitor = Janitor()
         self.folder = os.path.join(tempfile.gettempdir(), f"luf-{secrets.token_hex(4)}")
         if len(os.fsencode(self.folder)) + len(f"/c{ram.nr_cpus}") > SOCKET_PATH_MAX:
-            raise RunStopped(f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes (got {self.folder}/c...): use a shorter TMPDIR")
+            raise RunStopped(
+                f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes (got {self.folder}/c...): use a shorter TMPDIR"
+            )
         self.janitor.remove_if_killed(self.folder)
         os.mkdir(self.folder, 0o700)
         self.eventfds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(ram.nr_cpus)]
-        with warnings.catch_warnings():  # Python 3.12+ warns of forks beside threads; a CPU touches nothing that they may hold
+        # Python 3.12+ warns of forks beside threads; a CPU touches nothing that they may hold
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             for cpu in range(ram.nr_cpus):
                 self._fork(cpu)
@@ -195,11 +204,15 @@ class Supervisor:
             janitor.leave_to_parent()
             cpu_process(self.ram, cpu, self.eventfds, self.folder, self.cores, self.main)
 
-        process = multiprocess.get_context("fork").Process(target=be_cpu, name=f"{self.label}-cpu{cpu}", daemon=True)
+        process = multiprocess.get_context("fork").Process(
+            target=be_cpu, name=f"{self.label}-cpu{cpu}", daemon=True
+        )
         try:
             process.start()
         except OSError as error:
-            raise RunStopped(f"the host cannot start the process of cpu{cpu}: {error.strerror} (ulimit -u, ulimit -n)") from None
+            raise RunStopped(
+                f"the host cannot start the process of cpu{cpu}: {error.strerror} (ulimit -u, ulimit -n)"
+            ) from None
         self.processes.append(process)
         janitor.watch_cpu(process.pid)
 
@@ -211,7 +224,9 @@ class Supervisor:
             if time.monotonic() > bound:
                 missing = [cpu for cpu in range(ram.nr_cpus) if ram.cpu_host_core[cpu] == 0]
                 names = ", ".join(f"cpu{cpu} (pid {self.processes[cpu].pid})" for cpu in missing[:8])
-                raise CpuDied(f"{names} did not get ready within {READY_BOUND_S:.0f} s{self._said(missing[0])}")
+                raise CpuDied(
+                    f"{names} did not get ready within {READY_BOUND_S:.0f} s{self._said(missing[0])}"
+                )
 
     def _raise_open_files(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -219,7 +234,7 @@ class Supervisor:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             self._open_files = soft, hard
 
-    # -- watching -------------------------------------------------------------------------------------------------------------------
+    # -- watching --------------------------------------------------------------------------------------------
 
     def _look(self, seconds: float) -> None:
         """Sleep at most so long, then raise if a signal, a death or a panic ended the run."""
@@ -238,7 +253,12 @@ class Supervisor:
 
     def _panic(self) -> None:
         ram = self.ram
-        cpu, code, a, b = int(ram.run_panic[0]) - 1, int(ram.run_panic_code[0]), int(ram.run_panic_a[0]), int(ram.run_panic_b[0])
+        cpu, code, a, b = (
+            int(ram.run_panic[0]) - 1,
+            int(ram.run_panic_code[0]),
+            int(ram.run_panic_a[0]),
+            int(ram.run_panic_b[0]),
+        )
         raise Panicked(f"cpu{cpu}: {self.panic_text(code, a, b)}", cpu, code, a, b)
 
     def _said(self, cpu: int) -> str:
@@ -257,7 +277,7 @@ class Supervisor:
     def _note_signal(self, number: int, _frame: Any) -> None:
         self._signal = self._signal or number
 
-    # -- the end --------------------------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------------
 
     def _rouse_all(self) -> None:
         for fd in self.eventfds:
@@ -304,7 +324,12 @@ class Watchdog:
 
     def _state(self) -> tuple[int, ...]:
         ram = self.ram
-        return int(ram.cpu_clock.sum()), int(ram.run_handovers[0]), int(ram.run_event_seq[0]), int(ram.run_ready[0])
+        return (
+            int(ram.cpu_clock.sum()),
+            int(ram.run_handovers[0]),
+            int(ram.run_event_seq[0]),
+            int(ram.run_ready[0]),
+        )
 
     def look(self, reason: str = "") -> None:
         """Raise Stuck if nothing has moved since long."""
@@ -312,10 +337,16 @@ class Watchdog:
         if state != self.seen:
             self.seen, self.since = state, now
         elif now - self.since > self.bound_s:
-            raise Stuck(f"nothing moved for {self.bound_s:g} s{': ' + reason if reason else ''}: {wait_graph(self.ram)}")
+            raise Stuck(
+                f"nothing moved for {self.bound_s:g} s{': ' + reason if reason else ''}: {wait_graph(self.ram)}"
+            )
 
 
 def _ending(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return "left, although nobody had stopped the run" if code in (0, EXIT_STOPPED) else f"failed with exit code {code}"
+    return (
+        "left, although nobody had stopped the run"
+        if code in (0, EXIT_STOPPED)
+        else f"failed with exit code {code}"
+    )

@@ -1,10 +1,13 @@
-"""Watermarks and per-CPU page list limits as Linux 6.12 computes them at boot, and their scaled-down counterparts.
+"""Watermarks and per-CPU page list limits as Linux 6.12 computes them at boot, and their scaled-down
+counterparts.
 
-Stands for `mm/page_alloc.c`: calculate_min_free_kbytes, __setup_per_zone_wmarks, zone_batchsize, zone_highsize.
-Scaling: Linux lets min_free_kbytes grow with the square root of memory, so a machine of 1/s of the memory has 1/sqrt(s) of the
-reserve. We scale the whole ladder like that: each step of the full-size machine is divided by sqrt(s). (Divided by s, the reserve
-of a node of a few thousand pages would be smaller than one reclaim batch of 32 pages.)
-Left out: highmem and movable zones, watermark boosting, and khugepaged's raising of min_free_kbytes (we have no huge pages).
+Stands for `mm/page_alloc.c`: calculate_min_free_kbytes, __setup_per_zone_wmarks, zone_batchsize,
+zone_highsize. Scaling: Linux lets min_free_kbytes grow with the square root of memory, so a machine of 1/s of
+the memory has 1/sqrt(s) of the reserve. We scale the whole ladder like that: each step of the full-size
+machine is divided by sqrt(s). (Divided by s, the reserve of a node of a few thousand pages would be smaller
+than one reclaim batch of 32 pages.)
+Left out: highmem and movable zones, watermark boosting, and khugepaged's raising of min_free_kbytes (we have
+no huge pages).
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
 
 @dataclass(frozen=True, slots=True)
 class Watermarks:
-    """One zone's watermarks in pages: kswapd wakes below `low`, sleeps above `high` (`promo` when tiering), `min` stops allocations."""
+    """One zone's watermarks in pages: kswapd wakes below `low`, sleeps above `high` (`promo` when tiering),
+    `min` stops allocations.
+    """
 
     min: int
     low: int
@@ -31,7 +36,9 @@ class Watermarks:
 
 @dataclass(frozen=True, slots=True)
 class PcpLimits:
-    """One CPU's list of free pages of one zone: pages moved at a time, and the bounds between which `high` is tuned."""
+    """One CPU's list of free pages of one zone: pages moved at a time, and the bounds between which `high` is
+    tuned.
+    """
 
     batch: int
     high_min: int
@@ -44,18 +51,26 @@ def min_free_kbytes(lowmem_kbytes: int) -> int:
 
 
 def lowmem_reserve(managed_above: int) -> int:
-    """Pages that a zone keeps from allocations that could use the zones above it in its node (setup_per_zone_lowmem_reserve)."""
+    """Pages that a zone keeps from allocations that could use the zones above it in its node
+    (setup_per_zone_lowmem_reserve).
+    """
     return managed_above // LOWMEM_RESERVE_RATIO
 
 
 def zone_watermarks(
-    managed_pages: Sequence[int], *, watermark_scale_factor: int = 10, min_free_kb: int = 0, scale: float = 1.0
+    managed_pages: Sequence[int],
+    *,
+    watermark_scale_factor: int = 10,
+    min_free_kb: int = 0,
+    scale: float = 1.0,
 ) -> list[Watermarks]:
-    """Return the watermarks of every zone whose full-size number of pages is given; `min_free_kb` 0 means automatic.
+    """Return the watermarks of every zone whose full-size number of pages is given; `min_free_kb` 0 means
+    automatic.
 
-    Automatic is computed twice, as at boot: from all managed pages (init_per_zone_wmark_min), and with the watermarks that come of
-    it again from what lies above HIGH (nr_free_buffer_pages, in khugepaged's set_recommended_min_free_kbytes without huge pages).
-    With `scale` 1 this is Linux's own result. Otherwise each step is the full-size one divided by sqrt(scale).
+    Automatic is computed twice, as at boot: from all managed pages (init_per_zone_wmark_min), and with the
+    watermarks that come of it again from what lies above HIGH (nr_free_buffer_pages, in khugepaged's
+    set_recommended_min_free_kbytes without huge pages). With `scale` 1 this is Linux's own result. Otherwise
+    each step is the full-size one divided by sqrt(scale).
     """
     all_pages = sum(managed_pages)
     if not min_free_kb:
@@ -64,7 +79,9 @@ def zone_watermarks(
     return _ladder(managed_pages, min_free_kb, watermark_scale_factor, scale)
 
 
-def _ladder(managed_pages: Sequence[int], min_free_kb: int, watermark_scale_factor: int, scale: float) -> list[Watermarks]:
+def _ladder(
+    managed_pages: Sequence[int], min_free_kb: int, watermark_scale_factor: int, scale: float
+) -> list[Watermarks]:
     """__setup_per_zone_wmarks."""
     all_pages, pages_min, shrink = sum(managed_pages), min_free_kb // PAGE_KB, math.sqrt(scale)
     ladder = []
@@ -78,10 +95,11 @@ def _ladder(managed_pages: Sequence[int], min_free_kb: int, watermark_scale_fact
 
 
 def pcp_limits(managed_pages: int, low_watermark: int, *, local_cpus: int, online_cpus: int) -> PcpLimits:
-    """Return batch and high of the per-CPU lists of one zone; a node without CPUs splits `high` over all online CPUs.
+    """Return batch and high of the per-CPU lists of one zone; a node without CPUs splits `high` over all
+    online CPUs.
 
-    Give the SCALED pages and watermark: the lists are memory per CPU, and the number of CPUs does not scale. With the full-size
-    values (batch 63, high in the hundreds) 64 CPUs would hold all of a node of 42 MiB.
+    Give the SCALED pages and watermark: the lists are memory per CPU, and the number of CPUs does not scale.
+    With the full-size values (batch 63, high in the hundreds) 64 CPUs would hold all of a node of 42 MiB.
     """
     cpus = local_cpus or online_cpus
     batch = max(min(managed_pages >> 10, 1024 * 1024 // PAGE_SIZE) // 4, 1)

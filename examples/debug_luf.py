@@ -2,20 +2,21 @@
 
 Covers:
 
-- `debug_luf=True` (--debug-luf): records in pages, looked at where the kernel writes to a page or makes a PTE writable
+- `debug_luf=True` (--debug-luf): records in pages, looked at where the kernel writes to a page or makes a PTE
+  writable
 - Designs made from one on the shelf, each with a bug
 - A violation that the debug feature cannot see
 
-Scenario:
-  Two designs skip a flush; no CPU reads in the windows that they leave, and only the debug feature notices. Then a thread has the pages of
-  a file reclaimed and writes one; another reads it again. LUF v12 as posted does not flush for that, and the debug feature sees nothing.
+Scenario: Two designs skip a flush; no CPU reads in the windows that they leave, and only the debug feature
+  notices. Then a thread has the pages of a file reclaimed and writes one; another reads it again. LUF v12 as
+  posted does not flush for that, and the debug feature sees nothing.
 """
 
 from pathlib import Path
 
 from designs.design import hook, replaced
-from designs.luf import Luf, luf_write_fault
-from designs.luf_state import luf_state
+from designs.luf.luf import Luf, luf_write_fault
+from designs.luf.state import luf_state
 from designs.measure import publish_generation
 from emulator import load_machine, run_design
 
@@ -51,8 +52,16 @@ class ForgetsWriteFault(Luf):
 if __name__ == "__main__":
     machine = load_machine("xeon6430-cxl", scale=4096, cpus=4)
     written = str(Path(__file__).with_name("written.toml"))
-    for design, workload in ((SkipsTakeOff(), "llama3x15"), (ForgetsWriteFault(), "llama3x15"), ("luf_v12", written)):
+    for design, workload in (
+        (SkipsTakeOff(), "llama3x15"),
+        (ForgetsWriteFault(), "llama3x15"),
+        ("luf_v12", written),
+    ):
         run = run_design(design, machine, workload, tokens=1, leases=1, debug_luf=True)
-        found = [f"{finding['function']}, record of the {finding['record']}" for finding in run.debug_findings[:1]]
+        found = [
+            f"{finding['function']}, record of the {finding['record']}" for finding in run.debug_findings[:1]
+        ]
         seen = [violation["kind"] for violation in run.violations]
-        print(f"{run.design:<20} debug feature: {', '.join(found) or 'nothing':<55} oracle: {', '.join(seen) or 'nothing'}")
+        print(
+            f"{run.design:<20} debug feature: {', '.join(found) or 'nothing':<55} oracle: {', '.join(seen) or 'nothing'}"
+        )

@@ -1,4 +1,6 @@
-"""docs/debug-luf.md: each of its commands ends with the exit code and prints the words that stand there. Renew: LUF_RENEW=1."""
+"""docs/debug-luf.md: each of its commands ends with the exit code and prints the words that stand there.
+Renew: LUF_RENEW=1.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from emulator.cli import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "debug-luf.md"
-RUN = re.compile(r"^    luf (?P<command>run [^\n]+)\n\n<!-- screen: exit code (?P<code>\d) -->\n```\n(?P<screen>.*?)```$", re.M | re.S)
+RUN = re.compile(
+    r"^    luf (?P<command>run [^\n]+)\n\n<!-- screen: exit code (?P<code>\d) -->\n```\n(?P<screen>.*?)```$",
+    re.M | re.S,
+)
 NUMBER = re.compile(r"\b0x[0-9a-f_]+|\d[\d,]*(?:\.\d+)?")
 RUNS = list(RUN.finditer(DOCUMENT.read_text()))
 
@@ -46,5 +51,8 @@ def test_run_prints_what_is_there(i, tmp_path, monkeypatch, capsys):
 
 def test_only_the_debug_feature_sees_two_and_only_the_oracle_one():
     """What the page says of its runs stands in its screens."""
-    found = [("luf debug" in run["screen"], "LUF DEBUG " in run["screen"], "VIOLATION " in run["screen"]) for run in RUNS]
+    found = [
+        ("luf debug" in run["screen"], "LUF DEBUG " in run["screen"], "VIOLATION " in run["screen"])
+        for run in RUNS
+    ]
     assert found == [(True, True, False), (True, True, False), (True, False, True), (True, False, False)]

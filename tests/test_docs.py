@@ -15,7 +15,11 @@ import pytest
 from emulator.cli_arguments import parser
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "emulator" / "golden").glob("*/*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "emulator" / "golden").glob("*/*.md")),
+]
 ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator", "tests", "benchmarks", "examples", "docs")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(rf"\b(?:{'|'.join(ROOMS)})/[\w/.-]*\w\.(?:py|md|toml|png|out|c)\b")
@@ -27,7 +31,9 @@ def anchors(document: Path) -> set[str]:
     """Give what `document.md#...` may name: headings as GitHub makes anchors of them, and explicit ones."""
     text = document.read_text()
     headings = re.findall(r"^#+ (.+)$", text, re.M)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(TAG.findall(text))
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(
+        TAG.findall(text)
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -50,18 +56,23 @@ def test_files_that_are_named_exist(document):
 
 
 def test_functions_that_tell_the_life_of_things_exist():
-    """Every function that docs/design.md names in an access's, a fault's or a shootdown's life is defined somewhere."""
+    """Every function that docs/design.md names in an access's, a fault's or a shootdown's life is defined
+    somewhere.
+    """
     text = (ROOT / "docs" / "design.md").read_text()
     lives = text[text.index("## The life of one access") : text.index("## Principles")]
     source = "\n".join(path.read_text() for room in ROOMS[:5] for path in (ROOT / room).rglob("*.py"))
     names = {name for name in FUNCTION.findall(lives) if "_" in name}
     assert len(names) > 25
-    missing = {name for name in names if not re.search(rf"\bdef {name}\b|\"\w*{name}\"", source)}  # a field is named in quotes
+    # a field is named in quotes
+    missing = {name for name in names if not re.search(rf"\bdef {name}\b|\"\w*{name}\"", source)}
     assert missing == set()
 
 
 def commands() -> list[str]:
-    """Give the luf commands of all documents: lines of indented blocks that begin with `luf`, and inline ones."""
+    """Give the luf commands of all documents: lines of indented blocks that begin with `luf`, and inline
+    ones.
+    """
     found = []
     for document in DOCUMENTS:
         text = document.read_text()
@@ -82,7 +93,11 @@ def test_commands_are_accepted_by_the_parser():
 def test_make_targets_exist():
     """`make demo`, `make test`, `make bench` are in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = {target for document in DOCUMENTS for target in re.findall(r"(?:`|    )make ([a-z]+)", document.read_text())}
+    targets = {
+        target
+        for document in DOCUMENTS
+        for target in re.findall(r"(?:`|    )make ([a-z]+)", document.read_text())
+    }
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
     assert {"demo", "test"} <= targets
@@ -97,7 +112,9 @@ def test_the_readmes_python_runs():
     (code,) = blocks(ROOT / "README.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=390, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=390, check=False
+    )
     assert run.returncode == 0, run.stderr
     assert "TLB shootdowns" in run.stdout
     assert [line.rsplit(" ", 1)[1] for line in run.stdout.splitlines()[-2:]] == ["True", "True"]
@@ -114,7 +131,9 @@ def test_the_machine_of_the_docs_can_be_loaded(tmp_path):
 
 
 def test_the_workloads_of_the_docs_are_sound(tmp_path):
-    """The Python of docs/workload.md makes workloads that can be run; its TOML makes the same as the script in Python."""
+    """The Python of docs/workload.md makes workloads that can be run; its TOML makes the same as the script
+    in Python.
+    """
     from workloads.script_toml import script_from_toml
 
     document = ROOT / "docs" / "workload.md"
@@ -136,18 +155,22 @@ def test_the_workloads_of_the_docs_are_sound(tmp_path):
 def test_every_operation_of_a_workload_is_documented():
     """docs/workload.md names all that rows and scripts can do, and nothing else."""
     from workloads.calls import Calls
-    from workloads.program import OP_NAMES
+    from workloads.rows import OP_NAMES
 
     text = (ROOT / "docs" / "workload.md").read_text()
     told = {name for cell in re.findall(r"^\| ([A-Z_, ]+) \|", text, re.M) for name in cell.split(", ")}
     assert told == set(OP_NAMES.values()) - {"VISIT"}
-    calls = {name for cell in re.findall(r"^\| [A-Z_, ]+ \| ([^|]*) \|", text, re.M) for name in re.findall(r"`(\w+)`", cell)}
+    calls = {
+        name
+        for cell in re.findall(r"^\| [A-Z_, ]+ \| ([^|]*) \|", text, re.M)
+        for name in re.findall(r"`(\w+)`", cell)
+    }
     assert calls == set(Calls.names()) - {"load", "store", "execute"}
 
 
 def test_the_screen_of_the_readme_is_what_the_program_prints():
     """Line by line the same words as the report of today, whatever the figures."""
-    from emulator.report import report_text
+    from emulator.report.text import report_text
     from tests.emulator.fixed import comparison
 
     text = (ROOT / "README.md").read_text()

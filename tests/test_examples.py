@@ -13,14 +13,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LINES_MAX = 60
-TOLERANCE = 0.25  # examples run in controlled mode and repeat exactly; between versions of the engine their figures may move so far
+# examples run in controlled mode and repeat exactly; between versions of the engine their figures may move so
+# far
+TOLERANCE = 0.25
 EXACT = {"fork", "munmap", "truncate"}  # what a real kernel was recorded to do: no figure may move
 QUOTED = re.compile(r"(examples/caught\.py prints [^\n]*\n\n```\n).*?(\n```\n)", re.S)
 NUMBER = re.compile(r"\b0x[0-9a-f_]+|\d[\d,]*(?:\.\d+)?")
 
 
 def words_and_numbers(text: str) -> tuple[str, list[float]]:
-    """Split a text into its words, with `#` for each number, and the numbers; addresses and seeds of names count as words."""
+    """Split a text into its words, with `#` for each number, and the numbers; addresses and seeds of names
+    count as words.
+    """
     numbers: list[float] = []
 
     def take(match: re.Match[str]) -> str:
@@ -34,21 +38,27 @@ def words_and_numbers(text: str) -> tuple[str, list[float]]:
 def printed(example: Path) -> str:
     """Run an example as its reader would, and return what it prints."""
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=ROOT, env=env, timeout=390, check=False)
+    run = subprocess.run(
+        [sys.executable, example], capture_output=True, text=True, cwd=ROOT, env=env, timeout=390, check=False
+    )
     assert run.returncode == 0, run.stderr
     return run.stdout
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_prints_what_is_stored(example):
-    """Same words; figures within a quarter, or exactly. (That one engine repeats them exactly is tested with the controlled mode.)"""
+    """Same words; figures within a quarter, or exactly. (That one engine repeats them exactly is tested with
+    the controlled mode.)
+    """
     stored = example.with_suffix(".out")
     out = printed(example)
     if os.environ.get("LUF_RENEW"):
         stored.write_text(out)
     (words, numbers), (wanted_words, wanted) = words_and_numbers(out), words_and_numbers(stored.read_text())
     if example.stem == "caught":  # which access is the first to be caught hangs on every detail of the engine
-        assert re.match(r"VIOLATION reuse: cpu# (read|executed|overwrote) memory that now belongs to somebody else", words)
+        assert re.match(
+            r"VIOLATION reuse: cpu# (read|executed|overwrote) memory that now belongs to somebody else", words
+        )
         assert words.endswith("the second run fails at the same access: True ")
         return
     if example.stem in EXACT:

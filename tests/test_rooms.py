@@ -18,7 +18,18 @@ MAY_IMPORT = {
     "emulator": {"emulator", "designs", "allocator", "cpus", "workloads"},
 }
 OUTSIDE = {"tests", "benchmarks", "examples"}
-DRAWERS = {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc", "handler", "handlers"}
+DRAWERS = {
+    "util",
+    "utils",
+    "helper",
+    "helpers",
+    "common",
+    "manager",
+    "managers",
+    "misc",
+    "handler",
+    "handlers",
+}
 LINES_MAX = 500
 
 
@@ -27,7 +38,9 @@ def files(room: str) -> list[Path]:
 
 
 def imported(source: str) -> Iterator[tuple[str, int]]:
-    """Give every module that a source imports anywhere, for type checkers too, with its line; relative imports as `.`."""
+    """Give every module that a source imports anywhere, for type checkers too, with its line; relative
+    imports as `.`.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -47,7 +60,9 @@ def foreign(source: str, room: str) -> list[str]:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_run_one_way(room):
-    """cpus -> allocator -> designs -> emulator; workloads is imported by emulator alone; nobody imports tests."""
+    """cpus -> allocator -> designs -> emulator; workloads is imported by emulator alone; nobody imports
+    tests.
+    """
     found = {str(path.relative_to(ROOT)): foreign(path.read_text(), room) for path in files(room)}
     assert len(found) > 3
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
@@ -57,7 +72,7 @@ def test_imports_run_one_way(room):
     ("room", "line"),
     [
         ("cpus", "from allocator.page import PG_LRU"),
-        ("allocator", "import designs.luf"),
+        ("allocator", "import designs.luf.luf"),
         ("workloads", "from cpus import tlb"),
         ("designs", "def f():\n    from emulator.machine import Machine"),
         ("emulator", "from tests.emulator.fixed import run"),
@@ -70,14 +85,30 @@ def test_a_planted_import_is_found(room, line):
 
 
 def graph(room: str) -> dict[str, set[str]]:
-    """Give module -> modules of the same room that it imports when it is loaded (not inside functions or for type checkers)."""
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files(room)}
+    """Give module -> modules of the same room that it imports when it is loaded (not inside functions or for
+    type checkers).
+    """
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files(room)
+    }
     edges: dict[str, set[str]] = {}
     for name, path in names.items():
-        top = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        top = [
+            node
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+        ]
         listed = {module for module, _ in imported("\n".join(map(ast.unparse, top)))}
-        whole = {f"{node.module}.{alias.name}" for node in top if isinstance(node, ast.ImportFrom) for alias in node.names}
-        edges[name] = {module for module in listed | whole if module in names and module != room and module != name}
+        whole = {
+            f"{node.module}.{alias.name}"
+            for node in top
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        edges[name] = {
+            module for module in listed | whole if module in names and module != room and module != name
+        }
     return edges
 
 
@@ -124,9 +155,17 @@ BYTES = re.compile(r"'(b[rwax]|[rwax]+[+]?b[+]?)'")  # a mode
 
 def by_locale(source: str) -> list[str]:
     """Give the calls of a source that read or write text in whatever encoding the host's locale has."""
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and TEXT_IO.search(ast.unparse(node.func))]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and TEXT_IO.search(ast.unparse(node.func))
+    ]
     said = [call for call in calls if any(word.arg == "encoding" for word in call.keywords)]
-    return [ast.unparse(call) for call in calls if call not in said and not any(BYTES.fullmatch(ast.unparse(word)) for word in call.args)]
+    return [
+        ast.unparse(call)
+        for call in calls
+        if call not in said and not any(BYTES.fullmatch(ast.unparse(word)) for word in call.args)
+    ]
 
 
 @pytest.mark.parametrize("room", [*MAY_IMPORT, "benchmarks", "examples"])
@@ -136,11 +175,19 @@ def test_text_is_read_and_written_in_an_encoding_that_is_named(room):
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
 
-@pytest.mark.parametrize("line", ["open(path)", "open(path, 'w')", "Path(path).read_text()", "file.write_text('b')", "file.open('a')"])
+@pytest.mark.parametrize(
+    "line",
+    ["open(path)", "open(path, 'w')", "Path(path).read_text()", "file.write_text('b')", "file.open('a')"],
+)
 def test_planted_text_of_any_encoding_is_found(line):
     """Bytes, file descriptors and text with its encoding are not."""
     assert len(by_locale(line)) == 1
-    assert by_locale("open(path, 'wb'); os.open(path, 0); path.read_text(encoding='utf-8'); open(path, encoding='utf-8')") == []
+    assert (
+        by_locale(
+            "open(path, 'wb'); os.open(path, 0); path.read_text(encoding='utf-8'); open(path, encoding='utf-8')"
+        )
+        == []
+    )
 
 
 def test_every_room_says_what_lives_there():

@@ -1,4 +1,6 @@
-"""docs/write-a-design.md: each step appends its code to a file, is run from another folder, and does what the text says."""
+"""docs/write-a-design.md: each step appends its code to a file, is run from another folder, and does what the
+text says.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def test_there_are_eight_steps_and_a_result_for_each():
 
 @pytest.mark.parametrize("step", range(1, STEPS + 1))
 def test_step(step, tmp_path, monkeypatch):
-    """The page's own command line runs the file so far from any folder, clean or not and with exactly the shootdowns that the text says."""
+    """The page's own command line runs the file so far from any folder, clean or not and with exactly the
+    shootdowns that the text says.
+    """
     file_after(step, tmp_path)
     monkeypatch.chdir(tmp_path)
     (command,) = COMMAND.findall(text())
@@ -97,45 +101,109 @@ FIELDS = CLASS.format("") + "\n    def fields(self, sizes):\n        return {}\n
 NAMED = CLASS.format("").replace('"mine"\n    hooks', '"{}"\n    hooks')
 PARAMETERS = CLASS.format("") + "    parameters = {}\n"
 MISTAKES = {
-    "hook name": ('@hook("pte_clear")\ndef f(ram, cpu, a, b, c, d):\n    return 0\n', 4, "did you mean 'pte_cleared'?"),
+    "hook name": (
+        '@hook("pte_clear")\ndef f(ram, cpu, a, b, c, d):\n    return 0\n',
+        4,
+        "did you mean 'pte_cleared'?",
+    ),
     "hook signature": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "must take six arguments"),
     "exception at import": ("X = 1\nY = X // 0\n", 5, "ZeroDivisionError"),
     "syntax": ("def f(:\n    pass\n", 4, "SyntaxError"),
     "import": ("import no_such_module_anywhere\n", 4, "ModuleNotFoundError"),
-    "undefined name": (TICK.format("return nowhere") + CLASS.format("f,"), 6, "not compile: NameError: name 'nowhere' is not defined"),
-    "dict of the module": ("D = {1: 2}\n" + TICK.format("return D[1]") + CLASS.format("f,"), 7, "Untyped global name 'D': Cannot"),
-    "object of the module": ("D = object()\n" + TICK.format("return D.x") + CLASS.format("f,"), 7, "Untyped global name 'D'"),
-    "plain function": ("def g():\n    return 1\n\n\n" + TICK.format("return g()") + CLASS.format("f,"), 10, "Untyped global name 'g'"),
-    "list of the module": ("D = [1]\n" + TICK.format("return D[0]") + CLASS.format("f,"), 7, "The use of a reflected list"),
+    "undefined name": (
+        TICK.format("return nowhere") + CLASS.format("f,"),
+        6,
+        "not compile: NameError: name 'nowhere' is not defined",
+    ),
+    "dict of the module": (
+        "D = {1: 2}\n" + TICK.format("return D[1]") + CLASS.format("f,"),
+        7,
+        "Untyped global name 'D': Cannot",
+    ),
+    "object of the module": (
+        "D = object()\n" + TICK.format("return D.x") + CLASS.format("f,"),
+        7,
+        "Untyped global name 'D'",
+    ),
+    "plain function": (
+        "def g():\n    return 1\n\n\n" + TICK.format("return g()") + CLASS.format("f,"),
+        10,
+        "Untyped global name 'g'",
+    ),
+    "list of the module": (
+        "D = [1]\n" + TICK.format("return D[0]") + CLASS.format("f,"),
+        7,
+        "The use of a reflected list",
+    ),
     "type": (TICK.format('return "a" + cpu') + CLASS.format("f,"), 6, "does not compile"),
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),
     "sys.exit": ("import sys\n\nsys.exit(3)\n", 6, "SystemExit: 3"),
-    "no comma": (TICK.format("return 0") + CLASS.format("f"), 13, "(got one function); did you forget a comma, hooks = (f,)?"),
+    "no comma": (
+        TICK.format("return 0") + CLASS.format("f"),
+        13,
+        "(got one function); did you forget a comma, hooks = (f,)?",
+    ),
     "hook twice": (
         TICK.format("return 0") + TICK.format("return 1").replace("def f", "def g") + CLASS.format("f, g"),
         18,
         "Mine.hooks must hold one function for each hook (got f and g for tick)",
     ),
-    "not a hook": ("def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"), 12, "must hold functions decorated with @hook"),
-    "name of two lines": (NAMED.format(r"a b\n c"), 7, "Mine.name must be a word that reports can use, on one line and without '/' (got "),
+    "not a hook": (
+        "def f(ram):\n    return 0\n\n\n" + CLASS.format("f,"),
+        12,
+        "must hold functions decorated with @hook",
+    ),
+    "name of two lines": (
+        NAMED.format(r"a b\n c"),
+        7,
+        "Mine.name must be a word that reports can use, on one line and without '/' (got ",
+    ),
     "name of a path": (NAMED.format("e/../../x"), 7, "(got 'e/../../x')"),
     "no name": (NAMED.format(""), 7, "(got '')"),
-    "parameters are a list": (PARAMETERS.format('["a"]'), 9, "Mine.parameters must be a dict, name -> value -> what it means (got ['a'])"),
-    "parameter is a number": (PARAMETERS.format('{"a": 5}'), 9, "Mine.parameters['a'] must be a dict of texts, value -> what it means"),
+    "parameters are a list": (
+        PARAMETERS.format('["a"]'),
+        9,
+        "Mine.parameters must be a dict, name -> value -> what it means (got ['a'])",
+    ),
+    "parameter is a number": (
+        PARAMETERS.format('{"a": 5}'),
+        9,
+        "Mine.parameters['a'] must be a dict of texts, value -> what it means",
+    ),
     "parameter without values": (PARAMETERS.format('{"a": {}}'), 9, "the default first (got {})"),
     "parameter of numbers": (PARAMETERS.format('{"a": {1: "one"}}'), 9, "(got {1: 'one'})"),
     "too many fields": (FIELDS.format("{f'f{i}': (1,) for i in range(99)}"), 10, "at most 48"),
     "state too large": (FIELDS.format("{'f': (1 << 20, 1 << 20)}"), 10, "MiB"),
     "fields raise": (FIELDS.format("{'f': (sizes.nr_cats,)}"), 11, "nr_cats"),
     "bad shape": (FIELDS.format("{'f': 3}"), 10, "one or two sizes"),
-    "hook signature, no arguments": ('@hook("tick")\ndef f(ram, cpu):\n    return 0\n', 4, "(ram, cpu, a, b, c, d) (got ram, cpu)"),
-    "hook signature, arguments": ('@hook("keep")\ndef f(ram, cpu):\n    return 0\n', 4, "a, b, c, d): pfn, key (got ram, cpu)"),
+    "hook signature, no arguments": (
+        '@hook("tick")\ndef f(ram, cpu):\n    return 0\n',
+        4,
+        "(ram, cpu, a, b, c, d) (got ram, cpu)",
+    ),
+    "hook signature, arguments": (
+        '@hook("keep")\ndef f(ram, cpu):\n    return 0\n',
+        4,
+        "a, b, c, d): pfn, key (got ram, cpu)",
+    ),
     "statistics raise": (STATISTICS.format('raise ValueError("boom")'), 11, "ValueError: boom"),
-    "statistics, no dict": (STATISTICS.format("return 5"), 10, "statistics must return a dict, name -> what JSON has types for (got int)"),
+    "statistics, no dict": (
+        STATISTICS.format("return 5"),
+        10,
+        "statistics must return a dict, name -> what JSON has types for (got int)",
+    ),
     "statistics, no name": (STATISTICS.format("return {1: 2}"), 10, "(got 1 for a name)"),
-    "statistics, of numpy": (STATISTICS.format("return {'clock': ram.cpu_clock[0]}"), 10, "(got int64 for 'clock': Encoding objects"),
-    "prepare raises": (CLASS.format("") + "\n    def prepare(self, ram):\n        ram.design['f'][:] = 1\n", 11, "KeyError"),
+    "statistics, of numpy": (
+        STATISTICS.format("return {'clock': ram.cpu_clock[0]}"),
+        10,
+        "(got int64 for 'clock': Encoding objects",
+    ),
+    "prepare raises": (
+        CLASS.format("") + "\n    def prepare(self, ram):\n        ram.design['f'][:] = 1\n",
+        11,
+        "KeyError",
+    ),
 }
 
 
@@ -172,4 +240,12 @@ def test_the_command_line_says_it_in_one_line(tmp_path):
 def _run_here(folder: Path, debug: str) -> subprocess.CompletedProcess:
     code = "import sys; from emulator.cli import main; sys.exit(main(['run', 'mine.py:Mine']))"
     env = os.environ | {"LUF_DEBUG": debug, "PYTHONPATH": str(DOCUMENT.parents[1])}
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

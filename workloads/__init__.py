@@ -1,13 +1,16 @@
-"""What the emulated CPUs execute: programs of page visits and system calls, their generators, and readers of recorded traces.
+"""What the emulated CPUs execute: programs of page visits and system calls, their generators, and readers of
+recorded traces.
 
-Lives here: the row format (`program`, `rules`), scripts (`script`, `calls`, `script_toml`) and those that a real kernel was recorded with
-(`scenarios`), the llama.cpp generator (`llama`), the replay of recorded traces (`trace`), the figures that both are judged by
-(`statistics`), and the list of workloads by name (`catalogue`).
-May not live here: anything that knows of page tables, TLBs, frames or time. Imports only numpy and the standard library.
+Lives here: the row format (`program`, `rules`), scripts (`script`, `calls`, `script_toml`) and those that a
+real kernel was recorded with (`scenarios`), the llama.cpp generator (`llama`), the replay of recorded traces
+(`trace`), the figures that both are judged by (`statistics`), and the list of workloads by name
+(`catalogue`).
+May not live here: anything that knows of page tables, TLBs, frames or time. Imports only numpy and the
+standard library.
 """
 
 from workloads.catalogue import is_recorded, names, workload
-from workloads.program import Process, Region, Section, Workload
+from workloads.rows import Process, Region, Section, Workload
 from workloads.script import Script
 
 __all__ = ["Process", "Region", "Script", "Section", "Workload", "is_recorded", "names", "workload"]

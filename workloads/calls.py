@@ -1,7 +1,7 @@
-"""What one thread of a script can do: each call makes one row (workloads/program.py says what each does).
+"""What one thread of a script can do: each call makes one row (workloads/rows.py says what each does).
 
-Ranges are pages of 4 KiB: of `region` from `page` on, `pages` pages, to the region's end if they are not given. Flags, meetings and
-snapshots are names, known from their first use on.
+Ranges are pages of 4 KiB: of `region` from `page` on, `pages` pages, to the region's end if they are not
+given. Flags, meetings and snapshots are names, known from their first use on.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
-from workloads import program as p
-from workloads.program import Region
+from workloads import rows as p
+from workloads.rows import Region
 
 Row = tuple[int, int, int, int, int, int]
 
-RIGHTS = {"PROT_NONE": p.PROT_NONE, "PROT_READ": p.PROT_READ, "PROT_WRITE": p.PROT_WRITE, "PROT_EXEC": p.PROT_EXEC}
+RIGHTS = {
+    "PROT_NONE": p.PROT_NONE,
+    "PROT_READ": p.PROT_READ,
+    "PROT_WRITE": p.PROT_WRITE,
+    "PROT_EXEC": p.PROT_EXEC,
+}
 ADVICE = {
     "MADV_DONTNEED": p.MADV_DONTNEED,
     "MADV_FREE": p.MADV_FREE,
@@ -27,7 +32,8 @@ NS_MAX = COUNT_MAX = 2**32 - 1
 VPN_MAX = 2**35 - 1  # user space ends at 128 TiB
 NODE_MAX = 255
 PLACE_SHIFT = 32
-MISUSED = re.compile(r"Calls\.(?P<call>\w+)\(\) (?P<got>.*)", re.S)  # how Python says that a method is called wrongly
+# how Python says that a method is called wrongly
+MISUSED = re.compile(r"Calls\.(?P<call>\w+)\(\) (?P<got>.*)", re.S)
 GIVEN = re.compile(r"(\d+) w(?:as|ere) given")
 
 
@@ -40,7 +46,9 @@ class Meeting:
 
 
 class Names:
-    """The numbers of all that a script names. Processes have theirs already: `forked` says which of them are forked."""
+    """The numbers of all that a script names. Processes have theirs already: `forked` says which of them are
+    forked.
+    """
 
     def __init__(self, forked: dict[str, bool]) -> None:
         self.forked = forked
@@ -52,7 +60,9 @@ class Names:
         """Give the number of a process that can be forked."""
         if not self.forked.get(name, False):
             children = ", ".join(repr(process) for process, forked in self.forked.items() if forked)
-            raise ValueError(f"'child' must be a forked process of the script, {children or 'but there is none'} (got {name!r})")
+            raise ValueError(
+                f"'child' must be a forked process of the script, {children or 'but there is none'} (got {name!r})"
+            )
         return list(self.forked).index(name)
 
     def flag(self, name: str) -> int:
@@ -71,9 +81,13 @@ class Names:
 
     def meeting(self, name: str, parties: int) -> Meeting:
         """Give a meeting, the same for all who name it."""
-        meeting = self.meetings.setdefault(_text("name", name), Meeting(_whole("parties", parties, 1, COUNT_MAX)))
+        meeting = self.meetings.setdefault(
+            _text("name", name), Meeting(_whole("parties", parties, 1, COUNT_MAX))
+        )
         if meeting.parties != parties:
-            raise ValueError(f"'parties' of meeting {name!r} must be the same for all, {meeting.parties} (got {parties!r})")
+            raise ValueError(
+                f"'parties' of meeting {name!r} must be the same for all, {meeting.parties} (got {parties!r})"
+            )
         return meeting
 
 
@@ -89,7 +103,9 @@ class Calls:
     @classmethod
     def names(cls) -> tuple[str, ...]:
         """Give the names of all calls."""
-        return tuple(name for name, value in vars(cls).items() if callable(value) and not name.startswith("_"))
+        return tuple(
+            name for name, value in vars(cls).items() if callable(value) and not name.startswith("_")
+        )
 
     @classmethod
     def unknown(cls, name: object) -> str:
@@ -113,7 +129,9 @@ class Calls:
     # -- mappings
 
     def place(self, region: str, vpn: int | None = None) -> Row:
-        """Say where the region will be mapped: at page number `vpn` of the address space; None: where the kernel finds room."""
+        """Say where the region will be mapped: at page number `vpn` of the address space; None: where the
+        kernel finds room.
+        """
         number = self._range(region, 0, None)[0]
         if vpn is None:
             return (p.PLACE, 1, number, 0, 0, 0)
@@ -167,16 +185,22 @@ class Calls:
         """posix_fadvise(2) with POSIX_FADV_DONTNEED."""
         return self._call(p.FADVISE, region, page, pages)
 
-    def direct_read(self, region: str, buffer: str, page: int = 0, pages: int | None = None, at: int = 0) -> Row:
+    def direct_read(
+        self, region: str, buffer: str, page: int = 0, pages: int | None = None, at: int = 0
+    ) -> Row:
         """read(2) with O_DIRECT: from the file to page `at` and following of region `buffer`."""
         return self._direct(p.DIRECT_READ, region, buffer, page, pages, at)
 
-    def direct_write(self, region: str, buffer: str, page: int = 0, pages: int | None = None, at: int = 0) -> Row:
+    def direct_write(
+        self, region: str, buffer: str, page: int = 0, pages: int | None = None, at: int = 0
+    ) -> Row:
         """write(2) with O_DIRECT: to the file, from page `at` and following of region `buffer`."""
         return self._direct(p.DIRECT_WRITE, region, buffer, page, pages, at)
 
     def uprobe_register(self, region: str, page: int = 0, pages: int | None = None) -> Row:
-        """Set a breakpoint in each page of the file, for all who map it as code (perf probe -x; uprobe_register)."""
+        """Set a breakpoint in each page of the file, for all who map it as code (perf probe -x;
+        uprobe_register).
+        """
         return self._call(p.UPROBE, region, page, pages, kind=1)
 
     def uprobe_unregister(self, region: str, page: int = 0, pages: int | None = None) -> Row:
@@ -190,7 +214,9 @@ class Calls:
     # -- processes and time
 
     def fork(self, child: str) -> Row:
-        """fork(2): process `child` of the script goes on with its next steps. Wait for its end before it is forked again."""
+        """fork(2): process `child` of the script goes on with its next steps. Wait for its end before it is
+        forked again.
+        """
         return p.control(p.FORK, self._names.child(child))
 
     def exit(self, flag: str) -> Row:
@@ -202,7 +228,9 @@ class Calls:
         return p.control(p.POST, self._names.flag(flag))
 
     def wait(self, flag: str, count: int | None = None) -> Row:
-        """Sleep until the flag has been posted `count` times in all; None: once more than for this thread's last wait or spin."""
+        """Sleep until the flag has been posted `count` times in all; None: once more than for this thread's
+        last wait or spin.
+        """
         return p.control(p.WAIT_FOR, self._names.flag(flag), self._posts(flag, count))
 
     def spin(self, flag: str, count: int | None = None) -> Row:
@@ -215,7 +243,10 @@ class Calls:
         me = self.process_name, self.index
         meeting.times[me] = meeting.times.get(me, 0) + 1
         flag = self._names.flag(f"meeting {name}")
-        return [p.control(p.POST, flag), p.control(p.SPIN, flag, meeting.times[me] * parties, region=p.NO_REGION)]
+        return [
+            p.control(p.POST, flag),
+            p.control(p.SPIN, flag, meeting.times[me] * parties, region=p.NO_REGION),
+        ]
 
     def nanosleep(self, ns: int) -> Row:
         """Sleep for so many ns of virtual time."""
@@ -231,9 +262,15 @@ class Calls:
         if region not in self._regions:
             raise ValueError(f"'region' must be one of {', '.join(self._regions)} (got {region!r})")
         number, declared = self._regions[region]
-        first = _whole("page", page, 0, declared.pages - 1, f" in region {region!r} of {declared.pages} pages")
+        first = _whole(
+            "page", page, 0, declared.pages - 1, f" in region {region!r} of {declared.pages} pages"
+        )
         left = declared.pages - first
-        size = left if pages is None else _whole("pages", pages, 1, left, f" from page {first} of region {region!r} on")
+        size = (
+            left
+            if pages is None
+            else _whole("pages", pages, 1, left, f" from page {first} of region {region!r} on")
+        )
         return number, first, size
 
     def _visit(self, kind: int, region: str, page: int, pages: int | None, count: int) -> Row:
@@ -255,7 +292,9 @@ class Calls:
 
 
 def told(calls: Calls, error: Exception) -> str:
-    """Say what went wrong in a step; what a call was given wrongly in terms of the call, not of the method behind it."""
+    """Say what went wrong in a step; what a call was given wrongly in terms of the call, not of the method
+    behind it.
+    """
     if isinstance(error, AttributeError) and error.obj is calls:
         return calls.unknown(error.name)
     misused = MISUSED.match(str(error)) if isinstance(error, TypeError) else None
@@ -263,7 +302,9 @@ def told(calls: Calls, error: Exception) -> str:
         given = GIVEN.search(misused["got"])
         got = f"got {int(given[1]) - 1} arguments" if given else misused["got"]  # Python counts self
         rules = signature(getattr(calls, misused["call"])).parameters.items()
-        shape = ", ".join(name if rule.default is rule.empty else f"{name}={rule.default}" for name, rule in rules)
+        shape = ", ".join(
+            name if rule.default is rule.empty else f"{name}={rule.default}" for name, rule in rules
+        )
         return f"{misused['call']!r} must be called as {misused['call']}({shape}) ({got})"
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 

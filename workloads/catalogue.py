@@ -1,8 +1,9 @@
 """Find a workload by name, read a recorded trace or a script by its path.
 
-`llama3x15` is the experiment of the LUF talk: three llama.cpp processes side by side on one machine, 15 threads each, each
-with its own 70 GiB model, prompt "who are you?" (5 tokens), 20 tokens to predict. LLaMA-2-70B in Q8_0 is 68.3 GiB, the
-quantisation whose file comes nearest. The three files differ, program and libraries are the same files.
+`llama3x15` is the experiment of the LUF talk: three llama.cpp processes side by side on one machine, 15
+threads each, each with its own 70 GiB model, prompt "who are you?" (5 tokens), 20 tokens to predict.
+LLaMA-2-70B in Q8_0 is 68.3 GiB, the quantisation whose file comes nearest. The three files differ, program
+and libraries are the same files.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
 from workloads.parameters import Parameter, Room, parameters
-from workloads.program import Workload
+from workloads.rows import Workload
 from workloads.shape import LLAMA_7B_1_LAYER, LLAMA_70B, TINY_8_LAYERS, LlamaShape, scaled
 
 PROMPT_TOKENS = 5  # "who are you?"
@@ -22,18 +23,40 @@ DATA = Path(__file__).parent / "data"
 
 # name: (shape, processes, threads, one line)
 GENERATED: dict[str, tuple[LlamaShape, int, int, str]] = {
-    "llama3x15": (LLAMA_70B, 3, 15, "the talk: 3 x llama.cpp with 70 GiB models (LLaMA-2-70B, Q8_0), 15 threads each"),
-    "tiny8": (TINY_8_LAYERS, 1, 3, "the recorded 62 MiB model of 8 layers, Q4_K_M, 3 threads, generated from formulas"),
-    "7b1": (LLAMA_7B_1_LAYER, 1, 15, "the recorded layer of LLaMA-2-7B, Q4_K_M, 15 threads, generated from formulas"),
+    "llama3x15": (
+        LLAMA_70B,
+        3,
+        15,
+        "the talk: 3 x llama.cpp with 70 GiB models (LLaMA-2-70B, Q8_0), 15 threads each",
+    ),
+    "tiny8": (
+        TINY_8_LAYERS,
+        1,
+        3,
+        "the recorded 62 MiB model of 8 layers, Q4_K_M, 3 threads, generated from formulas",
+    ),
+    "7b1": (
+        LLAMA_7B_1_LAYER,
+        1,
+        15,
+        "the recorded layer of LLaMA-2-7B, Q4_K_M, 15 threads, generated from formulas",
+    ),
 }
 SCALE_MAX = 2**20
-LLAMA_PARAMETERS = {"scale": Parameter(1, SCALE_MAX, "divides memory and model size, whatever the machine is divided by")}
-RECORDED = {"t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page visits of real llama.cpp in real order")}
+LLAMA_PARAMETERS = {
+    "scale": Parameter(1, SCALE_MAX, "divides memory and model size, whatever the machine is divided by")
+}
+RECORDED = {
+    "t3": ("trace-t3-first.npz", "recorded: one token of tiny8, page visits of real llama.cpp in real order")
+}
 
 
 def names() -> dict[str, str]:
     """Return every workload that has a name, with a line that says what it is."""
-    llamas = {name: f"{description} ({', '.join(LLAMA_PARAMETERS)})" for name, (*_, description) in GENERATED.items()}
+    llamas = {
+        name: f"{description} ({', '.join(LLAMA_PARAMETERS)})"
+        for name, (*_, description) in GENERATED.items()
+    }
     return llamas | lines() | {name: description for name, (_, description) in RECORDED.items()}
 
 
@@ -57,12 +80,14 @@ def workload(
     seed: int = 1,
     room: Room | None = None,
 ) -> Workload:
-    """Return the workload of that name, the recorded trace (.npz, with its .json beside it) or the script (.toml, FILE.py:NAME) there.
+    """Return the workload of that name, the recorded trace (.npz, with its .json beside it) or the script
+    (.toml, FILE.py:NAME) there.
 
-    `scale` divides memory and model size of a generated one (`tiny8:scale=1` has its own), `tokens` is the number of evaluations after
-    the prompt.
-    `room` is what some generators go by, the CPUs and memory of the machine (already scaled); their tokens are rounds.
-    A recorded one and a script have their own size, threads and tokens; asking them for others is an error.
+    `scale` divides memory and model size of a generated one (`tiny8:scale=1` has its own), `tokens` is the
+    number of evaluations after the prompt.
+    `room` is what some generators go by, the CPUs and memory of the machine (already scaled); their tokens
+    are rounds. A recorded one and a script have their own size, threads and tokens; asking them for others is
+    an error.
     """
     if processes is not None and processes < 1:
         raise ValueError(f"'processes' must be at least 1 (got {processes})")
@@ -86,7 +111,9 @@ def workload(
     script = path.suffix == ".toml" or ".py:" in name_or_path
     if name_or_path not in RECORDED and path.suffix != ".npz" and not script:
         known = ", ".join(names())
-        raise ValueError(f"'workload' must be one of {known}, a .npz trace, a .toml script or FILE.py:NAME (got {name_or_path!r})")
+        raise ValueError(
+            f"'workload' must be one of {known}, a .npz trace, a .toml script or FILE.py:NAME (got {name_or_path!r})"
+        )
     what = "script" if script else "recorded trace"
     if scale != 1:
         raise ValueError(f"'scale' must be 1 for a {what} (got {scale:g})")
@@ -97,13 +124,19 @@ def workload(
     from workloads.trace import replay  # reads files: only who asks for a trace needs it
 
     found = replay(path, processes=processes or 1)
-    return replace(found, name=name_or_path, description=RECORDED[name_or_path][1]) if name_or_path in RECORDED else found
+    return (
+        replace(found, name=name_or_path, description=RECORDED[name_or_path][1])
+        if name_or_path in RECORDED
+        else found
+    )
 
 
 def _written(name: str, processes: int | None) -> Workload:
-    """Make the workload of a .toml script, or of a name in a Python file: a Script, a Workload, or a function that returns one."""
+    """Make the workload of a .toml script, or of a name in a Python file: a Script, a Workload, or a function
+    that returns one.
+    """
     from workloads.script_toml import script_from_toml
-    from workloads.user_file import blamed_on, name_in_python
+    from workloads.user_workload import blamed_on, name_in_python
 
     if processes is not None:
         raise ValueError(f"'processes' must be left to a script (got {processes})")
@@ -119,12 +152,16 @@ def _made(name: str, found: object) -> Workload:
     """Make the workload of what a user's file calls by that name."""
     from workloads.script import Script
 
-    if callable(found) and not any(parameter.default is parameter.empty for parameter in signature(found).parameters.values()):
+    if callable(found) and not any(
+        parameter.default is parameter.empty for parameter in signature(found).parameters.values()
+    ):
         found = found()
     if isinstance(found, Script):
         found = found.workload()
     if not isinstance(found, Workload):
-        raise ValueError(f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})")
+        raise ValueError(
+            f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})"
+        )
     found.validate()
     return found
 
@@ -153,10 +190,12 @@ def llama_workload(
         name="llama1",
         model_file="model1",
     )
-    # Same prompt, same random seed (main -s 1), same shape: the programs are equal, only the model's file is another.
-    # They share their arrays; three processes take the memory of one.
+    # Same prompt, same random seed (main -s 1), same shape: the programs are equal, only the model's file is
+    # another. They share their arrays; three processes take the memory of one.
     others = [
-        replace(first, name=f"llama{k}", regions=(replace(first.regions[0], file=f"model{k}"), *first.regions[1:]))
+        replace(
+            first, name=f"llama{k}", regions=(replace(first.regions[0], file=f"model{k}"), *first.regions[1:])
+        )
         for k in range(2, processes + 1)
     ]
     return Workload(name, (first, *others), description, tokens)

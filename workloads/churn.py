@@ -1,9 +1,11 @@
-"""Short-lived memory beside file mappings, under pressure: what the allocator gives out has just been somebody's file page.
+"""Short-lived memory beside file mappings, under pressure: what the allocator gives out has just been
+somebody's file page.
 
-Stands for a server that allocates and frees all the time (slab-like churn; stress-ng's `--vm` beside `--mmap-file`) while others read
-files larger than memory. Michal Hocko's objection (linux-mm, June 2024): with LUF an allocation pays for a flush that somebody else put
-off. Half of the threads, in one process, store to random pieces of their own anonymous memory and drop them soon after
-(MADV_DONTNEED); the other half, in another, read random pieces of a file of 130 % of all memory.
+Stands for a server that allocates and frees all the time (slab-like churn; stress-ng's `--vm` beside
+`--mmap-file`) while others read files larger than memory. Michal Hocko's objection (linux-mm, June 2024):
+with LUF an allocation pays for a flush that somebody else put off. Half of the threads, in one process, store
+to random pieces of their own anonymous memory and drop them soon after (MADV_DONTNEED); the other half, in
+another, read random pieces of a file of 130 % of all memory.
 Parameters: `threads` of both, `pages` of memory of each thread that allocates.
 Leaves out: the slab itself; the kernel's own objects are not modelled.
 """
@@ -15,7 +17,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from workloads.parameters import THREADS, Parameter, Room
-from workloads.program import (
+from workloads.rounds import Rounds, Row, visits
+from workloads.rows import (
     LOAD,
     MADV_DONTNEED,
     MADVISE,
@@ -26,9 +29,11 @@ from workloads.program import (
     Workload,
     visit,
 )
-from workloads.rounds import Rounds, Row, visits
 
-PARAMETERS = {"threads": THREADS, "pages": Parameter(8, 2**20, "pages of memory of each thread that allocates")}
+PARAMETERS = {
+    "threads": THREADS,
+    "pages": Parameter(8, 2**20, "pages of memory of each thread that allocates"),
+}
 PIECES = 40  # that a thread stores to in a round
 USES = 400  # reads of each page of a piece
 LIVE = 4  # of these are in use at a time
@@ -46,19 +51,29 @@ def churn(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workl
     pages = given.get("pages", min(512, max(8, room.pages // (8 * allocating))))
     file = max(2 * READ_AHEAD, int(room.pages * FILE_SHARE))
     rng = np.random.default_rng((seed, 14))
-    alone = Rounds(1, rounds)  # nobody waits for anybody: who sleeps has a lazy CPU, which is interrupted by nobody
-    made = [alone.program([_pieces(rng, k * pages, pages) for _ in range(rounds)], main=k == 0) for k in range(allocating)]
+    # nobody waits for anybody: who sleeps has a lazy CPU, which is interrupted by nobody
+    alone = Rounds(1, rounds)
+    made = [
+        alone.program([_pieces(rng, k * pages, pages) for _ in range(rounds)], main=k == 0)
+        for k in range(allocating)
+    ]
     heap = Process("server", (Region("heap", allocating * pages, writable=True),), tuple(made), together=True)
     # all readers together go through about the whole file in a round
     times = max(8, file // (READ_AHEAD * reading))
-    made = [alone.program([_reads(rng, file, times) for _ in range(rounds)], main=k == 0) for k in range(reading)]
-    readers = Process("readers", (Region("file", file, file="churn.dat", shared=True),), tuple(made), together=True)
+    made = [
+        alone.program([_reads(rng, file, times) for _ in range(rounds)], main=k == 0) for k in range(reading)
+    ]
+    readers = Process(
+        "readers", (Region("file", file, file="churn.dat", shared=True),), tuple(made), together=True
+    )
     what = f"{allocating} threads allocate and free, {reading} read a file of {file * PAGE_BYTES >> 20} MiB"
     return Workload("churn", (heap, readers), what, rounds, exact=True)
 
 
 def _reads(rng: np.random.Generator, file: int, times: int) -> np.ndarray:
-    """Rows of a reader and round: pieces anywhere, each once more while the TLB still has it but maybe memory does not."""
+    """Rows of a reader and round: pieces anywhere, each once more while the TLB still has it but maybe memory
+    does not.
+    """
     pieces = rng.integers(0, file - READ_AHEAD, times)
     again = np.concatenate([pieces[: min(BACK, times)], pieces])[:times]
     return visits(0, np.stack([pieces, again], axis=1).ravel(), run=READ_AHEAD, count=READS)

@@ -1,10 +1,10 @@
 """Processes fork over and over; parent and child write what they share, so each write copies a page.
 
-Stands for a pre-forking server or a shell script, and for the fork and copy-on-write cases of will-it-scale (fork1, page_fault
-variants) and stress-ng `--fork`. fork write-protects the parent's memory, which its second thread is reading on another CPU: a shootdown
-for all of it; each write to a shared page then is one more. Mappings that were writable are nothing that LUF may defer.
-Parameters: `parents` (default: one for four CPUs, at most 32; each has two threads and one child at a time), `pages` of each.
-Leaves out: exec.
+Stands for a pre-forking server or a shell script, and for the fork and copy-on-write cases of will-it-scale
+(fork1, page_fault variants) and stress-ng `--fork`. fork write-protects the parent's memory, which its second
+thread is reading on another CPU: a shootdown for all of it; each write to a shared page then is one more.
+Mappings that were writable are nothing that LUF may defer. Parameters: `parents` (default: one for four CPUs,
+at most 32; each has two threads and one child at a time), `pages` of each. Leaves out: exec.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from workloads.parameters import Parameter, Room
-from workloads.program import (
+from workloads.rounds import Row
+from workloads.rows import (
     EXIT_MM,
     FORK,
     LOAD,
@@ -31,9 +32,11 @@ from workloads.program import (
     control,
     visit,
 )
-from workloads.rounds import Row
 
-PARAMETERS = {"parents": Parameter(1, 64, "processes that fork"), "pages": Parameter(4, 4096, "pages of each")}
+PARAMETERS = {
+    "parents": Parameter(1, 64, "processes that fork"),
+    "pages": Parameter(4, 4096, "pages of each"),
+}
 PARENTS_MAX = 32
 FORKS = 4  # of each parent in a round
 HEAP, TEXT = range(2)
@@ -45,8 +48,12 @@ def fork_storm(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> 
     parents = given.get("parents", max(1, min(PARENTS_MAX, room.cpus // 4)))
     pages = given.get("pages", min(128, max(4, room.pages // (8 * parents))))
     rng = np.random.default_rng((seed, 15))
-    regions = (Region("heap", pages, writable=True), Region("text", TEXT_PAGES, file="server", executable=True))
-    spins = 3 * parents <= room.cpus  # a CPU for each task: the second thread stays on its own, with the parent's memory loaded
+    regions = (
+        Region("heap", pages, writable=True),
+        Region("text", TEXT_PAGES, file="server", executable=True),
+    )
+    # a CPU for each task: the second thread stays on its own, with the parent's memory loaded
+    spins = 3 * parents <= room.cpus
     processes = []
     for k in range(parents):
         flags = {"born": 3 * k, "gone": 3 * k + 1, "read": 3 * k + 2}
@@ -58,11 +65,17 @@ def fork_storm(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> 
     return Workload("fork-storm", listed, what, rounds, exact=True)
 
 
-def _family(rng: np.random.Generator, pages: int, rounds: int, child: int, flags: Mapping[str, int], spins: bool) -> tuple[np.ndarray, ...]:
+def _family(
+    rng: np.random.Generator, pages: int, rounds: int, child: int, flags: Mapping[str, int], spins: bool
+) -> tuple[np.ndarray, ...]:
     """Rows of a parent's two threads, and of its child."""
 
     def await_(flag: str, count: int) -> Row:
-        return control(SPIN, flags[flag], count, region=NO_REGION) if spins else control(WAIT_FOR, flags[flag], count)
+        return (
+            control(SPIN, flags[flag], count, region=NO_REGION)
+            if spins
+            else control(WAIT_FOR, flags[flag], count)
+        )
 
     main: list[Row] = [visit(STORE, HEAP, 0, pages)]
     second: list[Row] = []
@@ -73,11 +86,20 @@ def _family(rng: np.random.Generator, pages: int, rounds: int, child: int, flags
         size = int(rng.integers(1, pages + 1))
         at = int(rng.integers(0, pages - size + 1))
         main += [visit(STORE, HEAP, 0, pages, 2), control(FORK, child), visit(STORE, HEAP, at, size, 2)]
-        main += [visit(LOAD, HEAP, 0, pages, 4), control(POST, flags["read"]), control(WAIT_FOR, flags["gone"], number)]
+        main += [
+            visit(LOAD, HEAP, 0, pages, 4),
+            control(POST, flags["read"]),
+            control(WAIT_FOR, flags["gone"], number),
+        ]
         second += [visit(LOAD, HEAP, 0, pages, 16), await_("born", number)]
         second += [visit(LOAD, HEAP, 0, pages, 16), await_("read", number)]
         size = int(rng.integers(1, pages + 1))
         at = int(rng.integers(0, pages - size + 1))
-        born += [control(POST, flags["born"]), visit(LOAD, HEAP, 0, pages), visit(STORE, HEAP, at, size, 2), visit(LOAD, HEAP, 0, pages, 2)]
+        born += [
+            control(POST, flags["born"]),
+            visit(LOAD, HEAP, 0, pages),
+            visit(STORE, HEAP, at, size, 2),
+            visit(LOAD, HEAP, 0, pages, 2),
+        ]
         born.append(control(EXIT_MM, flags["gone"]))
     return np.array(main, ROW), np.array(second, ROW), np.array(born, ROW)

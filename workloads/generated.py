@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from workloads import churn, direct_io, fork_storm, munmap_storm, read_only, readers_writer, uprobes, xsbench
+from workloads import churn, fork_storm, munmap_storm, read_only, readers_writer, xsbench
+from workloads import direct_io_rounds as direct_io
+from workloads import uprobe_rounds as uprobes
 from workloads.parameters import Parameter, Room, parameters
-from workloads.program import Workload
+from workloads.rows import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,9 @@ def generated(asked: str, *, rounds: int, room: Room, threads: int | None, seed:
         text = f"{generator.first}={value.removesuffix('%')}{comma}{rest}"
     given = parameters(name, text, generator.parameters)
     if generator.first and generator.first not in given:
-        raise ValueError(f"workload {name!r}: {generator.first!r} must be given, as in {name}:50% (got {asked!r})")
+        raise ValueError(
+            f"workload {name!r}: {generator.first!r} must be given, as in {name}:50% (got {asked!r})"
+        )
     if not 1 <= rounds <= ROUNDS_MAX:
         raise ValueError(f"'tokens' must be from 1 to {ROUNDS_MAX} rounds for {name!r} (got {rounds})")
     if threads is not None:

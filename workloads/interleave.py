@@ -1,9 +1,10 @@
 """Put the visits of all threads into one global order, as threads on equal CPUs would make them.
 
-A simple simulation for statistics, not an engine: every thread has a clock that counts accesses, the thread with the smallest
-clock visits its next page, whoever comes to a DRAW gets the next chunk, and a barrier sets all clocks to the latest.
-Real threads never run at exactly the same speed, and who draws which chunk depends on that, so each chunk's cost varies
-by `jitter` (a tenth of a chunk is what the recording's quantum of 5,000 instructions amounts to).
+A simple simulation for statistics, not an engine: every thread has a clock that counts accesses, the thread
+with the smallest clock visits its next page, whoever comes to a DRAW gets the next chunk, and a barrier sets
+all clocks to the latest. Real threads never run at exactly the same speed, and who draws which chunk depends
+on that, so each chunk's cost varies by `jitter` (a tenth of a chunk is what the recording's quantum of 5,000
+instructions amounts to).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workloads import program as p
+from workloads import rows as p
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ class _Run:
         return True
 
     def visit(self, number: int, thread: _Thread, row: int, pages: int, count: int) -> bool:
-        """Visit the next page of a row; return whether it was the last. Page by page, so that threads alternate within rows."""
+        """Visit the next page of a row; return whether it was the last. Page by page, so that threads
+        alternate within rows.
+        """
         self.executed.append((number, self.evaluation, row, thread.page))
         thread.clock += count * thread.speed
         thread.page = (thread.page + 1) % pages

@@ -1,27 +1,29 @@
-"""Generate the page visits of llama.cpp/main for any model of the LLaMA architecture, from formulas that were measured.
+"""Generate the page visits of llama.cpp/main for any model of the LLaMA architecture, from formulas that were
+measured.
 
-The formulas come from page-level recordings of llama.cpp (June 2024) on two shapes; tests/workloads compares what comes out with them:
-distinct pages by region, visits per page, who reads which weights, reuse distances.
+The formulas come from page-level recordings of llama.cpp (June 2024) on two shapes; tests/workloads compares
+what comes out with them: distinct pages by region, visits per page, who reads which weights, reuse distances.
 
-One evaluation: main builds the graph and creates its workers anew; all go through the ops of every layer, each thread its
-share, with a spin barrier per op; the workers end (their stacks beyond glibc's 40 MiB cache are unmapped), main copies the
-logits, resets the scheduler's hash table and samples the next token.
+One evaluation: main builds the graph and creates its workers anew; all go through the ops of every layer,
+each thread its share, with a spin barrier per op; the workers end (their stacks beyond glibc's 40 MiB cache
+are unmapped), main copies the logits, resets the scheduler's hash table and samples the next token.
 
-llama.cpp meets at three barriers per op (node published, INIT done, COMPUTE done). `barriers_per_op` = 1 keeps the one between
-INIT (main quantises the activations) and COMPUTE (all multiply). It changes no visit, only how often threads hand over;
-main may run one INIT ahead of a slow worker.
+llama.cpp meets at three barriers per op (node published, INIT done, COMPUTE done). `barriers_per_op` = 1
+keeps the one between INIT (main quantises the activations) and COMPUTE (all multiply). It changes no visit,
+only how often threads hand over; main may run one INIT ahead of a slow worker.
 
-Leaves out: flash attention, GPU layers, newer llama.cpp (keeps its threads, has no INIT), Q4_0 repacking, the kernel's own accesses.
+Leaves out: flash attention, GPU layers, newer llama.cpp (keeps its threads, has no INIT), Q4_0 repacking, the
+kernel's own accesses.
 """
 
 from __future__ import annotations
 
-from workloads import layout as at
+from workloads import address_space as at
 from workloads import serial
+from workloads.address_space import layout
 from workloads.attention import attention, store_kv
-from workloads.layout import layout
 from workloads.matmul import equal_parts
-from workloads.program import (
+from workloads.rows import (
     CLONE,
     DONTNEED,
     DRAW,
@@ -57,10 +59,15 @@ def generate(
 ) -> Process:
     """Return one process: start-up, the prompt, and `tokens` evaluations of one token each.
 
-    `warm_up` adds what llama.cpp does by default before the prompt: an evaluation of two tokens, and zeroing the KV cache.
-    It's a whole sweep over the model, too much of a short run, so it's off here; it belongs to evaluation 0.
+    `warm_up` adds what llama.cpp does by default before the prompt: an evaluation of two tokens, and zeroing
+    the KV cache. It's a whole sweep over the model, too much of a short run, so it's off here; it belongs to
+    evaluation 0.
     """
-    for field, value, least in (("threads", threads, 1), ("tokens", tokens, 0), ("prompt_tokens", prompt_tokens, 1)):
+    for field, value, least in (
+        ("threads", threads, 1),
+        ("tokens", tokens, 0),
+        ("prompt_tokens", prompt_tokens, 1),
+    ):
         if value < least:
             raise ValueError(f"{field!r} must be at least {least} (got {value})")
     if prompt_tokens + tokens > shape.n_ctx:
@@ -68,18 +75,26 @@ def generate(
         raise ValueError(f"'tokens' must be {rule} (got {tokens})")
     if barriers_per_op not in (1, 2, 3):
         raise ValueError(f"'barriers_per_op' must be 1, 2 or 3 (got {barriers_per_op})")
-    writer = _Run(layout(shape, threads, max(prompt_tokens, 2 if warm_up else 1), seed), seed, barriers_per_op)
+    writer = _Run(
+        layout(shape, threads, max(prompt_tokens, 2 if warm_up else 1), seed), seed, barriers_per_op
+    )
     writer.start_up(warm_up)
     writer.evaluation(1, 0, prompt_tokens)
     for token in range(tokens):
         writer.evaluation(2 + token, prompt_tokens + token, 1)
-    return Process(name, writer.place.regions(model_file), writer.programs(), writer.chunks.array(), tuple(writer.sections))
+    return Process(
+        name,
+        writer.place.regions(model_file),
+        writer.programs(),
+        writer.chunks.array(),
+        tuple(writer.sections),
+    )
 
 
 class _Run(Writer):
     """Writes a whole run of llama.cpp."""
 
-    # -- a run -------------------------------------------------------------------------------------------------------
+    # -- a run -----------------------------------------------------------------------------------------------
 
     def start_up(self, warm_up: bool) -> None:
         self.put(0, control(MARK, 0))
@@ -105,30 +120,57 @@ class _Run(Writer):
         kept = min(self.threads - 1, at.STACK_CACHE_BYTES // (at.STACK_PAGES * PAGE_BYTES))
         for worker in range(1, self.threads):
             if worker > self.mapped:
-                self.put(0, control(MMAP, region=at.THREAD_STACK, page=(worker - 1) * at.STACK_PAGES, pages=at.STACK_PAGES))
+                self.put(
+                    0,
+                    control(
+                        MMAP, region=at.THREAD_STACK, page=(worker - 1) * at.STACK_PAGES, pages=at.STACK_PAGES
+                    ),
+                )
             self.put(0, *serial.create_thread(self.place, worker), control(CLONE, worker))
             region, stack = self.place.stack(worker)
-            self.put(worker, visit(STORE, region, stack, 2, 6), visit(LOAD, region, stack, 2, 30), visit(IFETCH, at.LIBS, 0, 2, 100))
+            self.put(
+                worker,
+                visit(STORE, region, stack, 2, 6),
+                visit(LOAD, region, stack, 2, 30),
+                visit(IFETCH, at.LIBS, 0, 2, 100),
+            )
         for thread in range(self.threads):
-            self.put(thread, self.text("loop", 330), visit(LOAD, at.GRAPH_META, self.place.tensor_structs[0], 2, 80))
+            self.put(
+                thread,
+                self.text("loop", 330),
+                visit(LOAD, at.GRAPH_META, self.place.tensor_structs[0], 2, 80),
+            )
         self.graph(position, tokens)
         for worker in range(1, self.threads):
             base = (worker - 1) * at.STACK_PAGES
-            # glibc advises all but the last pages of the stack, which hold the thread's descriptor and first frames.
-            self.put(worker, control(DONTNEED, region=at.THREAD_STACK, page=base, pages=at.STACK_PAGES - 6), control(EXIT))
+            # glibc advises all but the last pages of the stack, which hold the thread's descriptor and first
+            # frames.
+            self.put(
+                worker,
+                control(DONTNEED, region=at.THREAD_STACK, page=base, pages=at.STACK_PAGES - 6),
+                control(EXIT),
+            )
         if self.threads > 1:
             self.put(0, control(JOIN, pages=self.threads - 1))
         for worker in range(kept + 1, self.threads):
-            self.put(0, control(MUNMAP, region=at.THREAD_STACK, page=(worker - 1) * at.STACK_PAGES, pages=at.STACK_PAGES))
+            self.put(
+                0,
+                control(
+                    MUNMAP, region=at.THREAD_STACK, page=(worker - 1) * at.STACK_PAGES, pages=at.STACK_PAGES
+                ),
+            )
         self.mapped = kept
 
-    # -- ops ---------------------------------------------------------------------------------------------------------
+    # -- ops -------------------------------------------------------------------------------------------------
 
     def graph(self, position: int, tokens: int) -> None:
         self.op = 0
         self.get_rows(self.tensors["token_embd"], tokens)
         for layer in range(self.shape.layers):
-            tensor = {role: self.tensors[f"blk.{layer}.{role}"] for role in ("attn_q", "attn_k", "attn_v", "attn_output")}
+            tensor = {
+                role: self.tensors[f"blk.{layer}.{role}"]
+                for role in ("attn_q", "attn_k", "attn_v", "attn_output")
+            }
             self.norm(f"blk.{layer}.attn_norm", tokens)
             self.mul_mat(tensor["attn_q"], tokens)
             self.rope(tokens)
@@ -158,19 +200,34 @@ class _Run(Writer):
         self.begin("get_rows", 3000)
         for token in range(tokens):
             page, pages = tensor.pages(row := int(self.rng.integers(tensor.rows)), row + 1)
-            self.put(0, visit(LOAD, at.WEIGHTS, page, pages, 55), visit(STORE, at.COMPUTE, self.buffer()[0] + token, 1, 500))
+            self.put(
+                0,
+                visit(LOAD, at.WEIGHTS, page, pages, 55),
+                visit(STORE, at.COMPUTE, self.buffer()[0] + token, 1, 500),
+            )
 
     def norm(self, name: str, tokens: int) -> None:
         """Write rms_norm, and mul with the norm's weights; one token is one row, so main does both."""
         self.begin("rms_norm", 8700 * tokens)
         before, after = self.buffer(1, tokens), self.buffer(0, tokens)
         count = max(1, self.shape.n_embd // 8)
-        self.put(0, visit(IFETCH, at.LIBS, 2, 1, 385), visit(LOAD, at.RODATA, int(self.place.rodata_pages[12]), 1, 2))
+        self.put(
+            0,
+            visit(IFETCH, at.LIBS, 2, 1, 385),
+            visit(LOAD, at.RODATA, int(self.place.rodata_pages[12]), 1, 2),
+        )
         self.put(0, visit(LOAD, at.COMPUTE, *before, 60), visit(STORE, at.COMPUTE, *after, 60))
         self.begin("mul", 575 * tokens)
         tensor = self.tensors[name]
-        weights = visit(LOAD, at.WEIGHTS, *tensor.pages(0, 1), max(1, count // tensor.pages(0, 1)[1] * tokens))
-        self.put(0, visit(LOAD, at.COMPUTE, *after, 100), weights, visit(STORE, at.COMPUTE, *self.buffer(0, tokens), 100))
+        weights = visit(
+            LOAD, at.WEIGHTS, *tensor.pages(0, 1), max(1, count // tensor.pages(0, 1)[1] * tokens)
+        )
+        self.put(
+            0,
+            visit(LOAD, at.COMPUTE, *after, 100),
+            weights,
+            visit(STORE, at.COMPUTE, *self.buffer(0, tokens), 100),
+        )
         for thread in range(self.threads):
             self.put(thread, visit(LOAD, at.HEAP, self.place.build_heap[0], 1, 30))
 
@@ -191,9 +248,15 @@ class _Run(Writer):
         before, after = self.buffer(1, tokens, wide=True), self.buffer(0, tokens, wide=True)
         self.put(0, visit(LOAD, at.COMPUTE, *before, 100), visit(STORE, at.COMPUTE, *after, 100))
         for thread in range(self.threads):
-            self.put(thread, visit(LOAD, at.DATA, 37, 1, 32), visit(LOAD, at.RODATA, int(self.place.rodata_pages[9]), 1, 3))
+            self.put(
+                thread,
+                visit(LOAD, at.DATA, 37, 1, 32),
+                visit(LOAD, at.RODATA, int(self.place.rodata_pages[9]), 1, 3),
+            )
 
-    def mul_mat(self, tensor: Tensor, tokens: int, wide: bool = False, output: tuple[int, int] | None = None) -> None:
+    def mul_mat(
+        self, tensor: Tensor, tokens: int, wide: bool = False, output: tuple[int, int] | None = None
+    ) -> None:
         """Write INIT (main quantises the activations), the barrier, and COMPUTE (everybody draws chunks)."""
         self.op += 1
         if self.barriers_per_op == 3:
@@ -227,8 +290,15 @@ class _Run(Writer):
         for thread in range(self.threads):
             region, stack = self.place.stack(thread)
             busy = max(1, round(0.5 * share)) if tensor.encoding.dynamic else 20
-            self.put(thread, self.text("mul_mat", 2000), visit(IFETCH, at.LIBS, 1, 1, 220), visit(LOAD, region, stack, 1, busy))
-            self.put(thread, control(DRAW, section, self.threads, thread), visit(STORE, region, stack, 1, busy))
+            self.put(
+                thread,
+                self.text("mul_mat", 2000),
+                visit(IFETCH, at.LIBS, 1, 1, 220),
+                visit(LOAD, region, stack, 1, busy),
+            )
+            self.put(
+                thread, control(DRAW, section, self.threads, thread), visit(STORE, region, stack, 1, busy)
+            )
         if self.barriers_per_op > 1:
             self.barrier()
 
@@ -244,13 +314,25 @@ class _Run(Writer):
                 visit(IFETCH, at.LIBS, 1, 2, 620),
                 visit(LOAD, at.LIBS, int(self.place.table_libs_pages[10]), 1, 60),
             )
-            self.put(thread, *(visit(LOAD, at.LIBS, int(page), 1, 60) for page in self.place.table_libs_pages[11:14]))
-            self.put(thread, visit(LOAD, at.COMPUTE, 1, 1, 1), visit(LOAD, at.COMPUTE, *own, 160), visit(STORE, at.HEAP, slot, 1, 100))
+            self.put(
+                thread,
+                *(visit(LOAD, at.LIBS, int(page), 1, 60) for page in self.place.table_libs_pages[11:14]),
+            )
+            self.put(
+                thread,
+                visit(LOAD, at.COMPUTE, 1, 1, 1),
+                visit(LOAD, at.COMPUTE, *own, 160),
+                visit(STORE, at.HEAP, slot, 1, 100),
+            )
             self.put(
                 thread,
                 visit(LOAD, at.GRAPH_META, self.struct(), 1, 23),
                 visit(LOAD, at.HEAP, slot, 1, 300),
                 visit(STORE, at.COMPUTE, after[0] + own[0] - before[0], own[1], 160),
             )
-            self.put(thread, visit(LOAD, at.DATA, 37, 1, 2), visit(LOAD, at.RODATA, int(self.place.rodata_pages[12]), 1, 2))
+            self.put(
+                thread,
+                visit(LOAD, at.DATA, 37, 1, 2),
+                visit(LOAD, at.RODATA, int(self.place.rodata_pages[12]), 1, 2),
+            )
         self.meet()

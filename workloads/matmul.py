@@ -1,16 +1,20 @@
 """Share out one matrix multiplication among threads, and write down the pages that each share visits.
 
-llama.cpp (ggml_compute_forward_mul_mat) gives K-quants out in chunks of 64 rows (16 for a batch), drawn from a shared
-counter, if that makes at least four per thread; else, and always for Q4_0, Q8_0 and F16 (llamafile's sgemm), T equal parts.
+llama.cpp (ggml_compute_forward_mul_mat) gives K-quants out in chunks of 64 rows (16 for a batch), drawn from
+a shared counter, if that makes at least four per thread; else, and always for Q4_0, Q8_0 and F16 (llamafile's
+sgemm), T equal parts.
 
-A real thread alternates between pages at every access (strict runs are 1.5 accesses long). Here a share is a sequence of
-*units*: a page of activations and some of the conversion table, then up to 16 pages of weights in one row, and after every 16
-or more matrix rows the store of the results. So what is really in use all the time comes back after some 20 pages and stays in
-any TLB of 32 entries, while a weights page costs about 0.4 rows instead of 5. Activations of several pages are gone
-through page by page, one per unit.
+A real thread alternates between pages at every access (strict runs are 1.5 accesses long). Here a share is a
+sequence of
+*units*: a page of activations and some of the conversion table, then up to 16 pages of weights in one row,
+  and after every 16
+or more matrix rows the store of the results. So what is really in use all the time comes back after some 20
+pages and stays in any TLB of 32 entries, while a weights page costs about 0.4 rows instead of 5. Activations
+of several pages are gone through page by page, one per unit.
 
-Leaves out: the exact order within a unit, and the stack in a share that any thread may draw (a thread's own stack is
-visited before and after; in equal parts, whose thread is known, it's visited at least every 16 pages).
+Leaves out: the exact order within a unit, and the stack in a share that any thread may draw (a thread's own
+stack is visited before and after; in equal parts, whose thread is known, it's visited at least every 16
+pages).
 """
 
 from __future__ import annotations
@@ -20,16 +24,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workloads import layout as at
-from workloads.layout import Layout
-from workloads.program import IFETCH, LOAD, PAGE_BYTES, ROW, STORE, visit
+from workloads import address_space as at
+from workloads.address_space import Layout
+from workloads.rows import IFETCH, LOAD, PAGE_BYTES, ROW, STORE, visit
 from workloads.shape import Tensor
 
 UNIT_PAGES = 16  # most pages of weights between two visits of the activations
 SHORT_UNIT_PAGES = 4  # results are stored after 16 rows, but two stores so near each other are one visit
-WINDOW_PAGES = 4  # a block of 16 rows up to this size is read once for all columns of a batch, a larger one once per column
+# a block of 16 rows up to this size is read once for all columns of a batch, a larger one once per column
+WINDOW_PAGES = 4
 
-# Per access of weights, as recorded: activations 0.95, constants 0.64 (masks), conversion table 0.16, own stack 1.1.
+# Per access of weights, as recorded: activations 0.95, constants 0.64 (masks), conversion table 0.16, own
+# stack 1.1.
 ACTIVATIONS, CONSTANTS, TABLE, STACK = 0.95, 0.64, 0.16, 1.1
 INSTRUCTIONS_PER_PAGE = {"Q4_K": 3250, "Q6_K": 2900, "Q4_0": 4320, "Q8_0": 2300, "F16": 1300}
 VEC_DOT_TEXT = at.OPS_TEXT_FIRST  # one page: the inner loop
@@ -48,7 +54,9 @@ def share_out(tensor: Tensor, threads: int, tokens: int) -> Shares:
     if tensor.encoding.dynamic:
         size = 64 if tokens == 1 else 16
         if math.ceil(tensor.rows / size) >= 4 * threads:
-            return Shares([(row, min(row + size, tensor.rows)) for row in range(0, tensor.rows, size)], dynamic=True)
+            return Shares(
+                [(row, min(row + size, tensor.rows)) for row in range(0, tensor.rows, size)], dynamic=True
+            )
     return Shares(equal_parts(tensor.rows, threads), dynamic=False)
 
 
@@ -85,15 +93,33 @@ class ChunkStore:
         """Return all rows."""
         return np.array(self.rows, ROW)
 
-    def _write(self, tensor: Tensor, first: int, end: int, tokens: int, output: tuple[int, int], struct: int, thread: int | None) -> None:
+    def _write(
+        self,
+        tensor: Tensor,
+        first: int,
+        end: int,
+        tokens: int,
+        output: tuple[int, int],
+        struct: int,
+        thread: int | None,
+    ) -> None:
         pages = tensor.pages(first, end)[1]
         accesses = (end - first) * tensor.row_bytes * tensor.encoding.accesses_per_byte
-        self.rows.append(visit(IFETCH, at.TEXT, VEC_DOT_TEXT, 1, round(INSTRUCTIONS_PER_PAGE.get(tensor.type, 3000) * pages * tokens)))
+        self.rows.append(
+            visit(
+                IFETCH,
+                at.TEXT,
+                VEC_DOT_TEXT,
+                1,
+                round(INSTRUCTIONS_PER_PAGE.get(tensor.type, 3000) * pages * tokens),
+            )
+        )
         if tensor.encoding.dynamic or tensor.type == "Q4_0":
             page = int(self.place.rodata_pages[13 + (tensor.type == "Q6_K")])
             self.rows.append(visit(LOAD, at.RODATA, page, 1, max(1, round(accesses * tokens * CONSTANTS))))
         if thread is None:
-            # The counter that chunks are drawn from lies on main's stack, so that all threads write to that page.
+            # The counter that chunks are drawn from lies on main's stack, so that all threads write to that
+            # page.
             self.rows.append(visit(STORE, at.MAIN_STACK, at.MAIN_STACK_PAGES - 3, 1, 1))
         block = 16 * tensor.row_bytes / PAGE_BYTES
         if tensor.encoding.dynamic:
@@ -105,17 +131,22 @@ class ChunkStore:
         for number, row in enumerate(range(first, end, step)):
             for one_pass in range(passes):
                 self._unit(tensor, row, min(row + step, end), number + one_pass, tokens, count, thread)
-            # Between short units the results' page often is among the last used still: 1.5 visits per 64 rows, as recorded.
+            # Between short units the results' page often is among the last used still: 1.5 visits per 64
+            # rows, as recorded.
             if step == 16 or not tensor.encoding.dynamic or (first // 64 * 2 + number) % 4 != 3:
                 self._results(row, min(row + step, end), tokens, output, struct)
         if thread is None and (pages > UNIT_PAGES or first // 64 % 2):
             self.rows.append(visit(LOAD, at.MAIN_STACK, at.MAIN_STACK_PAGES - 3, 1, 2))
 
-    def _unit(self, tensor: Tensor, first: int, end: int, number: int, tokens: int, count: int, thread: int | None) -> None:
+    def _unit(
+        self, tensor: Tensor, first: int, end: int, number: int, tokens: int, count: int, thread: int | None
+    ) -> None:
         page, pages = tensor.pages(first, end)
         if first and (tensor.first_byte + first * tensor.row_bytes) % PAGE_BYTES and number and pages > 1:
             page, pages = page + 1, pages - 1  # the unit before has just visited the page that both share
-        activations = max(1, math.ceil(tokens * tensor.encoding.activation_row_bytes(tensor.columns) / PAGE_BYTES))
+        activations = max(
+            1, math.ceil(tokens * tensor.encoding.activation_row_bytes(tensor.columns) / PAGE_BYTES)
+        )
         for part, start in enumerate(range(0, pages, UNIT_PAGES)):
             size = min(UNIT_PAGES, pages - start)
             work = count * size

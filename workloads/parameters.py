@@ -46,6 +46,8 @@ def parameters(name: str, text: str, known: Mapping[str, Parameter]) -> dict[str
             raise ValueError(f"workload {name!r}: {key!r} must be given once (got {part!r} again)")
         rule = known[key]
         if not value.isdecimal() or not rule.least <= int(value) <= rule.most:
-            raise ValueError(f"workload {name!r}: {key!r} must be a whole number from {rule.least} to {rule.most} (got {value!r})")
+            raise ValueError(
+                f"workload {name!r}: {key!r} must be a whole number from {rule.least} to {rule.most} (got {value!r})"
+            )
         found[key] = int(value)
     return found

@@ -1,11 +1,13 @@
 """A share of what is mapped is read-only, the rest writable: shows where LUF pays and where it costs.
 
-The talk: 99 % of the pages that llama.cpp's machine unmaps are read-only ("without RO mappings LUF gains nothing"). Here the share is
-asked for: `read-only:0%`, `read-only:50%`, `read-only:99%`. Threads of three processes sweep two files, each process its own, together of
-140 % of all memory: one mapped read-only and loaded, one mapped shared and writable and stored to. Both are reclaimed alike.
-Parameters after the share: `threads` of all, `pages` of all files, `order`: files are cached in large folios of 2^order pages, for which
+The talk: 99 % of the pages that llama.cpp's machine unmaps are read-only ("without RO mappings LUF gains
+nothing"). Here the share is asked for: `read-only:0%`, `read-only:50%`, `read-only:99%`. Threads of three
+processes sweep two files, each process its own, together of 140 % of all memory: one mapped read-only and
+loaded, one mapped shared and writable and stored to. Both are reclaimed alike. Parameters after the share:
+`threads` of all, `pages` of all files, `order`: files are cached in large folios of 2^order pages, for which
 LUF flushes at once, as vanilla does (can_luf_init).
-Leaves out: anonymous memory, which cannot be reclaimed without swap. Pages that are demoted and promoted count as unmapped, too.
+Leaves out: anonymous memory, which cannot be reclaimed without swap. Pages that are demoted and promoted
+count as unmapped, too.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from workloads.parameters import THREADS, Parameter, Room
-from workloads.program import LOAD, PAGE_BYTES, STORE, Process, Region, Workload, visit
 from workloads.rounds import Rounds, Row
+from workloads.rows import LOAD, PAGE_BYTES, STORE, Process, Region, Workload, visit
 from workloads.rules import FOLIO_ORDER_MAX
 
 PARAMETERS = {
@@ -38,11 +40,19 @@ def read_only(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> W
     read = pages * percent // 100
     sizes = [("read", read, False), ("written", pages - read, True)]
     rng = np.random.default_rng((seed, 16))
-    alone = Rounds(1, rounds)  # nobody waits for anybody: who sleeps has a lazy CPU, which is interrupted by nobody
+    # nobody waits for anybody: who sleeps has a lazy CPU, which is interrupted by nobody
+    alone = Rounds(1, rounds)
     processes = []
     for number in range(PROCESSES):
         regions = tuple(
-            Region(name, size, file=f"{name}{number}", shared=True, writable=writable, folio_order=given.get("order", 0))
+            Region(
+                name,
+                size,
+                file=f"{name}{number}",
+                shared=True,
+                writable=writable,
+                folio_order=given.get("order", 0),
+            )
             for name, size, writable in sizes
             if size
         )
@@ -57,10 +67,20 @@ def read_only(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> W
 
 
 def _sweep(rng: np.random.Generator, regions: tuple[Region, ...], threads: int) -> list[Row]:
-    """Rows of one thread and round: pieces anywhere in the files, in all as many as make one sweep of all threads."""
+    """Rows of one thread and round: pieces anywhere in the files, in all as many as make one sweep of all
+    threads.
+    """
     rows: list[Row] = []
     for index, region in enumerate(regions):
         piece = min(PIECE, region.pages)
         for _ in range(max(1, region.pages // (piece * threads))):
-            rows.append(visit(STORE if region.writable else LOAD, index, int(rng.integers(0, region.pages - piece + 1)), piece, ACCESSES))
+            rows.append(
+                visit(
+                    STORE if region.writable else LOAD,
+                    index,
+                    int(rng.integers(0, region.pages - piece + 1)),
+                    piece,
+                    ACCESSES,
+                )
+            )
     return [rows[i] for i in rng.permutation(len(rows))]

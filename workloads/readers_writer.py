@@ -1,9 +1,11 @@
-"""Processes map a file read-only and read it again and again; one other process writes, syncs and truncates it.
+"""Processes map a file read-only and read it again and again; one other process writes, syncs and truncates
+it.
 
-Stands for a page cache with readers and one writer: will-it-scale's write1 and ftruncate1 beside mmap readers, and the cases that Dave
-Hansen named against LUF (linux-mm, May 2024: a file modified by another process, pages unmapped lazily). A cold file, larger than
-memory, is swept beside it, so that reclaim takes pages of the hot file away while readers have them in their TLBs. Every write(2) must
-then be seen by all readers, every truncated page be gone (the oracle checks each load).
+Stands for a page cache with readers and one writer: will-it-scale's write1 and ftruncate1 beside mmap
+readers, and the cases that Dave Hansen named against LUF (linux-mm, May 2024: a file modified by another
+process, pages unmapped lazily). A cold file, larger than memory, is swept beside it, so that reclaim takes
+pages of the hot file away while readers have them in their TLBs. Every write(2) must then be seen by all
+readers, every truncated page be gone (the oracle checks each load).
 Parameters: `threads` of all readers (in at most 8 processes), `pages` of the hot file.
 Leaves out: readers that use read(2): they have no translation.
 """
@@ -15,13 +17,15 @@ from collections.abc import Mapping
 import numpy as np
 
 from workloads.parameters import THREADS, Parameter, Room
-from workloads.program import LOAD, SYNC, TRUNCATE, WRITE, Process, Region, Workload, control, visit
 from workloads.rounds import LINES, Rounds, Row, share
+from workloads.rows import LOAD, SYNC, TRUNCATE, WRITE, Process, Region, Workload, control, visit
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 2**20, "pages of the file that is read and written")}
 READERS_MAX = 8
 HOT, COLD = range(2)
-HOT_PAGES = 1000  # as many as a TLB holds, and too many for all of them to stay in memory: the oracle catches who does not flush
+# as many as a TLB holds, and too many for all of them to stay in memory: the oracle catches who does not
+# flush
+HOT_PAGES = 1000
 CHANGES = 48  # of the writer in a round
 SWEEP = 32  # pages of the cold file between two changes
 PASSES = 12  # of each reader through the hot file in a round
@@ -51,7 +55,9 @@ def readers_writer(room: Room, rounds: int, seed: int, given: Mapping[str, int])
 
 
 def _read(rng: np.random.Generator, hot: int, part: int, size: int) -> list[Row]:
-    """Rows of one reader and round: the hot file from anywhere on, and a piece of the reader's own share of the cold one."""
+    """Rows of one reader and round: the hot file from anywhere on, and a piece of the reader's own share of
+    the cold one.
+    """
     rows: list[Row] = []
     piece = max(1, size // PASSES)
     for number in range(PASSES):

@@ -1,8 +1,9 @@
 """Read a recorded page-visit trace (.npz with its .json beside it), and refuse one that contradicts itself.
 
-Columns, one row per visit in global order: `thread` (0 main, k worker k, new at every evaluation), `page` in `region`, `kind`
-(0 load, 1 store, 2 ifetch), `count` accesses. `eval_start`: rows at which evaluations begin, rows before the first are start-up.
-`mark_pos`, `mark_thread`, `mark_id`: before row mark_pos thread mark_thread enters function mark_id.
+Columns, one row per visit in global order: `thread` (0 main, k worker k, new at every evaluation), `page` in
+`region`, `kind` (0 load, 1 store, 2 ifetch), `count` accesses. `eval_start`: rows at which evaluations begin,
+rows before the first are start-up. `mark_pos`, `mark_thread`, `mark_id`: before row mark_pos thread
+mark_thread enters function mark_id.
 The JSON names regions, functions, evaluations and the memory system calls.
 """
 
@@ -46,23 +47,31 @@ class Recording:
         """Return (evaluation, first row, end) of each recorded piece; start-up and warm-up are evaluation 0."""
         starts = [int(row) for row in self.arrays["eval_start"]]
         ends = [*starts[1:], len(self.arrays["thread"])]
-        pieces = [(int(self.about["evals"][n]["i"]), first, end) for n, (first, end) in enumerate(zip(starts, ends))]
+        pieces = [
+            (int(self.about["evals"][n]["i"]), first, end) for n, (first, end) in enumerate(zip(starts, ends))
+        ]
         return ([(-1, 0, starts[0])] if starts[0] else []) + pieces
 
 
 def read(path: str | Path) -> Recording:
-    """Return the trace at `path`; ValueError names the file, the rule and the value if something is wrong with it."""
+    """Return the trace at `path`; ValueError names the file, the rule and the value if something is wrong
+    with it.
+    """
     path = Path(path)
     about_path = path.with_suffix(".json")
     for needed in (path, about_path):
         if not needed.is_file():
-            raise ValueError(f"{needed}: trace must be a .npz file with a .json of the same name beside it (got no such file)")
+            raise ValueError(
+                f"{needed}: trace must be a .npz file with a .json of the same name beside it (got no such file)"
+            )
     try:
         about = json.loads(about_path.read_text(encoding="utf-8"))
     except ValueError as problem:
         raise ValueError(f"{about_path}: must be JSON (got: {problem})") from None
     if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and speak of allow_pickle
-        raise ValueError(f"{path}: must be a numpy .npz archive of plain arrays (got a file that is no archive)")
+        raise ValueError(
+            f"{path}: must be a numpy .npz archive of plain arrays (got a file that is no archive)"
+        )
     try:
         with np.load(path) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -92,16 +101,22 @@ def _check_about(path: Path, about: Any) -> None:
 def _check_arrays(path: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
     for name in (*COLUMNS, "eval_start", *MARKS):
         if name not in arrays:
-            raise ValueError(f"{path}: {name!r} must be in the archive (got {', '.join(arrays) or 'an empty one'})")
+            raise ValueError(
+                f"{path}: {name!r} must be in the archive (got {', '.join(arrays) or 'an empty one'})"
+            )
         if arrays[name].ndim != 1 or not np.issubdtype(arrays[name].dtype, np.integer):
-            raise ValueError(f"{path}: {name!r} must be a row of integers (got {arrays[name].dtype} {arrays[name].shape})")
+            raise ValueError(
+                f"{path}: {name!r} must be a row of integers (got {arrays[name].dtype} {arrays[name].shape})"
+            )
     rows = len(arrays["thread"])
     if not rows:
         raise ValueError(f"{path}: 'thread' must have at least one row (got 0)")
     for names in (COLUMNS, MARKS):
         for name in names:
             if len(arrays[name]) != len(arrays[names[0]]):
-                raise ValueError(f"{path}: {name!r} must be as long as {names[0]!r}, {len(arrays[names[0]])} (got {len(arrays[name])})")
+                raise ValueError(
+                    f"{path}: {name!r} must be as long as {names[0]!r}, {len(arrays[names[0]])} (got {len(arrays[name])})"
+                )
     sizes = np.array([region["pages"] for region in about["regions"]])
 
     def refuse(name: str, bad: np.ndarray, rule: str) -> None:
@@ -119,4 +134,6 @@ def _check_arrays(path: Path, arrays: dict[str, np.ndarray], about: dict[str, An
     starts = arrays["eval_start"].astype(np.int64)
     refuse("eval_start", np.diff(starts, prepend=-1) <= 0, "growing")
     if not 1 <= len(starts) == len(about["evals"]):
-        raise ValueError(f"{path}: 'eval_start' must have as many entries as the JSON's evals, {len(about['evals'])} (got {len(starts)})")
+        raise ValueError(
+            f"{path}: 'eval_start' must have as many entries as the JSON's evals, {len(about['evals'])} (got {len(starts)})"
+        )

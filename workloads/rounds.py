@@ -1,6 +1,8 @@
-"""Write the threads of a generated workload round by round: rows that are random but for the seed, and the sleep between rounds.
+"""Write the threads of a generated workload round by round: rows that are random but for the seed, and the
+sleep between rounds.
 
-`parties` threads meet once a round, asleep: nobody runs ahead, and no CPU spins for those that have not come. 1 is nobody to meet.
+`parties` threads meet once a round, asleep: nobody runs ahead, and no CPU spins for those that have not come.
+1 is nobody to meet.
 """
 
 from __future__ import annotations
@@ -9,20 +11,26 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from workloads.program import LOAD, MARK, POST, ROW, VISIT, WAIT_FOR, control
+from workloads.rows import LOAD, MARK, POST, ROW, VISIT, WAIT_FOR, control
 
 LINES = 64  # of a page
 Row = tuple[int, ...]
 
 
 class Rounds:
-    """The meetings of `parties` threads, one a round. One thread of each process is its main, which marks where a round begins."""
+    """The meetings of `parties` threads, one a round. One thread of each process is its main, which marks
+    where a round begins.
+    """
 
     def __init__(self, parties: int, rounds: int) -> None:
         self.parties, self.rounds = parties, rounds
 
-    def program(self, bodies: Iterable[Iterable[Row] | np.ndarray], main: bool = False, last: Iterable[Row] = ()) -> np.ndarray:
-        """Give a thread's rows: `bodies` has those of each round (the first may set things up), `last` those after all."""
+    def program(
+        self, bodies: Iterable[Iterable[Row] | np.ndarray], main: bool = False, last: Iterable[Row] = ()
+    ) -> np.ndarray:
+        """Give a thread's rows: `bodies` has those of each round (the first may set things up), `last` those
+        after all.
+        """
         parts = []
         for number, body in enumerate(bodies):
             if main and number <= self.rounds:
@@ -36,7 +44,14 @@ class Rounds:
 def visits(region: int, pages: np.ndarray, kind: int = LOAD, run: int = 1, count: int = 1) -> np.ndarray:
     """Give a row for each number in `pages`: `run` pages from there on, `count` accesses on each."""
     rows = np.zeros(len(pages), ROW)
-    rows["op"], rows["kind"], rows["region"], rows["pages"], rows["count"], rows["page"] = VISIT, kind, region, run, count, pages
+    rows["op"], rows["kind"], rows["region"], rows["pages"], rows["count"], rows["page"] = (
+        VISIT,
+        kind,
+        region,
+        run,
+        count,
+        pages,
+    )
     return rows
 
 

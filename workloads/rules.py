@@ -1,19 +1,20 @@
-"""Check that a process can be executed to its end: no row outside its region, no barrier that somebody misses.
+"""Check that a process can be executed to its end: no row outside its region, no barrier that somebody
+misses.
 
-Each rule is one function. They are vectorised, since a program may have millions of rows, and each stops at the first row
-that breaks it, with an error of the form
-`process 'llama0' thread 2 row 17: 'page' must be inside region 'kv' of 64 pages (got 64)`.
+Each rule is one function. They are vectorised, since a program may have millions of rows, and each stops at
+the first row that breaks it, with an error of the form `process 'llama0' thread 2 row 17: 'page' must be
+inside region 'kv' of 64 pages (got 64)`.
 
-Threads meet main in *rounds*: what main executes between two JOINs, and what a worker executes between CLONE and EXIT.
-A barrier is sound when the same round of every party reaches it and all of them have been cloned by then; with ids that only
-grow in each thread, nobody can then wait for somebody who waits for them.
+Threads meet main in *rounds*: what main executes between two JOINs, and what a worker executes between CLONE
+and EXIT. A barrier is sound when the same round of every party reaches it and all of them have been cloned by
+then; with ids that only grow in each thread, nobody can then wait for somebody who waits for them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from workloads import program as p
+from workloads import rows as p
 
 FOLIO_ORDER_MAX = 6  # 256 KiB
 
@@ -23,7 +24,9 @@ class RowError(ValueError):
 
     def __init__(self, process: str, thread: int, row: int, rule: str) -> None:
         self.process, self.thread, self.row, self.rule = process, thread, row, rule
-        super().__init__(f"process {process!r} {'chunk_rows' if thread < 0 else f'thread {thread}'} row {row}: {rule}")
+        super().__init__(
+            f"process {process!r} {'chunk_rows' if thread < 0 else f'thread {thread}'} row {row}: {rule}"
+        )
 
 
 def check_process(process: p.Process) -> None:
@@ -32,10 +35,14 @@ def check_process(process: p.Process) -> None:
         raise ValueError(f"process {process.name!r}: 'threads' must have at least the main thread (got 0)")
     for region in process.regions:
         if region.pages < 1:
-            raise ValueError(f"process {process.name!r}: 'pages' of region {region.name!r} must be at least 1 (got {region.pages})")
+            raise ValueError(
+                f"process {process.name!r}: 'pages' of region {region.name!r} must be at least 1 (got {region.pages})"
+            )
         if not 0 <= region.folio_order <= (FOLIO_ORDER_MAX if region.file is not None else 0):
             rule = f"0 to {FOLIO_ORDER_MAX}, and 0 if it maps no file"
-            raise ValueError(f"process {process.name!r}: 'folio_order' of region {region.name!r} must be {rule} (got {region.folio_order})")
+            raise ValueError(
+                f"process {process.name!r}: 'folio_order' of region {region.name!r} must be {rule} (got {region.folio_order})"
+            )
     for index, rows in [*enumerate(process.threads), (-1, process.chunk_rows)]:
         place = _Place(process.name, index)
         if rows.dtype != p.ROW:
@@ -60,7 +67,9 @@ def check_process(process: p.Process) -> None:
 
 
 def check_forks(processes: tuple[p.Process, ...]) -> None:
-    """Raise ValueError unless every FORK names a forked process with the regions of the one that forks, as often as that one exits."""
+    """Raise ValueError unless every FORK names a forked process with the regions of the one that forks, as
+    often as that one exits.
+    """
     forks = np.zeros(len(processes), np.int64)
     for process in processes:
         for index, rows in enumerate(process.threads):
@@ -75,18 +84,26 @@ def check_forks(processes: tuple[p.Process, ...]) -> None:
     for number, process in enumerate(processes):
         exits = sum(int((rows["op"] == p.EXIT_MM).sum()) for rows in process.threads)
         if exits != forks[number]:
-            raise ValueError(f"process {process.name!r}: EXIT_MM must stand as often as it is forked, {forks[number]} times (got {exits})")
+            raise ValueError(
+                f"process {process.name!r}: EXIT_MM must stand as often as it is forked, {forks[number]} times (got {exits})"
+            )
         if process.forked and not exits:
-            raise ValueError(f"process {process.name!r}: a forked process must be forked by another one (got no FORK)")
+            raise ValueError(
+                f"process {process.name!r}: a forked process must be forked by another one (got no FORK)"
+            )
         if process.forked:
             last = process.threads[0]["op"][-1:]
             names = np.array([p.OP_NAMES[int(op)] for op in last])
             at = np.array([len(process.threads[0]) - 1])
-            _Place(process.name, 0).refuse(last != p.EXIT_MM, "the last row of a forked process must be EXIT_MM", names, at)
+            _Place(process.name, 0).refuse(
+                last != p.EXIT_MM, "the last row of a forked process must be EXIT_MM", names, at
+            )
 
 
 def check_flags(processes: tuple[p.Process, ...]) -> None:
-    """Raise ValueError unless every wait for a flag ends, whatever the schedule. As flags only grow, it is enough to try one schedule."""
+    """Raise ValueError unless every wait for a flag ends, whatever the schedule. As flags only grow, it is
+    enough to try one schedule.
+    """
     walks = [_FlagWalk(process.name, number, index, rows) for number, process in enumerate(processes)
              for index, rows in enumerate(process.threads)]  # fmt: skip
     if not any(walk.waits for walk in walks):
@@ -97,7 +114,12 @@ def check_flags(processes: tuple[p.Process, ...]) -> None:
     for walk in walks:
         wanted, at = walk.rows["pages"][walk.waits].astype(np.int64), np.array(walk.waits)
         flags = walk.rows["page"][walk.waits]
-        walk.place.refuse(wanted > posted[flags], "'pages' of a wait must be at most the number of POSTs of its flag", wanted, at)
+        walk.place.refuse(
+            wanted > posted[flags],
+            "'pages' of a wait must be at most the number of POSTs of its flag",
+            wanted,
+            at,
+        )
     posted[:] = 0
     alive = [0 if process.forked else 1 for process in processes]
     while sum(walk.advance(posted, alive) for walk in walks):
@@ -106,8 +128,15 @@ def check_flags(processes: tuple[p.Process, ...]) -> None:
     if stuck:
         walk = stuck[0]
         row = walk.order[walk.at]
-        rule = f"a wait must end, but here {len(stuck)} threads would wait for each other for ever, this one for"
-        walk.place.refuse(np.array([True]), f"{rule} {walk.rows['pages'][row]} POSTs", posted[walk.rows["page"][[row]]], np.array([row]))
+        rule = (
+            f"a wait must end, but here {len(stuck)} threads would wait for each other for ever, this one for"
+        )
+        walk.place.refuse(
+            np.array([True]),
+            f"{rule} {walk.rows['pages'][row]} POSTs",
+            posted[walk.rows["page"][[row]]],
+            np.array([row]),
+        )
 
 
 class _FlagWalk:
@@ -115,7 +144,9 @@ class _FlagWalk:
 
     def __init__(self, process: str, number: int, index: int, rows: np.ndarray) -> None:
         self.place, self.number, self.rows, self.at = _Place(process, index), number, rows, 0
-        self.order = np.flatnonzero(np.isin(rows["op"], (p.POST, p.EXIT_MM, p.WAIT_FOR, p.SPIN, p.FORK))).tolist()
+        self.order = np.flatnonzero(
+            np.isin(rows["op"], (p.POST, p.EXIT_MM, p.WAIT_FOR, p.SPIN, p.FORK))
+        ).tolist()
         self.waits = [row for row in self.order if rows["op"][row] in (p.WAIT_FOR, p.SPIN)]
         self.posts = rows["page"][[row for row in self.order if rows["op"][row] in (p.POST, p.EXIT_MM)]]
         named = rows["page"][[row for row in self.order if rows["op"][row] != p.FORK]]
@@ -142,17 +173,25 @@ def check_nodes(workload: p.Workload, nodes: int) -> None:
     for process in workload.processes:
         for index, rows in enumerate(process.threads):
             bad = (rows["op"] == p.MOVE_PAGES) & (rows["kind"] >= nodes)
-            _Place(process.name, index).refuse(bad, f"'kind' of MOVE_PAGES must be a node of the machine, 0 to {nodes - 1}", rows["kind"])
+            _Place(process.name, index).refuse(
+                bad, f"'kind' of MOVE_PAGES must be a node of the machine, 0 to {nodes - 1}", rows["kind"]
+            )
 
 
 def _check_together(process: p.Process) -> None:
-    """Threads that start together meet at flags alone, and map what they like: the kernel says so if they touch what is not there."""
+    """Threads that start together meet at flags alone, and map what they like: the kernel says so if they
+    touch what is not there.
+    """
     if process.forked and len(process.threads) != 1:
-        raise ValueError(f"process {process.name!r}: a forked process must have one thread (got {len(process.threads)})")
+        raise ValueError(
+            f"process {process.name!r}: a forked process must have one thread (got {len(process.threads)})"
+        )
     for index, rows in enumerate(process.threads):
         bad = np.isin(rows["op"], (p.BARRIER, p.DRAW, p.CLONE, p.EXIT, p.JOIN))
         names = np.array([p.OP_NAMES[int(op)] for op in rows["op"]])
-        _Place(process.name, index).refuse(bad, "'op' must be no BARRIER, DRAW, CLONE, EXIT or JOIN in threads that start together", names)
+        _Place(process.name, index).refuse(
+            bad, "'op' must be no BARRIER, DRAW, CLONE, EXIT or JOIN in threads that start together", names
+        )
 
 
 class _Place:
@@ -166,7 +205,9 @@ class _Place:
         return self.text
 
     def refuse(self, bad: np.ndarray, rule: str, values: np.ndarray, rows: np.ndarray | None = None) -> None:
-        """Raise for the first true element of `bad`; `rows` gives its row number if `bad` covers only some rows."""
+        """Raise for the first true element of `bad`; `rows` gives its row number if `bad` covers only some
+        rows.
+        """
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             row = first if rows is None else int(rows[first])
@@ -177,53 +218,79 @@ def _check_ops(place: _Place, rows: np.ndarray, thread: int) -> None:
     op = rows["op"]
     place.refuse(~np.isin(op, list(p.OP_NAMES)), "'op' must be a known operation", op)
     if thread < 0:
-        # Inside a chunk only visits: a chunk's thread is not known beforehand, so it can't meet or start anybody.
+        # Inside a chunk only visits: a chunk's thread is not known beforehand, so it can't meet or start
+        # anybody.
         place.refuse(op != p.VISIT, "'op' must be VISIT inside a chunk", op)
     elif thread == 0:
         place.refuse(op == p.EXIT, "'op' must not be EXIT in main", op)
     else:
-        place.refuse(np.isin(op, (p.CLONE, p.JOIN, p.MARK)), "'op' must not be CLONE, JOIN or MARK in a worker", op)
+        place.refuse(
+            np.isin(op, (p.CLONE, p.JOIN, p.MARK)), "'op' must not be CLONE, JOIN or MARK in a worker", op
+        )
 
 
 def _check_ranges(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
     at = np.flatnonzero(np.isin(rows["op"], p.RANGE_OPS))
     ranged = rows[at]
-    place.refuse(ranged["region"] >= len(regions), f"'region' must be below {len(regions)}", ranged["region"], at)
+    place.refuse(
+        ranged["region"] >= len(regions), f"'region' must be below {len(regions)}", ranged["region"], at
+    )
     place.refuse(ranged["pages"] < 1, "'pages' must be at least 1", ranged["pages"], at)
     size = np.array([region.pages for region in regions], np.int64)[ranged["region"]]
     files = np.array([region.file is not None for region in regions], bool)[ranged["region"]]
     names = np.array([region.name for region in regions])[ranged["region"]]
-    place.refuse(np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of a call on a file must map one", names, at)
+    place.refuse(
+        np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of a call on a file must map one", names, at
+    )
     end = ranged["page"].astype(np.int64) + ranged["pages"]
     if (end > size).any():
         first = int(np.flatnonzero(end > size)[0])
         name = regions[ranged["region"][first]].name
-        place.refuse(end > size, f"'page' + 'pages' must be inside region {name!r} of {size[first]} pages", end, at)
+        place.refuse(
+            end > size, f"'page' + 'pages' must be inside region {name!r} of {size[first]} pages", end, at
+        )
 
 
 def _check_visits(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
     at = np.flatnonzero(rows["op"] == p.VISIT)
     visits = rows[at]
-    place.refuse(~np.isin(visits["kind"], list(p.KIND_NAMES)), "'kind' must be LOAD, STORE or IFETCH", visits["kind"], at)
+    place.refuse(
+        ~np.isin(visits["kind"], list(p.KIND_NAMES)),
+        "'kind' must be LOAD, STORE or IFETCH",
+        visits["kind"],
+        at,
+    )
     place.refuse(visits["count"] < 1, "'count' must be at least 1", visits["count"], at)
     names = np.array([region.name for region in regions])[visits["region"]]
     writable = np.array([region.writable for region in regions], bool)[visits["region"]]
     executable = np.array([region.executable for region in regions], bool)[visits["region"]]
     place.refuse((visits["kind"] == p.STORE) & ~writable, "'region' of a STORE must be writable", names, at)
-    place.refuse((visits["kind"] == p.IFETCH) & ~executable, "'region' of an IFETCH must be executable", names, at)
+    place.refuse(
+        (visits["kind"] == p.IFETCH) & ~executable, "'region' of an IFETCH must be executable", names, at
+    )
 
 
 def _check_direct(place: _Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
     """The memory of a direct read or write is in the process, and a read can be written there."""
     at = np.flatnonzero(np.isin(rows["op"], p.DIRECT_OPS))
     calls = rows[at]
-    place.refuse(calls["kind"] >= len(regions), f"'kind' of a direct call must be a region, below {len(regions)}", calls["kind"], at)
+    place.refuse(
+        calls["kind"] >= len(regions),
+        f"'kind' of a direct call must be a region, below {len(regions)}",
+        calls["kind"],
+        at,
+    )
     size = np.array([region.pages for region in regions], np.int64)[calls["kind"]]
     writable = np.array([region.writable for region in regions], bool)[calls["kind"]]
     names = np.array([region.name for region in regions])[calls["kind"]]
     end = calls["count"].astype(np.int64) + calls["pages"]
     place.refuse(end > size, "'count' + 'pages' of a direct call must be inside its memory's region", end, at)
-    place.refuse((calls["op"] == p.DIRECT_READ) & ~writable, "'kind' of DIRECT_READ must be a writable region", names, at)
+    place.refuse(
+        (calls["op"] == p.DIRECT_READ) & ~writable,
+        "'kind' of DIRECT_READ must be a writable region",
+        names,
+        at,
+    )
 
 
 def _check_sections(process: p.Process) -> None:
@@ -232,15 +299,21 @@ def _check_sections(process: p.Process) -> None:
         where = f"process {process.name!r} section {index}"
         chunks = section.chunks
         if chunks.ndim != 2 or chunks.shape[1] != 2 or not np.issubdtype(chunks.dtype, np.signedinteger):
-            raise ValueError(f"{where}: 'chunks' must be signed integers of shape (n, 2) (got {chunks.dtype} {chunks.shape})")
+            raise ValueError(
+                f"{where}: 'chunks' must be signed integers of shape (n, 2) (got {chunks.dtype} {chunks.shape})"
+            )
         bad = (chunks[:, 0] < 0) | (chunks[:, 1] < chunks[:, 0]) | (chunks[:, 1] > rows)
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
-            raise ValueError(f"{where}: chunk {first} must lie in the {rows} chunk rows (got {tuple(chunks[first].tolist())})")
+            raise ValueError(
+                f"{where}: chunk {first} must lie in the {rows} chunk rows (got {tuple(chunks[first].tolist())})"
+            )
 
 
 def _check_rounds(process: p.Process) -> list[np.ndarray]:
-    """Check CLONE, EXIT and JOIN against each other; return for each worker its segments as (round, clone row, join row)."""
+    """Check CLONE, EXIT and JOIN against each other; return for each worker its segments as (round, clone
+    row, join row).
+    """
     main, place = process.threads[0], _Place(process.name, 0)
     joins = np.flatnonzero(main["op"] == p.JOIN)
     clones = np.flatnonzero(main["op"] == p.CLONE)
@@ -252,7 +325,10 @@ def _check_rounds(process: p.Process) -> list[np.ndarray]:
     place.refuse(open_round, "every CLONE must be followed by a JOIN", workers, clones)
     started = np.bincount(rounds, minlength=len(joins))
     place.refuse(
-        main["pages"][joins] != started, "'pages' of JOIN must be the number of workers cloned before it", main["pages"][joins], joins
+        main["pages"][joins] != started,
+        "'pages' of JOIN must be the number of workers cloned before it",
+        main["pages"][joins],
+        joins,
     )
     segments: list[np.ndarray] = [np.zeros((0, 3), np.int64)]
     for worker in range(1, len(process.threads)):
@@ -263,9 +339,13 @@ def _check_rounds(process: p.Process) -> list[np.ndarray]:
         exits = int((rows["op"] == p.EXIT).sum())
         here = _Place(process.name, worker)
         if exits != mine.sum():
-            raise ValueError(f"{here}: the number of EXIT rows must be that of its CLONEs, {mine.sum()} (got {exits})")
+            raise ValueError(
+                f"{here}: the number of EXIT rows must be that of its CLONEs, {mine.sum()} (got {exits})"
+            )
         if len(rows) and rows["op"][-1] != p.EXIT:
-            raise ValueError(f"{here} row {len(rows) - 1}: the last row of a worker must be EXIT (got {p.OP_NAMES[int(rows['op'][-1])]})")
+            raise ValueError(
+                f"{here} row {len(rows) - 1}: the last row of a worker must be EXIT (got {p.OP_NAMES[int(rows['op'][-1])]})"
+            )
         segments.append(np.stack([rounds[mine], clones[mine], joins[rounds[mine]]], axis=1).astype(np.int64))
     return segments
 
@@ -281,12 +361,16 @@ def _check_barriers(process: p.Process, segments: list[np.ndarray]) -> None:
     for thread, rows in enumerate(process.threads):
         at = np.flatnonzero(rows["op"] == p.BARRIER)
         ids = rows["page"][at].astype(np.int64)
-        _Place(process.name, thread).refuse(np.diff(ids, prepend=-1) <= 0, "'page' of BARRIER must grow in every thread", ids, at)
+        _Place(process.name, thread).refuse(
+            np.diff(ids, prepend=-1) <= 0, "'page' of BARRIER must grow in every thread", ids, at
+        )
         met["thread"].append(np.full(len(at), thread))
         met["row"].append(at)
         met["id"].append(ids)
         met["parties"].append(rows["pages"][at].astype(np.int64))
-        met["round"].append(np.searchsorted(joins, at) if thread == 0 else segments[thread][_segment_of(rows, at), 0])
+        met["round"].append(
+            np.searchsorted(joins, at) if thread == 0 else segments[thread][_segment_of(rows, at), 0]
+        )
     column = {name: np.concatenate(parts) for name, parts in met.items()}
     if not len(column["id"]):
         return
@@ -300,19 +384,31 @@ def _check_barriers(process: p.Process, segments: list[np.ndarray]) -> None:
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             place = _Place(process.name, int(column["thread"][first]))
-            raise ValueError(f"{place} row {column['row'][first]}: barrier {column['id'][first]}: {rule} (got {values[first]})")
+            raise ValueError(
+                f"{place} row {column['row'][first]}: barrier {column['id'][first]}: {rule} (got {values[first]})"
+            )
 
-    refuse(column["parties"] != expected[group], "all rows of a barrier must name as many parties", column["parties"])
+    refuse(
+        column["parties"] != expected[group],
+        "all rows of a barrier must name as many parties",
+        column["parties"],
+    )
     refuse(
         reached[group] != column["parties"],
         f"'pages' must be the number of threads that come to it, {reached[group][0]}",
         column["parties"],
     )
-    refuse(column["round"] != same_round[group], "all parties must come to it between the same JOINs", column["round"])
+    refuse(
+        column["round"] != same_round[group],
+        "all parties must come to it between the same JOINs",
+        column["round"],
+    )
     _check_cloned_before(process, segments, column, group)
 
 
-def _check_cloned_before(process: p.Process, segments: list[np.ndarray], column: dict[str, np.ndarray], group: np.ndarray) -> None:
+def _check_cloned_before(
+    process: p.Process, segments: list[np.ndarray], column: dict[str, np.ndarray], group: np.ndarray
+) -> None:
     """Refuse a barrier at which main would wait for a worker that it starts only afterwards."""
     main_row = np.full(group.max() + 1, np.iinfo(np.int64).max)
     in_main = column["thread"] == 0
@@ -322,7 +418,10 @@ def _check_cloned_before(process: p.Process, segments: list[np.ndarray], column:
         clone_row = segments[worker][_segment_of(process.threads[worker], column["row"][mine]), 1]
         late = clone_row > main_row[group[mine]]
         _Place(process.name, worker).refuse(
-            late, "main must CLONE the worker before it waits for it at a barrier", column["id"][mine], column["row"][mine]
+            late,
+            "main must CLONE the worker before it waits for it at a barrier",
+            column["id"][mine],
+            column["row"][mine],
         )
 
 
@@ -333,21 +432,39 @@ def _check_draws(process: p.Process, segments: list[np.ndarray]) -> None:
         place = _Place(process.name, thread)
         at = np.flatnonzero(rows["op"] == p.DRAW)
         draws = rows[at]
-        place.refuse(draws["page"] >= len(process.sections), f"'page' of DRAW must be below {len(process.sections)}", draws["page"], at)
-        place.refuse(draws["count"] >= draws["pages"], "'count' of DRAW must be below its parties, 'pages'", draws["count"], at)
-        for row, section, own, wanted in zip(at, draws["page"].tolist(), draws["count"].tolist(), draws["pages"].tolist(), strict=True):
+        place.refuse(
+            draws["page"] >= len(process.sections),
+            f"'page' of DRAW must be below {len(process.sections)}",
+            draws["page"],
+            at,
+        )
+        place.refuse(
+            draws["count"] >= draws["pages"],
+            "'count' of DRAW must be below its parties, 'pages'",
+            draws["count"],
+            at,
+        )
+        for row, section, own, wanted in zip(
+            at, draws["page"].tolist(), draws["count"].tolist(), draws["pages"].tolist(), strict=True
+        ):
             if wanted > len(process.sections[section].chunks):
                 raise ValueError(
                     f"{place} row {row}: 'pages' of DRAW must be at most its {len(process.sections[section].chunks)} chunks (got {wanted})"
                 )
             if parties.setdefault(section, wanted) != wanted:
-                raise ValueError(f"{place} row {row}: 'pages' of DRAW must be the same in all threads, {parties[section]} (got {wanted})")
+                raise ValueError(
+                    f"{place} row {row}: 'pages' of DRAW must be the same in all threads, {parties[section]} (got {wanted})"
+                )
             if own in drawn.setdefault(section, set()):
-                raise ValueError(f"{place} row {row}: 'count' of DRAW must be drawn once in section {section} (got {own})")
+                raise ValueError(
+                    f"{place} row {row}: 'count' of DRAW must be drawn once in section {section} (got {own})"
+                )
             drawn[section].add(own)
     for section, own in drawn.items():
         if len(own) != parties[section]:
-            raise ValueError(f"process {process.name!r} section {section}: all {parties[section]} parties must DRAW (got {len(own)})")
+            raise ValueError(
+                f"process {process.name!r} section {section}: all {parties[section]} parties must DRAW (got {len(own)})"
+            )
 
 
 def _check_marks(process: p.Process) -> None:
@@ -369,10 +486,14 @@ def _check_mappings(process: p.Process, segments: list[np.ndarray]) -> None:
         what = (int(main["region"][row]), int(main["page"][row]), int(main["pages"][row]))
         if main["op"][row] == p.MUNMAP:
             if any(what[0] == r and what[1] < f + n and f < what[1] + what[2] for r, f, n in unmapped):
-                raise ValueError(f"{place} row {row}: MUNMAP must name mapped pages (got region, page, pages = {what})")
+                raise ValueError(
+                    f"{place} row {row}: MUNMAP must name mapped pages (got region, page, pages = {what})"
+                )
             unmapped[what] = row
         elif what not in unmapped:
-            raise ValueError(f"{place} row {row}: MMAP must name pages of an earlier MUNMAP (got region, page, pages = {what})")
+            raise ValueError(
+                f"{place} row {row}: MMAP must name pages of an earlier MUNMAP (got region, page, pages = {what})"
+            )
         else:
             gaps.append((what, unmapped.pop(what), row))
     gaps += [(what, row, len(main)) for what, row in unmapped.items()]
@@ -380,7 +501,9 @@ def _check_mappings(process: p.Process, segments: list[np.ndarray]) -> None:
         _check_gaps(process, segments, gaps)
 
 
-def _check_gaps(process: p.Process, segments: list[np.ndarray], gaps: list[tuple[tuple[int, int, int], int, int]]) -> None:
+def _check_gaps(
+    process: p.Process, segments: list[np.ndarray], gaps: list[tuple[tuple[int, int, int], int, int]]
+) -> None:
     for thread, rows in enumerate(process.threads):
         at = np.flatnonzero(np.isin(rows["op"], (p.VISIT, p.POPULATE, p.DONTNEED)))
         touched = rows[at]
@@ -390,5 +513,13 @@ def _check_gaps(process: p.Process, segments: list[np.ndarray], gaps: list[tuple
         begins = at if thread == 0 else segments[thread][segment, 1]
         ends = at if thread == 0 else segments[thread][segment, 2]
         for (region, page, pages), from_row, to_row in gaps:
-            hit = (touched["region"] == region) & (first < page + pages) & (end > page) & (begins < to_row) & (ends > from_row)
-            _Place(process.name, thread).refuse(hit, f"'page' must not be unmapped (main's rows {from_row} to {to_row})", first, at)
+            hit = (
+                (touched["region"] == region)
+                & (first < page + pages)
+                & (end > page)
+                & (begins < to_row)
+                & (ends > from_row)
+            )
+            _Place(process.name, thread).refuse(
+                hit, f"'page' must not be unmapped (main's rows {from_row} to {to_row})", first, at
+            )

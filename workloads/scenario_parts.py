@@ -1,8 +1,10 @@
 """The parts that scenarios are made of: what is set up, what is measured, what is cleaned up.
 
-Each part is a generator of steps of main, thread 0 of the first process; what the others do meanwhile is a step `Together` or `Elsewhere`.
-Mappings lie as in the recording: *alone* ones begin a GiB each, one after the other ("slots"), so that page tables go with them;
-*neighbour* ones lie between touched pages that keep the tables; *natural* ones where mmap(NULL) puts them, below what the program
+Each part is a generator of steps of main, thread 0 of the first process; what the others do meanwhile is a
+step `Together` or `Elsewhere`. Mappings lie as in the recording: *alone* ones begin a GiB each, one after the
+other ("slots"), so that page tables go with them;
+*neighbour* ones lie between touched pages that keep the tables; *natural* ones where mmap(NULL) puts them,
+  below what the program
 has mapped.
 """
 
@@ -66,7 +68,7 @@ class Elsewhere:
     stranger: tuple[Any, ...] = ()
 
 
-# --- setting up -----------------------------------------------------------------------------------------------------------------
+# --- setting up ---------------------------------------------------------------------------------------------
 
 
 def _touch_all(c: Cell, region: str, page: int = 0, store: bool = False) -> Steps:
@@ -212,7 +214,8 @@ def file_only_in_cache(c: Cell) -> Steps:
     yield c.t.fadvise_dontneed("file")
     yield c.t.mmap("file", 0, c.pages)
     yield from _touch_all(c, "file")
-    yield c.t.nanosleep(SETTLE_NS)  # what is read ahead has arrived by then: reclaim passes over pages that are still being read
+    # what is read ahead has arrived by then: reclaim passes over pages that are still being read
+    yield c.t.nanosleep(SETTLE_NS)
 
 
 def on_other_node(c: Cell) -> Steps:
@@ -249,7 +252,7 @@ def dropped(c: Cell) -> Steps:
     yield c.t.fadvise_dontneed("file")
 
 
-# --- operations and cleaning up -----------------------------------------------------------------------------------------------------
+# --- operations and cleaning up -----------------------------------------------------------------------------
 
 
 def on(region: str, call: str, *arguments: Any, page: int = 0) -> Part:

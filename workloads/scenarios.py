@@ -1,13 +1,15 @@
-"""Small, well defined operations on memory, as scripts: those whose TLB shootdowns were recorded on a real kernel.
+"""Small, well defined operations on memory, as scripts: those whose TLB shootdowns were recorded on a real
+kernel.
 
-A scenario is measured on T CPUs. Thread 0, on CPU 0, does the operation on P pages; the others spin in the same address space (or sleep, or
-leave their CPUs to another process), each after touching every page; in some, T processes of one thread map the same file. A *cell* is
-(scenario, T, P), done some times over; each time four moments are noted: `vm0`, `vm1` around all (page faults are counted there),
-`trace0`, `trace1` inside (tlb_flush events), `irq0`, `irq1` at the operation (interrupts).
+A scenario is measured on T CPUs. Thread 0, on CPU 0, does the operation on P pages; the others spin in the
+same address space (or sleep, or leave their CPUs to another process), each after touching every page; in
+some, T processes of one thread map the same file. A *cell* is (scenario, T, P), done some times over; each
+time four moments are noted: `vm0`, `vm1` around all (page faults are counted there), `trace0`, `trace1`
+inside (tlb_flush events), `irq0`, `irq1` at the operation (interrupts).
 
 What is set up and done is made of the parts in workloads/scenario_parts.py.
-Left out: the recording program itself, but for the pages that it writes while it measures: after fork they are copied on write, and
-these copies are in the record.
+Left out: the recording program itself, but for the pages that it writes while it measures: after fork they
+are copied on write, and these copies are in the record.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from workloads.calls import Calls
-from workloads.program import Region, Workload
+from workloads.rows import Region, Workload
 from workloads.scenario_parts import (
     FIRST_SLOT,
     IMAGE_PAGES,
@@ -78,18 +80,21 @@ THREADS, PROCESSES = "threads", "processes"
 FILE_PAGES = 5120
 TIMES, SLOW_TIMES, SLOW_PAGES = 20, 3, 4096  # repetitions of a cell in the recording
 SLOW_SCENARIOS = ("h_munmap_1xP", "f_cow_write", "f_zero_write", "i_fdatasync_dirty")
-# What the recording program has mapped at the top before, so that mmap(NULL) finds room below it. Linux places a program at random when
-# it starts; by the record, 34 pages below this one still lie in its page table and 64 do not, so 34 to 63 pages are left: we leave 50.
+# What the recording program has mapped at the top before, so that mmap(NULL) finds room below it. Linux
+# places a program at random when it starts; by the record, 34 pages below this one still lie in its page
+# table and 64 do not, so 34 to 63 pages are left: we leave 50.
 ABOVE_PAGES = 461
-# Pages that the recording program writes: between `vm0` and `trace0`, `trace0` and `irq0`, behind `irq0`, behind `irq1`.
-# (fork: its own stack comes first; the rest is what it reads /proc into.)
+# Pages that the recording program writes: between `vm0` and `trace0`, `trace0` and `irq0`, behind `irq0`,
+# behind `irq1`. (fork: its own stack comes first; the rest is what it reads /proc into.)
 COPIED = {"f_cow_write": (2, 1, 2, 0), "f_cow_reuse": (2, 1, 2, 0), "f_fork": (0, 0, 1, 3)}
 MOMENTS = ("vm0", "trace0", "irq0", "irq1", "trace1", "vm1")
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What is done before, what is measured, what is done after; what the other CPUs do; slots that are used up each time."""
+    """What is done before, what is measured, what is done after; what the other CPUs do; slots that are used
+    up each time.
+    """
 
     name: str
     text: str
@@ -168,7 +173,7 @@ SCENARIOS = tuple(
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
 
-# --- the workload of one scenario ----------------------------------------------------------------------------------------------------
+# --- the workload of one scenario ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +186,11 @@ class Repetitions:
 
 
 def first_slots(name: str, pages: Sequence[int]) -> dict[int, int]:
-    """Give P -> number of the first slot of a scenario in a recording of all scenarios over these P, in order, from slot 0 on.
+    """Give P -> number of the first slot of a scenario in a recording of all scenarios over these P, in
+    order, from slot 0 on.
 
-    Scenarios of ordinary placement were recorded apart, those of each kind of processes by a program of their own.
+    Scenarios of ordinary placement were recorded apart, those of each kind of processes by a program of their
+    own.
     """
     slot, found = 0, {}
     group = _group(BY_NAME[name])
@@ -207,8 +214,12 @@ def snapshot_name(pages: int, repetition: int, moment: str) -> str:
     return f"{pages} {repetition} {moment}"
 
 
-def scenario_script(scenario: Scenario, threads: int, cells: Sequence[Repetitions], leftover: bool = True) -> Script:
-    """Write a scenario on `threads` CPUs as a script. `leftover`: slot 0 holds what an earlier one has left there."""
+def scenario_script(
+    scenario: Scenario, threads: int, cells: Sequence[Repetitions], leftover: bool = True
+) -> Script:
+    """Write a scenario on `threads` CPUs as a script. `leftover`: slot 0 holds what an earlier one has left
+    there.
+    """
     script = Script(scenario.name, scenario.text)
     regions, cpus = _regions(max(cell.pages for cell in cells)), list(range(threads))
 
@@ -223,7 +234,9 @@ def scenario_script(scenario: Scenario, threads: int, cells: Sequence[Repetition
         return script
     script.process("main", [role("main"), *others], regions, cpus)
     if scenario.setup in (with_child, after_child) or scenario.operation is fork:
-        script.process("child", [_child(sum(cell.times for cell in cells), threads)], regions, [0], forked=True)
+        script.process(
+            "child", [_child(sum(cell.times for cell in cells), threads)], regions, [0], forked=True
+        )
     if scenario.others == SWITCH and others:
         script.process("stranger", [role("stranger")] * len(others), regions, cpus[1:])
     return script
@@ -299,10 +312,15 @@ class Moment:
 def _leave_cpus(scenario: Scenario, c: Cell) -> Steps:
     """The other threads fall asleep; their CPUs idle, or run the stranger."""
     t, number = c.t, c.times("asleep")
-    yield Elsewhere((t.spin("asleep", number * (c.threads - 1)), t.nanosleep(SETTLE_NS)), (t.post("asleep"), t.wait("wake", number)))
+    yield Elsewhere(
+        (t.spin("asleep", number * (c.threads - 1)), t.nanosleep(SETTLE_NS)),
+        (t.post("asleep"), t.wait("wake", number)),
+    )
     if scenario.others == SWITCH:
         running = (t.post("run"), t.spin("running", number * (c.threads - 1)))
-        yield Elsewhere(running, (), (t.wait("run", number), t.post("running"), t.spin("stop", number), t.post("stopped")))
+        yield Elsewhere(
+            running, (), (t.wait("run", number), t.post("running"), t.spin("stop", number), t.post("stopped"))
+        )
 
 
 def _come_back(scenario: Scenario, c: Cell) -> Steps:
@@ -332,7 +350,8 @@ def _play(part: str, t: Calls, threads: int, steps: Steps) -> Steps:
 def _child(times: int, threads: int) -> Callable[[Calls], Steps]:
     """What a forked child does: write its own data, and wait for its end.
 
-    A threaded program's child also resets what belonged to the threads that it has not got (their stacks and the allocator's arenas).
+    A threaded program's child also resets what belonged to the threads that it has not got (their stacks and
+    the allocator's arenas).
     """
 
     def child(t: Calls) -> Steps:

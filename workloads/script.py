@@ -12,9 +12,10 @@
     script.process("main", [parent, worker], cpus=[0, 1])
     workload = script.workload()
 
-What a thread can do are the methods of `Calls` (workloads/calls.py). The generators run when `workload()` is called; they know then
-which processes there are. Whoever is wrong about anything is told script, process, thread, step, rule and value.
-The same in TOML: workloads/script_toml.py. Left out: decisions at run time; a generator runs before the workload does.
+What a thread can do are the methods of `Calls` (workloads/calls.py). The generators run when `workload()` is
+called; they know then which processes there are. Whoever is wrong about anything is told script, process,
+thread, step, rule and value. The same in TOML: workloads/script_toml.py. Left out: decisions at run time; a
+generator runs before the workload does.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads import program as p
+from workloads import rows as p
 from workloads.calls import Calls, Meeting, Names, Row, told
-from workloads.program import Process, Region, Workload
+from workloads.rows import Process, Region, Workload
 from workloads.rules import RowError
 
 ROW_FIELDS = 6
@@ -59,7 +60,9 @@ class _Made:
 
 
 class Script:
-    """Collects processes, and makes a workload of them. `regions` are those of every process that names none of its own."""
+    """Collects processes, and makes a workload of them. `regions` are those of every process that names none
+    of its own.
+    """
 
     def __init__(self, name: str, description: str = "", regions: Sequence[Region] = ()) -> None:
         self.name, self.description, self.regions = name, description, tuple(regions)
@@ -74,7 +77,9 @@ class Script:
         cpus: Sequence[int] = (),
         forked: bool = False,
     ) -> Script:
-        """Add a process whose threads start together (or, `forked`, when another one forks it); returns the script itself."""
+        """Add a process whose threads start together (or, `forked`, when another one forks it); returns the
+        script itself.
+        """
         here = f"script {self.name!r}: process {name!r}"
         if any(part.name == name for part in self.parts):
             raise ScriptError(f"{here}: 'name' must be that of one process (got it twice)")
@@ -90,14 +95,22 @@ class Script:
                 rule = f"'pages' of region {region.name!r} must be a whole number of at least 1"
                 raise ScriptError(f"{here}: {rule} (got {region.pages!r})")
         if len({region.name for region in known}) < len(known):
-            raise ScriptError(f"{here}: 'regions' must have a name each (got {', '.join(region.name for region in known)})")
+            raise ScriptError(
+                f"{here}: 'regions' must have a name each (got {', '.join(region.name for region in known)})"
+            )
         self.parts.append(Part(name, tuple(threads), known, tuple(cpus), forked))
         return self
 
     def workload(self) -> Workload:
-        """Run the generators and give the workload, checked. Raises ScriptError with process, thread, step, rule and value."""
+        """Run the generators and give the workload, checked. Raises ScriptError with process, thread, step,
+        rule and value.
+        """
         names = Names({part.name: part.forked for part in self.parts})
-        made = {(part.name, i): self._rows(names, part, i) for part in self.parts for i in range(len(part.threads))}
+        made = {
+            (part.name, i): self._rows(names, part, i)
+            for part in self.parts
+            for i in range(len(part.threads))
+        }
         self._check_meetings(names.meetings)
         self.snapshots = names.snapshots
         processes = tuple(
@@ -138,7 +151,9 @@ class Script:
             return iter(part.threads[index](calls))
         except TypeError as error:
             rule = "'threads' must be generator functions of one argument"
-            raise ScriptError(f"script {self.name!r}: process {part.name!r} thread {index}: {rule} (got {error})") from error
+            raise ScriptError(
+                f"script {self.name!r}: process {part.name!r} thread {index}: {rule} (got {error})"
+            ) from error
 
     def _place(self, process: str, thread: int, step: int) -> str:
         return f"script {self.name!r}: process {process!r} thread {thread} step {step}"
@@ -154,7 +169,10 @@ class Script:
         for name, meeting in meetings.items():
             times = set(meeting.times.values())
             if len(meeting.times) != meeting.parties or len(times) != 1:
-                came = ", ".join(f"process {process!r} thread {thread} {count} times" for (process, thread), count in meeting.times.items())
+                came = ", ".join(
+                    f"process {process!r} thread {thread} {count} times"
+                    for (process, thread), count in meeting.times.items()
+                )
                 rule = f"{meeting.parties} threads must come to it, all as often"
                 raise ScriptError(f"script {self.name!r}: meeting {name!r}: {rule} (got {came})")
 
@@ -164,7 +182,11 @@ def _flat(step: Any) -> Iterator[Row]:
     if isinstance(step, list):
         for inner in step:
             yield from _flat(inner)
-    elif isinstance(step, tuple) and len(step) == ROW_FIELDS and all(isinstance(number, int) for number in step):
+    elif (
+        isinstance(step, tuple)
+        and len(step) == ROW_FIELDS
+        and all(isinstance(number, int) for number in step)
+    ):
         yield step
     else:
         raise ValueError(f"a thread must yield what its calls return (got {step!r})")

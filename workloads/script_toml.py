@@ -1,4 +1,5 @@
-"""Read a script from a TOML file: the calls of workloads/calls.py as lists, the same language as the Python form.
+"""Read a script from a TOML file: the calls of workloads/calls.py as lists, the same language as the Python
+form.
 
     name = "example"
 
@@ -15,8 +16,9 @@
         [["meet", "ready", 2]],
     ]
 
-A step is [call, arguments...]; the last argument may be a table of named ones. ["repeat", 3, [steps...]] does steps three times; "{n}" in a
-text is then the number of the time, from 1 on. Left out: expressions; who needs to compute writes Python.
+A step is [call, arguments...]; the last argument may be a table of named ones. ["repeat", 3, [steps...]] does
+steps three times; "{n}" in a text is then the number of the time, from 1 on. Left out: expressions; who needs
+to compute writes Python.
 """
 
 from __future__ import annotations
@@ -28,14 +30,16 @@ from pathlib import Path
 from typing import Any
 
 from workloads.calls import Calls, told
-from workloads.program import Region
+from workloads.rows import Region
 from workloads.script import Script, ScriptError, Thread
 
 REPEAT, NUMBER = "repeat", "{n}"
 TIMES_MAX = 1_000_000
 SCRIPT_KEYS: dict[str, type] = {"name": str, "description": str, "region": list, "process": list}
 PROCESS_KEYS: dict[str, type] = {"name": str, "threads": list, "region": list, "cpus": list, "forked": bool}
-REGION_KEYS: dict[str, type] = {field.name: {"int": int, "bool": bool}.get(str(field.type), str) for field in fields(Region)}
+REGION_KEYS: dict[str, type] = {
+    field.name: {"int": int, "bool": bool}.get(str(field.type), str) for field in fields(Region)
+}
 TYPES: dict[type, str] = {str: "text", list: "a list", bool: "true or false", int: "a whole number"}
 
 
@@ -46,13 +50,20 @@ def script_from_toml(path: str | Path) -> Script:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ScriptError(f"{path}: is not TOML ({error})") from None
     _check(str(path), table, SCRIPT_KEYS, ("process",))
-    script = _FileScript(str(path), table.get("name", Path(path).stem), table.get("description", ""), _regions(str(path), table))
+    script = _FileScript(
+        str(path),
+        table.get("name", Path(path).stem),
+        table.get("description", ""),
+        _regions(str(path), table),
+    )
     for number, process in enumerate(table["process"]):
         where = f"{path}: process {number}"
         _check(where, process, PROCESS_KEYS, ("name", "threads"))
         threads = [_thread_of(f"{where} thread {i}", steps) for i, steps in enumerate(process["threads"])]
         cpus = process.get("cpus", [])
-        _require(where, "cpus", "a list of CPU numbers", cpus, all(type(cpu) is int and cpu >= 0 for cpu in cpus))
+        _require(
+            where, "cpus", "a list of CPU numbers", cpus, all(type(cpu) is int and cpu >= 0 for cpu in cpus)
+        )
         own = _regions(where, process) if "region" in process else None
         try:
             script.process(process["name"], threads, own, cpus, process.get("forked", False))
@@ -118,7 +129,8 @@ def _step(t: Calls, step: Any, time: int) -> Any:
         raise ValueError(Calls.unknown(call))
     named = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
     return getattr(t, call)(
-        *(_numbered(value, time) for value in arguments), **{key: _numbered(value, time) for key, value in named.items()}
+        *(_numbered(value, time) for value in arguments),
+        **{key: _numbered(value, time) for key, value in named.items()},
     )
 
 

@@ -1,8 +1,10 @@
-"""Write the parts of a llama.cpp run that main executes alone: start-up, building the graph, sampling, thread creation.
+"""Write the parts of a llama.cpp run that main executes alone: start-up, building the graph, sampling, thread
+creation.
 
-They touch few pages very often and in no simple order: containers, malloc, the allocator of the graph, the libraries under
-these. `script` imitates that by drawing visits at random from the pages of each role, with the number of visits and the
-accesses per visit as recorded, popular pages more often (Zipf), and every page at least once, so that distinct pages agree too.
+They touch few pages very often and in no simple order: containers, malloc, the allocator of the graph, the
+libraries under these. `script` imitates that by drawing visits at random from the pages of each role, with
+the number of visits and the accesses per visit as recorded, popular pages more often (Zipf), and every page
+at least once, so that distinct pages agree too.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workloads import layout as at
-from workloads.layout import Layout
-from workloads.program import IFETCH, LOAD, POPULATE, ROW, STORE, VISIT, control, visit
+from workloads import address_space as at
+from workloads.address_space import Layout
+from workloads.rows import IFETCH, LOAD, POPULATE, ROW, STORE, VISIT, control, visit
 
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """`visits` visits to random ones of `pages`, `count` accesses each; `stores` of them also write, to the first `written` pages."""
+    """`visits` visits to random ones of `pages`, `count` accesses each; `stores` of them also write, to the
+    first `written` pages.
+    """
 
     kind: int
     region: int
@@ -31,7 +35,9 @@ class Draws:
 
 
 def script(draws: list[Draws], rng: np.random.Generator) -> np.ndarray:
-    """Return rows for all draws, mixed evenly. A visit that reads and writes is two rows, one after the other."""
+    """Return rows for all draws, mixed evenly. A visit that reads and writes is two rows, one after the
+    other.
+    """
     parts, writes = [], []
     for draw in draws:
         visits = max(round(draw.visits), len(draw.pages))
@@ -45,7 +51,11 @@ def script(draws: list[Draws], rng: np.random.Generator) -> np.ndarray:
         # Every page comes first in `rows` once: so all of the written pages are written.
         able = np.flatnonzero(np.isin(rows["page"], draw.pages[: draw.written]))
         chosen = np.zeros(visits, np.int64)
-        chosen[np.concatenate([able[: draw.written], rng.permutation(able[draw.written :])])[: round(draw.stores)]] = draw.store_count
+        chosen[
+            np.concatenate([able[: draw.written], rng.permutation(able[draw.written :])])[
+                : round(draw.stores)
+            ]
+        ] = draw.store_count
         writes.append(chosen)
     mixed = rng.permutation(sum(len(rows) for rows in parts))
     rows, store = np.concatenate(parts)[mixed], np.concatenate(writes)[mixed]
@@ -60,7 +70,8 @@ def build_graph(place: Layout, rng: np.random.Generator) -> np.ndarray:
     """Return what llama_decode does before it starts the threads. It grows with the number of layers."""
     layers = place.shape.layers
     heap = np.arange(*_ends(place.build_heap))
-    # Only so many tensors belong to a layer; the visits walk them in order of the layers, with the graph's nodes near the end.
+    # Only so many tensors belong to a layer; the visits walk them in order of the layers, with the graph's
+    # nodes near the end.
     structs = np.arange(*_ends(place.tensor_structs))
     stack = np.array([at.MAIN_STACK_PAGES - 3, at.MAIN_STACK_PAGES - 4])
     plan = [
@@ -80,7 +91,9 @@ def build_graph(place: Layout, rng: np.random.Generator) -> np.ndarray:
 
 
 def after_compute(place: Layout, rng: np.random.Generator) -> np.ndarray:
-    """Return what main does between the last op and sampling: copy the logits, end threads, reset the scheduler's hash table."""
+    """Return what main does between the last op and sampling: copy the logits, end threads, reset the
+    scheduler's hash table.
+    """
     heap = np.arange(*_ends(place.build_heap))[:19]
     plan = [
         Draws(IFETCH, at.LIBS, place.tail_libs_pages, 310, 800),
@@ -89,7 +102,10 @@ def after_compute(place: Layout, rng: np.random.Generator) -> np.ndarray:
         Draws(LOAD, at.HEAP, heap, 38, 30, 38, 80, len(heap)),
     ]
     first, pages = place.logits
-    reset = [visit(LOAD, at.COMPUTE, first, pages, 256), visit(STORE, at.GRAPH_META, 0, place.shape.hash_table_pages, 128)]
+    reset = [
+        visit(LOAD, at.COMPUTE, first, pages, 256),
+        visit(STORE, at.GRAPH_META, 0, place.shape.hash_table_pages, 128),
+    ]
     return np.concatenate([script(plan, rng), np.array(reset, ROW)])
 
 
@@ -128,8 +144,8 @@ def create_thread(place: Layout, worker: int) -> list[tuple[int, ...]]:
 def start_up(place: Layout, rng: np.random.Generator) -> np.ndarray:
     """Return main's start: load libraries and vocabulary, map the model with MAP_POPULATE, zero the KV cache.
 
-    The record has 643,477 rows here for 7,033 pages; these rows are their pages in a plausible order, not their repetitions,
-    as start-up is not what is studied.
+    The record has 643,477 rows here for 7,033 pages; these rows are their pages in a plausible order, not
+    their repetitions, as start-up is not what is studied.
     """
     everywhere = [
         Draws(IFETCH, at.LIBS, place.start_libs_pages, 1200, 300),

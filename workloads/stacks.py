@@ -1,8 +1,9 @@
 """Follow the stacks of worker threads through a recorded run's system calls.
 
-glibc keeps 40 MiB of stacks of ended threads. Beyond these a stack is unmapped when its thread ends, and a new one is mapped for
-the next evaluation's thread. The recording numbers every stack ever mapped; here one that is mapped after another was
-unmapped takes its place, so that the region is as large as the stacks that live at the same time.
+glibc keeps 40 MiB of stacks of ended threads. Beyond these a stack is unmapped when its thread ends, and a
+new one is mapped for the next evaluation's thread. The recording numbers every stack ever mapped; here one
+that is mapped after another was unmapped takes its place, so that the region is as large as the stacks that
+live at the same time.
 """
 
 from __future__ import annotations
@@ -46,13 +47,25 @@ class StackEvents:
 def stack_events(trace: Recording) -> StackEvents:
     """Return the history of all stacks of `trace`."""
     region = trace.region("thread_stack")
-    maps = sorted((m["first_page"], m["pages"], m["vpn"]) for m in trace.about["mappings"] if m["region"] == "thread_stack")
+    maps = sorted(
+        (m["first_page"], m["pages"], m["vpn"])
+        for m in trace.about["mappings"]
+        if m["region"] == "thread_stack"
+    )
     if len({pages for _, pages, _ in maps}) > 1:
-        raise ValueError(f"{trace.path}: stacks must all have the same size (got {sorted({pages for _, pages, _ in maps})})")
+        raise ValueError(
+            f"{trace.path}: stacks must all have the same size (got {sorted({pages for _, pages, _ in maps})})"
+        )
     size = maps[0][1] if maps else 1
     recorded = {int(entry["i"]) for entry in trace.about["evals"]}
-    calls = [call for call in trace.about["memory_syscalls"] if call[0] in recorded and call[2] in ("mmap", "munmap", "madvise")]
-    events = StackEvents(region, size, np.array([m[0] for m in maps], np.int64), np.full(len(maps), -1, np.int64))
+    calls = [
+        call
+        for call in trace.about["memory_syscalls"]
+        if call[0] in recorded and call[2] in ("mmap", "munmap", "madvise")
+    ]
+    events = StackEvents(
+        region, size, np.array([m[0] for m in maps], np.int64), np.full(len(maps), -1, np.int64)
+    )
     free: list[int] = []
     ever = 0
     last = max(recorded)
@@ -61,7 +74,8 @@ def stack_events(trace: Recording) -> StackEvents:
         vpn = address >> PAGE_SHIFT
         return next((k for k, (_, pages, start) in enumerate(maps) if start <= vpn < start + pages), None)
 
-    # Threads are created before any of an evaluation ends: its mmaps come first. Stacks with no mmap in the record are older.
+    # Threads are created before any of an evaluation ends: its mmaps come first. Stacks with no mmap in the
+    # record are older.
     new = {find(call[3]) for call in calls if call[2] == "mmap"}
     for older in range(len(maps)):
         if older not in new:

@@ -1,11 +1,12 @@
 """Compute the figures by which generated and recorded workloads are compared, from any workload.
 
-They are those that decide what a TLB and memory reclaim see: distinct pages by region and token, visits per page, which
-thread reads which weights and in what order, read-only against written pages, and LRU reuse distances.
+They are those that decide what a TLB and memory reclaim see: distinct pages by region and token, visits per
+page, which thread reads which weights and in what order, read-only against written pages, and LRU reuse
+distances.
 
-A visit is one page of one VISIT row, or of two that follow each other in a thread, one with its loads and one with its stores.
-In recordings a visit lasts as long as the page stays among the thread's 16 most recently used, so compare visits within a
-stated tolerance; distinct pages are exact.
+A visit is one page of one VISIT row, or of two that follow each other in a thread, one with its loads and one
+with its stores. In recordings a visit lasts as long as the page stays among the thread's 16 most recently
+used, so compare visits within a stated tolerance; distinct pages are exact.
 
 Example: `measure(workload("t3"))["distinct"]["weights"]` is 15541.
 """
@@ -16,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from workloads import program as p
+from workloads import rows as p
 from workloads.interleave import Visits, interleave
-from workloads.program import Workload
+from workloads.rows import Workload
 
 # A recording has one region for all of the libraries; programs split off what is written.
 JOINED = {"libs_data": "libs"}
@@ -32,7 +33,11 @@ def measure(workload: Workload, seed: int = 1, jitter: float = 0.1, process: int
     last = int(visits.evaluation.max())
     token = visits.select(visits.evaluation == last)
     before = visits.select(visits.evaluation == last - 1)
-    found: dict[str, Any] = {"pages": by_region(token, names), "ro_rw": read_write(token), "weights": weights_order(token, names)}
+    found: dict[str, Any] = {
+        "pages": by_region(token, names),
+        "ro_rw": read_write(token),
+        "weights": weights_order(token, names),
+    }
     found["distinct"] = {name: entry["distinct"] for name, entry in found["pages"].items()}
     found["working_set"] = len(np.unique(_page_ids(token)))
     found["reuse"] = reuse_by_region(before, token, names)
@@ -43,7 +48,9 @@ def measure(workload: Workload, seed: int = 1, jitter: float = 0.1, process: int
 
 
 def by_region(visits: Visits, names: list[str]) -> dict[str, dict[str, float]]:
-    """Return for each region: distinct pages, those written, data visits, ifetch visits, accesses per data visit."""
+    """Return for each region: distinct pages, those written, data visits, ifetch visits, accesses per data
+    visit.
+    """
     ids = _page_ids(visits)
     begins = _visit_begins(visits, ids)
     found = {}
@@ -56,7 +63,9 @@ def by_region(visits: Visits, names: list[str]) -> dict[str, dict[str, float]]:
             "written": len(np.unique(ids[mine & (visits.kind == p.STORE)])),
             "visits": int((data & begins).sum()),
             "ifetch_visits": int(mine.sum() - data.sum()),
-            "accesses_per_visit": float(visits.count[data].sum() / (data & begins).sum()) if data.any() else 0.0,
+            "accesses_per_visit": float(visits.count[data].sum() / (data & begins).sum())
+            if data.any()
+            else 0.0,
         }
     return found
 
@@ -74,8 +83,9 @@ def read_write(visits: Visits) -> dict[str, float]:
 def weights_order(visits: Visits, names: list[str]) -> dict[str, Any]:
     """Return who reads the weights, and in what order.
 
-    `delta_one`: share of a thread's visits that go to the next page. `readers`: distinct pages by number of reading threads.
-    `first_touch_near`: share of first touches, over all threads, at most 16 pages from the one before.
+    `delta_one`: share of a thread's visits that go to the next page. `readers`: distinct pages by number of
+    reading threads. `first_touch_near`: share of first touches, over all threads, at most 16 pages from the
+    one before.
     """
     mine = visits.select(visits.region == names.index("weights"))
     page = mine.page.astype(np.int64)
@@ -109,11 +119,15 @@ def same_owner(before: Visits, token: Visits, names: list[str]) -> float:
 
 
 def reuse_by_region(before: Visits, token: Visits, names: list[str]) -> dict[str, dict[str, float]]:
-    """Return, for visits of `token`, LRU reuse distances in distinct pages over all threads, `before` being the history.
+    """Return, for visits of `token`, LRU reuse distances in distinct pages over all threads, `before` being
+    the history.
 
-    For each region: the median, the shares below 64, 512 and 1536 pages, and the share above 90 % of the working set.
+    For each region: the median, the shares below 64, 512 and 1536 pages, and the share above 90 % of the
+    working set.
     """
-    both = Visits(*(np.concatenate([getattr(before, name), getattr(token, name)]) for name in Visits.__slots__))
+    both = Visits(
+        *(np.concatenate([getattr(before, name), getattr(token, name)]) for name in Visits.__slots__)
+    )
     distance = reuse_distances(_page_ids(both))[len(before) :]
     working_set = len(np.unique(_page_ids(token)))
     joined = _joined(token, names)
@@ -121,7 +135,10 @@ def reuse_by_region(before: Visits, token: Visits, names: list[str]) -> dict[str
     for index, name in enumerate(names):
         mine = distance[(joined == index) & (distance >= 0)]
         if len(mine):
-            found[name] = {"median": float(np.median(mine)), "whole": float((mine > 0.9 * working_set).mean())}
+            found[name] = {
+                "median": float(np.median(mine)),
+                "whole": float((mine > 0.9 * working_set).mean()),
+            }
             found[name] |= {f"below_{limit}": float((mine < limit).mean()) for limit in REUSE_LIMITS}
     return found
 
@@ -129,8 +146,9 @@ def reuse_by_region(before: Visits, token: Visits, names: list[str]) -> dict[str
 def reuse_distances(pages: np.ndarray) -> np.ndarray:
     """Return for each entry how many distinct pages came since its page came last; -1 for the first time.
 
-    Distinct pages since then are entries since then, less those whose own last occurrence is younger still: pairs out of order,
-    counted for all entries together by merging sorted halves (O(n log n) in numpy, no tree).
+    Distinct pages since then are entries since then, less those whose own last occurrence is younger still:
+    pairs out of order, counted for all entries together by merging sorted halves (O(n log n) in numpy, no
+    tree).
     """
     n = len(pages)
     _, page = np.unique(pages, return_inverse=True)
@@ -147,7 +165,8 @@ def _greater_before(values: np.ndarray) -> np.ndarray:
     found = np.zeros(n, np.int64)
     width = 1
     while width < n:
-        # Sort by (pair of blocks, value); in each pair count, for members of the right block, larger ones of the left.
+        # Sort by (pair of blocks, value); in each pair count, for members of the right block, larger ones of
+        # the left.
         block = np.arange(n) // width
         order = np.lexsort((np.arange(n), -values, block // 2))
         left = (block[order] % 2) == 0
@@ -155,7 +174,8 @@ def _greater_before(values: np.ndarray) -> np.ndarray:
         pair = block[order] // 2
         start = np.flatnonzero(np.diff(pair, prepend=-1))
         base = np.repeat(seen[start] - left[start], np.diff(start, append=n))
-        # Equal values (-1: first times) sort by position, so that the left block's come first, and would count as greater.
+        # Equal values (-1: first times) sort by position, so that the left block's come first, and would
+        # count as greater.
         equal_left = _equal_left(values[order], pair, left)
         right = ~left
         found[order[right]] += (seen - base - equal_left)[right]
@@ -164,7 +184,9 @@ def _greater_before(values: np.ndarray) -> np.ndarray:
 
 
 def _equal_left(values: np.ndarray, pair: np.ndarray, left: np.ndarray) -> np.ndarray:
-    group = np.flatnonzero((np.diff(values, prepend=np.iinfo(np.int64).max) != 0) | (np.diff(pair, prepend=-1) != 0))
+    group = np.flatnonzero(
+        (np.diff(values, prepend=np.iinfo(np.int64).max) != 0) | (np.diff(pair, prepend=-1) != 0)
+    )
     seen = np.cumsum(left)
     base = np.repeat(seen[group] - left[group], np.diff(group, append=len(values)))
     return seen - base

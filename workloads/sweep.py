@@ -1,18 +1,32 @@
-"""The pressure workload of the golden record: processes whose threads sweep memory larger than the machine, page by page.
+"""The pressure workload of the golden record: processes whose threads sweep memory larger than the machine,
+page by page.
 
-Thread k (0 <= k < max(processes, cpus)) belongs to process k mod processes and is pinned to CPU k mod cpus. Each goes through the
-whole region of its process from start to end, one access a page: once to warm up; then all meet, asleep; then the measured sweeps.
-`file_ro` loads from a file of each process, mapped shared and read-only; `anon_rw` stores to private anonymous memory.
-Beside its region a process has the small writable one that any program has for stacks and data, a page for each thread.
-A process of its own starts and ends the measurement: snapshot BEFORE when all are warm, snapshot AFTER when all have finished.
-Leaves out: what the recording program did besides (reading /proc, printing).
+Thread k (0 <= k < max(processes, cpus)) belongs to process k mod processes and is pinned to CPU k mod cpus.
+Each goes through the whole region of its process from start to end, one access a page: once to warm up; then
+all meet, asleep; then the measured sweeps. `file_ro` loads from a file of each process, mapped shared and
+read-only; `anon_rw` stores to private anonymous memory. Beside its region a process has the small writable
+one that any program has for stacks and data, a page for each thread. A process of its own starts and ends the
+measurement: snapshot BEFORE when all are warm, snapshot AFTER when all have finished. Leaves out: what the
+recording program did besides (reading /proc, printing).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from workloads.program import LOAD, POST, ROW, SNAPSHOT, STORE, WAIT_FOR, Process, Region, Workload, control, visit
+from workloads.rows import (
+    LOAD,
+    POST,
+    ROW,
+    SNAPSHOT,
+    STORE,
+    WAIT_FOR,
+    Process,
+    Region,
+    Workload,
+    control,
+    visit,
+)
 
 FILE_RO, ANON_RW = "file_ro", "anon_rw"
 KINDS = {FILE_RO: LOAD, ANON_RW: STORE}
@@ -22,7 +36,9 @@ MAIN, STACK = 0, 1  # regions
 PAGES_PER_MIB = 256
 
 
-def sweep(kind: str, *, cpus: int, processes: int = 3, mib: int = 384, sweeps: int = 1, warm_sweeps: int = 1) -> Workload:
+def sweep(
+    kind: str, *, cpus: int, processes: int = 3, mib: int = 384, sweeps: int = 1, warm_sweeps: int = 1
+) -> Workload:
     """Return the workload with `mib` MiB for each process and threads on CPUs 0 .. cpus-1.
 
     >>> [len(process.threads) for process in sweep("file_ro", cpus=8).processes]
@@ -42,8 +58,14 @@ def sweep(kind: str, *, cpus: int, processes: int = 3, mib: int = 384, sweeps: i
     return Workload(f"sweep-{kind}", (*made, _observer(total)), description)
 
 
-def _process(p: int, numbers: list[int], kind: str, pages: int, cpus: int, sweeps: int, warm_sweeps: int) -> Process:
-    main = Region("main", pages, file=f"big{p}", shared=True) if kind == FILE_RO else Region("main", pages, writable=True)
+def _process(
+    p: int, numbers: list[int], kind: str, pages: int, cpus: int, sweeps: int, warm_sweeps: int
+) -> Process:
+    main = (
+        Region("main", pages, file=f"big{p}", shared=True)
+        if kind == FILE_RO
+        else Region("main", pages, writable=True)
+    )
     regions = (main, Region("stack", max(len(numbers), 1), writable=True))
     once = visit(KINDS[kind], MAIN, 0, pages)
     threads = []

@@ -1,14 +1,17 @@
-"""Replay a recorded trace of llama.cpp: the same visits in the same order within each thread, with what orders the threads.
+"""Replay a recorded trace of llama.cpp: the same visits in the same order within each thread, with what
+orders the threads.
 
-The recorded global order is that of threads on equal CPUs with no TLB, cache or fault delays. A replay keeps each thread's own
-order, and of the order between threads what the program enforces: workers run between their creation and their end, and all
-meet at the entries of functions that every thread calls equally often in an evaluation (mul_mat twice, rms_norm, mul, rope,
-soft_max, unary, add: 237 meetings a token with 8 layers). ggml spins at a barrier before each of these; in the recordings no thread ever
-entered one before all had entered the one before, and `meetings` drops any point for which that isn't so.
+The recorded global order is that of threads on equal CPUs with no TLB, cache or fault delays. A replay keeps
+each thread's own order, and of the order between threads what the program enforces: workers run between their
+creation and their end, and all meet at the entries of functions that every thread calls equally often in an
+evaluation (mul_mat twice, rms_norm, mul, rope, soft_max, unary, add: 237 meetings a token with 8 layers).
+ggml spins at a barrier before each of these; in the recordings no thread ever entered one before all had
+entered the one before, and `meetings` drops any point for which that isn't so.
 A dynamic chunk stays with the thread that drew it when it was recorded.
 
-What the record doesn't contain is added: MAP_POPULATE of the weights; and for a trace without its start-up one store to each page that
-is written or anonymous, as start-up did, in evaluation 0. Stacks are folded: a stack mapped after another was unmapped takes its place.
+What the record doesn't contain is added: MAP_POPULATE of the weights; and for a trace without its start-up
+one store to each page that is written or anonymous, as start-up did, in evaluation 0. Stacks are folded: a
+stack mapped after another was unmapped takes its place.
 
 Leaves out: system calls other than MAP_POPULATE and those on stacks.
 """
@@ -20,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from workloads import recording
-from workloads.program import (
+from workloads.recording import Recording
+from workloads.rows import (
     BARRIER,
     CLONE,
     DONTNEED,
@@ -38,7 +42,6 @@ from workloads.program import (
     Workload,
     control,
 )
-from workloads.recording import Recording
 from workloads.stacks import StackEvents, stack_events
 
 FILES = {"main_text": "main", "main_rodata": "main", "libs": "libs"}
@@ -46,14 +49,18 @@ LIBS_DATA = "libs_data"
 
 
 def replay(path: str | Path, processes: int = 1) -> Workload:
-    """Return the recorded run as a workload of `processes` equal processes, each with a weights file of its own."""
+    """Return the recorded run as a workload of `processes` equal processes, each with a weights file of its
+    own.
+    """
     if processes < 1:
         raise ValueError(f"'processes' must be at least 1 (got {processes})")
     trace = recording.read(path)
     writer = _Replay(trace)
     programs = writer.programs()
     model = str(trace.about.get("model", {}).get("file", trace.path.stem))
-    found = tuple(Process(f"replay{k}", writer.regions(f"{model}.{k}"), programs) for k in range(1, processes + 1))
+    found = tuple(
+        Process(f"replay{k}", writer.regions(f"{model}.{k}"), programs) for k in range(1, processes + 1)
+    )
     tokens = sum(entry["kind"] == "generation" for entry in trace.about["evals"])
     workload = Workload(trace.path.stem, found, str(trace.about.get("what", "")), tokens)
     workload.validate()
@@ -64,8 +71,14 @@ def meetings(trace: Recording, first: int, end: int) -> np.ndarray:
     """Return the points in rows first..end-1 where all threads met: row numbers of shape (threads, points)."""
     marks = trace.arrays["mark_pos"].astype(np.int64)
     inside = (marks >= first) & (marks < end)
-    marks, thread, function = marks[inside], trace.arrays["mark_thread"][inside], trace.arrays["mark_id"][inside]
-    plain = {int(number) for number, name in trace.about["mark_names"].items() if name == "ggml_compute_forward"}
+    marks, thread, function = (
+        marks[inside],
+        trace.arrays["mark_thread"][inside],
+        trace.arrays["mark_id"][inside],
+    )
+    plain = {
+        int(number) for number, name in trace.about["mark_names"].items() if name == "ggml_compute_forward"
+    }
     points = [np.zeros((trace.threads, 0), np.int64)]
     for one in np.unique(function):
         calls = [marks[(function == one) & (thread == k)] for k in range(trace.threads)]
@@ -92,7 +105,8 @@ class _Replay:
         self.weights = trace.region("weights")
         libs, column = trace.region("libs"), trace.arrays
         stores = np.unique(column["page"][(column["region"] == libs) & (column["kind"] == STORE)])
-        # Of the libraries' private mappings, pages that were ever written are anonymous memory, the others the file's.
+        # Of the libraries' private mappings, pages that were ever written are anonymous memory, the others
+        # the file's.
         self.region = column["region"].astype(np.uint16)
         self.region[(column["region"] == libs) & np.isin(column["page"], stores)] = len(trace.regions)
         self.page = self.stacks.fold(column["region"], column["page"])
@@ -100,7 +114,9 @@ class _Replay:
         self.barrier_id = 0
         # Threads spin on the shared state, which lies on main's stack: its page used most.
         self.spin_region = trace.region("main_stack")
-        self.spin_page = int(np.bincount(self.page[column["region"] == self.spin_region], minlength=1).argmax())
+        self.spin_page = int(
+            np.bincount(self.page[column["region"] == self.spin_region], minlength=1).argmax()
+        )
         self._insert_control()
 
     def regions(self, weights_file: str) -> tuple[Region, ...]:
@@ -113,7 +129,9 @@ class _Replay:
                 found.append(Region(name, pages, weights_file, shared=True))
             elif name in FILES:
                 offset = text if name == "main_rodata" else 0
-                found.append(Region(name, pages, FILES[name], offset, executable=name in ("main_text", "libs")))
+                found.append(
+                    Region(name, pages, FILES[name], offset, executable=name in ("main_text", "libs"))
+                )
             elif name == "thread_stack":
                 found.append(Region(name, self.stacks.pages, writable=True))
             else:
@@ -122,14 +140,19 @@ class _Replay:
         libs = self.trace.regions[self.trace.region("libs")]["pages"]
         return (*found, Region(LIBS_DATA, libs, writable=True))
 
-    # -- control rows, by the row of the trace before which they stand ----------------------------------------------------
+    # -- control rows, by the row of the trace before which they stand ---------------------------------------
 
     def _put(self, thread: int, before: int, *rows: tuple[int, ...]) -> None:
         self.inserts[thread].extend((before, row) for row in rows)
 
     def _insert_control(self) -> None:
         spans = self.trace.spans()
-        self._put(0, 0, control(MARK, 0), control(POPULATE, region=self.weights, pages=self.trace.regions[self.weights]["pages"]))
+        self._put(
+            0,
+            0,
+            control(MARK, 0),
+            control(POPULATE, region=self.weights, pages=self.trace.regions[self.weights]["pages"]),
+        )
         if spans[0][0] > 0:
             self._put(0, 0, *self._first_touch())
         for number, first, end in spans:
@@ -144,24 +167,36 @@ class _Replay:
         for worker in range(1, self.trace.threads):
             rows = np.flatnonzero(thread == worker)
             if not len(rows):
-                raise ValueError(f"{self.trace.path}: worker {worker} must have rows in evaluation {number} (got none)")
+                raise ValueError(
+                    f"{self.trace.path}: worker {worker} must have rows in evaluation {number} (got none)"
+                )
             began.append(first + int(rows[0]))
             ended.append(first + int(rows[-1]) + 1)
-        # Main writes the descriptor at the top of a new stack, and reads those of ended threads, before they are unmapped.
-        own = first + np.flatnonzero((thread == 0) & (self.trace.arrays["region"][first:end] == self.stacks.region))
+        # Main writes the descriptor at the top of a new stack, and reads those of ended threads, before they
+        # are unmapped.
+        own = first + np.flatnonzero(
+            (thread == 0) & (self.trace.arrays["region"][first:end] == self.stacks.region)
+        )
         before, after = min([*began, *own[:1]], default=end), max([*ended, *(own[-1:] + 1)], default=end)
-        self._put(0, before, *(control(MMAP, region=r, page=p, pages=n) for r, p, n in self.stacks.mapped.get(number, [])))
+        self._put(
+            0,
+            before,
+            *(control(MMAP, region=r, page=p, pages=n) for r, p, n in self.stacks.mapped.get(number, [])),
+        )
         met = meetings(self.trace, first, end)
         latest = int(met[0].min()) if met.shape[1] else end
         for worker, row in enumerate(began, 1):
-            # A worker's first visit may come after main has reached the first meeting: it had been created by then.
+            # A worker's first visit may come after main has reached the first meeting: it had been created by
+            # then.
             self._put(0, min(row, latest), control(CLONE, worker))
             for region, page, pages in self.stacks.dropped.get((number, worker), []):
                 self._put(worker, ended[worker - 1], control(DONTNEED, region=region, page=page, pages=pages))
             self._put(worker, ended[worker - 1], control(EXIT))
         for point in met.T:
             for one in range(self.trace.threads):
-                meeting = control(BARRIER, self.barrier_id, self.trace.threads, self.spin_page, self.spin_region)
+                meeting = control(
+                    BARRIER, self.barrier_id, self.trace.threads, self.spin_page, self.spin_region
+                )
                 self._put(one, int(point[one]), meeting)
             self.barrier_id += 1
         if began:
@@ -179,7 +214,7 @@ class _Replay:
                 rows += [(VISIT, STORE, index, len(run), 1, int(run[0])) for run in runs]
         return rows
 
-    # -- programs --------------------------------------------------------------------------------------------------------
+    # -- programs --------------------------------------------------------------------------------------------
 
     def programs(self) -> tuple[np.ndarray, ...]:
         """Return the programs of all threads."""

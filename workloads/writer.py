@@ -1,16 +1,26 @@
-"""Collect the rows of all threads while a program is written: one list per thread, barriers, buffers that take turns."""
+"""Collect the rows of all threads while a program is written: one list per thread, barriers, buffers that
+take turns.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from workloads import layout as at
-from workloads.layout import Layout
+from workloads import address_space as at
+from workloads.address_space import Layout
 from workloads.matmul import ChunkStore
-from workloads.program import BARRIER, IFETCH, ROW, Section, control, visit
+from workloads.rows import BARRIER, IFETCH, ROW, Section, control, visit
 
 # Text pages of the ops, relative to the first: where each begins, and how many pages it runs through.
-TEXT = {"mul_mat": (1, 5), "quantise": (6, 3), "rms_norm": (9, 3), "mul": (12, 1), "add": (13, 3), "rope": (15, 5), "copy": (18, 3)}
+TEXT = {
+    "mul_mat": (1, 5),
+    "quantise": (6, 3),
+    "rms_norm": (9, 3),
+    "mul": (12, 1),
+    "add": (13, 3),
+    "rope": (15, 5),
+    "copy": (18, 3),
+}
 TEXT |= {"soft_max": (20, 5), "unary": (24, 1), "get_rows": (25, 1), "loop": (26, 2)}
 
 

@@ -2,13 +2,15 @@
 
 import pytest
 
-from emulator.audit import audit_text
+from emulator.judge.audit import audit_text
 from tests.allocator.small_machine import SmallMachine
 
 
 @pytest.fixture
 def small_machine():
-    """Build machines with `small_machine(...)`; at the end each is audited, and no panic and no violation may have been."""
+    """Build machines with `small_machine(...)`; at the end each is audited, and no panic and no violation may
+    have been.
+    """
     built: list[SmallMachine] = []
 
     def build(**wanted) -> SmallMachine:

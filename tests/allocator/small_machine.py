@@ -1,11 +1,12 @@
 """A small machine with the real kernel in it and no processes: one thread plays all CPUs, one call at a time.
 
-Interrupts are delivered on the spot, on the CPU that they are for, and noted in `interrupts`. A CPU that would have to sleep asks
-`on_wait`, where a test plays what another CPU does meanwhile; without that, sleeping is an error. A panic is an error unless it
-is asked for (`panic_of`, in a forked child, since a panic does not return).
+Interrupts are delivered on the spot, on the CPU that they are for, and noted in `interrupts`. A CPU that
+would have to sleep asks `on_wait`, where a test plays what another CPU does meanwhile; without that, sleeping
+is an error. A panic is an error unless it is asked for (`panic_of`, in a forked child, since a panic does not
+return).
 
-Every mm has three regions: a file that is read (FILE_VPN), a shared file that may be written (SHARED_VPN), and anonymous
-memory (ANON_VPN). The files are the same in all mms.
+Every mm has three regions: a file that is read (FILE_VPN), a shared file that may be written (SHARED_VPN),
+and anonymous memory (ANON_VPN). The files are the same in all mms.
 """
 
 from __future__ import annotations
@@ -48,7 +49,14 @@ FILE, SHARED = 0, 1  # objects; anonymous memory of mm is object 1 + mm
 NEVER = 1 << 50
 LATER = 1_000_000_000  # ns: reads under way are done by then
 GEOMETRY = {"dtlb": (24, 6), "store": (16, 16), "itlb": (64, 8), "stlb": (256, 16)}  # entries, ways
-COSTS = {"fault_entry": 500, "fault_minor": 500, "page_zero": 300, "disk_latency": 80_000, "disk_page": 1_000, "walk": 15}
+COSTS = {
+    "fault_entry": 500,
+    "fault_minor": 500,
+    "page_zero": 300,
+    "disk_latency": 80_000,
+    "disk_page": 1_000,
+    "walk": 15,
+}
 
 
 @kernel
@@ -66,7 +74,8 @@ class SmallMachine:
         debug_luf: bool = False, **constants: int,
     ):  # fmt: skip
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
-        zones, node_of = len(pages), node_of or tuple(range(len(pages)))  # zone -> node; usually each node is one zone
+        # zone -> node; usually each node is one zone
+        zones, node_of = len(pages), node_of or tuple(range(len(pages)))
         nodes, logical, frames = node_of[-1] + 1, region * 2, int(starts[-1]) + 1
         sizes = Sizes(
             nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes + 1, nr_vmas=16 * mms,
@@ -96,15 +105,30 @@ class SmallMachine:
         self._install()
         for zone, count in enumerate(pages):
             node = node_of[zone]
-            ram.zone_start[zone], ram.zone_end[zone], ram.zone_managed[zone] = starts[zone], starts[zone] + count, count
-            ram.wmark_min[zone], ram.wmark_low[zone], ram.wmark_high[zone], ram.wmark_promo[zone] = *marks, marks[2] * 2
+            ram.zone_start[zone], ram.zone_end[zone], ram.zone_managed[zone] = (
+                starts[zone],
+                starts[zone] + count,
+                count,
+            )
+            ram.wmark_min[zone], ram.wmark_low[zone], ram.wmark_high[zone], ram.wmark_promo[zone] = (
+                *marks,
+                marks[2] * 2,
+            )
             ram.pcp_batch[zone], ram.pcp_high_min[zone], ram.pcp_high_max[zone] = 8, 32, 32
-            ram.zone_node[zone], ram.node_end_zone[node], ram.node_end[node] = node, zone + 1, starts[zone + 1]
+            ram.zone_node[zone], ram.node_end_zone[node], ram.node_end[node] = (
+                node,
+                zone + 1,
+                starts[zone + 1],
+            )
         for node in range(nodes):
             ram.node_first_zone[node], ram.node_latency[node] = node_of.index(node), int(node > 0)
             ram.demotion_target[node] = node + 1 if demotion and node + 1 < nodes else -1
             ram.zonelist[node] = sorted(range(zones), key=lambda zone: (abs(node_of[zone] - node), -zone))
-            ram.task_kind[cpus + node], ram.task_index[cpus + node], ram.kswapd_task[node] = TASK_KSWAPD, node, cpus + node
+            ram.task_kind[cpus + node], ram.task_index[cpus + node], ram.kswapd_task[node] = (
+                TASK_KSWAPD,
+                node,
+                cpus + node,
+            )
         ram.task_pinned[:], ram.task_cpu[:], ram.cpu_slice_end[:], ram.cpu_state[:] = -1, -1, NEVER, RUNNING
         ram.poll_set[:] = -1  # nobody is roused: every write to an eventfd fails
         boot_zones(ram)
@@ -143,15 +167,19 @@ class SmallMachine:
                 (ANON_VPN, 1 + mm, VM_READ | VM_WRITE | VM_ANON),
             )):  # fmt: skip
                 ram.proc_region[process, i], ram.proc_flags[process, i] = vpn, flags
-                ram.proc_file[process, i], ram.proc_anon[process, i] = (thing, -1) if thing <= SHARED else (-1, thing)
+                ram.proc_file[process, i], ram.proc_anon[process, i] = (
+                    (thing, -1) if thing <= SHARED else (-1, thing)
+                )
                 boot_region(ram, mm, i, region)
 
-    # -- the shell ------------------------------------------------------------------------------------------------------------------
+    # -- the shell -------------------------------------------------------------------------------------------
 
     def _wait(self, cpu: int, *_: int) -> int:
         if self.on_wait is None:
             kind, thing = int(self.ram.cpu_wait_kind[cpu]), int(self.ram.cpu_wait_object[cpu])
-            sys.stderr.write(f"cpu{cpu} sleeps for {WAIT_NAMES[kind]} {thing:#x}, and nobody is there to wake it\n")
+            sys.stderr.write(
+                f"cpu{cpu} sleeps for {WAIT_NAMES[kind]} {thing:#x}, and nobody is there to wake it\n"
+            )
             os._exit(86)  # it would spin for ever
         self.on_wait(cpu)
         self.ram.cpu_state[cpu] = RUNNING
@@ -171,7 +199,9 @@ class SmallMachine:
         return 0
 
     def on_hook(self, name: str, function: Callable[..., Any]) -> None:
-        """Have `function(cpu, a, b, c, d)` called at a hook of the design, instead of the design: what others do at that moment."""
+        """Have `function(cpu, a, b, c, d)` called at a hook of the design, instead of the design: what others
+        do at that moment.
+        """
 
         def answer(*args: int) -> int:
             return int(function(*args) or 0)
@@ -179,7 +209,9 @@ class SmallMachine:
         self._shell.append(install_python(self.ram, TEXT[f"hook_{name}"], answer))
 
     def after_hook(self, name: str, function: Callable[..., Any]) -> None:
-        """Have `function(cpu, a, b, c, d)` called after the design's own answer: what others do before its caller goes on."""
+        """Have `function(cpu, a, b, c, d)` called after the design's own answer: what others do before its
+        caller goes on.
+        """
         number = TEXT[f"hook_{name}"]
         own = self.ram.text[number]
 
@@ -194,7 +226,9 @@ class SmallMachine:
         planted = self.ram.text[number]
 
     def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
-        """Call in a child process what must panic; returns the sentence. The machine is not fit for anything else then."""
+        """Call in a child process what must panic; returns the sentence. The machine is not fit for anything
+        else then.
+        """
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -212,7 +246,7 @@ class SmallMachine:
         os.waitpid(child, 0)
         return said
 
-    # -- what CPUs do ---------------------------------------------------------------------------------------------------------------
+    # -- what CPUs do ----------------------------------------------------------------------------------------
 
     def run(self, mm: int, cpu: int = 0) -> None:
         """Have a CPU, and its task, run in an address space."""
@@ -271,7 +305,7 @@ class SmallMachine:
         """Call an entry of the text table by name."""
         return int(enter(self.ram, TEXT[name], cpu, a, b, c, d))
 
-    # -- looking --------------------------------------------------------------------------------------------------------------------
+    # -- looking ---------------------------------------------------------------------------------------------
 
     def pte(self, mm: int, vpn: int) -> int:
         """Give a PTE, 0 if there is none."""
@@ -299,7 +333,9 @@ class SmallMachine:
         return int(self.ram.counter[:, COUNTER[name]].sum())
 
     def events(self, reason: int) -> dict[int, int]:
-        """Give pages -> number of the tlb:tlb_flush events of a reason, over all CPUs (ALL_PAGES: full flushes)."""
+        """Give pages -> number of the tlb:tlb_flush events of a reason, over all CPUs (ALL_PAGES: full
+        flushes).
+        """
         counts = self.ram.tlb_flush_count.sum(axis=0)[reason * TRACE_PAGES : (reason + 1) * TRACE_PAGES]
         return {pages: int(counts[pages]) for pages in np.flatnonzero(counts).tolist()}
 
@@ -316,7 +352,12 @@ class SmallMachine:
     @staticmethod
     def cpus_in(mask: np.ndarray) -> list[int]:
         """Give the CPUs of a cpumask."""
-        return [word * MASK_BITS + bit for word, bits in enumerate(mask.tolist()) for bit in range(MASK_BITS) if bits >> bit & 1]
+        return [
+            word * MASK_BITS + bit
+            for word, bits in enumerate(mask.tolist())
+            for bit in range(MASK_BITS)
+            if bits >> bit & 1
+        ]
 
     def flags(self, pfn: int) -> int:
         """Give the flags of a frame."""

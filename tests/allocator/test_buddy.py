@@ -44,7 +44,8 @@ class ObviousBuddy:
         self.newest[order] = max(self.newest[order], key)
 
     def take(self, order, choice):
-        """Split a smallest clean block; `choice` says which block was taken. A list's pending blocks are clean once all are.
+        """Split a smallest clean block; `choice` says which block was taken. A list's pending blocks are
+        clean once all are.
 
         A done block among pending ones may be taken too, where its list shows it first.
         """
@@ -54,7 +55,9 @@ class ObviousBuddy:
             clean = [pfn for pfn, (o, key) in self.free.items() if o == larger and key == 0]
             done = [pfn for pfn, (o, key) in self.free.items() if o == larger and 0 < key <= self.done]
             if clean or choice in done:
-                assert choice in (clean or done), f"took {choice}, the smallest clean blocks are {clean or done} of order {larger}"
+                assert choice in (clean or done), (
+                    f"took {choice}, the smallest clean blocks are {clean or done} of order {larger}"
+                )
                 del self.free[choice]
                 while larger > order:
                     larger -= 1
@@ -94,7 +97,9 @@ step = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(step, max_size=80))
 def test_takes_and_gives_as_the_obvious_one(machine, steps):
-    """Any order of taking, giving with or without a key, and flushing keeps both equal; in the end all merges to the start."""
+    """Any order of taking, giving with or without a key, and flushing keeps both equal; in the end all merges
+    to the start.
+    """
     ram = machine.ram
     start = blocks(ram)
     reference = ObviousBuddy(PAGES)
@@ -110,9 +115,16 @@ def test_takes_and_gives_as_the_obvious_one(machine, steps):
         if what == "take":
             order = arguments[0]
             pfn = int(take_block(ram, CPU, ZONE, order))
-            reference.take(order, pfn if pfn < 0 else next((b for b, (o, _) in reference.free.items() if b <= pfn < b + (1 << o)), -2))
+            reference.take(
+                order,
+                pfn
+                if pfn < 0
+                else next((b for b, (o, _) in reference.free.items() if b <= pfn < b + (1 << o)), -2),
+            )
             if pfn >= 0:
-                assert all(pfn + (1 << order) <= other or other + (1 << o) <= pfn for other, o in held), "overlaps a block in use"
+                assert all(pfn + (1 << order) <= other or other + (1 << o) <= pfn for other, o in held), (
+                    "overlaps a block in use"
+                )
                 held.append((pfn, order))
         elif what == "give" and held:
             key += arguments[1] > 0
@@ -121,10 +133,14 @@ def test_takes_and_gives_as_the_obvious_one(machine, steps):
             ram.zone_key_done[ZONE] = ram.zone_key_claimed[ZONE] = reference.done = key
             ram.zone_pending[ZONE] = 0
         assert ram.zone_free[ZONE] == PAGES - sum(1 << order for _, order in held)
-        assert {pfn: order for pfn, (order, _) in blocks(ram).items()} == {pfn: order for pfn, (order, _) in reference.free.items()}
+        assert {pfn: order for pfn, (order, _) in blocks(ram).items()} == {
+            pfn: order for pfn, (order, _) in reference.free.items()
+        }
     for block in held:
         give(*block, 0)
-    assert {pfn: order for pfn, (order, _) in blocks(ram).items()} == {pfn: order for pfn, (order, _) in start.items()}
+    assert {pfn: order for pfn, (order, _) in blocks(ram).items()} == {
+        pfn: order for pfn, (order, _) in start.items()
+    }
     ram.zone_key_done[ZONE] = ram.zone_key_claimed[ZONE] = key  # a clean zone for the next example
     ram.zone_pending[ZONE] = 0
     for order in range(ORDERS):
@@ -134,11 +150,18 @@ def test_takes_and_gives_as_the_obvious_one(machine, steps):
 
 
 def test_a_pending_block_is_not_taken_before_its_key_is_done(small_machine):
-    """A zone of one page: given back with key 5 it is gone until generation 5 is flushed, then the pend list joins."""
+    """A zone of one page: given back with key 5 it is gone until generation 5 is flushed, then the pend list
+    joins.
+    """
     ram = small_machine(pages=(1,), cpus=1, mms=0, design=Keyed()).ram
     pfn = int(take_block(ram, CPU, ZONE, 0))
     free_one_page(ram, CPU, ZONE, pfn, 0, 5)
-    assert (ram.pend_count[ZONE, 0], ram.free_count[ZONE, 0], ram.zone_free[ZONE], ram.zone_pending[ZONE]) == (1, 0, 1, 1)
+    assert (
+        ram.pend_count[ZONE, 0],
+        ram.free_count[ZONE, 0],
+        ram.zone_free[ZONE],
+        ram.zone_pending[ZONE],
+    ) == (1, 0, 1, 1)
     assert take_block(ram, CPU, ZONE, 0) == -1
     ram.zone_key_claimed[ZONE], ram.zone_pending[ZONE], ram.zone_key_done[ZONE] = 5, 0, 5
     assert take_block(ram, CPU, ZONE, 0) == pfn
@@ -163,7 +186,10 @@ def test_the_younger_key_wins_when_blocks_merge(small_machine):
 
 def test_double_free_panics(broken_machine):
     machine = broken_machine(pages=(8,), cpus=1, mms=0)
-    assert machine.panic_of(free_one_page, CPU, ZONE, 0, 3, 0) == f"buddy: frame 0 is freed twice (flags {PG_BUDDY:#x})"
+    assert (
+        machine.panic_of(free_one_page, CPU, ZONE, 0, 3, 0)
+        == f"buddy: frame 0 is freed twice (flags {PG_BUDDY:#x})"
+    )
 
 
 def test_a_frame_of_another_zone_panics(broken_machine):

@@ -1,4 +1,6 @@
-"""O_DIRECT: pages are pinned while the device works, what it writes is seen, what was cached is gone everywhere, private copies stay."""
+"""O_DIRECT: pages are pinned while the device works, what it writes is seen, what was cached is gone
+everywhere, private copies stay.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def machine(small_machine):
 
 
 def begin(machine, op, region=FILE_REGION, page=0, pages=4, at=0, memory=MEMORY):
-    """Begin the call on CPU 0; faults that wait for the disk are gone through. It returns asleep, with the device at work."""
+    """Begin the call on CPU 0; faults that wait for the disk are gone through. It returns asleep, with the
+    device at work.
+    """
     ram = machine.ram
     ram.row_op[0], ram.row_kind[0], ram.row_region[0] = op, memory, region
     ram.row_pages[0], ram.row_count[0], ram.row_page[0] = pages, at, page
@@ -68,7 +72,7 @@ def references(machine, pages):
     return [int(machine.ram.page_refcount[pfn]) for pfn in pages]
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def test_what_a_read_brings_is_a_new_version_that_all_threads_see(machine):
@@ -167,7 +171,9 @@ def test_a_long_call_goes_in_pieces(machine):
 
 
 def test_a_pin_that_comes_too_late_is_taken_back(machine):
-    """The PTE was read; then its page is unmapped, or loses its write bit, or its frame is frozen: nothing is pinned."""
+    """The PTE was read; then its page is unmapped, or loses its write bit, or its frame is frozen: nothing is
+    pinned.
+    """
     ram = machine.ram
     machine.touch(ANON_VPN, STORE, pages=3)
     pages = frames(machine, ANON_VPN, 3)
@@ -183,7 +189,7 @@ def test_a_pin_that_comes_too_late_is_taken_back(machine):
     unpin_page(ram, 0, pages[0])
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------------------
+# --- writing ------------------------------------------------------------------------------------------------
 
 
 def test_a_write_takes_the_pages_out_of_the_cache_and_all_processes(machine):
@@ -213,7 +219,9 @@ def test_what_is_cached_while_the_device_works_is_dropped_when_it_is_done(machin
 
 
 def test_private_copies_stay(machine):
-    """Process 2 has written to its private mapping of page 1: that is its own, also after the file has changed (unmap_mapping_pages)."""
+    """Process 2 has written to its private mapping of page 1: that is its own, also after the file has
+    changed (unmap_mapping_pages).
+    """
     ram = machine.ram
     do_munmap(ram, 2, 2, FILE_VPN, FILE_VPN + 256)
     ram.proc_flags[1, 0], ram.proc_anon[1, 0] = VM_READ | VM_WRITE, 3
@@ -230,7 +238,9 @@ def test_private_copies_stay(machine):
 
 
 def test_a_page_stored_to_after_it_was_synced_is_written_through_the_cache(machine):
-    """The store comes when the page's clean mappings are taken away: it is dirty and stays, so the call falls back."""
+    """The store comes when the page's clean mappings are taken away: it is dirty and stays, so the call falls
+    back.
+    """
     machine.touch(SHARED_VPN, LOAD, pages=4, cpu=1)
     machine.touch(SHARED_VPN, LOAD, pages=4, cpu=2)
     done = []
@@ -249,7 +259,9 @@ def test_a_page_stored_to_after_it_was_synced_is_written_through_the_cache(machi
 
 
 def test_who_stores_while_the_device_works_has_the_last_word(machine):
-    """His page is dirty and stays cached; nobody who reads it later reads what the store overwrote (the oracle would say so)."""
+    """His page is dirty and stays cached; nobody who reads it later reads what the store overwrote (the
+    oracle would say so).
+    """
     begin(machine, DIRECT_WRITE, region=SHARED_REGION)
     machine.touch(SHARED_VPN, STORE, cpu=2)
     pfn = machine.pfn(2, SHARED_VPN)
@@ -260,7 +272,9 @@ def test_who_stores_while_the_device_works_has_the_last_word(machine):
 
 
 def test_old_bytes_written_back_after_the_device_are_the_content(machine):
-    """Somebody's dirty page reaches the disk behind the device's pages, and leaves the cache: those bytes are what the file holds."""
+    """Somebody's dirty page reaches the disk behind the device's pages, and leaves the cache: those bytes are
+    what the file holds.
+    """
     ram = machine.ram
     logical = int(ram.object_logical[FILE])
     begin(machine, DIRECT_WRITE)
@@ -275,7 +289,9 @@ def test_old_bytes_written_back_after_the_device_are_the_content(machine):
 
 
 def test_a_file_page_that_is_pinned_is_kept(machine):
-    """A write from a mapped file: reclaim may unmap the source pages, and keeps them, since a device reads them."""
+    """A write from a mapped file: reclaim may unmap the source pages, and keeps them, since a device reads
+    them.
+    """
     machine.use(SHARED_VPN, 4, cpu=0)
     begin(machine, DIRECT_WRITE, memory=SHARED_REGION)
     for _ in range(4):

@@ -1,4 +1,6 @@
-"""Large folios: read, mapped, unmapped and freed as one; split when a page goes its own way; LUF flushes for them at once."""
+"""Large folios: read, mapped, unmapped and freed as one; split when a page goes its own way; LUF flushes for
+them at once.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def reclaim(machine, pages=SIZE, vpn=FILE_VPN, kind=0):
 
 
 def test_a_read_brings_whole_folios(machine):
-    """Eight frames in a row, aligned; the head alone is on the LRU, and counts for all; each page is mapped by itself."""
+    """Eight frames in a row, aligned; the head alone is on the LRU, and counts for all; each page is mapped
+    by itself.
+    """
     machine.touch(FILE_VPN + 3, pages=2)
     pages = folio(machine)
     assert pages == list(range(pages[0], pages[0] + SIZE))
@@ -64,7 +68,9 @@ def test_a_read_brings_whole_folios(machine):
 
 
 def test_reclaim_unmaps_it_with_one_flush_and_frees_a_block(machine):
-    """All pages were mapped: one round for the whole batch, and the frames are one block, or part of a larger one."""
+    """All pages were mapped: one round for the whole batch, and the frames are one block, or part of a larger
+    one.
+    """
     frames = reclaim(machine)
     assert machine.asked() == [[1]]
     free = set()

@@ -1,4 +1,6 @@
-"""fork and copy-on-write: what is shared, who may write, who is flushed, and that a migration under way is not missed."""
+"""fork and copy-on-write: what is shared, who may write, who is flushed, and that a migration under way is
+not missed.
+"""
 
 import pytest
 
@@ -137,7 +139,8 @@ def test_two_threads_that_copy_the_same_page_end_with_one_copy(machine):
 def test_a_child_forked_during_a_migration_gets_the_page_where_it_went(small_machine, hook, site):
     """fork meets migration entries: they are copied, and reverse mapping finds the child behind its parent.
 
-    All are unmapped; none has moved yet, or the first is about to be copied. Then whoever writes first gets a page of its own.
+    All are unmapped; none has moved yet, or the first is about to be copied. Then whoever writes first gets a
+    page of its own.
     """
     machine = small_machine(cpus=3, pages=(512, 512))
     exit_mm(machine.ram, 2, CHILD)
@@ -182,10 +185,17 @@ def test_an_exit_gives_back_everything(machine):
     """Page tables, VMAs, references; the audit at the end looks for the rest."""
     free = machine.ram.zone_free.sum() + machine.ram.pcp_count.sum()
     exit_mm(machine.ram, 2, CHILD)
-    assert (machine.ram.mm_users[CHILD], machine.ram.mm_nr_vmas[CHILD], machine.ram.mm_rss[:, CHILD].sum()) == (0, 0, 0)
+    assert (
+        machine.ram.mm_users[CHILD],
+        machine.ram.mm_nr_vmas[CHILD],
+        machine.ram.mm_rss[:, CHILD].sum(),
+    ) == (0, 0, 0)
     assert machine.ram.zone_free.sum() + machine.ram.pcp_count.sum() == free + 4, "its four page tables"
 
 
 def test_a_process_that_lives_cannot_be_forked_again(broken_machine):
     machine = broken_machine()
-    assert machine.panic_of(lambda ram: dup_mm(ram, 0, 1, 2)) == "fork: process 1 cannot be started again before it has ended (mm 2)"
+    assert (
+        machine.panic_of(lambda ram: dup_mm(ram, 0, 1, 2))
+        == "fork: process 1 cannot be started again before it has ended (mm 2)"
+    )

@@ -26,9 +26,14 @@ def test_a_wake_up_while_awake_is_one_more_round(small_machine):
 
 
 def test_the_kicker_is_a_task_of_its_own():
-    """Under pressure the thread of luf:sync=kicker flushes, and saves allocators from doing it; without the hook there is no thread."""
+    """Under pressure the thread of luf:sync=kicker flushes, and saves allocators from doing it; without the
+    hook there is no thread.
+    """
     machine = load_machine("xeon6430-cxl", scale=1024, cpus=8)
-    owner, kicker = (run_design(f"luf:sync={sync}", machine, "churn", tokens=2, leases=1, seed=1) for sync in ("owner", "kicker"))
+    owner, kicker = (
+        run_design(f"luf:sync={sync}", machine, "churn", tokens=2, leases=1, seed=1)
+        for sync in ("owner", "kicker")
+    )
     assert kicker.clean
     assert kicker.design_stats["kicked"] > 0
     assert kicker.flush_sites.get("page allocation", 0) < owner.flush_sites["page allocation"]

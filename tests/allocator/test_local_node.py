@@ -1,4 +1,6 @@
-"""Each CPU allocates from its own node first, page tables likewise, and from the nearest other one when that is short."""
+"""Each CPU allocates from its own node first, page tables likewise, and from the nearest other one when that
+is short.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,18 @@ def test_memory_comes_from_the_node_of_the_cpu_that_asks(machine, cpu):
     machine.touch(ANON_VPN, STORE, pages=8, cpu=cpu)
     machine.touch(FILE_VPN, LOAD, pages=8, cpu=cpu)
     assert nodes(machine, ANON_VPN, 8) == nodes(machine, FILE_VPN, 8) == {cpu}
-    assert {int(node_of(machine.ram, machine.cached(FILE, page))) for page in machine.cached_pages(FILE)} == {cpu}
+    assert {int(node_of(machine.ram, machine.cached(FILE, page))) for page in machine.cached_pages(FILE)} == {
+        cpu
+    }
     for vpn in (ANON_VPN, FILE_VPN):
         assert node_of(machine.ram, int(find_table(machine.ram, machine.ram.mm_pgd[MM], vpn))) == cpu
     assert (machine.count("numa_hit") > 0, machine.count("numa_miss")) == (True, 0)
 
 
 def test_the_other_node_helps_out(machine):
-    """Node 1 is at its low mark: CPU 1 gets pages of node 0, and goes on with those of its own when there are some again."""
+    """Node 1 is at its low mark: CPU 1 gets pages of node 0, and goes on with those of its own when there are
+    some again.
+    """
     ram = machine.ram
     machine.touch(ANON_VPN, STORE, pages=1, cpu=1)
     marks = int(ram.wmark_low[1]), int(ram.wmark_high[1])
@@ -48,7 +54,11 @@ def test_the_other_node_helps_out(machine):
     machine.touch(ANON_VPN + 1, STORE, pages=4, cpu=1)
     ram.wmark_low[1], ram.wmark_high[1] = marks
     machine.touch(ANON_VPN + 5, STORE, pages=4, cpu=1)
-    assert (nodes(machine, ANON_VPN, 1), nodes(machine, ANON_VPN + 1, 4), nodes(machine, ANON_VPN + 5, 4)) == ({1}, {0}, {1})
+    assert (
+        nodes(machine, ANON_VPN, 1),
+        nodes(machine, ANON_VPN + 1, 4),
+        nodes(machine, ANON_VPN + 5, 4),
+    ) == ({1}, {0}, {1})
     assert machine.count("numa_miss") >= 4
 
 

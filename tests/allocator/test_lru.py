@@ -95,7 +95,9 @@ def test_a_page_dropped_while_in_the_batch_is_freed_by_the_drain(machine):
 
 
 def test_an_isolated_page_is_nobody_elses(machine):
-    """One more reference, off the list; who comes second gets nothing; putback brings it back as the youngest."""
+    """One more reference, off the list; who comes second gets nothing; putback brings it back as the
+    youngest.
+    """
     pages = new_pages(machine, 3)
     lru_add_drain(machine.ram, CPU)
     assert isolate_page(machine.ram, CPU, pages[0])
@@ -103,7 +105,10 @@ def test_an_isolated_page_is_nobody_elses(machine):
     assert (on_list(machine, LRU_INACTIVE_FILE), isolated_on(machine)) == (pages[:0:-1], [0, 1])
     assert machine.ram.page_refcount[pages[0]] == 2
     putback_page(machine.ram, CPU, pages[0])
-    assert (on_list(machine, LRU_INACTIVE_FILE), isolated_on(machine)) == ([pages[0], pages[2], pages[1]], [0, 0])
+    assert (on_list(machine, LRU_INACTIVE_FILE), isolated_on(machine)) == (
+        [pages[0], pages[2], pages[1]],
+        [0, 0],
+    )
     drop(machine, pages)
 
 

@@ -18,7 +18,9 @@ PAGES = 64
 
 @pytest.fixture
 def machine(small_machine):
-    """One process on two CPUs, two nodes; its anonymous pages and those of the file are there and on their lists."""
+    """One process on two CPUs, two nodes; its anonymous pages and those of the file are there and on their
+    lists.
+    """
     machine = small_machine(pages=(1024, 1024))
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)
@@ -130,7 +132,9 @@ def test_unmapping_a_range_of_a_file_flushes_every_process_once(small_machine):
     machine.asked()
     unmap_mapping_range(machine.ram, 0, SHARED, 4, 8, True)
     assert sorted(machine.asked()) == [[1], [2]]
-    assert [[i for i in range(16) if not machine.pte(mm, SHARED_VPN + i)] for mm in (1, 2, 3)] == [[4, 5, 6, 7]] * 3
+    assert [[i for i in range(16) if not machine.pte(mm, SHARED_VPN + i)] for mm in (1, 2, 3)] == [
+        [4, 5, 6, 7]
+    ] * 3
 
 
 def test_fadvise_drops_clean_pages_that_nobody_maps(small_machine):

@@ -1,4 +1,6 @@
-"""Page faults: anonymous and file pages, fault-around, who is asked before a mapping may be written, waiting for the disk."""
+"""Page faults: anonymous and file pages, fault-around, who is asked before a mapping may be written, waiting
+for the disk.
+"""
 
 import pytest
 
@@ -65,7 +67,9 @@ def test_a_store_to_the_zero_page_gets_a_page_and_flushes_the_old_translation(ma
 
 
 def test_two_threads_that_touch_the_same_page_get_the_same_frame(machine):
-    """CPU 1 faults while CPU 0 has its own new page in hand: CPU 0 finds the PTE taken and gives its page back."""
+    """CPU 1 faults while CPU 0 has its own new page in hand: CPU 0 finds the PTE taken and gives its page
+    back.
+    """
 
     def other_thread(cpu, *_):
         machine.on_hook("write_fault", lambda *_: 0)
@@ -92,12 +96,18 @@ def test_memory_that_was_dropped_comes_back_zeroed(machine):
 
 
 def test_a_read_fault_on_a_file_maps_sixteen_pages(machine):
-    """The aligned 16 pages around the fault, of the 32 that were read; the next fault finds its page cached: no disk."""
+    """The aligned 16 pages around the fault, of the 32 that were read; the next fault finds its page cached:
+    no disk.
+    """
     assert machine.touch(FILE_VPN + 5) == 1
     assert mapped(machine, FILE_VPN) == list(range(16))
-    assert (machine.count("pgfault"), machine.count("pgmajfault")) == (1, 1), "the wait for the disk is part of the one fault"
+    assert (machine.count("pgfault"), machine.count("pgmajfault")) == (1, 1), (
+        "the wait for the disk is part of the one fault"
+    )
     assert machine.touch(FILE_VPN + 16) == 0
-    assert mapped(machine, FILE_VPN) == [i for i in range(32) if i != 24], "the marked page is left to a fault of its own"
+    assert mapped(machine, FILE_VPN) == [i for i in range(32) if i != 24], (
+        "the marked page is left to a fault of its own"
+    )
     assert not any(machine.pte(1, FILE_VPN + i) & PTE_WRITE for i in range(32))
 
 
@@ -159,7 +169,10 @@ def test_the_design_is_asked_before_a_mapping_may_be_written(machine, vpn, kind,
     if read_before:
         machine.touch(vpn, LOAD)
     seen = []
-    machine.on_hook("write_fault", lambda cpu, mm, vma, page, of: seen.append((mm, page, of, machine.pte(1, vpn) & PTE_WRITE)))
+    machine.on_hook(
+        "write_fault",
+        lambda cpu, mm, vma, page, of: seen.append((mm, page, of, machine.pte(1, vpn) & PTE_WRITE)),
+    )
     machine.touch(vpn, kind)
     assert set(seen) == {(1, vpn, thing, 0)}, "perhaps twice, but never too late"
     assert machine.pte(1, vpn) & PTE_WRITE
@@ -197,10 +210,16 @@ def test_page_tables_are_built_once(machine):
 def test_no_mapping_there_is_a_sentence(broken_machine):
     machine = broken_machine()
     machine.run(1)
-    assert machine.panic_of(lambda ram: machine.touch(ANON_VPN + REGION)) == "page fault at vpn 0x30100 of mm 1: no mapping there (SIGSEGV)"
+    assert (
+        machine.panic_of(lambda ram: machine.touch(ANON_VPN + REGION))
+        == "page fault at vpn 0x30100 of mm 1: no mapping there (SIGSEGV)"
+    )
 
 
 def test_a_write_to_read_only_memory_is_a_sentence(broken_machine):
     machine = broken_machine()
     machine.run(1)
-    assert machine.panic_of(lambda ram: machine.touch(FILE_VPN, STORE)) == "write to read-only mapping at vpn 0x10000 of mm 1 (SIGSEGV)"
+    assert (
+        machine.panic_of(lambda ram: machine.touch(FILE_VPN, STORE))
+        == "write to read-only mapping at vpn 0x10000 of mm 1 (SIGSEGV)"
+    )

@@ -161,7 +161,7 @@ def test_too_many_vmas_is_a_sentence(broken_machine):
     assert machine.panic_of(many) == "mmap: no VMA is left for mm 1 (the machine has 32)"
 
 
-# --- mprotect ------------------------------------------------------------------------------------------------------------------------
+# --- mprotect -----------------------------------------------------------------------------------------------
 
 
 def test_rights_of_a_part_split_the_vma_and_giving_them_back_joins_it(machine):
@@ -186,7 +186,9 @@ def test_fewer_rights_are_flushed_once(machine, rights):
 
 
 def test_more_rights_are_flushed_too_and_need_no_fault(machine):
-    """As Linux does since pte_needs_flush looks at changes of RW either way; an exclusive page becomes writable at once."""
+    """As Linux does since pte_needs_flush looks at changes of RW either way; an exclusive page becomes
+    writable at once.
+    """
     machine.touch(ANON_VPN, STORE, pages=10)
     mprotect(machine.ram, 0, 1, ANON_VPN, END, VM_READ)
     machine.asked()
@@ -214,7 +216,9 @@ def test_what_has_no_rights_cannot_be_read(broken_machine):
 
 
 def test_what_has_no_rights_cannot_be_read_where_it_has_moved_to(small_machine):
-    """A migration entry becomes what its VMA allows by then (vm_page_prot); given back, the rights hold at the new place."""
+    """A migration entry becomes what its VMA allows by then (vm_page_prot); given back, the rights hold at
+    the new place.
+    """
     machine = small_machine(pages=(512, 512))
     machine.run(1)
     machine.touch(ANON_VPN, STORE)
@@ -230,7 +234,7 @@ def test_what_has_no_rights_cannot_be_read_where_it_has_moved_to(small_machine):
     machine.touch(ANON_VPN, STORE)
 
 
-# --- mremap --------------------------------------------------------------------------------------------------------------------------
+# --- mremap -------------------------------------------------------------------------------------------------
 
 
 def moved(machine, page, pages, target):
@@ -263,7 +267,9 @@ def test_reverse_mapping_finds_what_has_moved(machine):
 
 
 def test_a_whole_page_table_moves_as_one(small_machine):
-    """Both ends aligned to 2 MiB: the table itself is hung in at its new place, with one flush (move_normal_pmd)."""
+    """Both ends aligned to 2 MiB: the table itself is hung in at its new place, with one flush
+    (move_normal_pmd).
+    """
     machine = small_machine(pages=(2048,), region=1024)
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)
@@ -277,15 +283,25 @@ def test_a_whole_page_table_moves_as_one(small_machine):
 
 
 def test_pages_that_were_written_are_flushed_before_the_pte_lock_is_released(machine):
-    """munmap of a shared file's pages: once for the table with dirty ones (force_flush), and once as the page tables go."""
+    """munmap of a shared file's pages: once for the table with dirty ones (force_flush), and once as the page
+    tables go.
+    """
     machine.touch(SHARED_VPN, STORE, pages=8)
     machine.touch(SHARED_VPN, LOAD, pages=8, cpu=1)
     machine.asked()
-    pfn, table, seen = machine.pfn(1, SHARED_VPN), int(find_table(machine.ram, machine.ram.mm_pgd[1], SHARED_VPN)), []
-    machine.on_send = lambda *_: seen.append((int(machine.ram.page_mapcount[pfn]), int(machine.ram.page_lock_word[table]) != 0))
+    pfn, table, seen = (
+        machine.pfn(1, SHARED_VPN),
+        int(find_table(machine.ram, machine.ram.mm_pgd[1], SHARED_VPN)),
+        [],
+    )
+    machine.on_send = lambda *_: seen.append(
+        (int(machine.ram.page_mapcount[pfn]), int(machine.ram.page_lock_word[table]) != 0)
+    )
     do_munmap(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256)
     assert machine.asked() == [[1], [1]]
-    assert seen == [(1, True), (0, False)], "mapped, so that nobody takes it for clean, until CPU 1 has flushed"
+    assert seen == [(1, True), (0, False)], (
+        "mapped, so that nobody takes it for clean, until CPU 1 has flushed"
+    )
 
 
 def test_pages_that_were_only_read_are_flushed_once(machine):
@@ -298,7 +314,9 @@ def test_pages_that_were_only_read_are_flushed_once(machine):
 
 @pytest.mark.parametrize("pages", [64, 512])
 def test_a_table_for_the_new_place_is_allocated_before_reverse_mapping_is_kept_away(small_machine, pages):
-    """No memory is left: to have a new table the call must reclaim a page of the file that it moves, PTE by PTE or a table in one go."""
+    """No memory is left: to have a new table the call must reclaim a page of the file that it moves, PTE by
+    PTE or a table in one go.
+    """
     machine = small_machine(pages=(2048,), region=1024)
     ram = machine.ram
     machine.run(1)
@@ -324,7 +342,10 @@ def test_a_table_for_the_new_place_is_allocated_before_reverse_mapping_is_kept_a
 def test_a_place_that_is_taken_is_refused(broken_machine):
     machine = broken_machine()
     machine.run(1)
-    assert machine.panic_of(lambda ram: mremap(ram, 0, 1, ANON_VPN, 8, SHARED_VPN)) == "mmap: 8 pages at vpn 0x20000 are not free there"
+    assert (
+        machine.panic_of(lambda ram: mremap(ram, 0, 1, ANON_VPN, 8, SHARED_VPN))
+        == "mmap: 8 pages at vpn 0x20000 are not free there"
+    )
 
 
 def test_a_private_file_mapping_gives_its_writer_a_copy(machine):
@@ -339,7 +360,9 @@ def test_a_private_file_mapping_gives_its_writer_a_copy(machine):
     machine.touch(SHARED_VPN, LOAD)  # the file's page, read-only
     machine.touch(SHARED_VPN, STORE)
     locked = []
-    machine.after_hook("write_fault", lambda *_: locked.append(ram.page_flags[machine.cached(SHARED, 40)] & PG_LOCKED != 0))
+    machine.after_hook(
+        "write_fault", lambda *_: locked.append(ram.page_flags[machine.cached(SHARED, 40)] & PG_LOCKED != 0)
+    )
     machine.touch(SHARED_VPN + 40, STORE)  # its first access
     assert locked == [True], "nobody can map it here, and unmap it again, after the design was asked"
     for page in (0, 40):

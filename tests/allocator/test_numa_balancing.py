@@ -1,4 +1,6 @@
-"""NUMA balancing: the scanner takes access away, the next access tells how hot a page is, hot ones move to the fast node."""
+"""NUMA balancing: the scanner takes access away, the next access tells how hot a page is, hot ones move to
+the fast node.
+"""
 
 import pytest
 
@@ -16,8 +18,12 @@ CPU, FAST, SLOW, PAGES = 0, 0, 1, 32
 
 @pytest.fixture
 def machine(small_machine):
-    """Process 1 runs on CPUs 0 and 1; its pages were allocated while the fast node was full, so they lie on the slow one."""
-    machine = small_machine(pages=(512, 512), mms=1, numa_balancing=1, scan_pages=1024, scan_period_max_ns=60_000_000_000)
+    """Process 1 runs on CPUs 0 and 1; its pages were allocated while the fast node was full, so they lie on
+    the slow one.
+    """
+    machine = small_machine(
+        pages=(512, 512), mms=1, numa_balancing=1, scan_pages=1024, scan_period_max_ns=60_000_000_000
+    )
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)
     machine.touch(ANON_VPN + 200, STORE)  # page tables
@@ -52,7 +58,9 @@ def test_the_scanner_takes_access_to_slow_pages_away(machine):
     assert hints(machine, ANON_VPN) == slow(machine, ANON_VPN) != []
     assert hints(machine, SHARED_VPN) == slow(machine, SHARED_VPN) != []
     assert set(map(tuple, machine.asked())) == {(1,)}
-    assert machine.ram.mm_rss[:, 1].sum() == sum(1 for vpn in (ANON_VPN, SHARED_VPN) for i in range(256) if machine.pte(1, vpn + i))
+    assert machine.ram.mm_rss[:, 1].sum() == sum(
+        1 for vpn in (ANON_VPN, SHARED_VPN) for i in range(256) if machine.pte(1, vpn + i)
+    )
 
 
 def test_read_only_file_mappings_are_left_alone(machine):
@@ -62,7 +70,9 @@ def test_read_only_file_mappings_are_left_alone(machine):
 
 
 def test_a_page_used_soon_after_the_scan_is_promoted(machine):
-    """The hint fault moves it, with its content, and interrupts nobody: while it is inaccessible no TLB can have it."""
+    """The hint fault moves it, with its content, and interrupts nobody: while it is inaccessible no TLB can
+    have it.
+    """
     task_numa_work(machine.ram, CPU, 1)
     page = ANON_VPN + slow(machine, ANON_VPN)[0]
     content = machine.content(machine.pfn(1, page))
@@ -76,7 +86,9 @@ def test_a_page_used_soon_after_the_scan_is_promoted(machine):
 
 
 def test_a_promoted_page_is_read_only_until_the_next_store(machine):
-    """Its PTE had no right to write when it moved; the store that comes takes a fault, and goes to the page itself."""
+    """Its PTE had no right to write when it moved; the store that comes takes a fault, and goes to the page
+    itself.
+    """
     task_numa_work(machine.ram, CPU, 1)
     page = ANON_VPN + slow(machine, ANON_VPN)[0]
     machine.touch(page)
@@ -125,9 +137,9 @@ def test_promotion_has_a_rate_limit(machine):
 
 @pytest.mark.parametrize("flushed", [False, True])
 def test_an_inaccessible_page_counts_as_accessible_until_the_scanner_has_flushed(machine, flushed):
-    """
-    scanner on CPU 0: PTE made PROT_NONE, its flush not sent yet     CPU 1 still has the translation
-    reclaim unmaps the page                                          it must flush, though the PTE is not present
+    """scanner on CPU 0: PTE made PROT_NONE, its flush not sent yet     CPU 1 still has the translation
+    reclaim unmaps the page                                          it must flush, though the PTE is not
+    present
     """
     page = ANON_VPN + slow(machine, ANON_VPN)[0]
     pending_while_flushing = []
@@ -186,7 +198,10 @@ def test_after_a_promotion_a_task_scans_half_as_often(machine):
     pages = [ANON_VPN + i for i in slow(machine, ANON_VPN)[:2]]
     machine.touch(pages[0])
     period = int(machine.ram.task_scan_period[CPU])
-    assert (period, machine.ram.mm_scan_next_ns[1] - machine.ram.cpu_clock[CPU] > period // 2) == (2 * SCAN_PERIOD_FLOOR_NS, True)
+    assert (period, machine.ram.mm_scan_next_ns[1] - machine.ram.cpu_clock[CPU] > period // 2) == (
+        2 * SCAN_PERIOD_FLOOR_NS,
+        True,
+    )
     machine.touch(pages[1])
     assert machine.ram.task_scan_period[CPU] == period
 

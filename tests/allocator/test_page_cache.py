@@ -3,7 +3,17 @@
 import pytest
 
 from allocator.lru import drop_page, lru_add_drain
-from allocator.page import PG_ACTIVE, PG_DIRTY, PG_LOCKED, PG_READAHEAD, PG_UPTODATE, PG_WAITERS, end_read, lock_page, unlock_page
+from allocator.page import (
+    PG_ACTIVE,
+    PG_DIRTY,
+    PG_LOCKED,
+    PG_READAHEAD,
+    PG_UPTODATE,
+    PG_WAITERS,
+    end_read,
+    lock_page,
+    unlock_page,
+)
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import add_to_page_cache, find_page, lookup, remove_mapping
 from allocator.readahead import read_pages
@@ -131,7 +141,9 @@ def test_the_window_is_cut_at_the_ends_of_the_file(machine):
 
 
 def test_reaching_the_mark_reads_the_next_window_ahead(machine):
-    """Going on, nobody waits for the disk again but once per window at most: what is ahead is read before it is asked for."""
+    """Going on, nobody waits for the disk again but once per window at most: what is ahead is read before it
+    is asked for.
+    """
     machine.touch(FILE_VPN)
     assert marked(machine) == [24]
     machine.ram.cpu_clock[CPU] += 1_000_000
@@ -172,7 +184,10 @@ def test_reading_past_the_end_panics(broken_machine):
     machine = broken_machine(mms=1)
     machine.run(1)
     machine.ram.object_pages[FILE] = 10
-    assert machine.panic_of(lambda ram: machine.touch(FILE_VPN + 10)) == "read past the end of file: page 10 of object 0 (SIGBUS)"
+    assert (
+        machine.panic_of(lambda ram: machine.touch(FILE_VPN + 10))
+        == "read past the end of file: page 10 of object 0 (SIGBUS)"
+    )
 
 
 @pytest.mark.parametrize("waits", [True, False])

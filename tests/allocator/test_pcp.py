@@ -5,7 +5,15 @@ import pytest
 
 from allocator.buddy import NONE
 from allocator.kswapd import ASLEEP, AWAKE, pgdat_balanced
-from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, GFP_USER, alloc_page, free_page, free_with_others, put_page
+from allocator.page_alloc import (
+    GFP_KSWAPD,
+    GFP_THISNODE,
+    GFP_USER,
+    alloc_page,
+    free_page,
+    free_with_others,
+    put_page,
+)
 from allocator.pcp import drain_all_pages, unlock_pcp
 
 CPU, NODE, BATCH = 0, 0, 8
@@ -114,13 +122,23 @@ def test_the_next_node_serves_when_the_first_is_below_low(small_machine):
     pages = take(machine, 1)
     while pages[-1] < 128:
         pages += take(machine, 1)
-    assert machine.ram.zone_free[0] <= 24 < machine.ram.zone_free[0] + BATCH << 1, "pages in the CPU's list are not free"
-    assert (pages[-1] >= 1024, machine.count("numa_hit"), machine.count("numa_miss")) == (True, len(pages) - 1, 1)
+    assert machine.ram.zone_free[0] <= 24 < machine.ram.zone_free[0] + BATCH << 1, (
+        "pages in the CPU's list are not free"
+    )
+    assert (pages[-1] >= 1024, machine.count("numa_hit"), machine.count("numa_miss")) == (
+        True,
+        len(pages) - 1,
+        1,
+    )
     own = take(machine, 100, gfp=GFP_THISNODE | GFP_KSWAPD)
     got = sum(pfn >= 0 for pfn in own)
-    assert [pfn >= 0 for pfn in own] == [True] * got + [False] * (100 - got), "without direct reclaim down to MIN, then no further"
+    assert [pfn >= 0 for pfn in own] == [True] * got + [False] * (100 - got), (
+        "without direct reclaim down to MIN, then no further"
+    )
     assert machine.ram.zone_free[0] <= 16
-    assert (machine.ram.kswapd_state[0], machine.ram.kswapd_state[1]) == (AWAKE, ASLEEP), "and its own kswapd is asked for help"
+    assert (machine.ram.kswapd_state[0], machine.ram.kswapd_state[1]) == (AWAKE, ASLEEP), (
+        "and its own kswapd is asked for help"
+    )
     machine.forget_wakeups()
     give(machine, [*pages, *(pfn for pfn in own if pfn >= 0)])
 
@@ -187,12 +205,14 @@ def test_out_of_memory_is_a_sentence(broken_machine):
     assert said.startswith("out of memory: no page of node 0 after 1 rounds of direct reclaim")
 
 
-# --- zones of one node ------------------------------------------------------------------------------------------------------
+# --- zones of one node --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def zoned(small_machine):
-    """Node 0 with a small low zone 0 that keeps 20 pages from others' allocations, and zone 1; node 1 is zone 2."""
+    """Node 0 with a small low zone 0 that keeps 20 pages from others' allocations, and zone 1; node 1 is zone
+    2.
+    """
     machine = small_machine(pages=(64, 128, 128), node_of=(0, 0, 1), mms=0)
     machine.ram.zone_reserve[0] = 20
     return machine

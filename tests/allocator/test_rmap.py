@@ -4,7 +4,13 @@ import pytest
 
 from allocator.lru import drop_page, isolate_page, lru_add_drain, putback_page
 from allocator.page import PG_DIRTY, get_page, lock_page, unlock_page
-from allocator.rmap import UNMAP_FOR_MIGRATION, UNMAP_FOR_RECLAIM, page_referenced, remove_migration_ptes, try_to_unmap
+from allocator.rmap import (
+    UNMAP_FOR_MIGRATION,
+    UNMAP_FOR_RECLAIM,
+    page_referenced,
+    remove_migration_ptes,
+    try_to_unmap,
+)
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
@@ -65,7 +71,9 @@ def test_code_is_told_apart(machine):
 
 
 def test_unmap_finds_every_pte(machine):
-    """All three PTEs are gone, one interrupt goes to each other CPU that runs such a process, and the dirty bit is kept."""
+    """All three PTEs are gone, one interrupt goes to each other CPU that runs such a process, and the dirty
+    bit is kept.
+    """
     pfn = machine.pfn(1, SHARED_VPN + INDEX)
     machine.ram.page_flags[pfn] &= ~PG_DIRTY
     assert unmap(machine, pfn, UNMAP_FOR_RECLAIM) == 1
@@ -77,7 +85,9 @@ def test_unmap_finds_every_pte(machine):
 
 
 def test_an_unmapped_page_is_mapped_again_by_the_next_access(machine):
-    """The TLB entry is gone on every CPU: the oracle would see a read through an old one after the page has changed."""
+    """The TLB entry is gone on every CPU: the oracle would see a read through an old one after the page has
+    changed.
+    """
     pfn = machine.pfn(1, SHARED_VPN + INDEX)
     unmap(machine, pfn, UNMAP_FOR_RECLAIM)
     faults = machine.count("pgfault")

@@ -1,4 +1,6 @@
-"""Where tasks run: a CPU whose only task sleeps for the disk is idle, and an idle CPU takes kswapd over if that waits elsewhere."""
+"""Where tasks run: a CPU whose only task sleeps for the disk is idle, and an idle CPU takes kswapd over if
+that waits elsewhere.
+"""
 
 import pytest
 
@@ -10,7 +12,9 @@ PINNED, FREE, OTHER, KSWAPD = 0, 1, 2, 3  # tasks
 
 @pytest.fixture
 def machine(broken_machine):
-    """Three CPUs with nothing to do; task 0 is pinned to CPU 0, the others are free. Nothing is audited: queues are left as they are."""
+    """Three CPUs with nothing to do; task 0 is pinned to CPU 0, the others are free. Nothing is audited:
+    queues are left as they are.
+    """
     machine = broken_machine(cpus=3, mms=1)
     machine.ram.cpu_task[:] = NOBODY
     machine.ram.task_pinned[PINNED] = 0
@@ -23,7 +27,9 @@ def queue(machine, cpu, task, wake_ns):
 
 
 def test_a_cpu_whose_task_sleeps_for_the_disk_is_idle(machine):
-    """Others are busy: a task that wakes up goes there. Once it is queued, or the sleeper is about to wake up, the CPU is busy as well."""
+    """Others are busy: a task that wakes up goes there. Once it is queued, or the sleeper is about to wake
+    up, the CPU is busy as well.
+    """
     ram = machine.ram
     ram.cpu_task[1:] = 5, 6
     queue(machine, 0, PINNED, DISK)
@@ -81,4 +87,12 @@ def test_only_a_task_that_is_due_ends_a_slice(machine):
 
 def test_the_time_slice_grows_with_the_cpus_up_to_eight():
     """What `cat /sys/kernel/debug/sched/base_slice_ns` says: 0.75 ms * (1 + log2 of the CPUs)."""
-    assert [base_slice_ns(cpus) / 1e6 for cpus in (1, 2, 3, 4, 7, 8, 64)] == [0.75, 1.5, 1.5, 2.25, 2.25, 3, 3]
+    assert [base_slice_ns(cpus) / 1e6 for cpus in (1, 2, 3, 4, 7, 8, 64)] == [
+        0.75,
+        1.5,
+        1.5,
+        2.25,
+        2.25,
+        3,
+        3,
+    ]

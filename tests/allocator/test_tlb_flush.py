@@ -38,7 +38,9 @@ def test_only_cpus_that_may_cache_the_mm_are_asked(machine):
     assert flush_tlb_page(machine.ram, CPU, 1, ANON_VPN) == 2
     assert machine.asked() == [[1, 2]]
     assert [walks(machine, cpu) for cpu in range(4)] == [1, 1, 1, 0]
-    assert [machine.count(name) for name in ("nr_tlb_remote_flush", "nr_tlb_remote_flush_received", "irq_tlb")] == [1, 2, 2]
+    assert [
+        machine.count(name) for name in ("nr_tlb_remote_flush", "nr_tlb_remote_flush_received", "irq_tlb")
+    ] == [1, 2, 2]
 
 
 def test_a_cpu_that_left_the_mm_is_not_asked(machine):
@@ -48,7 +50,9 @@ def test_a_cpu_that_left_the_mm_is_not_asked(machine):
 
 
 def test_lazy_cpus_are_skipped_and_catch_up(machine):
-    """CPU 2 idles with the mm loaded. It is not asked; when it runs the mm again, it finds that it has missed something."""
+    """CPU 2 idles with the mm loaded. It is not asked; when it runs the mm again, it finds that it has missed
+    something.
+    """
     machine.idle(2)
     flush_tlb_page(machine.ram, CPU, 1, ANON_VPN)
     assert machine.asked() == [[1]]
@@ -57,7 +61,9 @@ def test_lazy_cpus_are_skipped_and_catch_up(machine):
 
 
 def test_a_lazy_cpu_that_asks_others_does_not_flush_itself(machine):
-    """kswapd's CPU has the mm loaded lazily: it stays lazy, and compares generations when it runs the mm again. Alone it lets the mm go."""
+    """kswapd's CPU has the mm loaded lazily: it stays lazy, and compares generations when it runs the mm
+    again. Alone it lets the mm go.
+    """
     machine.idle(CPU)
     flush_tlb_page(machine.ram, CPU, 1, ANON_VPN)
     assert machine.asked() == [[1, 2]]
@@ -85,9 +91,13 @@ def test_when_page_tables_go_lazy_cpus_are_asked_too(machine):
     assert machine.cpus_in(machine.ram.mm_cpumask[1]) == [0, 1]
 
 
-@pytest.mark.parametrize("pages, dropped, local", [(CEILING, CEILING, (0, CEILING)), (CEILING + 1, 40, (1, 0))])
+@pytest.mark.parametrize(
+    "pages, dropped, local", [(CEILING, CEILING, (0, CEILING)), (CEILING + 1, 40, (1, 0))]
+)
 def test_more_than_33_pages_become_a_full_flush(machine, pages, dropped, local):
-    """tlb_single_page_flush_ceiling. Local flushes are counted by who asked, not by the CPUs that were interrupted (flush_tlb_func)."""
+    """tlb_single_page_flush_ceiling. Local flushes are counted by who asked, not by the CPUs that were
+    interrupted (flush_tlb_func).
+    """
     before = flushes(machine)
     flush_tlb_mm_range(machine.ram, CPU, 1, ANON_VPN, ANON_VPN + pages, False)
     assert tuple(after - b for after, b in zip(flushes(machine), before)) == local

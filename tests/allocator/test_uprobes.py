@@ -1,4 +1,6 @@
-"""Breakpoints: who maps the code gets a copy in its place, nobody executes the old code when the call has returned, and back."""
+"""Breakpoints: who maps the code gets a copy in its place, nobody executes the old code when the call has
+returned, and back.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def map_code(machine, mm, flags=VM_READ | VM_EXEC):
 
 
 def prepared(machine):
-    """Process 1 runs on CPUs 0 and 1, process 2 on CPU 2, both with code; CPU 3 is the tracer's, in process 3, which maps none as code."""
+    """Process 1 runs on CPUs 0 and 1, process 2 on CPU 2, both with code; CPU 3 is the tracer's, in process
+    3, which maps none as code.
+    """
     for mm in (1, 2):
         map_code(machine, mm)
     for cpu, mm in ((0, 1), (1, 1), (2, 2), (3, 3)):
@@ -60,7 +64,9 @@ def execute(machine, cpu, page=0, pages=1):
 
 
 def test_every_process_gets_its_own_copy(machine):
-    """All who may have the old translation are interrupted once; the copies are read-only, and the cache keeps the file's page."""
+    """All who may have the old translation are interrupted once; the copies are read-only, and the cache
+    keeps the file's page.
+    """
     for cpu in (0, 1, 2):
         execute(machine, cpu, pages=2)
     old = machine.cached(FILE, 0)
@@ -94,7 +100,9 @@ def test_taken_away_the_files_page_is_executed_again(machine):
 
 
 def test_a_breakpoint_behind_a_pte_that_is_not_present_is_found(machine):
-    """Planted: the copy's PTE is PROT_NONE, as a hint is. It is faulted in before the call looks for the breakpoint."""
+    """Planted: the copy's PTE is PROT_NONE, as a hint is. It is faulted in before the call looks for the
+    breakpoint.
+    """
     change(machine, REGISTER)
     copy = machine.pfn(1, FILE_VPN)
     table = machine.ram.frame_word[find_table(machine.ram, machine.ram.mm_pgd[1], FILE_VPN)]
@@ -105,7 +113,9 @@ def test_a_breakpoint_behind_a_pte_that_is_not_present_is_found(machine):
 
 
 def test_without_the_files_page_another_copy_takes_the_place(machine):
-    """Reclaim has taken the page out of the cache: the copy with the breakpoint is replaced by one without it."""
+    """Reclaim has taken the page out of the cache: the copy with the breakpoint is replaced by one without
+    it.
+    """
     change(machine, REGISTER)
     copies = {machine.content(machine.pfn(mm, FILE_VPN)) for mm in (1, 2)}
     machine.reclaim_file(FILE, cpu=3)
@@ -115,7 +125,9 @@ def test_without_the_files_page_another_copy_takes_the_place(machine):
 
 
 def test_code_that_is_not_there_is_read_first(machine):
-    """Nothing was cached: the call sleeps until the disk has it, and nobody need be interrupted for what nobody had."""
+    """Nothing was cached: the call sleeps until the disk has it, and nobody need be interrupted for what
+    nobody had.
+    """
     change(machine, REGISTER, page=200, pages=3)
     assert all(machine.pte(mm, FILE_VPN + 202) for mm in (1, 2))
     change(machine, UNREGISTER, page=200, pages=3)
@@ -127,7 +139,12 @@ def test_only_private_code_is_changed(machine):
     machine.touch(FILE_VPN, cpu=3)
     execute(machine, 2)
     change(machine, REGISTER)
-    assert machine.pfn(2, FILE_VPN) == machine.pfn(3, FILE_VPN) == machine.cached(FILE, 0) != machine.pfn(1, FILE_VPN)
+    assert (
+        machine.pfn(2, FILE_VPN)
+        == machine.pfn(3, FILE_VPN)
+        == machine.cached(FILE, 0)
+        != machine.pfn(1, FILE_VPN)
+    )
 
 
 def test_a_child_inherits_the_breakpoint(machine):
@@ -144,7 +161,9 @@ def test_a_child_inherits_the_breakpoint(machine):
 
 @pytest.mark.parametrize("design", ["luf", "luf_v12"])
 def test_luf_does_not_defer(small_machine, design):
-    """Code unmapped by reclaim without a flush is executed on, rightly; from the return of the call on by nobody."""
+    """Code unmapped by reclaim without a flush is executed on, rightly; from the return of the call on by
+    nobody.
+    """
     machine = prepared(small_machine(cpus=4, mms=3, design=design))
     do_munmap(machine.ram, 3, 3, FILE_VPN, FILE_VPN + PAGES)
     for cpu in (0, 1):
@@ -172,7 +191,9 @@ def test_who_does_not_flush_is_caught(broken_machine):
 
 
 def test_a_frame_that_was_freed_meanwhile_is_not_held(machine):
-    """Reclaim has frozen the page that a PTE was seen to show, or another one is mapped by now: the reference count is left as it is."""
+    """Reclaim has frozen the page that a PTE was seen to show, or another one is mapped by now: the reference
+    count is left as it is.
+    """
     execute(machine, 0, pages=2)
     pfn, refs = machine.pfn(1, FILE_VPN), machine.ram.page_refcount
     there = int(refs[pfn])

@@ -1,4 +1,6 @@
-"""Reclaim: the cold go and the hot stay, dirty pages are written first, demotion moves what can be moved, kswapd knows when to stop."""
+"""Reclaim: the cold go and the hot stay, dirty pages are written first, demotion moves what can be moved,
+kswapd knows when to stop.
+"""
 
 import pytest
 
@@ -8,7 +10,15 @@ from allocator.lru import LRU_ACTIVE_ANON, LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, L
 from allocator.page import PG_ACTIVE, node_of
 from allocator.page_alloc import GFP_NORETRY, GFP_USER, alloc_page
 from allocator.shrink_lruvec import get_scan_count, prepare_scan_control
-from allocator.vmscan import BY_DIRECT, SC_CACHE_TRIM, SC_DEACTIVATE_FILE, SC_FILE_IS_TINY, SC_FS, SC_NO_CACHE_TRIM, shrink_inactive_list
+from allocator.vmscan import (
+    BY_DIRECT,
+    SC_CACHE_TRIM,
+    SC_DEACTIVATE_FILE,
+    SC_FILE_IS_TINY,
+    SC_FS,
+    SC_NO_CACHE_TRIM,
+    shrink_inactive_list,
+)
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
@@ -73,7 +83,9 @@ def test_one_round_of_interrupts_serves_a_batch(machine):
 
 
 def test_a_dirty_page_is_written_before_it_goes(machine):
-    """Nobody can write it any more when the disk gets it: CPU 1 is flushed first, and its store is on the disk."""
+    """Nobody can write it any more when the disk gets it: CPU 1 is flushed first, and its store is on the
+    disk.
+    """
     machine.use(SHARED_VPN, 1, STORE)
     machine.use(SHARED_VPN, 1, STORE, cpu=1)
     pfn = machine.cached(SHARED, 0)
@@ -106,18 +118,28 @@ def test_anonymous_pages_stay_without_swap(machine):
 
 
 @pytest.mark.parametrize(
-    "vpn, kind, which", [(FILE_VPN, LOAD, LRU_INACTIVE_FILE), (ANON_VPN, STORE, LRU_INACTIVE_ANON)], ids=["file", "anonymous"]
+    "vpn, kind, which",
+    [(FILE_VPN, LOAD, LRU_INACTIVE_FILE), (ANON_VPN, STORE, LRU_INACTIVE_ANON)],
+    ids=["file", "anonymous"],
 )
 def test_demotion_moves_content_and_mappings(tiered, vpn, kind, which):
-    """The page lies on the slow node afterwards, with the same content and rights; who used the old frame is flushed."""
+    """The page lies on the slow node afterwards, with the same content and rights; who used the old frame is
+    flushed.
+    """
     tiered.use(vpn, 16, kind)
     tiered.use(vpn, 16, kind, cpu=1)
-    before = [(tiered.content(tiered.pfn(1, vpn + i)), tiered.pte(1, vpn + i) & (PTE_WRITE | PTE_DIRTY)) for i in range(16)]
+    before = [
+        (tiered.content(tiered.pfn(1, vpn + i)), tiered.pte(1, vpn + i) & (PTE_WRITE | PTE_DIRTY))
+        for i in range(16)
+    ]
     while tiered.count("pgdemote_kswapd") < 16:
         assert node_of(tiered.ram, tiered.pfn(1, vpn + 15)) == NODE
         tiered.scan(16, which)
     tiered.scan(32, which)
-    after = [(tiered.content(tiered.pfn(1, vpn + i)), tiered.pte(1, vpn + i) & (PTE_WRITE | PTE_DIRTY)) for i in range(16)]
+    after = [
+        (tiered.content(tiered.pfn(1, vpn + i)), tiered.pte(1, vpn + i) & (PTE_WRITE | PTE_DIRTY))
+        for i in range(16)
+    ]
     assert after == before
     assert [node_of(tiered.ram, tiered.pfn(1, vpn + i)) for i in range(16)] == [SLOW] * 16
     assert [1] in tiered.asked()
@@ -171,9 +193,8 @@ def test_kswapd_stops_above_high(machine):
 
 
 def test_kswapd_works_harder_until_a_round_looks_at_enough(machine):
-    """
-    200 pages, HIGH 40 above what is free: a round of priority 12 looks at 200 >> 12 = 0 of them, and each that looks at fewer
-    than HIGH asks for the next; per-CPU lists stay short meanwhile (ZONE_RECLAIM_ACTIVE)
+    """200 pages, HIGH 40 above what is free: a round of priority 12 looks at 200 >> 12 = 0 of them, and each
+    that looks at fewer than HIGH asks for the next; per-CPU lists stay short meanwhile (ZONE_RECLAIM_ACTIVE)
     """
     machine.use(FILE_VPN, 200)
     machine.ram.cpu_clock[:] = LATER
@@ -188,7 +209,9 @@ def test_kswapd_works_harder_until_a_round_looks_at_enough(machine):
 
 
 def test_kswapd_naps_before_it_sleeps(machine):
-    """HZ/10: woken meanwhile it goes on at once and counts that; a nap that nobody ends becomes sleep at a tick."""
+    """HZ/10: woken meanwhile it goes on at once and counts that; a nap that nobody ends becomes sleep at a
+    tick.
+    """
     ram = machine.ram
     ram.cpu_clock[CPU] = LATER
     ram.kswapd_state[NODE] = AWAKE
@@ -208,7 +231,9 @@ def test_kswapd_naps_before_it_sleeps(machine):
 
 
 def test_no_wakeup_is_lost_to_a_tick_that_ends_the_nap(machine):
-    """CPU 0 sees a napping kswapd and wants to wake it; before it has the lock, CPU 1's tick makes the nap a sleep."""
+    """CPU 0 sees a napping kswapd and wants to wake it; before it has the lock, CPU 1's tick makes the nap a
+    sleep.
+    """
     ram = machine.ram
     ram.kswapd_state[NODE], ram.wmark_high[NODE], ram.kswapd_lock[NODE] = NAPS, 600, 2  # held by CPU 1
 
@@ -266,7 +291,7 @@ def test_code_that_is_used_stays_active(machine):
     assert machine.ram.lru_size[NODE].tolist() == [0, 0, 16, 16, 0]
 
 
-# --- what is scanned, and how much ------------------------------------------------------------------------------------------
+# --- what is scanned, and how much --------------------------------------------------------------------------
 
 
 def goals(machine, priority, node=NODE):
@@ -294,7 +319,9 @@ def test_without_a_slower_node_anonymous_pages_are_not_looked_at(machine):
 
 
 def test_plenty_of_inactive_cache_keeps_anonymous_memory_out_of_it(mixed):
-    """cache_trim_mode: at priority 1 a half of the file list, nothing else; it ends when refaults were activated."""
+    """cache_trim_mode: at priority 1 a half of the file list, nothing else; it ends when refaults were
+    activated.
+    """
     assert goals(mixed, 1) == ([0, 0, 48, 0], SC_CACHE_TRIM)
     mixed.ram.node_activated[NODE] += 1
     both, flags = goals(mixed, 1)
@@ -303,7 +330,9 @@ def test_plenty_of_inactive_cache_keeps_anonymous_memory_out_of_it(mixed):
 
 
 def test_the_balance_follows_swappiness_and_cost(mixed):
-    """60 of 200 to anonymous pages when both have cost the same; the kind that costs more is looked at less, at least a third."""
+    """60 of 200 to anonymous pages when both have cost the same; the kind that costs more is looked at less,
+    at least a third.
+    """
     mixed.ram.node_activated[NODE] += 1
     assert goals(mixed, 1)[0] == [9, 0, 33, 0]
     mixed.ram.node_file_cost[NODE] = 1000
@@ -317,18 +346,26 @@ def test_when_cache_is_tiny_anonymous_memory_pays(mixed):
 
 
 def test_direct_reclaim_takes_a_batch_from_every_node(tiered):
-    """Rounds go on until 32 pages have come; each works on both nodes, though the first may have given enough."""
+    """Rounds go on until 32 pages have come; each works on both nodes, though the first may have given
+    enough.
+    """
     tiered.use(FILE_VPN, 128)
     tiered.use(FILE_VPN + 128, 64)
     tiered.ram.cpu_clock[:] = LATER
     first = try_to_free_pages(tiered.ram, CPU, NODE, GFP_USER)
-    assert (first >= 32, tiered.count("pgsteal_direct") == first, tiered.count("allocstall_normal") >= 1) == (True, True, True)
+    assert (first >= 32, tiered.count("pgsteal_direct") == first, tiered.count("allocstall_normal") >= 1) == (
+        True,
+        True,
+        True,
+    )
     assert tiered.count("pgscan_direct") > first, "what was used is kept once"
     tiered.forget_wakeups()
 
 
 def test_readahead_does_not_fight_for_memory(machine):
-    """__GFP_NORETRY: one try at reclaim, then nothing; and while half of the reserve is gone it waits for kswapd first."""
+    """__GFP_NORETRY: one try at reclaim, then nothing; and while half of the reserve is gone it waits for
+    kswapd first.
+    """
     machine.use(ANON_VPN, 64, STORE)
     machine.ram.wmark_min[NODE] = machine.ram.wmark_low[NODE] = machine.ram.wmark_high[NODE] = 2000
     assert alloc_page(machine.ram, CPU, NODE, GFP_USER | GFP_NORETRY) == -1
@@ -339,7 +376,9 @@ def test_readahead_does_not_fight_for_memory(machine):
 
 
 def test_kswapd_runs_on_the_cpu_that_waits_for_it(machine):
-    """Every CPU may be waiting so: then nobody else would run it, and the wait would last a second (throttle_direct_reclaim)."""
+    """Every CPU may be waiting so: then nobody else would run it, and the wait would last a second
+    (throttle_direct_reclaim).
+    """
     ram = machine.ram
     machine.use(FILE_VPN, 128)
     ram.cpu_clock[:] = began = LATER
@@ -348,7 +387,9 @@ def test_kswapd_runs_on_the_cpu_that_waits_for_it(machine):
     assert [machine.count(name) for name in ("pgscan_direct_throttle", "pageoutrun")] == [1, 1]
     assert machine.count("pgsteal_kswapd") > 0
     assert ram.cpu_clock[CPU] - began < 10_000_000
-    assert (ram.cpu_task[CPU], ram.cpu_loaded_mm[CPU], ram.cpu_lazy[CPU]) == (CPU, 1, 0), "its own task goes on"
+    assert (ram.cpu_task[CPU], ram.cpu_loaded_mm[CPU], ram.cpu_lazy[CPU]) == (CPU, 1, 0), (
+        "its own task goes on"
+    )
     machine.forget_wakeups()
 
 
@@ -360,7 +401,9 @@ def test_memory_reclaim_gives_what_was_asked_for(machine):
     got = memory_reclaim(machine.ram, CPU, 64)
     assert got >= 64
     assert len(cached(machine)) == cached_before - got
-    assert [machine.count(name) for name in ("pgsteal_file", "pgsteal_direct", "pgsteal_kswapd", "pgscan_direct")] == [got, 0, 0, 0]
+    assert [
+        machine.count(name) for name in ("pgsteal_file", "pgsteal_direct", "pgsteal_kswapd", "pgscan_direct")
+    ] == [got, 0, 0, 0]
 
 
 def test_an_anonymous_page_without_swap_is_activated(machine):
@@ -381,7 +424,9 @@ def test_a_demotion_without_memory_stops_at_the_first_page(tiered):
 
 
 def test_who_reclaims_for_itself_waits_while_others_hold_too_much(machine):
-    """too_many_isolated: an eighth of the list, if IO is allowed; not for ever; of this kind only; summed over CPUs (one put back more)."""
+    """too_many_isolated: an eighth of the list, if IO is allowed; not for ever; of this kind only; summed
+    over CPUs (one put back more).
+    """
     machine.use(FILE_VPN, 64)
     ram = machine.ram
     ram.sc_by[CPU], ram.sc_flags[CPU], ram.sc_batch[CPU] = BY_DIRECT, SC_FS, 32

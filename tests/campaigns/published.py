@@ -1,10 +1,12 @@
-"""Compare the emulator with what papers and patch series have published, and say what three designs' figures rest on.
+"""Compare the emulator with what papers and patch series have published, and say what three designs' figures
+rest on.
 
     python -m tests.campaigns.published [--cpus 64] [--tokens 8] [--scale 1024] [--page docs/results.md]
 
-Writes its sections of docs/results.md anew and leaves the rest of the page as it is; `python -m tests.campaigns.results` writes them
-too. The figures are in published_figures.py, the micro-benchmarks in published_setups.py. Micro-benchmarks and XSBench run in
-controlled mode, so their figures repeat to the last ns; the talk's workload runs as users run it.
+Writes its sections of docs/results.md anew and leaves the rest of the page as it is; `python -m
+tests.campaigns.results` writes them too. The figures are in published_figures.py, the micro-benchmarks in
+published_setups.py. Micro-benchmarks and XSBench run in controlled mode, so their figures repeat to the last
+ns; the talk's workload runs as users run it.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from designs.luf_v12 import LufV12, v12_release
+from designs.luf_v12.luf_v12 import LufV12, v12_release
 from emulator.experiment import run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
-from emulator.report import seconds, sites_text
+from emulator.report.text import seconds, sites_text
 from emulator.result import Result
 from emulator.snapshots import run_script
 from tests.campaigns.published_figures import FIGURES, Seen, figures_table
@@ -40,7 +42,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 TITLES = ("Published figures", "What three figures rest on", "One shootdown for every page")
 TIMES, MOVES, PIECES, FLUSH_PAGES = 200, 4, 40, 16
 EAGER_SCALE, EAGER_TOKENS = 1024, 1
-# The scanner of NUMA balancing begins after a second, and goes through 256 MB at a time: these runs are over by then.
+# The scanner of NUMA balancing begins after a second, and goes through 256 MB at a time: these runs are over
+# by then.
 SCANNER = {
     "sysctl.numa_balancing_scan_delay_ms": 0,
     "sysctl.numa_balancing_scan_period_min_ms": 1,
@@ -68,8 +71,12 @@ class Experiment:
     run: Callable[[str, argparse.Namespace], Seen]
 
 
-def _micro(machine: str, cpus: int, script: Callable[[], Script], work: int, parts: int = 0, **overrides: Any) -> Callable[..., Seen]:
-    """Give the runner of a script in controlled mode. `parts`: number of pairs of snapshots, 0 for one pair without a number."""
+def _micro(
+    machine: str, cpus: int, script: Callable[[], Script], work: int, parts: int = 0, **overrides: Any
+) -> Callable[..., Seen]:
+    """Give the runner of a script in controlled mode. `parts`: number of pairs of snapshots, 0 for one pair
+    without a number.
+    """
 
     def run(name: str, options: argparse.Namespace) -> Seen:
         made = script()
@@ -84,11 +91,15 @@ def _micro(machine: str, cpus: int, script: Callable[[], Script], work: int, par
 def _readers(name: str, options: argparse.Namespace) -> Seen:
     """Run the mapped readers: whole run, as every reader counts."""
     machine = load_machine("two-socket", scale=2048, cpus=48, overrides=SPARSE)
-    result, _ = run_script(name, machine, mapped_readers(machine.cpus, sum(machine.pages)), leases=1, seed=options.seed)
+    result, _ = run_script(
+        name, machine, mapped_readers(machine.cpus, sum(machine.pages)), leases=1, seed=options.seed
+    )
     return Seen(result)
 
 
-def _workload(machine: str, workload: str, rounds: int, scale: float, **overrides: object) -> Callable[..., Seen]:
+def _workload(
+    machine: str, workload: str, rounds: int, scale: float, **overrides: object
+) -> Callable[..., Seen]:
     def run(name: str, options: argparse.Namespace) -> Seen:
         made = load_machine(machine, scale=scale, overrides=overrides)
         return Seen(run_design(name, made, workload, tokens=rounds, leases=1, seed=options.seed))
@@ -99,7 +110,11 @@ def _workload(machine: str, workload: str, rounds: int, scale: float, **override
 def talk(name: Any, options: argparse.Namespace) -> Seen:
     """Run the talk's experiment."""
     machine = load_machine("xeon6430-cxl", scale=options.scale, cpus=options.cpus)
-    return Seen(run_design(name, machine, "llama3x15", tokens=options.tokens, leases=options.leases, seed=options.seed))
+    return Seen(
+        run_design(
+            name, machine, "llama3x15", tokens=options.tokens, leases=options.leases, seed=options.seed
+        )
+    )
 
 
 def _drop(threads: int) -> Experiment:
@@ -121,18 +136,23 @@ def _unmap(pages: int) -> Experiment:
 EXPERIMENTS = {
     "talk": Experiment("llama3x15 on xeon6430-cxl, as above", talk),
     "xsbench": Experiment(
-        "XSBench, 14 threads, on qemu-16 at 1/16, the scanner made quick", _workload("qemu-16", "xsbench:threads=14", 20, 16, **SCANNER)
+        "XSBench, 14 threads, on qemu-16 at 1/16, the scanner made quick",
+        _workload("qemu-16", "xsbench:threads=14", 20, 16, **SCANNER),
     ),
     "xsbench, table read-only": Experiment(
-        "the same with its table mapped read-only from a file, at 1/64", _workload("qemu-16", "xsbench:file=1", 2, 64)
+        "the same with its table mapped read-only from a file, at 1/64",
+        _workload("qemu-16", "xsbench:file=1", 2, 64),
     ),
-    "mapped readers": Experiment("48 processes each read a mapped file of their own, ten times the memory in all, two-socket", _readers),
+    "mapped readers": Experiment(
+        "48 processes each read a mapped file of their own, ten times the memory in all, two-socket", _readers
+    ),
     "move back and forth": Experiment(
         "15 threads read memory that a 16th moves from node to node, two-socket",
         _micro("two-socket", 16, lambda: move_back_and_forth(16, 1024, MOVES), 1024 * MOVES),
     ),
     "shared munmap": Experiment(
-        "munmap of one page that 16 threads have read, two-socket", _micro("two-socket", 16, lambda: shared_munmap(16, 20), 20, 20)
+        "munmap of one page that 16 threads have read, two-socket",
+        _micro("two-socket", 16, lambda: shared_munmap(16, 20), 20, 20),
     ),
     **{f"touch and drop, {n} thread{'s' * (n > 1)}": _drop(n) for n in (1, 2, 4)},
     **{f"tlb_flush2, {n} threads": _flush2(n) for n in (2, 8, 64)},
@@ -145,20 +165,28 @@ class Runs:
 
     def __init__(self, options: argparse.Namespace, talk_runs: dict[str, Result] | None = None) -> None:
         self.options, self.began = options, time.monotonic()
-        self.found: dict[tuple[str, str], Seen] = {("talk", name): Seen(result) for name, result in (talk_runs or {}).items()}
+        self.found: dict[tuple[str, str], Seen] = {
+            ("talk", name): Seen(result) for name, result in (talk_runs or {}).items()
+        }
 
     def get(self, experiment: str, name: str, made: Any = None) -> Seen:
-        """Give the run of a design in an experiment. Raises RuntimeError for one that is not clean: nothing can be compared with it."""
+        """Give the run of a design in an experiment. Raises RuntimeError for one that is not clean: nothing
+        can be compared with it.
+        """
         if (experiment, name) not in self.found:
             seen = EXPERIMENTS[experiment].run(made or name, self.options)
-            sys.stderr.write(f"{time.monotonic() - self.began:6.1f} s  {name} {experiment}: {seen.interrupts:,} shootdowns\n")
+            sys.stderr.write(
+                f"{time.monotonic() - self.began:6.1f} s  {name} {experiment}: {seen.interrupts:,} shootdowns\n"
+            )
             if not seen.result.clean:
-                raise RuntimeError(f"{name} in {experiment!r} is not clean: {seen.result.violations or seen.result.unaccounted}")
+                raise RuntimeError(
+                    f"{name} in {experiment!r} is not clean: {seen.result.violations or seen.result.unaccounted}"
+                )
             self.found[experiment, name] = seen
         return self.found[experiment, name]
 
 
-# --- the sections ---------------------------------------------------------------------------------------------------------------
+# --- the sections -------------------------------------------------------------------------------------------
 
 
 PUBLISHED = """\
@@ -194,7 +222,16 @@ that found nothing but held frames.
 may keep those of private anonymous memory that free no page table: {kept:,} here, of which {recycled:,} pages came back to their process.
 """
 
-CASES = ("linux", "luf", "luf_v12", "luf_v12:records=required", WithoutRelease.name, "latr", "latr:ring=256", "fpr")
+CASES = (
+    "linux",
+    "luf",
+    "luf_v12",
+    "luf_v12:records=required",
+    WithoutRelease.name,
+    "latr",
+    "latr:ring=256",
+    "fpr",
+)
 
 
 def reasons(runs: Runs) -> str:
@@ -204,7 +241,9 @@ def reasons(runs: Runs) -> str:
         made = WithoutRelease() if name == WithoutRelease.name else None
         result = runs.get("talk", name, made).result
         counters = {key: value for key, value in result.design_stats.items() if key in SHOWN}
-        lines.append(f"| {name} | {result.tlb_shootdowns:,} | {sites_text(result.flush_sites)} | {_words(counters)} |")
+        lines.append(
+            f"| {name} | {result.tlb_shootdowns:,} | {sites_text(result.flush_sites)} | {_words(counters)} |"
+        )
     return "\n".join([_told(runs), *lines, "", _lazy_munmap(runs)])
 
 
@@ -246,10 +285,16 @@ SHOWN = ("flushes", "rounds", "asked", "ring_full", "lazy_munmaps", "munmaps_kep
 
 
 def _words(counters: dict[str, Any]) -> str:
-    """Write counters as words: nested ones behind their name, zeros too (that nothing timed out is the point)."""
+    """Write counters as words: nested ones behind their name, zeros too (that nothing timed out is the
+    point).
+    """
     parts = []
     for name, value in counters.items():
-        inner = ", ".join(f"{key} {count:,}" for key, count in value.items()) if isinstance(value, dict) else f"{value:,}"
+        inner = (
+            ", ".join(f"{key} {count:,}" for key, count in value.items())
+            if isinstance(value, dict)
+            else f"{value:,}"
+        )
         parts.append(f"{name}: {inner}")
     return "; ".join(parts).replace("_", " ") or "-"
 
@@ -264,23 +309,36 @@ def eager(runs: Runs) -> str:
     """Give the section in which `eager` has the room that it needs."""
     options = argparse.Namespace(**{**vars(runs.options), "scale": EAGER_SCALE, "tokens": EAGER_TOKENS})
     small = Runs(options)
-    lines = ["| design | shootdowns | a page unmapped | runtime | host | decided by |", "|---|---:|---:|---:|---:|---|"]
+    lines = [
+        "| design | shootdowns | a page unmapped | runtime | host | decided by |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
     for name in ("linux", "eager"):
         result = small.get("talk", name).result
         each = result.tlb_shootdowns / max(1, result.unmap.ro + result.unmap.rw)
-        cells = [name, f"{result.tlb_shootdowns:,}", f"{each:.2f}", seconds(result.runtime_mean_ns / 1e9), seconds(result.host_seconds)]
+        cells = [
+            name,
+            f"{result.tlb_shootdowns:,}",
+            f"{each:.2f}",
+            seconds(result.runtime_mean_ns / 1e9),
+            seconds(result.host_seconds),
+        ]
         lines.append("| " + " | ".join([*cells, sites_text(result.flush_sites)]) + " |")
     return EAGER.format(tokens=EAGER_TOKENS, scale=EAGER_SCALE) + "\n" + "\n".join(lines) + "\n"
 
 
 def sections(options: argparse.Namespace, talk_runs: dict[str, Result] | None = None) -> dict[str, str]:
-    """Give title -> text of all sections. `talk_runs`: runs of the talk's experiment that there are already, by design."""
+    """Give title -> text of all sections. `talk_runs`: runs of the talk's experiment that there are already,
+    by design.
+    """
     runs = Runs(options, talk_runs)
     return dict(zip(TITLES, (published(runs), reasons(runs), eager(runs)), strict=True))
 
 
 def replaced(page: str, new: dict[str, str]) -> str:
-    """Give the page with these sections in place of those of the same title; what is not there yet comes at the end."""
+    """Give the page with these sections in place of those of the same title; what is not there yet comes at
+    the end.
+    """
     for title, text in new.items():
         section = f"## {title}\n\n{text.rstrip()}\n"
         old = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
@@ -293,7 +351,9 @@ def replaced(page: str, new: dict[str, str]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is compared and rewrite the sections."""
-    parser = argparse.ArgumentParser(description="compare with published figures, and write sections of docs/results.md")
+    parser = argparse.ArgumentParser(
+        description="compare with published figures, and write sections of docs/results.md"
+    )
     parser.add_argument("--cpus", type=int, default=64)
     parser.add_argument("--scale", type=float, help="of the talk's machine; default: its own")
     parser.add_argument("--tokens", type=int, default=8, help="of the talk's workload")

@@ -1,9 +1,11 @@
-"""What the neighbours' papers and patch series say that this emulator can speak to: each figure with its place, and how ours is had.
+"""What the neighbours' papers and patch series say that this emulator can speak to: each figure with its
+place, and how ours is had.
 
-`published` is a change against the base (-0.97: 97 % fewer), or an absolute figure in ns where there is no base. Grades, as in
-the machine files: [measured] the source was read (mails, commit messages, abstracts); [cited] quoted by others, or from general
-knowledge of it, the text itself was not at hand. No constant of the emulator was chosen by any of these figures, but one:
-xeon6430-cxl.toml names the mail behind "touch and drop" as an upper bound of its interrupt costs.
+`published` is a change against the base (-0.97: 97 % fewer), or an absolute figure in ns where there is no
+base. Grades, as in the machine files: [measured] the source was read (mails, commit messages, abstracts);
+[cited] quoted by others, or from general knowledge of it, the text itself was not at hand. No constant of the
+emulator was chosen by any of these figures, but one: xeon6430-cxl.toml names the mail behind "touch and drop"
+as an upper bound of its interrupt costs.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from emulator.report import percent
+from emulator.report.text import percent
 from emulator.result import Result
 from emulator.snapshots import Between
 
@@ -21,7 +23,9 @@ TWICE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one run of an experiment gave; `measured` is between its snapshots, if it has any. `work`: operations in there."""
+    """What one run of an experiment gave; `measured` is between its snapshots, if it has any. `work`:
+    operations in there.
+    """
 
     result: Result
     measured: tuple[Between, ...] = ()
@@ -35,7 +39,11 @@ class Seen:
     @property
     def interrupts(self) -> int:
         """Shootdowns in what is measured; of the whole run if nothing is."""
-        return sum(sum(part.interrupts) for part in self.measured) if self.measured else self.result.tlb_shootdowns
+        return (
+            sum(sum(part.interrupts) for part in self.measured)
+            if self.measured
+            else self.result.tlb_shootdowns
+        )
 
     @property
     def rate(self) -> float:
@@ -71,13 +79,23 @@ class Figure:
     because: str = ""
 
 
-SHOOTDOWNS, RUNTIME, TIME, RATE, EACH = "shootdowns", "runtime", "time", "operations a second", "shootdowns a migrated page"
+SHOOTDOWNS, RUNTIME, TIME, RATE, EACH = (
+    "shootdowns",
+    "runtime",
+    "time",
+    "operations a second",
+    "shootdowns a migrated page",
+)
 V12 = "cover of LUF RFC v12, 20250220052027.58847-1-byungchul@sk.com; the talk's raw data are the same [measured]"
 TALK = "the talk's slides, TLB miss numbers [measured]"
 V9 = "migrc v9, raw data in 20240417103332.GA8460@system.software.com [measured]"
 V8 = "cover of migrc v8, nr_tlb_remote_flush_received, 20240219060407.25254-1-byungchul@sk.com [measured]"
-BATCH = "M. Gorman, 1433871118-15207-3-git-send-email-mgorman@suse.de, 48 CPUs: rates times elapsed [measured]"
-MIGRATE = "Huang Ying, 20230206063313.635011-9-ying.huang@intel.com: what became commit 7e12beb8ca2a [measured]"
+BATCH = (
+    "M. Gorman, 1433871118-15207-3-git-send-email-mgorman@suse.de, 48 CPUs: rates times elapsed [measured]"
+)
+MIGRATE = (
+    "Huang Ying, 20230206063313.635011-9-ying.huang@intel.com: what became commit 7e12beb8ca2a [measured]"
+)
 RETEST = "B. Park to Huang Ying, May 2024, thread of LUF v10: XSBench -t 14, 7e12beb8ca2a reverted and applied [measured]"
 ASYNC = "N. Amit, RFC v2 'Flush remote TLBs concurrently and async', 20190531063645.4697-1-namit@vmware.com [measured]"
 EUROSYS = "Amit, Tai, Wei, EuroSys'20: 10-20 % for each of its two principal techniques, in a summary of the paper [cited]"
@@ -159,7 +177,9 @@ def change(figure: Figure, base: Seen | None, seen: Seen) -> float | None:
 
 
 def agrees(published: float, ours: float) -> tuple[bool, bool, float]:
-    """Say whether direction and size agree, and our figure in multiples of the published one. Two changes that are none agree in both."""
+    """Say whether direction and size agree, and our figure in multiples of the published one. Two changes
+    that are none agree in both.
+    """
     if abs(published) < FLAT:
         flat = abs(ours) < FLAT
         return flat, flat, 1.0 if flat else float("inf")
@@ -173,8 +193,20 @@ def _yes(true: bool) -> str:
 
 
 def figures_table(found: dict[tuple[str, str], Seen]) -> str:
-    """Give the Markdown table of FIGURES and, below it, why some do not agree. `found`: (experiment, design) -> run."""
-    head = ("design", "against", "experiment", "what", "published", "here", "direction", "within 2x", "source")
+    """Give the Markdown table of FIGURES and, below it, why some do not agree. `found`: (experiment, design)
+    -> run.
+    """
+    head = (
+        "design",
+        "against",
+        "experiment",
+        "what",
+        "published",
+        "here",
+        "direction",
+        "within 2x",
+        "source",
+    )
     lines = ["| " + " | ".join(head) + " |", "|---|---|---|---|---:|---:|---|---|---|"]
     reasons = []
     for figure in FIGURES:
@@ -186,10 +218,21 @@ def figures_table(found: dict[tuple[str, str], Seen]) -> str:
         else:
             direction, size, factor = agrees(figure.published, ours)
             direct = _yes(direction) if figure.base else "-"
-            cells = [say(figure.published), say(ours), direct, f"{_yes(size)} ({factor:.2f})".replace("-0.00", "0.00")]
+            cells = [
+                say(figure.published),
+                say(ours),
+                direct,
+                f"{_yes(size)} ({factor:.2f})".replace("-0.00", "0.00"),
+            ]
             if not (direction and size):
                 why = figure.because or "no reason is known"
                 reasons.append(f"- `{figure.design}`, {figure.experiment}, {figure.what}: {why}.")
         first = [figure.design, figure.base or "-", figure.experiment, figure.what]
         lines.append("| " + " | ".join([*first, *cells, figure.source]) + " |")
-    return "\n".join(lines) + "\n\nWhere direction or size differs:\n\n" + "\n".join(reasons) + "\n\n" + NOT_COMPARED
+    return (
+        "\n".join(lines)
+        + "\n\nWhere direction or size differs:\n\n"
+        + "\n".join(reasons)
+        + "\n\n"
+        + NOT_COMPARED
+    )

@@ -1,8 +1,10 @@
-"""The experiments of the papers that are small enough to be written down: micro-benchmarks as scripts, and the machines they ran on.
+"""The experiments of the papers that are small enough to be written down: micro-benchmarks as scripts, and
+the machines they ran on.
 
-Each gives a `Script` whose first thread notes "begin" and "end" around what is measured (emulator/snapshots.py). What a paper does on
-all CPUs at once is done by all threads; they meet before and after. Sizes are ours: enough repetitions that the start does not show.
-Left out: the papers' own programs and inputs (Apache, PARSEC, RocksDB); what stands for those is a workload of the catalogue.
+Each gives a `Script` whose first thread notes "begin" and "end" around what is measured
+(emulator/snapshots.py). What a paper does on all CPUs at once is done by all threads; they meet before and
+after. Sizes are ours: enough repetitions that the start does not show. Left out: the papers' own programs and
+inputs (Apache, PARSEC, RocksDB); what stands for those is a workload of the catalogue.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workloads.calls import Calls
-from workloads.program import Region
+from workloads.rows import Region
 from workloads.script import Script
 
 FILE_RAMS = 10  # lru-file-mmap-read reads files of ten times the memory
@@ -22,7 +24,9 @@ def _cpus(count: int) -> list[int]:
 
 
 def touch_and_drop(threads: int, times: int) -> Script:
-    """One thread touches a page and drops it (MADV_DONTNEED), over and over; the others spin in the same address space."""
+    """One thread touches a page and drops it (MADV_DONTNEED), over and over; the others spin in the same
+    address space.
+    """
 
     def initiator(t: Calls) -> Iterator[Any]:
         yield t.store("page")
@@ -69,7 +73,8 @@ def tlb_flush2(threads: int, pages: int) -> Script:
 
 
 def shared_munmap(threads: int, times: int) -> Script:
-    """One thread unmaps a page that all threads have just read, `times` over; the page tables stay. Only the unmapping is measured.
+    """One thread unmaps a page that all threads have just read, `times` over; the page tables stay. Only the
+    unmapping is measured.
 
     The snapshots are "begin 0", "end 0", "begin 1" and so on.
     """
@@ -95,7 +100,9 @@ def shared_munmap(threads: int, times: int) -> Script:
 
 
 def map_and_unmap(threads: int, pages: int, times: int) -> Script:
-    """Every thread writes a piece of fresh memory of its own and unmaps it, `times` over; the next piece lies elsewhere."""
+    """Every thread writes a piece of fresh memory of its own and unmaps it, `times` over; the next piece lies
+    elsewhere.
+    """
 
     def worker(number: int) -> Callable[[Calls], Iterator[Any]]:
         def run(t: Calls) -> Iterator[Any]:
@@ -118,7 +125,9 @@ def map_and_unmap(threads: int, pages: int, times: int) -> Script:
 
 
 def mapped_readers(readers: int, memory_pages: int) -> Script:
-    """vm-scalability's lru-file-mmap-read: a process for each CPU reads a mapped file of its own once, ten times the memory in all."""
+    """vm-scalability's lru-file-mmap-read: a process for each CPU reads a mapped file of its own once, ten
+    times the memory in all.
+    """
     script = Script("mapped-readers")
 
     def reader(number: int) -> Callable[[Calls], Iterator[Any]]:

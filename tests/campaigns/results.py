@@ -1,11 +1,13 @@
 """Run every design on the talk's machine and every workload under linux and luf, and write docs/results.md.
 
-    python -m tests.campaigns.results [--designs linux luf ...] [--cpus 64] [--tokens 8] [--rounds 2] [--seed 1]
+    python -m tests.campaigns.results [--designs linux luf ...] [--cpus 64] [--tokens 8] [--rounds 2] [--seed
+    1]
 
-Takes whatever designs the catalogue lists, but `eager`, which has a section of its own; that and the comparison with published figures
-are written by tests/campaigns/published.py, which this command calls. One line of progress for each run. What stands between the markers
-of the page that say "by hand" is kept as it is. A run that is stopped, or that has a violation, is in the table with what it had; the exit
-code is 0 all the same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is the one that judges.
+Takes whatever designs the catalogue lists, but `eager`, which has a section of its own; that and the
+comparison with published figures are written by tests/campaigns/published.py, which this command calls. One
+line of progress for each run. What stands between the markers of the page that say "by hand" is kept as it
+is. A run that is stopped, or that has a violation, is in the table with what it had; the exit code is 0 all
+the same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is the one that judges.
 """
 
 from __future__ import annotations
@@ -20,18 +22,19 @@ from pathlib import Path
 from emulator.experiment import design_names, run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
-from emulator.report import percent, seconds, share_text, sites_text
+from emulator.report.text import percent, seconds, share_text, sites_text
+from emulator.report.timeline import timeline_text
 from emulator.result import Result
 from emulator.run_folder import versions
 from emulator.supervisor import RunStopped
-from emulator.timeline import timeline_text
 from tests.campaigns import published
 from tests.campaigns.takeoffs import takeoff_table
 from workloads.generated import GENERATORS
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
 MACHINE, TALK = "xeon6430-cxl", "llama3x15"
-# The balancing scanner waits a second before it begins; these runs are over by then. It goes through a scaled process sooner, too.
+# The balancing scanner waits a second before it begins; these runs are over by then. It goes through a scaled
+# process sooner, too.
 OVERRIDES: dict[str, dict[str, object]] = {
     "xsbench": {"sysctl.numa_balancing_scan_delay_ms": 0, "sysctl.numa_balancing_scan_period_min_ms": 1}
 }
@@ -43,7 +46,9 @@ VARIANTS = {
 SWITCHES = ({"sysctl.init_on_free": True}, {"sysctl.kasan_poison": True})
 ELSEWHERE = "eager"  # some ten million interrupts at 64 CPUs: published.py runs it in a smaller configuration
 BEGIN, END = "<!-- by hand: {} -->", "<!-- end by hand: {} -->"
-SLOTS = {"open question": "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"}
+SLOTS = {
+    "open question": "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ class Row:
     workload: str
     result: Result | None
     stopped: str = ""
-    of: tuple[int, ...] = ()  # shootdowns of all seeds, if there were several; `result` is the one with their median
+    # shootdowns of all seeds, if there were several; `result` is the one with their median
+    of: tuple[int, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -68,12 +74,17 @@ class Row:
 
 
 def median_row(rows: Sequence[Row]) -> Row:
-    """Give the run with the median of shootdowns, and what the others had; one that was not clean stands for all."""
+    """Give the run with the median of shootdowns, and what the others had; one that was not clean stands for
+    all.
+    """
     dirty = [row for row in rows if row.verdict != "clean"]
     if dirty or len(rows) == 1:
         return (dirty or list(rows))[0]
     ranked = sorted(rows, key=lambda row: row.result.tlb_shootdowns if row.result is not None else 0)
-    return replace(ranked[len(ranked) // 2], of=tuple(row.result.tlb_shootdowns for row in ranked if row.result is not None))
+    return replace(
+        ranked[len(ranked) // 2],
+        of=tuple(row.result.tlb_shootdowns for row in ranked if row.result is not None),
+    )
 
 
 def workload_names() -> list[str]:
@@ -83,11 +94,17 @@ def workload_names() -> list[str]:
 
 def every_design() -> list[str]:
     """Give the catalogue's names; a parameter's default goes by the design's own name."""
-    return [name for name, line in design_names().items() if not line.endswith("(the default)") and name != ELSEWHERE]
+    return [
+        name
+        for name, line in design_names().items()
+        if not line.endswith("(the default)") and name != ELSEWHERE
+    ]
 
 
 def by_hand(page: str, name: str) -> str:
-    """Give what somebody wrote into a slot of the page; what the slot says before, if there is no such page yet."""
+    """Give what somebody wrote into a slot of the page; what the slot says before, if there is no such page
+    yet.
+    """
     begin, end = BEGIN.format(name), END.format(name)
     if begin not in page or end not in page:
         return SLOTS[name]
@@ -95,12 +112,34 @@ def by_hand(page: str, name: str) -> str:
 
 
 def table(rows: Sequence[Row], first: str) -> str:
-    """Give a Markdown table of runs; changes and savings are against the row of the same workload under design `first`."""
-    head = ("design", "workload", "shootdowns", "sent", "saved", "saved %", "dTLB-load", "iTLB-load", "runtime", "read-only", "host")
-    lines = ["| " + " | ".join((*head, "decided by", "verdict")) + " |", "|---|---|" + "---:|" * (len(head) - 2) + "---|---|"]
+    """Give a Markdown table of runs; changes and savings are against the row of the same workload under
+    design `first`.
+    """
+    head = (
+        "design",
+        "workload",
+        "shootdowns",
+        "sent",
+        "saved",
+        "saved %",
+        "dTLB-load",
+        "iTLB-load",
+        "runtime",
+        "read-only",
+        "host",
+    )
+    lines = [
+        "| " + " | ".join((*head, "decided by", "verdict")) + " |",
+        "|---|---|" + "---:|" * (len(head) - 2) + "---|---|",
+    ]
     bases = {row.workload: row.result for row in rows if row.design == first}
     for row in rows:
-        cells = [row.design, row.workload, *_figures(row.result, bases.get(row.workload), row.design == first), row.verdict]
+        cells = [
+            row.design,
+            row.workload,
+            *_figures(row.result, bases.get(row.workload), row.design == first),
+            row.verdict,
+        ]
         if row.of:
             cells[2] += f" ({row.of[0]:,} - {row.of[-1]:,})"
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -114,7 +153,11 @@ def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str
     whole = not run.violations  # a violation ends the run: its counts are those of a part
     compared = base is not None and not is_base and whole and not base.violations
     saved = base.tlb_shootdowns - run.tlb_shootdowns if base is not None and compared else None
-    share = f"{saved / base.tlb_shootdowns * 100:.1f} %" if base is not None and saved is not None and base.tlb_shootdowns else "-"
+    share = (
+        f"{saved / base.tlb_shootdowns * 100:.1f} %"
+        if base is not None and saved is not None and base.tlb_shootdowns
+        else "-"
+    )
 
     def change(name: str) -> str:
         before = getattr(base, name) if base is not None and compared else 0
@@ -123,8 +166,20 @@ def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str
     time_cell = seconds(run.runtime_mean_ns / 1e9) if is_base and whole else change("runtime_mean_ns")
     names = ("dtlb_load_misses", "itlb_load_misses")
     misses = [f"{getattr(run, name):,}" if is_base else change(name) for name in names]
-    counts = [f"{run.tlb_shootdowns:,}", f"{run.ipi.messages:,}", "-" if saved is None else f"{saved:,}", share]
-    return [*counts, *misses, time_cell, share_text(run.unmapped_read_only), seconds(run.host_seconds), sites_text(run.flush_sites)]
+    counts = [
+        f"{run.tlb_shootdowns:,}",
+        f"{run.ipi.messages:,}",
+        "-" if saved is None else f"{saved:,}",
+        share,
+    ]
+    return [
+        *counts,
+        *misses,
+        time_cell,
+        share_text(run.unmapped_read_only),
+        seconds(run.host_seconds),
+        sites_text(run.flush_sites),
+    ]
 
 
 HEAD = """\
@@ -179,7 +234,12 @@ class Campaign:
         return median_row([self.run(design, workload, seed=seed) for seed in seeds])
 
     def run(
-        self, design: str, workload: str, overrides: dict[str, object] | None = None, label: str = "", seed: int | None = None
+        self,
+        design: str,
+        workload: str,
+        overrides: dict[str, object] | None = None,
+        label: str = "",
+        seed: int | None = None,
     ) -> Row:
         """Run one cell once."""
         options = self.options
@@ -187,13 +247,17 @@ class Campaign:
         machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides=changes)
         tokens = options.tokens if workload == TALK else options.rounds
         try:
-            result = run_design(design, machine, workload, tokens=tokens, leases=options.leases, seed=seed or options.seed)
+            result = run_design(
+                design, machine, workload, tokens=tokens, leases=options.leases, seed=seed or options.seed
+            )
             row = Row(label or design, workload, result)
         except RunStopped as stopped:
             row = Row(label or design, workload, None, " ".join(str(stopped).split())[:160])
         self.done += 1
         took = time.monotonic() - self.began
-        sys.stderr.write(f"[{self.done}/{self.total}] {took:6.1f} s  {row.design} {workload}: {row.verdict}\n")
+        sys.stderr.write(
+            f"[{self.done}/{self.total}] {took:6.1f} s  {row.design} {workload}: {row.verdict}\n"
+        )
         return row
 
 
@@ -203,7 +267,9 @@ def main(arguments: list[str] | None = None) -> int:
     designs, workloads = options.designs or every_design(), options.workloads or workload_names()
     pair = designs[:1] + [name for name in ("luf",) if name in designs[1:]]
     others = [name for name in workloads if name != TALK]
-    campaign = Campaign(options, len(designs) + len(pair) * len(others) * options.repeats + len(SWITCHES) * (len(pair) > 1))
+    campaign = Campaign(
+        options, len(designs) + len(pair) * len(others) * options.repeats + len(SWITCHES) * (len(pair) > 1)
+    )
     talk = [campaign.run(design, TALK) for design in designs]
     rows = [row for row in talk if row.design in pair]
     rows += [campaign.median(design, workload) for workload in others for design in pair]
@@ -217,7 +283,9 @@ def main(arguments: list[str] | None = None) -> int:
         "head": head,
         "designs": table(talk, designs[0]),
         "timeline": timeline_text([row.result for row in talk if row.result is not None]),
-        "takeoffs": takeoff_table([row.result for row in talk if row.result is not None and row.verdict == "clean"]),
+        "takeoffs": takeoff_table(
+            [row.result for row in talk if row.result is not None and row.verdict == "clean"]
+        ),
         "workloads": table(rows, designs[0]),
         "switches": table(switched, designs[0]),
     }
@@ -232,8 +300,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="run every design and every workload, and write docs/results.md")
-    parser.add_argument("--designs", nargs="+", help="default: all of the catalogue; the first is what the others are compared with")
+    parser = argparse.ArgumentParser(
+        description="run every design and every workload, and write docs/results.md"
+    )
+    parser.add_argument(
+        "--designs",
+        nargs="+",
+        help="default: all of the catalogue; the first is what the others are compared with",
+    )
     parser.add_argument("--workloads", nargs="+", help="default: all")
     parser.add_argument("--cpus", type=int, default=64)
     parser.add_argument("--scale", type=float, help="default: the machine's own")
@@ -243,7 +317,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=3, help="seeds for each cell of the other workloads")
     parser.add_argument("--leases", type=int, default=2)
     parser.add_argument("--page", default=str(PAGE))
-    parser.add_argument("--without-published", action="store_true", help="leave the comparison with published figures out of the page")
+    parser.add_argument(
+        "--without-published",
+        action="store_true",
+        help="leave the comparison with published figures out of the page",
+    )
     return parser
 
 

@@ -1,9 +1,10 @@
-"""Run the talk's experiment with several seeds, and put what came out into the README: screen, picture, spread.
+"""Run the talk's experiment with several seeds, and put what came out into the README: screen, picture,
+spread.
 
     python -m tests.campaigns.screen [--seeds 6]
 
-To be run when the engine has changed. The screen is that of the run with the median change of shootdowns; the table has the
-changes from vanilla to LUF of all seeds.
+To be run when the engine has changed. The screen is that of the run with the median change of shootdowns; the
+table has the changes from vanilla to LUF of all seeds.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emulator import Comparison, draw, read_comparison, report_text, talk
-from emulator.report import percent
+from emulator import Comparison, draw, read_comparison, report_text
+from emulator.report import talk
+from emulator.report.text import percent
 
 ROOT = Path(__file__).parents[2]
 LUF = "import sys; from emulator.cli import main; sys.exit(main())"
@@ -44,16 +46,27 @@ def change(comparison: Comparison, name: str) -> float:
 
 def spread(comparisons: list[Comparison]) -> str:
     """Give the table of changes, lowest, median and highest."""
-    lines = [f"| seeds 1 to {len(comparisons)} | lowest | median | highest | the talk |", "|---|---|---|---|---|"]
+    lines = [
+        f"| seeds 1 to {len(comparisons)} | lowest | median | highest | the talk |",
+        "|---|---|---|---|---|",
+    ]
     for label, name, said in ROWS:
         changes = [change(comparison, name) for comparison in comparisons]
-        lines.append("| " + " | ".join([label, *map(percent, (min(changes), statistics.median(changes), max(changes), said))]) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                [label, *map(percent, (min(changes), statistics.median(changes), max(changes), said))]
+            )
+            + " |"
+        )
     return "\n".join(lines)
 
 
 def replaced(text: str, after: str, old: str, new: str) -> str:
     """Replace what the pattern `old` matches right after a marker."""
-    changed, count = re.subn(rf"({re.escape(after)}\n){old}", lambda match: match[1] + new, text, count=1, flags=re.S)
+    changed, count = re.subn(
+        rf"({re.escape(after)}\n){old}", lambda match: match[1] + new, text, count=1, flags=re.S
+    )
     if count != 1:
         raise ValueError(f"'README.md' must have what follows {after!r} (found {count})")
     return changed
@@ -66,7 +79,9 @@ def main() -> int:
     seeds = range(1, parser.parse_args().seeds + 1)
     with tempfile.TemporaryDirectory() as out:
         comparisons = [one(seed, out) for seed in seeds]
-    shown = sorted(comparisons, key=lambda comparison: change(comparison, "tlb_shootdowns"))[(len(comparisons) - 1) // 2]
+    shown = sorted(comparisons, key=lambda comparison: change(comparison, "tlb_shootdowns"))[
+        (len(comparisons) - 1) // 2
+    ]
     screen = re.sub(r"luf report \S+", "luf report runs/0001-compare", report_text(shown)).rstrip()
     text = (ROOT / "README.md").read_text()
     text = replaced(text, "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")

@@ -1,9 +1,12 @@
-"""Run designs over workloads, numbers of CPUs and many seeds with the oracle on, and say which runs were not clean.
+"""Run designs over workloads, numbers of CPUs and many seeds with the oracle on, and say which runs were not
+clean.
 
-    python -m tests.campaigns.seeds --designs linux luf --workload llama3x15 munmap-storm readers-writer fork-storm --cpus 8 64 --seeds 20
+    python -m tests.campaigns.seeds --designs linux luf --workload llama3x15 munmap-storm readers-writer
+    fork-storm --cpus 8 64 --seeds 20
 
-Exit code 0 if every run was clean and accounted for, 1 otherwise. One line per cell (design, workload, CPUs): how many of its runs
-were not clean, and what they had, by kind. The first witness of each kind in a cell is kept in the folder `--witnesses`.
+Exit code 0 if every run was clean and accounted for, 1 otherwise. One line per cell (design, workload, CPUs):
+how many of its runs were not clean, and what they had, by kind. The first witness of each kind in a cell is
+kept in the folder `--witnesses`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from emulator.experiment import run_design
 from emulator.machine import MachineError, load_machine
-from emulator.report import violation_text
+from emulator.report.text import violation_text
 from emulator.result import Result
 from emulator.supervisor import RunStopped
 
@@ -42,7 +45,10 @@ class Cell:
         self.dirty += [seed] * bool(found)
         for kind, witness in found.items():
             self.kinds[kind] += 1
-            self.witnesses.setdefault(kind, f"design {self.design}, workload {self.workload}, {self.cpus} CPUs, seed {seed}\n{witness}\n")
+            self.witnesses.setdefault(
+                kind,
+                f"design {self.design}, workload {self.workload}, {self.cpus} CPUs, seed {seed}\n{witness}\n",
+            )
 
     def line(self) -> str:
         """Give the cell's line."""
@@ -57,7 +63,10 @@ class Cell:
         """Write the first witness of each kind."""
         for kind, witness in self.witnesses.items():
             folder.mkdir(parents=True, exist_ok=True)
-            name = "-".join(re.sub(r"[^\w.]+", "_", str(part)).strip("_") for part in (self.design, self.workload, self.cpus, kind))
+            name = "-".join(
+                re.sub(r"[^\w.]+", "_", str(part)).strip("_")
+                for part in (self.design, self.workload, self.cpus, kind)
+            )
             (folder / f"{name}.txt").write_text(witness, encoding="utf-8")
 
 
@@ -65,7 +74,9 @@ def wrong(result: Result) -> dict[str, str]:
     """Give kind -> witness of what is wrong with a run."""
     found: dict[str, str] = {}
     for violation in result.violations:
-        told = violation_text({"design": result.design, "seed": result.seed, **violation}, violation.get("events", ()))
+        told = violation_text(
+            {"design": result.design, "seed": result.seed, **violation}, violation.get("events", ())
+        )
         found.setdefault(str(violation.get("kind", "violation")), told)
     for name, (expected, counted) in result.unaccounted.items():
         found[f"{name} unaccounted"] = f"{name}: expected {expected:,}, found {counted:,}"
@@ -97,9 +108,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="run designs over workloads and many seeds with the oracle on")
+    parser = argparse.ArgumentParser(
+        description="run designs over workloads and many seeds with the oracle on"
+    )
     parser.add_argument("--designs", nargs="+", default=["linux", "luf"])
-    parser.add_argument("--workload", nargs="+", action="extend", help="one or several, may be repeated; default llama3x15")
+    parser.add_argument(
+        "--workload", nargs="+", action="extend", help="one or several, may be repeated; default llama3x15"
+    )
     parser.add_argument("--cpus", nargs="+", type=int, default=[4, 16, 64])
     parser.add_argument("--seeds", type=int, default=20, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first seed")
@@ -107,14 +122,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, default=1024)
     parser.add_argument("--tokens", type=int, default=1, help="tokens, or rounds")
     parser.add_argument("--leases", type=int, default=2)
-    parser.add_argument("--witnesses", default="runs/witnesses", help="folder for the first witness of each kind and cell")
+    parser.add_argument(
+        "--witnesses", default="runs/witnesses", help="folder for the first witness of each kind and cell"
+    )
     return parser
 
 
 def _run(design: str, workload: str, cpus: int, seed: int, options: argparse.Namespace) -> dict[str, str]:
     machine = load_machine(options.machine, scale=options.scale, cpus=cpus)
     try:
-        return wrong(run_design(design, machine, workload, tokens=options.tokens, leases=options.leases, seed=seed))
+        return wrong(
+            run_design(design, machine, workload, tokens=options.tokens, leases=options.leases, seed=seed)
+        )
     except RunStopped as stopped:
         return {type(stopped).__name__.lower(): str(stopped)}
 

@@ -1,6 +1,8 @@
-"""What it costs to take a page off the allocator, for the table of docs/results.md that compares who synchronises (`luf:sync=...`).
+"""What it costs to take a page off the allocator, for the table of docs/results.md that compares who
+synchronises (`luf:sync=...`).
 
-The figures are the designs' own (`Result.design_stats`, designs/measure.py); a design that does not measure take-offs has no row.
+The figures are the designs' own (`Result.design_stats`, designs/measure.py); a design that does not measure
+take-offs has no row.
 """
 
 from __future__ import annotations
@@ -8,12 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from emulator.report import seconds
+from emulator.report.text import seconds
+from emulator.report.timeline import BLOCKS
 from emulator.result import Result
-from emulator.timeline import BLOCKS
 
 COLUMNS = 24
-HEAD = ("design", "shootdowns", "flushes", "merged", "waits", "time waited", "take-offs that paid", "p50", "p99", "max")
+HEAD = (
+    "design",
+    "shootdowns",
+    "flushes",
+    "merged",
+    "waits",
+    "time waited",
+    "take-offs that paid",
+    "p50",
+    "p99",
+    "max",
+)
 LEGEND = """\
 A *take-off* is the allocation of one page or block as the design sees it; most find nothing pending. *p50*, *p99* and *max* are virtual
 time of those that had to *pay*, by a flush of their own or a wait for another's. *merged*: pending frees that a flush for another
@@ -33,7 +46,11 @@ def takeoff_table(runs: Sequence[Result]) -> str:
     lines.append("|---|" + "---:|" * (len(HEAD) - 1) + "---|---:|")
     for run in measured:
         clean = _clean(run)
-        lines.append("| " + " | ".join([*_figures(run), f"`{blocks(clean, top)}`", f"{min(clean, default=0):,}"]) + " |")
+        lines.append(
+            "| "
+            + " | ".join([*_figures(run), f"`{blocks(clean, top)}`", f"{min(clean, default=0):,}"])
+            + " |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -57,7 +74,9 @@ def _settled(run: Result) -> list[int]:
 
 
 def blocks(level: Sequence[int], top: int) -> str:
-    """Draw a level over time: a block for each column, from its last sample, cut off at `top`; above 0 it is never drawn as nothing."""
+    """Draw a level over time: a block for each column, from its last sample, cut off at `top`; above 0 it is
+    never drawn as nothing.
+    """
     if not level or not top:
         return ""
     last = [level[-(-(i + 1) * len(level) // COLUMNS) - 1] for i in range(COLUMNS)]

@@ -1,10 +1,12 @@
-"""The campaigns' own logic: what a cell's line says, where witnesses go, what of a page is kept. No engine runs here."""
+"""The campaigns' own logic: what a cell's line says, where witnesses go, what of a page is kept. No engine
+runs here.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from designs.catalogue import design
+from designs.shelf import design
 from emulator.snapshots import Between
 from tests.campaigns import published, results, seeds
 from tests.campaigns.published_figures import FIGURES, Seen, agrees, change, figures_table
@@ -38,7 +40,21 @@ def test_a_clean_cell_says_so():
 def test_exit_code_and_one_line_a_cell(monkeypatch, capsys, tmp_path, found, code):
     """Every workload, every number of CPUs, every design; --workload may be repeated."""
     monkeypatch.setattr(seeds, "_run", lambda *cell: dict(found))
-    what = ["--designs", "linux", "luf", "--workload", "churn", "fork-storm", "--workload", "xsbench", "--cpus", "2", "4", "--seeds", "2"]
+    what = [
+        "--designs",
+        "linux",
+        "luf",
+        "--workload",
+        "churn",
+        "fork-storm",
+        "--workload",
+        "xsbench",
+        "--cpus",
+        "2",
+        "4",
+        "--seeds",
+        "2",
+    ]
     assert seeds.main([*what, "--witnesses", str(tmp_path)]) == code
     assert len(capsys.readouterr().out.splitlines()) == 12
 
@@ -51,12 +67,20 @@ def test_table_of_results():
         results.Row("none", "llama3x15", run("none", violations=[REUSE])),
         results.Row("stuck", "llama3x15", None, "no ack from cpu3"),
     ]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in results.table(rows, "linux").splitlines()]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in results.table(rows, "linux").splitlines()
+    ]
     assert {len(line) for line in lines} == {13}
     assert lines[2][2:8] == ["1,580", "1,570", "-", "-", "2,001,000", "40,000"]
     assert lines[3][2:9] == ["42", "32", "1,538", "97.3 %", "-50.0 %", "-80.0 %", "-4.4 %"]
     assert lines[4][4:9] == ["-"] * 5
-    assert [line[-1] for line in lines[2:]] == ["clean", "clean", "violation: reuse", "stopped: no ack from cpu3"]
+    assert [line[-1] for line in lines[2:]] == [
+        "clean",
+        "clean",
+        "violation: reuse",
+        "stopped: no ack from cpu3",
+    ]
 
 
 def test_the_median_of_several_seeds():
@@ -70,21 +94,38 @@ def test_the_median_of_several_seeds():
 
 
 def test_the_table_of_take_offs():
-    """Designs that measure them, with what those that paid took, and the level of clean pages as blocks of one height for all.
+    """Designs that measure them, with what those that paid took, and the level of clean pages as blocks of
+    one height for all.
 
-    The height is that of the second half: before memory is full there are many more clean pages, beside which all else would look alike.
+    The height is that of the second half: before memory is full there are many more clean pages, beside which
+    all else would look alike.
     """
     times = {"p50_ns": 1_800, "p99_ns": 6_100, "max_ns": 12_000}
     stats = {"flushes": 7, "merged": 30, "waits": 2, "wait_ns": 2_400_000, "takeoff": {"count": 5_000} | times,
              "takeoff_paid": {"count": 40} | times}  # fmt: skip
     runs = [
         run("linux"),
-        run("luf", design_stats=stats | {"clean_pages": {"t_ns": [1, 2, 3, 4, 5, 6], "node0": [80_000, 60_000, 400, 800, 0, 200]}}),
+        run(
+            "luf",
+            design_stats=stats
+            | {"clean_pages": {"t_ns": [1, 2, 3, 4, 5, 6], "node0": [80_000, 60_000, 400, 800, 0, 200]}},
+        ),
         run("luf:sync=each", design_stats=stats | {"clean_pages": {"t_ns": [], "node0": []}}),
     ]
     lines = takeoff_table(runs).splitlines()
     cells = [cell.strip() for cell in lines[-2].strip("|").split("|")]
-    assert cells[:10] == ["luf", "42", "7", "30", "2", "2.400 ms", "40 of 5,000", "1.800 us", "6.100 us", "12.00 us"]
+    assert cells[:10] == [
+        "luf",
+        "42",
+        "7",
+        "30",
+        "2",
+        "2.400 ms",
+        "40 of 5,000",
+        "1.800 us",
+        "6.100 us",
+        "12.00 us",
+    ]
     assert cells[10:] == [f"`{'█' * 8}{'▄' * 4}{'█' * 4}{' ' * 4}{'▂' * 4}`", "0"]
     assert lines[-1].startswith("| luf:sync=each |")
     assert "Full height is 800 pages" in takeoff_table(runs)
@@ -95,7 +136,14 @@ def test_the_table_of_take_offs():
 
 def test_what_was_written_by_hand_is_kept():
     """The slot survives; everything else is new."""
-    parts = {"head": "# Results\n", "designs": "D\n", "timeline": "T\n", "takeoffs": "P\n", "workloads": "W\n", "switches": "S\n"}
+    parts = {
+        "head": "# Results\n",
+        "designs": "D\n",
+        "timeline": "T\n",
+        "takeoffs": "P\n",
+        "workloads": "W\n",
+        "switches": "S\n",
+    }
     first = results.document(parts, "")
     assert results.SLOTS["open question"] in first
     mine = first.replace(results.SLOTS["open question"], "One global flusher.\n\nWhy: ...")
@@ -107,7 +155,15 @@ def test_every_generated_workload_is_in_the_results():
     """Those that need a parameter, with several."""
     names = results.workload_names()
     assert names[0] == "llama3x15"
-    assert {"xsbench:file=1", "munmap-storm", "readers-writer", "churn", "fork-storm", "read-only:0%", "read-only:99%"} <= set(names)
+    assert {
+        "xsbench:file=1",
+        "munmap-storm",
+        "readers-writer",
+        "churn",
+        "fork-storm",
+        "read-only:0%",
+        "read-only:99%",
+    } <= set(names)
 
 
 def test_every_design_is_in_the_results_once():
@@ -145,7 +201,9 @@ def test_table_of_published_figures():
     assert {line.count("|") for line in table} == {10}
     assert len(table) == len(FIGURES) + 2
     flat = [figure for figure in FIGURES if figure.base and abs(figure.published) >= 0.02]
-    assert sum(line.startswith("- `") for line in text.splitlines()) >= len(flat), "every run is the same, so nothing has changed"
+    assert sum(line.startswith("- `") for line in text.splitlines()) >= len(flat), (
+        "every run is the same, so nothing has changed"
+    )
     assert all(change(figure, same, same) == 0 for figure in FIGURES if figure.what == "runtime")
 
 

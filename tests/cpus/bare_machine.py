@@ -1,7 +1,8 @@
-"""A machine without a kernel: CPUs, TLBs and page tables, with page faults and interrupts answered by a few lines.
+"""A machine without a kernel: CPUs, TLBs and page tables, with page faults and interrupts answered by a few
+lines.
 
-Pages are mapped by hand (`map_page`). A fault maps page vpn to frame FRAME_OF_PAGE_0 + vpn, unless the test has put another
-answer into `ram.task_wait_ns[vpn]`. Everything here also runs with NUMBA_DISABLE_JIT=1.
+Pages are mapped by hand (`map_page`). A fault maps page vpn to frame FRAME_OF_PAGE_0 + vpn, unless the test
+has put another answer into `ram.task_wait_ns[vpn]`. Everything here also runs with NUMBA_DISABLE_JIT=1.
 """
 
 from cpus.compiled import entry, kernel
@@ -16,10 +17,18 @@ from cpus.tlb import clear_asid, invalidate_asid
 FAULT_MAPS, FAULT_WAITS, FAULT_MAPS_AND_BELL_RINGS = 0, 1, 2  # answers to a fault
 FRAME_OF_PAGE_0 = 100  # frames below hold page tables
 NEVER = 1 << 50
-SMALL = {"dtlb": (4, 2), "store": (2, 2), "itlb": (4, 1), "stlb": (8, 2)}  # entries, ways: everything gets replaced soon
+# entries, ways: everything gets replaced soon
+SMALL = {"dtlb": (4, 2), "store": (2, 2), "itlb": (4, 1), "stlb": (8, 2)}
 GOLDEN_COVE = {"dtlb": (96, 6), "store": (16, 16), "itlb": (256, 8), "stlb": (2048, 16)}
 C_FAULTS = COUNTER["pgfault"]
-COSTS = {"access_tenths": 5, "line_dram_tenths": 53, "line_cxl_tenths": 106, "stlb_hit": 3, "walk": 15, "ipi_handle": 400}
+COSTS = {
+    "access_tenths": 5,
+    "line_dram_tenths": 53,
+    "line_cxl_tenths": 106,
+    "stlb_hit": 3,
+    "walk": 15,
+    "ipi_handle": 400,
+}
 
 
 def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check=1):
@@ -62,7 +71,9 @@ def set_pte(ram, mm, vpn, pte):
 
 @kernel
 def map_page(ram, mm, vpn, pfn, logical):
-    """Map page vpn to a frame filled with version 0 of a logical page: present, writable, not accessed, clean."""
+    """Map page vpn to a frame filled with version 0 of a logical page: present, writable, not accessed,
+    clean.
+    """
     set_content(ram, pfn, logical, 0)
     set_pte(ram, mm, vpn, (pfn << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_WRITE)
 
@@ -82,7 +93,9 @@ def page_fault(ram, cpu, vpn, kind, d, e):
 
 @kernel
 def ring(ram, cpu, sender):
-    """Have `sender` ask `cpu` to flush its current slot. (It expects one more ack than it gets, and so is never woken.)"""
+    """Have `sender` ask `cpu` to flush its current slot. (It expects one more ack than it gets, and so is
+    never woken.)
+    """
     node = sender * ram.nr_cpus + cpu
     ram.csd_next[sender, cpu] = ram.cpu_queue[cpu]
     ram.cpu_queue[cpu] = node + 1

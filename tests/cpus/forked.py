@@ -1,4 +1,6 @@
-"""Run a compiled function in several processes at once: for tests of atomics, where only a real overlap proves anything."""
+"""Run a compiled function in several processes at once: for tests of atomics, where only a real overlap
+proves anything.
+"""
 
 import os
 import signal
@@ -10,7 +12,9 @@ BOUND_S = 30.0
 
 
 def run_forked(functions: list[Callable[[], object]]) -> list[int]:
-    """Fork one process per function, each on a host core of its own if there are enough; returns the exit codes."""
+    """Fork one process per function, each on a host core of its own if there are enough; returns the exit
+    codes.
+    """
     cores = sorted(os.sched_getaffinity(0))
     pids = [_fork(function, cores[i % len(cores)]) for i, function in enumerate(functions)]
     bound, codes = time.monotonic() + BOUND_S, []
@@ -46,5 +50,7 @@ def _code(pid: int, fd: int, bound: float) -> int:
 
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    assert poll.poll(max(0.0, bound - time.monotonic()) * 1000), f"process {pid} did not end within {BOUND_S} s"
+    assert poll.poll(max(0.0, bound - time.monotonic()) * 1000), (
+        f"process {pid} did not end within {BOUND_S} s"
+    )
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

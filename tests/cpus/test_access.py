@@ -64,7 +64,9 @@ def test_a_store_to_a_read_only_page_faults(ram):
 
 
 def test_clock_is_exact_to_a_tenth_of_a_nanosecond(ram):
-    """10 visits of 3 accesses: 3 x 0.5 + 3 lines x 5.3 = 17.4 ns each; 10 walks of 15 ns; nothing is rounded away on the way."""
+    """10 visits of 3 accesses: 3 x 0.5 + 3 lines x 5.3 = 17.4 ns each; 10 walks of 15 ns; nothing is rounded
+    away on the way.
+    """
     for vpn in range(10):
         visit_pages(ram, 0, LOAD, vpn, 1, 3, 0)
     assert (ram.cpu_clock[0], ram.cpu_tenths[0]) == (150 + 174, 0)
@@ -124,7 +126,9 @@ def test_a_bell_that_rang_before_is_served_before_the_first_visit(ram):
 
 
 def test_a_bell_is_served_within_one_visit(ram):
-    """The bell rings while page 63 is being visited, after three others: the handler runs before anything else is visited."""
+    """The bell rings while page 63 is being visited, after three others: the handler runs before anything
+    else is visited.
+    """
     for vpn in range(60, 70):
         ram.task_wait_ns[vpn] = FAULT_MAPS_AND_BELL_RINGS if vpn == 63 else bare.FAULT_MAPS
     assert visit_pages(ram, 0, LOAD, 60, 10, 1, 0) == 10
@@ -146,24 +150,47 @@ def test_without_the_oracle_contents_are_neither_read_nor_changed():
 
 
 def scenario():
-    """Visit, flush, fault, wait and be interrupted on a machine with tiny TLBs; returns all that can be seen of it."""
+    """Visit, flush, fault, wait and be interrupted on a machine with tiny TLBs; returns all that can be seen
+    of it.
+    """
     ram = bare.build()
-    ram.task_wait_ns[:] = [FAULT_MAPS_AND_BELL_RINGS if vpn % 7 == 3 else bare.FAULT_MAPS for vpn in range(len(ram.task_wait_ns))]
-    done = [visit_pages(ram, 0, kind, 3 * i % 40, 1 + i % 9, 1 + i % 70, 0) for i in range(60) for kind in (LOAD, STORE, IFETCH)]
+    ram.task_wait_ns[:] = [
+        FAULT_MAPS_AND_BELL_RINGS if vpn % 7 == 3 else bare.FAULT_MAPS for vpn in range(len(ram.task_wait_ns))
+    ]
+    done = [
+        visit_pages(ram, 0, kind, 3 * i % 40, 1 + i % 9, 1 + i % 70, 0)
+        for i in range(60)
+        for kind in (LOAD, STORE, IFETCH)
+    ]
     ram.content[FRAME_OF_PAGE_0 + 5] = 0
     visit_pages(ram, 0, LOAD, 0, 40, 1, 0)
     ram.task_wait_ns[150] = FAULT_WAITS
     done.append(visit_pages(ram, 0, LOAD, 148, 5, 1, 0))
-    fields = ("counter", "cpu_clock", "cpu_tenths", "tlb_tag", "tlb_value", "tlb_logical", "tlb_age", "content", "version", "violation")
+    fields = (
+        "counter",
+        "cpu_clock",
+        "cpu_tenths",
+        "tlb_tag",
+        "tlb_value",
+        "tlb_logical",
+        "tlb_age",
+        "content",
+        "version",
+        "violation",
+    )
     seen = [done, *(getattr(ram, name).tolist() for name in fields)]
     ram.close()
     return seen
 
 
 def test_runs_uncompiled_with_the_same_result():
-    """NUMBA_DISABLE_JIT=1: the same source as plain Python gives the same counts, clock, TLB, contents and violations."""
+    """NUMBA_DISABLE_JIT=1: the same source as plain Python gives the same counts, clock, TLB, contents and
+    violations.
+    """
     code = "import json; from tests.cpus.test_access import scenario; print(json.dumps(scenario()))"
     environment, project = os.environ | {"NUMBA_DISABLE_JIT": "1"}, Path(__file__).parents[2]
-    output = subprocess.run([sys.executable, "-c", code], env=environment, cwd=project, capture_output=True, text=True, timeout=60)
+    output = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=project, capture_output=True, text=True, timeout=60
+    )
     assert output.returncode == 0, output.stderr
     assert json.loads(output.stdout) == scenario()

@@ -5,14 +5,25 @@ import os
 import numpy as np
 import pytest
 
-from cpus.atomics import compare_exchange, exchange, fence, fetch_add, fetch_and, fetch_or, load_acquire, pause, store_release
+from cpus.atomics import (
+    compare_exchange,
+    exchange,
+    fence,
+    fetch_add,
+    fetch_and,
+    fetch_or,
+    load_acquire,
+    pause,
+    store_release,
+)
 from cpus.compiled import kernel
 from cpus.host import sched_yield
 from cpus.ram import Place, Segment, SegmentType
 from tests.cpus.forked import run_forked
 
 WORDS = SegmentType(
-    "words for atomics", {"word": Place(0, "int64", 1), "wide": Place(2, "int64", 2), "strided": Place(4, "int64", 1, 128, 64)}
+    "words for atomics",
+    {"word": Place(0, "int64", 1), "wide": Place(2, "int64", 2), "strided": Place(4, "int64", 1, 128, 64)},
 )
 ARRIVED, TOTAL, SECOND, OVERLAPS, LOOKED, LOADED = 0, 8, 16, 24, 32, 40  # indices of words, a cache line each
 ROUNDS = 300_000
@@ -47,7 +58,9 @@ def meet(ram, index, processes):
 
 @kernel
 def _meet_in(ram, window, i, processes):
-    """In some rounds, wait in a planted window until all are in it: a race that nobody has to be lucky to see."""
+    """In some rounds, wait in a planted window until all are in it: a race that nobody has to be lucky to
+    see.
+    """
     if i % MEET_EVERY == 0:
         meet(ram, window, (i // MEET_EVERY + 1) * processes)
 
@@ -90,7 +103,8 @@ def count(ram, kind, me, processes, rounds):
             _add_in_two_steps(ram, kind, i, processes)
         elif kind == BITS:
             if fetch_or(ram.word, TOTAL, 1 << me) >> me & 1:
-                fetch_add(ram.word, SECOND, 1)  # somebody else's operation set, or brought back, a bit that is ours
+                # somebody else's operation set, or brought back, a bit that is ours
+                fetch_add(ram.word, SECOND, 1)
             if fetch_and(ram.word, TOTAL, ~(1 << me)) >> me & 1 == 0:
                 fetch_add(ram.word, SECOND, 1)
         else:
@@ -158,11 +172,15 @@ def _both_missed(ram, rounds, fenced):
 
 
 def test_a_fence_orders_a_store_before_a_load(ram):
-    """With the fence at least one of two CPUs sees the other's store, always: what `begin_wait` and its wakers rely on."""
+    """With the fence at least one of two CPUs sees the other's store, always: what `begin_wait` and its
+    wakers rely on.
+    """
     assert _both_missed(ram, 3000, 1) == 0
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one host core reorders nothing that it could see")
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="one host core reorders nothing that it could see"
+)
 def test_planted_missing_fence_is_seen(ram):
     """Without it the host does let both load what was there before (some 10 times in 3,000 rounds on x86)."""
     assert _both_missed(ram, 20_000, 0) > 0

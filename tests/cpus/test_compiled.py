@@ -1,4 +1,6 @@
-"""Compiled code is kept on disk and never stale; entries are reached through the text table, from kernels and by Python."""
+"""Compiled code is kept on disk and never stale; entries are reached through the text table, from kernels and
+by Python.
+"""
 
 import fcntl
 import os
@@ -12,7 +14,17 @@ from numba.core.caching import IndexDataCacheFile
 from benchmarks.storm import small_ram
 from cpus import compiled
 from cpus import install as install_module
-from cpus.compiled import CacheError, Entry, cache_root, call, closure_hash, entry, install_python, kernel, prune_cache
+from cpus.compiled import (
+    CacheError,
+    Entry,
+    cache_root,
+    call,
+    closure_hash,
+    entry,
+    install_python,
+    kernel,
+    prune_cache,
+)
 from cpus.install import install
 from cpus.layout import NR_TEXT, TEXT
 
@@ -21,7 +33,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def room(tmp_path, monkeypatch):
-    """A project room of three files: `top` calls `middle`, which takes a constant from `bottom`; `other` stands apart."""
+    """A project room of three files: `top` calls `middle`, which takes a constant from `bottom`; `other`
+    stands apart.
+    """
     folder = tmp_path / "stale_room"
     folder.mkdir()
     (folder / "__init__.py").touch()
@@ -68,8 +82,19 @@ def _call_top(room, cache, decorator="kernel"):
     if decorator == "njit":
         program += "import numba; c.kernel = numba.njit(cache=True)\n"
     program += "from stale_room.top import top; print(top(5))"
-    environment = os.environ | {"PYTHONPATH": f"{room.parent}:{ROOT}", "LUF_CACHE_DIR": str(cache), "NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    environment = os.environ | {
+        "PYTHONPATH": f"{room.parent}:{ROOT}",
+        "LUF_CACHE_DIR": str(cache),
+        "NUMBA_CACHE_DIR": str(cache),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     return int(done.stdout)
 
 
@@ -88,16 +113,27 @@ def test_planted_plain_numba_cache_is_stale(room, tmp_path):
 
 
 def test_a_file_may_be_imported_and_run_as_a_script(tmp_path):
-    """A user's design file is both: compiled code names the module that it came from, so neither may get the other's from the cache."""
+    """A user's design file is both: compiled code names the module that it came from, so neither may get the
+    other's from the cache.
+    """
     file = tmp_path / "own.py"
-    file.write_text("from cpus.compiled import kernel\n\n@kernel\ndef one_more(x):\n    return x + 1\n\nprint(one_more(1))\n")
+    file.write_text(
+        "from cpus.compiled import kernel\n\n@kernel\ndef one_more(x):\n    return x + 1\n\nprint(one_more(1))\n"
+    )
     environment = os.environ | {"LUF_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     imported = (
         f"import importlib.util as u, sys; s = u.spec_from_file_location('luf_design_own', {str(file)!r}); "
         "m = sys.modules['luf_design_own'] = u.module_from_spec(s); s.loader.exec_module(m)"
     )
     for command in (["-c", imported], [str(file)], ["-c", imported]):
-        done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [sys.executable, *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         assert (done.stdout, done.stderr) == ("2\n", "")
 
 
@@ -137,7 +173,9 @@ def _call(ram, number, a, b, c, d, e):
 
 
 def test_entries_are_called_through_the_table():
-    """From a kernel, from an entry, with all five arguments and the RAM; a later entry replaces an earlier one."""
+    """From a kernel, from an entry, with all five arguments and the RAM; a later entry replaces an earlier
+    one.
+    """
     ram = small_ram(2)
     install(ram, [add_up, call_the_first])
     assert _call(ram, FIRST, 1, 2, 3, 4, 5) == 54321
@@ -171,7 +209,9 @@ def test_a_python_function_is_an_entry_too():
 
 
 def test_progress_is_told_of_what_is_compiled_alone(monkeypatch, tmp_path):
-    """Compiling takes long at the first run: name, number and how many. What the cache holds is loaded, and nothing is told."""
+    """Compiling takes long at the first run: name, number and how many. What the cache holds is loaded, and
+    nothing is told.
+    """
     monkeypatch.setattr(install_module, "compile_ahead", lambda *_: 0)
     monkeypatch.setattr(install_module, "apart_entries", [])
     ram, told = small_ram(2), []
@@ -193,7 +233,9 @@ def unwritable_home(monkeypatch, tmp_path) -> Path:
 
 
 def test_the_temporary_cache_is_private(monkeypatch, tmp_path):
-    """Whoever can write there decides what is executed: made for us alone, and so again if others may read it."""
+    """Whoever can write there decides what is executed: made for us alone, and so again if others may read
+    it.
+    """
     place = unwritable_home(monkeypatch, tmp_path)
     assert cache_root() == place
     assert place.stat().st_mode & 0o777 == 0o700
@@ -208,7 +250,9 @@ def test_a_wanted_cache_is_used_or_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "new" / "cache"))
     assert cache_root() == tmp_path / "new" / "cache"
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(CacheError, match=rf"^LUF_CACHE_DIR must name .* \(got {tmp_path}/file/cache: Not a directory\)$"):
+    with pytest.raises(
+        CacheError, match=rf"^LUF_CACHE_DIR must name .* \(got {tmp_path}/file/cache: Not a directory\)$"
+    ):
         cache_root()
 
 
@@ -228,12 +272,17 @@ def test_a_temporary_cache_of_others_is_refused(monkeypatch, tmp_path, wrong):
         user = os.getuid()
         place = place.rename(tmp_path / f"luf-emulator-{user + 1}")
         monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    with pytest.raises(CacheError, match=rf"^{place}: the cache of compiled code must be a folder that only you can write to \(got .*LUF_"):
+    with pytest.raises(
+        CacheError,
+        match=rf"^{place}: the cache of compiled code must be a folder that only you can write to \(got .*LUF_",
+    ):
         cache_root()
 
 
 def saved_at_once(folder, save):
-    """Save versions `a` and `b` of one function, b while a is between its choice of a file name and writing it; what either then finds."""
+    """Save versions `a` and `b` of one function, b while a is between its choice of a file name and writing
+    it; what either then finds.
+    """
     a, b = (IndexDataCacheFile(str(folder), "function", 1) for _ in range(2))
     write_index = a._save_index
 

@@ -1,9 +1,17 @@
-"""Access after completion: what munmap, mprotect and fork promise, each broken on purpose, and what must not be reported."""
+"""Access after completion: what munmap, mprotect and fork promise, each broken on purpose, and what must not
+be reported.
+"""
 
 import pytest
 
 from cpus.access import visit_pages
-from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins, change_is_complete, look_for_completed_changes
+from cpus.completion import (
+    UNMAPPED,
+    WRITE_PROTECTED,
+    change_begins,
+    change_is_complete,
+    look_for_completed_changes,
+)
 from cpus.layout import CHANGES_KEPT
 from cpus.oracle import LATE, REUSE, STALE, publish, set_content
 from cpus.tlb import IFETCH, LOAD, STORE, invalidate_page

@@ -1,4 +1,6 @@
-"""The engine is compiled on all cores at once: by helpers that leave their work in the cache and never anything behind."""
+"""The engine is compiled on all cores at once: by helpers that leave their work in the cache and never
+anything behind.
+"""
 
 import ctypes
 import importlib
@@ -30,7 +32,9 @@ def ram():
 def entries(ram, tmp_path, monkeypatch):
     """Entries of a file that the (empty) cache knows nothing of; two host cores, so that there is one helper."""
     lines = ["from cpus.compiled import entry"]
-    lines += [f"@entry({NR_TEXT - COUNT + i})\ndef add_{i}(ram, a):\n    return a + {i}" for i in range(COUNT)]
+    lines += [
+        f"@entry({NR_TEXT - COUNT + i})\ndef add_{i}(ram, a):\n    return a + {i}" for i in range(COUNT)
+    ]
     (tmp_path / "many_entries.py").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
@@ -43,7 +47,9 @@ def entries(ram, tmp_path, monkeypatch):
 
 @pytest.fixture
 def helped(entries, monkeypatch):
-    """Make the parent's first entry wait until a helper has finished one; gives who compiled what, (in the helper, name)."""
+    """Make the parent's first entry wait until a helper has finished one; gives who compiled what, (in the
+    helper, name).
+    """
     parent, compile_it = os.getpid(), Entry.compile
     get, put = os.pipe()
     by_parent = []
@@ -65,7 +71,9 @@ def helped(entries, monkeypatch):
 
 
 def test_helpers_compile_and_the_parent_loads(entries, helped, ram):
-    """Each entry is compiled once, some by a helper, and all are in the cache; a second time there is nothing to do."""
+    """Each entry is compiled once, some by a helper, and all are in the cache; a second time there is nothing
+    to do.
+    """
     assert not any(item.is_compiled_or_cached for item in entries)
     assert compile_ahead(entries, ram) == COUNT
     assert 1 <= len(helped) < COUNT
@@ -86,7 +94,9 @@ def _call_1(ram, number, a):
 
 
 def test_an_older_index_than_the_source_is_no_cache(entries, ram):
-    """Numba takes nothing from an index that is older than the file (a checkout touches it): it counts as missing."""
+    """Numba takes nothing from an index that is older than the file (a checkout touches it): it counts as
+    missing.
+    """
     entries[0].compile(ram._type)
     fresh = Entry(entries[0].number, entries[0].function)
     assert fresh.is_compiled_or_cached
@@ -96,7 +106,9 @@ def test_an_older_index_than_the_source_is_no_cache(entries, ram):
 
 
 def test_an_error_is_told_by_who_installs_the_entry(entries, tmp_path, ram):
-    """One entry does not compile: the others do, and the error is raised where it was before, by its own entry."""
+    """One entry does not compile: the others do, and the error is raised where it was before, by its own
+    entry.
+    """
     (tmp_path / "wrong_entry.py").write_text(
         f"from cpus.compiled import entry\n@entry({TEXT['hook_init']})\ndef wrong(ram, a):\n    return nobody(a)\n"
     )
@@ -114,7 +126,11 @@ def test_a_killed_helper_costs_time_only(entries, monkeypatch, ram):
     """Its parent compiles what it had taken."""
     parent, compile_it = os.getpid(), Entry.compile
     monkeypatch.setattr(
-        Entry, "compile", lambda self, kind: compile_it(self, kind) if os.getpid() == parent else os.kill(os.getpid(), signal.SIGKILL)
+        Entry,
+        "compile",
+        lambda self, kind: (
+            compile_it(self, kind) if os.getpid() == parent else os.kill(os.getpid(), signal.SIGKILL)
+        ),
     )
     install(ram, entries)
     assert [_call_1(ram, item.number, 0) for item in entries] == list(range(COUNT))
@@ -145,7 +161,9 @@ class Stopped(BaseException):
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
 def lost(request, monkeypatch, ram):
-    """A real signal arrives while LLVM calls Python back, where an exception is lost; gives what it must raise, and who compiled."""
+    """A real signal arrives while LLVM calls Python back, where an exception is lost; gives what it must
+    raise, and who compiled.
+    """
 
     def stop(*_):
         raise Stopped
@@ -183,7 +201,9 @@ def test_a_signal_while_one_entry_is_installed_is_never_lost(lost, entries, ram)
 
 
 def test_a_signal_while_the_parent_waits_for_a_helper_ends_both(entries, monkeypatch, ram):
-    """The helper is at an entry for ever; the parent, which has compiled all others, is interrupted all the same."""
+    """The helper is at an entry for ever; the parent, which has compiled all others, is interrupted all the
+    same.
+    """
     parent, compile_it, by_parent = os.getpid(), Entry.compile, []
     get, put = os.pipe()
 

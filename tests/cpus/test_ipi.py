@@ -1,4 +1,6 @@
-"""Interrupts: every request is executed and acked, every message received; nobody deadlocks; faults are noticed."""
+"""Interrupts: every request is executed and acked, every message received; nobody deadlocks; faults are
+noticed.
+"""
 
 import ctypes
 
@@ -9,7 +11,15 @@ from benchmarks.storm import C_CALLS, C_VISITS, set_storm, shoot, shots_done, sm
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_count, mask_empty, mask_has, mask_remove, mask_set, unaccounted_interrupts
+from cpus.ipi import (
+    mask_clear,
+    mask_count,
+    mask_empty,
+    mask_has,
+    mask_remove,
+    mask_set,
+    unaccounted_interrupts,
+)
 from cpus.layout import COUNTER
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice
 from cpus.zeromq import MESSAGE_BYTES
@@ -21,7 +31,9 @@ MODES = [{"leases": 0}, {"leases": 2}, {"leases": 2, "strict": True}, {"leases":
 MODE_NAMES = ["ungated", "2 leases", "strict", "strict ungated", "controlled"]
 
 
-def _run(main, nr_cpus, shots, targets, *, gap=100, shooters=None, others_compute=True, prepare=None, **constants):
+def _run(
+    main, nr_cpus, shots, targets, *, gap=100, shooters=None, others_compute=True, prepare=None, **constants
+):
     ram = small_ram(nr_cpus, **({"wait_bound_ms": 3000} | constants))
     set_storm(ram, shots=shots, targets=targets, gap=gap, shooters=shooters, others_compute=others_compute)
     with Supervisor(ram, main, label="ipi") as run:
@@ -39,7 +51,9 @@ def _total(ram, name):
 @pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
 @pytest.mark.parametrize("cpus, targets", [(2, 1), (8, 7), (8, 3), (40, 39)])
 def test_a_storm_is_accounted_for(mode, cpus, targets):
-    """All shoot at all: requests = executed = acked, messages = received, and each handler saw its sender's words."""
+    """All shoot at all: requests = executed = acked, messages = received, and each handler saw its sender's
+    words.
+    """
     shots = 4 if cpus > 8 else 30
     ram = _run(storm, cpus, shots, targets, **mode)
     assert unaccounted_interrupts(ram) == []
@@ -47,7 +61,9 @@ def test_a_storm_is_accounted_for(mode, cpus, targets):
     assert ram.counter[:, C_CALLS].sum() == cpus * shots * targets
     assert ram.counter[:, C_CALLS].tolist() == ram.counter[:, COUNTER["ipi_executed"]].tolist()
     messages = _total(ram, "ipi_messages")
-    assert messages == cpus * shots * targets if mode.get("strict") else 0 < messages <= cpus * shots * targets
+    assert (
+        messages == cpus * shots * targets if mode.get("strict") else 0 < messages <= cpus * shots * targets
+    )
 
 
 def test_a_queue_that_is_not_empty_gets_no_second_message():
@@ -62,7 +78,8 @@ def test_a_queue_that_is_not_empty_gets_no_second_message():
 @pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
 def test_one_initiator_reaches_all_others(mode, compute):
     """Eleven targets, busy or idle: each executes each shot exactly once."""
-    shots = 5 if compute and mode["leases"] == 0 else 25  # without a gate a shootdown takes the host's time slices
+    # without a gate a shootdown takes the host's time slices
+    shots = 5 if compute and mode["leases"] == 0 else 25
     ram = _run(storm, 12, shots, 11, shooters=1, others_compute=compute, **mode)
     assert unaccounted_interrupts(ram) == []
     assert ram.counter[:, C_CALLS].tolist() == [0] + [shots] * 11
@@ -101,18 +118,23 @@ def _late_duel(ram, cpu):
 
 def test_planted_wait_with_interrupts_off_deadlocks_and_is_told():
     """Both wait for the other's ack with interrupts off: the graph says so."""
-    with pytest.raises(Stuck, match=r"cpu0 waits for acks of cpu1 \(interrupts off, 1 interrupts not taken\); cpu1 waits for acks of cpu0"):
+    with pytest.raises(
+        Stuck,
+        match=r"cpu0 waits for acks of cpu1 \(interrupts off, 1 interrupts not taken\); cpu1 waits for acks of cpu0",
+    ):
         _run(_late_duel, 2, 1, 1, wait_bound_ms=300)
 
 
-# -- faults of the hardware, planted ------------------------------------------------------------------------------------------------
+# -- faults of the hardware, planted -------------------------------------------------------------------------
 
 
 SEND_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * 4)  # zmq_send(socket, buffer, length, flags)
 
 
 def _faulty_send(monkeypatch, fault):
-    """Put a zmq_send into the text table that goes wrong at every tenth message of cpu1: `fault(send, socket, buffer, length)`."""
+    """Put a zmq_send into the text table that goes wrong at every tenth message of cpu1: `fault(send, socket,
+    buffer, length)`.
+    """
     real = zeromq.functions()
     send = SEND_TYPE(real[zeromq.ZMQ_SEND])
     sent = [0]
@@ -144,7 +166,9 @@ def test_planted_duplicated_message_is_caught(monkeypatch):
     keep = _faulty_send(monkeypatch, lambda send: (send(MESSAGE_BYTES), send(MESSAGE_BYTES)))
     ram = _run(storm, 4, 30, 3, leases=2)
     assert keep
-    assert any(fault.startswith("interrupts: ") and "messages, but" in fault for fault in unaccounted_interrupts(ram))
+    assert any(
+        fault.startswith("interrupts: ") and "messages, but" in fault for fault in unaccounted_interrupts(ram)
+    )
 
 
 def test_planted_foreign_message_is_caught(monkeypatch):
@@ -155,7 +179,9 @@ def test_planted_foreign_message_is_caught(monkeypatch):
     assert keep
 
 
-@pytest.mark.parametrize("name", ["ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked"])
+@pytest.mark.parametrize(
+    "name", ["ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked"]
+)
 def test_each_count_that_is_off_by_one_is_a_fault(name):
     """Conservation is an equation of five counts; each of them matters."""
     ram = small_ram(3)
@@ -165,7 +191,11 @@ def test_each_count_that_is_off_by_one_is_a_fault(name):
     assert unaccounted_interrupts(ram) != []
 
 
-LEFT_OVERS = [("cpu_bell", "messages not taken"), ("cpu_queue", "requests not executed"), ("cpu_acks", "acks missing")]
+LEFT_OVERS = [
+    ("cpu_bell", "messages not taken"),
+    ("cpu_queue", "requests not executed"),
+    ("cpu_acks", "acks missing"),
+]
 
 
 @pytest.mark.parametrize("field, words", LEFT_OVERS)
@@ -198,20 +228,23 @@ def test_handlers_read_what_the_sender_wrote():
     assert ram.counter[:, C_CALLS].tolist() == [0, 100, 100, 100]
 
 
-# -- virtual time -------------------------------------------------------------------------------------------------------------------
+# -- virtual time --------------------------------------------------------------------------------------------
 
 
 def test_interrupts_cost_virtual_time_on_both_sides():
-    """The sender pays per target and waits for latency and handler; a busy target pays the handler, an idle one does not."""
+    """The sender pays per target and waits for latency and handler; a busy target pays the handler, an idle
+    one does not.
+    """
     ram = _run(storm, 4, 10, 3, shooters=1, others_compute=False, leases=1, controlled=1, gap=0)
     send, latency, handle = 100, 1000, 500  # of small_ram
     assert ram.cpu_clock[0] == 10 * (3 * send + latency + handle)
     assert ram.counter[0, COUNTER["shootdown_wait_ns"]] == 10 * (latency + handle)
     assert ram.counter[1:, COUNTER["irq_ns"]].sum() <= 30 * handle
-    assert ram.cpu_clock[1:].tolist() == [handle] * 3  # the first one comes, in this schedule, before they are idle; nine do not cost them
+    # the first one comes, in this schedule, before they are idle; nine do not cost them
+    assert ram.cpu_clock[1:].tolist() == [handle] * 3
 
 
-# -- cpumasks -----------------------------------------------------------------------------------------------------------------------
+# -- cpumasks ------------------------------------------------------------------------------------------------
 
 
 @kernel

@@ -1,4 +1,6 @@
-"""Leases: so many CPUs run, those that are behind in virtual time; no wake-up is lost; one lease and a seed repeat a run."""
+"""Leases: so many CPUs run, those that are behind in virtual time; no wake-up is lost; one lease and a seed
+repeat a run.
+"""
 
 import os
 
@@ -74,7 +76,7 @@ def _run(main, nr_cpus, shots=0, targets=0, gap=100, done=shots_done, prepare=No
     return ram
 
 
-# -- the table, step by step --------------------------------------------------------------------------------------------------------
+# -- the table, step by step ---------------------------------------------------------------------------------
 
 
 def test_start_gives_leases_to_the_smallest_clocks(ram):
@@ -163,7 +165,9 @@ def test_only_those_who_wait_for_the_thing_are_woken(ram):
 
 
 def test_a_cpu_that_waited_in_its_slice_goes_first(ram):
-    """cpu0 was woken within its slice, cpu1's slice was over: cpu0's order is the start of its slice, not its clock."""
+    """cpu0 was woken within its slice, cpu1's slice was over: cpu0's order is the start of its slice, not its
+    clock.
+    """
     ram.cpu_state[:] = RUNNING
     ram.cpu_clock[:2] = 1_000_000
     new_slice(ram, 0)
@@ -180,7 +184,14 @@ def test_a_cpu_that_waited_in_its_slice_goes_first(ram):
 
 
 @pytest.mark.parametrize(
-    "field, value", [("cpu_state", READY), ("cpu_wait_kind", WAIT_PAGE), ("queue_count", 1), ("cpu_bell", 1), ("cpu_in_irq", 1)]
+    "field, value",
+    [
+        ("cpu_state", READY),
+        ("cpu_wait_kind", WAIT_PAGE),
+        ("queue_count", 1),
+        ("cpu_bell", 1),
+        ("cpu_in_irq", 1),
+    ],
 )
 def test_one_cpu_that_is_not_idle_keeps_the_machine_from_being_idle(ram, field, value):
     """All must be asleep for want of work, with nothing queued and no interrupt on its way."""
@@ -197,12 +208,14 @@ def test_an_observer_does_not_hang_on_a_lease_table_that_stays_locked(ram):
     assert all_idle(ram) == -1
 
 
-# -- with processes -----------------------------------------------------------------------------------------------------------------
+# -- with processes ------------------------------------------------------------------------------------------
 
 
 @kernel
 def _count_running(ram):
-    """Count the CPUs that are RUNNING, under the lock under which they become so: word by word, a hand-over in between counts twice."""
+    """Count the CPUs that are RUNNING, under the lock under which they become so: word by word, a hand-over
+    in between counts twice.
+    """
     while compare_exchange(ram.run_lease_lock, 0, 0, 1) != 0:
         pause()
     running = 0
@@ -237,7 +250,9 @@ def _run_noting_others(ram, cpu):
 
 @pytest.mark.parametrize("leases", [1, 2, 3])
 def test_no_more_cpus_run_than_there_are_leases_and_clocks_stay_together(leases):
-    """Eight CPUs: at most L RUNNING at any look; clocks within one slice of each other, two with several leases, and a step."""
+    """Eight CPUs: at most L RUNNING at any look; clocks within one slice of each other, two with several
+    leases, and a step.
+    """
     ram = _run(_run_noting_others, 8, leases=leases, slice_ns=20_000)
     assert ram.run_tokens[0] == leases
     assert 0 < ram.event[:, 0].max() <= (40_000 if leases > 1 else 20_000) + 51 * VISIT_NS
@@ -246,7 +261,9 @@ def test_no_more_cpus_run_than_there_are_leases_and_clocks_stay_together(leases)
 
 @kernel
 def _ping_pong(ram, cpu):
-    """CPUs 2n and 2n+1 wait for each other, `series[0, 1]` times: word run_tokens of the pair is whose turn it is."""
+    """CPUs 2n and 2n+1 wait for each other, `series[0, 1]` times: word run_tokens of the pair is whose turn
+    it is.
+    """
     new_slice(ram, cpu)
     pair = cpu // 2
     for _ in range(ram.series[0, 1]):
@@ -292,18 +309,26 @@ def test_planted_lost_wake_up_is_caught():
         _run(_careless_ping_pong, 2, shots=200_000, leases=0, wait_bound_ms=300)
 
 
-# -- controlled mode ----------------------------------------------------------------------------------------------------------------
+# -- controlled mode -----------------------------------------------------------------------------------------
 
 
 def _fingerprint(seed):
     ram = _run(storm, 8, shots=12, targets=5, leases=1, controlled=True, seed=seed, slice_ns=3_000)
-    result = int(ram.run_schedule_hash[0]), int(ram.run_handovers[0]), ram.counter.tobytes(), ram.cpu_clock.tobytes(), ram.event.shape
+    result = (
+        int(ram.run_schedule_hash[0]),
+        int(ram.run_handovers[0]),
+        ram.counter.tobytes(),
+        ram.cpu_clock.tobytes(),
+        ram.event.shape,
+    )
     ram.close()
     return result
 
 
 def test_one_lease_and_a_seed_repeat_a_run_exactly():
-    """Twenty runs of a storm of 8 CPUs: the same schedule, the same counters and clocks to the byte; other seeds, others."""
+    """Twenty runs of a storm of 8 CPUs: the same schedule, the same counters and clocks to the byte; other
+    seeds, others.
+    """
     first = _fingerprint(1)
     assert first[1] > 300
     for _ in range(19):
@@ -312,7 +337,9 @@ def test_one_lease_and_a_seed_repeat_a_run_exactly():
 
 
 def test_planted_host_time_is_noticed(monkeypatch):
-    """A schedule that depends on anything of the host does not repeat: here its stream is seeded from a clock."""
+    """A schedule that depends on anything of the host does not repeat: here its stream is seeded from a
+    clock.
+    """
     import time
 
     def disturb(ram):
@@ -348,12 +375,14 @@ def test_ring_reaches_the_eventfd(ram):
 assert RUN == 0  # run_stop's value while nothing has stopped a run: fresh memory is zeros
 
 
-# -- idling until a time ------------------------------------------------------------------------------------------------------------
+# -- idling until a time -------------------------------------------------------------------------------------
 
 
 @kernel
 def _idle_or_work(ram, cpu):
-    """CPU 0 idles until `series[0, 1]`; CPU 1 works until `series[0, 2]` and then, if that is asked for, wakes CPU 0, and works on."""
+    """CPU 0 idles until `series[0, 1]`; CPU 1 works until `series[0, 2]` and then, if that is asked for,
+    wakes CPU 0, and works on.
+    """
     new_slice(ram, cpu)
     if cpu == 0:
         idle_until(ram, cpu, ram.series[0, 1])

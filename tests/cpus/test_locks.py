@@ -24,7 +24,12 @@ from emulator.supervisor import Supervisor
 
 SHOTS = 1  # ram.series[0, SHOTS]: rounds of each CPU
 INSIDE, WRONG, TOTAL, LOOKED, LOADED = 0, 1, 2, 3, 4  # columns of ram.free_count[0]
-MODES = [{"leases": 0}, {"leases": 2}, {"leases": 2, "lock_spins": 0}, {"leases": 1, "controlled": True, "slice_ns": 500}]
+MODES = [
+    {"leases": 0},
+    {"leases": 2},
+    {"leases": 2, "lock_spins": 0},
+    {"leases": 1, "controlled": True, "slice_ns": 500},
+]
 MODE_NAMES = ["ungated", "2 leases", "no spinning", "controlled"]
 
 
@@ -89,7 +94,9 @@ def _spin_locks(ram, cpu):
 
 @pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
 def test_a_spin_lock_excludes_and_nobody_sleeps_forever(mode):
-    """Six CPUs, holders that lose their lease inside: no overlap, no lost addition, all finish, the lock is free."""
+    """Six CPUs, holders that lose their lease inside: no overlap, no lost addition, all finish, the lock is
+    free.
+    """
     ram = _run(_spin_locks, 6, 400, **mode)
     assert ram.free_count[0, : TOTAL + 1].tolist() == [0, 0, 6 * 400]
     assert ram.zone_lock[0] == 0
@@ -131,7 +138,9 @@ def _planted_lock(ram, cpu):
 
 @pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
 def test_planted_lock_that_looks_before_it_takes_is_caught(mode):
-    """The same section under a lock that two can take: seen as overlap or as lost additions, controlled mode included."""
+    """The same section under a lock that two can take: seen as overlap or as lost additions, controlled mode
+    included.
+    """
     ram = _run(_planted_lock, 6, 2000, **mode)
     assert ram.free_count[0, TOTAL] < 6 * 2000
 
@@ -165,7 +174,9 @@ def _shoot_and_lock(ram, cpu):
 
 @pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
 def test_lock_holders_and_waiters_answer_interrupts(mode):
-    """Shootdowns by holders of a plain lock, waiters that serve, irq-safe sections that do not: no deadlock, nothing lost."""
+    """Shootdowns by holders of a plain lock, waiters that serve, irq-safe sections that do not: no deadlock,
+    nothing lost.
+    """
     ram = _run(_shoot_and_lock, 6, 60, **mode)
     assert unaccounted_interrupts(ram) == []
     assert ram.counter[:, C_CALLS].sum() == 3 * 60 * 5

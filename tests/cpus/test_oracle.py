@@ -11,7 +11,18 @@ from cpus.atomics import fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
 from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import random_next, sched_yield
-from cpus.oracle import LOST, REUSE, STALE, UNFILLED, VERSION_BITS, VERSION_MASK, check_store, poison, publish, set_content
+from cpus.oracle import (
+    LOST,
+    REUSE,
+    STALE,
+    UNFILLED,
+    VERSION_BITS,
+    VERSION_MASK,
+    check_store,
+    poison,
+    publish,
+    set_content,
+)
 from cpus.tlb import IFETCH, LOAD, STORE, invalidate_page
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0
@@ -71,7 +82,9 @@ def test_lost_write_is_caught(ram):
 
 
 def test_a_write_before_the_copy_was_taken_shows_at_the_reader(ram):
-    """A store through a stale entry after the page was copied: the store itself looks right, the next reader of the copy does not."""
+    """A store through a stale entry after the page was copied: the store itself looks right, the next reader
+    of the copy does not.
+    """
     copy = int(ram.content[FRAME])
     assert visit(ram, STORE) == []
     ram.content[FRAME + 1] = copy
@@ -127,7 +140,9 @@ def test_versions_do_not_run_into_the_logical_page(ram):
 
 @kernel
 def visit_at_random(ram, visits, pages):
-    """Visit pages in all three ways; every hundredth time remap one properly: unmap, flush, poison, fill another frame, map."""
+    """Visit pages in all three ways; every hundredth time remap one properly: unmap, flush, poison, fill
+    another frame, map.
+    """
     state, spare = 88172645463325252, FRAME_OF_PAGE_0 + pages
     for i in range(visits):
         state = random_next(state)
@@ -145,7 +160,9 @@ def visit_at_random(ram, visits, pages):
 
 
 def test_a_million_legal_accesses_give_no_alarm():
-    """Loads, stores and fetches of pages that move from frame to frame all the time, flushed as they should be."""
+    """Loads, stores and fetches of pages that move from frame to frame all the time, flushed as they should
+    be.
+    """
     ram = bare.build(bare.GOLDEN_COVE, pages=150)
     for vpn in range(100):
         bare.map_page(ram, 0, vpn, FRAME_OF_PAGE_0 + vpn, vpn)
@@ -157,7 +174,7 @@ def test_a_million_legal_accesses_give_no_alarm():
     ram.close()
 
 
-# --- two processes on one page ---------------------------------------------------------------------------------------------
+# --- two processes on one page ------------------------------------------------------------------------------
 
 
 @kernel
@@ -172,7 +189,9 @@ def careless_store(ram, logical, pfn):
 
 @kernel
 def store_many(ram, cpu, stores, careless):
-    """Store to page VPN until told to stop or `stores` are done; each version seen must be above the last one."""
+    """Store to page VPN until told to stop or `stores` are done; each version seen must be above the last
+    one.
+    """
     fetch_add(ram.run_ready, 0, 1)
     while load_acquire(ram.run_ready, 0) < 2:
         sched_yield()

@@ -1,4 +1,6 @@
-"""The page table and the walk: bits are set atomically, so that an unmapper sees every bit that was ever used."""
+"""The page table and the walk: bits are set atomically, so that an unmapper sees every bit that was ever
+used.
+"""
 
 import multiprocessing
 import time
@@ -75,7 +77,8 @@ def test_a_store_to_a_read_only_page_sets_nothing(ram):
     assert bare.pte_of(ram, 0, 5) == (77, PTE_PRESENT)
 
 
-# --- one process walks, another unmaps: the frame number is the number of the mapping, `version` and `disk_version` take notes
+# --- one process walks, another unmaps: the frame number is the number of the mapping, `version` and
+# `disk_version` take notes
 
 
 @kernel
@@ -110,7 +113,8 @@ def map_and_unmap(ram, first, last):
     for epoch in range(first, last):
         store_release(ram.frame_word, (table, 5), (epoch << 12) | PTE_PRESENT | PTE_WRITE)
         waited = 0
-        while epoch % 16 == 0 and waited < 2000 and load_acquire(ram.version, epoch) == 0:  # on a busy host the walker needs to come on
+        # on a busy host the walker needs to come on
+        while epoch % 16 == 0 and waited < 2000 and load_acquire(ram.version, epoch) == 0:
             sched_yield()
             waited += 1
         for _ in range(epoch % 7):
@@ -120,7 +124,9 @@ def map_and_unmap(ram, first, last):
 
 
 def lost_bits(careless):
-    """Let the two processes loose on each other for a while; returns (mappings used, of these without their bits)."""
+    """Let the two processes loose on each other for a while; returns (mappings used, of these without their
+    bits).
+    """
     ram = bare.build(nr_logical=EPOCHS + 500)
     bare.set_pte(ram, 0, 5, 0)
     map_and_unmap(ram, 0, 0)  # compiled before the fork
@@ -133,7 +139,12 @@ def lost_bits(careless):
     while ram.run_ready[0] < 2 and time.monotonic() < began + 20:
         time.sleep(0.001)
     done, used, missing = 1, 0, 0
-    while done < EPOCHS and missing == 0 and (used < ENOUGH or time.monotonic() < began + 1) and time.monotonic() < began + 20:
+    while (
+        done < EPOCHS
+        and missing == 0
+        and (used < ENOUGH or time.monotonic() < began + 1)
+        and time.monotonic() < began + 20
+    ):
         map_and_unmap(ram, done, done + 500)
         done += 500
         used, missing = int(ram.version.sum()), count_missing(ram, done)

@@ -1,4 +1,6 @@
-"""Shared RAM: the same names give the same memory in compiled code and in Python, whatever the type and shape."""
+"""Shared RAM: the same names give the same memory in compiled code and in Python, whatever the type and
+shape.
+"""
 
 import numpy as np
 import pytest
@@ -93,7 +95,9 @@ def _half(ram, i):
 
 @pytest.mark.parametrize("value", [0, 5, -1, 127, 200, -32768, 70_000, 1 << 40, -(1 << 62)])
 def test_members_are_cut_on_store_and_widened_on_load(zoo, value):
-    """A kernel computes in 64 bits; memory keeps what the declared type can, and its neighbours stay as they were."""
+    """A kernel computes in 64 bits; memory keeps what the declared type can, and its neighbours stay as they
+    were.
+    """
     _set_members(zoo, 4, value)
     for which, dtype in enumerate(DTYPES):
         expected = int(np.array(value, np.int64).astype(dtype))
@@ -197,7 +201,9 @@ def test_words_that_others_write_start_a_cache_line(small):
 def test_constants_and_fields_have_different_names(zoo):
     """One name, one place, and none that the segment itself has."""
     assert not set(PLACES) & ({*dir(Segment), *vars(zoo)} - set(PLACES_HERE))
-    assert len(PLACES) == len(set(CONSTANTS)) + sum(len(i.members) if isinstance(i, Struct) else 1 for i in LAYOUT)
+    assert len(PLACES) == len(set(CONSTANTS)) + sum(
+        len(i.members) if isinstance(i, Struct) else 1 for i in LAYOUT
+    )
     assert set(CONSTANTS) <= set(MACHINE.places)
 
 

@@ -1,4 +1,6 @@
-"""The TLBs against a slow, obvious one: any sequence of visits, flushes and switches gives the same hits and misses."""
+"""The TLBs against a slow, obvious one: any sequence of visits, flushes and switches gives the same hits and
+misses.
+"""
 
 import random
 
@@ -7,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cpus.access import visit_pages
-from cpus.tlb import IFETCH, LOAD, STORE, clear_asid, invalidate_all, invalidate_asid, invalidate_page, new_context
+from cpus.tlb import (
+    IFETCH,
+    LOAD,
+    STORE,
+    clear_asid,
+    invalidate_all,
+    invalidate_asid,
+    invalidate_page,
+    new_context,
+)
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0, counts
 
@@ -124,7 +135,9 @@ operations = st.one_of(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(operations, max_size=80))
 def test_same_hits_and_misses_as_the_reference(small, sequence):
-    """Step by step: the same second-level hits and walks, and no access through another page's or space's entry."""
+    """Step by step: the same second-level hits and walks, and no access through another page's or space's
+    entry.
+    """
     clean(small, PAGES)
     reference, seen = ReferenceTlb(bare.SMALL), (0, 0)
     for step, operation in enumerate(sequence):
@@ -163,18 +176,29 @@ def test_same_hits_and_misses_with_real_geometry():
 def test_flushed_entries_are_replaced_first(small):
     """Space 1 fills a set, is flushed, and space 0's older entry of that set must survive its return.
 
-    second level, set 0:  [0: page 0]  ->  [0: page 0, 1: page 4]  ->  flush 1  ->  [0: page 0, -]  ->  [0: page 0, 1: page 8]
+    second level, set 0:  [0: page 0]  ->  [0: page 0, 1: page 4]  ->  flush 1  ->  [0: page 0, -]  ->  [0:
+    page 0, 1: page 8]
     """
     clean(small, PAGES)
     reference = ReferenceTlb(bare.SMALL)
-    steps = [("visit", LOAD, 0), ("switch", 1), ("visit", LOAD, 4), ("asid", 1), ("visit", LOAD, 8), ("switch", 0), ("visit", IFETCH, 0)]
+    steps = [
+        ("visit", LOAD, 0),
+        ("switch", 1),
+        ("visit", LOAD, 4),
+        ("asid", 1),
+        ("visit", LOAD, 8),
+        ("switch", 0),
+        ("visit", IFETCH, 0),
+    ]
     counted = [apply(small, reference, step) for step in steps]
     assert counted[-1] == (1, 0)
     assert walks_and_hits(small) == (1, 3)
 
 
 def test_a_page_may_live_in_the_first_level_alone(small):
-    """The levels are not inclusive: pages 4 and 8 drive page 0 from the second level; the first still has it until it is flushed."""
+    """The levels are not inclusive: pages 4 and 8 drive page 0 from the second level; the first still has it
+    until it is flushed.
+    """
     clean(small, PAGES)
     for kind, vpn in ((LOAD, 0), (IFETCH, 4), (IFETCH, 8), (LOAD, 0)):
         visit_pages(small, 0, kind, vpn, 1, 1, 0)

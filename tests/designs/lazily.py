@@ -1,4 +1,6 @@
-"""What tests of designs that hold frames back have in common: unmap pages that two CPUs have, and take all memory there is."""
+"""What tests of designs that hold frames back have in common: unmap pages that two CPUs have, and take all
+memory there is.
+"""
 
 from allocator.lru import drop_page
 from allocator.page_alloc import take_page
@@ -22,7 +24,9 @@ def two_cpus(build, design, **wanted):
 
 
 def reclaim(machine):
-    """CPU 0 reclaims the file; all pages end up in the buddy. Returns the frames that CPU 1 has translations of."""
+    """CPU 0 reclaims the file; all pages end up in the buddy. Returns the frames that CPU 1 has translations
+    of.
+    """
     frames = [machine.pfn(1, FILE_VPN + i) for i in range(PAGES)]
     machine.use(FILE_VPN, PAGES, LOAD, cpu=1)
     machine.asked()

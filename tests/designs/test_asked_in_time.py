@@ -1,6 +1,7 @@
 """A design is asked before a change is seen; what changes must be the page that it was asked about.
 
-Schedules are planted: one thread plays all CPUs, and `after_hook` says what others do when the design has answered.
+Schedules are planted: one thread plays all CPUs, and `after_hook` says what others do when the design has
+answered.
 """
 
 import pytest
@@ -15,11 +16,10 @@ LAZY = ("luf", "luf:sync=each", "luf_hold", "latr", "epoch", "luf_v12:records=re
 
 @pytest.mark.parametrize("name", LAZY)
 def test_a_page_that_comes_after_the_question_is_not_made_writable(broken_machine, name):
-    """
-    CPU 0     store fault at page 3, P is mapped read-only; the design is asked | begins anew, and asks again
-    CPU 3                                                reclaims P lazily ^
-    CPU 2                                                reads page 3: P' ^
-    CPU 1                                                       holds P from before; reads page 3 after CPU 0's store
+    """CPU 0     store fault at page 3, P is mapped read-only; the design is asked | begins anew, and asks
+    again CPU 3                                                reclaims P lazily ^ CPU 2
+    reads page 3: P' ^ CPU 1                                                       holds P from before; reads
+    page 3 after CPU 0's store
     """
     machine = broken_machine(cpus=4, mms=1, design=name, readahead_pages=1)
     for cpu in range(3):

@@ -3,7 +3,7 @@
 import pytest
 
 from designs import design, names
-from designs.catalogue import SHELF
+from designs.shelf import SHELF
 from emulator.cli import InputError, _check_designs
 
 OWN = '''from designs.design import Design
@@ -22,7 +22,10 @@ def test_a_parameter_has_a_default_and_the_name_stays_plain():
 
 
 def test_the_name_says_what_was_given():
-    assert (design("luf:sync=help").name, design("luf:sync=help").chosen) == ("luf:sync=help", {"sync": "help"})
+    assert (design("luf:sync=help").name, design("luf:sync=help").chosen) == (
+        "luf:sync=help",
+        {"sync": "help"},
+    )
     assert design("luf_v12:records=required").name == "luf_v12:records=required"
 
 
@@ -34,19 +37,35 @@ def test_each_way_to_synchronise_has_hooks_of_its_own_and_each_hook_once():
 
 
 def test_all_values_are_listed():
-    assert {"luf", "luf:sync=each", "luf:sync=tick", "luf_v12", "luf_v12:records=required", "luf_hold"} <= set(names())
+    assert {
+        "luf",
+        "luf:sync=each",
+        "luf:sync=tick",
+        "luf_v12",
+        "luf_v12:records=required",
+        "luf_hold",
+    } <= set(names())
     assert names()["luf:sync=owner"].endswith("(the default)")
 
 
 @pytest.mark.parametrize(
     "name, sentence",
     [
-        ("luf:sync=sometimes", "'luf:sync' must be one of owner, each, global, help, skip, kicker, tick (got 'sometimes')"),
+        (
+            "luf:sync=sometimes",
+            "'luf:sync' must be one of owner, each, global, help, skip, kicker, tick (got 'sometimes')",
+        ),
         ("luf:when=now", "'parameter of luf' must be one of sync (got 'when')"),
-        ("linux:sync=each", "'parameter of linux' must be one of none: this design has no parameters (got 'sync')"),
+        (
+            "linux:sync=each",
+            "'parameter of linux' must be one of none: this design has no parameters (got 'sync')",
+        ),
         ("luf:sync", "'parameter of a design' must be written key=value (got 'sync' in 'luf:sync')"),
         ("luf:sync=each:sync=each", "'sync' must be given once (got it twice in 'luf:sync=each:sync=each')"),
-        ("luv", f"'design' must be one of {', '.join(kind.name for kind in SHELF)}, or FILE.py:CLASS (got 'luv')"),
+        (
+            "luv",
+            f"'design' must be one of {', '.join(kind.name for kind in SHELF)}, or FILE.py:CLASS (got 'luv')",
+        ),
         ("no.py:Mine:speed=fast", "'design file' must exist (got no.py)"),
     ],
 )
@@ -66,7 +85,8 @@ def test_a_users_design_takes_parameters(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "design_name, said", [("luf:sync=foo", "luf:sync=owner, luf:sync=each"), ("no.py:X:a=b", "there is no file 'no.py'")]
+    "design_name, said",
+    [("luf:sync=foo", "luf:sync=owner, luf:sync=each"), ("no.py:X:a=b", "there is no file 'no.py'")],
 )
 def test_the_command_refuses_before_anything_is_built(design_name, said):
     with pytest.raises(InputError, match=said):

@@ -1,6 +1,8 @@
-"""A direct write after a lazy unmap: nothing is cached, nothing mapped, and still every reader must be flushed before it returns.
+"""A direct write after a lazy unmap: nothing is cached, nothing mapped, and still every reader must be
+flushed before it returns.
 
-One thread plays all CPUs. The same schedule shows who does not flush there: a LUF without that trigger, and v12 as posted.
+One thread plays all CPUs. The same schedule shows who does not flush there: a LUF without that trigger, and
+v12 as posted.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import pytest
 from allocator.direct_io import ASLEEP, DIRECT_WRITE, UNDER_WAY, direct_io
 from cpus.oracle import VIOLATION_NAMES
 from cpus.tlb import STORE
-from designs.luf import Luf, luf_truncate
-from designs.luf_v12 import LufV12
+from designs.luf.luf import Luf, luf_truncate
+from designs.luf_v12.luf_v12 import LufV12
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
 
 PAGES, MEMORY = 8, 2
@@ -28,7 +30,9 @@ class LufPastTheCache(Luf):
 
 
 def read_and_reclaimed(machine):
-    """CPUs 0 and 1 of process 1 have read the file; all of it is reclaimed, and CPU 1 goes on reading through its translations."""
+    """CPUs 0 and 1 of process 1 have read the file; all of it is reclaimed, and CPU 1 goes on reading through
+    its translations.
+    """
     for cpu, mm in ((0, 1), (1, 1), (2, 2)):
         machine.run(mm, cpu=cpu)
     for cpu in (0, 1):
@@ -52,9 +56,13 @@ def call(machine):
     return machine.asked()
 
 
-@pytest.mark.parametrize(("design", "cached"), [("linux", PAGES), (Luf(), 0), (LufV12(records="required"), 0)])
+@pytest.mark.parametrize(
+    ("design", "cached"), [("linux", PAGES), (Luf(), 0), (LufV12(records="required"), 0)]
+)
 def test_readers_see_what_was_written(small_machine, design, cached):
-    """Vanilla has flushed when it reclaimed, and CPU 1 has read the pages again. LUF has nothing in the cache, and flushes it now."""
+    """Vanilla has flushed when it reclaimed, and CPU 1 has read the pages again. LUF has nothing in the
+    cache, and flushes it now.
+    """
     machine = read_and_reclaimed(small_machine(cpus=3, mms=2, design=design))
     assert len({*machine.cached_pages(FILE)} & {*range(PAGES)}) == cached
     assert {cpu for targets in call(machine) for cpu in targets} == {0, 1}

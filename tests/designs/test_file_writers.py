@@ -1,4 +1,5 @@
-"""Readers with a writer: threads or processes map a file read-only while another writes and truncates it, under memory pressure.
+"""Readers with a writer: threads or processes map a file read-only while another writes and truncates it,
+under memory pressure.
 
 Real CPU processes. What happens without each trigger is in test_luf.py, on planted schedules.
 """
@@ -8,10 +9,10 @@ import pytest
 
 from designs import design as design_named
 from designs.linux import Linux
-from designs.luf import Luf
+from designs.luf.luf import Luf
 from emulator.experiment import run_design
 from emulator.machine import load_machine
-from workloads.program import (
+from workloads.rows import (
     CLONE,
     EXIT,
     JOIN,
@@ -33,13 +34,19 @@ FILE_PAGES, COLD_PAGES = 64, 6000
 
 
 def readers_with_a_writer(change: int, rounds: int = 300, readers: int = 3) -> Workload:
-    """`readers` processes read a small file again and again; one process changes it and sweeps cold memory for pressure."""
+    """`readers` processes read a small file again and again; one process changes it and sweeps cold memory
+    for pressure.
+    """
     shared = Region("hot", FILE_PAGES, file="hot", shared=True)
-    read = np.array([visit(LOAD, 0, 0, FILE_PAGES, 1000)] * (3 * rounds), ROW)  # as long as the writer, in virtual time
+    # as long as the writer, in virtual time
+    read = np.array([visit(LOAD, 0, 0, FILE_PAGES, 1000)] * (3 * rounds), ROW)
     change_rows = []
     for i in range(rounds):
         first = 200 * i % (COLD_PAGES - 200)
-        change_rows += [control(change, page=i % FILE_PAGES, pages=1, region=0), visit(LOAD, 1, first, 200, 1)]
+        change_rows += [
+            control(change, page=i % FILE_PAGES, pages=1, region=0),
+            visit(LOAD, 1, first, 200, 1),
+        ]
         if change == WRITE and i % 16 == 0:
             change_rows.append(control(SYNC, page=0, pages=FILE_PAGES, region=0))
     cold = Region("cold", COLD_PAGES, file="cold", shared=True)
@@ -55,7 +62,9 @@ def small_machine():
 @pytest.mark.parametrize("change", [WRITE, TRUNCATE])
 @pytest.mark.parametrize("design", [Linux, Luf])
 def test_readers_see_every_change(design, change):
-    """Vanilla and LUF: no reader sees an older version than was published before its load, whatever reclaim had left pending."""
+    """Vanilla and LUF: no reader sees an older version than was published before its load, whatever reclaim
+    had left pending.
+    """
     workload = readers_with_a_writer(change)
     workload.validate()
     result = run_design(design(), small_machine(), workload, leases=2)
@@ -65,7 +74,9 @@ def test_readers_see_every_change(design, change):
 
 
 def pageout_then_write(rounds: int = 40) -> Workload:
-    """Two threads read a file all the time; the main thread has its pages reclaimed (MADV_PAGEOUT), then writes one of them."""
+    """Two threads read a file all the time; the main thread has its pages reclaimed (MADV_PAGEOUT), then
+    writes one of them.
+    """
     file = Region("hot", FILE_PAGES, file="hot", shared=True)
     read = np.array([*[visit(LOAD, 0, 0, FILE_PAGES, 100)] * (40 * rounds), control(EXIT)], ROW)
     rows = [control(CLONE, page=1), control(CLONE, page=2)]
@@ -84,7 +95,9 @@ def pageout_then_write(rounds: int = 40) -> Workload:
      ("luf_v12", {"stale read"})],
 )  # fmt: skip
 def test_readers_see_what_is_written_to_reclaimed_pages(name, kinds, seed):
-    """Nothing is planted. As posted, luf_v12 leaves the readers with the bytes from before write(2), in every run."""
+    """Nothing is planted. As posted, luf_v12 leaves the readers with the bytes from before write(2), in every
+    run.
+    """
     workload = pageout_then_write()
     workload.validate()
     result = run_design(design_named(name), small_machine(), workload, leases=1, seed=seed)

@@ -1,7 +1,7 @@
 """Epochs and LATR: unmapping interrupts nobody, and no frame is given out before every CPU has flushed.
 
-    CPU 0: unmap, free (held) ......................... take the frame
-    CPU 1: reads it through its old translation ... tick: flush
+CPU 0: unmap, free (held) ......................... take the frame
+CPU 1: reads it through its old translation ... tick: flush
 """
 
 import pytest
@@ -72,7 +72,9 @@ def test_when_no_other_memory_is_left_who_lags_is_interrupted_once(small_machine
 
 @LAZY
 def test_a_cpu_that_is_away_holds_nobody_up(small_machine, design):
-    """CPU 1 idles with the address space loaded: it compares generations when it comes back, and its old translations are gone."""
+    """CPU 1 idles with the address space loaded: it compares generations when it comes back, and its old
+    translations are gone.
+    """
     machine = two_cpus(small_machine, design)
     machine.use(FILE_VPN, PAGES, cpu=1)
     machine.idle(1)
@@ -122,7 +124,9 @@ def test_before_something_contradicts_an_old_translation_it_is_flushed(small_mac
 
 @pytest.mark.parametrize(("design", "full"), [("latr", True), ("latr:ring=256", False)])
 def test_a_full_ring_falls_back_to_interrupts(small_machine, design, full):
-    """LATR: nobody sweeps, so RING records of CPU 0 stay. If they are all there are, the batch is flushed as vanilla's."""
+    """LATR: nobody sweeps, so RING records of CPU 0 stay. If they are all there are, the batch is flushed as
+    vanilla's.
+    """
     machine = two_cpus(small_machine, design)
     machine.ram.design["record_stamp"][:RING] = 1 << 40
     machine.ram.design["record_mask"][:RING] = 2
@@ -134,11 +138,13 @@ def test_a_full_ring_falls_back_to_interrupts(small_machine, design, full):
     everybody(machine)
 
 
-# --- LATR's munmap ----------------------------------------------------------------------------------------------------------------
+# --- LATR's munmap ------------------------------------------------------------------------------------------
 
 
 def with_memory(build, design="latr"):
-    """Both CPUs of process 1 have translations of 8 pages of its memory; page 200 keeps the page table. Returns machine and frames."""
+    """Both CPUs of process 1 have translations of 8 pages of its memory; page 200 keeps the page table.
+    Returns machine and frames.
+    """
     machine = two_cpus(build, design)
     machine.touch(ANON_VPN + 200, STORE)
     machine.touch(ANON_VPN, STORE, pages=8)
@@ -207,13 +213,17 @@ def test_a_process_on_one_cpu_leaves_no_record(small_machine):
     munmap(machine)
     assert held(machine, frames) == []
     assert machine.ram.design["lazy_munmaps"].sum() == machine.ram.design["fallbacks"].sum() == 0
-    assert (machine.count("nr_tlb_local_flush_all"), machine.count("nr_tlb_local_flush_one")) == (0, 8), "its range, as usual"
+    assert (machine.count("nr_tlb_local_flush_all"), machine.count("nr_tlb_local_flush_one")) == (0, 8), (
+        "its range, as usual"
+    )
 
 
 @pytest.mark.parametrize("design", ["latr", "fpr"])
 @pytest.mark.parametrize("gone", ["moved", "reclaimed"])
 def test_who_isolates_a_page_of_the_gather_frees_it_with_its_key(small_machine, design, gone):
-    """CPU 2 isolates a page just after the design has seen that nobody holds it; then it moves or reclaims it (MADV_FREE) itself."""
+    """CPU 2 isolates a page just after the design has seen that nobody holds it; then it moves or reclaims it
+    (MADV_FREE) itself.
+    """
     machine = small_machine(cpus=3, mms=1, pages=(400, 400), demotion=True, design=design)
     for cpu in (0, 1):
         machine.run(1, cpu=cpu)
@@ -259,7 +269,7 @@ def test_the_design_says_why_it_asked(small_machine, design, why):
     everybody(machine)
 
 
-# --- planted bugs ---------------------------------------------------------------------------------------------------------------
+# --- planted bugs -------------------------------------------------------------------------------------------
 
 
 @hook("tick")
@@ -313,7 +323,9 @@ class ForgetfulLatr(Latr):
 
 @pytest.mark.parametrize("design", ["latr", ForgetfulLatr()], ids=["latr", "forgetful"])
 def test_the_oracle_sees_an_address_that_was_mapped_again_too_early(broken_machine, design):
-    """CPU 0 writes to a new page at the address; CPU 1 reads the old one through its old translation (access after completion)."""
+    """CPU 0 writes to a new page at the address; CPU 1 reads the old one through its old translation (access
+    after completion).
+    """
     machine, _ = with_memory(broken_machine, design)
     munmap(machine)
     do_mmap(machine.ram, 0, 1, ANON_REGION, 0, 8)
@@ -325,7 +337,9 @@ def test_the_oracle_sees_an_address_that_was_mapped_again_too_early(broken_machi
 
 @pytest.mark.parametrize("design", [BrokenEpoch(), BrokenLatr()], ids=["epoch", "latr"])
 def test_the_oracle_sees_a_sweep_that_did_not_flush(broken_machine, design):
-    """The schedule of test_frames_are_free_when_every_cpu_has_passed; then CPU 1 reads what it should have forgotten."""
+    """The schedule of test_frames_are_free_when_every_cpu_has_passed; then CPU 1 reads what it should have
+    forgotten.
+    """
     machine = two_cpus(broken_machine, design)
     reclaim(machine)
     everybody(machine)

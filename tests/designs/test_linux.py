@@ -1,4 +1,6 @@
-"""Vanilla's batch: what is pending is completed before a user changes mappings, also when its 15-bit counts run over."""
+"""Vanilla's batch: what is pending is completed before a user changes mappings, also when its 15-bit counts
+run over.
+"""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """LUF: what may wait, for whom it waits, who flushes and who only waits, and what must be flushed before.
 
-Schedules are planted: one thread plays all CPUs, and `on_send` and `on_wait` say what another CPU does at that moment.
+Schedules are planted: one thread plays all CPUs, and `on_send` and `on_wait` say what another CPU does at
+that moment.
 """
 
 import pytest
@@ -23,7 +24,9 @@ ZONE, ORDER_0, GFP = 0, 0, GFP_USER
 
 @pytest.fixture
 def machine(small_machine):
-    """Process 1 runs on CPUs 0 and 1, process 2 on CPU 2; CPU 3 runs none. All have page tables for all regions."""
+    """Process 1 runs on CPUs 0 and 1, process 2 on CPU 2; CPU 3 runs none. All have page tables for all
+    regions.
+    """
     machine = small_machine(cpus=4, mms=2, design="luf")
     for cpu, mm in ((0, 1), (1, 1), (2, 2)):
         machine.run(mm, cpu=cpu)
@@ -36,7 +39,9 @@ def machine(small_machine):
 
 
 def reclaim(machine, pages=16, vpn=FILE_VPN, users=(0, 1), by=0):
-    """Have CPUs read pages, and reclaim everything of that file on CPU `by`; returns the frames that the pages had."""
+    """Have CPUs read pages, and reclaim everything of that file on CPU `by`; returns the frames that the
+    pages had.
+    """
     for cpu in users:
         machine.use(vpn, pages, LOAD, cpu=cpu)
     mm = int(machine.ram.cpu_loaded_mm[users[0]])
@@ -85,11 +90,13 @@ def take_blocks_until(machine, cpu, reached):
     raise AssertionError("no pending block was found")
 
 
-# --- what may wait ------------------------------------------------------------------------------------------------------
+# --- what may wait ------------------------------------------------------------------------------------------
 
 
 def test_pages_only_read_are_freed_without_an_interrupt(machine):
-    """They lie in the CPU's list with a key; the other CPU goes on reading through its old translation, and that is no error."""
+    """They lie in the CPU's list with a key; the other CPU goes on reading through its old translation, and
+    that is no error.
+    """
     frames = reclaim(machine)
     assert machine.asked() == []
     assert keyed(machine, frames) == frames
@@ -125,7 +132,9 @@ def test_a_page_used_by_one_cpu_alone_needs_no_key(machine):
 
 
 def test_a_page_that_stays_in_use_after_all_is_flushed(machine):
-    """Unmapped lazily; however somebody holds a reference, so it stays in the cache: nothing may wait for a next owner."""
+    """Unmapped lazily; however somebody holds a reference, so it stays in the cache: nothing may wait for a
+    next owner.
+    """
     machine.use(FILE_VPN, 1, cpu=0)
     machine.use(FILE_VPN, 1, cpu=1)
     pfn = machine.cached(FILE, 0)
@@ -142,7 +151,9 @@ def test_a_page_that_stays_in_use_after_all_is_flushed(machine):
 
 
 def test_an_unmap_that_is_not_complete_is_flushed(machine):
-    """Process 2's PTE of the page is not found (planted): the page is still mapped, so it cannot be freed with a key."""
+    """Process 2's PTE of the page is not found (planted): the page is still mapped, so it cannot be freed
+    with a key.
+    """
     machine.use(FILE_VPN, 1, cpu=0)
     machine.use(FILE_VPN, 1, cpu=1)
     pfn = machine.cached(FILE, 0)
@@ -174,12 +185,12 @@ def test_demotion_leaves_the_old_frames_pending(small_machine):
     machine.touch(FILE_VPN, pages=16, cpu=1)
 
 
-# --- key, generation, take-off ---------------------------------------------------------------------------------------------
+# --- key, generation, take-off ------------------------------------------------------------------------------
 
 
 def test_from_key_to_generation_to_flush(machine):
-    """
-    pcp list, keys       drained: pend lists, generation 2      first take of a pending page: one flush, generation done
+    """pcp list, keys       drained: pend lists, generation 2      first take of a pending page: one flush,
+    generation done
     """
     reclaim(machine)
     generation = int(machine.ram.design["zone_generation"][ZONE])
@@ -229,8 +240,8 @@ def release_all(machine):
 
 
 def test_who_has_flushed_since_is_not_asked_again(machine):
-    """
-    key A: CPU 1       key B: CPU 1, later       B's page is taken: CPU 1 flushes everything       A's page: nobody is left
+    """key A: CPU 1       key B: CPU 1, later       B's page is taken: CPU 1 flushes everything       A's
+    page: nobody is left
     """
     frames = reclaim(machine, pages=32)
     older, *_, newer = sorted({int(machine.ram.page_key[pfn]) for pfn in keyed(machine, frames)})
@@ -257,18 +268,20 @@ def test_a_flush_that_began_before_the_unmap_does_not_count(machine):
     release_all(machine)
 
 
-# --- owner and waiter --------------------------------------------------------------------------------------------------------
+# --- owner and waiter ---------------------------------------------------------------------------------------
 
 
 def test_who_comes_second_to_a_generation_waits_for_the_first(machine):
-    """
-    CPU 0 takes a pending block, and has not flushed yet     CPU 3 takes another of the same generation: it must not use it
-                                                             it sleeps until CPU 0 has flushed; nobody is asked twice
+    """CPU 0 takes a pending block, and has not flushed yet     CPU 3 takes another of the same generation:
+    it must not use it it sleeps until CPU 0 has
+    flushed; nobody is asked twice
     """
     reclaim(machine)
     pend_all(machine)
     machine.ram.wmark_min[ZONE] = 512
-    take_blocks_until(machine, 0, lambda: machine.ram.zone_key_claimed[ZONE] > machine.ram.zone_key_done[ZONE])
+    take_blocks_until(
+        machine, 0, lambda: machine.ram.zone_key_claimed[ZONE] > machine.ram.zone_key_done[ZONE]
+    )
     assert machine.ram.zone_key_claimed[ZONE] == machine.ram.zone_key_done[ZONE] + 1
     slept = []
 
@@ -287,7 +300,9 @@ def test_who_comes_second_to_a_generation_waits_for_the_first(machine):
 
 
 def test_generations_become_done_in_order(machine):
-    """CPU 3 owns the later generation and has flushed for it; it waits until CPU 0 has published the earlier one."""
+    """CPU 3 owns the later generation and has flushed for it; it waits until CPU 0 has published the earlier
+    one.
+    """
     for cpu in (0, 1):
         machine.use(FILE_VPN, 64, cpu=cpu)
     while len(keyed(machine, range(512))) < 16:
@@ -329,7 +344,7 @@ def release_taken(machine):
             free_page(ram, 0, pfn, 0)
 
 
-# --- what must be flushed before ---------------------------------------------------------------------------------------------
+# --- what must be flushed before ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("vpn", [ANON_VPN, SHARED_VPN], ids=["anonymous", "shared file"])
@@ -337,7 +352,9 @@ def test_before_a_mapping_can_be_written_the_mm_is_flushed(machine, vpn):
     """CPU 1 may still read old pages of the mm; it is flushed while the new PTE is not there yet."""
     reclaim(machine)
     seen = []
-    machine.on_send = lambda cpu, targets: seen.append((targets, machine.pte(1, vpn + 7) & (PTE_PRESENT | PTE_WRITE)))
+    machine.on_send = lambda cpu, targets: seen.append(
+        (targets, machine.pte(1, vpn + 7) & (PTE_PRESENT | PTE_WRITE))
+    )
     machine.touch(vpn + 7, STORE)
     assert seen == [([1], 0)]
     machine.touch(vpn + 8, STORE)
@@ -359,7 +376,9 @@ def test_a_write_elsewhere_leaves_other_processes_alone(machine):
 
 
 def test_munmap_completes_what_reclaim_has_left(machine):
-    """After the call has returned nobody may use the old translations: CPU 1 is flushed though nothing was mapped there any more."""
+    """After the call has returned nobody may use the old translations: CPU 1 is flushed though nothing was
+    mapped there any more.
+    """
     reclaim(machine)
     zap_range(machine.ram, 0, 1, FILE_VPN, FILE_VPN + 256)
     assert [1] in machine.asked()
@@ -368,7 +387,9 @@ def test_munmap_completes_what_reclaim_has_left(machine):
 
 
 def test_the_old_translation_is_gone_when_the_frame_has_a_new_owner(machine):
-    """The whole way, judged by the oracle: CPU 1 reads old pages while CPU 0 takes all memory for new contents."""
+    """The whole way, judged by the oracle: CPU 1 reads old pages while CPU 0 takes all memory for new
+    contents.
+    """
     reclaim(machine, pages=64)
     machine.touch(FILE_VPN, pages=16, cpu=1)
     machine.ram.wmark_min[ZONE] = machine.ram.wmark_low[ZONE] = 0
@@ -394,11 +415,13 @@ def test_without_the_flush_the_oracle_sees_it(broken_machine):
     assert machine.ram.run_violations[0] == 1
 
 
-# --- what must be flushed before a file changes -----------------------------------------------------------------------------------
+# --- what must be flushed before a file changes -------------------------------------------------------------
 
 
 def change_and_look(machine, change):
-    """CPU 1 holds translations of pages that reclaim freed lazily; CPU 0 changes page 3 of the file; CPU 1 looks again."""
+    """CPU 1 holds translations of pages that reclaim freed lazily; CPU 0 changes page 3 of the file; CPU 1
+    looks again.
+    """
     reclaim(machine)
     change(machine.ram, 0, FILE, 3)
     asked = machine.asked()
@@ -413,9 +436,15 @@ def test_before_a_file_changes_its_readers_are_flushed(machine, change):
     assert machine.ram.run_violations[0] == 0
 
 
-@pytest.mark.parametrize("change, trigger", [(write_to_file, "file_write"), (truncate_file_page, "truncate")], ids=["write", "truncate"])
+@pytest.mark.parametrize(
+    "change, trigger",
+    [(write_to_file, "file_write"), (truncate_file_page, "truncate")],
+    ids=["write", "truncate"],
+)
 def test_without_the_trigger_the_oracle_sees_the_old_bytes(broken_machine, change, trigger):
-    """The same LUF with this one hook taken out: CPU 1 reads a version older than was published before its load."""
+    """The same LUF with this one hook taken out: CPU 1 reads a version older than was published before its
+    load.
+    """
     machine = broken_machine(cpus=2, mms=1, design="luf")
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)
@@ -426,7 +455,9 @@ def test_without_the_trigger_the_oracle_sees_the_old_bytes(broken_machine, chang
 
 
 def test_syncing_a_page_takes_the_right_to_write(machine):
-    """fdatasync write-protects a dirty shared mapping, flushes who has it, and the next store is a fault again (folio_mkclean)."""
+    """fdatasync write-protects a dirty shared mapping, flushes who has it, and the next store is a fault
+    again (folio_mkclean).
+    """
     machine.touch(SHARED_VPN + 3, STORE, cpu=1)
     machine.asked()
     sync_file_page(machine.ram, 0, SHARED, 3)

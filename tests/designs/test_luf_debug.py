@@ -1,6 +1,8 @@
-"""LUF's debug feature: every place where it looks, each forgotten flush that it must find, what it must not take for one.
+"""LUF's debug feature: every place where it looks, each forgotten flush that it must find, what it must not
+take for one.
 
-Schedules are planted: one thread plays all CPUs. Findings of whole runs are in tests/emulator/test_debug_luf.py.
+Schedules are planted: one thread plays all CPUs. Findings of whole runs are in
+tests/emulator/test_debug_luf.py.
 """
 
 from pathlib import Path
@@ -38,10 +40,10 @@ from cpus.layout import LUFD_KEPT, TEXT
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
 from designs import design
-from designs.luf import Luf, luf_file_write, luf_write_fault
-from designs.luf_debug import OF_FILE, OF_MM, OF_PAGE
-from designs.luf_done import LOCK_DONE
-from designs.luf_v12 import LufV12, v12_fault_done, v12_file_write
+from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
+from designs.luf.done import LOCK_DONE
+from designs.luf.luf import Luf, luf_file_write, luf_write_fault
+from designs.luf_v12.luf_v12 import LufV12, v12_fault_done, v12_file_write
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 from tests.designs.test_luf import keyed, pend_all, reclaim, release_all, take, take_until_flushed
 
@@ -84,13 +86,14 @@ def plant_in_records(machine):
         state[f"{what}_mask"][:, 0], state[f"{what}_ugen"][:] = 1 << 1, 1 << 40
 
 
-# --- records ------------------------------------------------------------------------------------------------------------
+# --- records ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["luf", POSTED, REQUIRED])
 def test_a_page_freed_with_a_key_has_a_record_until_it_is_used(small_machine, name):
     """
-    reclaim   every keyed frame: the key, its CPUs, what it was      take-off: CPU 1 is interrupted      store: looked at, and forgotten
+    reclaim   every keyed frame: the key, its CPUs, what it was      take-off: CPU 1 is interrupted
+              store: looked at, and forgotten
     """
     machine = debugged(small_machine, name)
     ram = machine.ram
@@ -133,7 +136,7 @@ def test_a_record_that_is_not_done_when_the_page_is_freed_again_is_found(broken_
     assert machine.ram.lufd_key[page] == key
 
 
-# --- where it looks -----------------------------------------------------------------------------------------------------
+# --- where it looks -----------------------------------------------------------------------------------------
 
 
 def private(machine):
@@ -202,11 +205,19 @@ def shared(machine):
 
 @pytest.mark.parametrize(
     "use, site",
-    [(zero, MKWRITE_ANON), (copy, MKWRITE_COPY), (copy_of_file, MKWRITE_COW), (shared, MKWRITE_SHARED), (reuse, MKWRITE_REUSE)],
+    [
+        (zero, MKWRITE_ANON),
+        (copy, MKWRITE_COPY),
+        (copy_of_file, MKWRITE_COW),
+        (shared, MKWRITE_SHARED),
+        (reuse, MKWRITE_REUSE),
+    ],
     ids=lambda value: SITE_NAMES[value] if isinstance(value, int) else "",
 )
 def test_it_looks_wherever_a_fault_makes_a_pte_writable(broken_machine, use, site):
-    """The mm's record is not done, and the design has forgotten its write fault; of a shared file, the file's too."""
+    """The mm's record is not done, and the design has forgotten its write fault; of a shared file, the file's
+    too.
+    """
     machine = debugged(broken_machine, without(Luf, luf_write_fault))
     plant_in_records(machine)
     use(machine)
@@ -229,7 +240,8 @@ def hint(machine, vpn):
 
 
 def moved(machine, vpn):
-    machine.ram.page_refcount[machine.pfn(1, vpn)] += 1  # somebody looks at it: the page stays, and is mapped again
+    # somebody looks at it: the page stays, and is mapped again
+    machine.ram.page_refcount[machine.pfn(1, vpn)] += 1
     plant_in_pages(machine, [machine.pfn(1, vpn)])
     assert move_pages(machine.ram, 0, 1, vpn, vpn + 1, 1) == 0
 
@@ -249,11 +261,13 @@ def test_it_looks_at_the_frame_wherever_else_a_pte_becomes_writable(broken_machi
     assert found(machine) == [(OF_PAGE, site)]
 
 
-# --- planted bugs --------------------------------------------------------------------------------------------------------
+# --- planted bugs -------------------------------------------------------------------------------------------
 
 
 def test_a_skipped_take_off_is_found_at_kmap(broken_machine):
-    """CPU 0 takes a page that CPU 1 may still read, and zeroes it: the finding says all of that. The oracle has seen no access."""
+    """CPU 0 takes a page that CPU 1 may still read, and zeroes it: the finding says all of that. The oracle
+    has seen no access.
+    """
     machine = debugged(broken_machine, design(f"{EXAMPLE}:SkipsTakeOff"))
     ram = machine.ram
     machine.touch(ANON_VPN + 250, STORE, cpu=0)  # page tables
@@ -264,7 +278,9 @@ def test_a_skipped_take_off_is_found_at_kmap(broken_machine):
         machine.touch(ANON_VPN + page, STORE, cpu=0)
         if ram.lufd_findings[0]:
             break
-    whose, site, cpu, pfn, mm, vpn, ugen, number, key, thing, index, freed_by = ram.lufd_finding[0, :12].tolist()
+    whose, site, cpu, pfn, mm, vpn, ugen, number, key, thing, index, freed_by = ram.lufd_finding[
+        0, :12
+    ].tolist()
     assert (whose, site, cpu, mm, vpn) == (OF_PAGE, KMAP_ZERO, 0, 1, ANON_VPN + page)
     assert pfn in frames
     assert (number, thing - 1, index, freed_by) == (pfn, FILE, frames.index(pfn), 0)
@@ -304,7 +320,9 @@ def test_a_forgotten_write_fault_is_found_at_mkwrite(broken_machine, kind, hook)
     machine = debugged(broken_machine, without(kind, hook), readahead_pages=1)
     reclaim(machine, vpn=SHARED_VPN, users=(0, 1))
     machine.touch(SHARED_VPN + 3, STORE, cpu=0)
-    assert found(machine) == ([(OF_MM, MKWRITE_SHARED), (OF_FILE, MKWRITE_SHARED)] if hook is luf_write_fault else [])
+    assert found(machine) == (
+        [(OF_MM, MKWRITE_SHARED), (OF_FILE, MKWRITE_SHARED)] if hook is luf_write_fault else []
+    )
     if hook is luf_write_fault:
         assert machine.cpus_in(machine.ram.lufd_lag[0]) == [0, 1]
 
@@ -319,14 +337,13 @@ def test_a_forgotten_file_write_is_found_at_kmap(broken_machine, kind, hook, for
     assert found(machine) == ([(OF_FILE, KMAP_WRITE)] if forgets else [])
 
 
-# --- what is no finding ------------------------------------------------------------------------------------------------------
+# --- what is no finding -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["luf", REQUIRED])
 def test_what_is_unmapped_after_the_fault_began_is_not_asked_for(small_machine, name):
-    """
-    CPU 0   store fault: notes the mm's record   flushes |         mkwrite: CPU 1 has not done the newer request (v12: flushes for it now)
-    CPU 2                unmaps another page of the mm lazily ^
+    """CPU 0   store fault: notes the mm's record   flushes |         mkwrite: CPU 1 has not done the newer
+    request (v12: flushes for it now) CPU 2                unmaps another page of the mm lazily ^
     """
     machine = debugged(small_machine, name)
     machine.touch(ANON_VPN + 250, STORE, cpu=0)
@@ -352,7 +369,9 @@ def test_what_is_unmapped_after_the_fault_began_is_not_asked_for(small_machine, 
 
 
 def test_v12_as_posted_has_nothing_to_look_at(broken_machine):
-    """Its records of mm and mapping are never flush_required, and the debug feature takes them by the same fold: it is blind there."""
+    """Its records of mm and mapping are never flush_required, and the debug feature takes them by the same
+    fold: it is blind there.
+    """
     machine = debugged(broken_machine, POSTED, readahead_pages=1)
     reclaim(machine, users=(0, 1))
     write_to_file(machine.ram, 0, FILE, 3)
@@ -389,12 +408,14 @@ def test_debugging_closes_the_window_of_v12s_faults(broken_machine, on, violatio
     assert machine.ram.lufd_findings[0] == 0
 
 
-# --- the lock, the limit, and what it costs when it is off -----------------------------------------------------------------------
+# --- the lock, the limit, and what it costs when it is off --------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["luf", "luf:sync=tick", REQUIRED])
 def test_one_lock_holds_all_done_numbers(small_machine, name):
-    """CPU 1 is in the middle of an operation on done-numbers: CPU 0 sleeps for the lock, not in the other zone's or record's."""
+    """CPU 1 is in the middle of an operation on done-numbers: CPU 0 sleeps for the lock, not in the other
+    zone's or record's.
+    """
     machine = debugged(small_machine, name)
     reclaim(machine, users=(0, 1))
     machine.ram.lufd_lock[0] = 2

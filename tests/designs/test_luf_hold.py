@@ -74,7 +74,9 @@ def test_before_a_file_changes_all_are_flushed(machine, change):
 def test_before_a_mapping_can_be_written_all_are_flushed(machine):
     reclaim(machine)
     seen = []
-    machine.on_send = lambda cpu, targets: seen.append((targets, machine.pte(1, ANON_VPN + 7) & (PTE_PRESENT | PTE_WRITE)))
+    machine.on_send = lambda cpu, targets: seen.append(
+        (targets, machine.pte(1, ANON_VPN + 7) & (PTE_PRESENT | PTE_WRITE))
+    )
     machine.touch(ANON_VPN + 7, STORE)
     assert seen == [([1], 0)]
 
@@ -110,8 +112,12 @@ def test_nobody_reads_what_belongs_to_another(machine):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_clean_under_the_oracle(seed):
-    """4 CPUs, controlled mode: pages were kept, fewer interrupts than vanilla's unmaps, every frame accounted for."""
-    result = run_design(design("luf_hold"), load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=seed)
+    """4 CPUs, controlled mode: pages were kept, fewer interrupts than vanilla's unmaps, every frame accounted
+    for.
+    """
+    result = run_design(
+        design("luf_hold"), load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=seed
+    )
     assert result.violations == []
     assert result.unaccounted == {}
     assert result.design_stats["kept_total"] > result.design_stats["kept_most"] > 0

@@ -1,4 +1,6 @@
-"""LUF's ways to synchronise: who flushes, who waits, what is counted. And nobody uses a page before it is flushed, in any of them."""
+"""LUF's ways to synchronise: who flushes, who waits, what is counted. And nobody uses a page before it is
+flushed, in any of them.
+"""
 
 import pytest
 
@@ -6,12 +8,20 @@ from allocator.sched import TICK_NS
 from cpus.ipi import serve_interrupts
 from cpus.tlb import LOAD, STORE
 from designs import design
-from designs.luf_sync import SYNC
+from designs.luf.sync import SYNC
 from designs.measure import FLUSHES, HELPED, KICKED, SELF_FLUSHED, SKIPPED, bucket_end, bucket_of
 from emulator.experiment import run_design
 from emulator.machine import load_machine
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN
-from tests.designs.test_luf import pend_all, reclaim, release_all, release_taken, take, take_blocks_until, take_until_flushed
+from tests.designs.test_luf import (
+    pend_all,
+    reclaim,
+    release_all,
+    release_taken,
+    take,
+    take_blocks_until,
+    take_until_flushed,
+)
 
 ZONE = 0
 
@@ -50,7 +60,9 @@ def in_flight(machine):
 
 @pytest.mark.parametrize("sync", SYNC)
 def test_a_pending_page_is_flushed_before_it_is_used(machine_of, sync):
-    """CPU 1 may read its old frame until CPU 0 has it; then CPU 1 has been interrupted, or has flushed itself."""
+    """CPU 1 may read its old frame until CPU 0 has it; then CPU 1 has been interrupted, or has flushed
+    itself.
+    """
     machine = machine_of(sync)
     pending_and_short(machine)
     pages = take_until_flushed(machine, cpu=0)
@@ -65,7 +77,9 @@ def test_a_pending_page_is_flushed_before_it_is_used(machine_of, sync):
 
 @pytest.mark.parametrize("sync", SYNC)
 def test_nobody_reads_what_belongs_to_another(machine_of, sync):
-    """The whole way, judged by the oracle at the end of the test: CPU 1 reads old pages while CPU 0 takes all memory."""
+    """The whole way, judged by the oracle at the end of the test: CPU 1 reads old pages while CPU 0 takes all
+    memory.
+    """
     machine = machine_of(sync)
     reclaim(machine, pages=64)
     machine.touch(FILE_VPN, pages=16, cpu=1)
@@ -103,14 +117,18 @@ def test_the_second_taker_waits_for_the_owner(machine_of, sync):
 
 
 def test_each_flushes_for_itself(machine_of):
-    """Two CPUs have taken pages of one batch: neither waits. The second finds CPU 1 up to date if the first was done before."""
+    """Two CPUs have taken pages of one batch: neither waits. The second finds CPU 1 up to date if the first
+    was done before.
+    """
     machine = machine_of("each")
     pending_and_short(machine)
     key = int(machine.ram.pend_key[ZONE].max())
     for cpu in (0, 3):
         machine.enter("hook_take", cpu, ZONE, 0, key)
-    machine.on_wait = lambda _: serve_interrupts(machine.ram, 1)  # the second request finds CPU 1's queue occupied
-    machine.on_send = lambda cpu, _: machine.enter("hook_take_done", 3) if cpu == 0 else None  # at the same moment
+    # the second request finds CPU 1's queue occupied
+    machine.on_wait = lambda _: serve_interrupts(machine.ram, 1)
+    # at the same moment
+    machine.on_send = lambda cpu, _: machine.enter("hook_take_done", 3) if cpu == 0 else None
     before = machine.count("ipi_requests")
     machine.enter("hook_take_done", 0)
     assert machine.count("ipi_requests") == before + 3, "CPU 0 asks 1, CPU 3 asks 0 and 1"
@@ -122,7 +140,9 @@ def test_each_flushes_for_itself(machine_of):
 
 
 def test_each_remembers_the_cpus_of_older_batches(machine_of):
-    """A block merged from two batches is taken with the newer's generation: the older's CPUs are in it, unless they have flushed."""
+    """A block merged from two batches is taken with the newer's generation: the older's CPUs are in it,
+    unless they have flushed.
+    """
     machine = machine_of("each")
     ram = machine.ram
     ram.design["ugen"][0] = 100
@@ -165,7 +185,9 @@ def test_global_has_one_flusher(machine_of):
 
 
 def test_help_does_not_wait(machine_of):
-    """CPU 0 owns the generation and is slow; CPU 3 interrupts who may read the pages, and publishes. CPU 0 then has nobody left to ask."""
+    """CPU 0 owns the generation and is slow; CPU 3 interrupts who may read the pages, and publishes. CPU 0
+    then has nobody left to ask.
+    """
     machine = machine_of("help")
     in_flight(machine)
     claimed = int(machine.ram.zone_key_claimed[ZONE])
@@ -202,7 +224,8 @@ def test_skip_takes_another_block(machine_of):
 
 def test_the_kicker_flushes_from_low_to_high(machine_of):
     """
-    clean   above half-way from HIGH to LOW: nothing    below: flush, again whenever there is a batch    > HIGH: asleep again
+    clean   above half-way from HIGH to LOW: nothing    below: flush, again whenever there is a batch    >
+            HIGH: asleep again
     """
     machine = machine_of("kicker")
     reclaim(machine)
@@ -268,9 +291,13 @@ def test_latencies_fall_into_buckets_a_quarter_wide():
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("sync", SYNC)
 def test_clean_under_the_oracle(sync, seed):
-    """4 CPUs, controlled mode; every CPU's take-offs are counted and the clean pages of each node are known over time."""
+    """4 CPUs, controlled mode; every CPU's take-offs are counted and the clean pages of each node are known
+    over time.
+    """
     name = f"luf:sync={sync}"
-    result = run_design(design(name), load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=seed)
+    result = run_design(
+        design(name), load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=seed
+    )
     assert result.design == name
     assert result.violations == []
     assert result.unaccounted == {}

@@ -1,4 +1,4 @@
-"""LUF v12 as posted: what it does, and the schedules that break it, each of which designs/luf.py survives.
+"""LUF v12 as posted: what it does, and the schedules that break it, each of which designs/luf/luf.py survives.
 
 Schedules are planted: one thread plays all CPUs, `on_hook` says what another CPU does at that moment.
 """
@@ -17,7 +17,7 @@ from cpus.oracle import VIOLATION_NAMES
 from cpus.page_table import PTE_PROTNONE, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from designs import design
-from designs.luf_v12_state import (
+from designs.luf_v12.state import (
     KEYS,
     before,
     fold_into_key,
@@ -31,7 +31,16 @@ from designs.luf_v12_state import (
 from emulator.experiment import run_design
 from emulator.machine import load_machine
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
-from tests.designs.test_luf import keyed, pend_all, reclaim, release_all, release_taken, take, take_blocks_until, take_until_flushed
+from tests.designs.test_luf import (
+    keyed,
+    pend_all,
+    reclaim,
+    release_all,
+    release_taken,
+    take,
+    take_blocks_until,
+    take_until_flushed,
+)
 
 ZONE = 0
 POSTED, REQUIRED = "luf_v12", "luf_v12:records=required"
@@ -68,12 +77,15 @@ def violations(machine):
     return [VIOLATION_NAMES[machine.ram.violation[i, 0]] for i in range(int(machine.ram.run_violations[0]))]
 
 
-# --- the schedules that break it ------------------------------------------------------------------------------------------
+# --- the schedules that break it ----------------------------------------------------------------------------
 
 
 def threads(broken_machine, name, vpn):
-    """Process 1 on CPUs 0, 1 and 2. All have read a file's pages, which were reclaimed lazily; CPUs 1 and 2 hold old translations."""
-    machine = broken_machine(cpus=3, mms=1, design=name, readahead_pages=1)  # so that reading one page takes no pending ones
+    """Process 1 on CPUs 0, 1 and 2. All have read a file's pages, which were reclaimed lazily; CPUs 1 and 2
+    hold old translations.
+    """
+    # so that reading one page takes no pending ones
+    machine = broken_machine(cpus=3, mms=1, design=name, readahead_pages=1)
     for cpu in range(3):
         machine.run(1, cpu=cpu)
     reclaim(machine, vpn=vpn, users=(0, 1, 2))
@@ -81,14 +93,16 @@ def threads(broken_machine, name, vpn):
     return machine
 
 
-@pytest.mark.parametrize("name, seen", [(POSTED, ["stale read"]), (REQUIRED, []), ("luf", []), ("luf_hold", [])])
+@pytest.mark.parametrize(
+    "name, seen", [(POSTED, ["stale read"]), (REQUIRED, []), ("luf", []), ("luf_hold", [])]
+)
 @pytest.mark.parametrize("how", ["store", "write", "truncate"])
 def test_the_triggers_as_posted_flush_nobody(broken_machine, name, seen, how):
     """
     reclaim   P of file page 3 freed lazily     CPU 1 still reads P
-    CPU 0     stores to / writes / truncates page 3: its contents are in P' now; luf_flush_mm or luf_flush_mapping is called, whose
-              record is not flush_required: nobody is interrupted
-    CPU 1     reads page 3: the bytes of P
+    CPU 0     stores to / writes / truncates page 3: its contents are in P' now; luf_flush_mm or
+              luf_flush_mapping is called, whose record is not flush_required: nobody is interrupted CPU 1
+              reads page 3: the bytes of P
     """
     machine = threads(broken_machine, name, SHARED_VPN if how == "store" else FILE_VPN)
     if how == "store":
@@ -102,12 +116,13 @@ def test_the_triggers_as_posted_flush_nobody(broken_machine, name, seen, how):
     assert ([1, 2] in machine.asked()) == (seen == [])
 
 
-@pytest.mark.parametrize("name, seen", [(POSTED, ["stale read"]), (REQUIRED, ["stale read"]), ("luf", []), ("luf_hold", [])])
+@pytest.mark.parametrize(
+    "name, seen", [(POSTED, ["stale read"]), (REQUIRED, ["stale read"]), ("luf", []), ("luf_hold", [])]
+)
 def test_another_cpu_uses_the_new_pte_before_the_flush(broken_machine, name, seen):
-    """
-    CPU 0     store fault at page 3: P' is mapped writable | handle_mm_fault's end: luf_flush_mm
-    CPU 2                                      stores to P' without a fault ^
-    CPU 1                                       ^ reads page 3 through its translation of P: the value from before the store
+    """CPU 0     store fault at page 3: P' is mapped writable | handle_mm_fault's end: luf_flush_mm CPU 2
+    stores to P' without a fault ^ CPU 1                                       ^ reads page 3 through its
+    translation of P: the value from before the store
     """
     machine = threads(broken_machine, name, SHARED_VPN)
     vpn, played = SHARED_VPN + 3, []
@@ -126,11 +141,12 @@ def test_another_cpu_uses_the_new_pte_before_the_flush(broken_machine, name, see
     assert violations(machine) == seen
 
 
-@pytest.mark.parametrize("name, seen", [(POSTED, ["stale read"]), (REQUIRED, ["stale read"]), ("luf", []), ("luf_hold", [])])
+@pytest.mark.parametrize(
+    "name, seen", [(POSTED, ["stale read"]), (REQUIRED, ["stale read"]), ("luf", []), ("luf_hold", [])]
+)
 def test_a_reader_between_truncation_and_its_flush(broken_machine, name, seen):
-    """
-    CPU 0     truncates page 3: what a reader finds there now is the new version | luf_flush_mapping at the end
-    CPU 1                                     reads through its translation of P ^
+    """CPU 0     truncates page 3: what a reader finds there now is the new version | luf_flush_mapping at
+    the end CPU 1                                     reads through its translation of P ^
     """
     machine = threads(broken_machine, name, FILE_VPN)
     machine.on_hook("truncated", lambda cpu, *_: machine.touch(FILE_VPN + 3, cpu=1) * 0)
@@ -179,7 +195,9 @@ def test_a_store_between_write_protection_and_its_flush(broken_machine, name, se
 
 @pytest.mark.parametrize("name", [REQUIRED, "luf"])
 def test_a_writable_mapping_that_is_flushed_at_once_makes_the_folio_vanilla(broken_machine, name):
-    """Process 2 writes to a page on one CPU, which demotes it: that PTE needs no batch. Process 1, which reads it, is flushed."""
+    """Process 2 writes to a page on one CPU, which demotes it: that PTE needs no batch. Process 1, which
+    reads it, is flushed.
+    """
     machine = broken_machine(pages=(512, 512), cpus=4, mms=2, design=name, readahead_pages=1, demotion=True)
     for cpu, mm in ((0, 1), (1, 1), (2, 2)):
         machine.run(mm, cpu=cpu)
@@ -196,7 +214,9 @@ def test_a_writable_mapping_that_is_flushed_at_once_makes_the_folio_vanilla(brok
 
 
 def test_ptep_clear_flush_of_what_no_tlb_may_have(machine):
-    """mprotect(PROT_NONE) has made a PTE inaccessible; who runs the process alone unmaps it: no flush, but luf_flush_vma."""
+    """mprotect(PROT_NONE) has made a PTE inaccessible; who runs the process alone unmaps it: no flush, but
+    luf_flush_vma.
+    """
     machine.touch(FILE_VPN, LOAD, cpu=2)
     told = []
     mprotect(machine.ram, 2, 2, FILE_VPN, FILE_VPN + 256, 0)
@@ -209,7 +229,7 @@ def test_ptep_clear_flush_of_what_no_tlb_may_have(machine):
     assert told == [(2, 2)]
 
 
-# --- generations and keys ---------------------------------------------------------------------------------------------------
+# --- generations and keys -----------------------------------------------------------------------------------
 
 
 def test_generations_are_compared_across_the_wrap():
@@ -227,7 +247,9 @@ def test_generations_whose_low_bits_are_zero_are_skipped():
 
 
 def test_a_pages_generation_is_rebuilt_from_16_bits():
-    """The largest that is not newer than the zone's; after 65,536 flushes it is one too new, so somebody waits for nothing."""
+    """The largest that is not newer than the zone's; after 65,536 flushes it is one too new, so somebody
+    waits for nothing.
+    """
     assert whole_generation(5, 7) == 5
     assert whole_generation(0xFFF0, 0x20003) == 0x1FFF0
     assert whole_generation(3, 0x20003) == 0x20003
@@ -272,11 +294,13 @@ def test_nothing_is_lost_when_stamps_wrap_around(machine):
     release_all(machine)
 
 
-# --- unmapping ----------------------------------------------------------------------------------------------------------------
+# --- unmapping ----------------------------------------------------------------------------------------------
 
 
 def test_whom_the_vanilla_batch_flushes_needs_no_key(machine):
-    """fold_unmap_luf: written and read pages of the same CPUs in one batch: the round for the written ones serves all."""
+    """fold_unmap_luf: written and read pages of the same CPUs in one batch: the round for the written ones
+    serves all.
+    """
     ram = machine.ram
     machine.enter("hook_pte_cleared", 0, 1, FILE_VPN, 0, FILE)
     machine.enter("hook_walk_done", 0, 0, 1, 1)
@@ -304,11 +328,12 @@ def test_a_folio_kept_after_a_lazy_unmap_is_flushed_at_once(machine):
     drop_page(machine.ram, 0, pfn)
 
 
-# --- take-off -----------------------------------------------------------------------------------------------------------------
+# --- take-off -----------------------------------------------------------------------------------------------
 
 
 def test_no_shootdown_while_there_are_enough_clean_pages(machine):
-    """Patch 22: rmqueue_bulk is not preemptible, so it takes clean blocks until MIN of them are left, then one flush cleans the zone.
+    """Patch 22: rmqueue_bulk is not preemptible, so it takes clean blocks until MIN of them are left, then
+    one flush cleans the zone.
 
     rmqueue_buddy is: it takes what comes, and may flush.
     """
@@ -362,13 +387,17 @@ def test_a_merged_block_is_pending_as_a_whole(machine):
     assert pend_all(machine) > 16
 
 
-# --- whole runs -----------------------------------------------------------------------------------------------------------------
+# --- whole runs ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_talks_workload_does_not_meet_its_windows(seed):
-    """Controlled mode, 4 CPUs: nobody writes what others have mapped, so that even as posted no access goes wrong."""
-    result = run_design(design(POSTED), load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=seed)
+    """Controlled mode, 4 CPUs: nobody writes what others have mapped, so that even as posted no access goes
+    wrong.
+    """
+    result = run_design(
+        design(POSTED), load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=seed
+    )
     assert result.violations == []
     assert result.unaccounted == {}
     assert result.design_stats["takeoff"]["count"] > 0

@@ -1,4 +1,6 @@
-"""The designs without held frames: what each sends, when, and what makes it safe; every design is clean in controlled runs."""
+"""The designs without held frames: what each sends, when, and what makes it safe; every design is clean in
+controlled runs.
+"""
 
 import pytest
 
@@ -38,7 +40,7 @@ def test_eager_asks_for_each_page(small_machine):
     assert machine.asked() == [[1]] * PAGES
 
 
-# --- ABIS -----------------------------------------------------------------------------------------------------------------------
+# --- ABIS ---------------------------------------------------------------------------------------------------
 
 
 def clear_young(machine):
@@ -73,8 +75,8 @@ def test_abis_does_not_trust_a_bit_that_was_cleared_without_a_flush(small_machin
 
 
 def test_abis_skips_what_nobody_has_used_since_all_have_flushed(small_machine):
-    """
-    bits cleared       both CPUs flush everything (something else was unmapped)       unmapped: nobody is asked
+    """bits cleared       both CPUs flush everything (something else was unmapped)       unmapped: nobody is
+    asked
     """
     machine = two_cpus(small_machine, "abis")
     clear_young(machine)
@@ -100,7 +102,7 @@ def test_abis_sees_a_use_after_the_flush(small_machine):
     assert machine.ram.design["skipped"].sum() == PAGES - 1
 
 
-# --- early acknowledgement ------------------------------------------------------------------------------------------------------
+# --- early acknowledgement ----------------------------------------------------------------------------------
 
 
 @entry(TEXT["irq_handler"])
@@ -152,7 +154,7 @@ def test_the_oracle_sees_an_ack_without_a_flush(broken_machine):
     assert machine.ram.run_violations[0] == 1
 
 
-# --- INVLPGB --------------------------------------------------------------------------------------------------------------------
+# --- INVLPGB ------------------------------------------------------------------------------------------------
 
 
 def test_invlpgb_interrupts_nobody(small_machine):
@@ -174,7 +176,7 @@ def test_invlpgb_keeps_to_interrupts_for_few(small_machine):
     assert machine.count("irq_tlb") == 1
 
 
-# --- FPR ------------------------------------------------------------------------------------------------------------------------
+# --- FPR ----------------------------------------------------------------------------------------------------
 
 
 def with_buffer(build, **wanted):
@@ -205,7 +207,9 @@ def test_fpr_munmap_interrupts_nobody_and_the_process_gets_its_pages_back(small_
 
 
 def test_fpr_flushes_before_anybody_else_gets_a_page(small_machine):
-    """CPU 2 runs another process and takes all memory: CPU 1 is interrupted once, before the first held page is used."""
+    """CPU 2 runs another process and takes all memory: CPU 1 is interrupted once, before the first held page
+    is used.
+    """
     machine = with_buffer(small_machine)
     machine.enter("do_munmap", 0, 1, ANON_VPN, ANON_VPN + 8)
     machine.enter("drain_all_pages", 0, 0)

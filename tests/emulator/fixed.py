@@ -11,7 +11,11 @@ def run(design: str = "linux", **changes) -> Result:
     """Return a run with plain figures; `changes` replace fields."""
     luf = design == "luf"
     per_cpu = [10, 12, 9, 11] if luf else [400, 380, 410, 390]
-    sites = {"page allocation": 37, "write fault": 3} if luf else {"kswapd": 61, "direct reclaim": 36, "migration": 2, "other": 1}
+    sites = (
+        {"page allocation": 37, "write fault": 3}
+        if luf
+        else {"kswapd": 61, "direct reclaim": 36, "migration": 2, "other": 1}
+    )
     fields = {
         "design": design,
         "tlb_shootdowns": sum(per_cpu),
@@ -19,12 +23,20 @@ def run(design: str = "linux", **changes) -> Result:
         "dtlb_load_misses": 1_000_500 if luf else 2_001_000,
         "dtlb_store_misses": 50_000 if luf else 200_000,
         "itlb_load_misses": 8_000 if luf else 40_000,
-        "runtime_ns": [1_789_000_000, 1_790_000_000, 1_788_000_000] if luf else [1_871_000_000, 1_872_000_000, 1_870_000_000],
-        "ipi": Ipi(requests=sum(per_cpu), messages=sum(per_cpu) - 10, executed=sum(per_cpu), acked=sum(per_cpu)),
+        "runtime_ns": [1_789_000_000, 1_790_000_000, 1_788_000_000]
+        if luf
+        else [1_871_000_000, 1_872_000_000, 1_870_000_000],
+        "ipi": Ipi(
+            requests=sum(per_cpu), messages=sum(per_cpu) - 10, executed=sum(per_cpu), acked=sum(per_cpu)
+        ),
         "unmap": Unmapped(ro=991, rw=9),
         "flush_sites": sites,
         "vmstat": {"pgfault": 1234, "pgmajfault": 56, "nr_tlb_remote_flush": 40 if luf else 400},
-        "counters": {"irq_call": [n + 5 for n in per_cpu], "irq_resched": [1, 2, 3, 4], "dtlb_loads": [10**9] * CPUS},
+        "counters": {
+            "irq_call": [n + 5 for n in per_cpu],
+            "irq_resched": [1, 2, 3, 4],
+            "dtlb_loads": [10**9] * CPUS,
+        },
         "accounted": {"frame": [200, 200], "PTE": [77, 77], "message": [40, 40], "ack": [40, 40]},
         "token_ns": [[900_000_000, 971_000_000]],
         "series": Series(t_ns=[0, 10**9], free_mib=[[42.0, 1.9], [96.0, 2.4]]),
@@ -47,7 +59,12 @@ def run(design: str = "linux", **changes) -> Result:
 
 def comparison(*runs: Result) -> Comparison:
     """Return a comparison with a fixed host and folder."""
-    return compare(runs or (run("linux"), run("luf")), host={"cores": 2}, folder="runs/0007-compare", command=["luf", "compare"])
+    return compare(
+        runs or (run("linux"), run("luf")),
+        host={"cores": 2},
+        folder="runs/0007-compare",
+        command=["luf", "compare"],
+    )
 
 
 REUSE = {
@@ -70,7 +87,9 @@ REUSE = {
 
 
 class Experiment:
-    """Stands in for emulator.experiment: remembers how it was called, answers with fixed runs, or raises `error`."""
+    """Stands in for emulator.experiment: remembers how it was called, answers with fixed runs, or raises
+    `error`.
+    """
 
     def __init__(self, error: BaseException | None = None, **changes):
         self.calls: list[dict] = []
@@ -78,7 +97,11 @@ class Experiment:
         self.changes = changes
 
     def design_names(self) -> dict[str, str]:
-        return {"linux": "vanilla: batched shootdowns", "luf": "pages wait in the allocator", "none": "never flushes"}
+        return {
+            "linux": "vanilla: batched shootdowns",
+            "luf": "pages wait in the allocator",
+            "none": "never flushes",
+        }
 
     def run_design(self, design, machine, workload, **options):
         self.calls.append({"design": design, "machine": machine, "workload": workload, **options})
@@ -86,4 +109,10 @@ class Experiment:
             raise self.error
         options["progress"].update(1, options["tokens"], free_mib=[1.9, 2.4], ipis=10)
         named = {name: options[name] for name in ("tokens", "seed", "leases", "scale", "check")}
-        return run(design, machine=machine.name, workload=getattr(workload, "name", workload), **named, **self.changes)
+        return run(
+            design,
+            machine=machine.name,
+            workload=getattr(workload, "name", workload),
+            **named,
+            **self.changes,
+        )

@@ -1,4 +1,5 @@
-"""A program with a supervised machine of 8 CPUs that never finishes, to be ended by signals. Its first line of output is JSON.
+"""A program with a supervised machine of 8 CPUs that never finishes, to be ended by signals. Its first line
+of output is JSON.
 
     python -m tests.emulator.supervised [half-written-file]
 """
@@ -23,7 +24,11 @@ def main() -> int:
                 machine.remove_if_killed(sys.argv[1])
                 Path(sys.argv[1]).write_text("half")
             machine.start()
-            facts = {"folder": machine.folder, "cpus": [p.pid for p in machine.processes], "janitor": machine.janitor.pid}
+            facts = {
+                "folder": machine.folder,
+                "cpus": [p.pid for p in machine.processes],
+                "janitor": machine.janitor.pid,
+            }
             print(json.dumps(facts), flush=True)
             machine.watch(shots_done)
     except (RunStopped, Interrupted) as error:

@@ -1,4 +1,6 @@
-"""The audit: a machine that has worked is accounted for to the last word, and every planted bug fails just the check it should."""
+"""The audit: a machine that has worked is accounted for to the last word, and every planted bug fails just
+the check it should.
+"""
 
 import pytest
 
@@ -9,7 +11,7 @@ from allocator.vma import VM_RIGHTS
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import STORE
-from emulator.audit import audit, audit_text
+from emulator.judge.audit import audit, audit_text
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
 
 CHECKS = {
@@ -20,7 +22,9 @@ CHECKS = {
 
 @pytest.fixture
 def machine():
-    """Three CPUs and two processes have read, written and reclaimed under LUF; some pages are free with a key."""
+    """Three CPUs and two processes have read, written and reclaimed under LUF; some pages are free with a
+    key.
+    """
     machine = SmallMachine(pages=(512, 256), cpus=3, design="luf")
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)
@@ -60,7 +64,11 @@ def test_a_machine_that_has_worked_is_accounted_for(machine):
 
 def file_page(machine):
     """A cached page of the read-only file that some process maps."""
-    return next(pfn for index in range(200) if (pfn := machine.cached(0, index)) >= 0 and machine.ram.page_mapcount[pfn] > 0)
+    return next(
+        pfn
+        for index in range(200)
+        if (pfn := machine.cached(0, index)) >= 0 and machine.ram.page_mapcount[pfn] > 0
+    )
 
 
 def unmapped(machine):
@@ -83,7 +91,9 @@ def table_of(machine, mm, vpn):
 def free_block(machine, order=None):
     """(zone, order, pfn) of a block at the head of a free list that has more than one."""
     ram = machine.ram
-    return next((z, o, int(ram.free_first[z, o])) for z in (0, 1) for o in range(11) if ram.free_count[z, o] > 0)
+    return next(
+        (z, o, int(ram.free_first[z, o])) for z in (0, 1) for o in range(11) if ram.free_count[z, o] > 0
+    )
 
 
 def lru_tail(machine, which):
@@ -400,7 +410,10 @@ def test_a_sentence_names_frames_and_what_is_wrong(machine):
     pfn = file_page(machine)
     machine.ram.page_refcount[pfn] += 1
     holders = int(machine.ram.page_refcount[pfn]) - 1
-    assert audit_text(machine.ram) == f"reference: frame {pfn} has {holders} holders and reference count {holders + 1}"
+    assert (
+        audit_text(machine.ram)
+        == f"reference: frame {pfn} has {holders} holders and reference count {holders + 1}"
+    )
 
 
 def test_many_faults_are_counted_and_only_the_first_are_told(machine):
@@ -408,8 +421,6 @@ def test_many_faults_are_counted_and_only_the_first_are_told(machine):
     said = next(line for line in audit_text(machine.ram).splitlines() if line.startswith("key"))
     assert "; and " in said
     assert len(said) < 500
-
-
 
 
 def test_zones_of_one_node_are_told_apart():
@@ -427,5 +438,8 @@ def test_zones_of_one_node_are_told_apart():
     machine.ram.page_next[pfn] = machine.ram.page_prev[pfn] = -1
     machine.ram.pcp_count[0, 0] = 1
     assert failing(machine) == {"pcp page"}
-    assert audit_text(machine.ram) == f"pcp page: pcp list of cpu0, zone 0: frame {pfn} has flags 0x1000 and lies in zone 1"
+    assert (
+        audit_text(machine.ram)
+        == f"pcp page: pcp list of cpu0, zone 0: frame {pfn} has flags 0x1000 and lies in zone 1"
+    )
     machine.ram.close()

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Struct
 
 from emulator.checked import converted
-from emulator.golden_data import GoldenError, read_recording
+from emulator.golden.data import GoldenError, read_recording
 
 
 class Table(Struct):

@@ -1,4 +1,6 @@
-"""The command line: what it asks of the experiment, what it leaves, its exit codes, and one sentence for each mistake."""
+"""The command line: what it asks of the experiment, what it leaves, its exit codes, and one sentence for each
+mistake.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,17 @@ def test_compare_runs_linux_and_luf_and_leaves_a_folder(capsys):
     assert "more: luf report runs/0001-compare" in said.out
     assert said.err == ""
     assert sorted(os.listdir("runs/0001-compare")) == [
-        *["config.json", "config.toml", "environment.json", "linux", "luf", "picture.png", "result.json", "timeline.png", "timeline.txt"]
+        *[
+            "config.json",
+            "config.toml",
+            "environment.json",
+            "linux",
+            "luf",
+            "picture.png",
+            "result.json",
+            "timeline.png",
+            "timeline.txt",
+        ]
     ]
     assert read_comparison("runs/latest").folder == "runs/0001-compare"
 
@@ -62,8 +74,16 @@ def test_options_reach_the_experiment():
     (call,) = experiment.calls
     machine = call["machine"]
     assert (machine.cpus, machine.pages, machine.costs.ipi_send) == (3, [16384, 32768], 77)
-    assert {name: call[name] for name in ("workload", "scale", "tokens", "leases", "seed", "check", "strict_ipi")} == {
-        "workload": "tiny8", "scale": 4.0, "tokens": 7, "leases": 0, "seed": 9, "check": "off", "strict_ipi": True
+    assert {
+        name: call[name] for name in ("workload", "scale", "tokens", "leases", "seed", "check", "strict_ipi")
+    } == {
+        "workload": "tiny8",
+        "scale": 4.0,
+        "tokens": 7,
+        "leases": 0,
+        "seed": 9,
+        "check": "off",
+        "strict_ipi": True,
     }
     config = json.loads(Path("runs/0001-luf/config.json").read_text())
     assert (config["tokens"], config["set"], config["machine"]["scale"]) == (7, {"costs.ipi_send": 77}, 4.0)
@@ -71,7 +91,9 @@ def test_options_reach_the_experiment():
 
 @pytest.mark.parametrize("workload", ["read-only:50%", "llama3x15"])
 def test_memory_is_a_share_of_what_runs(workload, capsys):
-    """--memory measures a workload and runs that one, also if it goes by the machine's room; the screen says both scales."""
+    """--memory measures a workload and runs that one, also if it goes by the machine's room; the screen says
+    both scales.
+    """
     pages = []
     for percent in (100, 300):
         experiment = Experiment(scale_text="")
@@ -82,7 +104,9 @@ def test_memory_is_a_share_of_what_runs(workload, capsys):
         assert call["workload"].name == workload
         assert pages[-1] == pytest.approx(percent / 100 * call["workload"].working_set_pages(), rel=0.01)
         shown = capsys.readouterr().out
-        assert re.search(rf"^ +memory {percent} % +of the working set of the workload at scale 1/1024$", shown, re.M)
+        assert re.search(
+            rf"^ +memory {percent} % +of the working set of the workload at scale 1/1024$", shown, re.M
+        )
         assert f" scale 1/{call['machine'].scale:.4g} " in shown
     assert pages[1] == pytest.approx(3 * pages[0], rel=0.01)
 
@@ -124,40 +148,76 @@ def test_a_violation_or_a_lost_message_is_exit_code_1(capsys):
 def test_controlled_mode_is_said(capsys):
     """--leases 1 is not just slow: it is the mode that repeats."""
     assert main(["run", "luf", *SMALL, "--leases", "1", "--seed", "7"], experiment=Experiment()) == 0
-    assert capsys.readouterr().err == "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed 7\n"
+    assert (
+        capsys.readouterr().err
+        == "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed 7\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("compare --tokens 0", "argument --tokens: must be a whole number of at least 1 (got '0') (see luf compare --help)"),
+        (
+            "compare --tokens 0",
+            "argument --tokens: must be a whole number of at least 1 (got '0') (see luf compare --help)",
+        ),
         ("compare --tokens few", "argument --tokens: must be a whole number of at least 1 (got 'few')"),
         ("compare --cpus 257", "argument --cpus: must be a whole number from 1 to 256 (got '257')"),
         ("compare --scale 0.1", "argument --scale: must be a number from 1 to 1,048,576 (got '0.1')"),
         ("compare --scale nan", "argument --scale: must be a number from 1 to"),
-        ("compare --seed -1", "argument --seed: must be a whole number from 0 to 9,223,372,036,854,775,807 (got '-1')"),
+        (
+            "compare --seed -1",
+            "argument --seed: must be a whole number from 0 to 9,223,372,036,854,775,807 (got '-1')",
+        ),
         ("compare --leases -1", "argument --leases: must be a whole number from 0 to 62 (got '-1')"),
         ("compare --leases 63", "argument --leases: must be a whole number from 0 to 62 (got '63')"),
         ("compare --json=", "argument --json: must be the name of a file or folder (got '')"),
         ("compare --out=", "argument --out: must be the name of a file or folder (got '')"),
         ("report x --picture=", "argument --picture: must be the name of a file or folder (got '')"),
-        ("compare --set scale=3", "xeon6430-cxl.toml: 'scale' must be given as --scale, or be the file's 'default_scale' (got 3)"),
+        (
+            "compare --set scale=3",
+            "xeon6430-cxl.toml: 'scale' must be given as --scale, or be the file's 'default_scale' (got 3)",
+        ),
         ("compare --cpus 4 --set cpus=0", "xeon6430-cxl.toml: 'cpus' must be at least 1 (got 0)"),
         ("compare --check maybe", "argument --check: invalid choice: 'maybe' (choose from"),
-        ("compare --set costs.ipi_send", "argument --set: must be KEY=VALUE, such as sysctl.numa_balancing=0 (got 'costs.ipi_send')"),
-        ("compare --set costs.ipi_sned=3", "xeon6430-cxl.toml: 'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
-        ("compare --machine xeon", "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, "),
+        (
+            "compare --set costs.ipi_send",
+            "argument --set: must be KEY=VALUE, such as sysctl.numa_balancing=0 (got 'costs.ipi_send')",
+        ),
+        (
+            "compare --set costs.ipi_sned=3",
+            "xeon6430-cxl.toml: 'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?",
+        ),
+        (
+            "compare --machine xeon",
+            "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, ",
+        ),
         ("compare --machine no.toml", "there is no machine file 'no.toml'"),
-        ("compare --scale 6000", "xeon6430-cxl.toml: 'nodes[0].memory_mib' must be at least 8 after scaling (got 7.2)"),
-        ("compare linux lfu", "'DESIGN' must be one of linux, luf, none, or FILE.py:CLASS (got 'lfu'); did you mean 'luf'?"),
+        (
+            "compare --scale 6000",
+            "xeon6430-cxl.toml: 'nodes[0].memory_mib' must be at least 8 after scaling (got 7.2)",
+        ),
+        (
+            "compare linux lfu",
+            "'DESIGN' must be one of linux, luf, none, or FILE.py:CLASS (got 'lfu'); did you mean 'luf'?",
+        ),
         ("compare linux linux", "each design must be named once (got 'linux' twice)"),
-        ("run mine.py:Mine", "'DESIGN' must be a name or FILE.py:CLASS (got 'mine.py:Mine', and there is no file 'mine.py')"),
+        (
+            "run mine.py:Mine",
+            "'DESIGN' must be a name or FILE.py:CLASS (got 'mine.py:Mine', and there is no file 'mine.py')",
+        ),
         ("run", "the following arguments are required: DESIGN (see luf run --help)"),
         ("fly", "argument COMMAND: invalid choice: 'fly' (choose from"),
-        ("compare --json nowhere/x.json", "'--json' must be a file in a folder that can be written to (got 'nowhere/x.json')"),
+        (
+            "compare --json nowhere/x.json",
+            "'--json' must be a file in a folder that can be written to (got 'nowhere/x.json')",
+        ),
         ("compare --out a-file", "'--out' must be a folder that can be written to (got 'a-file')"),
         ("compare --out /proc/luf", "'--out' must be a folder that can be written to (got '/proc/luf')"),
-        ("compare --json /proc/luf.json", "'--json' must be a file in a folder that can be written to (got '/proc/luf.json')"),
+        (
+            "compare --json /proc/luf.json",
+            "'--json' must be a file in a folder that can be written to (got '/proc/luf.json')",
+        ),
         ("report runs/7", "runs/7: cannot be read (No such file or directory)"),
     ],
 )
@@ -180,20 +240,27 @@ def test_a_failure_of_the_emulator_is_exit_code_3(capsys, monkeypatch):
     """One sentence that says how to see more; LUF_DEBUG=1 shows it."""
     experiment = Experiment(error=RuntimeError("cpu3 died"))
     assert main(["run", "luf", *SMALL], experiment=experiment) == 3
-    assert capsys.readouterr().err == "luf: the emulator failed: RuntimeError: cpu3 died (LUF_DEBUG=1 shows where)\n"
+    assert (
+        capsys.readouterr().err
+        == "luf: the emulator failed: RuntimeError: cpu3 died (LUF_DEBUG=1 shows where)\n"
+    )
     monkeypatch.setenv("LUF_DEBUG", "1")
     assert main(["run", "luf", *SMALL], experiment=experiment) == 3
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_stopped_run_says_what_the_supervisor_said(capsys):
-    """A deadlock is a finding (1) and keeps the lines of its wait-for graph; a dead CPU process is a failure (3)."""
+    """A deadlock is a finding (1) and keeps the lines of its wait-for graph; a dead CPU process is a failure
+    (3).
+    """
     from emulator.supervisor import CpuDied, Stuck
 
     graph = "nothing moved for 10 s:\n  cpu3 waits for acks of cpu5\n  cpu5 spins on zone0.lock"
     assert main(["run", "luf", *SMALL], experiment=Experiment(error=Stuck(graph))) == 1
     assert capsys.readouterr().err == f"luf: the run was stopped: {graph}\n"
-    assert main(["run", "luf", *SMALL], experiment=Experiment(error=CpuDied("cpu3 was killed by SIGKILL"))) == 3
+    assert (
+        main(["run", "luf", *SMALL], experiment=Experiment(error=CpuDied("cpu3 was killed by SIGKILL"))) == 3
+    )
     assert capsys.readouterr().err == "luf: the run was stopped: cpu3 was killed by SIGKILL\n"
     assert os.listdir(".") == []
 
@@ -213,7 +280,9 @@ def test_ctrl_c_is_130_and_leaves_nothing(capsys):
     assert os.listdir(".") == []
 
 
-@pytest.mark.parametrize(("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+)
 def test_a_real_signal_ends_a_real_command(number, code, word):
     """Sent to a process that is in the middle of a run: its code, one sentence, nothing left, within seconds."""
     program = """
@@ -228,7 +297,13 @@ class Slow(Experiment):
 sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    command = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     assert command.stdout.readline() == "running\n"
     command.send_signal(number)
     _, said = command.communicate(timeout=10)
@@ -252,7 +327,14 @@ sys.argv = ["luf", "list", "machines"]
 sys.exit(program())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "luf: interrupted; nothing was written\n")
 
 
@@ -260,27 +342,50 @@ def test_python_m_emulator_is_the_command():
     """With its exit code."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     run = [sys.executable, "-m", "emulator"]
-    done = subprocess.run([*run, "list", "machines"], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    done = subprocess.run(
+        [*run, "list", "machines"], capture_output=True, text=True, env=environment, timeout=60, check=False
+    )
     assert (done.returncode, done.stderr, done.stdout.split()[0]) == (0, "", "machines")
-    assert subprocess.run([*run, "fly"], capture_output=True, env=environment, timeout=60, check=False).returncode == 2
+    assert (
+        subprocess.run(
+            [*run, "fly"], capture_output=True, env=environment, timeout=60, check=False
+        ).returncode
+        == 2
+    )
 
 
-def command(arguments: str, experiment: str = "Experiment()", closed: str = "", **options) -> subprocess.CompletedProcess[str]:
+def command(
+    arguments: str, experiment: str = "Experiment()", closed: str = "", **options
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a process of its own; `closed` is what the shell does with its streams."""
-    program = "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
+    program = (
+        "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
+    )
     program += f"sys.exit(main(experiment={experiment}))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **options.pop("environment", {})}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        **options.pop("environment", {}),
+    }
     shell = ["bash", "-c", f'exec "$0" -c "$1" {arguments} {closed}', sys.executable, program]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.run(shell, text=True, encoding="utf-8", env=environment, timeout=60, check=False, **streams)
+    return subprocess.run(
+        shell, text=True, encoding="utf-8", env=environment, timeout=60, check=False, **streams
+    )
 
 
 @pytest.mark.parametrize(("experiment", "code"), [("Experiment()", 0), ("Experiment(violations=[REUSE])", 1)])
 def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
-    """Report, JSON, and the report of a finished run: the code is the run's, not the pipe's, and nobody complains."""
+    """Report, JSON, and the report of a finished run: the code is the run's, not the pipe's, and nobody
+    complains.
+    """
     reader, writer = os.pipe()
     os.close(reader)
-    for arguments in ("run luf --machine guest-8cpu --leases 2", "run luf --machine guest-8cpu --leases 2 --json -", "report runs/latest"):
+    for arguments in (
+        "run luf --machine guest-8cpu --leases 2",
+        "run luf --machine guest-8cpu --leases 2 --json -",
+        "report runs/latest",
+    ):
         done = command(arguments, experiment, stdout=writer)
         assert (done.returncode, done.stderr) == (code, "")
     done = command("run luf --machine guest-8cpu --leases 1", experiment, stderr=writer)
@@ -291,7 +396,9 @@ def test_a_reader_that_leaves_does_not_change_the_exit_code(experiment, code):
 @pytest.mark.parametrize(("encoding", "full"), [("ascii", "@"), ("latin-1", "@"), ("utf-8", "█")])
 def test_a_terminal_without_blocks_gets_a_timeline_with_heights(encoding, full):
     """None of them is a question mark."""
-    Path("run.json").write_text(to_json(comparison(with_timeline("linux", {"kswapd": {0: 100, 90: 1}}))), encoding="utf-8")
+    Path("run.json").write_text(
+        to_json(comparison(with_timeline("linux", {"kswapd": {0: 100, 90: 1}}))), encoding="utf-8"
+    )
     done = command("report run.json --timeline", environment={"PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stderr) == (0, "")
     assert f"\n{full} is 100 in " in done.stdout
@@ -299,7 +406,9 @@ def test_a_terminal_without_blocks_gets_a_timeline_with_heights(encoding, full):
 
 
 def test_a_full_disk_under_stdout_is_named():
-    """Exit code 2 and one sentence, with which a report or a list that was lost is not taken for an empty one."""
+    """Exit code 2 and one sentence, with which a report or a list that was lost is not taken for an empty
+    one.
+    """
     done = command("list machines", closed=">/dev/full")
     assert (done.returncode, done.stderr) == (2, "luf: standard output: No space left on device\n")
 
@@ -313,7 +422,10 @@ def test_a_json_file_that_turns_out_full_costs_neither_report_nor_folder(capsys,
     monkeypatch.setattr("emulator.output_file.write_atomically", full)
     assert main(["run", "luf", *SMALL, "--leases", "2", "--json", "out.json"], experiment=Experiment()) == 2
     said = capsys.readouterr()
-    assert said.err == "luf: '--json' must be a file that can be written (got 'out.json': No space left on device)\n"
+    assert (
+        said.err
+        == "luf: '--json' must be a file that can be written (got 'out.json': No space left on device)\n"
+    )
     assert "more: luf report runs/0001-luf" in said.out
     assert read_comparison("runs/latest").clean
 
@@ -370,7 +482,14 @@ finally:
     print(sorted({"numpy", "numba", "rich", "msgspec", "matplotlib"} & set(sys.modules)))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment, timeout=30).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        timeout=30,
+    ).stdout
     assert said.rstrip().endswith("[]")
     assert "luf run luf --leases 1 --seed 7" in said
     assert "exit code: 0 clean" in said

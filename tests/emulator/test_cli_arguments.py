@@ -1,4 +1,6 @@
-"""What the command line says about itself: rules in plain numbers, limits, the examples of each command, the version."""
+"""What the command line says about itself: rules in plain numbers, limits, the examples of each command, the
+version.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,12 @@ def test_limits_are_those_of_the_engine_and_in_the_help(capsys):
     assert cli_arguments.LEASES_MAX == LEASES_OF_THE_ENGINE
     assert cli_arguments.CPUS_MAX == CPUS_MAX
     assert f"at most {LEASES_OF_THE_ENGINE};" in shown
-    assert f"--leases: must be a whole number from 0 to {LEASES_OF_THE_ENGINE} (got" in said(capsys, "run", "luf", "--leases", "63")
-    assert f"default {TOKENS}. At most 507 (a context of 512, 5 of them the prompt), and 1,000 rounds" in shown
+    assert f"--leases: must be a whole number from 0 to {LEASES_OF_THE_ENGINE} (got" in said(
+        capsys, "run", "luf", "--leases", "63"
+    )
+    assert (
+        f"default {TOKENS}. At most 507 (a context of 512, 5 of them the prompt), and 1,000 rounds" in shown
+    )
     for name, most in (("tiny8:scale=16", 507), ("churn:threads=1", 1000)):
         workload(name, tokens=most)
         with pytest.raises(ValueError, match="'tokens'"):
@@ -55,4 +61,6 @@ def test_the_version(capsys, monkeypatch, installed):
         return "1.2.3"
 
     monkeypatch.setattr(metadata, "version", version)
-    assert said(capsys, "--version") == ("luf 1.2.3\n" if installed else "luf (not installed: run from its sources)\n")
+    assert said(capsys, "--version") == (
+        "luf 1.2.3\n" if installed else "luf (not installed: run from its sources)\n"
+    )

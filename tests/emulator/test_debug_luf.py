@@ -1,4 +1,6 @@
-"""LUF's debug feature in whole runs: sound designs have no finding; those of broken ones, how they are told and accounted for."""
+"""LUF's debug feature in whole runs: sound designs have no finding; those of broken ones, how they are told
+and accounted for.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ import pytest
 from allocator.pcp import drain_all_pages
 from cpus.layout import LUFD_KEPT
 from cpus.tlb import LOAD, STORE
-from designs.luf_sync import SYNC
-from emulator.audit import audit, audit_text
+from designs.luf.sync import SYNC
 from emulator.cli import main
 from emulator.experiment import run_design
+from emulator.judge.audit import audit, audit_text
 from emulator.machine import load_machine
-from emulator.report import report_text
+from emulator.report.text import report_text
 from emulator.result import from_json, to_json
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SmallMachine
 from tests.emulator.fixed import comparison, run
@@ -31,13 +33,15 @@ def debugged(design: str, leases: int = 1, seed: int = 1, **options):
     return run_design(design, machine, tokens=1, leases=leases, seed=seed, debug_luf=True, **options)
 
 
-# --- whole runs ---------------------------------------------------------------------------------------------------------
+# --- whole runs ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sound_run_has_records_and_no_finding(name, seed):
-    """4 CPUs, controlled mode: thousands of pages are freed with a key, each record is accounted for, nothing is found."""
+    """4 CPUs, controlled mode: thousands of pages are freed with a key, each record is accounted for, nothing
+    is found.
+    """
     result = debugged(name, seed=seed)
     assert result.clean
     assert result.debug_luf["findings"] == 0
@@ -47,22 +51,31 @@ def test_a_sound_run_has_records_and_no_finding(name, seed):
 
 @pytest.mark.parametrize("name", ["luf", "luf_v12:records=required"])
 def test_nor_have_cpus_that_run_at_once(name):
-    """Without the gate: what others do between the notes and the look is taken for no finding, and no raise of a done-number is lost."""
+    """Without the gate: what others do between the notes and the look is taken for no finding, and no raise
+    of a done-number is lost.
+    """
     result = debugged(name, leases=0)
     assert result.clean
     assert result.debug_luf["records"] > 1000
 
 
-@pytest.mark.parametrize("name, same", [("luf", True), ("luf:sync=tick", True), ("luf_v12", True), ("luf_v12:records=required", False)])
+@pytest.mark.parametrize(
+    "name, same",
+    [("luf", True), ("luf:sync=tick", True), ("luf_v12", True), ("luf_v12:records=required", False)],
+)
 def test_a_controlled_run_is_the_same_unless_debugging_flushes(name, same):
-    """Records cost no virtual time, and one CPU at a time never waits for the lock; v12's flush before a fault is what changes its run."""
+    """Records cost no virtual time, and one CPU at a time never waits for the lock; v12's flush before a
+    fault is what changes its run.
+    """
     plain = run_design(name, load_machine("xeon6430-cxl", scale=4096, cpus=4), tokens=1, leases=1, seed=1)
     assert (debugged(name).fingerprint == plain.fingerprint) == same
     assert (plain.debug_luf, plain.debug_findings) == ({}, [])
     assert "debug record" not in plain.accounted
 
 
-@pytest.mark.parametrize("name, how, record", [("SkipsTakeOff", "KMAP", "page"), ("ForgetsWriteFault", "MKWRITE", "mm")])
+@pytest.mark.parametrize(
+    "name, how, record", [("SkipsTakeOff", "KMAP", "page"), ("ForgetsWriteFault", "MKWRITE", "mm")]
+)
 def test_a_forgotten_flush_is_found_though_nobody_reads(name, how, record):
     """The oracle has no access to judge; the run goes on to its end, and is not clean."""
     result = debugged(f"{EXAMPLE}:{name}")
@@ -77,12 +90,16 @@ def test_a_forgotten_flush_is_found_though_nobody_reads(name, how, record):
         assert len(finding["done"]) == 4
 
 
-UNSEEN = pytest.mark.parametrize("name, kinds", [("luf_v12", ["stale read"]), ("luf_v12:records=required", []), ("luf", [])])
+UNSEEN = pytest.mark.parametrize(
+    "name, kinds", [("luf_v12", ["stale read"]), ("luf_v12:records=required", []), ("luf", [])]
+)
 
 
 @UNSEEN
 def test_what_it_cannot_see_and_the_oracle_can(name, kinds):
-    """write(2) to a page that was reclaimed: as posted the file's record does not count, so nobody is flushed, and no finding is made."""
+    """write(2) to a page that was reclaimed: as posted the file's record does not count, so nobody is
+    flushed, and no finding is made.
+    """
     result = run_design(name, load_machine("guest-8cpu"), str(WRITTEN), leases=1, debug_luf=True)
     assert [violation["kind"] for violation in result.violations] == kinds
     assert result.debug_luf["findings"] == 0
@@ -91,13 +108,15 @@ def test_what_it_cannot_see_and_the_oracle_can(name, kinds):
 
 @UNSEEN
 def test_nor_can_it_where_both_threads_run_at_once(name, kinds):
-    """Then who reads a page in decides on whose LRU batch it is, and the other's madvise passes over it: the written one may stay."""
+    """Then who reads a page in decides on whose LRU batch it is, and the other's madvise passes over it: the
+    written one may stay.
+    """
     result = run_design(name, load_machine("guest-8cpu"), str(WRITTEN), leases=2, debug_luf=True)
     assert [violation["kind"] for violation in result.violations] in ([], kinds)
     assert result.debug_luf["findings"] == 0
 
 
-# --- the command, the result and the screen ---------------------------------------------------------------------------------------
+# --- the command, the result and the screen -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("designs", [["run", "linux"], ["compare", "luf", "luf_hold"], ["compare"]])
@@ -116,16 +135,22 @@ def test_a_design_with_a_hook_in_its_place_is_refused(capsys, tmp_path, monkeypa
     """The debug feature needs hook_kmap for itself."""
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(
-        'from designs.design import hook\nfrom designs.luf import Luf\n\n@hook("kmap")\ndef look(ram, cpu, a, b, c, d):\n    return 0\n\n'
+        "from designs.design import hook\nfrom designs.luf.luf import Luf\n\n"
+        '@hook("kmap")\ndef look(ram, cpu, a, b, c, d):\n    return 0\n\n'
         "class Own(Luf):\n    name = 'own'\n    hooks = (*Luf.hooks, look)\n"
     )
     assert main(["run", "own.py:Own", "--debug-luf", "--leases", "2"]) == 2
-    assert capsys.readouterr().err == "luf: '--debug-luf' needs a hook that design 'own' has taken itself (got 'look')\n"
+    assert (
+        capsys.readouterr().err
+        == "luf: '--debug-luf' needs a hook that design 'own' has taken itself (got 'look')\n"
+    )
 
 
 def test_findings_make_the_exit_code_1_and_are_in_the_json(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    line = f"run {EXAMPLE}:SkipsTakeOff --debug-luf --cpus 4 --scale 4096 --leases 1 --tokens 1 --json out.json"
+    line = (
+        f"run {EXAMPLE}:SkipsTakeOff --debug-luf --cpus 4 --scale 4096 --leases 1 --tokens 1 --json out.json"
+    )
     assert main(line.split()) == 1
     assert "\nLUF DEBUG  kmap: frame " in capsys.readouterr().out
     (written,) = json.loads(Path("out.json").read_text())["runs"]
@@ -147,7 +172,9 @@ FILE_RECORD = {
 
 
 def test_a_finding_reads_like_a_kernel_warning():
-    """What is about to happen, who, in which function, whose record, and the done-numbers of all CPUs, those that lag marked."""
+    """What is about to happen, who, in which function, whose record, and the done-numbers of all CPUs, those
+    that lag marked.
+    """
     broken = run("luf", debug_luf={"records": 40, "checks": 100, "findings": 7}, debug_findings=[PAGE])
     text = report_text(comparison(broken))
     assert "luf debug           luf: 7 findings   40 records, 100 frames looked at\n" in text
@@ -164,8 +191,15 @@ def test_a_finding_reads_like_a_kernel_warning():
 
 
 def test_a_finding_about_a_files_record_names_the_file():
-    text = report_text(comparison(run("luf", debug_luf={"records": 4, "checks": 9, "findings": 1}, debug_findings=[FILE_RECORD])))
-    assert "LUF DEBUG  kmap: frame 7 is about to be written to, and cpu1 has not done the record of file data" in text
+    text = report_text(
+        comparison(
+            run("luf", debug_luf={"records": 4, "checks": 9, "findings": 1}, debug_findings=[FILE_RECORD])
+        )
+    )
+    assert (
+        "LUF DEBUG  kmap: frame 7 is about to be written to, and cpu1 has not done the record of file data"
+        in text
+    )
     assert "at generic_perform_write(), mm/filemap.c, for file data, page 3\n" in text
     assert "luf: 1 finding   " in text
     assert "more; the first" not in text
@@ -173,21 +207,27 @@ def test_a_finding_about_a_files_record_names_the_file():
 
 def test_a_run_that_was_not_debugged_says_nothing_of_it():
     assert "luf debug" not in report_text(comparison())
-    assert "luf: no finding   " in report_text(comparison(run("luf", debug_luf={"records": 4, "checks": 9, "findings": 0})))
+    assert "luf: no finding   " in report_text(
+        comparison(run("luf", debug_luf={"records": 4, "checks": 9, "findings": 0}))
+    )
 
 
 def test_findings_survive_json():
-    broken = comparison(run("luf", debug_luf={"records": 40, "checks": 100, "findings": 1}, debug_findings=[PAGE]))
+    broken = comparison(
+        run("luf", debug_luf={"records": 40, "checks": 100, "findings": 1}, debug_findings=[PAGE])
+    )
     assert msgspec.to_builtins(from_json(to_json(broken))) == msgspec.to_builtins(broken)
     assert not broken.clean
 
 
-# --- the audit --------------------------------------------------------------------------------------------------------------------
+# --- the audit ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def machine():
-    """CPUs 0 and 1 have read a file; it was reclaimed: records in pcp lists and in the buddy, some of them looked at."""
+    """CPUs 0 and 1 have read a file; it was reclaimed: records in pcp lists and in the buddy, some of them
+    looked at.
+    """
     machine = SmallMachine(pages=(512,), cpus=2, mms=1, design="luf", debug_luf=True)
     for cpu in (0, 1):
         machine.run(1, cpu=cpu)
@@ -223,12 +263,19 @@ def test_a_record_of_a_frame_in_use_was_never_looked_at(machine):
     pfn = record(machine, used=True)
     machine.ram.lufd_ugen[pfn], machine.ram.lufd_key[pfn] = 5, 9
     machine.ram.lufd_marked[0] += 1
-    assert audit_text(machine.ram) == f"debug record: frame {pfn} is in use, and its record (key 9) was never looked at"
+    assert (
+        audit_text(machine.ram)
+        == f"debug record: frame {pfn} is in use, and its record (key 9) was never looked at"
+    )
 
 
 def test_a_free_frame_whose_record_nobody_would_flush_for(machine):
-    """Its generation is said to be done, and CPU 1 has not done what its record says (as in a design that skips the flush)."""
+    """Its generation is said to be done, and CPU 1 has not done what its record says (as in a design that
+    skips the flush).
+    """
     ram = machine.ram
     pfn = record(machine, used=False)
     ram.lufd_ugen[pfn], ram.lufd_mask[pfn, 0] = 1 << 40, 1 << 1
-    assert audit_text(ram).startswith(f"debug record: free frame {pfn} may be taken as it is, and cpu1 has not done its record (key ")
+    assert audit_text(ram).startswith(
+        f"debug record: free frame {pfn} may be taken as it is, and cpu1 has not done its record (key "
+    )

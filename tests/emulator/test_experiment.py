@@ -1,4 +1,6 @@
-"""The talk's experiment end to end, small: real CPU processes, each design judged by the oracle and the audit."""
+"""The talk's experiment end to end, small: real CPU processes, each design judged by the oracle and the
+audit.
+"""
 
 import re
 
@@ -10,15 +12,33 @@ from emulator.machine import load_machine
 SCALE = 2048
 
 
-def run(design: str, *, cpus: int = 8, leases: int = 2, seed: int = 1, scale: float = SCALE, tokens: int = 1, **options):
+def run(
+    design: str,
+    *,
+    cpus: int = 8,
+    leases: int = 2,
+    seed: int = 1,
+    scale: float = SCALE,
+    tokens: int = 1,
+    **options,
+):
     """One run of the talk's experiment, small enough for a test."""
-    return run_design(design, load_machine("xeon6430-cxl", scale=scale, cpus=cpus), tokens=tokens, leases=leases, seed=seed, **options)
+    return run_design(
+        design,
+        load_machine("xeon6430-cxl", scale=scale, cpus=cpus),
+        tokens=tokens,
+        leases=leases,
+        seed=seed,
+        **options,
+    )
 
 
 @pytest.mark.parametrize("design", ["linux", "luf"])
 @pytest.mark.parametrize("leases", [0, 2])
 def test_sound_designs_are_clean_and_accounted_for(design, leases):
-    """Under pressure, with and without the gate: no violation, and every frame, PTE, message and ack is where it belongs."""
+    """Under pressure, with and without the gate: no violation, and every frame, PTE, message and ack is where
+    it belongs.
+    """
     result = run(design, leases=leases)
     assert result.violations == []
     assert result.unaccounted == {}
@@ -29,9 +49,11 @@ def test_sound_designs_are_clean_and_accounted_for(design, leases):
 
 
 def test_none_is_caught_with_a_witness():
-    """A design that never flushes is reported as reuse or stale, with CPU, address, page, expected and found content.
+    """A design that never flushes is reported as reuse or stale, with CPU, address, page, expected and found
+    content.
 
-    Whether a stale translation is met depends on the schedule: six are explored, each exactly repeatable (one lease).
+    Whether a stale translation is met depends on the schedule: six are explored, each exactly repeatable (one
+    lease).
     """
     found = [result for seed in range(1, 7) if (result := run("none", leases=1, seed=seed)).violations]
     assert len(found) >= 2
@@ -46,16 +68,22 @@ def test_none_is_caught_with_a_witness():
 
 
 def test_luf_moves_shootdowns_from_reclaim_to_allocation():
-    """Vanilla shoots down in kswapd and direct reclaim, LUF when pages are allocated again, and far less often."""
+    """Vanilla shoots down in kswapd and direct reclaim, LUF when pages are allocated again, and far less
+    often.
+    """
     linux, luf = run("linux", cpus=64), run("luf", cpus=64)
     assert luf.tlb_shootdowns < linux.tlb_shootdowns / 4
     assert linux.flush_sites.get("page allocation", 0) == 0
-    assert luf.flush_sites["page allocation"] > luf.flush_sites.get("kswapd", 0) + luf.flush_sites.get("direct reclaim", 0)
+    assert luf.flush_sites["page allocation"] > luf.flush_sites.get("kswapd", 0) + luf.flush_sites.get(
+        "direct reclaim", 0
+    )
     assert linux.unmapped_read_only > 0.98
 
 
 def test_controlled_runs_repeat_exactly():
-    """One lease and one seed: the same events, counters and schedule each time; another seed, another schedule."""
+    """One lease and one seed: the same events, counters and schedule each time; another seed, another
+    schedule.
+    """
     first = [run("luf", cpus=16, leases=1, seed=3) for _ in range(3)]
     assert len({result.fingerprint for result in first}) == 1
     assert first[0].counters == first[1].counters
@@ -63,12 +91,16 @@ def test_controlled_runs_repeat_exactly():
 
 
 def test_free_runs_are_not_called_repeatable():
-    """Two leases: inputs repeat, the interleaving does not. (If this ever fails, concurrency has become unreal.)"""
+    """Two leases: inputs repeat, the interleaving does not. (If this ever fails, concurrency has become
+    unreal.)
+    """
     assert len({run("linux", cpus=16, seed=5).fingerprint for _ in range(4)}) > 1
 
 
 def test_broadcasts_are_counted_apart():
-    """What the hardware broadcasts interrupts nobody: requests are shootdowns and broadcasts, and vanilla has none of these."""
+    """What the hardware broadcasts interrupts nobody: requests are shootdowns and broadcasts, and vanilla has
+    none of these.
+    """
     broadcast, vanilla = run("invlpgb", leases=1), run("linux", leases=1)
     assert broadcast.broadcasts > 0
     assert broadcast.tlb_shootdowns + broadcast.broadcasts == broadcast.ipi.requests
@@ -93,9 +125,15 @@ def test_strict_interrupts_send_one_message_per_request():
         ({"scale": float("nan")}, "'scale' must be a number from 1 to 1,048,576 (got nan)"),
         ({"seed": "x"}, "'seed' must be a whole number from 0 to 9,223,372,036,854,775,807 (got 'x')"),
         ({"tokens": "x"}, "'tokens' must be a whole number from 0 to 2,147,483,647 (got 'x')"),
-        ({"machine": "guest-8cpu"}, "'machine' must be a Machine, as load_machine returns it (got 'guest-8cpu')"),
+        (
+            {"machine": "guest-8cpu"},
+            "'machine' must be a Machine, as load_machine returns it (got 'guest-8cpu')",
+        ),
         ({"workload": 3}, "'workload' must be a name, a path or a Workload (got 3)"),
-        ({"design": None}, "'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got None)"),
+        (
+            {"design": None},
+            "'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got None)",
+        ),
     ],
 )
 def test_a_wrong_argument_is_one_sentence(change, sentence):
@@ -107,7 +145,9 @@ def test_a_wrong_argument_is_one_sentence(change, sentence):
 
 @pytest.mark.parametrize("design", ["linux", "luf"])
 def test_recorded_trace_under_pressure(design):
-    """Real llama.cpp page visits, 3 threads, memory squeezed to 60 % of the working set: clean and accounted for."""
+    """Real llama.cpp page visits, 3 threads, memory squeezed to 60 % of the working set: clean and accounted
+    for.
+    """
     trace = workload_of("t3", 1, 0, 1)
     full = load_machine("xeon6430-cxl", cpus=4)
     machine = load_machine("xeon6430-cxl", scale=squeezed(full, trace, 0.6), cpus=4)

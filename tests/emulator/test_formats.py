@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 
-from emulator.formats import interrupts_text, perf_stat_text, vmstat_text
+from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from tests.emulator.fixed import REUSE, run
 
 
 def awk(program: str, text: str) -> str:
-    return subprocess.run(["awk", program], input=text, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    return subprocess.run(
+        ["awk", program], input=text, capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
 
 
 def test_interrupts_has_the_layout_of_proc_interrupts():
@@ -26,7 +28,9 @@ def test_interrupts_has_the_layout_of_proc_interrupts():
 
 def test_awk_sums_the_tlb_row():
     """`awk '/TLB/'` over the columns gives the total of the run."""
-    total = awk('/TLB/ {s = 0; for (i = 2; i <= NF - 2; i++) s += $i; print s}', interrupts_text(run("linux")))
+    total = awk(
+        "/TLB/ {s = 0; for (i = 2; i <= NF - 2; i++) s += $i; print s}", interrupts_text(run("linux"))
+    )
     assert int(total) == run("linux").tlb_shootdowns == 1580
 
 

@@ -1,4 +1,6 @@
-"""Machines and workloads that ship, run small with real CPU processes: clean, and each does what it is for under linux and luf."""
+"""Machines and workloads that ship, run small with real CPU processes: clean, and each does what it is for
+under linux and luf.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ SMALL = {"nodes.0.memory_mib": 8, "nodes.1.memory_mib": 16}
 
 def small(design: str, workload: str, cpus: int = 8, rounds: int = 1, **switches: object):
     """Run on 24 MiB, controlled, so that figures repeat."""
-    machine = load_machine("guest-8cpu", cpus=cpus, overrides=SMALL | {f"sysctl.{name}": value for name, value in switches.items()})
+    machine = load_machine(
+        "guest-8cpu",
+        cpus=cpus,
+        overrides=SMALL | {f"sysctl.{name}": value for name, value in switches.items()},
+    )
     result = run_design(design, machine, workload, tokens=rounds, leases=1, seed=1)
     assert result.violations == []
     assert result.unaccounted == {}
@@ -32,14 +38,26 @@ def test_machines_run_and_audit_clean(machine):
 
 
 def test_two_sockets_use_their_own_memory():
-    """Threads on both sockets: all that they allocate is near them, and at the end frames of both nodes are in use."""
+    """Threads on both sockets: all that they allocate is near them, and at the end frames of both nodes are
+    in use.
+    """
     seen = []
 
     def look(ram):
-        used = [int((ram.page_refcount[first:end] > 0).sum()) for first, end in zip(ram.zone_start, ram.zone_end)]
+        used = [
+            int((ram.page_refcount[first:end] > 0).sum()) for first, end in zip(ram.zone_start, ram.zone_end)
+        ]
         seen.append((list(ram.cpu_node), min(used)))
 
-    result = run_design("linux", load_machine("two-socket", scale=1024, cpus=8), "munmap-storm", tokens=1, leases=1, seed=1, observe=look)
+    result = run_design(
+        "linux",
+        load_machine("two-socket", scale=1024, cpus=8),
+        "munmap-storm",
+        tokens=1,
+        leases=1,
+        seed=1,
+        observe=look,
+    )
     assert result.clean
     assert seen[0][0] == [0] * 4 + [1] * 4
     assert seen[0][1] > 50
@@ -49,7 +67,17 @@ def test_two_sockets_use_their_own_memory():
 
 @pytest.mark.parametrize("design", ["linux", "luf"])
 @pytest.mark.parametrize(
-    "workload", ["munmap-storm", "readers-writer", "churn", "fork-storm", "xsbench", "read-only:50%", "direct-io", "uprobes"]
+    "workload",
+    [
+        "munmap-storm",
+        "readers-writer",
+        "churn",
+        "fork-storm",
+        "xsbench",
+        "read-only:50%",
+        "direct-io",
+        "uprobes",
+    ],
 )
 def test_every_workload_is_clean(design, workload):
     """Two designs, small."""
@@ -58,12 +86,17 @@ def test_every_workload_is_clean(design, workload):
 
 @pytest.mark.parametrize("workload", ["readers-writer", "churn", "read-only:50%"])
 def test_who_never_flushes_after_reclaim_is_caught(workload):
-    """These are no vacuous tests of a design: `none` has a violation on each, with the talk's memory at 1/1024.
+    """These are no vacuous tests of a design: `none` has a violation on each, with the talk's memory at
+    1/1024.
 
-    Whether somebody uses a stale translation in time depends on the schedule: six are explored, each exactly repeatable (one lease).
+    Whether somebody uses a stale translation in time depends on the schedule: six are explored, each exactly
+    repeatable (one lease).
     """
     machine = load_machine("xeon6430-cxl", scale=1024, cpus=8)
-    found = [run_design("none", machine, workload, tokens=2, leases=1, seed=seed).violations for seed in range(1, 7)]
+    found = [
+        run_design("none", machine, workload, tokens=2, leases=1, seed=seed).violations
+        for seed in range(1, 7)
+    ]
     assert sum("reuse" in {violation["kind"] for violation in violations} for violations in found) >= 2
 
 
@@ -97,8 +130,12 @@ def test_luf_gains_less_where_folios_are_large():
     machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
     reclaim = {}
     for order in (0, 4):
-        sites = run_design("luf", machine, f"read-only:99%,order={order}", tokens=3, leases=1, seed=1).flush_sites
-        reclaim[order] = sum(sites.get(site, 0) for site in ("kswapd", "direct reclaim")) / sum(sites.values())
+        sites = run_design(
+            "luf", machine, f"read-only:99%,order={order}", tokens=3, leases=1, seed=1
+        ).flush_sites
+        reclaim[order] = sum(sites.get(site, 0) for site in ("kswapd", "direct reclaim")) / sum(
+            sites.values()
+        )
     assert reclaim[0] < 0.25
     assert reclaim[4] > 2 * reclaim[0]
 
@@ -114,7 +151,9 @@ def test_a_large_folio_that_is_not_flushed_is_caught():
 @pytest.mark.parametrize("cpus", [4, 8])
 @pytest.mark.parametrize("workload", ["direct-io", "uprobes"])
 def test_calls_that_defeat_luf_flush_under_every_design(workload, cpus, design):
-    """A direct write unmaps what is cached, a breakpoint replaces a page: both flush in the call, whatever reclaim defers."""
+    """A direct write unmaps what is cached, a breakpoint replaces a page: both flush in the call, whatever
+    reclaim defers.
+    """
     result = small(design, workload, cpus)
     assert result.flush_sites["munmap/madvise"] > 0
     assert result.unmapped_read_only > 0.9
@@ -123,10 +162,13 @@ def test_calls_that_defeat_luf_flush_under_every_design(workload, cpus, design):
 
 
 def test_a_direct_write_makes_luf_flush_early():
-    """What reclaim has unmapped of the file, LUF flushes when it is written past the cache; vanilla has done so long before."""
+    """What reclaim has unmapped of the file, LUF flushes when it is written past the cache; vanilla has done
+    so long before.
+    """
     machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
     linux, luf = (
-        run_design(design, machine, "direct-io:pages=3000", tokens=1, leases=1, seed=1).flush_sites for design in ("linux", "luf")
+        run_design(design, machine, "direct-io:pages=3000", tokens=1, leases=1, seed=1).flush_sites
+        for design in ("linux", "luf")
     )
     assert luf["file write"] > 0
     assert "file write" not in linux
@@ -163,7 +205,9 @@ def test_changes_by_the_user_are_not_deferred(workload):
 
 
 def test_a_writer_makes_luf_flush_early():
-    """Page-cache writes from another process cost LUF flushes that vanilla has done long before; truncation is flushed by both."""
+    """Page-cache writes from another process cost LUF flushes that vanilla has done long before; truncation
+    is flushed by both.
+    """
     linux, luf = (small(design, "readers-writer:pages=3000").flush_sites for design in ("linux", "luf"))
     assert luf["file write"] > 0
     assert "file write" not in linux
@@ -175,5 +219,7 @@ def test_the_timeline_has_every_shootdown():
     """As long as no ring has wrapped, sites over time sum up to the sites' totals."""
     result = small("linux", "readers-writer")
     assert result.timeline.rings_wrapped == 0
-    assert {site: sum(counts) for site, counts in result.timeline.sites.items()}.keys() == result.flush_sites.keys()
+    assert {
+        site: sum(counts) for site, counts in result.timeline.sites.items()
+    }.keys() == result.flush_sites.keys()
     assert sum(map(sum, result.timeline.sites.values())) >= result.tlb_shootdowns

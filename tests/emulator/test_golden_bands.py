@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from emulator.golden_bands import (
+from emulator.golden.bands import (
     FLAT,
     INSIDE,
     NOT_EMULATED,
@@ -21,8 +21,8 @@ from emulator.golden_bands import (
     judge_runs,
     pairs,
 )
-from emulator.golden_data import PressureRun
-from emulator.golden_rules import Explained, Explanation
+from emulator.golden.data import PressureRun
+from emulator.golden.rules import Explained, Explanation
 from tests.golden.recorded import ROWS, run
 
 NOBODY = Explained()
@@ -36,7 +36,15 @@ def recorded(*args, **kwargs) -> PressureRun:
 
 @pytest.mark.parametrize(
     ("real", "emulated", "verdict"),
-    [(100, 125, INSIDE), (100, 126, OUTSIDE), (100, 80, INSIDE), (100, 79, OUTSIDE), (0, 0, INSIDE), (0, 1, OUTSIDE), (100, 0, OUTSIDE)],
+    [
+        (100, 125, INSIDE),
+        (100, 126, OUTSIDE),
+        (100, 80, INSIDE),
+        (100, 79, OUTSIDE),
+        (0, 0, INSIDE),
+        (0, 1, OUTSIDE),
+        (100, 0, OUTSIDE),
+    ],
 )
 def test_a_band_is_a_factor_both_ways(real, emulated, verdict):
     """And a real 0 asks for 0."""
@@ -59,14 +67,22 @@ def test_repetitions_are_the_spread_and_are_not_emulated_again():
     assert [one.tag for one in first_runs(runs)] == ["x"]
     assert [one.tag for one in first_runs(runs[1:])] == ["x_rep2"]
     ipis, share = judge_runs(runs, {"x": [run("x", ipis=1100, kswapd=0.9)]}, ROWS, NOBODY)
-    assert (ipis.real, ipis.spread, ipis.emulated, ipis.ratio, ipis.verdict) == (1000, [960, 1000], 1100, 1.1, INSIDE)
+    assert (ipis.real, ipis.spread, ipis.emulated, ipis.ratio, ipis.verdict) == (
+        1000,
+        [960, 1000],
+        1100,
+        1.1,
+        INSIDE,
+    )
     assert (share.factor, share.verdict) == (2, OUTSIDE)
 
 
 def test_a_run_that_failed_is_outside_and_one_that_was_not_run_is_said():
     """A failed emulation proves nothing, even with the right figures, and if only one seed failed."""
     runs = [recorded("x"), recorded("y")]
-    rows = judge_runs(runs, {"x": [run("x"), run("x", clean=False, findings=["a lost IPI", "reuse"])]}, ROWS, NOBODY)
+    rows = judge_runs(
+        runs, {"x": [run("x"), run("x", clean=False, findings=["a lost IPI", "reuse"])]}, ROWS, NOBODY
+    )
     assert [(row.tag, row.verdict, row.problem) for row in rows] == [
         *[("x", OUTSIDE, "a lost IPI; reuse")] * 2,
         *[("y", NOT_EMULATED, "")] * 2,
@@ -87,7 +103,8 @@ def test_runs_are_paired_when_they_differ_in_one_respect():
 
 
 @pytest.mark.parametrize(
-    ("real", "emulated", "verdict"), [(2000, 1100, SAME), (2000, 900, OPPOSITE), (2000, 1000, OPPOSITE), (1040, 1, FLAT)]
+    ("real", "emulated", "verdict"),
+    [(2000, 1100, SAME), (2000, 900, OPPOSITE), (2000, 1000, OPPOSITE), (1040, 1, FLAT)],
 )
 def test_a_change_has_the_real_sign(real, emulated, verdict):
     """Whatever its size; no change at all is not the same sign; a real change under 5 % has none."""
@@ -142,10 +159,23 @@ def test_differences_of_pressure_are_explained_by_tag_and_metric():
     why = Explained(difference=[Explanation(scenario="f8*", metric="IPIs", mechanism="shrink_folio_list()")])
     emulated = {"f1": [run("f1")], "f8": [run("f8", ipis=900, kswapd=0.9)]}
     runs = [recorded("f1", T=1), recorded("f8", ipis=2000)]
-    assert [row.explanation for row in judge_runs(runs, emulated, ROWS, why)] == ["", "", "shrink_folio_list()", ""]
-    assert [one.explanation for one in judge_directions(runs, emulated, ROWS[:1], why)] == ["shrink_folio_list()"]
+    assert [row.explanation for row in judge_runs(runs, emulated, ROWS, why)] == [
+        "",
+        "",
+        "shrink_folio_list()",
+        "",
+    ]
+    assert [one.explanation for one in judge_directions(runs, emulated, ROWS[:1], why)] == [
+        "shrink_folio_list()"
+    ]
 
 
 def test_a_change_is_a_share_of_the_larger_value():
     """From -1 to 1, 0 for nothing, None for what is not known."""
-    assert [change(1, 2), change(2, 1), change(0, 3), change(0, 0), change(None, 1)] == [0.5, -0.5, 1, 0, None]
+    assert [change(1, 2), change(2, 1), change(0, 3), change(0, 0), change(None, 1)] == [
+        0.5,
+        -0.5,
+        1,
+        0,
+        None,
+    ]

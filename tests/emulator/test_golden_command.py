@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emulator.cli import main
-from emulator.golden_data import MicroCell, read_recording
+from emulator.golden.data import MicroCell, read_recording
 from tests.golden.recorded import cell, mirror, run, write
 
 
@@ -22,7 +22,11 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 def fake():
     """A recording in `data`, and an emulator that is the recorded kernel."""
     cells = [cell("a_munmap", 1), cell("a_munmap", 4), cell("f_fork")]
-    return mirror(read_recording(write(Path("data"), cells, [run("f8"), run("f8_rep2", ipis=990), run("a8", workload="anon_rw")])))
+    return mirror(
+        read_recording(
+            write(Path("data"), cells, [run("f8"), run("f8_rep2", ipis=990), run("a8", workload="anon_rw")])
+        )
+    )
 
 
 def golden(fake, *words: str) -> int:
@@ -30,7 +34,9 @@ def golden(fake, *words: str) -> int:
 
 
 def test_everything_agrees(fake, capsys):
-    """Exit code 0; every known cell is asked for at once, each run with three seeds, repetitions not; stderr stays empty."""
+    """Exit code 0; every known cell is asked for at once, each run with three seeds, repetitions not; stderr
+    stays empty.
+    """
     assert golden(fake, "--seed", "7", "--jobs", "3") == 0
     micro, *runs = fake.asked
     assert micro == ([("a_munmap", 1, 16), ("a_munmap", 4, 16), ("f_fork", 4, 16)], 7, 3)
@@ -52,7 +58,13 @@ def test_a_difference_is_exit_code_1(fake, capsys):
 
 def test_a_part_is_asked_for(fake):
     """--micro, --pressure, --only, and both of the first are everything."""
-    for words, asked in (("--micro", 1), ("--pressure", 2), ("--only a*", 2), ("--only f8 --pressure", 1), ("--micro --pressure", 3)):
+    for words, asked in (
+        ("--micro", 1),
+        ("--pressure", 2),
+        ("--only a*", 2),
+        ("--only f8 --pressure", 1),
+        ("--micro --pressure", 3),
+    ):
         fake.asked.clear()
         assert golden(fake, "--repeat", "1", *words.split()) == 0
         assert len(fake.asked) == asked, words
@@ -60,7 +72,21 @@ def test_a_part_is_asked_for(fake):
 
 def test_a_change_of_the_machine_is_handed_on(fake):
     """To pressure runs, as numbers."""
-    assert golden(fake, "--pressure", "--only", "f8", "--repeat", "1", "--set", "host.cores=1", "--set", "costs.disk_page=9") == 0
+    assert (
+        golden(
+            fake,
+            "--pressure",
+            "--only",
+            "f8",
+            "--repeat",
+            "1",
+            "--set",
+            "host.cores=1",
+            "--set",
+            "costs.disk_page=9",
+        )
+        == 0
+    )
     assert [asked[0] for asked in fake.asked] == ["f8"]
     assert fake.asked[0][3] == {"host.cores": 1, "costs.disk_page": 9}
 
@@ -107,17 +133,32 @@ def test_a_result_is_reported_again(fake, capsys):
         ("--again out.json", r"'--again' must stand without --data: nothing is emulated \(got both\)"),
         ("--kernel 6.18", r"'--kernel' must be one of 6\.12 \(got '6\.18'\)"),
         ("--data nowhere", r"'--data' must be a folder with a file golden\.json \(got 'nowhere'\)"),
-        ("--only zz*", r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); there are a_munmap, f_fork, f8, f8_rep2, a8"),
-        ("--micro --only f8", r"data/golden\.json must have micro scenarios to compare \(got none that match\)"),
+        (
+            "--only zz*",
+            r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); there are a_munmap, f_fork, f8, f8_rep2, a8",
+        ),
+        (
+            "--micro --only f8",
+            r"data/golden\.json must have micro scenarios to compare \(got none that match\)",
+        ),
         (
             "--set a=1",
             r"'--set' must stand with --pressure, without --micro and --doc: it changes the machine of pressure runs, to try \(got --set\)",
         ),
-        ("--set a=1 --micro", r"'--set' must stand with --pressure, without .*, to try \(got --set and --micro\)"),
-        ("--set a=1 --pressure --doc a.md", r"'--set' must stand with --pressure, .*, to try \(got --set and --pressure and --doc\)"),
+        (
+            "--set a=1 --micro",
+            r"'--set' must stand with --pressure, without .*, to try \(got --set and --micro\)",
+        ),
+        (
+            "--set a=1 --pressure --doc a.md",
+            r"'--set' must stand with --pressure, .*, to try \(got --set and --pressure and --doc\)",
+        ),
         ("--plot out.bmp", r"'--plot' must end in \.png, \.svg, \.pdf \(got 'out\.bmp'\)"),
         ("--doc page.txt", r"'--doc' must end in \.md \(got 'page\.txt'\)"),
-        ("--json no/out.json", r"'--json' must be a file in a folder that can be written to \(got 'no/out\.json'\)"),
+        (
+            "--json no/out.json",
+            r"'--json' must be a file in a folder that can be written to \(got 'no/out\.json'\)",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(fake, capsys, words, sentence):

@@ -5,9 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from emulator.golden_compare import AGREES, DIFFERS, UNKNOWN, VARIES, cells_of, counter_verdict, event_verdict, judge_cells, tally
-from emulator.golden_data import MicroCell, RecordedCell, kernel_folder
-from emulator.golden_rules import Explained, Explanation, read_rules
+from emulator.golden.compare import (
+    AGREES,
+    DIFFERS,
+    UNKNOWN,
+    VARIES,
+    cells_of,
+    counter_verdict,
+    event_verdict,
+    judge_cells,
+    tally,
+)
+from emulator.golden.data import MicroCell, RecordedCell, kernel_folder
+from emulator.golden.rules import Explained, Explanation, read_rules
 from tests.golden.recorded import cell, same
 
 RULES = read_rules(kernel_folder("6.12"))
@@ -29,7 +39,13 @@ def verdicts(rows) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("real", "emulated", "verdict"),
-    [((3, 3, 3), 3, AGREES), ((3, 3, 3), 4, DIFFERS), ((6, 12, 24), 24, AGREES), ((6, 12, 24), 25, DIFFERS), ((0, 0, 0), 0.5, DIFFERS)],
+    [
+        ((3, 3, 3), 3, AGREES),
+        ((3, 3, 3), 4, DIFFERS),
+        ((6, 12, 24), 24, AGREES),
+        ((6, 12, 24), 25, DIFFERS),
+        ((0, 0, 0), 0.5, DIFFERS),
+    ],
 )
 def test_a_counter_is_exact_or_inside_its_range(real, emulated, verdict):
     """[min, median, max] of the real kernel against the emulator's median."""
@@ -64,8 +80,13 @@ def test_a_cell_that_was_not_traced_has_no_rows_of_events():
 
 
 def test_rows_of_a_cell_are_counters_and_the_events_of_both():
-    """What one side does not have is 0; a counter that neither has still is a row, an event that neither has is not."""
-    found = MicroCell({"tlb_ipi": [3, 3, 9]}, {"remote_send_ipi/16": [1, 1, 1], "local_shootdown/all0": [0, 0, 3], "never/1": [0, 0, 0]})
+    """What one side does not have is 0; a counter that neither has still is a row, an event that neither has
+    is not.
+    """
+    found = MicroCell(
+        {"tlb_ipi": [3, 3, 9]},
+        {"remote_send_ipi/16": [1, 1, 1], "local_shootdown/all0": [0, 0, 3], "never/1": [0, 0, 0]},
+    )
     rows = judged(recorded(), found)
     assert {row.metric: (row.real, row.emulated, row.verdict) for row in rows} == {
         "tlb_ipi": ([3, 3, 3], 3, AGREES),
@@ -97,7 +118,9 @@ def test_a_cell_that_failed_differs_in_every_row(found, problem):
 def test_a_scenario_that_is_not_known_is_listed_and_not_judged():
     """All its rows are there, none counts for or against."""
     rows = judged(recorded("z_new"), None)
-    assert verdicts(rows) == dict.fromkeys(("tlb_ipi", "pgfault", "remote_send_ipi/16", "remote_shootdown/16"), UNKNOWN)
+    assert verdicts(rows) == dict.fromkeys(
+        ("tlb_ipi", "pgfault", "remote_send_ipi/16", "remote_shootdown/16"), UNKNOWN
+    )
     one = tally(rows)
     assert (one.judged, one.share, one.unknown, one.cells, one.cells_agree) == (0, None, 4, 1, 0)
 
@@ -114,6 +137,8 @@ def test_a_cell_takes_its_worst_row():
     """Differs before varies before agrees."""
     varied = recorded(ipis=(3, 3, 6))
     assert [one.verdict for one in cells_of(judged(recorded(), same(recorded())))] == [AGREES]
-    assert [(one.verdict, one.agrees, one.judged) for one in cells_of(judged(varied, same(varied)))] == [(VARIES, 2, 2)]
+    assert [(one.verdict, one.agrees, one.judged) for one in cells_of(judged(varied, same(varied)))] == [
+        (VARIES, 2, 2)
+    ]
     worst = MicroCell({"tlb_ipi": [99]}, {})
     assert [one.verdict for one in cells_of(judged(varied, worst))] == [DIFFERS]

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from emulator.golden_data import DERIVED, GoldenError, kernel_folder, read_recording
-from emulator.golden_pressure import PRESSURE_ROWS, pressure_machine
-from emulator.golden_rules import Explained, Explanation, Rules, read_explained, read_rules
+from emulator.golden.data import DERIVED, GoldenError, kernel_folder, read_recording
+from emulator.golden.pressure import PRESSURE_ROWS, pressure_machine
+from emulator.golden.rules import Explained, Explanation, Rules, read_explained, read_rules
 from tests.golden.recorded import cell, run, write
 
 
@@ -16,12 +16,21 @@ def test_a_recording_is_read(tmp_path):
     """Cells and runs in their order; a counter that is absent was 0; a run finds its environment."""
     cells = [cell("b", 1), cell("a", 8, pgfault=[1, 2, 3])]
     runs = [run("x", env="guest"), run("x_rep2", env="guest")]
-    folder = write(tmp_path, cells, runs, environments={"guest": {"uname": "Linux (none) 6.12.117+deb12-amd64 x86_64"}}, docs={"a": "an a"})
+    folder = write(
+        tmp_path,
+        cells,
+        runs,
+        environments={"guest": {"uname": "Linux (none) 6.12.117+deb12-amd64 x86_64"}},
+        docs={"a": "an a"},
+    )
     found = read_recording(folder)
     assert [one.key for one in found.micro] == [("b", 1, 16), ("a", 8, 16)]
     assert (found.micro[0].counter("pgfault"), found.micro[1].counter("pgfault")) == ((0, 0, 0), (1, 2, 3))
     assert (found.scenarios, found.kernel, found.docs) == (("b", "a"), "6.12", {"a": "an a"})
-    assert [(one.tag, one.repeats, one.policy) for one in found.pressure] == [("x", "x", ("true", "2")), ("x_rep2", "x", ("true", "2"))]
+    assert [(one.tag, one.repeats, one.policy) for one in found.pressure] == [
+        ("x", "x", ("true", "2")),
+        ("x_rep2", "x", ("true", "2")),
+    ]
     assert found.pressure[0].entry["environment"]["uname"].startswith("Linux")
     assert found.raw["pressure"][1] == found.pressure[1].entry
 
@@ -30,18 +39,27 @@ def test_the_mean_of_events_is_a_sum_again():
     """8.667 over three repetitions were 26 events."""
     from msgspec import convert
 
-    from emulator.golden_data import RecordedCell
+    from emulator.golden.data import RecordedCell
 
     one = convert(cell(events={"remote_send_ipi/1": 8.667, "local_shootdown/all0": 2}), RecordedCell)
-    assert (one.event_sum("remote_send_ipi/1"), one.event_sum("local_shootdown/all0"), one.event_sum("other/1")) == (26, 6, 0)
+    assert (
+        one.event_sum("remote_send_ipi/1"),
+        one.event_sum("local_shootdown/all0"),
+        one.event_sum("other/1"),
+    ) == (26, 6, 0)
 
 
 def test_a_part_of_a_recording(tmp_path):
     """--only takes scenarios and tags; a pattern that matches nothing is refused with what there is."""
     found = read_recording(write(tmp_path, [cell("f_fork"), cell("a_munmap")], [run("f8_d1n2")]))
     part = found.only("f*")
-    assert ([one.scenario for one in part.micro], [one.tag for one in part.pressure]) == (["f_fork"], ["f8_d1n2"])
-    with pytest.raises(GoldenError, match=r"^'--only' must match .* \(got 'z\*'\); there are f_fork, a_munmap, f8_d1n2$"):
+    assert ([one.scenario for one in part.micro], [one.tag for one in part.pressure]) == (
+        ["f_fork"],
+        ["f8_d1n2"],
+    )
+    with pytest.raises(
+        GoldenError, match=r"^'--only' must match .* \(got 'z\*'\); there are f_fork, a_munmap, f8_d1n2$"
+    ):
         found.only("z*")
 
 
@@ -68,9 +86,18 @@ def test_a_file_that_is_no_recording(tmp_path, text, sentence):
         (cell(T=0), "micro[0]: 'T' must be at least 1 (got 0)"),
         (cell(P="many"), "micro[0]: 'P' must be a whole number (got 'many')"),
         (cell(scenario=""), "micro[0]: 'scenario' must be text of at least 1 character (got '')"),
-        (cell(ipis=(3, 2, 4)), "micro[0]: 'counters.tlb_ipi' must be [min, median, max] in this order (got [3, 2, 4])"),
-        (cell(events={"remote/x": 1}), "'traced.events_per_rep' must have keys reason/pages, pages a number or all0 (got 'remote/x')"),
-        (cell(events={"a/1": 1.5}), "micro[0]: 'traced.events_per_rep.a/1' must be a mean of 3 whole numbers (got 1.5)"),
+        (
+            cell(ipis=(3, 2, 4)),
+            "micro[0]: 'counters.tlb_ipi' must be [min, median, max] in this order (got [3, 2, 4])",
+        ),
+        (
+            cell(events={"remote/x": 1}),
+            "'traced.events_per_rep' must have keys reason/pages, pages a number or all0 (got 'remote/x')",
+        ),
+        (
+            cell(events={"a/1": 1.5}),
+            "micro[0]: 'traced.events_per_rep.a/1' must be a mean of 3 whole numbers (got 1.5)",
+        ),
     ],
 )
 def test_a_cell_that_breaks_a_rule(tmp_path, entry, sentence):
@@ -82,7 +109,11 @@ def test_a_cell_that_breaks_a_rule(tmp_path, entry, sentence):
 def without(path: str, entry: dict) -> dict:
     """Return an entry without a key; a dotted path names one in a table in it."""
     key, _, rest = path.partition(".")
-    return {name: without(rest, value) if rest and name == key else value for name, value in entry.items() if rest or name != key}
+    return {
+        name: without(rest, value) if rest and name == key else value
+        for name, value in entry.items()
+        if rest or name != key
+    }
 
 
 @pytest.mark.parametrize("key", ["traced.reps", "traced.events_per_rep"])
@@ -103,10 +134,17 @@ def test_a_run_that_lacks_what_is_read(tmp_path, key):
 
 
 def test_the_format_is_described_where_the_recording_is():
-    """golden.json refers to its README.md: it names every key that is needed, and those of the two tables beside it."""
+    """golden.json refers to its README.md: it names every key that is needed, and those of the two tables
+    beside it.
+    """
     text = (kernel_folder("6.12") / "README.md").read_text(encoding="utf-8")
-    keys = {part for key in (*NEEDED, *cell(), *cell()["traced"]) for part in key.split(".") if key != "derived"}
-    tables = {name for table in (Rules, Explanation, Explained) for name in table.__struct_fields__} - {"difference", "not_modelled"}
+    keys = {
+        part for key in (*NEEDED, *cell(), *cell()["traced"]) for part in key.split(".") if key != "derived"
+    }
+    tables = {name for table in (Rules, Explanation, Explained) for name in table.__struct_fields__} - {
+        "difference",
+        "not_modelled",
+    }
     assert {key for key in keys | tables if not re.search(rf"`([\w.]+\.)?{key}(\.\w+)?`", text)} == set()
 
 
@@ -115,7 +153,9 @@ def test_needed_is_enough():
     entry = run()
     entry["derived"] = {name: entry["derived"][name] for name in DERIVED}
     tables = ("settings", "tlb_flush", "derived")
-    assert {key for key in entry if key not in tables} | {f"{key}.{name}" for key in tables for name in entry[key]} == set(NEEDED)
+    assert {key for key in entry if key not in tables} | {
+        f"{key}.{name}" for key in tables for name in entry[key]
+    } == set(NEEDED)
     for kind in ("file_ro", "anon_rw"):
         for row in PRESSURE_ROWS:
             row.value(entry | {"workload": kind})
@@ -125,8 +165,14 @@ def test_needed_is_enough():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"settings": {"numa_balancing": "on", "demotion_enabled": "1"}}, "'settings.numa_balancing' must be a number, as text (got 'on')"),
-        ({"tlb_flush": {"send_ipi_by_site": {"kswapd": 1}}}, "'tlb_flush.send_ipi_by_site' must have keys actor/why (got 'kswapd')"),
+        (
+            {"settings": {"numa_balancing": "on", "demotion_enabled": "1"}},
+            "'settings.numa_balancing' must be a number, as text (got 'on')",
+        ),
+        (
+            {"tlb_flush": {"send_ipi_by_site": {"kswapd": 1}}},
+            "'tlb_flush.send_ipi_by_site' must have keys actor/why (got 'kswapd')",
+        ),
         ({"derived": dict.fromkeys(DERIVED)}, "'derived.shootdown_broadcasts' must be a number (got None)"),
         ({"secs": "25 s"}, "'secs' must be"),
         ({"page_touches": 0}, "'page_touches' must be at least 1 (got 0)"),
@@ -143,13 +189,18 @@ def test_two_entries_of_the_same_cell_and_an_unknown_environment(tmp_path):
     twice = "'micro' must not have two entries of the same scenario, T and P (got ('a', 4, 16) twice)"
     with pytest.raises(GoldenError, match=re.escape(twice)):
         read_recording(write(tmp_path, [cell("a"), cell("a")]))
-    with pytest.raises(GoldenError, match=re.escape("pressure[0]: 'env' must be one of none, as there are none (got 'guest')")):
+    with pytest.raises(
+        GoldenError,
+        match=re.escape("pressure[0]: 'env' must be one of none, as there are none (got 'guest')"),
+    ):
         read_recording(write(tmp_path, [], [run(env="guest")], environments={}))
 
 
 def test_no_folder_and_no_such_kernel(tmp_path):
     """Said with what would do."""
-    with pytest.raises(GoldenError, match=r"^'--data' must be a folder with a file golden.json \(got '.*nowhere'\)$"):
+    with pytest.raises(
+        GoldenError, match=r"^'--data' must be a folder with a file golden.json \(got '.*nowhere'\)$"
+    ):
         read_recording(tmp_path / "nowhere")
     with pytest.raises(GoldenError, match=r"^'--kernel' must be one of 6.12 \(got '6.18'\)$"):
         kernel_folder("6.18")
@@ -192,9 +243,19 @@ def test_explanations_name_a_linux_function_and_cover_what_they_say(tmp_path):
     )
     explained = read_explained(tmp_path)
     assert explained.of("f_fork", "remote_send_ipi/1", 4, 33) == "dup_mmap() flushes."
-    others = [("f_fork", "tlb_ipi", 4, 33), ("f_fork", "remote_send_ipi/1", 1, 33), ("f_fork", "remote_send_ipi/1", 4, 34)]
+    others = [
+        ("f_fork", "tlb_ipi", 4, 33),
+        ("f_fork", "remote_send_ipi/1", 1, 33),
+        ("f_fork", "remote_send_ipi/1", 4, 34),
+    ]
     assert {explained.of(*other) for other in others} == {"Everything else is fork()."}
-    assert (explained.of("f_8", "remote_x", 4), explained.of("a", "tlb_ipi", 1, 1)) == ("Everything else is fork().", "")
+    assert (explained.of("f_8", "remote_x", 4), explained.of("a", "tlb_ipi", 1, 1)) == (
+        "Everything else is fork().",
+        "",
+    )
     (tmp_path / "explained.toml").write_text('[[difference]]\nscenario = "f"\nmechanism = "Because."\n')
-    with pytest.raises(GoldenError, match=re.escape("'difference[0].mechanism' must name the Linux function as name() (got 'Because.')")):
+    with pytest.raises(
+        GoldenError,
+        match=re.escape("'difference[0].mechanism' must name the Linux function as name() (got 'Because.')"),
+    ):
         read_explained(tmp_path)

@@ -1,4 +1,6 @@
-"""Differences come first, the unexplained before the explained; nothing is skipped in silence. Renew: LUF_RENEW=1 pytest FILE."""
+"""Differences come first, the unexplained before the explained; nothing is skipped in silence. Renew:
+LUF_RENEW=1 pytest FILE.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +15,27 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from emulator.golden_bands import UNDECIDED, judge_directions, judge_runs
-from emulator.golden_compare import DIFFERS, judge_cells
-from emulator.golden_data import MicroCell, kernel_folder, read_recording
-from emulator.golden_document import document
-from emulator.golden_plot import draw_fidelity
-from emulator.golden_report import fidelity_text, number, percent_down, print_fidelity
-from emulator.golden_result import Fidelity, read_fidelity
-from emulator.golden_rules import Explained, Explanation, NotModelled, read_rules
+from emulator.golden.bands import UNDECIDED, judge_directions, judge_runs
+from emulator.golden.compare import DIFFERS, judge_cells
+from emulator.golden.data import MicroCell, kernel_folder, read_recording
+from emulator.golden.document import document
+from emulator.golden.plot import draw_fidelity
+from emulator.golden.report import fidelity_text, number, percent_down, print_fidelity
+from emulator.golden.result import Fidelity, read_fidelity
+from emulator.golden.rules import Explained, Explanation, NotModelled, read_rules
 from tests.golden.recorded import ROWS, cell, mirror, run, write
 
 EXPECTS = Path(__file__).with_name("expects")
 EXPLAINED = Explained(
     difference=[
-        Explanation(scenario="f_fork", mechanism="The stack's pages are not modelled: wp_page_copy() after dup_mmap()."),
+        Explanation(
+            scenario="f_fork",
+            mechanism="The stack's pages are not modelled: wp_page_copy() after dup_mmap().",
+        ),
         Explanation(scenario="f1", metric="IPIs", mechanism="kcompactd() is not modelled."),
-        Explanation(scenario="a_*", metric="pgfault", mechanism="Nothing any more, do_anonymous_page() is exact."),
+        Explanation(
+            scenario="a_*", metric="pgfault", mechanism="Nothing any more, do_anonymous_page() is exact."
+        ),
     ],
     not_modelled=[NotModelled(what="Swap", why="The recording has none.")],
 )
@@ -45,11 +52,18 @@ def fidelity(tmp_path) -> Fidelity:
         cell("z_new"),
     ]
     off = {"settings": {"demotion_enabled": "false", "numa_balancing": "0"}}
-    eight = [run("f8"), run("f8_rep2", ipis=960), run("f8_off", ipis=700, **off), run("a8", workload="anon_rw")]
+    eight = [
+        run("f8"),
+        run("f8_rep2", ipis=960),
+        run("f8_off", ipis=700, **off),
+        run("a8", workload="anon_rw"),
+    ]
     pressure = [run("f1", T=1, ipis=500), *eight]
     recording = read_recording(write(tmp_path / "data", micro, pressure))
     fake = mirror(recording)
-    fake.cells["c_mprotect", 4, 4096] = MicroCell({"tlb_ipi": [3]}, {"remote_send_ipi/all0": [1], "remote_shootdown/16": [3]})
+    fake.cells["c_mprotect", 4, 4096] = MicroCell(
+        {"tlb_ipi": [3]}, {"remote_send_ipi/all0": [1], "remote_shootdown/16": [3]}
+    )
     fake.cells["f_fork", 4, 16] = MicroCell({"tlb_ipi": [3]}, {"remote_send_ipi/1": [9]})
     del fake.cells["z_new", 4, 16], fake.runs["a8"]
     fake.runs |= {"f1": run("f1", ipis=1500), "f8_off": run("f8_off", ipis=1200)}
@@ -112,17 +126,26 @@ def test_columns_stay_apart(fidelity):
 
 
 def test_unexplained_differences_come_first(fidelity):
-    """Then the explained ones, then unknown scenarios, runs that were not run and explanations that outlived their difference."""
+    """Then the explained ones, then unknown scenarios, runs that were not run and explanations that outlived
+    their difference.
+    """
     text = fidelity_text(fidelity)
     places = [
         text.index(words)
-        for words in ("micro, unexplained", "micro, explained: The stack's", "outside the band, unexplained", "explained: kcompactd()")
+        for words in (
+            "micro, unexplained",
+            "micro, explained: The stack's",
+            "outside the band, unexplained",
+            "explained: kcompactd()",
+        )
     ]
     assert places == sorted(places)
     assert re.search(r"^not known +scenarios .*: z_new \(1 cell\)$", text, re.M)
     assert re.search(r"^not run +pressure runs .*: a8$", text, re.M)
     assert re.search(r"^outlived +.*a_\* pgfault: Nothing any more", text, re.M)
-    assert "outlived" not in fidelity_text(replace(fidelity, shipped=False)), "another recording need not have what is explained"
+    assert "outlived" not in fidelity_text(replace(fidelity, shipped=False)), (
+        "another recording need not have what is explained"
+    )
 
 
 def test_json_has_rows_cells_pressure_and_summary(fidelity):
@@ -133,8 +156,13 @@ def test_json_has_rows_cells_pressure_and_summary(fidelity):
     assert len(found["cells"]) == found["summary"]["micro"]["cells"] == 6
     assert {row["tag"] for row in found["pressure"]["rows"]} == {"f1", "f8", "f8_off", "a8"}
     assert (found["summary"]["agrees"], found["summary"]["unknown_scenarios"]) == (False, {"z_new": 1})
-    by_verdict = [sum(row["verdict"] == verdict for row in found["rows"]) for verdict in ("agrees", "differs", "varies", "unknown")]
-    assert by_verdict == [found["summary"]["micro"][name] for name in ("agrees", "differs", "varies", "unknown")]
+    by_verdict = [
+        sum(row["verdict"] == verdict for row in found["rows"])
+        for verdict in ("agrees", "differs", "varies", "unknown")
+    ]
+    assert by_verdict == [
+        found["summary"]["micro"][name] for name in ("agrees", "differs", "varies", "unknown")
+    ]
     assert sum(by_verdict) == len(found["rows"])
 
 
@@ -158,7 +186,13 @@ def test_it_agrees_only_if_something_was_judged(fidelity):
     def agrees(rows) -> bool:
         return Fidelity(fidelity.rules, EXPLAINED, rows, [], []).agrees
 
-    assert [agrees(rows) for rows in ([], new, good, good + new, fidelity.rows)] == [False, False, True, True, False]
+    assert [agrees(rows) for rows in ([], new, good, good + new, fidelity.rows)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_colour_only_on_a_terminal(fidelity):
@@ -186,7 +220,7 @@ def test_shares_are_rounded_down_and_means_keep_their_digits():
 
 def test_rows_survive_a_round_trip(fidelity):
     """What the JSON holds can be read as rows again."""
-    from emulator.golden_compare import Row
+    from emulator.golden.compare import Row
 
     assert msgspec.json.decode(fidelity.to_json(), type=dict)["kernel"] == "6.12"
     assert msgspec.convert(json.loads(fidelity.to_json())["rows"], list[Row]) == fidelity.rows

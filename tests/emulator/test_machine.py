@@ -8,9 +8,9 @@ import resource
 import msgspec
 import pytest
 
-import emulator.host
+import emulator.host_facts
 from cpus.costs import COST_NAMES
-from emulator.host import HostError, check_host, files_needed
+from emulator.host_facts import HostError, check_host, files_needed
 from emulator.machine import MACHINES, Costs, MachineError, load_machine, machine_names, machine_table
 from emulator.run_folder import toml_text
 
@@ -55,10 +55,22 @@ def test_like_changes_only_what_a_file_names(tmp_path):
 
 
 def test_the_config_of_a_run_is_its_machine(tmp_path):
-    """Written as a run folder's config.toml and read again, it is the same machine at the same scale; another scale can be asked for."""
+    """Written as a run folder's config.toml and read again, it is the same machine at the same scale; another
+    scale can be asked for.
+    """
     machine = load_machine("two-socket", scale=64, cpus=3, overrides={"costs.ipi_send": 77})
     file = tmp_path / "config.toml"
-    file.write_text(toml_text({"command": "run", "designs": ["luf"], "scale": 64.0, "set": {}, "machine": machine_table(machine)}))
+    file.write_text(
+        toml_text(
+            {
+                "command": "run",
+                "designs": ["luf"],
+                "scale": 64.0,
+                "set": {},
+                "machine": machine_table(machine),
+            }
+        )
+    )
     again = load_machine(file, scale=None)
     assert machine_table(again) == machine_table(machine) | {"default_scale": 64.0}
     assert (again.pages, again.watermarks, again.costs.ipi_send) == (machine.pages, machine.watermarks, 77)
@@ -66,7 +78,9 @@ def test_the_config_of_a_run_is_its_machine(tmp_path):
 
 
 def test_the_other_machines():
-    """The series' QEMU guest, two sockets with CPUs each, and twice the talk's CPUs; each at its own scale has room to run in."""
+    """The series' QEMU guest, two sockets with CPUs each, and twice the talk's CPUs; each at its own scale
+    has room to run in.
+    """
     qemu, sockets, many = (load_machine(name, scale=None) for name in ("qemu-16", "two-socket", "cpu-128"))
     assert (qemu.cpus, [node.memory_mib for node in qemu.nodes]) == (16, [1024, 8192])
     assert ([node.cpus for node in sockets.nodes], sockets.distances) == ([True, True], [[10, 21], [21, 10]])
@@ -75,7 +89,9 @@ def test_the_other_machines():
 
 
 def test_each_cpu_has_a_node():
-    """Nodes that say true share out the CPUs in order, as many as there are; a list says it exactly, and may name more than there are."""
+    """Nodes that say true share out the CPUs in order, as many as there are; a list says it exactly, and may
+    name more than there are.
+    """
     assert load_machine("two-socket", scale=None).cpu_nodes == [0] * 32 + [1] * 32
     assert load_machine("two-socket", scale=None, cpus=5).cpu_nodes == [0, 0, 1, 1, 1]
     assert set(load_machine("xeon6430-cxl").cpu_nodes) == {0}
@@ -97,12 +113,21 @@ def test_cost_names_are_those_that_the_hardware_charges():
 
 
 def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
-    """Each cost and TLB line, or the comment lines that go on below it, ends in a grade; groups may share one."""
+    """Each cost and TLB line, or the comment lines that go on below it, ends in a grade; groups may share
+    one.
+    """
     text = (MACHINES / "xeon6430-cxl.toml").read_text()
     assert len(re.findall(r"\[(measured|cited|order)", text)) > 40
     for block in re.split(r"\n(?=\w)", text[text.index("\n[costs]\n") :])[1:]:
         name = block.split(" ")[0]
-        shared = name in ("page_alloc", "page_free", "page_cache_add", "unmap_page", "reclaim_page", "disk_page")
+        shared = name in (
+            "page_alloc",
+            "page_free",
+            "page_cache_add",
+            "unmap_page",
+            "reclaim_page",
+            "disk_page",
+        )
         assert "#" in block, name
         assert shared or re.search(r"\[(measured|cited|order)", block), name
 
@@ -120,21 +145,45 @@ def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
         ({"nodes": []}, "'nodes' must be a list of at least 1 (got [])"),
         ({"nodes.0.cpus": "0-x"}, f"{CPU_LIST_RULE} (got '0-x')"),
         ({"nodes.0.cpus": "0-300"}, f"{CPU_LIST_RULE} (got '0-300')"),
-        ({"nodes.0.cpus": "0-63", "nodes.1.cpus": "63"}, "'nodes[1].cpus' must name CPUs of no other node; nodes[0] has the same (got 63)"),
-        ({"nodes.0.cpus": "0-9,20-63"}, "'nodes' must say to which node each of the 64 CPUs belongs (got no node for CPU 10)"),
+        (
+            {"nodes.0.cpus": "0-63", "nodes.1.cpus": "63"},
+            "'nodes[1].cpus' must name CPUs of no other node; nodes[0] has the same (got 63)",
+        ),
+        (
+            {"nodes.0.cpus": "0-9,20-63"},
+            "'nodes' must say to which node each of the 64 CPUs belongs (got no node for CPU 10)",
+        ),
         ({"nodes.0.cpus": False}, "'nodes' must have at least one node with cpus = true (got none)"),
-        ({"distances": [[10]]}, "'distances' must be 2 rows of 2 numbers, one for each pair of nodes (got [[10]])"),
+        (
+            {"distances": [[10]]},
+            "'distances' must be 2 rows of 2 numbers, one for each pair of nodes (got [[10]])",
+        ),
         ({"tlb.stlb.ways": 7}, "'tlb.stlb.ways' must divide the 2048 entries (got 7)"),
         ({"tlb.itlb.entries": 24}, "'tlb.itlb' must have a power of two of sets, entries / ways (got 3)"),
         ({"sysctl.numa_balancing": 5}, "'sysctl.numa_balancing' must be at most 2 (got 5)"),
-        ({"sysctl.fault_around_bytes": 65000}, "'sysctl.fault_around_bytes' must be a power of two (got 65000)"),
+        (
+            {"sysctl.fault_around_bytes": 65000},
+            "'sysctl.fault_around_bytes' must be a power of two (got 65000)",
+        ),
         ({"costs.ipi_sned": 3}, "'costs.ipi_sned' is not a key of a machine; did you mean 'ipi_send'?"),
         ({"tlb.stlb.way": 3}, "'tlb.stlb.way' is not a key of a machine; did you mean 'ways'?"),
-        ({"nodes.5.cpus": True}, "'nodes.5.cpus' must name a key of the machine (got '5', which is not there)"),
+        (
+            {"nodes.5.cpus": True},
+            "'nodes.5.cpus' must name a key of the machine (got '5', which is not there)",
+        ),
         ({"costs.ipi_send": 1.5}, "'costs.ipi_send' must be a whole number (got 1.5)"),
-        ({"sysctl.min_free_kbytes": 90_000_000}, "'nodes[0].memory_mib' must keep its watermarks below half of the 11010048 pages"),
-        ({"nodes.0.zones": [{"name": "DMA", "managed_pages": 2**30}]}, "'nodes[0].zones' must manage no more than the 43008 MiB"),
-        ({"nodes.0.zones": [{"name": "DMA", "managed_pages": 4096, "kernel_pages": 4000}]}, "'nodes[0].zones' must leave half of zone DMA"),
+        (
+            {"sysctl.min_free_kbytes": 90_000_000},
+            "'nodes[0].memory_mib' must keep its watermarks below half of the 11010048 pages",
+        ),
+        (
+            {"nodes.0.zones": [{"name": "DMA", "managed_pages": 2**30}]},
+            "'nodes[0].zones' must manage no more than the 43008 MiB",
+        ),
+        (
+            {"nodes.0.zones": [{"name": "DMA", "managed_pages": 4096, "kernel_pages": 4000}]},
+            "'nodes[0].zones' must leave half of zone DMA",
+        ),
     ],
 )
 def test_an_impossible_machine_gets_one_sentence(change, sentence):
@@ -162,7 +211,10 @@ def test_a_scale_below_one_is_refused():
     ("text", "sentence"),
     [
         ("cpus = = 3", "is not TOML"),
-        ('like = "nothing"', "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, qemu-16, two-socket, "),
+        (
+            'like = "nothing"',
+            "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, qemu-16, two-socket, ",
+        ),
         ("like = 3", "'like' must be the name of a machine (got 3)"),
         ('name = "x"', "'description' is missing"),
         ('like = "LOOP"', "'like' must not lead back to the file itself"),
@@ -178,10 +230,21 @@ def test_a_bad_file_gets_one_sentence(tmp_path, text, sentence):
 
 def test_an_unknown_machine_gets_a_guess():
     """A typing error is answered with the nearest name."""
-    with pytest.raises(MachineError, match=r"^'machine' must be one of cpu-128, .*, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$"):
+    with pytest.raises(
+        MachineError,
+        match=r"^'machine' must be one of cpu-128, .*, xeon6430-cxl, .*; did you mean 'guest-8cpu'\?$",
+    ):
         load_machine("guest8cpu")
     assert set(machine_names()) == {
-        *("cpu-128", "guest-8cpu", "guest-8cpu-tcg", "guest-8cpu-tcg-large", "qemu-16", "two-socket", "xeon6430-cxl")
+        *(
+            "cpu-128",
+            "guest-8cpu",
+            "guest-8cpu-tcg",
+            "guest-8cpu-tcg-large",
+            "qemu-16",
+            "two-socket",
+            "xeon6430-cxl",
+        )
     }
 
 
@@ -189,7 +252,10 @@ def test_too_little_host_memory_is_said_before_anything_starts():
     """The sentence has need, supply and what to do."""
     machine = load_machine("xeon6430-cxl", scale=1024)
     check_host(machine)
-    with pytest.raises(HostError, match=r"^64 CPUs and 35,328 pages need about 1,185 MiB of host memory, but 100 MiB are available: use"):
+    with pytest.raises(
+        HostError,
+        match=r"^64 CPUs and 35,328 pages need about 1,185 MiB of host memory, but 100 MiB are available: use",
+    ):
         check_host(machine, memory_available=100 << 20)
 
 
@@ -198,9 +264,12 @@ def test_open_files_are_raised_or_refused(monkeypatch):
     limits = {"now": (128, 1000)}
     monkeypatch.setattr(resource, "getrlimit", lambda which: limits["now"])
     monkeypatch.setattr(resource, "setrlimit", lambda which, new: limits.update(now=new))
-    emulator.host._raise_open_files(64)
+    emulator.host_facts._raise_open_files(64)
     assert limits["now"] == (1000, 1000)
     assert files_needed(64) == 448
     limits["now"] = (128, 256)
-    with pytest.raises(HostError, match=r"^64 CPUs need 448 open files, but this shell allows 256 \(ulimit -Hn\): raise it, or use"):
-        emulator.host._raise_open_files(64)
+    with pytest.raises(
+        HostError,
+        match=r"^64 CPUs need 448 open files, but this shell allows 256 \(ulimit -Hn\): raise it, or use",
+    ):
+        emulator.host_facts._raise_open_files(64)

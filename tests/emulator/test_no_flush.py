@@ -1,7 +1,8 @@
-"""`none:what=user` leaves out the flushes of changes by the user: each kind of call is caught, at the same access each time.
+"""`none:what=user` leaves out the flushes of changes by the user: each kind of call is caught, at the same
+access each time.
 
-Scripts of two threads on a CPU each: one changes a mapping and says so, the other one, told, uses it. Under vanilla the same script is
-clean, or ends with the signal that Linux would send.
+Scripts of two threads on a CPU each: one changes a mapping and says so, the other one, told, uses it. Under
+vanilla the same script is clean, or ends with the signal that Linux would send.
 """
 
 from __future__ import annotations
@@ -30,9 +31,19 @@ def changed(change, use="load", again=()):
         yield [again(t) if again else [], t.post("changed"), t.spin("done")]
 
     def other(t):
-        yield [t.meet("mapped", 2), t.store("heap"), t.meet("used", 2), t.spin("changed"), getattr(t, use)("heap"), t.post("done")]
+        yield [
+            t.meet("mapped", 2),
+            t.store("heap"),
+            t.meet("used", 2),
+            t.spin("changed"),
+            getattr(t, use)("heap"),
+            t.post("done"),
+        ]
 
-    regions = [Region("heap", PAGES, writable=True, mapped=False), Region("room", PAGES, writable=True, mapped=False)]
+    regions = [
+        Region("heap", PAGES, writable=True, mapped=False),
+        Region("room", PAGES, writable=True, mapped=False),
+    ]
     return Script("changed", regions=regions).process("main", [main, other], cpus=[0, 1]).workload()
 
 
@@ -40,7 +51,15 @@ def forked():
     """A parent forks and stores; its second thread, told, reads what the parent stored."""
 
     def main(t):
-        yield [t.store("heap"), t.meet("used", 2), t.fork("child"), t.store("heap"), t.post("changed"), t.spin("done"), t.wait("gone")]
+        yield [
+            t.store("heap"),
+            t.meet("used", 2),
+            t.fork("child"),
+            t.store("heap"),
+            t.post("changed"),
+            t.spin("done"),
+            t.wait("gone"),
+        ]
 
     def other(t):
         yield [t.load("heap"), t.meet("used", 2), t.spin("changed"), t.load("heap"), t.post("done")]
@@ -57,7 +76,14 @@ def stored_after_fork():
     """A parent forks; its second thread, told, stores to what the child shares, through its old right to."""
 
     def main(t):
-        yield [t.store("heap"), t.meet("used", 2), t.fork("child"), t.post("changed"), t.spin("done"), t.wait("gone")]
+        yield [
+            t.store("heap"),
+            t.meet("used", 2),
+            t.fork("child"),
+            t.post("changed"),
+            t.spin("done"),
+            t.wait("gone"),
+        ]
 
     def other(t):
         yield [t.store("heap"), t.meet("used", 2), t.spin("changed"), t.store("heap"), t.post("done")]
@@ -87,12 +113,22 @@ def written_directly():
     """The same, written with O_DIRECT."""
 
     def main(t):
-        yield [t.load("file"), t.store("memory"), t.meet("used", 2), t.direct_write("file", "memory"), t.post("changed"), t.spin("done")]
+        yield [
+            t.load("file"),
+            t.store("memory"),
+            t.meet("used", 2),
+            t.direct_write("file", "memory"),
+            t.post("changed"),
+            t.spin("done"),
+        ]
 
     def other(t):
         yield [t.load("file"), t.meet("used", 2), t.spin("changed"), t.load("file"), t.post("done")]
 
-    script = Script("written", regions=[Region("file", PAGES, file="file", shared=True), Region("memory", PAGES, writable=True)])
+    script = Script(
+        "written",
+        regions=[Region("file", PAGES, file="file", shared=True), Region("memory", PAGES, writable=True)],
+    )
     return script.process("main", [main], cpus=[0]).process("other", [other], cpus=[1]).workload()
 
 
@@ -108,7 +144,10 @@ CALLS = {
 
 
 def violations(design, workload):
-    return [violation["kind"] for violation in run_design(design, machine(), workload, leases=1, seed=1).violations]
+    return [
+        violation["kind"]
+        for violation in run_design(design, machine(), workload, leases=1, seed=1).violations
+    ]
 
 
 @pytest.mark.parametrize("what", ["user", "all"])
@@ -124,9 +163,13 @@ def test_the_same_change_flushed_is_clean(call, design):
     assert violations(design, CALLS[call]) == []
 
 
-@pytest.mark.parametrize(("rights", "use", "sees"), [("PROT_READ", "store", "write"), ("PROT_NONE", "load", "access")])
+@pytest.mark.parametrize(
+    ("rights", "use", "sees"), [("PROT_READ", "store", "write"), ("PROT_NONE", "load", "access")]
+)
 def test_mprotect(rights, use, sees):
-    """A store after the right to write is gone: vanilla ends with SIGSEGV, without a flush it goes through, and is caught."""
+    """A store after the right to write is gone: vanilla ends with SIGSEGV, without a flush it goes through,
+    and is caught.
+    """
     workload = changed(lambda t: t.mprotect("heap", rights), use=use)
     assert violations("none:what=user", workload) == ["access after completion"]
     with pytest.raises(Panicked, match="SIGSEGV"):

@@ -44,7 +44,10 @@ def test_a_full_device_stays_one_and_is_named(tmp_path):
         pytest.skip("only root may make a device, and not on every file system")
     with pytest.raises(OutputError) as caught:
         write_output("json", str(device), "text")
-    assert str(caught.value) == f"'--json' must be a file that can be written (got {str(device)!r}: No space left on device)"
+    assert (
+        str(caught.value)
+        == f"'--json' must be a file that can be written (got {str(device)!r}: No space left on device)"
+    )
     assert stat.S_ISCHR(device.lstat().st_mode)
 
 
@@ -65,9 +68,13 @@ def test_a_link_stays_one_and_its_target_is_written(tmp_path, there):
 
 @pytest.mark.parametrize("place", [".", "no/out.json", "link.json", "/proc/out.json"])
 def test_what_could_not_be_written_is_refused_before_anything_runs(tmp_path, monkeypatch, place):
-    """A folder, a folder that is not there, a link into one, and a folder in which nothing can be made; nothing is left."""
+    """A folder, a folder that is not there, a link into one, and a folder in which nothing can be made;
+    nothing is left.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link.json").symlink_to("no/target.json")
-    with pytest.raises(OutputError, match=r"^'--doc' must be a file in a folder that can be written to \(got '"):
+    with pytest.raises(
+        OutputError, match=r"^'--doc' must be a file in a folder that can be written to \(got '"
+    ):
         check_output("doc", place)
     assert os.listdir(tmp_path) == ["link.json"]

@@ -10,11 +10,11 @@ import pytest
 
 from allocator.panic import SEGV_MAPERR
 from emulator import load_machine, run_design
-from emulator.bad_access import BadAccess, explained
 from emulator.cli import BAD_INPUT, CLEAN, main
+from emulator.judge.bad_access import BadAccess, explained
 from emulator.supervisor import Panicked
 from workloads import Process, Region, Workload
-from workloads.program import LOAD, MUNMAP, ROW, control, visit
+from workloads.rows import LOAD, MUNMAP, ROW, control, visit
 
 PYTHON = """
 from workloads import Region, Script
@@ -47,7 +47,18 @@ threads = [[["load", "file"], ["meet", "read", 2], ["munmap", "file", 0, 8]], [[
 def ran(tmp_path, workload):
     """Run it, and give what is in the JSON."""
     file = tmp_path / "result.json"
-    options = ["--machine", "guest-8cpu", "--cpus", "2", "--leases", "1", "--out", str(tmp_path / "runs"), "--json", str(file)]
+    options = [
+        "--machine",
+        "guest-8cpu",
+        "--cpus",
+        "2",
+        "--leases",
+        "1",
+        "--out",
+        str(tmp_path / "runs"),
+        "--json",
+        str(file),
+    ]
     assert main(["run", "linux", "--workload", workload, *options]) == CLEAN
     (run,) = json.loads(file.read_text())["runs"]
     return run
@@ -77,7 +88,10 @@ def test_a_cpu_that_the_machine_has_not(tmp_path, capsys):
     options = ["--machine", "guest-8cpu", "--out", str(tmp_path / "runs")]
     assert main(["run", "linux", "--workload", f"{tmp_path}/mine.toml", *options]) == BAD_INPUT
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told == "luf: workload 'mine': process 'p' thread 1: 'cpus' must be below the machine's 8 CPUs (got 77)"
+    assert (
+        told
+        == "luf: workload 'mine': process 'p' thread 1: 'cpus' must be below the machine's 8 CPUs (got 77)"
+    )
 
 
 HEAP = '[[region]]\nname = "heap"\npages = 16\nwritable = true\n'
@@ -101,7 +115,9 @@ ACCESSES = {
 
 @pytest.mark.parametrize("access", ACCESSES)
 def test_an_access_that_a_process_would_be_killed_for_is_bad_input(access, tmp_path, capsys):
-    """The kernel knows a page number alone; the user is told process, thread, step, region and page. The thread is not the first one."""
+    """The kernel knows a page number alone; the user is told process, thread, step, region and page. The
+    thread is not the first one.
+    """
     steps, said = ACCESSES[access]
     data = '[[region]]\nname = "data"\npages = 16\nfile = "data"\nshared = true\n'
     process = f'[[process]]\nname = "p"\nthreads = [[["nanosleep", 1], ["nanosleep", 1]], [{steps}]]\n'
@@ -116,16 +132,25 @@ def test_an_access_that_a_process_would_be_killed_for_is_bad_input(access, tmp_p
 def rows_that_touch_what_they_unmapped(name):
     """Give a workload of rows, which no script has made."""
     rows = np.array([control(MUNMAP, region=0, page=1, pages=1), visit(LOAD, 0, 1)], ROW)
-    return Workload(name, (Process("p", (Region("heap", 4, writable=True),), (rows,), together=True),), exact=True)
+    return Workload(
+        name, (Process("p", (Region("heap", 4, writable=True),), (rows,), together=True),), exact=True
+    )
 
 
 def test_rows_have_no_steps():
     """Who writes rows is told the row."""
-    with pytest.raises(BadAccess, match=r"^workload 'mine': process 'p' thread 0 row 1: LOAD of page 1 of region 'heap' must name mapped"):
-        run_design("linux", load_machine("guest-8cpu", cpus=2), rows_that_touch_what_they_unmapped("mine"), leases=1)
+    with pytest.raises(
+        BadAccess,
+        match=r"^workload 'mine': process 'p' thread 0 row 1: LOAD of page 1 of region 'heap' must name mapped",
+    ):
+        run_design(
+            "linux", load_machine("guest-8cpu", cpus=2), rows_that_touch_what_they_unmapped("mine"), leases=1
+        )
 
 
-@pytest.mark.parametrize(("name", "task", "code"), [("churn:threads=2", 0, SEGV_MAPERR), ("mine", -1, SEGV_MAPERR), ("mine", 0, 0)])
+@pytest.mark.parametrize(
+    ("name", "task", "code"), [("churn:threads=2", 0, SEGV_MAPERR), ("mine", -1, SEGV_MAPERR), ("mine", 0, 0)]
+)
 def test_what_is_not_the_users_fault_stays_a_panic(name, task, code):
     """A workload that ships with luf, a kernel thread, any other panic: the emulator is wrong."""
     ram = SimpleNamespace(cpu_task=[task], user_tasks=1)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from emulator.plot import DESIGN_COLOURS, DESIGN_MARKERS, draw, draw_changes, marker, pattern, picture_title
+from emulator.report.plot import (
+    DESIGN_COLOURS,
+    DESIGN_MARKERS,
+    draw,
+    draw_changes,
+    marker,
+    pattern,
+    picture_title,
+)
 from emulator.result import Series
 from tests.emulator.fixed import comparison, run
 
@@ -23,7 +31,13 @@ def test_a_comparison_is_drawn(tmp_path, ending):
 
 def test_a_run_without_anything_is_drawn(tmp_path):
     """One design, no shootdown, no samples, no runtime."""
-    empty = {"tlb_shootdowns": 0, "tlb_shootdowns_per_cpu": [0], "flush_sites": {}, "series": Series(), "runtime_ns": []}
+    empty = {
+        "tlb_shootdowns": 0,
+        "tlb_shootdowns_per_cpu": [0],
+        "flush_sites": {},
+        "series": Series(),
+        "runtime_ns": [],
+    }
     draw(comparison(run("none", **empty)), tmp_path / "picture.svg")
     text = (tmp_path / "picture.svg").read_text()
     assert text.count("<g") > 10
@@ -63,6 +77,13 @@ def test_one_large_change_does_not_flatten_the_others():
 
 def test_a_run_of_rounds_is_titled_so():
     """One round is no `1 tokens`, and a script has neither."""
-    for tokens, unit, title in ((1, "round", "1 round"), (1, "token", "1 token"), (2, "token", "2 tokens"), (0, "token", "")):
-        words = picture_title(comparison(run("linux", tokens=tokens, unit=unit))).split("\n")[1].split("   ·   ")
+    for tokens, unit, title in (
+        (1, "round", "1 round"),
+        (1, "token", "1 token"),
+        (2, "token", "2 tokens"),
+        (0, "token", ""),
+    ):
+        words = (
+            picture_title(comparison(run("linux", tokens=tokens, unit=unit))).split("\n")[1].split("   ·   ")
+        )
         assert words[1:-1] == [title] * bool(title)

@@ -8,7 +8,7 @@ import pty
 import select
 from collections.abc import Callable
 
-from emulator.progress import Progress
+from emulator.report.progress import Progress
 
 TIMEOUT_S = 10.0
 
@@ -26,7 +26,9 @@ def count_cells(stream) -> None:
 
 
 def terminal(show: Callable[..., None]) -> str:
-    """Return all that appears on a terminal, up to the end of the bar's line: the kernel may hand it over in pieces."""
+    """Return all that appears on a terminal, up to the end of the bar's line: the kernel may hand it over in
+    pieces.
+    """
     master, slave = pty.openpty()
     shown = ""
     try:

@@ -33,10 +33,22 @@ def test_json_of_a_comparison_has_the_promised_keys():
     [
         ("{", "this is not a result of luf: "),
         ("[]", "this is not a result of luf: it must be a table (got [])"),
-        ('{"schema": "luf-comparison/9", "runs": []}', "'schema' must be 'luf-comparison/1' (got 'luf-comparison/9')"),
-        ('{"schema": "luf-comparison/1", "runs": [{"design": 3}]}', "this is not a result of luf: 'runs[0].design' must be text (got 3)"),
-        ('{"schema": "luf-comparison/1", "runs": [{}]}', "this is not a result of luf: 'runs[0].design' is missing"),
-        ('{"schema": "luf-comparison/1", "runs": []}', "this is not a result of luf: 'runs' must be a list of at least 1 (got [])"),
+        (
+            '{"schema": "luf-comparison/9", "runs": []}',
+            "'schema' must be 'luf-comparison/1' (got 'luf-comparison/9')",
+        ),
+        (
+            '{"schema": "luf-comparison/1", "runs": [{"design": 3}]}',
+            "this is not a result of luf: 'runs[0].design' must be text (got 3)",
+        ),
+        (
+            '{"schema": "luf-comparison/1", "runs": [{}]}',
+            "this is not a result of luf: 'runs[0].design' is missing",
+        ),
+        (
+            '{"schema": "luf-comparison/1", "runs": []}',
+            "this is not a result of luf: 'runs' must be a list of at least 1 (got [])",
+        ),
         (
             to_json(comparison(run(tlb_shootdowns_per_cpu=[]))),
             "this is not a result of luf: 'runs[0].tlb_shootdowns_per_cpu' must be a list of at least 1 (got [])",
@@ -58,13 +70,17 @@ def test_a_missing_folder_is_one_sentence(tmp_path):
 
 def test_a_folder_without_a_result_is_one_sentence(tmp_path):
     """`luf report runs`: the folder is there, but it is no run's."""
-    with pytest.raises(ResultError, match=r": must be a run's folder, such as runs/latest \(got one without result.json\)$"):
+    with pytest.raises(
+        ResultError, match=r": must be a run's folder, such as runs/latest \(got one without result.json\)$"
+    ):
         read_comparison(tmp_path)
 
 
 def test_runs_of_different_things_are_not_compared():
     """Only the design may differ."""
-    with pytest.raises(ValueError, match=r"^'seed' must be the same in all runs of a comparison \(got 1, 2\)$"):
+    with pytest.raises(
+        ValueError, match=r"^'seed' must be the same in all runs of a comparison \(got 1, 2\)$"
+    ):
         compare([run("linux"), run("luf", seed=2)])
     with pytest.raises(ValueError, match="at least one run"):
         compare([])
@@ -72,7 +88,9 @@ def test_runs_of_different_things_are_not_compared():
 
 def test_designs_of_one_name_are_numbered():
     """Each keeps a column of its own, and no number takes a name that another design bears."""
-    both = compare([run("eight", host_seconds=1.0), run("eight", host_seconds=2.0), run("eight-2"), run("eight")])
+    both = compare(
+        [run("eight", host_seconds=1.0), run("eight", host_seconds=2.0), run("eight-2"), run("eight")]
+    )
     assert [one.design for one in both.runs] == ["eight", "eight-3", "eight-2", "eight-4"]
     assert both.run("eight-3").host_seconds == 2.0
 

@@ -34,7 +34,9 @@ def test_a_folder_named_latest_costs_the_link_only(tmp_path, capsys):
     with new_run_folder(tmp_path, "compare"):
         pass
     assert names(tmp_path) == ["0001-compare", "latest"]
-    assert capsys.readouterr().err == f"luf: {tmp_path}/latest does not point to 0001-compare: Is a directory\n"
+    assert (
+        capsys.readouterr().err == f"luf: {tmp_path}/latest does not point to 0001-compare: Is a directory\n"
+    )
 
 
 def test_a_failed_run_leaves_nothing(tmp_path):
@@ -87,7 +89,11 @@ def test_a_folder_that_is_still_written_is_not_swept(tmp_path):
 
 def test_a_comparison_folder_has_everything(tmp_path):
     """Result, resolved config twice, environment, and per design the counters and three text files."""
-    config = {"seed": 1, "designs": ["linux", "luf"], "machine": {"cpus": 4, "nodes": [{"name": "DRAM"}], "tlb": {"pcid": True}}}
+    config = {
+        "seed": 1,
+        "designs": ["linux", "luf"],
+        "machine": {"cpus": 4, "nodes": [{"name": "DRAM"}], "tlb": {"pcid": True}},
+    }
     with new_run_folder(tmp_path, "compare") as folder:
         write_comparison(folder, comparison(), config)
     place = tmp_path / "0001-compare"
@@ -99,7 +105,9 @@ def test_a_comparison_folder_has_everything(tmp_path):
 
 
 def test_each_design_has_a_folder_of_its_own(tmp_path):
-    """Also if the names are equal once they are names of files, lead out of the folder, or are those of its files."""
+    """Also if the names are equal once they are names of files, lead out of the folder, or are those of its
+    files.
+    """
     designs = ["a:b", "a b", "..", "../x", "result.json", "luf", "luf"]
     with new_run_folder(tmp_path, "compare") as folder:
         write_comparison(folder, comparison(*map(run, designs)), {})

@@ -1,4 +1,6 @@
-"""What happened between two snapshots comes under Linux's names; a real run's snapshots can be read when its RAM is gone."""
+"""What happened between two snapshots comes under Linux's names; a real run's snapshots can be read when its
+RAM is gone.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ def ram_of_three():
         snapshot_ns=np.array([100, 350, 0]),
     )
     ram.snapshot[:2, COUNTER["pgfault"]] = 10, 17
-    for reason, pages, count in ((REMOTE_SHOOTDOWN, 33, 4), (REMOTE_SHOOTDOWN, ALL_PAGES, 1), (LOCAL_MM_SHOOTDOWN, 0, 2)):
+    for reason, pages, count in (
+        (REMOTE_SHOOTDOWN, 33, 4),
+        (REMOTE_SHOOTDOWN, ALL_PAGES, 1),
+        (LOCAL_MM_SHOOTDOWN, 0, 2),
+    ):
         ram.snapshot_tlb[1, reason * TRACE_PAGES + pages] = count
     ram.snapshot_site[:2, SITE_USER], ram.snapshot_site[:2, SITE_FAULT] = (3, 8), (2, 2)
     return ram
@@ -62,18 +68,28 @@ def two_threads(advice):
     """One thread spins while the other one works on its memory."""
 
     def main(t):
-        yield [t.store("heap"), t.meet("ready", 2), t.snapshot("before"), t.madvise("heap", advice, 0, 4), t.snapshot("after")]
+        yield [
+            t.store("heap"),
+            t.meet("ready", 2),
+            t.snapshot("before"),
+            t.madvise("heap", advice, 0, 4),
+            t.snapshot("after"),
+        ]
         yield t.post("stop")
 
     def other(t):
         yield [t.load("heap"), t.meet("ready", 2), t.spin("stop")]
 
-    return Script("two", regions=[Region("heap", 8, writable=True)]).process("main", [main, other], cpus=[0, 1])
+    return Script("two", regions=[Region("heap", 8, writable=True)]).process(
+        "main", [main, other], cpus=[0, 1]
+    )
 
 
 def test_a_run_can_be_read_when_it_is_over():
     """MADV_DONTNEED of 4 pages interrupts the one CPU that spins, for these 4 pages."""
-    run, noted = run_script("linux", load_machine("guest-8cpu", scale=16, cpus=2), two_threads("MADV_DONTNEED"), leases=1)
+    run, noted = run_script(
+        "linux", load_machine("guest-8cpu", scale=16, cpus=2), two_threads("MADV_DONTNEED"), leases=1
+    )
     cost = noted.between("before", "after")
     assert run.clean
     assert cost.interrupts == (0, 1)
@@ -87,6 +103,7 @@ def test_a_node_that_the_machine_has_not_is_refused():
     script = Script("far", regions=[Region("heap", 8, writable=True)])
     script.process("main", [lambda t: iter([t.store("heap"), t.move_pages("heap", 2)])])
     with pytest.raises(
-        ValueError, match=r"process 'main' thread 0 row 1: 'kind' of MOVE_PAGES must be a node of the machine, 0 to 1 \(got 2"
+        ValueError,
+        match=r"process 'main' thread 0 row 1: 'kind' of MOVE_PAGES must be a node of the machine, 0 to 1 \(got 2",
     ):
         run_script("linux", load_machine("guest-8cpu", scale=16, cpus=2), script, leases=1)

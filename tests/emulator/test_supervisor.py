@@ -1,4 +1,6 @@
-"""However a run ends, it ends within two seconds, says so in one sentence, and leaves nothing behind: with real signals."""
+"""However a run ends, it ends within two seconds, says so in one sentence, and leaves nothing behind: with
+real signals.
+"""
 
 import json
 import os
@@ -33,10 +35,18 @@ SHELL_PANIC = TEXT["shell_panic"]
 
 
 def _left_here():
-    """What of ours this process holds: children, descriptors (a pipe is as good as another), mappings, signal handlers."""
-    descriptors = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")]
+    """What of ours this process holds: children, descriptors (a pipe is as good as another), mappings, signal
+    handlers.
+    """
+    descriptors = [
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.lexists(f"/proc/self/fd/{fd}")
+    ]
     kinds = [re.sub(r"\d+", "", link) for link in descriptors if not link.startswith("/proc")]
-    mappings = ["mapping" for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:luf-ram" in line]
+    mappings = [
+        "mapping" for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:luf-ram" in line
+    ]
     handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     return Counter([*_children(os.getpid()), *kinds, *mappings, *handlers])
 
@@ -80,7 +90,9 @@ def watched(main, *arguments, action=None, tick=None, done=shots_done, **constan
 
 
 def test_an_orderly_run_accounts_for_every_interrupt_and_leaves_nothing():
-    """Start, watch, quiesce, finish: all work done, all CPUs left by themselves, every message and ack accounted for."""
+    """Start, watch, quiesce, finish: all work done, all CPUs left by themselves, every message and ack
+    accounted for.
+    """
     with machine(storm, 8, shots=20, targets=7) as run:
         run.start()
         ticks = []
@@ -92,15 +104,24 @@ def test_an_orderly_run_accounts_for_every_interrupt_and_leaves_nothing():
         assert run.ram.counter.sum() > 0
 
 
-# -- signals to the supervisor ------------------------------------------------------------------------------------------------------
+# -- signals to the supervisor -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_with_the_shells_exit_code(number, code):
-    """Ctrl-C and SIGTERM are one exception that carries 130 or 143; the handlers of before are back afterwards."""
+    """Ctrl-C and SIGTERM are one exception that carries 130 or 143; the handlers of before are back
+    afterwards.
+    """
     began = []
     with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught:
-        watched(storm, 4, FOREVER, 3, action=lambda run: began.append(time.monotonic()), tick=lambda ram: os.kill(os.getpid(), number))
+        watched(
+            storm,
+            4,
+            FOREVER,
+            3,
+            action=lambda run: began.append(time.monotonic()),
+            tick=lambda ram: os.kill(os.getpid(), number),
+        )
     assert time.monotonic() - began[0] < END_BOUND_S
     assert caught.value.exit_code == code
 
@@ -113,7 +134,9 @@ def test_a_signal_after_the_last_look_is_not_lost():
 
 @contextmanager
 def endless(*arguments):
-    """The program of supervised.py in a session of its own, started and running; yields (process, what it said)."""
+    """The program of supervised.py in a session of its own, started and running; yields (process, what it
+    said).
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.emulator.supervised", *arguments],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -129,7 +152,9 @@ def endless(*arguments):
 
 
 def _wait_until_gone(said, bound_s):
-    """Wait, bounded, until no process of the run exists and its folder and sockets are gone; returns what is left."""
+    """Wait, bounded, until no process of the run exists and its folder and sockets are gone; returns what is
+    left.
+    """
     bound = time.monotonic() + bound_s
     while True:
         left = [pid for pid in (*said["cpus"], said["janitor"]) if _is_running(pid)]
@@ -161,7 +186,9 @@ def test_a_signal_to_the_whole_terminal_group(number, code):
 
 
 def test_a_killed_supervisor_takes_everything_with_it(tmp_path):
-    """After SIGKILL, which nobody can handle, CPUs, janitor, folder, sockets and a half-written file are gone within 2 s."""
+    """After SIGKILL, which nobody can handle, CPUs, janitor, folder, sockets and a half-written file are gone
+    within 2 s.
+    """
     half = tmp_path / "half"
     with endless(str(half)) as (process, said):
         assert half.exists()
@@ -182,7 +209,7 @@ def test_without_its_janitor_a_run_still_ends_cleanly():
         run.finish()
 
 
-# -- CPU processes that die ---------------------------------------------------------------------------------------------------------
+# -- CPU processes that die ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
@@ -208,7 +235,10 @@ def _raises(ram, cpu):
 
 def test_a_cpu_that_fails_is_quoted():
     """An exception in a CPU process ends the run with its traceback."""
-    with pytest.raises(CpuDied, match=r"cpu2 \(pid \d+\) failed with exit code 1; it said:\n(.|\n)*ValueError: the planted mistake"):
+    with pytest.raises(
+        CpuDied,
+        match=r"cpu2 \(pid \d+\) failed with exit code 1; it said:\n(.|\n)*ValueError: the planted mistake",
+    ):
         watched(_raises, 4, FOREVER, 3)
 
 
@@ -227,7 +257,11 @@ def test_a_cpu_that_never_gets_ready_is_named(monkeypatch):
     """Start-up is bounded; the sentence names who is missing."""
     real = emulator.supervisor.cpu_process
     monkeypatch.setattr(emulator.supervisor, "READY_BOUND_S", 0.5)
-    monkeypatch.setattr(emulator.supervisor, "cpu_process", lambda ram, cpu, *rest: signal.pause() if cpu == 1 else real(ram, cpu, *rest))
+    monkeypatch.setattr(
+        emulator.supervisor,
+        "cpu_process",
+        lambda ram, cpu, *rest: signal.pause() if cpu == 1 else real(ram, cpu, *rest),
+    )
     with pytest.raises(CpuDied, match=r"^cpu1 \(pid \d+\) did not get ready within"), machine(storm):
         pass
 
@@ -266,7 +300,7 @@ def test_a_cpu_that_does_not_leave_is_killed(monkeypatch):
         run.finish()
 
 
-# -- runs that do not move ----------------------------------------------------------------------------------------------------------
+# -- runs that do not move -----------------------------------------------------------------------------------
 
 
 @kernel
@@ -287,7 +321,10 @@ def test_the_watchdog_names_a_cpu_that_never_acks():
     with pytest.raises(Stuck) as caught:
         watched(_never_acks, wait_bound_ms=SOON)
     assert str(caught.value).startswith("nothing moved for 0.3 s: ")
-    assert "cpu0 waits for acks of cpu1; cpu1 runs (interrupts off, 1 interrupts not taken); 2 CPUs are idle" in str(caught.value)
+    assert (
+        "cpu0 waits for acks of cpu1; cpu1 runs (interrupts off, 1 interrupts not taken); 2 CPUs are idle"
+        in str(caught.value)
+    )
 
 
 @kernel
@@ -313,7 +350,9 @@ def test_the_watchdog_shows_a_deadlock():
     """Two CPUs that take two locks in opposite order: the graph names locks and holders."""
     with pytest.raises(Stuck) as caught:
         watched(_deadlocks, wait_bound_ms=SOON)
-    assert "cpu0 waits for lruvec.lru_lock[0] held by cpu1; cpu1 waits for zone.lock[0] held by cpu0" in str(caught.value)
+    assert "cpu0 waits for lruvec.lru_lock[0] held by cpu1; cpu1 waits for zone.lock[0] held by cpu0" in str(
+        caught.value
+    )
 
 
 def test_work_that_nobody_does_is_noticed():
@@ -322,7 +361,7 @@ def test_work_that_nobody_does_is_noticed():
         watched(storm, wait_bound_ms=SOON, done=lambda ram: False)
 
 
-# -- where it is called from --------------------------------------------------------------------------------------------------------
+# -- where it is called from ---------------------------------------------------------------------------------
 
 
 def test_a_notebook_with_threads_and_sockets_is_left_alone():

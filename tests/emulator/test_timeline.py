@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from emulator.report.timeline import ASCII_BLOCKS, BINS, BLOCKS, rebinned, timeline_text
+from emulator.report.timeline_plot import draw_timeline
 from emulator.result import Timeline
-from emulator.timeline import ASCII_BLOCKS, BINS, BLOCKS, rebinned, timeline_text
-from emulator.timeline_plot import draw_timeline
 from tests.emulator.fixed import run
 
 
@@ -45,8 +45,12 @@ def test_a_plain_alphabet_keeps_the_heights():
 
 def test_wrapped_rings_are_said():
     """Nobody takes a part for the whole."""
-    text = timeline_text([with_timeline("linux", {"kswapd": {200: 1}}, rings_wrapped=2, complete_from_ns=8_000_000)])
-    assert text.endswith("linux: the event rings of 2 CPUs wrapped; some of what was before 8.0 ms is missing\n")
+    text = timeline_text(
+        [with_timeline("linux", {"kswapd": {200: 1}}, rings_wrapped=2, complete_from_ns=8_000_000)]
+    )
+    assert text.endswith(
+        "linux: the event rings of 2 CPUs wrapped; some of what was before 8.0 ms is missing\n"
+    )
 
 
 def test_nothing_to_show():

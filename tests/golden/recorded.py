@@ -1,4 +1,6 @@
-"""Small recordings and a stand-in for the emulator that answers with what was recorded, or with what a test plants."""
+"""Small recordings and a stand-in for the emulator that answers with what was recorded, or with what a test
+plants.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +9,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emulator.golden_command import Emulation
-from emulator.golden_data import DERIVED, Key, MicroCell, RecordedCell
+from emulator.golden.command import Emulation
+from emulator.golden.data import DERIVED, Key, MicroCell, RecordedCell
 
 
-def cell(scenario: str = "a_munmap", T: int = 4, P: int = 16, ipis=(3, 3, 3), events=None, **counters) -> dict[str, Any]:
+def cell(
+    scenario: str = "a_munmap", T: int = 4, P: int = 16, ipis=(3, 3, 3), events=None, **counters
+) -> dict[str, Any]:
     """Return a cell of golden.json; `ipis` is [min, median, max]."""
     events = {"remote_send_ipi/16": 1.0, "remote_shootdown/16": 3.0} if events is None else events
     traced = {"reps": 3, "events_per_rep": events}
-    return {"scenario": scenario, "T": T, "P": P, "reps": 20, "traced": traced, "counters": {"tlb_ipi": list(ipis), **counters}}
+    return {
+        "scenario": scenario,
+        "T": T,
+        "P": P,
+        "reps": 20,
+        "traced": traced,
+        "counters": {"tlb_ipi": list(ipis), **counters},
+    }
 
 
-def run(tag: str = "f8_d1n2", T: int = 8, ipis: int = 1000, kswapd: float = 0.4, **changes: Any) -> dict[str, Any]:
+def run(
+    tag: str = "f8_d1n2", T: int = 8, ipis: int = 1000, kswapd: float = 0.4, **changes: Any
+) -> dict[str, Any]:
     """Return a pressure run of golden.json."""
     entry = {
         "tag": tag,
@@ -37,7 +50,9 @@ def run(tag: str = "f8_d1n2", T: int = 8, ipis: int = 1000, kswapd: float = 0.4,
 
 
 def write(folder: Path, micro=(), pressure=(), **more: Any) -> Path:
-    """Write a recording and return its folder; the environments of its runs are there unless `more` has others."""
+    """Write a recording and return its folder; the environments of its runs are there unless `more` has
+    others.
+    """
     folder.mkdir(exist_ok=True)
     environments = {run["env"]: {} for run in pressure if "env" in run}
     table = {"environments": environments, "micro": list(micro), "pressure": list(pressure), **more}
@@ -59,13 +74,20 @@ class PressureRow:
 
 ROWS = (
     PressureRow("IPIs", "count", "broadcasts times the CPUs that run the mm", ("counters", "tlb_ipi")),
-    PressureRow("kswapd's share", "time", "balance_pgdat() against try_to_free_pages()", ("derived", "kswapd_share_of_steal")),
+    PressureRow(
+        "kswapd's share",
+        "time",
+        "balance_pgdat() against try_to_free_pages()",
+        ("derived", "kswapd_share_of_steal"),
+    ),
 )
 
 
 def same(cell: RecordedCell) -> MicroCell:
     """Return an emulation that did what was recorded: medians, and means as three repetitions with that sum."""
-    traced = {name: [cell.event_sum(name)] + [0] * (cell.traced.reps - 1) for name in cell.traced.events_per_rep}
+    traced = {
+        name: [cell.event_sum(name)] + [0] * (cell.traced.reps - 1) for name in cell.traced.events_per_rep
+    }
     return MicroCell({name: [middle] * 3 for name, (_, middle, _) in cell.counters.items()}, traced)
 
 
@@ -88,9 +110,13 @@ class Fake:
 
     def emulation(self) -> Emulation:
         names = tuple(dict.fromkeys(scenario for scenario, _, _ in self.cells))
-        return Emulation(lambda: names, self.emulate_micro, lambda raw: list(self.runs), self.emulate_pressure, ROWS)
+        return Emulation(
+            lambda: names, self.emulate_micro, lambda raw: list(self.runs), self.emulate_pressure, ROWS
+        )
 
 
 def mirror(recording) -> Fake:
     """Return an emulator that is the recorded kernel."""
-    return Fake({one.key: same(one) for one in recording.micro}, {one.tag: one.entry for one in recording.pressure})
+    return Fake(
+        {one.key: same(one) for one in recording.micro}, {one.tag: one.entry for one in recording.pressure}
+    )

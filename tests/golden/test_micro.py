@@ -1,24 +1,37 @@
-"""A handful of cheap cells, emulated for real, do exactly what the real kernel did; the same seed repeats them; a wrong kernel is found."""
+"""A handful of cheap cells, emulated for real, do exactly what the real kernel did; the same seed repeats
+them; a wrong kernel is found.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from emulator import golden_micro
-from emulator.golden_compare import AGREES, DIFFERS, VARIES, judge_cells
-from emulator.golden_data import kernel_folder, read_recording
-from emulator.golden_rules import read_explained, read_rules
+from emulator.golden import micro as golden_micro
+from emulator.golden.compare import AGREES, DIFFERS, VARIES, judge_cells
+from emulator.golden.data import kernel_folder, read_recording
+from emulator.golden.rules import read_explained, read_rules
 
 pytestmark = pytest.mark.golden
 FOLDER = kernel_folder("6.12")
-SCENARIOS = ("a_munmap_iso", "k_sleep_munmap_nbr", "f_cow_write", "i_file_pageout", "m_truncate", "e_mremap_aligned")
+SCENARIOS = (
+    "a_munmap_iso",
+    "k_sleep_munmap_nbr",
+    "f_cow_write",
+    "i_file_pageout",
+    "m_truncate",
+    "e_mremap_aligned",
+)
 THREADS, PAGES = 4, (1, 34, 64)
 
 
 @pytest.fixture(scope="module")
 def recorded():
     """The cells of the recording that are emulated here."""
-    cells = [cell for cell in read_recording(FOLDER).micro if cell.scenario in SCENARIOS and cell.T == THREADS and cell.P in PAGES]
+    cells = [
+        cell
+        for cell in read_recording(FOLDER).micro
+        if cell.scenario in SCENARIOS and cell.T == THREADS and cell.P in PAGES
+    ]
     assert len(cells) == len(SCENARIOS) * len(PAGES)
     return cells
 
@@ -29,14 +42,18 @@ def emulated(recorded):
 
 
 def differing(recorded, found):
-    rows = judge_cells(recorded, found, golden_micro.scenario_names(), read_rules(FOLDER), read_explained(FOLDER))
+    rows = judge_cells(
+        recorded, found, golden_micro.scenario_names(), read_rules(FOLDER), read_explained(FOLDER)
+    )
     assert [row for row in rows if row.verdict not in (AGREES, DIFFERS, VARIES)] == []
     return {(*row.key, row.metric) for row in rows if row.verdict == DIFFERS}
 
 
 def test_every_cell_ran_to_its_end_and_accounts_for_everything(recorded, emulated):
     assert set(emulated) == {cell.key for cell in recorded}
-    assert {key: (cell.clean, cell.problem) for key, cell in emulated.items() if not cell.clean or cell.problem} == {}
+    assert {
+        key: (cell.clean, cell.problem) for key, cell in emulated.items() if not cell.clean or cell.problem
+    } == {}
 
 
 def test_interrupts_faults_and_events_are_those_of_the_real_kernel(recorded, emulated):
@@ -56,13 +73,23 @@ def test_the_same_seed_gives_the_same_cells(emulated):
 
 
 def test_a_planted_bug_is_found(recorded, monkeypatch):
-    """A kernel that flushes everything from 17 pages on: cells of 34 pages cannot tell, one of 33 can; and one of P = 1 agrees still."""
+    """A kernel that flushes everything from 17 pages on: cells of 34 pages cannot tell, one of 33 can; and
+    one of P = 1 agrees still.
+    """
     every = read_recording(FOLDER).micro
-    cells = [cell for cell in every if cell.scenario == "a_munmap_iso" and cell.T == THREADS and cell.P in (1, 33, 34)]
-    monkeypatch.setattr(golden_micro, "SETTINGS", golden_micro.SETTINGS | {"sysctl.tlb_single_page_flush_ceiling": 16})
+    cells = [
+        cell
+        for cell in every
+        if cell.scenario == "a_munmap_iso" and cell.T == THREADS and cell.P in (1, 33, 34)
+    ]
+    monkeypatch.setattr(
+        golden_micro, "SETTINGS", golden_micro.SETTINGS | {"sysctl.tlb_single_page_flush_ceiling": 16}
+    )
     found = golden_micro.emulate_micro([cell.key for cell in cells])
     wrong = differing(cells, found)
     assert {pages for _, _, pages, _ in wrong} == {33}
     assert {metric for *_, metric in wrong} == {
-        f"{reason}/{pages}" for reason in ("remote_shootdown", "local_mm_shootdown", "remote_send_ipi") for pages in ("33", "all0")
+        f"{reason}/{pages}"
+        for reason in ("remote_shootdown", "local_mm_shootdown", "remote_send_ipi")
+        for pages in ("33", "all0")
     }

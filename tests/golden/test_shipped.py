@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from emulator.golden_bands import OUTSIDE, judge_runs
-from emulator.golden_compare import AGREES, DIFFERS, judge_cells, tally
-from emulator.golden_data import MicroCell, kernel_folder, kernels, read_recording
-from emulator.golden_rules import read_explained, read_rules
+from emulator.golden.bands import OUTSIDE, judge_runs
+from emulator.golden.compare import AGREES, DIFFERS, judge_cells, tally
+from emulator.golden.data import MicroCell, kernel_folder, kernels, read_recording
+from emulator.golden.rules import read_explained, read_rules
 from tests.golden.recorded import ROWS, mirror
 
 pytestmark = pytest.mark.golden
@@ -28,7 +28,9 @@ def rules():
 
 
 def judged(recording, cells, rules, part=None):
-    return judge_cells(part or recording.micro, cells, recording.scenarios, rules, read_explained(kernel_folder(KERNEL)))
+    return judge_cells(
+        part or recording.micro, cells, recording.scenarios, rules, read_explained(kernel_folder(KERNEL))
+    )
 
 
 @pytest.mark.parametrize("kernel", kernels())
@@ -49,7 +51,9 @@ def test_what_was_recorded_of_6_12(recording):
 
 
 def test_the_kernel_agrees_with_itself(recording, rules):
-    """An emulator that is the recorded kernel has no difference; what that kernel varied in is not counted as agreeing."""
+    """An emulator that is the recorded kernel has no difference; what that kernel varied in is not counted as
+    agreeing.
+    """
     one = tally(judged(recording, mirror(recording).cells, rules))
     assert (one.differs, one.unknown) == (0, 0)
     assert one.agrees + one.varies == one.rows
@@ -57,7 +61,9 @@ def test_the_kernel_agrees_with_itself(recording, rules):
 
 
 def test_every_deviation_is_found(recording, rules):
-    """One more of any counter or event that the real kernel did not vary in, in any cell, is a difference; 300 drawn ones are tried."""
+    """One more of any counter or event that the real kernel did not vary in, in any cell, is a difference;
+    300 drawn ones are tried.
+    """
     fake = mirror(recording)
     rows = [row for row in judged(recording, fake.cells, rules) if row.verdict == AGREES]
     by_key = {cell.key: cell for cell in recording.micro}

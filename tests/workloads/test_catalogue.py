@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from workloads import is_recorded, names, workload
-from workloads import program as p
+from workloads import rows as p
 from workloads.shape import LLAMA_70B
 
 
@@ -18,7 +18,9 @@ def test_names_have_a_line_each():
 
 
 def test_llama3x15_is_the_talk():
-    """Three processes of 15 threads, three model files of a 256th of 68 GiB, one program and one set of libraries."""
+    """Three processes of 15 threads, three model files of a 256th of 68 GiB, one program and one set of
+    libraries.
+    """
     talk = workload("llama3x15", scale=256, tokens=2)
     talk.validate()
     assert [len(process.threads) for process in talk.processes] == [15, 15, 15]
@@ -42,20 +44,30 @@ def test_more_tokens_share_their_chunks():
 
 
 def test_a_llama_may_have_a_scale_of_its_own():
-    """`tiny8:scale=1` is the whole model on a machine of any scale; another parameter, or scale, is refused in a sentence."""
-    own, whole, small = (workload(name, scale=scale) for name, scale in (("tiny8:scale=1", 16), ("tiny8", 1), ("tiny8", 16)))
+    """`tiny8:scale=1` is the whole model on a machine of any scale; another parameter, or scale, is refused
+    in a sentence.
+    """
+    own, whole, small = (
+        workload(name, scale=scale) for name, scale in (("tiny8:scale=1", 16), ("tiny8", 1), ("tiny8", 16))
+    )
     assert not is_recorded("tiny8:scale=1")
     assert (own.name, own.working_set_pages()) == ("tiny8:scale=1", whole.working_set_pages())
     assert small.working_set_pages() < whole.working_set_pages()
-    with pytest.raises(ValueError, match=r"^workload 'tiny8': a parameter must be one of scale=N \(got 'size=1'\)$"):
+    with pytest.raises(
+        ValueError, match=r"^workload 'tiny8': a parameter must be one of scale=N \(got 'size=1'\)$"
+    ):
         workload("tiny8:size=1")
-    with pytest.raises(ValueError, match=r"^workload 'tiny8': 'scale' must be a whole number from 1 to 1048576 \(got '0'\)$"):
+    with pytest.raises(
+        ValueError, match=r"^workload 'tiny8': 'scale' must be a whole number from 1 to 1048576 \(got '0'\)$"
+    ):
         workload("tiny8:scale=0")
 
 
 def test_seed_decides_everything():
     """Same seed, same rows; another seed, other rows of the same number of pages."""
-    one, again, other = (workload("llama3x15", scale=1024, tokens=1, seed=seed).processes[0] for seed in (1, 1, 2))
+    one, again, other = (
+        workload("llama3x15", scale=1024, tokens=1, seed=seed).processes[0] for seed in (1, 1, 2)
+    )
     assert all(np.array_equal(a, b) for a, b in zip(one.threads, again.threads))
     assert not np.array_equal(one.threads[0], other.threads[0])
     assert one.regions == other.regions
@@ -79,7 +91,10 @@ def test_barriers_per_op_change_no_visit():
         ({"name_or_path": "t3", "scale": 4}, "'scale' must be 1 for a recorded trace"),
         ({"name_or_path": "t3", "threads": 4}, "'threads' must be left to a recorded trace"),
         ({"name_or_path": "tiny8", "threads": 0}, "'threads' must be at least 1"),
-        ({"name_or_path": "tiny8", "tokens": 600}, r"^'tokens' must be at most 507, .* the context of 512 \(got 600\)$"),
+        (
+            {"name_or_path": "tiny8", "tokens": 600},
+            r"^'tokens' must be at most 507, .* the context of 512 \(got 600\)$",
+        ),
         ({"name_or_path": "tiny8", "tokens": 508}, r"at most 507, .* \(got 508\)$"),
         ({"name_or_path": "tiny8", "processes": 0}, "'processes' must be at least 1"),
     ],

@@ -1,4 +1,6 @@
-"""The generated workloads: valid for any number of CPUs, the same for a seed, and wrong parameters refused in one sentence."""
+"""The generated workloads: valid for any number of CPUs, the same for a seed, and wrong parameters refused in
+one sentence.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 
 from workloads import is_recorded, names, workload
-from workloads import program as p
+from workloads import rows as p
 from workloads.generated import GENERATORS, lines
 from workloads.parameters import Room
 
@@ -28,7 +30,9 @@ ASKED = [
 
 def ops(made: p.Workload) -> set[int]:
     """Return the operations of all rows."""
-    return {op for process in made.processes for rows in process.threads for op in np.unique(rows["op"]).tolist()}
+    return {
+        op for process in made.processes for rows in process.threads for op in np.unique(rows["op"]).tolist()
+    }
 
 
 def test_each_is_listed_with_its_parameters():
@@ -53,7 +57,9 @@ def test_valid_for_any_number_of_cpus(asked: str, cpus: int):
 @pytest.mark.parametrize("asked", ASKED)
 def test_the_seed_decides_what_is_random(asked: str):
     """Same seed, same rows; another one, other rows of the same regions."""
-    one, again, other = (workload(asked, tokens=1, seed=seed, room=Room(8, 4096)).processes for seed in (1, 1, 2))
+    one, again, other = (
+        workload(asked, tokens=1, seed=seed, room=Room(8, 4096)).processes for seed in (1, 1, 2)
+    )
     every = [[rows.tolist() for process in made for rows in process.threads] for made in (one, again, other)]
     assert every[0] == every[1] != every[2]
     assert [process.regions for process in one] == [process.regions for process in other]
@@ -80,12 +86,16 @@ def test_read_only_maps_the_share_that_was_asked_for():
 
 def test_read_only_takes_an_order():
     """All files are cached in folios of that order."""
-    regions = [region for process in workload("read-only:50%,order=4").processes for region in process.regions]
+    regions = [
+        region for process in workload("read-only:50%,order=4").processes for region in process.regions
+    ]
     assert {region.folio_order for region in regions} == {4}
 
 
 def test_pairs_of_a_storm_look_at_each_others_pages():
-    """Every even thread shows its pages to the odd one behind it, as often as that one looks; the last of three has no partner."""
+    """Every even thread shows its pages to the odd one behind it, as often as that one looks; the last of
+    three has no partner.
+    """
     threads = workload("munmap-storm:threads=3", tokens=2).processes[0].threads
     posts = [[int(row["page"]) for row in rows if row["op"] == p.POST] for rows in threads]
     spins = [[int(row["page"]) for row in rows if row["op"] == p.SPIN] for rows in threads]
@@ -103,17 +113,33 @@ def test_each_does_what_it_is_for():
     assert {p.DIRECT_READ, p.DIRECT_WRITE} <= ops(workload("direct-io"))
     assert p.UPROBE in ops(workload("uprobes"))
     assert [region.writable for region in workload("xsbench").processes[0].regions] == [True, False, True]
-    assert [region.writable for region in workload("xsbench:file=1").processes[0].regions] == [False, False, True]
+    assert [region.writable for region in workload("xsbench:file=1").processes[0].regions] == [
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name_or_path": "churn:pags=3"}, r"^workload 'churn': a parameter must be one of threads=N, pages=N \(got 'pags=3'\)$"),
-        ({"name_or_path": "churn:pages=x"}, r"^workload 'churn': 'pages' must be a whole number from 8 to 1048576 \(got 'x'\)$"),
+        (
+            {"name_or_path": "churn:pags=3"},
+            r"^workload 'churn': a parameter must be one of threads=N, pages=N \(got 'pags=3'\)$",
+        ),
+        (
+            {"name_or_path": "churn:pages=x"},
+            r"^workload 'churn': 'pages' must be a whole number from 8 to 1048576 \(got 'x'\)$",
+        ),
         ({"name_or_path": "churn:pages=9,pages=9"}, "'pages' must be given once"),
-        ({"name_or_path": "munmap-storm:threads=0"}, r"'threads' must be a whole number from 1 to 256 \(got '0'\)"),
-        ({"name_or_path": "read-only"}, r"'share' must be a whole number from 0 to 100 \(got ''\)|'share' must be given"),
+        (
+            {"name_or_path": "munmap-storm:threads=0"},
+            r"'threads' must be a whole number from 1 to 256 \(got '0'\)",
+        ),
+        (
+            {"name_or_path": "read-only"},
+            r"'share' must be a whole number from 0 to 100 \(got ''\)|'share' must be given",
+        ),
         ({"name_or_path": "read-only:1%,order=9"}, "'order' must be a whole number from 0 to 6"),
         ({"name_or_path": "read-only:101%"}, r"'share' must be a whole number from 0 to 100 \(got '101'\)"),
         ({"name_or_path": "fork-storm", "threads": 3}, "'threads' must be left to 'fork-storm'"),

@@ -1,9 +1,10 @@
 """The generator must agree with page-level recordings of real llama.cpp, in both shapes that were recorded.
 
-Constants below are the recorded figures of one generated token (mean of all but the last), from the documentation of the recordings.
-Distinct pages must agree within 2 % where memory streams, and within a few pages in small regions. Visits within 25 %: a recorded
-visit lasts while a page is among the thread's 16 last used, which a generator of rows imitates only roughly. Stacks
-are left out of the visits: dynamic shares can't visit the stack of whoever draws them (270 visits instead of 13, 391 instead of 133).
+Constants below are the recorded figures of one generated token (mean of all but the last), from the
+documentation of the recordings. Distinct pages must agree within 2 % where memory streams, and within a few
+pages in small regions. Visits within 25 %: a recorded visit lasts while a page is among the thread's 16 last
+used, which a generator of rows imitates only roughly. Stacks are left out of the visits: dynamic shares can't
+visit the stack of whoever draws them (270 visits instead of 13, 391 instead of 133).
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ DELTA_ONE = {"tiny8": 0.92, "7b1": 0.98}  # a thread's next weights page is the 
 RUN_MEDIAN = {"tiny8": 10, "7b1": 37}  # pages
 SAME_OWNER = {"tiny8": 0.52, "7b1": 0.30}
 IFETCH_VISITS = {"tiny8": (6365, 6885), "7b1": (3046, 3997)}  # main_text, libs
-WEIGHTS_AT_WORKING_SET = {"tiny8": 0.921, "7b1": 0.980}  # share of reuse distances above 90 % of the working set
+# share of reuse distances above 90 % of the working set
+WEIGHTS_AT_WORKING_SET = {"tiny8": 0.921, "7b1": 0.980}
 KV_AT_WORKING_SET = {"tiny8": 0.510, "7b1": 0.322}
 KV_BELOW_1536 = {"tiny8": 0.490, "7b1": 0.678}
 
@@ -73,7 +75,9 @@ def measured() -> dict[str, dict]:
 
 @by_name
 def test_distinct_pages_by_region(name: str, measured: dict):
-    """A token touches as many pages of every region as recorded: 2 % in streams, 6 pages in regions of a hundred or less."""
+    """A token touches as many pages of every region as recorded: 2 % in streams, 6 pages in regions of a
+    hundred or less.
+    """
     for region, (distinct, written, _) in RECORDED[name].items():
         got = measured[name]["pages"][region]
         assert got["distinct"] == pytest.approx(distinct, rel=0.02, abs=6), region
@@ -84,7 +88,9 @@ def test_distinct_pages_by_region(name: str, measured: dict):
 
 @by_name
 def test_visits_by_region(name: str, measured: dict):
-    """Every region is visited as often as recorded, within 25 % (rodata 45 %: a recorded visit outlasts short chunks)."""
+    """Every region is visited as often as recorded, within 25 % (rodata 45 %: a recorded visit outlasts short
+    chunks).
+    """
     for region, (_, _, visits) in RECORDED[name].items():
         if region != "thread_stack":
             tolerance = 0.45 if region == "main_rodata" else 0.25
@@ -96,10 +102,14 @@ def test_visits_by_region(name: str, measured: dict):
 
 @by_name
 def test_weights_are_read_as_recorded(name: str, measured: dict):
-    """Visits and accesses per page, pages that two threads read, and the order within a thread follow from how rows are shared out."""
+    """Visits and accesses per page, pages that two threads read, and the order within a thread follow from
+    how rows are shared out.
+    """
     weights = measured[name]["weights"]
     assert weights["visits_per_page"] == pytest.approx(VISITS_PER_WEIGHTS_PAGE[name], abs=0.01)
-    assert measured[name]["pages"]["weights"]["accesses_per_visit"] == pytest.approx(ACCESSES_PER_WEIGHTS_VISIT[name], rel=0.02)
+    assert measured[name]["pages"]["weights"]["accesses_per_visit"] == pytest.approx(
+        ACCESSES_PER_WEIGHTS_VISIT[name], rel=0.02
+    )
     assert weights["shared"] == pytest.approx(SHARED_WEIGHTS[name], abs=0.005)
     assert weights["readers"]["more"] == 0
     assert weights["delta_one"] == pytest.approx(DELTA_ONE[name], abs=0.01)
@@ -110,7 +120,9 @@ def test_weights_are_read_as_recorded(name: str, measured: dict):
 
 @by_name
 def test_owner_changes_from_token_to_token(name: str, measured: dict):
-    """Chunks are drawn, so a page's reader is another one next time as often as recorded (±10 %: it hangs on the threads' jitter)."""
+    """Chunks are drawn, so a page's reader is another one next time as often as recorded (±10 %: it hangs on
+    the threads' jitter).
+    """
     assert measured[name]["weights"]["same_owner"] == pytest.approx(SAME_OWNER[name], abs=0.1)
 
 
@@ -123,7 +135,9 @@ def test_read_only_to_written(name: str, measured: dict):
 
 @by_name
 def test_reuse_distance_has_two_humps(name: str, measured: dict):
-    """Weights come back after the whole working set; the KV cache half so, half within a layer; hot regions at once."""
+    """Weights come back after the whole working set; the KV cache half so, half within a layer; hot regions
+    at once.
+    """
     reuse = measured[name]["reuse"]
     assert reuse["weights"]["whole"] == pytest.approx(WEIGHTS_AT_WORKING_SET[name], abs=0.01)
     assert reuse["kv"]["whole"] == pytest.approx(KV_AT_WORKING_SET[name], abs=0.03)
@@ -137,8 +151,17 @@ def test_reuse_distance_has_two_humps(name: str, measured: dict):
     ("quantisation", "threads", "shared", "ro_rw_pages", "ro_rw_visits", "run_median"),
     [("Q4_K_M", 15, 0.055, 4.87, 4.58, None), ("Q4_0", 3, 0.014, 4.60, 3.83, 49)],
 )
-def test_static_parts(quantisation: str, threads: int, shared: float, ro_rw_pages: float, ro_rw_visits: float, run_median: int | None):
-    """Two more recordings, of the small model in equal parts: every page keeps its reader from token to token (recorded: 98-100 %)."""
+def test_static_parts(
+    quantisation: str,
+    threads: int,
+    shared: float,
+    ro_rw_pages: float,
+    ro_rw_visits: float,
+    run_median: int | None,
+):
+    """Two more recordings, of the small model in equal parts: every page keeps its reader from token to token
+    (recorded: 98-100 %).
+    """
     shape = replace(TINY_8_LAYERS, quantisation=quantisation)
     found = measure(llama_workload("static", shape, processes=1, threads=threads, tokens=2))
     assert found["weights"]["shared"] == pytest.approx(shared, abs=0.005)

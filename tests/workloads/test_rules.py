@@ -1,4 +1,6 @@
-"""Workload.validate() must accept what can run to its end, and refuse every planted way of not doing so, saying where."""
+"""Workload.validate() must accept what can run to its end, and refuse every planted way of not doing so,
+saying where.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workloads import program as p
+from workloads import rows as p
 from workloads.llama import generate
 from workloads.shape import LlamaShape
 
@@ -33,14 +35,25 @@ def sound() -> p.Process:
         main += [p.control(p.MARK, turn), p.control(p.POPULATE, region=FILE, pages=10)]
         main += [p.control(p.MUNMAP, region=ANON, page=8, pages=2), p.visit(p.STORE, ANON, 0, 8, 3)]
         main += [p.control(p.MMAP, region=ANON, page=8, pages=2)]
-        main += [p.control(p.CLONE, 1), p.control(p.CLONE, 2), p.control(p.BARRIER, 2 * turn, 3), p.control(p.DRAW, turn, 3, 0)]
+        main += [
+            p.control(p.CLONE, 1),
+            p.control(p.CLONE, 2),
+            p.control(p.BARRIER, 2 * turn, 3),
+            p.control(p.DRAW, turn, 3, 0),
+        ]
         main += [p.control(p.BARRIER, 2 * turn + 1, 3), p.control(p.JOIN, pages=2)]
         for k, listed in worker.items():
-            listed += [p.visit(p.IFETCH, TEXT, 0, 2), p.control(p.BARRIER, 2 * turn, 3), p.control(p.DRAW, turn, 3, k)]
+            listed += [
+                p.visit(p.IFETCH, TEXT, 0, 2),
+                p.control(p.BARRIER, 2 * turn, 3),
+                p.control(p.DRAW, turn, 3, k),
+            ]
             listed += [p.control(p.BARRIER, 2 * turn + 1, 3), p.visit(p.LOAD, ANON, 8, 2), p.control(p.EXIT)]
     section = p.Section(np.array([[0, 1], [1, 2], [2, 3], [3, 4]]))
     chunk_rows = rows(*(p.visit(p.LOAD, FILE, 2 * k, 2) for k in range(4)))
-    return p.Process("two", REGIONS, (rows(*main), rows(*worker[1]), rows(*worker[2])), chunk_rows, (section, section))
+    return p.Process(
+        "two", REGIONS, (rows(*main), rows(*worker[1]), rows(*worker[2])), chunk_rows, (section, section)
+    )
 
 
 def check(process: p.Process) -> None:
@@ -48,7 +61,9 @@ def check(process: p.Process) -> None:
 
 
 def changed(thread: int, which: int, /, nth: int = 0, **fields: int) -> p.Process:
-    """Return the sound process with fields of one row changed: the nth row of `thread` that executes `which`; -1 is chunk_rows."""
+    """Return the sound process with fields of one row changed: the nth row of `thread` that executes `which`;
+    -1 is chunk_rows.
+    """
     process = sound()
     target = process.chunk_rows if thread < 0 else process.threads[thread]
     row = np.flatnonzero(target["op"] == which)[nth]
@@ -91,17 +106,35 @@ PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
     "unknown op": (lambda: changed(0, p.VISIT, op=99), "'op' must be a known operation"),
     "barrier in a chunk": (lambda: changed(-1, p.VISIT, op=p.BARRIER), "'op' must be VISIT inside a chunk"),
     "main ends like a worker": (lambda: changed(0, p.VISIT, op=p.EXIT), "'op' must not be EXIT in main"),
-    "worker marks": (lambda: changed(1, p.VISIT, op=p.MARK), "'op' must not be CLONE, JOIN or MARK in a worker"),
-    "worker unmaps": (lambda: changed(1, p.VISIT, nth=1, op=p.MUNMAP), "'op' must not be MUNMAP or MMAP in a worker"),
+    "worker marks": (
+        lambda: changed(1, p.VISIT, op=p.MARK),
+        "'op' must not be CLONE, JOIN or MARK in a worker",
+    ),
+    "worker unmaps": (
+        lambda: changed(1, p.VISIT, nth=1, op=p.MUNMAP),
+        "'op' must not be MUNMAP or MMAP in a worker",
+    ),
     "no such region": (lambda: changed(0, p.VISIT, region=3), "'region' must be below 3"),
     "no pages": (lambda: changed(0, p.VISIT, pages=0), "'pages' must be at least 1"),
     "page outside": (lambda: changed(0, p.VISIT, page=3), "inside region 'anon' of 10 pages (got 11)"),
-    "chunk page outside": (lambda: changed(-1, p.VISIT, nth=3, page=9), "inside region 'file' of 10 pages (got 11)"),
+    "chunk page outside": (
+        lambda: changed(-1, p.VISIT, nth=3, page=9),
+        "inside region 'file' of 10 pages (got 11)",
+    ),
     "unknown kind": (lambda: changed(0, p.VISIT, kind=3), "'kind' must be LOAD, STORE or IFETCH"),
     "no accesses": (lambda: changed(0, p.VISIT, count=0), "'count' must be at least 1"),
-    "store to a read-only region": (lambda: changed(0, p.VISIT, region=FILE), "'region' of a STORE must be writable"),
-    "ifetch from data": (lambda: changed(1, p.VISIT, region=ANON), "'region' of an IFETCH must be executable"),
-    "chunk past the end": (lambda: chunks((0, 1), (1, 2), (2, 5)), "chunk 2 must lie in the 4 chunk rows (got (2, 5))"),
+    "store to a read-only region": (
+        lambda: changed(0, p.VISIT, region=FILE),
+        "'region' of a STORE must be writable",
+    ),
+    "ifetch from data": (
+        lambda: changed(1, p.VISIT, region=ANON),
+        "'region' of an IFETCH must be executable",
+    ),
+    "chunk past the end": (
+        lambda: chunks((0, 1), (1, 2), (2, 5)),
+        "chunk 2 must lie in the 4 chunk rows (got (2, 5))",
+    ),
     "chunk backwards": (lambda: chunks((0, 1), (2, 1), (2, 3)), "chunk 1 must lie in"),
     "chunks of wrong shape": (
         lambda: replace(sound(), sections=(p.Section(np.array([0, 1])), sound().sections[1])),
@@ -111,27 +144,51 @@ PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
     "clone twice": (lambda: changed(0, p.CLONE, nth=1, page=1), "must be cloned once between two JOINs"),
     "join too many": (lambda: changed(0, p.JOIN, pages=3), "'pages' of JOIN must be the number of workers"),
     "clone without join": (lambda: without(0, p.JOIN, nth=1), "every CLONE must be followed by a JOIN"),
-    "exit missing": (lambda: without(2, p.EXIT), "the number of EXIT rows must be that of its CLONEs, 2 (got 1)"),
+    "exit missing": (
+        lambda: without(2, p.EXIT),
+        "the number of EXIT rows must be that of its CLONEs, 2 (got 1)",
+    ),
     "rows after the last exit": (
-        lambda: replace(sound(), threads=(*sound().threads[:2], np.append(sound().threads[2], rows(p.visit(p.LOAD, ANON, 0))))),
+        lambda: replace(
+            sound(),
+            threads=(*sound().threads[:2], np.append(sound().threads[2], rows(p.visit(p.LOAD, ANON, 0)))),
+        ),
         "the last row of a worker must be EXIT",
     ),
-    "barrier missed": (lambda: without(2, p.BARRIER), "'pages' must be the number of threads that come to it"),
-    "barrier for more": (lambda: changed(2, p.BARRIER, pages=4), "all rows of a barrier must name as many parties"),
+    "barrier missed": (
+        lambda: without(2, p.BARRIER),
+        "'pages' must be the number of threads that come to it",
+    ),
+    "barrier for more": (
+        lambda: changed(2, p.BARRIER, pages=4),
+        "all rows of a barrier must name as many parties",
+    ),
     "barriers out of order": (lambda: changed(1, p.BARRIER, nth=1, page=0), "'page' of BARRIER must grow"),
     "clone after the barrier": (late_clone, "main must CLONE the worker before it waits for it"),
     "no such section": (lambda: changed(1, p.DRAW, page=2), "'page' of DRAW must be below 2"),
-    "own chunk beyond parties": (lambda: changed(1, p.DRAW, count=3), "'count' of DRAW must be below its parties"),
+    "own chunk beyond parties": (
+        lambda: changed(1, p.DRAW, count=3),
+        "'count' of DRAW must be below its parties",
+    ),
     "same own chunk": (lambda: changed(1, p.DRAW, count=2), "'count' of DRAW must be drawn once"),
-    "draw with other parties": (lambda: changed(1, p.DRAW, pages=4), "'pages' of DRAW must be the same in all threads"),
+    "draw with other parties": (
+        lambda: changed(1, p.DRAW, pages=4),
+        "'pages' of DRAW must be the same in all threads",
+    ),
     "draw missing": (lambda: without(2, p.DRAW), "section 0: all 3 parties must DRAW (got 2)"),
-    "more parties than chunks": (lambda: chunks((0, 1), (1, 2)), "'pages' of DRAW must be at most its 2 chunks"),
+    "more parties than chunks": (
+        lambda: chunks((0, 1), (1, 2)),
+        "'pages' of DRAW must be at most its 2 chunks",
+    ),
     "marks repeat": (lambda: changed(0, p.MARK, nth=1, page=0), "'page' of MARK must grow"),
     "map what is mapped": (lambda: without(0, p.MUNMAP), "MMAP must name pages of an earlier MUNMAP"),
     "unmap twice": (lambda: without(0, p.MMAP), "must"),
     "use while unmapped": (mapped_after_use, "'page' must not be unmapped"),
     "no main": (lambda: replace(sound(), threads=()), "'threads' must have at least the main thread"),
-    "empty region": (lambda: replace(sound(), regions=(*REGIONS, p.Region("nothing", 0))), "'pages' of region 'nothing'"),
+    "empty region": (
+        lambda: replace(sound(), regions=(*REGIONS, p.Region("nothing", 0))),
+        "'pages' of region 'nothing'",
+    ),
     "other dtype": (lambda: replace(sound(), chunk_rows=np.zeros(4)), "'dtype' must be ROW"),
 }
 
@@ -186,17 +243,31 @@ small_shapes = st.builds(
 
 
 @settings(max_examples=40, deadline=None)
-@given(shape=small_shapes, threads=st.integers(1, 9), prompt=st.integers(1, 7), barriers=st.integers(1, 3), warm_up=st.booleans())
-def test_generator_keeps_the_rules(shape: LlamaShape, threads: int, prompt: int, barriers: int, warm_up: bool):
+@given(
+    shape=small_shapes,
+    threads=st.integers(1, 9),
+    prompt=st.integers(1, 7),
+    barriers=st.integers(1, 3),
+    warm_up=st.booleans(),
+)
+def test_generator_keeps_the_rules(
+    shape: LlamaShape, threads: int, prompt: int, barriers: int, warm_up: bool
+):
     """Whatever the model and the number of threads, what is generated can be executed to its end."""
-    check(generate(shape, threads=threads, tokens=2, prompt_tokens=prompt, barriers_per_op=barriers, warm_up=warm_up))
+    check(
+        generate(
+            shape, threads=threads, tokens=2, prompt_tokens=prompt, barriers_per_op=barriers, warm_up=warm_up
+        )
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_barrier_row_can_be_lost(data: st.DataObject):
     """Deleting any one synchronising row of a generated program is noticed."""
-    process = generate(LlamaShape("small", 1, 64, 64, 16, 50, "Q8_0", hash_table_pages=2), threads=3, tokens=1)
+    process = generate(
+        LlamaShape("small", 1, 64, 64, 16, 50, "Q8_0", hash_table_pages=2), threads=3, tokens=1
+    )
     thread = data.draw(st.integers(0, 2))
     rows = process.threads[thread]
     at = np.flatnonzero(np.isin(rows["op"], (p.BARRIER, p.DRAW, p.CLONE, p.EXIT, p.JOIN)))

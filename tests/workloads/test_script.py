@@ -1,4 +1,6 @@
-"""A script makes the rows that its calls say, in order; whoever is wrong is told where, by which rule, with which value."""
+"""A script makes the rows that its calls say, in order; whoever is wrong is told where, by which rule, with
+which value.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import re
 import pytest
 
 from workloads import Region, Script, workload
-from workloads import program as p
+from workloads import rows as p
 from workloads.calls import Calls
 from workloads.script import ScriptError
 
@@ -79,7 +81,9 @@ def test_each_call_makes_its_row(call, row):
 
 
 def test_waits_count_on_where_the_thread_has_waited():
-    """Without a number a wait takes one post more than the last, asleep or spinning; with one it starts anew from there."""
+    """Without a number a wait takes one post more than the last, asleep or spinning; with one it starts anew
+    from there.
+    """
     poster = steps(*[("post", "go")] * 5)
     waiter = steps(("wait", "go"), ("spin", "go"), ("wait", "go", 4), ("wait", "go"), ("wait", "end"))
     (_, waits), ends = rows_of(poster, waiter, steps(("post", "end")))[:2], p.NO_REGION
@@ -95,7 +99,9 @@ def test_threads_meet_as_often_as_they_like(parties):
     made = rows_of(*[steps(*[("meet", "here", parties)] * repeats) for _ in range(parties)])
     for thread in made:
         assert [op for op, *_ in thread] == [p.POST, p.SPIN] * repeats
-        assert [pages for op, _, _, pages, _, _ in thread if op == p.SPIN] == [k * parties for k in range(1, repeats + 1)]
+        assert [pages for op, _, _, pages, _, _ in thread if op == p.SPIN] == [
+            k * parties for k in range(1, repeats + 1)
+        ]
 
 
 def test_meetings_and_flags_of_one_name_are_two_things():
@@ -107,8 +113,14 @@ def test_meetings_and_flags_of_one_name_are_two_things():
 @pytest.mark.parametrize(
     ("threads", "message"),
     [
-        ([1, 1, 1], "meeting 'here': 2 threads must come to it, all as often (got process 'main' thread 0 1 times, "),
-        ([1], "meeting 'here': 2 threads must come to it, all as often (got process 'main' thread 0 1 times)"),
+        (
+            [1, 1, 1],
+            "meeting 'here': 2 threads must come to it, all as often (got process 'main' thread 0 1 times, ",
+        ),
+        (
+            [1],
+            "meeting 'here': 2 threads must come to it, all as often (got process 'main' thread 0 1 times)",
+        ),
         ([2, 1], "(got process 'main' thread 0 2 times, process 'main' thread 1 1 times)"),
     ],
 )
@@ -121,7 +133,9 @@ def test_processes_have_the_numbers_in_which_they_were_added():
     parent = steps(("fork", "second"), ("fork", "first"), ("wait", "gone", 2))
     script = Script("s", regions=REGIONS).process("parent", [parent])
     script.process("other", [steps(("load", "heap"))], cpus=[3])
-    script.process("first", [steps(("exit", "gone"))], forked=True).process("second", [steps(("exit", "gone"))], forked=True)
+    script.process("first", [steps(("exit", "gone"))], forked=True).process(
+        "second", [steps(("exit", "gone"))], forked=True
+    )
     made = script.workload()
     assert [process.name for process in made.processes] == ["parent", "other", "first", "second"]
     assert made.processes[0].threads[0]["page"][:2].tolist() == [3, 2]
@@ -130,10 +144,14 @@ def test_processes_have_the_numbers_in_which_they_were_added():
 
 def test_a_script_can_be_made_twice():
     """Same workload, same snapshots: nothing is left over from the first time."""
-    script = Script("s", regions=REGIONS).process("main", [steps(("snapshot", "a"), ("snapshot", "b")), steps(("snapshot", "c"))])
+    script = Script("s", regions=REGIONS).process(
+        "main", [steps(("snapshot", "a"), ("snapshot", "b")), steps(("snapshot", "c"))]
+    )
     one, two = script.workload(), script.workload()
     assert script.snapshots == {"a": 0, "b": 1, "c": 2}
-    assert [rows.tolist() for rows in one.processes[0].threads] == [rows.tolist() for rows in two.processes[0].threads]
+    assert [rows.tolist() for rows in one.processes[0].threads] == [
+        rows.tolist() for rows in two.processes[0].threads
+    ]
     assert one.exact
 
 
@@ -141,31 +159,73 @@ def test_a_script_can_be_made_twice():
     ("call", "message"),
     [
         (("load", "stack"), "'region' must be one of heap, file, target (got 'stack')"),
-        (("load", "heap", 64), "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got 64)"),
-        (("load", "heap", -1), "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got -1)"),
-        (("munmap", "heap", 60, 5), "'pages' must be a whole number from 1 to 4 from page 60 of region 'heap' on (got 5)"),
-        (("munmap", "heap", 0, 0), "'pages' must be a whole number from 1 to 64 from page 0 of region 'heap' on (got 0)"),
-        (("munmap", "heap", "0"), "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got '0')"),
-        (("munmap", "heap", 0, 1.0), "'pages' must be a whole number from 1 to 64 from page 0 of region 'heap' on (got 1.0)"),
+        (
+            ("load", "heap", 64),
+            "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got 64)",
+        ),
+        (
+            ("load", "heap", -1),
+            "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got -1)",
+        ),
+        (
+            ("munmap", "heap", 60, 5),
+            "'pages' must be a whole number from 1 to 4 from page 60 of region 'heap' on (got 5)",
+        ),
+        (
+            ("munmap", "heap", 0, 0),
+            "'pages' must be a whole number from 1 to 64 from page 0 of region 'heap' on (got 0)",
+        ),
+        (
+            ("munmap", "heap", "0"),
+            "'page' must be a whole number from 0 to 63 in region 'heap' of 64 pages (got '0')",
+        ),
+        (
+            ("munmap", "heap", 0, 1.0),
+            "'pages' must be a whole number from 1 to 64 from page 0 of region 'heap' on (got 1.0)",
+        ),
         (("load", "heap", 0, 1, 0), "'count' must be a whole number from 1 to 4294967295 (got 0)"),
-        (("munmap",), "munmap(region, page=0, pages=None) (missing 1 required positional argument: 'region')"),
-        (("munmap", "heap", 0, 1, 2), "'munmap' must be called as munmap(region, page=0, pages=None) (got 4 arguments)"),
-        (("mprotect", "heap", "PROT_RW"), "'rights' must be one of PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC, or several with | (got"),
-        (("mprotect", "heap", 8), "'rights' must be one of PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC, or several with | (got 8)"),
-        (("madvise", "heap", "MADV_FREE|MADV_COLD"), "'advice' must be one of MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT (got"),
-        (("madvise", "heap", 3), "'advice' must be one of MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT (got 3)"),
+        (
+            ("munmap",),
+            "munmap(region, page=0, pages=None) (missing 1 required positional argument: 'region')",
+        ),
+        (
+            ("munmap", "heap", 0, 1, 2),
+            "'munmap' must be called as munmap(region, page=0, pages=None) (got 4 arguments)",
+        ),
+        (
+            ("mprotect", "heap", "PROT_RW"),
+            "'rights' must be one of PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC, or several with | (got",
+        ),
+        (
+            ("mprotect", "heap", 8),
+            "'rights' must be one of PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC, or several with | (got 8)",
+        ),
+        (
+            ("madvise", "heap", "MADV_FREE|MADV_COLD"),
+            "'advice' must be one of MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT (got",
+        ),
+        (
+            ("madvise", "heap", 3),
+            "'advice' must be one of MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT (got 3)",
+        ),
         (("mremap", "heap", "there"), "'region' must be one of heap, file, target (got 'there')"),
         (("move_pages", "heap", -1), "'node' must be a whole number from 0 to 255 (got -1)"),
         (("place", "heap", 2**40), "'vpn' must be a whole number from 1 to 34359738367 (got 1099511627776)"),
         (("nanosleep", 2**32), "'ns' must be a whole number from 0 to 4294967295 (got 4294967296)"),
-        (("fork", "child"), "'child' must be a forked process of the script, but there is none (got 'child')"),
+        (
+            ("fork", "child"),
+            "'child' must be a forked process of the script, but there is none (got 'child')",
+        ),
         (("fork", "main"), "'child' must be a forked process of the script, but there is none (got 'main')"),
         (("post", 3), "'flag' must be a name (got 3)"),
         (("meet", "here", 0), "'parties' must be a whole number from 1 to 4294967295 (got 0)"),
         (("mumap", "heap"), "'call' must be one of load, store, execute, place, mmap, populate, munmap,"),
         (("store", "file"), "VISIT: 'region' of a STORE must be writable (got file)"),
         (("write", "heap"), "WRITE: 'region' of a call on a file must map one (got heap)"),
-        (("wait", "never"), "WAIT_FOR 'never': 'pages' of a wait must be at most the number of POSTs of its flag (got 1)"),
+        (
+            ("wait", "never"),
+            "WAIT_FOR 'never': 'pages' of a wait must be at most the number of POSTs of its flag (got 1)",
+        ),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else "",
 )
@@ -180,19 +240,36 @@ def test_threads_that_would_wait_for_each_other_are_refused():
     """Each waits for what the other posts afterwards: no schedule ends it."""
     one, two = steps(("wait", "b"), ("post", "a")), steps(("load", "heap"), ("spin", "a"), ("post", "b"))
     told = refused(lambda: rows_of(one, two))
-    assert re.fullmatch(r"script 's': process 'main' thread 0 step 0: WAIT_FOR 'b': a wait must end, but here 2 threads .*\(got 0\)", told)
+    assert re.fullmatch(
+        r"script 's': process 'main' thread 0 step 0: WAIT_FOR 'b': a wait must end, but here 2 threads .*\(got 0\)",
+        told,
+    )
 
 
 def test_a_child_that_nobody_forks_is_refused():
-    script = Script("s", regions=REGIONS).process("main", [steps(("load", "heap"))]).process("child", [steps()], forked=True)
-    assert refused(script.workload) == "script 's': process 'child': a forked process must be forked by another one (got no FORK)"
+    script = (
+        Script("s", regions=REGIONS)
+        .process("main", [steps(("load", "heap"))])
+        .process("child", [steps()], forked=True)
+    )
+    assert (
+        refused(script.workload)
+        == "script 's': process 'child': a forked process must be forked by another one (got no FORK)"
+    )
 
 
 def test_a_child_ends_with_its_exit():
     child = steps(("exit", "gone"), ("load", "heap"))
-    script = Script("s", regions=REGIONS).process("main", [steps(("fork", "child"))]).process("child", [child], forked=True)
+    script = (
+        Script("s", regions=REGIONS)
+        .process("main", [steps(("fork", "child"))])
+        .process("child", [child], forked=True)
+    )
     told = refused(script.workload)
-    assert told == "script 's': process 'child' thread 0 step 1: VISIT: the last row of a forked process must be EXIT_MM (got VISIT)"
+    assert (
+        told
+        == "script 's': process 'child' thread 0 step 1: VISIT: the last row of a forked process must be EXIT_MM (got VISIT)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +277,10 @@ def test_a_child_ends_with_its_exit():
     [
         ({"threads": []}, "'threads' must be at least one generator function (got [])"),
         ({"threads": [steps()], "regions": [HEAP, HEAP]}, "'regions' must have a name each (got heap, heap)"),
-        ({"threads": [steps()], "regions": [Region("r", -1)]}, "'pages' of region 'r' must be a whole number of at least 1 (got -1)"),
+        (
+            {"threads": [steps()], "regions": [Region("r", -1)]},
+            "'pages' of region 'r' must be a whole number of at least 1 (got -1)",
+        ),
         ({"threads": [steps()], "regions": ["heap"]}, "'regions' must be regions with a name (got 'heap')"),
         ({"threads": [steps()], "cpus": ["0"]}, "'cpus' must be numbers of CPUs (got ['0'])"),
         ({"threads": [steps()], "name": "main"}, "'name' must be that of one process (got it twice)"),
@@ -212,7 +292,9 @@ def test_a_wrong_process_is_refused(wrong, message):
 
 
 def test_what_is_yielded_must_come_from_a_call():
-    """`yield from t.store(...)`, or a call that was forgotten, is told; an error of the user's own stays what it is."""
+    """`yield from t.store(...)`, or a call that was forgotten, is told; an error of the user's own stays what
+    it is.
+    """
 
     def scattered(t):
         yield from t.store("heap")
@@ -220,7 +302,9 @@ def test_what_is_yielded_must_come_from_a_call():
     def broken(t):
         yield {}["x"]
 
-    assert "thread 0 step 0: a thread must yield what its calls return (got 1)" in refused(lambda: rows_of(scattered))
+    assert "thread 0 step 0: a thread must yield what its calls return (got 1)" in refused(
+        lambda: rows_of(scattered)
+    )
     with pytest.raises(KeyError, match="x"):
         rows_of(broken)
 
@@ -228,7 +312,9 @@ def test_what_is_yielded_must_come_from_a_call():
 @pytest.mark.parametrize("thread", [lambda t: None, lambda: iter([]), lambda t, more: iter([])])
 def test_a_thread_that_is_no_generator_is_refused(thread):
     told = refused(lambda: rows_of(thread))
-    assert told.startswith("script 's': process 'main' thread 0: 'threads' must be generator functions of one argument (got ")
+    assert told.startswith(
+        "script 's': process 'main' thread 0: 'threads' must be generator functions of one argument (got "
+    )
 
 
 def test_a_thread_may_do_nothing():
@@ -252,7 +338,10 @@ def test_a_python_file_is_a_workload(tmp_path, written):
     )
     found = workload(f"{file}:{written}")
     assert (found.name, found.processes[0].threads[0].tolist()) == ("mine", [(p.VISIT, p.STORE, 0, 8, 1, 0)])
-    for name, message in (("other", "'other' must be defined there"), ("main", "must be a Script, a Workload, or a function")):
+    for name, message in (
+        ("other", "'other' must be defined there"),
+        ("main", "must be a Script, a Workload, or a function"),
+    ):
         with pytest.raises(ValueError, match=message):
             workload(f"{file}:{name}")
     with pytest.raises(ValueError, match="'scale' must be 1 for a script"):
@@ -266,7 +355,10 @@ MISTAKES = {
     "an exception while the file is read": ("x = 1\ny = 1 / 0\n", ":2: ZeroDivisionError: division by zero"),
     "sys.exit": ("import sys\nsys.exit(3)\n", ":2: SystemExit: 3"),
     "an exception in the function": ("def mine():\n    return {}['x']\n", ":2: KeyError: 'x'"),
-    "an exception in a generator": ("{0}def one(t):\n    yield t.load('heap')\n    1 / 0\n{1}", ":5: ZeroDivisionError: division by zero"),
+    "an exception in a generator": (
+        "{0}def one(t):\n    yield t.load('heap')\n    1 / 0\n{1}",
+        ":5: ZeroDivisionError: division by zero",
+    ),
     "a wrong call": (
         "{0}def one(t):\n    yield t.load('heap', 9)\n{1}",
         ":4: script 's': process 'p' thread 0 step 0: 'page' must be a whole number from 0 to 3 in region 'heap' of 4 pages (got 9)",
@@ -281,9 +373,14 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_file_is_one_sentence_with_file_and_line(mistake, tmp_path):
-    """Whatever goes wrong in a user's file is bad input (ValueError), and is told with its line where a line is to blame."""
+    """Whatever goes wrong in a user's file is bad input (ValueError), and is told with its line where a line
+    is to blame.
+    """
     code, said = MISTAKES[mistake]
-    head, end = "from workloads import Region, Script\n\n", "mine = Script('s', regions=[Region('heap', 4)]).process('p', [one])\n"
+    head, end = (
+        "from workloads import Region, Script\n\n",
+        "mine = Script('s', regions=[Region('heap', 4)]).process('p', [one])\n",
+    )
     file = tmp_path / "mine.py"
     file.write_text(code.replace("{0}", head).replace("{1}", end))
     with pytest.raises(ValueError, match="^" + re.escape(f"{file}{said}")) as told:

@@ -45,7 +45,11 @@ def test_toml_equals_python(tmp_path):
         yield [t.exit("gone"), t.exit("gone")]
 
     regions = [Region("heap", 64, writable=True), Region("file", 32, file="data", shared=True)]
-    ours = Script("mine", "the same twice", regions).process("main", [main, other], cpus=[0, 1]).process("child", [child], forked=True)
+    ours = (
+        Script("mine", "the same twice", regions)
+        .process("main", [main, other], cpus=[0, 1])
+        .process("child", [child], forked=True)
+    )
     file = written(
         tmp_path,
         f"""description = "the same twice"
@@ -71,7 +75,12 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
     assert (one.name, one.description) == (two.name, two.description)
     assert ours.snapshots == theirs.snapshots == {"before 1": 0, "before 2": 1}
     for mine, its in zip(one.processes, two.processes, strict=True):
-        assert (mine.name, mine.regions, mine.cpus, mine.forked) == (its.name, its.regions, its.cpus, its.forked)
+        assert (mine.name, mine.regions, mine.cpus, mine.forked) == (
+            its.name,
+            its.regions,
+            its.cpus,
+            its.forked,
+        )
         assert [rows.tolist() for rows in mine.threads] == [rows.tolist() for rows in its.threads]
     assert workload(str(file)).name == "mine"
 

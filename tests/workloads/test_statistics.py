@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workloads import program as p
+from workloads import rows as p
 from workloads.interleave import interleave
 from workloads.llama import generate
 from workloads.shape import LlamaShape
@@ -53,6 +53,12 @@ def test_same_seed_same_order():
 def test_load_and_store_of_one_visit_count_once():
     """A page that is read and written in one visit gives two rows and one visit."""
     regions = (p.Region("anon", 3, writable=True),)
-    listed = [p.visit(p.LOAD, 0, 0), p.visit(p.STORE, 0, 0), p.visit(p.LOAD, 0, 1), p.visit(p.LOAD, 0, 2), p.visit(p.LOAD, 0, 1)]
+    listed = [
+        p.visit(p.LOAD, 0, 0),
+        p.visit(p.STORE, 0, 0),
+        p.visit(p.LOAD, 0, 1),
+        p.visit(p.LOAD, 0, 2),
+        p.visit(p.LOAD, 0, 1),
+    ]
     visits = interleave(p.Process("one", regions, (np.array(listed, p.ROW),)))
     assert read_write(visits) == {"pages": 2.0, "visits": 3.0}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workloads.program import LOAD, POST, SNAPSHOT, STORE, VISIT, WAIT_FOR
+from workloads.rows import LOAD, POST, SNAPSHOT, STORE, VISIT, WAIT_FOR
 from workloads.sweep import AFTER, BEFORE, sweep
 
 

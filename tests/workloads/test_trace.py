@@ -1,4 +1,5 @@
-"""A replay must visit what was recorded, in each thread's order, and a damaged trace must be refused in one clear sentence.
+"""A replay must visit what was recorded, in each thread's order, and a damaged trace must be refused in one
+clear sentence.
 
 LUF_TRACES may name a folder with the long recordings (trace-t3, trace-7b1-t15), which are too large to ship.
 """
@@ -12,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workloads import program as p
 from workloads import recording, workload
+from workloads import rows as p
 from workloads.catalogue import DATA
 from workloads.interleave import interleave
 from workloads.statistics import measure
@@ -29,12 +30,16 @@ def expanded(rows: np.ndarray) -> np.ndarray:
 
 
 def test_every_thread_keeps_its_visits_in_order():
-    """Merged rows and control rows change nothing: expanded again, a thread's program is its part of the recording."""
+    """Merged rows and control rows change nothing: expanded again, a thread's program is its part of the
+    recording.
+    """
     trace = recording.read(SHIPPED)
     process = workload("t3").processes[0]
     for thread, rows in enumerate(process.threads):
         mine = trace.arrays["thread"] == thread
-        recorded = np.stack([trace.arrays[name][mine].astype(np.int64) for name in ("kind", "page", "count")], axis=1)
+        recorded = np.stack(
+            [trace.arrays[name][mine].astype(np.int64) for name in ("kind", "page", "count")], axis=1
+        )
         token = rows[int(np.flatnonzero(rows["op"] == p.MARK)[-1]) :] if thread == 0 else rows
         assert np.array_equal(expanded(token), recorded)
 
@@ -48,7 +53,9 @@ def test_meetings_are_sound():
 
 
 def test_replay_has_the_recorded_figures():
-    """The figures of the first generated token: 19,183 pages, and visits as they were counted when it was recorded."""
+    """The figures of the first generated token: 19,183 pages, and visits as they were counted when it was
+    recorded.
+    """
     found = measure(workload("t3"))
     assert found["working_set"] == 19183
     assert found["distinct"]["weights"] == 15541
@@ -76,7 +83,9 @@ def damaged(tmp_path: Path):
             kept = {name: archive[name] for name in archive.files} | (arrays or {})
         np.savez(tmp_path / "bad.npz", **{name: array for name, array in kept.items() if array is not None})
         text = json.loads(SHIPPED.with_suffix(".json").read_text()) | (about or {})
-        (tmp_path / "bad.json").write_text(json.dumps({name: entry for name, entry in text.items() if entry is not None}))
+        (tmp_path / "bad.json").write_text(
+            json.dumps({name: entry for name, entry in text.items() if entry is not None})
+        )
         return tmp_path / "bad.npz"
 
     return build
@@ -87,13 +96,21 @@ def damaged(tmp_path: Path):
     [
         ({"page": None}, {}, "'page' must be in the archive"),
         ({"page": np.zeros(3, np.uint32)}, {}, "'page' must be as long as 'thread', 71023 (got 3)"),
-        ({"page": np.full(71023, 20000, np.uint32)}, {}, "row 0: 'page' must be inside its region (got 20000)"),
+        (
+            {"page": np.full(71023, 20000, np.uint32)},
+            {},
+            "row 0: 'page' must be inside its region (got 20000)",
+        ),
         ({"region": np.full(71023, 12, np.uint8)}, {}, "row 0: 'region' must be below 12 (got 12)"),
         ({"kind": np.full(71023, 3, np.uint8)}, {}, "row 0: 'kind' must be 0, 1 or 2 (got 3)"),
         ({"count": np.zeros(71023, np.uint32)}, {}, "row 0: 'count' must be at least 1 (got 0)"),
         ({"count": np.zeros(71023)}, {}, "'count' must be a row of integers (got float64 (71023,))"),
         ({"eval_start": np.array([80000])}, {}, "'eval_start' must be below 71023"),
-        ({"eval_start": np.array([0, 9])}, {}, "'eval_start' must have as many entries as the JSON's evals, 1 (got 2)"),
+        (
+            {"eval_start": np.array([0, 9])},
+            {},
+            "'eval_start' must have as many entries as the JSON's evals, 1 (got 2)",
+        ),
         ({}, {"page_size": 16384}, "'page_size' must be 4096 (got 16384)"),
         ({}, {"regions": None}, "'regions' must be given"),
     ],
@@ -118,14 +135,23 @@ def test_what_is_no_trace(tmp_path: Path):
     with pytest.raises(ValueError, match=r"text\.json: must be JSON"):
         replay(tmp_path / "text.npz")
     (tmp_path / "text.json").write_text(SHIPPED.with_suffix(".json").read_text())
-    with pytest.raises(ValueError, match=r"text\.npz: must be a numpy \.npz archive of plain arrays \(got a file that is no archive\)$"):
+    with pytest.raises(
+        ValueError,
+        match=r"text\.npz: must be a numpy \.npz archive of plain arrays \(got a file that is no archive\)$",
+    ):
         replay(tmp_path / "text.npz")
 
 
-@pytest.mark.skipif("LUF_TRACES" not in os.environ, reason="LUF_TRACES must name a folder with the long recordings")
-@pytest.mark.parametrize(("name", "points", "distinct"), [("trace-t3", 237, 19181), ("trace-7b1-t15", 34, 35095)])
+@pytest.mark.skipif(
+    "LUF_TRACES" not in os.environ, reason="LUF_TRACES must name a folder with the long recordings"
+)
+@pytest.mark.parametrize(
+    ("name", "points", "distinct"), [("trace-t3", 237, 19181), ("trace-7b1-t15", 34, 35095)]
+)
 def test_long_recordings(name: str, points: int, distinct: int):
-    """Whole runs replay: start-up, warm-up, prompt, tokens; workers come and go, stacks beyond the cache are unmapped."""
+    """Whole runs replay: start-up, warm-up, prompt, tokens; workers come and go, stacks beyond the cache are
+    unmapped.
+    """
     path = Path(os.environ["LUF_TRACES"]) / f"{name}.npz"
     trace = recording.read(path)
     for _, first, end in trace.spans()[1:]:
@@ -138,4 +164,6 @@ def test_long_recordings(name: str, points: int, distinct: int):
     assert (main["op"] == p.MUNMAP).sum() == (main["op"] == p.MMAP).sum() == expected
     visits = interleave(process)
     token = visits.select(visits.evaluation == 3)
-    assert len(np.unique(token.region.astype(np.int64) << 32 | token.page)) == pytest.approx(distinct, rel=0.001)
+    assert len(np.unique(token.region.astype(np.int64) << 32 | token.page)) == pytest.approx(
+        distinct, rel=0.001
+    )

@@ -1,0 +1,216 @@
+"""LUF's debug feature (slides, "Design LUF Debug Feature"; v12 patch 25, CONFIG_LUF_DEBUG): records in pages,
+looked at before use.
+
+Mechanism: a page that is freed with a key keeps a record of its own: the CPUs that the key named, the newest
+request, what the page was. Whenever the kernel is about to write to a frame (HOOK_KMAP), or to make a PTE of
+it writable (HOOK_MKWRITE), every CPU of the record must have done that request. If one has not, it is a
+*finding*, kept with a dump of all CPUs' done-numbers (the first LUFD_KEPT; the patch warns once), and the run
+goes on. Done-numbers stand still meanwhile: one lock for all of them (luf_done.py).
+Beyond the patch, which has such records in pages alone: when a store fault or a write(2) begins, the records
+of its mm and its file are noted, and whom they named must be done when the PTE becomes writable or the bytes
+are copied. So a forgotten flush of these triggers leaves a trace. Requests that come after the beginning are
+not asked for: reclaim goes on.
+v12 flushes at the end of handle_mm_fault, too late for that look, so with debug on it also flushes before (as
+the patch does): that closes a window which is open without (luf_v12_debug.py). luf.py flushes in time as it
+is; nothing is added there, or who forgets it would not be found.
+It looks at the design's bookkeeping, never at contents: docs/debug-luf.md has a violation that it cannot see.
+Left out: the looks of the patch at the end of a take-off and in __free_one_page (the audit looks at all
+records at the end), kmap for reading.
+"""
+
+from allocator.kmap import FREE_PAGE, KMAP_WRITE, MKWRITE_ANON, MKWRITE_REUSE
+from allocator.vma import VM_ANON, VM_SHARED
+from cpus.atomics import load_acquire
+from cpus.compiled import kernel
+from cpus.ipi import mask_empty, mask_has
+from cpus.layout import LUFD_KEPT, MASK_BITS
+from cpus.locks import spin_lock, spin_unlock
+from designs.design import hook
+from designs.luf.done import lock_done, unlock_done
+from designs.luf.state import LOCK_FILE, LOCK_KEY, LOCK_MM, luf_state
+from designs.luf_v12.state import is_done
+
+OF_PAGE, OF_MM, OF_FILE = 1, 2, 3  # whose record a finding is about
+RECORD_NAMES = ("?", "page", "mm", "file")
+
+
+# --- findings -----------------------------------------------------------------------------------------------
+
+
+@kernel
+def _note(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
+    """Keep a finding: which record, where, who lags, and the done-numbers of all CPUs at one moment.
+    lufd_lock held.
+    """
+    n = ram.lufd_findings[0]
+    ram.lufd_findings[0] = n + 1
+    if n >= LUFD_KEPT:
+        return
+    for target in range(ram.nr_cpus):
+        ram.lufd_done[n, target] = load_acquire(state.ugen_done, target)
+    for word in range(ram.mask_words):
+        ram.lufd_lag[n, word] = 0
+    for target in range(ram.nr_cpus):
+        if mask_has(mask, row, target) and not is_done(state, target, ugen):
+            ram.lufd_lag[n, target // MASK_BITS] |= 1 << (target % MASK_BITS)
+    values = ram.lufd_finding
+    values[n, 1], values[n, 2], values[n, 3], values[n, 4], values[n, 5] = site, cpu, pfn, a, b
+    values[n, 6], values[n, 7], values[n, 8] = ugen, number, ram.lufd_key[pfn]
+    values[n, 9], values[n, 10] = ram.lufd_object[pfn], ram.lufd_index[pfn]
+    values[n, 11], values[n, 12] = ram.lufd_freed_by[pfn], ram.lufd_freed_ns[pfn]
+    values[n, 13], values[n, 14] = ram.cpu_clock[cpu], ram.cpu_task[cpu]
+    values[n, 0] = whose
+
+
+@kernel
+def all_done(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
+    """Have all CPUs of a record done its request? If not, that is a finding."""
+    lock_done(ram, cpu)
+    late = False
+    for target in range(ram.nr_cpus):
+        if mask_has(mask, row, target) and not is_done(state, target, ugen):
+            late = True
+    if late:
+        _note(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b)
+    unlock_done(ram, cpu)
+    return not late
+
+
+# --- records of pages ---------------------------------------------------------------------------------------
+
+
+@kernel
+def check_page(ram, state, cpu, pfn, site, a, b):
+    """Look at a frame's record, if it has one, and forget it: it is done, or told."""
+    ram.lufd_checks[cpu] += 1
+    ugen = ram.lufd_ugen[pfn]
+    if ugen == 0:
+        return
+    if all_done(ram, state, cpu, OF_PAGE, ram.lufd_mask, pfn, ugen, pfn, pfn, site, a, b):
+        ram.lufd_cleared[cpu] += 1
+    else:
+        ram.lufd_wrong[cpu] += 1
+    ram.lufd_ugen[pfn] = ram.lufd_key[pfn] = 0
+
+
+@kernel
+def mark_page(ram, state, cpu, pfn, key, required):
+    """A page is freed with a key: fold the key's batch into its record (lufd_mark_folio). It must have none
+    that is not done.
+    """
+    check_page(ram, state, cpu, pfn, FREE_PAGE, 0, 0)
+    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    for word in range(ram.mask_words):
+        ram.lufd_mask[pfn, word] = state.key_mask[key, word]
+    ugen = state.key_ugen[key]
+    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    if not required or mask_empty(ram, ram.lufd_mask, pfn):
+        return  # such a batch is folded into nothing
+    ram.lufd_ugen[pfn], ram.lufd_key[pfn] = ugen, key
+    ram.lufd_object[pfn], ram.lufd_index[pfn] = ram.page_object[pfn], ram.page_index[pfn]
+    ram.lufd_freed_by[pfn], ram.lufd_freed_ns[pfn] = cpu, ram.cpu_clock[cpu]
+    ram.lufd_marked[cpu] += 1
+
+
+# --- records of mm and file, from the beginning of a fault or a write to its look ---------------------------
+
+
+@kernel
+def note_mm(ram, state, cpu, mm):
+    """A store fault begins: whom the mm's record names now must be done when the PTE becomes writable."""
+    spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    for word in range(ram.mask_words):
+        ram.lufd_mm_mask[cpu, word] = state.mm_mask[mm, word]
+    ram.lufd_mm[cpu], ram.lufd_mm_ugen[cpu] = mm, state.mm_ugen[mm]
+    spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+
+
+@kernel
+def note_file(ram, state, cpu, thing):
+    """A store fault in a shared file, or a write(2), begins: the same for the file's record."""
+    spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    for word in range(ram.mask_words):
+        ram.lufd_file_mask[cpu, word] = state.file_mask[thing, word]
+    ram.lufd_file[cpu], ram.lufd_file_ugen[cpu] = thing + 1, state.file_ugen[thing]
+    spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+
+
+@kernel
+def forget_noted(ram, cpu):
+    """Nothing is noted."""
+    ram.lufd_mm[cpu] = ram.lufd_file[cpu] = 0
+
+
+@kernel
+def _check_noted(ram, state, cpu, pfn, site, a, b):
+    """Look at what was noted when the fault or the write began; told once."""
+    mm, thing = ram.lufd_mm[cpu], ram.lufd_file[cpu] - 1
+    if mm > 0 and not all_done(
+        ram, state, cpu, OF_MM, ram.lufd_mm_mask, cpu, ram.lufd_mm_ugen[cpu], mm, pfn, site, a, b
+    ):
+        ram.lufd_mm[cpu] = 0
+    if thing >= 0 and not all_done(
+        ram, state, cpu, OF_FILE, ram.lufd_file_mask, cpu, ram.lufd_file_ugen[cpu], thing, pfn, site, a, b
+    ):
+        ram.lufd_file[cpu] = 0
+
+
+@kernel
+def check_kmap(ram, state, cpu, pfn, site, a, b):
+    """HOOK_KMAP: the frame's record, and for write(2) its file's."""
+    check_page(ram, state, cpu, pfn, site, a, b)
+    if site == KMAP_WRITE:
+        _check_noted(ram, state, cpu, pfn, site, a, b)
+
+
+@kernel
+def check_mkwrite(ram, state, cpu, pfn, site, mm, vpn):
+    """HOOK_MKWRITE: the frame's record, and in a write fault the mm's and the file's."""
+    check_page(ram, state, cpu, pfn, site, mm, vpn)
+    if MKWRITE_ANON <= site <= MKWRITE_REUSE:
+        _check_noted(ram, state, cpu, pfn, site, mm, vpn)
+
+
+# --- hooks of luf -------------------------------------------------------------------------------------------
+
+
+@hook("keep")
+def luf_debug_free(ram, cpu, pfn, key, c, d):
+    """free_page with a key."""
+    mark_page(ram, luf_state(ram), cpu, pfn, key, True)
+    return 0
+
+
+@hook("kmap")
+def luf_debug_kmap(ram, cpu, pfn, site, a, b):
+    check_kmap(ram, luf_state(ram), cpu, pfn, site, a, b)
+    return 0
+
+
+@hook("mkwrite")
+def luf_debug_mkwrite(ram, cpu, pfn, site, mm, vpn):
+    check_mkwrite(ram, luf_state(ram), cpu, pfn, site, mm, vpn)
+    return 0
+
+
+@hook("fault_begins")
+def luf_debug_fault(ram, cpu, mm, vma, vpn, store):
+    """Note the records that luf_write_fault will flush."""
+    forget_noted(ram, cpu)
+    if store:
+        state, flags = luf_state(ram), ram.vma_flags[vma]
+        note_mm(ram, state, cpu, mm)
+        if flags & VM_SHARED and flags & VM_ANON == 0:
+            note_file(ram, state, cpu, ram.vma_object[vma])
+    return 0
+
+
+@hook("write_begins")
+def luf_debug_write(ram, cpu, thing, page, c, d):
+    """Note the record that luf_file_write will flush."""
+    forget_noted(ram, cpu)
+    note_file(ram, luf_state(ram), cpu, thing)
+    return 0
+
+
+LUF_DEBUG = (luf_debug_free, luf_debug_kmap, luf_debug_mkwrite, luf_debug_fault, luf_debug_write)

@@ -1,0 +1,63 @@
+"""sync=help: nobody waits for the owner of a generation; who needs it interrupts the CPUs that still lag and
+publishes it himself.
+
+The masks of claimed generations are remembered until they are done. A helper takes those of all generations
+up to his, drops the CPUs that have completed a flush since, and flushes the rest: flushing twice harms
+nobody. After that everything up to his generation is flushed, whoever owned it, so it may be published by a
+maximum, in any order.
+"""
+
+from allocator.tlb_flush import SITE_ALLOC
+from cpus.atomics import compare_exchange, load_acquire
+from cpus.compiled import kernel
+from cpus.lease import WAIT_LOCK, wake_all_waiting_for
+from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from designs.design import hook
+from designs.luf.state import luf_state
+from designs.luf.take import claim_other_zones, claim_row, flush_taken, owns_a_generation
+from designs.measure import GENERATION, HELPED, note_takeoff
+
+
+@kernel
+def _gather_claimed(ram, state, cpu, zone, generation):
+    """Add the CPUs of all generations up to this one that are claimed and not done."""
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    for older in range(load_acquire(ram.zone_key_done, zone) + 1, generation + 1):
+        row = claim_row(ram, zone, older)
+        for word in range(ram.mask_words):
+            state.take_mask[cpu, word] |= state.claim_mask[row, word]
+        state.take_ugen[cpu] = max(state.take_ugen[cpu], state.claim_ugen[row])
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+
+
+@kernel
+def _publish_maximum(ram, cpu, zone, generation):
+    done = load_acquire(ram.zone_key_done, zone)
+    while done < generation:
+        seen = compare_exchange(ram.zone_key_done, zone, done, generation)
+        if seen == done:
+            wake_all_waiting_for(ram, WAIT_LOCK, GENERATION | zone, ram.cpu_clock[cpu])
+            return
+        done = seen
+
+
+@hook("take_done")
+def help_take_done(ram, cpu, a, b, c, d):
+    """Flush for what was taken and for whatever older is not done yet; then it is."""
+    state = luf_state(ram)
+    if owns_a_generation(ram, state, cpu):
+        claim_other_zones(ram, state, cpu)
+    for zone in range(ram.nr_zones):
+        needed = max(state.own_generation[cpu, zone], state.wait_generation[cpu, zone])
+        if needed > load_acquire(ram.zone_key_done, zone):
+            _gather_claimed(ram, state, cpu, zone, needed)
+    late = flush_taken(ram, state, cpu, SITE_ALLOC)
+    for zone in range(ram.nr_zones):
+        own, other = state.own_generation[cpu, zone], state.wait_generation[cpu, zone]
+        if own or other:
+            state.own_generation[cpu, zone] = state.wait_generation[cpu, zone] = 0
+            _publish_maximum(ram, cpu, zone, max(own, other))
+            if own == 0 and late:
+                state.stat[cpu, HELPED] += 1
+    note_takeoff(ram, state, cpu)
+    return 0

@@ -1,0 +1,96 @@
+"""sync=tick (after LATR): a CPU with something to flush does it by itself at its tick, its idling or its next
+task switch.
+
+It draws a stamp, flushes its loaded address space, and counts as done, so a taker who comes later need not
+interrupt it. At a tick a generation whose CPUs have all done so becomes clean without an interrupt; one that
+has waited for two ticks is flushed with interrupts to whoever lags. A taker who needs pages at once flushes
+for them as under sync=owner.
+"""
+
+from allocator.sched import TICK_NS
+from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_tlb_func
+from cpus.atomics import compare_exchange, load_acquire, store_release
+from cpus.compiled import kernel
+from cpus.ipi import mask_has
+from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from designs.design import hook
+from designs.luf.done import lock_done, unlock_done
+from designs.luf.kicker import flush_in_background
+from designs.luf.state import luf_state, new_stamp
+from designs.luf.take import join_generation
+from designs.measure import SELF_FLUSHED
+
+TIMEOUT_NS = 2 * TICK_NS
+
+
+@hook("page_freed")
+def tick_page_freed(ram, cpu, zone, pfn, key, order):
+    """As ever; the first page of a generation starts the clock."""
+    state = luf_state(ram)
+    if ram.zone_pending[zone] == 0:
+        state.request_ns[zone] = ram.cpu_clock[cpu]
+    return join_generation(ram, state, cpu, zone, key)
+
+
+@kernel
+def flush_myself(ram, cpu):
+    """Flush this CPU if a zone waits for it. The stamp comes before the look at the address space's
+    generation.
+    """
+    state = luf_state(ram)
+    for zone in range(ram.nr_zones):
+        done = load_acquire(state.ugen_done, cpu)
+        if (
+            ram.zone_pending[zone] > 0
+            and mask_has(state.zone_mask, zone, cpu)
+            and done < state.zone_ugen[zone]
+        ):
+            stamp = new_stamp(state)
+            flush_tlb_func(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, 0, cpu)
+            lock_done(ram, cpu)
+            compare_exchange(state.ugen_done, cpu, done, stamp)  # lost: somebody's flush was faster
+            unlock_done(ram, cpu)
+            state.stat[cpu, SELF_FLUSHED] += 1
+
+
+@kernel
+def _all_done(ram, state, cpu, zone):
+    """Have all CPUs of a zone's open generation flushed by themselves? Zone lock held."""
+    lock_done(ram, cpu)
+    done = True
+    for target in range(ram.nr_cpus):
+        if (
+            mask_has(state.zone_mask, zone, target)
+            and load_acquire(state.ugen_done, target) < state.zone_ugen[zone]
+        ):
+            done = False
+    unlock_done(ram, cpu)
+    return done
+
+
+@hook("tick")
+def tick_tick(ram, cpu, a, b, c, d):
+    """Flush here; then see which generations are done, or have waited too long."""
+    flush_myself(ram, cpu)
+    state = luf_state(ram)
+    for zone in range(ram.nr_zones):
+        if ram.zone_pending[zone] > 0:
+            spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or _all_done(ram, state, cpu, zone)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            if due and compare_exchange(state.kick_cpu, 0, 0, cpu + 1) == 0:
+                flush_in_background(ram, state, cpu, zone)
+                store_release(state.kick_cpu, 0, 0)
+    return 0
+
+
+@hook("idle")
+def tick_idle(ram, cpu, a, b, c, d):
+    flush_myself(ram, cpu)
+    return 0
+
+
+@hook("context_switch")
+def tick_context_switch(ram, cpu, before, after, task, d):
+    flush_myself(ram, cpu)
+    return 0

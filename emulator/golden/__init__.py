@@ -1,0 +1,1 @@
+"""The comparison with a recorded Linux kernel: `luf golden`. The shipped recording is in `6.12/`."""

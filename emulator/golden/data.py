@@ -1,0 +1,284 @@
+"""Read what a real Linux kernel did: a folder with golden.json, checked key by key before anything is
+compared with it.
+
+`micro` cells hold small operations (scenario, T threads, P pages) with [min, median, max] of each counter and
+the mean number of `tlb:tlb_flush` events; `pressure` runs hold whole workloads. Left out: the series of
+samples and the stack traces, which only people read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from emulator.checked import clipped, converted
+
+Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
+Range: TypeAlias = tuple[int, int, int]  # min, median, max over repetitions
+Name = Annotated[str, Meta(min_length=1)]
+FILE = "golden.json"
+SHIPPED = Path(__file__).parent
+ABSENT: Range = (0, 0, 0)  # a counter that is not recorded was 0 in every repetition
+EVENT = re.compile(r"^[a-z_]+/(all0|all|\d+)$")
+SITE = re.compile(r"^[^/]+/[^/]+$")
+# ratios may be left out
+DERIVED = ("shootdown_broadcasts", "pages_stolen_without_demoted", "pages_demoted", "pages_promoted")
+# means are written with three decimals; times the repetitions they must still be a whole number
+MEAN_SLACK = 0.005
+
+
+class GoldenError(ValueError):
+    """A recording that cannot be used: one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicroCell:
+    """What the emulator did in one cell: a value for each repetition. `problem` says why there is nothing to
+    compare, or is empty.
+    """
+
+    counters: dict[str, list[int]]
+    traced: dict[str, list[int]]
+    clean: bool = True
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Means of `tlb:tlb_flush` events over the first `reps` repetitions; "reason/pages" -> events per
+    repetition.
+    """
+
+    reps: Annotated[int, Meta(ge=1)]
+    events_per_rep: dict[str, Annotated[float, Meta(ge=0)]]
+
+
+# "no event was recorded" is not "no event happened": such a cell has no rows of events
+NOT_TRACED = Traced(0, {})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCell:
+    """What the real kernel did in one cell. Only counters that ever moved are there: ask `counter`."""
+
+    scenario: Name
+    T: Annotated[int, Meta(ge=1)]
+    P: Annotated[int, Meta(ge=1)]
+    reps: Annotated[int, Meta(ge=1)]
+    counters: dict[str, Range]
+    traced: Traced = NOT_TRACED
+    env: str = ""
+
+    @property
+    def key(self) -> Key:
+        return self.scenario, self.T, self.P
+
+    def counter(self, name: str) -> Range:
+        """Return [min, median, max] of a counter, zeros if it never moved."""
+        return self.counters.get(name, ABSENT)
+
+    def event_sum(self, name: str) -> int:
+        """Return how many of these events all traced repetitions saw together: the mean is written rounded."""
+        return round(self.traced.events_per_rep.get(name, 0.0) * self.traced.reps)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a pressure run had in /proc/sys/kernel/numa_balancing and /sys/kernel/mm/numa/demotion_enabled."""
+
+    numa_balancing: str
+    demotion_enabled: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcasts:
+    """Shootdowns that sent IPIs; "actor/why" -> how many."""
+
+    send_ipi_by_site: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PressureRun:
+    """One whole workload on the real kernel. `entry` is its part of golden.json, with its environment under
+    "environment".
+
+    All that is read of `entry` (emulator/golden/pressure.py) is a field here, so that it has been checked.
+    """
+
+    tag: Name
+    T: Annotated[int, Meta(ge=1)]
+    workload: Name
+    mb_per_proc: Annotated[int, Meta(ge=1)]
+    sweeps: Annotated[int, Meta(ge=1)]
+    page_touches: Annotated[int, Meta(ge=1)]
+    settings: Settings
+    env: Name
+    counters: dict[str, int]
+    tlb_flush: Broadcasts
+    derived: dict[str, float | None]
+    migrations: dict[str, dict[str, int]] = field(default_factory=dict)
+    secs: float | None = None
+    entry: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def repeats(self) -> str:
+        """The tag of the run that this one repeats (X_rep2 repeats X); its own tag if it is the first."""
+        return re.sub(r"_rep\d+$", "", self.tag)
+
+    @property
+    def policy(self) -> tuple[str, str]:
+        """Demotion and NUMA balancing: what makes d0/d1 and n0/n1/n2 in a tag."""
+        return self.settings.demotion_enabled, self.settings.numa_balancing
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A whole folder. `raw` is golden.json as it is, each pressure run with its "environment"."""
+
+    folder: Path
+    docs: dict[str, str]
+    micro: tuple[RecordedCell, ...]
+    pressure: tuple[PressureRun, ...]
+    raw: dict[str, Any]
+
+    @property
+    def kernel(self) -> str:
+        """The version, such as 6.12, that the environments say; empty if they do not say one."""
+        names = (
+            re.search(r"\b(\d+\.\d+)\.\d+", str(one.get("uname", "")))
+            for one in self.raw.get("environments", {}).values()
+        )
+        return next((name[1] for name in names if name), "")
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell.scenario for cell in self.micro))
+
+    def only(self, pattern: str | None) -> Recording:
+        """Return the part whose scenario or tag matches; raises GoldenError if nothing does."""
+        if pattern is None:
+            return self
+        cells = tuple(cell for cell in self.micro if fnmatchcase(cell.scenario, pattern))
+        runs = tuple(run for run in self.pressure if fnmatchcase(run.tag, pattern))
+        if not cells and not runs:
+            known = ", ".join((*self.scenarios, *(run.tag for run in self.pressure)))
+            raise GoldenError(
+                f"'--only' must match a scenario or a tag of the recording (got {pattern!r}); there are {known}"
+            )
+        return Recording(self.folder, self.docs, cells, runs, self.raw)
+
+
+def kernels(shipped: Path = SHIPPED) -> tuple[str, ...]:
+    """Return the kernel versions that ship with a recording and rules."""
+    return tuple(sorted(path.parent.name for path in shipped.glob("*/rules.toml")))
+
+
+def kernel_folder(kernel: str, shipped: Path = SHIPPED) -> Path:
+    """Return the folder of a kernel version; raises GoldenError if it is not among those that ship."""
+    if kernel not in kernels(shipped):
+        raise GoldenError(f"'--kernel' must be one of {', '.join(kernels(shipped))} (got {kernel!r})")
+    return shipped / kernel
+
+
+def read_recording(folder: str | Path) -> Recording:
+    """Read a folder in the format of golden.json; raises GoldenError with file, key, rule and value."""
+    file = Path(folder) / FILE
+    raw = _read(file)
+    name = str(file)
+    environments = converted(
+        raw.get("environments", {}), dict[str, dict[str, Any]], f"{name}: environments", GoldenError
+    )
+    cells = [_cell(entry, f"{name}: micro[{i}]") for i, entry in enumerate(_listed(raw, "micro", name))]
+    runs = [
+        _run(entry, environments, f"{name}: pressure[{i}]")
+        for i, entry in enumerate(_listed(raw, "pressure", name))
+    ]
+    if not cells and not runs:
+        raise GoldenError(f"{name}: 'micro' or 'pressure' must have at least one entry (got none)")
+    _distinct([cell.key for cell in cells], "micro", "scenario, T and P", name)
+    _distinct([run.tag for run in runs], "pressure", "tag", name)
+    docs = converted(raw.get("docs", {}), dict[str, str], f"{name}: docs", GoldenError)
+    raw = {**raw, "environments": environments, "pressure": [run.entry for run in runs]}
+    return Recording(Path(folder), docs, tuple(cells), tuple(runs), raw)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = msgspec.json.decode(file.read_bytes())
+    except FileNotFoundError:
+        raise GoldenError(
+            f"'--data' must be a folder with a file {FILE} (got {str(file.parent)!r})"
+        ) from None
+    except OSError as error:
+        raise GoldenError(f"{file}: cannot be read ({error.strerror})") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise GoldenError(f"{file}: is not JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise GoldenError(f"{file}: must be a table with 'micro' and 'pressure' (got a {type(raw).__name__})")
+    return raw
+
+
+def _listed(raw: dict[str, Any], key: str, file: str) -> list[Any]:
+    entries = raw.get(key, [])
+    if not isinstance(entries, list):
+        raise GoldenError(f"{file}: '{key}' must be a list (got {clipped(entries)})")
+    return entries
+
+
+def _cell(entry: Any, where: str) -> RecordedCell:
+    cell = converted(entry, RecordedCell, where, GoldenError)
+    for name, (least, median, most) in cell.counters.items():
+        if not least <= median <= most:
+            raise GoldenError(
+                f"{where}: 'counters.{name}' must be [min, median, max] in this order (got {[least, median, most]})"
+            )
+    for event, mean in cell.traced.events_per_rep.items():
+        if not EVENT.match(event):
+            raise GoldenError(
+                f"{where}: 'traced.events_per_rep' must have keys reason/pages, pages a number or all0 (got {event!r})"
+            )
+        if abs(mean * cell.traced.reps - cell.event_sum(event)) > MEAN_SLACK * cell.traced.reps:
+            rule = f"be a mean of {cell.traced.reps} whole numbers"
+            raise GoldenError(f"{where}: 'traced.events_per_rep.{event}' must {rule} (got {mean})")
+    return cell
+
+
+def _run(entry: Any, environments: dict[str, dict[str, Any]], where: str) -> PressureRun:
+    run = converted(entry, PressureRun, where, GoldenError)
+    if run.env not in environments:
+        raise GoldenError(
+            f"{where}: 'env' must be one of {', '.join(environments) or 'none, as there are none'} (got {run.env!r})"
+        )
+    if not run.settings.numa_balancing.isdecimal():
+        raise GoldenError(
+            f"{where}: 'settings.numa_balancing' must be a number, as text (got {run.settings.numa_balancing!r})"
+        )
+    for name in DERIVED:
+        if run.derived.get(name) is None:
+            raise GoldenError(
+                f"{where}: 'derived.{name}' "
+                + ("must be a number (got None)" if name in run.derived else "is missing")
+            )
+    for site in run.tlb_flush.send_ipi_by_site:
+        if not SITE.match(site):
+            raise GoldenError(
+                f"{where}: 'tlb_flush.send_ipi_by_site' must have keys actor/why (got {site!r})"
+            )
+    return replace(run, entry={**entry, "environment": environments[run.env]})
+
+
+def _distinct(keys: Sequence[Any], part: str, what: str, file: str) -> None:
+    seen: set[Any] = set()
+    for key in keys:
+        if key in seen:
+            raise GoldenError(
+                f"{file}: '{part}' must not have two entries of the same {what} (got {key!r} twice)"
+            )
+        seen.add(key)

@@ -1,0 +1,71 @@
+"""A program that touches what it has not mapped, or may not write: whose row it was, in the words of the
+workload.
+
+The kernel knows a page number and an address space. The RAM still has what the CPU's task was at, and the
+workload has names for that. Left out: a workload that ships with luf. If one of those does this, the emulator
+is wrong, not its input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allocator.panic import BUS_ERROR, NOT_FREE, SEGV_ACCERR, SEGV_MAPERR
+from emulator.supervisor import Panicked
+from workloads import names
+from workloads.rows import KIND_NAMES, OP_NAMES, VISIT, Process, Workload
+
+RULES = {
+    SEGV_MAPERR: "must name mapped pages, but nothing is mapped there (SIGSEGV)",
+    SEGV_ACCERR: "must name pages whose rights allow it, but they do not (SIGSEGV)",
+    BUS_ERROR: "must name pages of its file, but this is behind the end (SIGBUS)",
+    NOT_FREE: "must name a place where nothing is mapped, but something is",
+}
+
+
+class BadAccess(Panicked, ValueError):
+    """A workload does what a real process would be killed for: bad input, one sentence with process, thread,
+    step, region.
+    """
+
+
+def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
+    """Give what to raise for a panic: a BadAccess if a user's workload is to blame, else the panic itself."""
+    task = int(ram.cpu_task[stopped.cpu])
+    if (
+        stopped.code not in RULES
+        or not 0 <= task < ram.user_tasks
+        or workload.name.partition(":")[0] in names()
+    ):
+        return stopped
+    number, thread = int(ram.task_process[task]), int(ram.task_index[task])
+    process = workload.processes[number]
+    row = int(ram.task_row[task]) - _first_row(workload, number, thread)
+    at = f"step {process.steps[thread][row]}" if process.steps else f"row {row}"
+    what = _operation(process, thread, row)
+    where = "" if stopped.code == BUS_ERROR else _place(ram, process, number, stopped.a)
+    sentence = f"workload {workload.name!r}: process {process.name!r} thread {thread} {at}: {what}{where} {RULES[stopped.code]}"
+    return BadAccess(sentence, stopped.cpu, stopped.code, stopped.a, stopped.b)
+
+
+def _first_row(workload: Workload, number: int, thread: int) -> int:
+    """Give the place of a thread's first row among all rows (build.py lays them out)."""
+    before = sum(
+        len(process.chunk_rows) + sum(map(len, process.threads)) for process in workload.processes[:number]
+    )
+    return before + sum(map(len, workload.processes[number].threads[:thread]))
+
+
+def _operation(process: Process, thread: int, row: int) -> str:
+    found = process.threads[thread][row]
+    op = int(found["op"])
+    return KIND_NAMES[int(found["kind"])] if op == VISIT else OP_NAMES[op]
+
+
+def _place(ram: Any, process: Process, number: int, vpn: int) -> str:
+    """Say which page of which region a page number is, as the regions lie now."""
+    for i, region in enumerate(process.regions):
+        page = vpn - int(ram.proc_region[number, i])
+        if 0 <= page < region.pages:
+            return f" of page {page} of region {region.name!r}"
+    return f" of page number {vpn:#x}"

@@ -1,0 +1,85 @@
+"""Tell what LUF's debug feature found (designs/luf/debug.py), as data for the result; debug_text.py makes a
+warning of it.
+
+Reads the RAM after the run has stopped. Left out: deciding anything; the hooks did that, under the lock of
+the done-numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allocator.kmap import ADDRESS, FILE_PAGE, SITE_NAMES, SITES
+from allocator.page_cache import OBJECT_FILE
+from allocator.sched import TASK_KSWAPD
+from cpus.layout import LUFD_KEPT, MASK_BITS
+from designs.luf.debug import RECORD_NAMES
+from emulator.judge.witness import PAGE, Names
+from workloads.rows import Workload
+
+
+def debug_counts(ram: Any) -> dict[str, int]:
+    """Give how many records were made, how many frames were looked at, and how many findings there were, kept
+    or not.
+    """
+    return {
+        "records": int(ram.lufd_marked.sum()),
+        "checks": int(ram.lufd_checks.sum()),
+        "findings": int(ram.lufd_findings[0]),
+    }
+
+
+def debug_findings(ram: Any, workload: Workload) -> list[dict[str, Any]]:
+    """Give the findings that were kept, in the order in which they happened, as plain data."""
+    names = Names(ram, workload)
+    return [_one(ram, workload, names, n) for n in range(min(int(ram.lufd_findings[0]), LUFD_KEPT))]
+
+
+def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
+    whose, site, cpu, pfn, a, b, ugen, number, key, thing, index, freed_by, freed_ns, now_ns, task = (
+        ram.lufd_finding[n, :15].tolist()
+    )
+    function, kind = SITES[SITE_NAMES[site]]
+    lag = [
+        other
+        for other in range(ram.nr_cpus)
+        if (int(ram.lufd_lag[n, other // MASK_BITS]) >> (other % MASK_BITS)) & 1
+    ]
+    found: dict[str, Any] = {
+        "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, workload, task), "t_ns": now_ns, "frame": pfn,
+        "record": RECORD_NAMES[whose], "request": ugen, "lagging": lag, "done": ram.lufd_done[n].tolist(),
+    }  # fmt: skip
+    if kind == ADDRESS:
+        found |= {"mm": a, "address": b * PAGE}
+    elif kind == FILE_PAGE:
+        found["page"] = _page_of(ram, names, a, b)
+    if RECORD_NAMES[whose] == "page":
+        found |= {
+            "key": key,
+            "held": _page_of(ram, names, thing - 1, index),
+            "freed_by": freed_by,
+            "freed_ns": freed_ns,
+        }
+    elif RECORD_NAMES[whose] == "mm":
+        found["record_of"] = f"mm {number}"
+    else:
+        found["record_of"] = _page_of(ram, names, number, -1)
+    return found
+
+
+def _task(ram: Any, workload: Workload, task: int) -> str:
+    """`llama1, thread 3`; kswapd by its node."""
+    if task < 0:
+        return "idle"
+    if ram.task_kind[task] == TASK_KSWAPD:
+        return f"kswapd{int(ram.task_index[task])}"
+    return f"{workload.processes[int(ram.task_process[task])].name}, thread {int(ram.task_index[task])}"
+
+
+def _page_of(ram: Any, names: Names, thing: int, index: int) -> str:
+    """`file model1, page 66`; with a negative index the object alone."""
+    if ram.object_kind[thing] == OBJECT_FILE:
+        text = names.logical(int(ram.object_logical[thing]) + max(index, 0)).rpartition(", page ")[0]
+    else:
+        text = names.anonymous.get(thing, f"anonymous memory {thing}")
+    return text if index < 0 else f"{text}, page {index}"

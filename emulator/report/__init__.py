@@ -1,0 +1,1 @@
+"""What a result looks like: screens, pictures, the formats of /proc and perf, progress."""

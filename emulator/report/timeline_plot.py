@@ -1,0 +1,52 @@
+"""Draw when each design flushed: shootdowns by site over virtual time, a panel for each design, one scale for
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from emulator.report.plot import nothing, site_colour
+from emulator.report.timeline import rebinned
+from emulator.result import FLUSH_SITES, Result
+
+COLUMNS = 160
+PANEL_INCHES = 1.7
+
+
+def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
+    """Draw the timelines of `runs` into a .png, .svg or .pdf file."""
+    path = Path(file)
+    axis_ns = max((run.timeline.end_ns for run in runs), default=0) or 1
+    width = axis_ns / 1e6 / COLUMNS
+    with matplotlib.rc_context(
+        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}
+    ):
+        figure = Figure(figsize=(13, 1.2 + PANEL_INCHES * len(runs)), layout="constrained")
+        panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        shown: dict[str, Any] = {}
+        for axes, run in zip(panels, runs, strict=True):
+            wrapped = run.timeline.rings_wrapped
+            after = f"   (before {run.timeline.complete_from_ns / 1e6:,.1f} ms incomplete)" if wrapped else ""
+            axes.set_title(run.design + after, loc="left", fontweight="bold", fontsize=10)
+            if not run.timeline.end_ns:
+                nothing(axes, run.design, "no timeline in this result")
+                continue
+            bottom = [0] * COLUMNS
+            for site in sorted(run.timeline.sites, key=lambda name: (name not in FLUSH_SITES, name)):
+                counts = rebinned(run.timeline.sites[site], run.timeline.end_ns, axis_ns, COLUMNS)
+                places = [i * width for i in range(COLUMNS)]
+                bars = axes.bar(places, counts, width, bottom=bottom, align="edge", color=site_colour(site))
+                bottom = [a + b for a, b in zip(bottom, counts, strict=True)]
+                shown.setdefault(site, bars)
+        panels[-1].set_xlabel("virtual time, ms")
+        figure.supylabel("CPUs interrupted", fontsize=10)
+        if shown:
+            style: dict[str, Any] = {"ncols": min(len(shown), 6), "frameon": False, "fontsize": 9}
+            figure.legend(list(shown.values()), list(shown), loc="outside lower center", **style)
+        figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
