@@ -1,13 +1,13 @@
 """Caught: a design that is wrong, and the oracle's proof.
 
 Covers:
-
 - Violations of a run, as data and as text
 - Repeating a run exactly: one lease and the same seed
 
-Scenario: The design `none` never flushes what reclaim unmaps. Sooner or later a frame is handed to somebody
-  else while a CPU still has the old translation, and reads through it. The proof tells the frame's story. A
-  second run with the same seed fails at the same access, which is what one needs to find the bug.
+Scenario:
+  The design `none` never flushes what reclaim unmaps. Sooner or later a frame is handed to somebody else
+  while a CPU still has the old translation, and reads through it. The proof tells the frame's story. A second
+  run with the same seed fails at the same access, which is what one needs to find the bug.
 """
 
 from emulator import load_machine, run_design

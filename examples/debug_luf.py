@@ -1,15 +1,14 @@
 """Debugged: flushes that LUF forgets, under its own debug feature and under the oracle (docs/debug-luf.md).
 
 Covers:
-
-- `debug_luf=True` (--debug-luf): records in pages, looked at where the kernel writes to a page or makes a PTE
-  writable
+- `debug_luf=True` (--debug-luf): records in pages, looked at where a page is written or a PTE made writable
 - Designs made from one on the shelf, each with a bug
 - A violation that the debug feature cannot see
 
-Scenario: Two designs skip a flush; no CPU reads in the windows that they leave, and only the debug feature
-  notices. Then a thread has the pages of a file reclaimed and writes one; another reads it again. LUF v12 as
-  posted does not flush for that, and the debug feature sees nothing.
+Scenario:
+  Two designs skip a flush; no CPU reads in the windows that they leave, and only the debug feature notices.
+  Then a thread has the pages of a file reclaimed and writes one; another reads it again. LUF v12 as posted
+  does not flush for that, and the debug feature sees nothing.
 """
 
 from pathlib import Path
@@ -52,16 +51,10 @@ class ForgetsWriteFault(Luf):
 if __name__ == "__main__":
     machine = load_machine("xeon6430-cxl", scale=4096, cpus=4)
     written = str(Path(__file__).with_name("written.toml"))
-    for design, workload in (
-        (SkipsTakeOff(), "llama3x15"),
-        (ForgetsWriteFault(), "llama3x15"),
-        ("luf_v12", written),
-    ):
+    talk = "llama3x15"
+    for design, workload in ((SkipsTakeOff(), talk), (ForgetsWriteFault(), talk), ("luf_v12", written)):
         run = run_design(design, machine, workload, tokens=1, leases=1, debug_luf=True)
-        found = [
-            f"{finding['function']}, record of the {finding['record']}" for finding in run.debug_findings[:1]
-        ]
+        found = [f"{first['function']}, record of the {first['record']}" for first in run.debug_findings[:1]]
         seen = [violation["kind"] for violation in run.violations]
-        print(
-            f"{run.design:<20} debug feature: {', '.join(found) or 'nothing':<55} oracle: {', '.join(seen) or 'nothing'}"
-        )
+        feature, oracle = ", ".join(found) or "nothing", ", ".join(seen) or "nothing"
+        print(f"{run.design:<20} debug feature: {feature:<55} oracle: {oracle}")

@@ -1,13 +1,13 @@
 """Eager: a design of your own, one shootdown for every page that is unmapped.
 
 Covers:
-
 - Hooks: compiled functions that the kernel calls where a flush may be skipped, deferred or merged
 - A design that runs from the command line too: luf compare linux examples/eager.py:Eager
 
-Scenario: Linux clears the PTEs of up to 32 pages before it interrupts anybody, once for all of them. Eager
-  flushes each page at once, under the page-table lock. It is correct, as the oracle confirms, and shows what
-  batching saves.
+Scenario:
+  Linux clears the PTEs of up to 32 pages before it interrupts anybody, once for all of them. Eager flushes
+  each page at once, under the page-table lock. It is correct, as the oracle confirms, and shows what batching
+  saves.
 """
 
 from allocator.tlb_flush import flush_tlb_page
@@ -34,6 +34,5 @@ if __name__ == "__main__":
     for design in ("linux", Eager()):
         run = run_design(design, machine, "tiny8", scale=1, tokens=1, leases=1, seed=1)
         broadcasts = run.vmstat["nr_tlb_remote_flush"]
-        print(
-            f"{run.design:<6} {broadcasts:>7,} broadcasts, {run.tlb_shootdowns:>7,} shootdowns, clean: {run.clean}"
-        )
+        shootdowns = f"{run.tlb_shootdowns:>7,} shootdowns"
+        print(f"{run.design:<6} {broadcasts:>7,} broadcasts, {shootdowns}, clean: {run.clean}")

@@ -1,14 +1,14 @@
 """Copy-on-write: what fork and each write after it cost, in interrupts and tlb:tlb_flush events.
 
 Covers:
-
 - A script: a thread is a generator that yields system calls and accesses; threads meet, post flags and wait
   for them
 - A child that is forked and exits; snapshots between the steps, and what happened between two of them
 
-Scenario: Four threads of one process have touched 64 pages; three spin, so that their CPUs have the page
-  tables loaded. The first one forks, writes to 1 and to 8 pages while the child lives, and to 8 more when it
-  has gone. Linux write-protects all pages in fork and flushes every CPU of the process whole (dup_mmap:
+Scenario:
+  Four threads of one process have touched 64 pages; three spin, so that their CPUs have the page tables
+  loaded. The first one forks, writes to 1 and to 8 pages while the child lives, and to 8 more when it has
+  gone. Linux write-protects all pages in fork and flushes every CPU of the process whole (dup_mmap:
   flush_tlb_mm). Each write to a shared page copies it and flushes that page everywhere (wp_page_copy:
   ptep_clear_flush): a shootdown a page, never batched. Once the child has gone the page is the writer's own
   again and only made writable (wp_page_reuse): no shootdown.
@@ -45,9 +45,8 @@ def child(t):
 
 
 script = Script("fork", regions=[Region("heap", 64, writable=True)])
-script.process("parent", [parent] + [spinner] * (CPUS - 1), cpus=range(CPUS)).process(
-    "child", [child], forked=True
-)
+script.process("parent", [parent] + [spinner] * (CPUS - 1), cpus=range(CPUS))
+script.process("child", [child], forked=True)
 
 
 if __name__ == "__main__":
@@ -55,7 +54,5 @@ if __name__ == "__main__":
     print("step                  interrupts  tlb:tlb_flush events")
     for step, after in pairwise(noted.names):
         cost = noted.between(step, after)
-        events = ", ".join(
-            f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event
-        )
-        print(f"{step:<22}{sum(cost.interrupts):>10}  {events or '-'}")
+        events = [f"{name} {count}" for name, count in cost.tlb_flush.items() if "switch" not in name]
+        print(f"{step:<22}{sum(cost.interrupts):>10}  {', '.join(events) or '-'}")

@@ -1,13 +1,13 @@
 """munmap against CPUs that spin, idle lazily, or run another process; with and without freed page tables.
 
 Covers:
-
 - Scripts with sleeping threads and a second process on the same CPUs; parts of a region as ranges of pages
 - When Linux leaves a CPU alone: lazy TLB mode, and CPUs that have switched to another process
 
-Scenario: Four threads of a process have touched two regions. Then three of them spin, or sleep so that their
-  CPUs idle, or sleep while another process runs there. The first thread unmaps 8 pages of a region whose
-  other pages keep the page table, then the whole of the other region, with which its page table goes.
+Scenario:
+  Four threads of a process have touched two regions. Then three of them spin, or sleep so that their CPUs
+  idle, or sleep while another process runs there. The first thread unmaps 8 pages of a region whose other
+  pages keep the page table, then the whole of the other region, with which its page table goes.
   flush_tlb_mm_range asks all CPUs that have the process loaded. One that idles has it loaded still, lazily:
   it is left alone, and flushes when it comes back, unless page tables were freed (tlb_is_not_lazy); these it
   might still walk. A CPU that runs another process has left (switch_mm_irqs_off): nobody interrupts it.
@@ -45,11 +45,8 @@ def munmap_against(others="spin"):
 if __name__ == "__main__":
     print("the others  page table  interrupts  tlb:tlb_flush events")
     for others in ("spin", "idle", "switch"):
-        run, noted = run_script(
-            "linux", load_machine("guest-8cpu", scale=16), munmap_against(others), leases=1
-        )
+        machine = load_machine("guest-8cpu", scale=16)
+        run, noted = run_script("linux", machine, munmap_against(others), leases=1)
         for table, cost in (("kept", noted.between("a", "b")), ("freed", noted.between("b", "c"))):
-            events = ", ".join(
-                f"{event} {count}" for event, count in cost.tlb_flush.items() if "switch" not in event
-            )
-            print(f"{others:<12}{table:<12}{sum(cost.interrupts):>10}  {events}")
+            events = [f"{name} {count}" for name, count in cost.tlb_flush.items() if "switch" not in name]
+            print(f"{others:<12}{table:<12}{sum(cost.interrupts):>10}  {', '.join(events)}")

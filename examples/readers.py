@@ -1,14 +1,14 @@
 """Page-cache readers: a workload of your own.
 
 Covers:
-
 - Rows of a program: what each thread visits, and how main starts its workers and waits for them
 - Running two designs on the same machine, in controlled mode (one lease: the same figures every time)
 
-Scenario: Four threads of one process read a file of 94 MiB twice, each from another place on, on a machine
-  with 48 MiB. Whatever one of them brings in, the kernel must soon take away again while the others still
-  have the process's page tables loaded. Every page is read-only, so LUF may put the flushes off until the
-  frames are allocated again.
+Scenario:
+  Four threads of one process read a file of 94 MiB twice, each from another place on, on a machine with 48
+  MiB. Whatever one of them brings in, the kernel must soon take away again while the others still have the
+  process's page tables loaded. Every page is read-only, so LUF may put the flushes off until the frames are
+  allocated again.
 """
 
 import numpy as np
@@ -25,28 +25,20 @@ FILE = 0  # number of the region that rows name
 
 def sweeps(first: int) -> list[tuple]:
     """Rows that read the file from page `first` to its end and on from its beginning."""
-    rest, start = (
-        visit(LOAD, FILE, first, FILE_PAGES - first, READS_PER_PAGE),
-        visit(LOAD, FILE, 0, first, READS_PER_PAGE),
-    )
+    rest = visit(LOAD, FILE, first, FILE_PAGES - first, READS_PER_PAGE)
+    start = visit(LOAD, FILE, 0, first, READS_PER_PAGE)
     return SWEEPS * ([rest, start] if first else [rest])
 
 
 def readers() -> Workload:
     """One process, four threads; main (thread 0) starts the others and waits for them."""
     quarter = FILE_PAGES // THREADS
-    main = (
-        [control(CLONE, worker) for worker in range(1, THREADS)]
-        + sweeps(0)
-        + [control(JOIN, pages=THREADS - 1)]
-    )
+    clones = [control(CLONE, worker) for worker in range(1, THREADS)]
+    main = [*clones, *sweeps(0), control(JOIN, pages=THREADS - 1)]
     workers = [[*sweeps(k * quarter), control(EXIT)] for k in range(1, THREADS)]
     threads = tuple(np.array(rows, ROW) for rows in [main, *workers])
-    workload = Workload(
-        "readers",
-        (Process("reader", (Region("file", FILE_PAGES, file="data"),), threads),),
-        "four threads read a file",
-    )
+    process = Process("reader", (Region("file", FILE_PAGES, file="data"),), threads)
+    workload = Workload("readers", (process,), "four threads read a file")
     workload.validate()  # says which row of which thread breaks a rule
     return workload
 
@@ -56,6 +48,5 @@ for design in ("linux", "luf"):
     run = run_design(design, machine, readers(), leases=1, seed=1)
     sites = ", ".join(f"{site} {count:,}" for site, count in run.flush_sites.items())
     print(f"{run.design:<6} {run.tlb_shootdowns:>7,} TLB shootdowns ({sites})")
-    print(
-        f"       {run.vmstat['pgsteal_file']:>7,} pages reclaimed, {run.dtlb_load_misses:,} dTLB load misses, clean: {run.clean}"
-    )
+    reclaimed = f"{run.vmstat['pgsteal_file']:>7,} pages reclaimed"
+    print(f"       {reclaimed}, {run.dtlb_load_misses:,} dTLB load misses, clean: {run.clean}")
