@@ -7,10 +7,14 @@
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
-# The first Python that is new enough; PYTHON=/path/to/python overrides.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14 python; do \
+# PYTHON=/path/to/python, else the Python that .venv was made with, else the first that is new enough. A .venv of another
+# version is made anew.
+ifndef PYTHON
+PYTHON := $(shell for p in $(BIN)/python python3 python3.13 python3.12 python3.11 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+endif
+VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; sys.version_info < (3, 11) or print(sys.version.split()[0])'))
+STAMP   := $(VENV)/.installed-$(VERSION)
 
 .PHONY: setup demo test lint bench clean
 
@@ -18,8 +22,9 @@ setup: $(STAMP)
 	@:
 
 $(STAMP): setup.cfg pyproject.toml
-	@test -n "$(PYTHON)" || { echo "luf needs Python 3.11 or newer (python3 --version: $$(python3 --version 2>&1)); set PYTHON=" >&2; exit 2; }
-	@test -x $(BIN)/pip || { echo "setup: making $(VENV) with $(PYTHON)"; $(PYTHON) -m venv $(VENV); }
+	@test -n "$(VERSION)" || { echo "luf needs Python 3.11 or newer ($(or $(PYTHON),python3): $$($(or $(PYTHON),python3) --version 2>&1)); set PYTHON=" >&2; exit 2; }
+	@test "$$($(BIN)/python -c 'import sys; print(sys.version.split()[0])' 2>/dev/null)" = "$(VERSION)" && test -x $(BIN)/pip || \
+		{ echo "setup: making $(VENV) with $(PYTHON), Python $(VERSION)"; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "setup: installing luf-emulator and its libraries into $(VENV) (once, about a minute)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@

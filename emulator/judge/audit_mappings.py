@@ -178,7 +178,7 @@ def check_resident(ram: Any, found: Mappings) -> Check:
     """mm_rss of each mm, summed over the CPUs, is the number of its PTEs."""
     check = Check("resident page")
     counted = np.bincount(found.mm[found.mapped], minlength=ram.nr_mms)
-    check.of(counted.sum())
+    check.of(int(counted.sum()))
     says = ram.mm_rss.sum(axis=0)
     for mm in np.flatnonzero(counted != says).tolist():
         check.equal(f"mm_rss of mm {mm}", counted[mm], says[mm])
