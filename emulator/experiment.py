@@ -40,7 +40,7 @@ from workloads import Workload, is_recorded
 from workloads import workload as make_workload
 from workloads.generated import is_generated
 from workloads.parameters import Room
-from workloads.rules import check_nodes
+from workloads.rules.one_row import check_nodes
 
 PAGES_PER_MIB = 256
 VIOLATIONS_TO_STOP = 1

@@ -14,6 +14,7 @@ Scenario:
 import numpy as np
 
 from emulator import load_machine, run_design
+from workloads import validate
 from workloads.rows import CLONE, EXIT, JOIN, LOAD, ROW, Process, Region, Workload, control, visit
 
 THREADS = 4
@@ -39,7 +40,7 @@ def readers() -> Workload:
     threads = tuple(np.array(rows, ROW) for rows in [main, *workers])
     process = Process("reader", (Region("file", FILE_PAGES, file="data"),), threads)
     workload = Workload("readers", (process,), "four threads read a file")
-    workload.validate()  # says which row of which thread breaks a rule
+    validate(workload)  # says which row of which thread breaks a rule
     return workload
 
 

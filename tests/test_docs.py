@@ -134,6 +134,7 @@ def test_the_workloads_of_the_docs_are_sound(tmp_path):
     """The Python of docs/workload.md makes workloads that can be run; its TOML makes the same as the script
     in Python.
     """
+    from workloads import validate
     from workloads.script_toml import script_from_toml
 
     document = ROOT / "docs" / "workload.md"
@@ -141,7 +142,7 @@ def test_the_workloads_of_the_docs_are_sound(tmp_path):
     for code in (code for code in blocks(document, "python") if "workload =" in code):
         names: dict[str, object] = {}
         exec(code, names)
-        names["workload"].validate()
+        validate(names["workload"])
         made.append(names["workload"])
     assert [workload.name for workload in made] == ["example", "five"]
     (toml,) = blocks(document, "toml")

@@ -1,7 +1,7 @@
 """What the emulated CPUs execute: programs of page visits and system calls, their generators, and readers of
 recorded traces.
 
-Lives here: the row format (`program`, `rules`), scripts (`script`, `calls`, `script_toml`) and those that a
+Lives here: the row format (`rows`) and its `rules`, scripts (`script`, `calls`, `script_toml`) and those that a
 real kernel was recorded with (`scenarios`), the llama.cpp generator (`llama`), the replay of recorded traces
 (`trace`), the figures that both are judged by (`statistics`), and the list of workloads by name
 (`catalogue`).
@@ -11,6 +11,17 @@ standard library.
 
 from workloads.catalogue import is_recorded, names, workload
 from workloads.rows import Process, Region, Section, Workload
+from workloads.rules.whole import validate
 from workloads.script import Script
 
-__all__ = ["Process", "Region", "Script", "Section", "Workload", "is_recorded", "names", "workload"]
+__all__ = [
+    "Process",
+    "Region",
+    "Script",
+    "Section",
+    "Workload",
+    "is_recorded",
+    "names",
+    "validate",
+    "workload",
+]

@@ -16,6 +16,7 @@ from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
 from workloads.parameters import Parameter, Room, parameters
 from workloads.rows import Workload
+from workloads.rules.whole import validate
 from workloads.shape import LLAMA_7B_1_LAYER, LLAMA_70B, TINY_8_LAYERS, LlamaShape, scaled
 
 PROMPT_TOKENS = 5  # "who are you?"
@@ -162,7 +163,7 @@ def _made(name: str, found: object) -> Workload:
         raise ValueError(
             f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})"
         )
-    found.validate()
+    validate(found)
     return found
 
 

@@ -10,6 +10,7 @@ from workloads import direct_io_rounds as direct_io
 from workloads import uprobe_rounds as uprobes
 from workloads.parameters import Parameter, Room, parameters
 from workloads.rows import Workload
+from workloads.rules.whole import validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +86,5 @@ def generated(asked: str, *, rounds: int, room: Room, threads: int | None, seed:
             raise ValueError(f"'threads' must be left to {name!r} (got {threads})")
         given |= parameters(name, f"threads={threads}", generator.parameters)
     made = replace(generator.make(room, rounds, seed, given), name=asked)
-    made.validate()
+    validate(made)
     return made

@@ -18,8 +18,7 @@ import numpy as np
 
 from workloads.parameters import THREADS, Parameter, Room
 from workloads.rounds import Rounds, Row
-from workloads.rows import LOAD, PAGE_BYTES, STORE, Process, Region, Workload, visit
-from workloads.rules import FOLIO_ORDER_MAX
+from workloads.rows import FOLIO_ORDER_MAX, LOAD, PAGE_BYTES, STORE, Process, Region, Workload, visit
 
 PARAMETERS = {
     "share": Parameter(0, 100, "percent of the pages that are mapped read-only"),

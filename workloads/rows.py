@@ -126,6 +126,7 @@ LOAD, STORE, IFETCH = range(3)
 KIND_NAMES = {LOAD: "LOAD", STORE: "STORE", IFETCH: "IFETCH"}
 
 PAGE_BYTES = 4096
+FOLIO_ORDER_MAX = 6  # 256 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +244,6 @@ class Workload:
     def stored_rows(self) -> int:
         """Count the rows in memory; sections that share chunks make this smaller than `total_rows`."""
         return sum(len(p.chunk_rows) + sum(len(rows) for rows in p.threads) for p in self.processes)
-
-    def validate(self) -> None:
-        """Raise ValueError, naming process, thread, row, rule and value, unless every program can be executed
-        to its end.
-        """
-        from workloads.rules import check_flags, check_forks, check_process  # rules.py imports this module
-
-        if not self.processes:
-            raise ValueError("'processes' must have at least one process (got 0)")
-        for process in self.processes:
-            check_process(process)
-        check_forks(self.processes)
-        check_flags(self.processes)
 
     def count_of(self, *ops: int) -> int:
         """Return one more than the largest `page` of all rows with these operations (0 if there is none): how

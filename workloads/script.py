@@ -29,7 +29,8 @@ import numpy as np
 from workloads import rows as p
 from workloads.calls import Calls, Meeting, Names, Row, told
 from workloads.rows import Process, Region, Workload
-from workloads.rules import RowError
+from workloads.rules.place import RowError
+from workloads.rules.whole import validate
 
 ROW_FIELDS = 6
 
@@ -120,7 +121,7 @@ class Script:
         )  # fmt: skip
         workload = Workload(self.name, processes, description=self.description, exact=True)
         try:
-            workload.validate()
+            validate(workload)
         except RowError as error:
             raise ScriptError(self._told(error, names, made[error.process, error.thread])) from None
         except ValueError as error:

@@ -42,6 +42,7 @@ from workloads.rows import (
     Workload,
     control,
 )
+from workloads.rules.whole import validate
 from workloads.stacks import StackEvents, stack_events
 
 FILES = {"main_text": "main", "main_rodata": "main", "libs": "libs"}
@@ -63,7 +64,7 @@ def replay(path: str | Path, processes: int = 1) -> Workload:
     )
     tokens = sum(entry["kind"] == "generation" for entry in trace.about["evals"])
     workload = Workload(trace.path.stem, found, str(trace.about.get("what", "")), tokens)
-    workload.validate()
+    validate(workload)
     return workload
 
 

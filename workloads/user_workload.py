@@ -44,7 +44,7 @@ def blamed_on(file: str) -> Iterator[None]:
 
 def _said(error: BaseException) -> str:
     """Give the sentence of a script's error, and what else Python would print of any other."""
-    from workloads.rules import RowError
+    from workloads.rules.place import RowError
     from workloads.script import ScriptError
 
     return str(error) if isinstance(error, ScriptError | RowError) else f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ from designs.linux import Linux
 from designs.luf.luf import Luf
 from emulator.experiment import run_design
 from emulator.machine import load_machine
+from workloads import validate
 from workloads.rows import (
     CLONE,
     EXIT,
@@ -66,7 +67,7 @@ def test_readers_see_every_change(design, change):
     had left pending.
     """
     workload = readers_with_a_writer(change)
-    workload.validate()
+    validate(workload)
     result = run_design(design(), small_machine(), workload, leases=2)
     assert result.violations == []
     assert result.unaccounted == {}
@@ -99,7 +100,7 @@ def test_readers_see_what_is_written_to_reclaimed_pages(name, kinds, seed):
     run.
     """
     workload = pageout_then_write()
-    workload.validate()
+    validate(workload)
     result = run_design(design_named(name), small_machine(), workload, leases=1, seed=seed)
     assert {violation["kind"] for violation in result.violations} == kinds
     assert result.unaccounted == {}

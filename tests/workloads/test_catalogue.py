@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads import is_recorded, names, workload
+from workloads import is_recorded, names, validate, workload
 from workloads import rows as p
 from workloads.shape import LLAMA_70B
 
@@ -22,7 +22,7 @@ def test_llama3x15_is_the_talk():
     libraries.
     """
     talk = workload("llama3x15", scale=256, tokens=2)
-    talk.validate()
+    validate(talk)
     assert [len(process.threads) for process in talk.processes] == [15, 15, 15]
     assert [process.regions[0].file for process in talk.processes] == ["model1", "model2", "model3"]
     assert len({process.regions[process.region_index("main_text")].file for process in talk.processes}) == 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workloads import is_recorded, names, workload
+from workloads import is_recorded, names, validate, workload
 from workloads import rows as p
 from workloads.generated import GENERATORS, lines
 from workloads.parameters import Room
@@ -47,7 +47,7 @@ def test_each_is_listed_with_its_parameters():
 def test_valid_for_any_number_of_cpus(asked: str, cpus: int):
     """Every program can be executed to its end, has its name and line, and marks its rounds."""
     made = workload(asked, tokens=2, room=Room(cpus, 8192))
-    made.validate()
+    validate(made)
     assert (made.name, made.tokens, made.exact) == (asked, 2, True)
     assert made.description
     assert p.MARK in ops(made)

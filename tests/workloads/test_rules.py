@@ -1,4 +1,4 @@
-"""Workload.validate() must accept what can run to its end, and refuse every planted way of not doing so,
+"""`validate` must accept what can run to its end, and refuse every planted way of not doing so,
 saying where.
 """
 
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workloads import rows as p
+from workloads import validate
 from workloads.llama import generate
 from workloads.shape import LlamaShape
 
@@ -57,7 +58,7 @@ def sound() -> p.Process:
 
 
 def check(process: p.Process) -> None:
-    p.Workload("test", (process,)).validate()
+    validate(p.Workload("test", (process,)))
 
 
 def changed(thread: int, which: int, /, nth: int = 0, **fields: int) -> p.Process:
@@ -196,7 +197,7 @@ PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
 def test_sound_process_is_accepted():
     """What keeps all rules passes, and its sizes are counted: rows executed, pages in use."""
     workload = p.Workload("test", (sound(),))
-    workload.validate()
+    validate(workload)
     assert workload.total_rows() == 22 + 2 * 12 + 2 * 4
     assert workload.working_set_pages() == 2 + 8 + 10
 
@@ -217,7 +218,7 @@ def test_error_names_thread_and_row():
         check(changed(2, p.BARRIER, nth=1, pages=4))
     assert str(refusal.value).startswith("process 'two' thread 2 row 3: barrier 1: ")
     with pytest.raises(ValueError, match="'processes' must have at least one process"):
-        p.Workload("none", ()).validate()
+        validate(p.Workload("none", ()))
 
 
 def test_shared_file_pages_count_once():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from workloads import validate
 from workloads.rows import LOAD, POST, SNAPSHOT, STORE, VISIT, WAIT_FOR
 from workloads.sweep import AFTER, BEFORE, sweep
 
@@ -16,7 +17,7 @@ from workloads.sweep import AFTER, BEFORE, sweep
 )
 def test_thread_k_is_of_process_k_mod_3_on_cpu_k_mod_t(cpus, expected):
     work = sweep("file_ro", cpus=cpus, mib=1)
-    work.validate()
+    validate(work)
     assert [process.cpus for process in work.processes[:3]] == expected
     assert [len(process.threads) for process in work.processes] == [*map(len, expected), 1]
 

@@ -1,0 +1,105 @@
+"""Check that a workload can be executed to its end: no row outside its region, no barrier that somebody
+misses.
+
+Each rule is one function. They are vectorised, since a program may have millions of rows, and each stops at
+the first row that breaks it, with an error of the form `process 'llama0' thread 2 row 17: 'page' must be
+inside region 'kv' of 64 pages (got 64)`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from workloads import rows as p
+from workloads.rules.flags import check_flags, check_forks
+from workloads.rules.mappings import check_mappings
+from workloads.rules.one_row import check_direct, check_ops, check_ranges, check_visits
+from workloads.rules.place import Place
+from workloads.rules.rounds import check_barriers, check_draws, check_marks, check_rounds
+
+
+def validate(workload: p.Workload) -> None:
+    """Raise ValueError, naming process, thread, row, rule and value, unless every program can be executed to
+    its end.
+    """
+    if not workload.processes:
+        raise ValueError("'processes' must have at least one process (got 0)")
+    for process in workload.processes:
+        _check_process(process)
+    check_forks(workload.processes)
+    check_flags(workload.processes)
+
+
+def _check_process(process: p.Process) -> None:
+    """Raise ValueError at the first row of `process` that breaks a rule."""
+    if not process.threads:
+        raise ValueError(f"process {process.name!r}: 'threads' must have at least the main thread (got 0)")
+    for region in process.regions:
+        if region.pages < 1:
+            raise ValueError(
+                f"process {process.name!r}: 'pages' of region {region.name!r} must be at least 1 "
+                f"(got {region.pages})"
+            )
+        if not 0 <= region.folio_order <= (p.FOLIO_ORDER_MAX if region.file is not None else 0):
+            rule = f"0 to {p.FOLIO_ORDER_MAX}, and 0 if it maps no file"
+            raise ValueError(
+                f"process {process.name!r}: 'folio_order' of region {region.name!r} must be {rule} "
+                f"(got {region.folio_order})"
+            )
+    for index, rows in [*enumerate(process.threads), (-1, process.chunk_rows)]:
+        place = Place(process.name, index)
+        if rows.dtype != p.ROW:
+            raise ValueError(f"{place}: 'dtype' must be ROW (got {rows.dtype})")
+        check_ops(place, rows, index)
+        check_ranges(place, rows, process.regions)
+        check_visits(place, rows, process.regions)
+        check_direct(place, rows, process.regions)
+    _check_sections(process)
+    if process.cpus and len(process.cpus) != len(process.threads):
+        raise ValueError(
+            f"process {process.name!r}: 'cpus' must name a CPU for each of {len(process.threads)} threads "
+            f"(got {len(process.cpus)})"
+        )
+    if process.together:
+        _check_together(process)
+        return
+    rounds = check_rounds(process)
+    check_barriers(process, rounds)
+    check_draws(process, rounds)
+    check_marks(process)
+    check_mappings(process, rounds)
+
+
+def _check_together(process: p.Process) -> None:
+    """Threads that start together meet at flags alone, and map what they like: the kernel says so if they
+    touch what is not there.
+    """
+    if process.forked and len(process.threads) != 1:
+        raise ValueError(
+            f"process {process.name!r}: a forked process must have one thread (got {len(process.threads)})"
+        )
+    for index, rows in enumerate(process.threads):
+        bad = np.isin(rows["op"], (p.BARRIER, p.DRAW, p.CLONE, p.EXIT, p.JOIN))
+        names = np.array([p.OP_NAMES[int(op)] for op in rows["op"]])
+        Place(process.name, index).refuse(
+            bad, "'op' must be no BARRIER, DRAW, CLONE, EXIT or JOIN in threads that start together", names
+        )
+
+
+def _check_sections(process: p.Process) -> None:
+    rows = len(process.chunk_rows)
+    for index, section in enumerate(process.sections):
+        where = f"process {process.name!r} section {index}"
+        chunks = section.chunks
+        if chunks.ndim != 2 or chunks.shape[1] != 2 or not np.issubdtype(chunks.dtype, np.signedinteger):
+            raise ValueError(
+                f"{where}: 'chunks' must be signed integers of shape (n, 2) "
+                f"(got {chunks.dtype} {chunks.shape})"
+            )
+        bad = (chunks[:, 0] < 0) | (chunks[:, 1] < chunks[:, 0]) | (chunks[:, 1] > rows)
+        if bad.any():
+            first = int(np.flatnonzero(bad)[0])
+            raise ValueError(
+                f"{where}: chunk {first} must lie in the {rows} chunk rows "
+                f"(got {tuple(chunks[first].tolist())})"
+            )
