@@ -1,4 +1,4 @@
-"""What the documents name exists, what they tell the reader to type works, and the README's Python runs."""
+"""What the documents name exists, what they ask the reader to type works, and their Python runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ import pytest
 from emulator.cli_arguments import parser
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "emulator" / "golden").glob("*/*.md")),
-]
+DOCUMENTS = sorted(
+    path
+    for path in (
+        *ROOT.glob("*.md"),
+        *(file for room in ("docs", "emulator") for file in (ROOT / room).rglob("*.md")),
+    )
+)
+GENERATED = {"results.md", "fidelity.md"}  # by campaigns, which have tests of their own
+COLUMNS = 110
+README_WORDS = 1000
 ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator", "tests", "benchmarks", "examples", "docs")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(rf"\b(?:{'|'.join(ROOMS)})/[\w/.-]*\w\.(?:py|md|toml|png|out|c)\b")
@@ -27,25 +32,94 @@ FUNCTION = re.compile(r"`(?:[\w.]+\.)?([a-z_][a-z0-9_]*)(?:\([^`]*\))?`")
 TAG = re.compile(r"<a id=\"([\w-]+)\">")
 
 
+def prose(text: str) -> str:
+    """Give a page without its code: fenced and indented blocks become empty lines."""
+    text = re.sub(r"^```.*?^```$", lambda block: "\n" * block[0].count("\n"), text, flags=re.M | re.S)
+    return re.sub(r"(?<=\n\n)(?:    .*\n|\n)+", lambda block: "\n" * block[0].count("\n"), text)
+
+
 def anchors(document: Path) -> set[str]:
     """Give what `document.md#...` may name: headings as GitHub makes anchors of them, and explicit ones."""
     text = document.read_text()
-    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings} | set(
         TAG.findall(text)
     )
 
 
+def dead_links(text: str, document: Path) -> list[str]:
+    """Give the links of a page, which lies at `document`, that lead to no file of the project, or to no heading
+    of it.
+    """
+    dead = []
+    for link in (link for link in LINK.findall(prose(text)) if not re.match(r"\w+:", link)):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        there = target.exists() and target.resolve().is_relative_to(ROOT)
+        if not there or (anchor and (target.suffix != ".md" or anchor not in anchors(target))):
+            dead.append(link)
+    return dead
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document):
     """To a file of the project, and to a heading in it where one is named."""
-    for link in LINK.findall(document.read_text()):
-        if link.startswith("http"):
-            continue
-        path, _, anchor = link.partition("#")
-        target = document.parent / path if path else document
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
+    assert dead_links(document.read_text(), document) == []
+
+
+def test_planted_dead_links_are_found():
+    """A page that is not there, one that lies beside the project, a heading that is not there, an anchor in what
+    has none; not what is code, or lies elsewhere.
+    """
+    text = """[a](docs/nowhere.md) and [b](docs/design.md#no-such-heading), [c](#nor-here), [d](../elsewhere.md),
+[e](setup.cfg#metadata), [the README](README.md), ![f](docs/nowhere.png),
+[a heading](docs/design.md#scale), [the web](https://example.org/nothing)
+
+    [g](in/code.md)
+"""
+    dead = ["docs/nowhere.md", "docs/design.md#no-such-heading", "#nor-here", "../elsewhere.md"]
+    assert dead_links(text, ROOT / "README.md") == [*dead, "setup.cfg#metadata", "docs/nowhere.png"]
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    """A stranger who follows links finds each page."""
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop().resolve()
+        if page not in seen and page.suffix == ".md" and page.exists():
+            seen.add(page)
+            todo += [page.parent / link.partition("#")[0] for link in LINK.findall(prose(page.read_text()))]
+    assert set(DOCUMENTS) - seen == set()
+
+
+def test_the_readme_is_short():
+    """What a visitor reads before they know whether to stay; the screen and the addresses of links not counted."""
+    text = re.sub(r"\]\([^)]*\)", "]", (ROOT / "README.md").read_text())
+    assert len(re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).split()) <= README_WORDS
+
+
+def long_lines(text: str) -> list[str]:
+    """Give the lines of prose of a page that are too long; tables and links that cannot be broken may be."""
+    return [
+        line
+        for line in prose(text).splitlines()
+        if len(line) > COLUMNS and not line.startswith("|") and " " in line[:COLUMNS].strip()
+    ]
+
+
+@pytest.mark.parametrize(
+    "document", [page for page in DOCUMENTS if page.name not in GENERATED], ids=lambda path: path.name
+)
+def test_lines_of_prose_fit(document):
+    """Into as many columns as those of the sources."""
+    assert long_lines(document.read_text()) == []
+
+
+def test_a_planted_long_line_is_found():
+    """Not one of a table or of code."""
+    long = "word " * COLUMNS
+    text = f"{long}\n\n| {long} |\n\n```\n{long}\n```\n\n    {long}\n\n- short\n"
+    assert long_lines(text) == [long]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -107,9 +181,9 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.M | re.S)
 
 
-def test_the_readmes_python_runs():
+def test_the_python_of_the_commands_runs():
     """Ten lines, as they stand, in a process of their own; the table and two clean runs come out."""
-    (code,) = blocks(ROOT / "README.md", "python")
+    (code,) = blocks(ROOT / "docs" / "commands.md", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
@@ -169,6 +243,11 @@ def test_every_operation_of_a_workload_is_documented():
     assert calls == set(Calls.names()) - {"load", "store", "execute"}
 
 
+def labels_of(screen: str) -> list[str]:
+    """Give the words that begin the lines of a screen, where something begins there."""
+    return [label for line in screen.splitlines() if (label := line[:20].strip())]
+
+
 def test_the_screen_of_the_readme_is_what_the_program_prints():
     """Line by line the same words as the report of today, whatever the figures."""
     from emulator.report.text import report_text
@@ -176,17 +255,33 @@ def test_the_screen_of_the_readme_is_what_the_program_prints():
 
     text = (ROOT / "README.md").read_text()
     screen = text.split("<!-- screen: luf compare -->\n```\n")[1].split("```")[0]
-    labels = [line[:20].strip() for line in report_text(comparison()).splitlines()]
-    for label in filter(None, labels):
+    for label in labels_of(report_text(comparison())):
         assert label.split()[0] in screen, label
 
 
-def test_the_readme_has_every_exit_code():
+def test_every_line_of_the_screen_is_explained():
+    """docs/screen.md has each label of the report in its table."""
+    from emulator.report.text import report_text
+    from tests.emulator.fixed import comparison
+
+    text = (ROOT / "docs" / "screen.md").read_text()
+    explained = {
+        name for cell in re.findall(r"^\| (`[^|]*) \|", text, re.M) for name in re.findall(r"`([^`]*)`", cell)
+    }
+    for label in labels_of(report_text(comparison())):
+        label = re.split(r"  +|, mean of|: ", label)[0]
+        known = any(label.split()[0] == name.split()[0] for name in explained)
+        assert known or re.match(r"\d|[di]TLB-|more", label), label
+
+
+def test_every_exit_code_is_documented():
     """Those that the program returns, as --help has them."""
     from emulator import cli
     from emulator.cli_arguments import EXIT_CODES
 
-    (sentence,) = re.findall(r"^Exit code 0: .*$", (ROOT / "README.md").read_text(), re.M)
+    (paragraph,) = re.findall(
+        r"^Exit code 0: .*?^$", (ROOT / "docs" / "commands.md").read_text(), re.M | re.S
+    )
     codes = [cli.CLEAN, cli.DIRTY, cli.BAD_INPUT, cli.FAILED, cli.INTERRUPTED, cli.TERMINATED]
-    for text in (sentence, EXIT_CODES.partition("LUF_DEBUG")[0]):
-        assert [int(number) for number in re.findall(r"\d+", text)] == codes
+    for text in (paragraph, EXIT_CODES):
+        assert [int(number) for number in re.findall(r"\d+", text.partition("LUF_DEBUG")[0])] == codes

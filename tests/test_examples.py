@@ -17,7 +17,7 @@ LINES_MAX = 60
 # far
 TOLERANCE = 0.25
 EXACT = {"fork", "munmap", "truncate"}  # what a real kernel was recorded to do: no figure may move
-QUOTED = re.compile(r"(examples/caught\.py prints [^\n]*\n\n```\n).*?(\n```\n)", re.S)
+QUOTED = re.compile(r"(examples/caught\.py prints [^`]*\n\n```\n).*?(\n```\n)", re.S)
 NUMBER = re.compile(r"\b0x[0-9a-f_]+|\d[\d,]*(?:\.\d+)?")
 
 

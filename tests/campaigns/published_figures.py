@@ -113,7 +113,7 @@ FIGURES = (
     Figure("luf_v12", "linux", "talk", SHOOTDOWNS, -0.972, V12, lambda s: s.interrupts),
     Figure("luf", "linux", "talk", RUNTIME, -0.045, V12, lambda s: s.runtime,
            "most of a run goes by while its disk reads, at the speed of the drive in the machine file, so that little is left to save; "
-           "the README has six seeds"),
+           "screen.md has six seeds"),
     Figure("luf", "linux", "talk", "dTLB-load-misses", -0.490, TALK, lambda s: s.result.dtlb_load_misses,
            "a thread reads a page's 64 lines and goes on to the next, so most misses are first touches that no flush causes; the "
            "processor's counters see the kernel's own accesses too, which are not emulated (a guess, not tested)"),

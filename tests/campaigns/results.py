@@ -193,7 +193,7 @@ Do not edit, but for what stands between the markers "by hand", which is kept.
 - *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first}, changes against it for the others.
 - *read-only*: share of the PTEs cleared by reclaim and migration that were not writable. *host*: how long the run took here.
 - *verdict*: oracle and audit. A violation ends a run, so its counts are those of a part and are not compared.
-- The talk's experiment: one seed, one run; README.md has a spread. The other workloads: of {repeats} seeds the run with the median of
+- The talk's experiment: one seed, one run; screen.md has a spread. The other workloads: of {repeats} seeds the run with the median of
   shootdowns, in brackets the fewest and the most. They are short, and who is idle when a flush comes (a lazy CPU is spared) depends on the
   interleaving: a difference that is no larger than the brackets says nothing.
 """

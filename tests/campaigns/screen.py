@@ -1,5 +1,5 @@
-"""Run the talk's experiment with several seeds, and put what came out into the README: screen, picture,
-spread.
+"""Run the talk's experiment with several seeds, and put what came out into the pages: screen and picture into
+the README, the spread into docs/screen.md.
 
     python -m tests.campaigns.screen [--seeds 6]
 
@@ -68,12 +68,17 @@ def replaced(text: str, after: str, old: str, new: str) -> str:
         rf"({re.escape(after)}\n){old}", lambda match: match[1] + new, text, count=1, flags=re.S
     )
     if count != 1:
-        raise ValueError(f"'README.md' must have what follows {after!r} (found {count})")
+        raise ValueError(f"'page' must have what follows {after!r} once (found {count})")
     return changed
 
 
+def renew(page: Path, after: str, old: str, new: str) -> None:
+    """Put a new part into a page."""
+    page.write_text(replaced(page.read_text(), after, old, new))
+
+
 def main() -> int:
-    """Run, and rewrite README.md and docs/compare.png."""
+    """Run, and rewrite README.md, docs/screen.md and docs/compare.png."""
     parser = argparse.ArgumentParser(description="put a fresh screen into the README")
     parser.add_argument("--seeds", type=int, default=6)
     seeds = range(1, parser.parse_args().seeds + 1)
@@ -83,10 +88,8 @@ def main() -> int:
         (len(comparisons) - 1) // 2
     ]
     screen = re.sub(r"luf report \S+", "luf report runs/0001-compare", report_text(shown)).rstrip()
-    text = (ROOT / "README.md").read_text()
-    text = replaced(text, "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")
-    text = replaced(text, "<!-- spread -->", r"(?:\|[^\n]*\n)+", spread(comparisons) + "\n")
-    (ROOT / "README.md").write_text(text)
+    renew(ROOT / "README.md", "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")
+    renew(ROOT / "docs" / "screen.md", "<!-- spread -->", r"(?:\|[^\n]*\n)+", spread(comparisons) + "\n")
     draw(shown, ROOT / "docs" / "compare.png")
     return 0
 
