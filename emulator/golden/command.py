@@ -23,6 +23,7 @@ from emulator.golden.data import FILE, GoldenError, Key, MicroCell, Recording, k
 from emulator.golden.result import Fidelity, read_fidelity
 from emulator.golden.rules import Explained, Rules, check_recording, read_explained, read_rules
 from emulator.output_file import check_output, write_output
+from emulator.published import check_page
 from emulator.report.progress import Progress
 from emulator.streams import reader_may_leave
 
@@ -164,6 +165,8 @@ def check_place(option: str, file: str | None) -> None:
     ending = {"plot": PICTURES, "doc": (".md",)}.get(option)
     if ending and path.suffix not in ending:
         raise GoldenError(f"'--{option}' must end in {', '.join(ending)} (got {path.name!r})")
+    if option == "doc":
+        check_page(path, "--doc draft.md")
 
 
 def _leave(fidelity: Fidelity, options: Namespace) -> None:

@@ -24,6 +24,7 @@ from designs.luf_v12.luf_v12 import LufV12, v12_release
 from emulator.experiment import run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
+from emulator.published import DirtyTree, check_page
 from emulator.report.text import seconds, sites_text
 from emulator.result import Result
 from emulator.snapshots import run_script
@@ -359,9 +360,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=8, help="of the talk's workload")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--leases", type=int, default=2)
-    parser.add_argument("--page", default=str(PAGE))
+    parser.add_argument(
+        "--page", default=str(PAGE), help="default: docs/results.md, from committed sources only"
+    )
     options = parser.parse_args(arguments)
     page = Path(options.page)
+    try:
+        check_page(page, "--page draft.md")
+    except DirtyTree as dirty:
+        sys.stderr.write(f"published: {dirty}\n")
+        return 2
     previous = page.read_text(encoding="utf-8") if page.is_file() else ""
     write_atomically(page, replaced(previous, sections(options)))
     return 0

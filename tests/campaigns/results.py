@@ -22,6 +22,7 @@ from pathlib import Path
 from emulator.experiment import design_names, run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
+from emulator.published import DirtyTree, check_page
 from emulator.report.text import percent, seconds, share_text, sites_text
 from emulator.report.timeline import timeline_text
 from emulator.result import Result
@@ -264,6 +265,11 @@ class Campaign:
 def main(arguments: list[str] | None = None) -> int:
     """Run everything and rewrite the page."""
     options = _parser().parse_args(arguments)
+    try:
+        check_page(options.page, "--page draft.md")
+    except DirtyTree as dirty:
+        sys.stderr.write(f"results: {dirty}\n")
+        return 2
     designs, workloads = options.designs or every_design(), options.workloads or workload_names()
     pair = designs[:1] + [name for name in ("luf",) if name in designs[1:]]
     others = [name for name in workloads if name != TALK]
@@ -316,7 +322,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3, help="seeds for each cell of the other workloads")
     parser.add_argument("--leases", type=int, default=2)
-    parser.add_argument("--page", default=str(PAGE))
+    parser.add_argument(
+        "--page", default=str(PAGE), help="default: docs/results.md, from committed sources only"
+    )
     parser.add_argument(
         "--without-published",
         action="store_true",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from emulator import Comparison, draw, read_comparison, report_text
+from emulator.published import DirtyTree, check_page
 from emulator.report import talk
 from emulator.report.text import percent
 
@@ -72,25 +74,52 @@ def replaced(text: str, after: str, old: str, new: str) -> str:
     return changed
 
 
+def places(draft: Path | None) -> dict[str, Path]:
+    """Give the file of each page; with a draft, copies in that folder. Raises DirtyTree."""
+    pages = {"README.md": ROOT / "README.md"} | {
+        name: ROOT / "docs" / name for name in ("screen.md", "compare.png")
+    }
+    for page in pages.values() if draft is None else ():
+        check_page(page, "--draft DIR")
+    if draft is None:
+        return pages
+    draft.mkdir(parents=True, exist_ok=True)
+    return {name: Path(shutil.copy(page, draft)) for name, page in pages.items()}
+
+
 def renew(page: Path, after: str, old: str, new: str) -> None:
     """Put a new part into a page."""
     page.write_text(replaced(page.read_text(), after, old, new))
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run, and rewrite README.md, docs/screen.md and docs/compare.png."""
-    parser = argparse.ArgumentParser(description="put a fresh screen into the README")
+    parser = argparse.ArgumentParser(
+        description="put a fresh screen and picture into the README, and the spread into docs/screen.md"
+    )
     parser.add_argument("--seeds", type=int, default=6)
-    seeds = range(1, parser.parse_args().seeds + 1)
+    parser.add_argument(
+        "--draft",
+        metavar="DIR",
+        type=Path,
+        help="write copies of the pages there; default: the pages themselves, from committed sources only",
+    )
+    options = parser.parse_args(arguments)
+    seeds = range(1, options.seeds + 1)
+    try:
+        pages = places(options.draft)
+    except DirtyTree as dirty:
+        sys.stderr.write(f"screen: {dirty}\n")
+        return 2
     with tempfile.TemporaryDirectory() as out:
         comparisons = [one(seed, out) for seed in seeds]
     shown = sorted(comparisons, key=lambda comparison: change(comparison, "tlb_shootdowns"))[
         (len(comparisons) - 1) // 2
     ]
     screen = re.sub(r"luf report \S+", "luf report runs/0001-compare", report_text(shown)).rstrip()
-    renew(ROOT / "README.md", "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")
-    renew(ROOT / "docs" / "screen.md", "<!-- spread -->", r"(?:\|[^\n]*\n)+", spread(comparisons) + "\n")
-    draw(shown, ROOT / "docs" / "compare.png")
+    renew(pages["README.md"], "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")
+    renew(pages["screen.md"], "<!-- spread -->", r"(?:\|[^\n]*\n)+", spread(comparisons) + "\n")
+    draw(shown, pages["compare.png"])
     return 0
 
 
