@@ -275,12 +275,12 @@ def machine_names() -> dict[str, str]:
 def load_machine(
     name_or_path: str | Path,
     *,
-    scale: float | None = 1.0,
+    scale: float | None = None,
     cpus: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Machine:
-    """Return the machine of that name or TOML file, with memory divided by `scale` (None: the file's own
-    default_scale).
+    """Return the machine of that name or TOML file, with memory divided by `scale`; not given, by the
+    file's own default_scale, as on the command line.
 
     The config.toml of a run folder gives that run's machine, at its scale. `overrides` maps dotted keys to
     values, as in {"sysctl.numa_balancing": 0, "nodes.1.memory_mib": 512}. Raises MachineError with one

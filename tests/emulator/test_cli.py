@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from emulator.cli import main
+from emulator.machine import load_machine
 from emulator.result import read_comparison
 from tests.emulator.fixed import REUSE, Experiment
 
@@ -113,7 +114,10 @@ def test_default_leases_are_the_hosts_cores():
     experiment = Experiment()
     assert main(["run", "linux"], experiment=experiment) == 0
     assert experiment.calls[0]["leases"] == len(os.sched_getaffinity(0))
-    assert (experiment.calls[0]["machine"].name, experiment.calls[0]["scale"]) == ("xeon6430-cxl", 256)
+    assert (experiment.calls[0]["machine"], experiment.calls[0]["scale"]) == (
+        load_machine("xeon6430-cxl"),
+        256,
+    )
 
 
 def test_a_large_host_gives_no_more_leases_than_there_are(monkeypatch):

@@ -19,7 +19,7 @@ CPU_LIST_RULE = "'nodes[0].cpus' must be true, false, or a list of CPUs below 25
 
 def test_the_talks_machine():
     """64 CPUs in node 0, DRAM 42 GiB, CXL 96 GiB without CPUs, tiering and demotion on, Golden Cove's TLBs."""
-    machine = load_machine("xeon6430-cxl")
+    machine = load_machine("xeon6430-cxl", scale=1)
     assert machine.cpus == 64
     assert [(node.memory_mib, node.cpus) for node in machine.nodes] == [(42 * 1024, True), (96 * 1024, False)]
     assert (machine.sysctl.numa_balancing, machine.sysctl.demotion_enabled, machine.swap_mib) == (2, True, 0)
@@ -32,16 +32,18 @@ def test_the_talks_machine():
 
 def test_scaling_divides_memory_and_nothing_else():
     """At 1/1024 the nodes have 42 and 96 MiB; TLBs, sysctls and costs are the full-size machine's."""
-    full, scaled = load_machine("xeon6430-cxl"), load_machine("xeon6430-cxl", scale=1024)
+    full, scaled = load_machine("xeon6430-cxl", scale=1), load_machine("xeon6430-cxl", scale=1024)
     assert [pages * 1024 for pages in scaled.pages] == full.pages == [11010048, 25165824]
     assert (scaled.tlb, scaled.sysctl, scaled.costs) == (full.tlb, full.sysctl, full.costs)
     assert scaled.scaled_summary() == "scale 1/1024: 42 MiB + 96 MiB"
 
 
-def test_scale_none_means_the_files_own():
-    """default_scale is a fact of the machine file."""
-    assert load_machine("xeon6430-cxl", scale=None).scale == load_machine("xeon6430-cxl").default_scale == 256
-    assert load_machine("guest-8cpu", scale=None).pages == [65536, 131072]
+def test_a_scale_that_is_not_given_is_the_files_own():
+    """default_scale is a fact of the machine file, and what --machine takes without --scale."""
+    machine = load_machine("xeon6430-cxl")
+    assert machine.scale == machine.default_scale == 256
+    assert machine == load_machine("xeon6430-cxl", scale=None) == load_machine("xeon6430-cxl", scale=256)
+    assert load_machine("guest-8cpu").pages == [65536, 131072]
 
 
 def test_like_changes_only_what_a_file_names(tmp_path):
@@ -189,7 +191,7 @@ def test_every_figure_of_the_talks_machine_says_where_it_comes_from():
 def test_an_impossible_machine_gets_one_sentence(change, sentence):
     """File, key, rule, value."""
     with pytest.raises(MachineError) as caught:
-        load_machine("xeon6430-cxl", overrides=change)
+        load_machine("xeon6430-cxl", scale=1, overrides=change)
     assert str(caught.value).startswith("xeon6430-cxl.toml: " + sentence)
     assert "\n" not in str(caught.value)
 
