@@ -79,7 +79,7 @@ def _heading(text: Text, fidelity: Fidelity) -> None:
     parts = [f"{cells:,} cells in {seconds(fidelity.micro_seconds)}"] if cells else []
     parts += [f"{plural(runs, 'pressure run')} in {seconds(fidelity.pressure_seconds)}"] if runs else []
     text.append(f"{'emulated':<{LABEL}}", QUIET).append(
-        f"{', '.join(parts)}; {fidelity.seeds}, jobs {fidelity.jobs}\n"
+        f"{', '.join(parts)} of host time; {fidelity.seeds}, jobs {fidelity.jobs}\n"
     )
 
 

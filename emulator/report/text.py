@@ -162,7 +162,7 @@ def _block(text: Text, runs: Sequence[Result], with_talk: bool) -> None:
             f"{'':<{LABEL}}reclaim and migration unmapped nothing: this run does not say how a design flushes for them\n",
             QUIET,
         )
-    _row(text, "emulated in", [seconds(run.host_seconds) for run in runs], None, "", QUIET)
+    _row(text, "host time", [seconds(run.host_seconds) for run in runs], None, "", QUIET)
 
 
 def _fitted(name: str) -> str:
