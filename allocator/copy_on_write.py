@@ -8,6 +8,7 @@ flush.
 Left out: swap cache, huge pages, unsharing for a pin (FAULT_FLAG_UNSHARE).
 """
 
+from allocator.flush_sites import SITE_FAULT, SITE_WRITE_FAULT
 from allocator.hooks import HOOK_WRITE_FAULT
 from allocator.kmap import KMAP_COPY, KMAP_COW, MKWRITE_COPY, MKWRITE_COW, MKWRITE_REUSE, kmap, mkwrite
 from allocator.lru import drop_page, lru_add, lru_add_drain
@@ -24,7 +25,7 @@ from allocator.page import (
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import OBJECT_ANON
 from allocator.rmap import lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
-from allocator.tlb_flush import SITE_FAULT, SITE_WRITE_FAULT, flush_tlb_page
+from allocator.tlb_flush import flush_tlb_page
 from allocator.vma import VM_HAS_ANON, VM_SHARED
 from cpus.atomics import exchange, fetch_or, load_acquire
 from cpus.compiled import apart, call, kernel

@@ -14,12 +14,12 @@ requests.
 
 from allocator.buddy import NONE
 from allocator.filemap import sync_file_page, write_to_file
+from allocator.flush_sites import SITE_FILE
 from allocator.gup import MUST_SLEEP, pin_user_page, unpin_page
 from allocator.hooks import HOOK_TRUNCATE, HOOK_TRUNCATED
 from allocator.lru import drop_page
 from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
-from allocator.tlb_flush import SITE_FILE
 from allocator.unmap import unmap_mapping_range
 from cpus.atomics import compare_exchange, exchange, load_acquire
 from cpus.compiled import apart, call, kernel

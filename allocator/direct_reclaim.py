@@ -10,6 +10,7 @@ progress, memory cgroups (the group whose memory is reclaimed is everybody).
 """
 
 from allocator.buddy import NONE
+from allocator.flush_sites import SITE_DIRECT
 from allocator.hooks import HOOK_PRESSURE
 from allocator.kswapd import MAX_RECLAIM_RETRIES, wakeup_kswapd
 from allocator.lru import (
@@ -31,7 +32,6 @@ from allocator.shrink_lruvec import (
     shrink_node_begin,
     snapshot_refaults,
 )
-from allocator.tlb_flush import SITE_DIRECT
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
 from cpus.compiled import apart, call, entry, kernel
 from cpus.costs import SYSCALL

@@ -12,6 +12,7 @@ Left out: threads of the child (it starts with its main thread), vfork, VM_DONTC
 
 from allocator.buddy import NONE
 from allocator.copy_on_write import new_anonymous_page
+from allocator.flush_sites import SITE_USER
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
 from allocator.mmap import new_mm
@@ -19,7 +20,7 @@ from allocator.page import PG_EXCLUSIVE, clear_flag, get_page, maybe_dma_pinned
 from allocator.panic import STILL_ALIVE, panic
 from allocator.pgtables import ensure_table
 from allocator.rmap import lock_pte, mod_rss, set_pte, unlock_pte
-from allocator.tlb_flush import SITE_USER, flush_tlb_mm
+from allocator.tlb_flush import flush_tlb_mm
 from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, kernel

@@ -9,6 +9,7 @@ It is a task on an idle CPU if there is one, and works in steps, so that its CPU
 other tasks. Left out: watermark boosting, high orders and kcompactd, freezing.
 """
 
+from allocator.flush_sites import SITE_KSWAPD
 from allocator.lru import SWAP_CLUSTER_MAX
 from allocator.pcp import zone_watermark_ok
 from allocator.sched import wake_task
@@ -19,7 +20,6 @@ from allocator.shrink_lruvec import (
     shrink_node_begin,
     snapshot_refaults,
 )
-from allocator.tlb_flush import SITE_KSWAPD
 from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE_TRIM
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import apart, entry, kernel

@@ -6,6 +6,7 @@ isolates what only this mapping shows and reclaims it table by table, with recla
 Left out: large pages, huge-page advice, process_madvise, pages in the swap cache.
 """
 
+from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
 from allocator.lru import isolate_page, lru_add_drain, move_to_inactive
 from allocator.migrate import WORK_ISOLATED
@@ -23,7 +24,6 @@ from allocator.page import (
 )
 from allocator.panic import BAD_OPERATION, panic
 from allocator.rmap import lock_pte, unlock_pte
-from allocator.tlb_flush import SITE_USER
 from allocator.unmap import zap_range
 from allocator.vma import find_vma_index
 from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, SHRINK_LIST, move_folios_to_lru

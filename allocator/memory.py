@@ -9,6 +9,7 @@ copy_on_write.py. Left out: swap-in, userfaultfd, huge pages.
 
 from allocator.buddy import NONE
 from allocator.copy_on_write import ask_design, copy_file_page, do_wp_page, new_anonymous_page
+from allocator.flush_sites import SITE_WRITE_FAULT
 from allocator.hooks import HOOK_FAULT_BEGINS, HOOK_FAULT_DONE
 from allocator.kmap import KMAP_ZERO, MKWRITE_ANON, MKWRITE_SHARED, mkwrite
 from allocator.lru import drop_page, lru_add
@@ -31,7 +32,6 @@ from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.pgtables import ensure_table
 from allocator.readahead import async_readahead, mmap_readahead
 from allocator.rmap import lock_pte, set_pte, unlock_pte
-from allocator.tlb_flush import SITE_WRITE_FAULT
 from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.atomics import fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, entry, inlined, kernel

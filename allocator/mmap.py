@@ -6,11 +6,12 @@ Left out: stack growth, mlock, limits, MAP_POPULATE as a flag (a row of its own)
 while pages are zapped.
 """
 
+from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAP, HOOK_VMA_DONE
 from allocator.mmu_gather import tlb_finish_mmu, tlb_finish_munmap, tlb_flush_everything, tlb_gather_mmu
 from allocator.panic import NOT_FREE, panic
 from allocator.pgtables import free_pgtables, free_table, new_table
-from allocator.tlb_flush import INIT_MM, SITE_USER, inc_mm_tlb_gen, switch_mm
+from allocator.tlb_flush import INIT_MM, inc_mm_tlb_gen, switch_mm
 from allocator.unmap import zap_ptes
 from allocator.vma import (
     find_vma_index,

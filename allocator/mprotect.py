@@ -7,13 +7,13 @@ Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared m
 page_mkwrite).
 """
 
+from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE, HOOK_WRITE_FAULT
 from allocator.kmap import MKWRITE_PROTECT, mkwrite
 from allocator.mmu_gather import PTES, tlb_finish_mmu, tlb_flush_range, tlb_gather_mmu
 from allocator.page import PG_EXCLUSIVE
 from allocator.panic import SEGV_MAPERR, panic
 from allocator.rmap import lock_pte, unlock_pte
-from allocator.tlb_flush import SITE_USER
 from allocator.vma import (
     VM_RIGHTS,
     VM_SHARED,

@@ -8,12 +8,13 @@ Left out: growing and shrinking in place, MREMAP_DONTUNMAP, moving of whole PMD 
 (try_realign_addr).
 """
 
+from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAP, HOOK_MAPPING_CHANGE
 from allocator.mmap import do_munmap
 from allocator.panic import NOT_FREE, SEGV_MAPERR, panic
 from allocator.pgtables import PMD_PAGES, ensure_pmd, ensure_table
 from allocator.rmap import lock_pte, unlock_pte
-from allocator.tlb_flush import SITE_USER, flush_tlb_mm_range
+from allocator.tlb_flush import flush_tlb_mm_range
 from allocator.vma import find_vma, find_vma_index, insert_vma, link_rmap, lock_rmap, new_vma, unlock_rmap
 from cpus.atomics import exchange, store_release
 from cpus.compiled import apart, call, kernel

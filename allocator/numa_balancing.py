@@ -11,6 +11,7 @@ Left out: shared-fault statistics and task placement; skipping of VMAs that a ta
 down by what scans cost.
 """
 
+from allocator.flush_sites import SITE_NUMA, SITE_PROMOTION
 from allocator.hooks import HOOK_MAPPING_CHANGE
 from allocator.kmap import MKWRITE_NUMA, mkwrite
 from allocator.kswapd import wakeup_kswapd
@@ -21,7 +22,7 @@ from allocator.pcp import zone_watermark_ok
 from allocator.pgtables import PMD_PAGES
 from allocator.rmap import lock_pte, rss, unlock_pte
 from allocator.sched import TICK_NS
-from allocator.tlb_flush import SITE_NUMA, SITE_PROMOTION, flush_tlb_mm_range
+from allocator.tlb_flush import flush_tlb_mm_range
 from allocator.vma import VM_ANON, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, kernel

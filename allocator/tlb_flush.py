@@ -9,6 +9,13 @@ How a round is carried out is the design's to say (HOOK_SHOOTDOWN): by interrupt
 flush, or by a broadcast. Left out: PTI's second address space, the paravirtual flush, LAM.
 """
 
+from allocator.flush_sites import (
+    LOCAL_MM_SHOOTDOWN,
+    LOCAL_SHOOTDOWN,
+    ON_TASK_SWITCH,
+    REMOTE_SEND_IPI,
+    REMOTE_SHOOTDOWN,
+)
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
 from cpus.atomics import fence, fence_after_atomic, fetch_add, fetch_and, fetch_or, load_acquire
 from cpus.compiled import apart, call, entry, inlined, kernel
@@ -38,25 +45,7 @@ FREED_TABLES = 1
 NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
 BY_INTERRUPT, BY_EARLY_ACK, BY_BROADCAST = 0, 1, 2  # answers of HOOK_SHOOTDOWN
 
-(
-    SITE_OTHER,
-    SITE_KSWAPD,
-    SITE_DIRECT,
-    SITE_ALLOC,
-    SITE_WRITE_FAULT,
-    SITE_USER,
-    SITE_FAULT,
-    SITE_NUMA,
-    SITE_FILE,
-) = range(9)
-SITE_KSWAPD_DEMOTION, SITE_DIRECT_DEMOTION, SITE_PROMOTION = range(9, 12)
-SITE_NAMES = ("other", "kswapd", "direct reclaim", "page allocation", "write fault", "munmap/madvise", "fault", "NUMA balancing",
-              "file write", "kswapd demotion", "direct demotion", "promotion")  # fmt: skip
-
-# tlb:tlb_flush, include/linux/mm_types.h: enum tlb_flush_reason
-ON_TASK_SWITCH, REMOTE_SHOOTDOWN, LOCAL_SHOOTDOWN, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI = range(5)
-REASON_NAMES = ("task_switch", "remote_shootdown", "local_shootdown", "local_mm_shootdown", "remote_send_ipi")
-ALL_PAGES = TRACE_PAGES - 1  # column of full flushes
+ALL_PAGES = TRACE_PAGES - 1  # column of full flushes in tlb:tlb_flush events
 
 IRQ_HANDLER = TEXT["irq_handler"]
 C_REMOTE, C_RECEIVED = COUNTER["nr_tlb_remote_flush"], COUNTER["nr_tlb_remote_flush_received"]

@@ -7,6 +7,7 @@ PTEs, the flush comes before the PTE lock is released. Left out: large pages, sk
 (zap_details).
 """
 
+from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAPPING_CHANGE, HOOK_VMA_DONE
 from allocator.mmu_gather import (
     PTES,
@@ -20,7 +21,6 @@ from allocator.mmu_gather import (
 )
 from allocator.page_cache import OBJECT_ANON
 from allocator.rmap import DELAYED_RMAP, NOTHING, address_range, clear_mapped, lock_pte, unlock_pte
-from allocator.tlb_flush import SITE_USER
 from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel

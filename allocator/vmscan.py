@@ -10,6 +10,7 @@ throttling (a dirty page is written when it is reclaimed).
 """
 
 from allocator.buddy import NONE
+from allocator.flush_sites import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
 from allocator.folio import free_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import (
@@ -49,7 +50,6 @@ from allocator.pcp import unlock_pcp
 from allocator.reclaim_folio import keep_after_all, unmap_and_remove_folio
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
-from allocator.tlb_flush import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, entry, inlined, kernel
 from cpus.costs import RECLAIM_PAGE

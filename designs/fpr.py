@@ -19,8 +19,9 @@ vanilla's. A program that uses what it has unmapped is reported as access after 
 calls that its own fault.
 """
 
+from allocator.flush_sites import SITE_ALLOC, SITE_USER
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import SITE_ALLOC, SITE_USER, flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
+from allocator.tlb_flush import flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.layout import Sizes

@@ -15,6 +15,7 @@ faults, writes to a file, truncation, a user's change of mappings).
 
 from typing import Any
 
+from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.lru import lru_add_drain
 from allocator.page_alloc import free_changes_bytes
 from allocator.page_cache import OBJECT_ANON
@@ -22,8 +23,6 @@ from allocator.tlb_flush import (
     FLUSH_ALL,
     INIT_MM,
     NO_GENERATION,
-    SITE_ALLOC,
-    SITE_FILE,
     add_cpumask,
     flush_called,
     flush_tlb_func,

@@ -22,8 +22,9 @@ the records first. Ticks come every 4 ms, the paper's every 1 ms. Writing and re
 time.
 """
 
+from allocator.flush_sites import SITE_USER
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import SITE_USER, add_cpumask, flush_tlb_func, inc_mm_tlb_gen
+from allocator.tlb_flush import add_cpumask, flush_tlb_func, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fence, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import Entry, kernel
 from cpus.ipi import mask_clear, mask_empty, mask_remove, mask_set

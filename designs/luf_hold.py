@@ -14,9 +14,10 @@ everybody; dirty read-only PTEs are not deferred (v3-v8 too); while somebody flu
 laziness (v1-v8: the counter "flushing"), which here only keeps the mask short.
 """
 
+from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page import PG_KEPT, clear_flag, set_flag
 from allocator.page_alloc import free_page
-from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_batch, inc_mm_tlb_gen
+from allocator.tlb_flush import add_cpumask, flush_batch, inc_mm_tlb_gen
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty

@@ -7,7 +7,7 @@ interrupt nobody: only the CPU that makes the change flushes. `what=all` is both
 reading, and writing, frames that belong to somebody else by now.
 """
 
-from allocator.tlb_flush import SITE_FAULT, SITE_FILE, SITE_USER, SITE_WRITE_FAULT
+from allocator.flush_sites import SITE_FAULT, SITE_FILE, SITE_USER, SITE_WRITE_FAULT
 from cpus.ipi import mask_clear
 from designs.design import Design, hook
 from designs.linux import Linux

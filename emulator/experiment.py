@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from allocator.cpu import CPU_LOOP
+from allocator.flush_sites import SITE_NAMES
 from allocator.panic import PANIC_TEXTS
-from allocator.tlb_flush import SITE_NAMES
 from cpus.compiled import call, kernel
 from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import shelf

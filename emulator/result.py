@@ -19,22 +19,6 @@ from emulator.checked import clipped, converted
 SCHEMA = "luf-comparison/1"
 FOREIGN = "this is not a result of luf"
 
-# Where in the kernel a shootdown was decided. Reports name them so; a design may add its own.
-FLUSH_SITES = (
-    "kswapd",
-    "direct reclaim",
-    "kswapd demotion",
-    "direct demotion",
-    "promotion",
-    "page allocation",
-    "write fault",
-    "munmap/madvise",
-    "NUMA balancing",
-    "fault",
-    "file write",
-    "other",
-)
-
 
 class ResultError(ValueError):
     """A result file that cannot be read: one sentence."""
@@ -88,7 +72,7 @@ class Result(Struct, frozen=True, kw_only=True):
     runtime_ns: list[int]
     ipi: Ipi = field(default_factory=Ipi)
     unmap: Unmapped = field(default_factory=Unmapped)
-    flush_sites: dict[str, int] = {}
+    flush_sites: dict[str, int] = {}  # by the names of allocator/flush_sites.py; a design may have its own
     vmstat: dict[str, int] = {}
     counters: dict[str, list[int]] = {}
     accounted: dict[str, list[int]] = {}

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from allocator.tlb_flush import ALL_PAGES, REASON_NAMES, SITE_NAMES
+from allocator.flush_sites import REASONS, SITE_NAMES
+from allocator.tlb_flush import ALL_PAGES
 from cpus.layout import COUNTERS, TRACE_PAGES, TRACE_REASONS
 from designs.design import Design
 from emulator.experiment import run_design
@@ -67,9 +68,7 @@ class Snapshots:
             interrupts=tuple((self._interrupts[b] - self._interrupts[a]).tolist()),
             counters=dict(zip(COUNTERS, (self._counters[b] - self._counters[a]).tolist(), strict=True)),
             tlb_flush={
-                f"{REASON_NAMES[reason]}/{'all0' if pages == ALL_PAGES else pages}": int(
-                    events[reason, pages]
-                )
+                f"{REASONS[reason]}/{'all0' if pages == ALL_PAGES else pages}": int(events[reason, pages])
                 for reason, pages in np.argwhere(events).tolist()
             },
             broadcasts={name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},

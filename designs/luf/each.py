@@ -9,7 +9,7 @@ Left out: a bound on age. A generation whose row was used again has the row of a
 more.
 """
 
-from allocator.tlb_flush import SITE_ALLOC
+from allocator.flush_sites import SITE_ALLOC
 from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook
 from designs.luf.state import EACH_ROWS, LOCK_KEY, diet, luf_state

@@ -7,7 +7,7 @@ nobody. After that everything up to his generation is flushed, whoever owned it,
 maximum, in any order.
 """
 
-from allocator.tlb_flush import SITE_ALLOC
+from allocator.flush_sites import SITE_ALLOC
 from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import kernel
 from cpus.lease import WAIT_LOCK, wake_all_waiting_for

@@ -7,8 +7,8 @@ batch is pending, and the thread flushes. It is scheduled as kswapd is: where no
 and an allocator that is faster finds MIN and flushes itself, as under sync=owner.
 """
 
+from allocator.flush_sites import SITE_ALLOC, SITE_OTHER
 from allocator.kthread import wake_kthread
-from allocator.tlb_flush import SITE_ALLOC, SITE_OTHER
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq

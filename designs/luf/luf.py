@@ -33,9 +33,10 @@ that may be written, at the end of each VMA that is torn down, when a borrowed m
 pages of a file are invalidated.
 """
 
+from allocator.flush_sites import SITE_FILE
 from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import SITE_FILE, add_cpumask, inc_mm_tlb_gen
+from allocator.tlb_flush import add_cpumask, inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import fetch_add
 from cpus.compiled import Entry, kernel

@@ -5,7 +5,7 @@ Left out: v9's fallback of unmappers to vanilla while somebody flushes (here a r
 joins the next generation), and the single mask: zones keep theirs, and he takes them all.
 """
 
-from allocator.tlb_flush import SITE_ALLOC
+from allocator.flush_sites import SITE_ALLOC
 from cpus.atomics import compare_exchange, exchange, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import mask_empty, serve_interrupts

@@ -5,7 +5,7 @@ Generations are published zone by zone in ascending order, each after its predec
 cannot wait for each other in a ring.
 """
 
-from allocator.tlb_flush import SITE_ALLOC
+from allocator.flush_sites import SITE_ALLOC
 from cpus.compiled import kernel
 from designs.design import hook
 from designs.luf.state import luf_state

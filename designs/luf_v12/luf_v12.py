@@ -28,9 +28,10 @@ another and are not flushed. Not shown here.)
 """
 
 from allocator.buddy import CLEAN_FIRST, PEND_FIRST
+from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import SITE_ALLOC, SITE_FILE, add_cpumask, flush_tlb_mm, inc_mm_tlb_gen
+from allocator.tlb_flush import add_cpumask, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fence, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import mask_clear, mask_empty

@@ -25,28 +25,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from allocator.tlb_flush import (
-    REASON_NAMES,
-    SITE_DIRECT,
-    SITE_DIRECT_DEMOTION,
-    SITE_KSWAPD,
-    SITE_KSWAPD_DEMOTION,
-    SITE_NUMA,
-    SITE_PROMOTION,
-)
+from allocator.flush_sites import REASONS, SITES
 from cpus.layout import COUNTER, COUNTERS, TRACE_PAGES
 from emulator.experiment import NOT_VMSTAT, run_design
 from emulator.machine import Machine, load_machine
 from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, PAGES_PER_MIB, sweep
 
-SITES = {
-    SITE_KSWAPD: "kswapd/reclaim_unmap",
-    SITE_DIRECT: "direct/reclaim_unmap",
-    SITE_KSWAPD_DEMOTION: "kswapd/demotion_migrate",
-    SITE_DIRECT_DEMOTION: "direct/demotion_migrate",
-    SITE_PROMOTION: "task/promotion_migrate",
-    SITE_NUMA: "task/numa_hint_scan",
-}
 USUAL_MACHINE, MACHINES = "guest-8cpu-tcg", {"pt": "guest-8cpu-tcg-large"}  # by environment
 PROCESSES = 3
 # of a thread that shares its CPU, that has its own: they fill about the record's 25 s, virtually
@@ -140,14 +124,16 @@ def _deltas(ram: Any) -> dict[str, Any]:
     flushes = ram.snapshot_tlb[AFTER] - ram.snapshot_tlb[BEFORE]
     sites = ram.snapshot_site[AFTER] - ram.snapshot_site[BEFORE]
     pages = [*(str(n) for n in range(TRACE_PAGES - 1)), "all"]
+    recorded: dict[str, int] = {}
+    for site, count in zip(SITES, sites.tolist(), strict=True):
+        if count:
+            recorded[site.recorded] = recorded.get(site.recorded, 0) + count
     return {
         "counters": counters,
-        "send_ipi_by_site": {
-            SITES.get(i, "task/other"): int(count) for i, count in enumerate(sites) if count
-        },
+        "send_ipi_by_site": recorded,
         "tlb_flush_by_reason_pages": {
             f"{reason}/{pages[j]}": int(flushes[i * TRACE_PAGES + j])
-            for i, reason in enumerate(REASON_NAMES)
+            for i, reason in enumerate(REASONS)
             for j in range(TRACE_PAGES)
             if flushes[i * TRACE_PAGES + j]
         },

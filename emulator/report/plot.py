@@ -7,27 +7,26 @@ marker, nodes in line style.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from allocator.flush_sites import SITE_OTHER, SITES
 from emulator.report import talk
 from emulator.report.text import percent
-from emulator.result import FLUSH_SITES, Comparison, Result
+from emulator.result import Comparison, Result
 
 DESIGN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DESIGN_MARKERS = "osD^vPX"
 PATTERNS = ("", "....", "xxxx", "----", "||||", "++++", "oooo")
 LINE_MARKS = 12  # on a line whose colour another design has too
-SITE_COLOURS = (
-    "#0072B2", "#56B4E9", "#009E73", "#88CCAA", "#882255", "#D55E00", "#E69F00", "#F0E442", "#44AA99", "#CC79A7", "#999999", "#666666"
-)  # fmt: skip
 TALK_COLOUR = "#777777"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06
+DARK = 0.28  # luminance
 LABELLED_BARS = 4  # designs, the talk among them, whose changes are written at their bars
 LINEAR_TO = 1.0  # a change beyond +100 % is drawn logarithmically
 METRICS = (
@@ -91,10 +90,22 @@ def pattern(index: int) -> str:
 
 
 def site_colour(site: str) -> str:
-    """Give the colour of a site."""
-    # the same site, the same colour, in every picture
-    place = FLUSH_SITES.index(site) if site in FLUSH_SITES else sum(map(ord, site))
-    return SITE_COLOURS[place % len(SITE_COLOURS)]
+    """Give the colour of a site: the same one in every picture, also for one that only a design knows."""
+    colours = {known.text: known.colour for known in SITES}
+    return colours.get(site) or list(colours.values())[sum(map(ord, site)) % len(colours)]
+
+
+def drawn_sites(sites: Iterable[str]) -> list[str]:
+    """Give sites in the order in which they are drawn: as declared, a design's own behind them, "other" last."""
+    known = [site.text for site in SITES]
+    places = {text: i for i, text in enumerate(known)} | {known[SITE_OTHER]: len(known) + 1}
+    return sorted(sites, key=lambda site: (places.get(site, len(known)), site))
+
+
+def _ink(colour: str) -> str:
+    """Give the colour of text that can be read on a colour (its luminance as in WCAG 2)."""
+    red, green, blue = ((int(colour[i : i + 2], 16) / 255) ** 2.2 for i in (1, 3, 5))
+    return "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < DARK else "black"
 
 
 def _per_cpu(axes: Any, runs: list[Result]) -> None:
@@ -200,8 +211,7 @@ def _change(base: Result, run: Result, value: Callable[[Result], float]) -> floa
 
 def _sites(axes: Any, runs: list[Result]) -> None:
     axes.set_title("Shot down by (share of shootdowns)", loc="left", fontweight="bold")
-    names = [site for site in FLUSH_SITES if any(run.flush_sites.get(site) for run in runs)]
-    names += sorted({site for run in runs for site, count in run.flush_sites.items() if count} - set(names))
+    names = drawn_sites({site for run in runs for site, count in run.flush_sites.items() if count})
     for row, run in enumerate(runs):
         total, start = sum(run.flush_sites.values()), 0.0
         if not total:
@@ -212,8 +222,6 @@ def _sites(axes: Any, runs: list[Result]) -> None:
             label = site if row == 0 else None
             axes.barh(row, share, left=start, height=0.55, color=colour, edgecolor="white", label=label)
             if share >= SHOWN_SHARE:
-                dark = colour in ("#0072B2", "#D55E00", "#666666", "#009E73")
-                ink = "white" if dark else "black"
                 axes.text(
                     start + share / 2,
                     row,
@@ -221,7 +229,7 @@ def _sites(axes: Any, runs: list[Result]) -> None:
                     ha="center",
                     va="center",
                     fontsize=9,
-                    color=ink,
+                    color=_ink(colour),
                 )
             start += share
     axes.set_yticks(range(len(runs)), [run.design for run in runs])

@@ -26,7 +26,7 @@ def timeline(ram: Any) -> Timeline:
     """Count the shootdowns that the rings still hold: CPUs interrupted, by site, in BINS equal pieces of the
     run.
     """
-    from allocator.tlb_flush import SITE_NAMES
+    from allocator.flush_sites import SITE_NAMES
     from cpus.events import EV_SHOOTDOWN
     from cpus.layout import EVENT_RING, EVENT_WORDS
 

@@ -11,9 +11,9 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from emulator.report.plot import nothing, site_colour
+from emulator.report.plot import drawn_sites, nothing, site_colour
 from emulator.report.timeline import rebinned
-from emulator.result import FLUSH_SITES, Result
+from emulator.result import Result
 
 COLUMNS = 160
 PANEL_INCHES = 1.7
@@ -38,7 +38,7 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
                 nothing(axes, run.design, "no timeline in this result")
                 continue
             bottom = [0] * COLUMNS
-            for site in sorted(run.timeline.sites, key=lambda name: (name not in FLUSH_SITES, name)):
+            for site in drawn_sites(run.timeline.sites):
                 counts = rebinned(run.timeline.sites[site], run.timeline.end_ns, axis_ns, COLUMNS)
                 places = [i * width for i in range(COLUMNS)]
                 bars = axes.bar(places, counts, width, bottom=bottom, align="edge", color=site_colour(site))

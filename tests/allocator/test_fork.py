@@ -4,13 +4,14 @@ not missed.
 
 import pytest
 
+from allocator.flush_sites import REMOTE_SEND_IPI
 from allocator.fork import dup_mm
 from allocator.kmap import KMAP_MOVE
 from allocator.lru import isolate_page, lru_add_drain, putback_page
 from allocator.migrate import move_pages
 from allocator.mmap import exit_mm
 from allocator.page import PG_EXCLUSIVE
-from allocator.tlb_flush import ALL_PAGES, REMOTE_SEND_IPI
+from allocator.tlb_flush import ALL_PAGES
 from cpus.page_table import PTE_ACCESSED, PTE_PRESENT, PTE_WRITE
 from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN

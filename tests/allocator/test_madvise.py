@@ -3,11 +3,12 @@
 import pytest
 
 from allocator.filemap import fadvise
+from allocator.flush_sites import LOCAL_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.lru import LRU_INACTIVE_FILE, lru_add_drain
 from allocator.madvise import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, madvise
 from allocator.migrate import move_pages
 from allocator.page import PG_ACTIVE, PG_DIRTY, PG_SWAPBACKED, node_of, set_flag
-from allocator.tlb_flush import ALL_PAGES, LOCAL_SHOOTDOWN, REMOTE_SEND_IPI
+from allocator.tlb_flush import ALL_PAGES
 from allocator.unmap import unmap_mapping_range
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY
 from cpus.tlb import LOAD, STORE

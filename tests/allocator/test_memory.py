@@ -4,10 +4,10 @@ for the disk.
 
 import pytest
 
+from allocator.flush_sites import REMOTE_SEND_IPI
 from allocator.lru import lru_add_drain
 from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
 from allocator.program import ENDED, POPULATE
-from allocator.tlb_flush import REMOTE_SEND_IPI
 from allocator.unmap import zap_range
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
 from cpus.tlb import LOAD, STORE

@@ -5,6 +5,7 @@
 
 import pytest
 
+from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.lru import isolate_page, lru_add_drain
 from allocator.migrate import migrate_one
 from allocator.mmap import do_mmap, do_munmap
@@ -12,7 +13,7 @@ from allocator.mprotect import mprotect
 from allocator.mremap import mremap
 from allocator.page import PG_LOCKED
 from allocator.pcp import drain_all_pages
-from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
+from allocator.tlb_flush import ALL_PAGES
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE

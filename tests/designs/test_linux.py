@@ -4,7 +4,8 @@ run over.
 
 import pytest
 
-from allocator.tlb_flush import ALL_PAGES, REMOTE_SEND_IPI
+from allocator.flush_sites import REMOTE_SEND_IPI
+from allocator.tlb_flush import ALL_PAGES
 from allocator.unmap import zap_range
 from cpus.page_table import PTE_DIRTY
 from cpus.tlb import LOAD

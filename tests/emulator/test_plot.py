@@ -10,9 +10,11 @@ from emulator.report.plot import (
     DESIGN_MARKERS,
     draw,
     draw_changes,
+    drawn_sites,
     marker,
     pattern,
     picture_title,
+    site_colour,
 )
 from emulator.result import Series
 from tests.emulator.fixed import comparison, run
@@ -87,3 +89,12 @@ def test_a_run_of_rounds_is_titled_so():
             picture_title(comparison(run("linux", tokens=tokens, unit=unit))).split("\n")[1].split("   ·   ")
         )
         assert words[1:-1] == [title] * bool(title)
+
+
+def test_sites_of_an_older_result_are_drawn_too(tmp_path):
+    """A name that no site bears today has a colour, and its place between the known ones and "other"."""
+    sites = {"other": 1, "swap-out": 2, "page allocation": 3, "kswapd": 4}
+    assert drawn_sites(sites) == ["kswapd", "page allocation", "swap-out", "other"]
+    assert len({site_colour(site) for site in sites}) == 4
+    draw(comparison(run("linux", flush_sites=sites)), tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").stat().st_size > 10_000

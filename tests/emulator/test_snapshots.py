@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from allocator.tlb_flush import ALL_PAGES, LOCAL_MM_SHOOTDOWN, REMOTE_SHOOTDOWN, SITE_FAULT, SITE_USER
+from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, REMOTE_SHOOTDOWN, SITE_FAULT, SITE_USER
+from allocator.tlb_flush import ALL_PAGES
 from cpus.layout import COUNTER, NR_COUNTERS, NR_SITES, TRACE_PAGES, TRACE_REASONS
 from emulator import load_machine, run_script
 from emulator.snapshots import Snapshots
