@@ -30,13 +30,12 @@ from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
 
 CPU_LOOP, RUN_WAITING_KTHREAD = TEXT["cpu_loop"], TEXT["run_waiting_kthread"]
-SERIES_NS = 1_000_000
 SERIES_COLUMNS = 8
 
 
 @kernel
 def _sample(ram, cpu):
-    """Note free pages, and those of them with nothing pending, once per SERIES_NS of virtual time, by
+    """Note free pages, and those of them with nothing pending, once per `series_ns` of virtual time, by
     whichever CPU gets there first.
     """
     now = ram.cpu_clock[cpu]

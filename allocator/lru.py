@@ -23,13 +23,12 @@ from allocator.page import (
 from allocator.page_alloc import free_page
 from allocator.panic import BAD_LRU, panic
 from cpus.compiled import apart, kernel
-from cpus.layout import COUNTER, FOLIO_BATCH
+from cpus.layout import FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 
 LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
 LIST_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
 SWAP_CLUSTER_MAX = 32
-C_ACTIVATE = COUNTER["pgactivate"]
 
 
 @kernel
@@ -238,22 +237,3 @@ def lru_note_cost(ram, cpu, node, file, pages_read, rotated):
         ram.node_file_cost[node] //= 2
         ram.node_anon_cost[node] //= 2
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
-
-
-@kernel
-def mark_page_accessed(ram, cpu, pfn):
-    """Note a use: first referenced, then activated (folio_mark_accessed)."""
-    flags = ram.page_flags[pfn]
-    if flags & PG_REFERENCED == 0:
-        set_flag(ram, pfn, PG_REFERENCED)
-    elif flags & PG_ACTIVE == 0 and flags & PG_LRU:
-        node = node_of(ram, pfn)
-        spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
-        flags = ram.page_flags[pfn]
-        if flags & PG_LRU and flags & PG_ACTIVE == 0:
-            unlink_page(ram, node, lru_list(flags), pfn)
-            set_flag(ram, pfn, PG_ACTIVE)
-            link_page(ram, node, lru_list(flags | PG_ACTIVE), pfn, True)
-            ram.counter[cpu, C_ACTIVATE] += 1
-        spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
-        clear_flag(ram, pfn, PG_REFERENCED)

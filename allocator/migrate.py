@@ -17,7 +17,6 @@ from allocator.lru import drop_page, isolate_page, lru_add_drain, lru_add_held, 
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
-    PG_HOT,
     PG_LOCKED,
     PG_READAHEAD,
     PG_REFERENCED,
@@ -50,7 +49,7 @@ WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (
 )
 C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
 MOVED_FLAGS = (
-    PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD | PG_HOT
+    PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD
 )
 
 

@@ -16,15 +16,12 @@ from cpus.lease import WAIT_PAGE, begin_wait, cancel_wait, finish_wait, wake_all
 PG_LOCKED, PG_WAITERS, PG_UPTODATE, PG_DIRTY = 1, 2, 4, 8
 PG_LRU, PG_ACTIVE, PG_REFERENCED, PG_WORKINGSET = 16, 32, 64, 128
 PG_SWAPBACKED, PG_READAHEAD, PG_BUDDY, PG_TABLE = 256, 512, 1024, 2048
-PG_PCP, PG_RESERVED, PG_ISOLATED, PG_UNEVICTABLE = 4096, 8192, 16384, 32768
-PG_HOT = 65536  # promoted, not yet demoted again
+PG_PCP = 4096
 PG_EXCLUSIVE = 131072  # PageAnonExclusive: no other process shares it
 PG_KEPT = 262144  # freed, but a design still keeps it from the allocator (HOOK_KEEP)
-PIN_BIAS = 1024  # references that a pin is (GUP_PIN_COUNTING_BIAS)
 PG_LARGE = 524288  # one of the pages of a large folio (folio.py)
-FLAG_NAMES = ("locked", "waiters", "uptodate", "dirty", "lru", "active", "referenced", "workingset", "swapbacked", "readahead", "buddy",
-              "table", "pcp", "reserved", "isolated", "unevictable", "hot", "exclusive", "kept",
-              "large")  # fmt: skip
+
+PIN_BIAS = 1024  # references that a pin is (GUP_PIN_COUNTING_BIAS)
 
 
 @kernel
@@ -55,12 +52,6 @@ def folio_pages(ram, pfn):
 def is_large(ram, pfn):
     """Is it a page of a large folio (folio_test_large)?"""
     return ram.page_flags[pfn] & PG_LARGE != 0
-
-
-@kernel
-def test_flag(ram, pfn, flag):
-    """Is the flag set?"""
-    return ram.page_flags[pfn] & flag != 0
 
 
 @kernel

@@ -20,8 +20,6 @@ PANIC_TEXTS = (
     "lru: page {a} is on no list (flags {b:#x})",
     "read past the end of file: page {a} of object {b} (SIGBUS)",
     "too many VMAs in mm {a} (limit {b})",
-    "page table: PTE of vpn {a:#x} holds {b:#x} where none was expected",
-    "unmap: page {a} still has {b} mappings after its rmap walk",
     "mmap: {b} pages at vpn {a:#x} are not free there",
     "mmap: no free address range of {b} pages in mm {a}",
     "mmap: no VMA is left for mm {a} (the machine has {b})",
@@ -29,7 +27,7 @@ PANIC_TEXTS = (
     "fork: process {a} cannot be started again before it has ended (mm {b})",
 )
 (_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR, BAD_OPERATION, BAD_LRU, BUS_ERROR,
- TOO_MANY_VMAS, BAD_PTE, STILL_MAPPED, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE, STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
+ TOO_MANY_VMAS, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE, STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
 
 SHELL_PANIC = TEXT["shell_panic"]
 

@@ -28,7 +28,7 @@ from cpus.layout import COUNTER, MASK_BITS, TEXT
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.steal import pass_time, turn_ns
 
-IPI_FLUSH, IPI_CALL, IPI_RESCHEDULE, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3, 4, 5
+IPI_FLUSH, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3
 
 SHELL_SEND, SHELL_RECEIVE, IRQ_HANDLER = TEXT["shell_send"], TEXT["shell_receive"], TEXT["irq_handler"]
 C_REQUESTS, C_MESSAGES, C_RECEIVED = COUNTER["ipi_requests"], COUNTER["ipi_messages"], COUNTER["ipi_received"]

@@ -75,7 +75,7 @@ TEXT_NAMES = (
     "wake_kthread", "run_waiting_kthread",
     "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key", "hook_page_freed",
     "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change", "hook_write_fault", "hook_file_write",
-    "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick", "hook_idle", "hook_interrupt", "hook_cpu_stalled",
+    "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick", "hook_idle", "hook_interrupt",
     "hook_user_flush", "hook_release", "hook_shootdown", "hook_flushed", "hook_young_cleared", "hook_map", "hook_take_begin",
     "hook_fault_done", "hook_vma_done", "hook_truncated", "hook_keep", "hook_pressure", "hook_kthread", "hook_kmap", "hook_mkwrite",
     "hook_fault_begins", "hook_write_begins",

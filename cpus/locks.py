@@ -35,7 +35,6 @@ from cpus.lease import (
 )
 
 WAITERS = 1 << 40
-SPINS = 64
 C_LOCK_WAITS = COUNTER["lock_waits"]
 
 # lock classes, for wait-for graphs: number of a lock = class << 40 | index

@@ -16,18 +16,11 @@ PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY = 1, 2, 0x20, 0x40
 PTE_SPECIAL = 0x400  # _PAGE_SPECIAL: the zero page, which nobody counts
 PTE_PROTNONE = 0x100  # _PAGE_PROTNONE: mapped, but every access faults (NUMA hints)
 PTE_MIGRATION = 0x200  # not present: the page is being migrated; pfn of the source
-PTE_SHIFT = 12
 PTE_PFN_SHIFT = 12
 LEVEL_BITS = 9
 LEVEL_MASK = 511
 
 NOT_PRESENT, NOT_WRITABLE = -1, -2
-
-
-@kernel
-def pte_pfn(pte):
-    """Frame number of an entry."""
-    return pte >> PTE_PFN_SHIFT
 
 
 @kernel
@@ -40,13 +33,6 @@ def find_table(ram, pgd, vpn):
             return -1
         table = entry >> PTE_PFN_SHIFT
     return table
-
-
-@kernel
-def read_pte(ram, pgd, vpn):
-    """Give the PTE of `vpn`, 0 if there is no table."""
-    table = find_table(ram, pgd, vpn)
-    return 0 if table < 0 else load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
 
 
 @kernel
@@ -72,11 +58,3 @@ def use_entry(ram, table, index, store):
         if seen == pte:
             return pte | wanted
         pte = seen
-
-
-@kernel
-def hardware_walk(ram, pgd, vpn, store):
-    """Translate as the MMU does: returns the PTE with its accessed (and dirty) bit set, or NOT_PRESENT /
-    NOT_WRITABLE.
-    """
-    return use_entry(ram, find_table(ram, pgd, vpn), vpn & LEVEL_MASK, store)

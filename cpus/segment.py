@@ -79,13 +79,6 @@ def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, .
     return found, at
 
 
-def segment_bytes(sizes: Sizes) -> tuple[int, int]:
-    """Give (address space, memory surely touched) in bytes: page-table frames are sparse and counted at 1 %."""
-    total = _extents(sizes)[1]
-    sparse = sizes.nr_frames * 4096
-    return total, total - sparse + sparse // 100
-
-
 DesignFields = dict[str, tuple[int, ...]]
 
 

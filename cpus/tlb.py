@@ -26,7 +26,6 @@ from cpus.ram import row
 CONTEXT_BITS = 12  # as many as a PCID has
 CONTEXT_MASK = (1 << CONTEXT_BITS) - 1
 EMPTY = 0
-TLB_WRITE, TLB_DIRTY = 2, 0x40  # as in the PTE
 VALUE_SHIFT = 8
 # a page used again within so many visits is in use: recorded rows of hot pages lie up to some 70 visits apart
 LIVE_VISITS = 256
@@ -155,13 +154,6 @@ def invalidate_asid(ram, cpu, slot):
     if ram.cpu_asid[cpu] == slot and ram.asid_context[cpu, slot] != 0 and not ram.exact_rows:
         note_live_pages(ram, cpu, ram.asid_context[cpu, slot])
     clear_asid(ram, cpu, slot)
-
-
-@kernel
-def invalidate_all(ram, cpu):
-    """Flush every slot."""
-    for slot in range(ram.nr_asids):
-        clear_asid(ram, cpu, slot)
 
 
 @kernel

@@ -231,14 +231,6 @@ def from_json(text: str | bytes) -> Comparison:
     return converted(head, Comparison, FOREIGN, ResultError)
 
 
-def result_from_json(text: str | bytes) -> Result:
-    """Return the Result that `to_json` wrote."""
-    try:
-        return msgspec.json.decode(text, type=Result)
-    except msgspec.DecodeError as error:
-        raise ResultError(f"this is not a run of luf: {error}") from error
-
-
 def read_comparison(path: str | Path) -> Comparison:
     """Read a comparison from its JSON file or its run folder."""
     place = Path(path)

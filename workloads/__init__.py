@@ -3,8 +3,7 @@ recorded traces.
 
 Lives here: the row format (`rows`) and its `rules`, scripts (`script`, `calls`, `script_toml`) and those that a
 real kernel was recorded with (`scenarios`), the llama.cpp generator (`llama`), the replay of recorded traces
-(`trace`), the figures that both are judged by (`statistics`), and the list of workloads by name
-(`catalogue`).
+(`trace`), and the list of workloads by name (`catalogue`).
 May not live here: anything that knows of page tables, TLBs, frames or time. Imports only numpy and the
 standard library.
 """

@@ -46,7 +46,7 @@ THREADS_OF_A_PROCESS = 32
 TIMES = 6  # changes of a thread in a round
 HEAP, COMMON = range(2)
 COMMON_PAGES = 8
-UNMAP, PROTECT, DROP = range(3)
+UNMAP, PROTECT = range(2)  # a third does neither: it drops
 SHOWN = 3  # times that a pair looks at the same pages in a round
 
 

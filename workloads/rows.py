@@ -179,13 +179,6 @@ class Process:
     forked: bool = False
     steps: tuple[np.ndarray, ...] = ()
 
-    def region_index(self, name: str) -> int:
-        """Return the number of the region with this name, as rows use it."""
-        for index, region in enumerate(self.regions):
-            if region.name == name:
-                return index
-        raise KeyError(f"'name' must be a region of process {self.name!r} (got {name!r})")
-
     def visited_pages(self) -> list[np.ndarray]:
         """Return, for each region, which of its pages any VISIT touches (bool arrays)."""
         edges = [np.zeros(region.pages + 1, np.int64) for region in self.regions]
@@ -229,20 +222,8 @@ class Workload:
                     )
         return anonymous + sum(len(pages) for pages in files.values())
 
-    def total_rows(self) -> int:
-        """Count the rows that will be executed: those of all threads, and those of every chunk of every
-        section.
-        """
-        total = 0
-        for process in self.processes:
-            total += sum(len(rows) for rows in process.threads)
-            total += sum(
-                int((section.chunks[:, 1] - section.chunks[:, 0]).sum()) for section in process.sections
-            )
-        return total
-
     def stored_rows(self) -> int:
-        """Count the rows in memory; sections that share chunks make this smaller than `total_rows`."""
+        """Count the rows in memory: those of chunks that sections share once."""
         return sum(len(p.chunk_rows) + sum(len(rows) for rows in p.threads) for p in self.processes)
 
     def count_of(self, *ops: int) -> int:

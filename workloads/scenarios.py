@@ -87,7 +87,6 @@ ABOVE_PAGES = 461
 # Pages that the recording program writes: between `vm0` and `trace0`, `trace0` and `irq0`, behind `irq0`,
 # behind `irq1`. (fork: its own stack comes first; the rest is what it reads /proc into.)
 COPIED = {"f_cow_write": (2, 1, 2, 0), "f_cow_reuse": (2, 1, 2, 0), "f_fork": (0, 0, 1, 3)}
-MOMENTS = ("vm0", "trace0", "irq0", "irq1", "trace1", "vm1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,10 +195,6 @@ class Row:
     why: str
 
 
-def _of_counter(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda run: run["counters"].get(name, 0)
-
-
 def _of_derived(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda run: run["derived"].get(name)
 

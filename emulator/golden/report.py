@@ -48,11 +48,6 @@ def print_fidelity(fidelity: Fidelity, stream: TextIO, *, everything: bool = Fal
     console.print(render(fidelity, everything=everything), end="")
 
 
-def fidelity_text(fidelity: Fidelity, *, everything: bool = False) -> str:
-    """Return the same as plain text."""
-    return render(fidelity, everything=everything).plain
-
-
 def render(fidelity: Fidelity, *, everything: bool = False) -> Text:
     """Return the whole screen."""
     text = Text()

@@ -36,9 +36,6 @@ READ_ONLY_SHARE = 0.99
 # Slides "When to TLB Shootdowns": no numbers, a picture of who sends them.
 SHOT_DOWN_BY = {"linux": "kswapd, direct reclaim", "luf": "page allocation"}
 
-RUN_SECONDS = 4000
-CPUS = 64
-
 
 def change(pair: dict[str, int]) -> float:
     """Return the talk's change from vanilla to LUF as a fraction: -0.972 for the shootdowns."""

@@ -37,12 +37,12 @@ from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
-from cpus.page_table import read_pte
 from cpus.segment import build_ram
-from cpus.tlb import LOAD, STORE, invalidate_all
+from cpus.tlb import LOAD, STORE
 from designs import Design
 from designs import design as design_named
 from emulator.build import ENGINE
+from tests.support.hardware import invalidate_all, read_pte
 
 FILE_VPN, SHARED_VPN, ANON_VPN = 0x10000, 0x20000, 0x30000
 FILE, SHARED = 0, 1  # objects; anonymous memory of mm is object 1 + mm

@@ -11,11 +11,10 @@ from allocator.lru import (
     isolate_page,
     lru_add,
     lru_add_drain,
-    mark_page_accessed,
     putback_page,
     unlink_page,
 )
-from allocator.page import PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_SWAPBACKED
+from allocator.page import PG_ACTIVE, PG_SWAPBACKED
 from allocator.page_alloc import GFP_USER, alloc_page
 from cpus.layout import FOLIO_BATCH
 
@@ -114,18 +113,6 @@ def test_an_isolated_page_is_nobody_elses(machine):
 
 def test_a_free_page_cannot_be_isolated(machine):
     assert not isolate_page(machine.ram, CPU, 5)
-
-
-def test_the_second_use_activates(machine):
-    """mark_page_accessed: referenced first, then from the inactive to the active list."""
-    (pfn,) = new_pages(machine, 1)
-    lru_add_drain(machine.ram, CPU)
-    mark_page_accessed(machine.ram, CPU, pfn)
-    assert machine.flags(pfn) == PG_LRU | PG_REFERENCED
-    mark_page_accessed(machine.ram, CPU, pfn)
-    assert machine.flags(pfn) == PG_LRU | PG_ACTIVE
-    assert (on_list(machine, LRU_ACTIVE_FILE), machine.count("pgactivate")) == ([pfn], 1)
-    drop(machine, [pfn])
 
 
 def test_taking_a_page_off_a_list_it_is_not_on_panics(broken_machine):

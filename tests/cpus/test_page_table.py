@@ -20,10 +20,9 @@ from cpus.page_table import (
     PTE_PROTNONE,
     PTE_WRITE,
     find_table,
-    hardware_walk,
-    read_pte,
 )
 from tests.cpus import bare_machine as bare
+from tests.support.hardware import hardware_walk, read_pte
 
 LAST_VPN = (1 << 36) - 1
 EPOCHS = 200_001

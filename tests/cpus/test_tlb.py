@@ -14,13 +14,13 @@ from cpus.tlb import (
     LOAD,
     STORE,
     clear_asid,
-    invalidate_all,
     invalidate_asid,
     invalidate_page,
     new_context,
 )
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0, counts
+from tests.support.hardware import invalidate_all
 
 PAGES, SLOTS = 12, 3
 FIRST = {LOAD: "dtlb", STORE: "store", IFETCH: "itlb"}

@@ -20,7 +20,7 @@ from emulator.golden.compare import DIFFERS, judge_cells
 from emulator.golden.data import MicroCell, kernel_folder, read_recording
 from emulator.golden.document import document
 from emulator.golden.plot import draw_fidelity
-from emulator.golden.report import fidelity_text, number, percent_down, print_fidelity
+from emulator.golden.report import number, percent_down, print_fidelity, render
 from emulator.golden.result import Fidelity, read_fidelity
 from emulator.golden.rules import Explained, Explanation, NotModelled, read_rules
 from tests.golden.recorded import ROWS, cell, mirror, run, write
@@ -94,20 +94,20 @@ def test_seeds_and_what_they_leave_open_are_said(fidelity):
     wide = [replace(row, own=[400.0, 1600.0]) for row in fidelity.bands]
     open_ = [replace(one, verdict=UNDECIDED, explanation="") for one in fidelity.directions]
     several = replace(fidelity, repeat=3, bands=wide, directions=open_)
-    said = " ".join(fidelity_text(several, everything=True).split())
+    said = " ".join(render(several, everything=True).plain.split())
     assert "; seeds 1 to 3, jobs" in said
     assert "400..1,600" in said
     assert f"{len(open_)} changes not decided: the emulator's seeds overlap" in said
     page = document(several, "golden.png")
     assert "Undecided, since the emulator's own seeds overlap" in page
     assert page.count("400..1,600") == len(wide)
-    assert "seed 1, jobs" in fidelity_text(fidelity)
+    assert "seed 1, jobs" in render(fidelity).plain
 
 
 @pytest.mark.parametrize(("name", "everything"), [("golden.txt", False), ("golden-all.txt", True)])
 def test_the_screen_is_the_golden_text(fidelity, name, everything):
     """Differences only, or every row."""
-    check(name, fidelity_text(fidelity, everything=everything))
+    check(name, render(fidelity, everything=everything).plain)
 
 
 def test_the_page_is_the_golden_text(fidelity):
@@ -119,7 +119,7 @@ def test_columns_stay_apart(fidelity):
     """A range of three long numbers widens its column, in the head, too."""
     row = next(row for row in fidelity.rows if row.metric == "tlb_ipi" and row.verdict == DIFFERS)
     wide = replace(row, metric="pgfault", real=[4102, 4103, 4104])
-    shown = fidelity_text(replace(fidelity, rows=[wide], bands=[], directions=[])).splitlines()
+    shown = render(replace(fidelity, rows=[wide], bands=[], directions=[])).plain.splitlines()
     head, line = next((a, b) for a, b in pairwise(shown) if a.startswith("scenario"))
     assert line.split()[3:5] == ["pgfault", "4,102..4,103..4,104"]
     assert head.index("real") + len("real") == line.index("4,104") + len("4,104")
@@ -129,7 +129,7 @@ def test_unexplained_differences_come_first(fidelity):
     """Then the explained ones, then unknown scenarios, runs that were not run and explanations that outlived
     their difference.
     """
-    text = fidelity_text(fidelity)
+    text = render(fidelity).plain
     places = [
         text.index(words)
         for words in (
@@ -143,7 +143,7 @@ def test_unexplained_differences_come_first(fidelity):
     assert re.search(r"^not known +scenarios .*: z_new \(1 cell\)$", text, re.M)
     assert re.search(r"^not run +pressure runs .*: a8$", text, re.M)
     assert re.search(r"^outlived +.*a_\* pgfault: Nothing any more", text, re.M)
-    assert "outlived" not in fidelity_text(replace(fidelity, shipped=False)), (
+    assert "outlived" not in render(replace(fidelity, shipped=False)).plain, (
         "another recording need not have what is explained"
     )
 
@@ -199,7 +199,7 @@ def test_colour_only_on_a_terminal(fidelity):
     """A pipe gets plain text."""
     stream = io.StringIO()
     print_fidelity(fidelity, stream)
-    assert stream.getvalue() == fidelity_text(fidelity)
+    assert stream.getvalue() == render(fidelity).plain
 
 
 @pytest.mark.parametrize("ending", [".png", ".svg"])

@@ -5,7 +5,6 @@ import pytest
 from emulator import load_machine, run_design
 
 
-@pytest.mark.smoke
 def test_waiting_for_acks_costs_what_it_costs_and_no_more():
     """Shootdowns are a small part of a run's time; while their waiters were left behind vanilla took 2 to 17
     times as long as LUF.

@@ -12,7 +12,6 @@ SMALL = (3410, [(3840, 17, 21, 25), (50287, 234, 292, 350), (128926, 600, 750, 9
 LARGE = (4568, [(3840, 13, 16, 19), (82543, 287, 369, 451), (241566, 841, 1082, 1323)])
 
 
-@pytest.mark.golden
 @pytest.mark.parametrize(("min_free_kb", "zones"), [SMALL, LARGE])
 @pytest.mark.parametrize("automatic", [False, True])
 def test_watermarks_are_those_of_a_real_kernel(min_free_kb, zones, automatic):
@@ -26,7 +25,6 @@ def test_watermarks_are_those_of_a_real_kernel(min_free_kb, zones, automatic):
     assert [mark.promo - mark.high for mark in found] == [mark.high - mark.low for mark in found]
 
 
-@pytest.mark.golden
 @pytest.mark.parametrize(
     ("name", "zones"), [("guest-8cpu-tcg", SMALL[1]), ("guest-8cpu-tcg-large", LARGE[1])]
 )

@@ -12,7 +12,6 @@ from emulator.golden.report import real_text
 from emulator.golden.rules import read_explained, read_rules
 from emulator.report.progress import Progress
 
-pytestmark = pytest.mark.golden
 FOLDER = kernel_folder("6.12")
 THREADS, PAGES = (1, 4), (1, 33, 34)
 SHARE_LEAST = 0.95

@@ -11,7 +11,6 @@ from emulator.golden.compare import AGREES, DIFFERS, VARIES, judge_cells
 from emulator.golden.data import kernel_folder, read_recording
 from emulator.golden.rules import read_explained, read_rules
 
-pytestmark = pytest.mark.golden
 FOLDER = kernel_folder("6.12")
 SCENARIOS = (
     "a_munmap_iso",

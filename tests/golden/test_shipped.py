@@ -12,7 +12,6 @@ from emulator.golden.data import MicroCell, kernel_folder, kernels, read_recordi
 from emulator.golden.rules import read_explained, read_rules
 from tests.golden.recorded import ROWS, mirror
 
-pytestmark = pytest.mark.golden
 KERNEL = "6.12"
 SIZE_MAX = 200_000
 

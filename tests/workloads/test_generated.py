@@ -70,7 +70,7 @@ def test_parameters_and_rounds():
     short, long = (workload("munmap-storm:threads=3,pages=5", tokens=n) for n in (1, 4))
     assert [len(process.threads) for process in short.processes] == [3]
     assert short.processes[0].regions[0].pages == 15
-    assert long.total_rows() > 3 * short.total_rows()
+    assert long.stored_rows() > 3 * short.stored_rows()
     assert len(workload("churn", threads=6).processes[0].threads) == 3
 
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.support.statistics import measure
 from workloads import workload
 from workloads.catalogue import llama_workload
 from workloads.shape import TINY_8_LAYERS
-from workloads.statistics import measure
 
 # region: (distinct pages, of them written, data visits)
 RECORDED = {

@@ -13,7 +13,6 @@ from workloads import rows as p
 from workloads.scenario_parts import FIRST_SLOT, NR_SLOTS, SLOT_PAGES
 from workloads.scenarios import (
     BY_NAME,
-    MOMENTS,
     PROCESSES,
     SCENARIOS,
     SLEEP,
@@ -28,6 +27,7 @@ from workloads.scenarios import (
 )
 
 PAGES = (1, 34, 600)
+MOMENTS = ("vm0", "trace0", "irq0", "irq1", "trace1", "vm1")  # snapshots of a repetition, as the recording's
 CELLS = [
     (s.name, threads, pages)
     for s in SCENARIOS

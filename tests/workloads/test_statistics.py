@@ -6,11 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.interleave import interleave
+from tests.support.statistics import read_write, reuse_distances
 from workloads import rows as p
-from workloads.interleave import interleave
 from workloads.llama import generate
 from workloads.shape import LlamaShape
-from workloads.statistics import read_write, reuse_distances
 
 SMALL = LlamaShape("small", 1, 256, 2048, 256, 64, "Q4_K_M", hash_table_pages=4)
 

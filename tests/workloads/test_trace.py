@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.interleave import interleave
+from tests.support.statistics import measure
 from workloads import recording, workload
 from workloads import rows as p
 from workloads.catalogue import DATA
-from workloads.interleave import interleave
-from workloads.statistics import measure
 from workloads.trace import meetings, replay
 
 SHIPPED = DATA / "trace-t3-first.npz"

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.interleave import Visits, interleave
 from workloads import rows as p
-from workloads.interleave import Visits, interleave
 from workloads.rows import Workload
 
 # A recording has one region for all of the libraries; programs split off what is written.
