@@ -2,6 +2,7 @@
 by Python.
 """
 
+import ctypes
 import fcntl
 import os
 import subprocess
@@ -205,7 +206,7 @@ def test_a_python_function_is_an_entry_too():
     keep = install_python(ram, PYTHON, listen)
     assert _call(ram, PYTHON, 1, -2, 1 << 62, -(1 << 63), 0) == -7
     assert seen == [(1, -2, 1 << 62, -(1 << 63), 0)]
-    assert keep is not None
+    assert ctypes.cast(keep, ctypes.c_void_p).value == ram.text[PYTHON]  # what must be kept is what is called
 
 
 def test_progress_is_told_of_what_is_compiled_alone(monkeypatch, tmp_path):
