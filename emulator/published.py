@@ -1,15 +1,20 @@
 """Pages that are published (README.md, docs/) are written from committed sources alone: whoever reads a figure
 there can have it again from the commit that the page names.
 
-A draft goes to any other path. Left out: files that git does not know, since nothing that is committed reads
-them.
+A draft goes to any other path. Pages have lines as long as those of the sources. Left out: files that git does
+not know, since nothing that is committed reads them.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
+import textwrap
 from pathlib import Path
 
+COLUMNS = 110
+ITEM = re.compile(r"- |\d+\. ")
+KEPT = re.compile(r"    |[|#<!]")  # code, tables, headings, comments, pictures
 ROOT = Path(__file__).parents[1]
 SHOWN = 3  # changed files in the sentence
 GIT_BOUND_S = 30
@@ -53,3 +58,30 @@ def changed_files() -> list[str]:
     if answer.returncode:
         return [(answer.stderr.strip() or "failed").splitlines()[0]]
     return [line[3:] for line in answer.stdout.splitlines()]
+
+
+def filled(page: str) -> str:
+    """Fill the paragraphs and list items of a Markdown page; code, tables, headings and comments stay as they
+    are.
+    """
+    lines: list[str] = []
+    paragraph: list[str] = []
+    code = False
+    for line in [*page.splitlines(), ""]:
+        fence = line.startswith("```")
+        stays = code or fence or not line.strip() or KEPT.match(line)
+        if stays or ITEM.match(line):
+            lines += _filled(paragraph)
+            paragraph = []
+        (lines if stays else paragraph).append(line)
+        code ^= fence
+    return "\n".join(lines)
+
+
+def _filled(paragraph: list[str]) -> list[str]:
+    """Fill one paragraph, or one item of a list; what is empty stays so."""
+    words = " ".join(" ".join(paragraph).split())
+    indent = " " * len(item[0]) if (item := ITEM.match(words)) else ""
+    return textwrap.wrap(
+        words, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -22,33 +22,37 @@ from emulator.golden.report import (
     summary_lines,
 )
 from emulator.golden.result import Fidelity
+from emulator.published import filled
 
 EXAMPLES_SHOWN = 3
 
 HOW = """\
 ## How it is judged
 
-A micro scenario is one small operation (an munmap, a fork, a reclaim of P pages) by thread 0 of T threads, thread i running on CPU i. A
-*row* is one metric of one cell (scenario, T, P): the `TLB` row of /proc/interrupts (`tlb_ipi`), `pgfault`, and each kind of
-`tlb:tlb_flush` event, written reason/pages (`all0` is a full flush). What one side does not have counts as 0. All cells of a scenario and
-T are done one after the other on one machine, placed as the recording program placed them: whether an munmap is the last of its page
-table depends on the cells before it, so a part of a recording may give other figures than the whole.
+A micro scenario is one small operation (an munmap, a fork, a reclaim of P pages) by thread 0 of T threads; thread
+i runs on CPU i. A *cell* is a scenario with its T and P. A *row* is one metric of a cell: the `TLB` row of
+/proc/interrupts (`tlb_ipi`), `pgfault`, or one kind of `tlb:tlb_flush` event, written reason/pages (`all0` is a
+full flush). What one side does not have counts as 0. All cells of a scenario and T run one after the other on one
+machine, in the places that the recording program gave them. Whether an munmap is the last of its page table
+depends on the cells before it, so a part of a recording may give other figures than the whole.
 
-- A counter agrees if the emulator's median is what the real kernel did in every repetition; where the real kernel varied, if it is
-  inside its min..max.
-- The events were recorded as a mean over the first repetitions, mostly three. A whole mean must be met exactly. A mean that is no whole
-  number shows that the real kernel varied, and its range was not recorded. Such a row, and every event row of a cell whose `tlb_ipi`
-  varied, is *not judged*: it counts neither as agreeing nor in the shares below. It can only be refuted: the emulator must not show more
-  than all traced repetitions together. (The mean allows any value from 0 to that sum in one repetition, so nothing narrower can be
-  derived, and agreement with so wide a range would say nothing.)
-- A cell agrees if each of its rows does; one with a row that is not judged is not counted as agreeing.
-- A pressure run is a whole workload. Its counts must be within a factor of 1.25 of the real kernel's, what depends on the speed of the
-  host within 2. Runs that were recorded twice show how far the real kernel is from itself; what lies between the two is inside. A change
-  from run to run must have the real sign. It has no direction if it is below 5 %, or below the largest difference
-  of that metric between two recordings of the same run.
-- The emulator does each pressure run with several seeds. Judged is the median; lowest and highest are beside it. Where those of two runs
-  overlap the emulator does not say in which direction a metric goes: the change is *undecided*, counted apart, and neither right nor
-  wrong, whichever sign its median has.
+- A counter agrees if the emulator's median is the value that the real kernel had in every repetition. Where the
+  real kernel varied, the median must lie inside its min..max.
+- The events were recorded as a mean over the first repetitions, mostly three. A whole mean must be met exactly. A
+  mean that is no whole number shows that the real kernel varied, and its range was not recorded. Such a row is
+  *not judged*, and neither is any event row of a cell whose `tlb_ipi` varied: it does not count as agreeing, nor in
+  the shares below. It can only be refuted: the emulator must not show more events than all traced repetitions
+  together. (The mean allows any value from 0 to that sum in one repetition, so nothing narrower can be derived, and
+  agreement with so wide a range would say nothing.)
+- A cell agrees if each of its rows does. One with a row that is not judged does not count as agreeing.
+- A pressure run is a whole workload. Its counts must be within a factor of 1.25 of the real kernel's, and counts
+  that depend on the speed of the host within 2. Runs that were recorded twice show how far the real kernel is from
+  itself; a value between the two is inside.
+- A change from run to run must have the real sign. It has no direction if it is below 5 %, or below the largest
+  difference of that metric between two recordings of the same run.
+- The emulator does each pressure run with several seeds. The median is judged; lowest and highest stand beside it.
+  Where the ranges of two runs overlap, the emulator does not say in which direction a metric goes. Such a change is
+  *undecided*: it is counted apart, and is neither right nor wrong, whichever sign its median has.
 """
 
 AGAIN = """\
@@ -60,8 +64,9 @@ AGAIN = """\
     luf golden --repeat 5         # pressure runs with five seeds instead of three
     luf golden --data DIR         # another recording in the same format
 
-`luf golden --doc docs/fidelity.md` renews this page. A recording of another kernel version is a folder beside `emulator/golden/6.12`: its
-golden.json, rules.toml (what depends on the version) and explained.toml (why the emulator differs).
+`luf golden --doc docs/fidelity.md` renews this page. A recording of another kernel version is a folder beside
+`emulator/golden/6.12`: its golden.json, rules.toml (what depends on the version) and explained.toml (why the
+emulator differs).
 """
 
 
@@ -77,7 +82,7 @@ def document(fidelity: Fidelity, picture: str) -> str:
         _not_modelled(fidelity),
         AGAIN,
     ]
-    return "\n".join(part for part in parts if part)
+    return filled("\n".join(part for part in parts if part))
 
 
 def _opening(fidelity: Fidelity, picture: str) -> str:
@@ -134,8 +139,8 @@ def _pressure(bands: Sequence[BandRow]) -> str:
     if not bands:
         return ""
     tags = (
-        "Tags: f = read-only file mapping, a = anonymous memory, digit = T, d = demotion, n = NUMA balancing mode. What a run does not\n"
-        "have, such as file pages of an anonymous one, is left out."
+        "Tags: f = read-only file mapping, a = anonymous memory, digit = T, d = demotion, n = NUMA balancing mode. "
+        "A metric that a run does not have, such as file pages of an anonymous one, is left out."
     )
     text = f"## Pressure runs\n\n{tags}\n\n"
     lines = []

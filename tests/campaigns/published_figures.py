@@ -105,14 +105,14 @@ LATR_TEXT = "LATR, ASPLOS'18, 16 cores on 2 sockets, in a summary of the paper [
 ABIS_ABSTRACT = "ABIS, ATC'17, abstract: up to [measured]"
 FPR_ABSTRACT = "FPR, arXiv:2409.10946, abstract: micro-benchmarks, up to [measured]"
 
-UNMODELLED = "Locks cost no virtual time here, so what real threads lose to each other is missing on both sides, and most in the base"
-PART = "the base flushes locally while the interrupts are under way, as Linux does since 5.13; half of the published gain is that"
+UNMODELLED = "Locks cost no virtual time here: what real threads lose to each other is missing on both sides, most of it in the base"
+PART = "the base flushes locally while the interrupts are under way, as Linux does since 5.13; that is half of the published gain"
 
 FIGURES = (
     Figure("luf", "linux", "talk", SHOOTDOWNS, -0.972, V12, lambda s: s.interrupts),
     Figure("luf_v12", "linux", "talk", SHOOTDOWNS, -0.972, V12, lambda s: s.interrupts),
     Figure("luf", "linux", "talk", RUNTIME, -0.045, V12, lambda s: s.runtime,
-           "most of a run goes by while its disk reads, at the speed of the drive in the machine file, so that little is left to save; "
+           "the disk reads for most of a run, at the speed of the drive in the machine file, so little is left to save; "
            "screen.md has six seeds"),
     Figure("luf", "linux", "talk", "dTLB-load-misses", -0.490, TALK, lambda s: s.result.dtlb_load_misses,
            "a thread reads a page's 64 lines and goes on to the next, so most misses are first touches that no flush causes; the "
@@ -123,15 +123,15 @@ FIGURES = (
     Figure("luf", "linux", "talk", "iTLB-load-misses", -0.832, TALK, lambda s: s.result.itlb_load_misses,
            "the kernel's text, fetched again after each interrupt, is not emulated (a guess, not tested)"),
     Figure("luf", "linux", "xsbench", SHOOTDOWNS, -0.914, V9, lambda s: s.interrupts,
-           "in this short run what is demoted is what the threads wrote at the start, and one writable page in a batch flushes its "
-           "CPUs. Linux maps a promoted page read-only until it is written, so the share of read-only pages among the demoted grows "
-           "with each turnover of the fast node (0 % here; 24 % after 12 s on 4 CPUs, where luf saved nothing yet); the next row "
-           "is a table that is all read-only. What differs here is how much kswapd demotes in so short a run: with two leases it was "
-           "between -7 % and +33 %"),
+           "in this short run kswapd demotes what the threads wrote at the start, and one writable page in a batch "
+           "flushes its CPUs. Linux maps a promoted page read-only until it is written, so the share of read-only "
+           "pages among the demoted ones grows with each turnover of the fast node (0 % here; 24 % after 12 s on 4 "
+           "CPUs, where luf saved nothing yet). The next row is a table that is all read-only. How much kswapd "
+           "demotes in so short a run varies: with two leases the change was between -7 % and +33 %"),
     Figure("luf", "linux", "xsbench, table read-only", SHOOTDOWNS, -0.914, V9, lambda s: s.interrupts),
     Figure("luf_hold", "linux", "xsbench, table read-only", SHOOTDOWNS, -0.938, V8, lambda s: s.interrupts,
-           "it keeps back what reclaim frees, too, so allocations find the low watermark and flush (half of its interrupts), and who "
-           "unmaps meanwhile flushes at once. Up to v8 it kept back migrated pages alone"),
+           "it also keeps back what reclaim frees, so allocations find the low watermark and flush (half of its "
+           "interrupts), and CPUs that unmap meanwhile flush at once. Up to v8 it kept back migrated pages alone"),
     Figure("linux", "eager", "xsbench", EACH, -0.824, RETEST, lambda s: s.per_migration,
            "how many pages kswapd demotes in one batch depends on the interleaving; with two leases it was between -64 % and -78 %"),
     Figure("linux", "eager", "mapped readers", SHOOTDOWNS, -0.85, BATCH, lambda s: s.interrupts),
@@ -148,22 +148,25 @@ FIGURES = (
     Figure("latr", "linux", "shared munmap", TIME, -0.708, LATR_ABSTRACT, lambda s: s.ns),
     Figure("abis", "linux", "talk", SHOOTDOWNS, -0.98, ABIS_ABSTRACT, lambda s: s.interrupts),
     Figure("fpr", "linux", "map and unmap, 1 page", RATE, 0.92, FPR_ABSTRACT, lambda s: s.rate,
-           "nothing is left of a munmap of one page here but system call and fault; the paper's loop reads from a device. " + UNMODELLED),
+           "here only system call and fault are left of a munmap of one page; the paper's loop reads from a device. "
+           + UNMODELLED),
     Figure("fpr", "linux", "map and unmap, 16 pages", RATE, 0.92, FPR_ABSTRACT, lambda s: s.rate,
            "each of the 16 pages is faulted in and cleared either way; between 1 page and 16 the published figure is passed"),
     Figure("linux", "", "touch and drop, 1 thread", "ns each", 661, ASYNC, lambda s: s.ns),
     Figure("linux", "", "touch and drop, 4 threads", "ns each", 1571, ASYNC, lambda s: s.ns),
     Figure("linux", "", "shared munmap", "ns of shootdown", 6000, LATR_TEXT, lambda s: s.shootdown_ns,
-           "an interrupt takes 2.7 us on the paper's machine, by another who quotes it, and 0.8 us on the one here"),
+           "an interrupt takes 2.7 us on the paper's machine, as another paper quotes it, and 0.8 us here"),
 )  # fmt: skip
 
 NOT_COMPARED = """\
-Not compared, as nothing here stands for the programs: Apache under LATR (+59.9 % over Linux, +37.9 % over ABIS) and ABIS (up to 78 %
-faster), FPR's applications (up to 28 %), sysbench under early acknowledgement, the pressure figures of RISC-V's batches.
-`epoch`, `none` and the other ways of `luf:sync` are nobody's publication.
+Some published figures are not compared, as nothing here stands for their programs: Apache under LATR (+59.9 % over
+Linux, +37.9 % over ABIS) and ABIS (up to 78 % faster), FPR's applications (up to 28 %), sysbench under early
+acknowledgement, the pressure figures of RISC-V's batches. Nobody has published `epoch`, `none` and the other ways of
+`luf:sync`.
 
-"touch and drop" with 4 threads is also the mail that xeon6430-cxl.toml gives as an upper bound of its interrupt costs; the sum of fault,
-system call and shootdown is above it here, so one of these [order] costs is too high for that machine (a Haswell).
+"touch and drop" with 4 threads comes from the mail that xeon6430-cxl.toml gives as an upper bound of its interrupt
+costs. Here the sum of fault, system call and shootdown is above that bound, so one of these [order] costs is too high
+for that machine (a Haswell).
 """
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from emulator.experiment import design_names, run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
-from emulator.published import DirtyTree, check_page
+from emulator.published import DirtyTree, check_page, filled
 from emulator.report.text import percent, seconds, share_text, sites_text
 from emulator.report.timeline import timeline_text
 from emulator.result import Result
@@ -187,16 +187,21 @@ HEAD = """\
 # Results
 
 Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed {seed}, {leases} leases, git {git}.
-Do not edit, but for what stands between the markers "by hand", which is kept.
+Edit only what stands between the markers "by hand"; the command keeps that, and writes the rest anew.
 
-- *shootdowns*: requests, that is flush functions executed on behalf of another CPU (the `TLB` row of /proc/interrupts); *sent*: messages,
-  as a CPU whose queue is not empty gets no second interrupt; *saved*: shootdowns fewer than {first} made on the same workload.
-- *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first}, changes against it for the others.
-- *read-only*: share of the PTEs cleared by reclaim and migration that were not writable. *host*: how long the run took here.
-- *verdict*: oracle and audit. A violation ends a run, so its counts are those of a part and are not compared.
-- The talk's experiment: one seed, one run; screen.md has a spread. The other workloads: of {repeats} seeds the run with the median of
-  shootdowns, in brackets the fewest and the most. They are short, and who is idle when a flush comes (a lazy CPU is spared) depends on the
-  interleaving: a difference that is no larger than the brackets says nothing.
+- *shootdowns*: flush functions that CPUs executed because another CPU asked (the `TLB` row of /proc/interrupts).
+  *sent*: messages; a CPU whose queue is not empty gets no second interrupt. *saved*: how many shootdowns fewer than
+  {first} made on the same workload.
+- *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first}, changes
+  against them for the others.
+- *read-only*: of the PTEs that reclaim and migration cleared, the share that was not writable. *host*: how long the
+  run took here.
+- *verdict*: what oracle and audit found. A violation ends a run, so its counts are those of a part, and are not
+  compared.
+- The talk's experiment ran once, with one seed; [screen.md](screen.md#how-far-runs-differ) has a spread. The other
+  workloads ran with {repeats} seeds each: the table has the run with the median of shootdowns, and in brackets the
+  fewest and the most. These runs are short, and a flush spares CPUs that idle lazily at that moment, so a difference
+  that is no larger than the brackets says nothing.
 """
 
 
@@ -216,10 +221,11 @@ def document(parts: dict[str, str], previous: str) -> str:
 
 
 REQUIRES = """\
-A page that is deferred must keep its bytes while it is free. A kernel that clears or poisons pages on free (`sysctl.init_on_free`,
-`sysctl.kasan_poison` of the machine) leaves nothing to defer: LUF then flushes as vanilla does. Writable mappings (`read-only:0%`),
-fork and copy-on-write (`fork-storm`) and changes by the user (`munmap-storm`) are nothing that it may defer either; writes and
-truncation by another process (`readers-writer`) make it flush early.
+A page that is deferred must keep its bytes while it is free. A kernel that clears or poisons pages on free
+(`sysctl.init_on_free`, `sysctl.kasan_poison` of the machine) leaves nothing to defer: LUF then flushes as vanilla
+does. LUF may not defer writable mappings either (`read-only:0%`), nor fork and copy-on-write (`fork-storm`), nor
+changes by the user (`munmap-storm`). Writes and truncation by another process (`readers-writer`) make it flush
+early.
 """
 
 
@@ -301,7 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.without_published:
         clean = {row.design: row.result for row in talk if row.result is not None and row.verdict == "clean"}
         text = published.replaced(text, published.sections(options, clean))
-    write_atomically(page, text)
+    write_atomically(page, filled(text))
     return 0
 
 

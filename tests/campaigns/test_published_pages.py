@@ -106,3 +106,18 @@ def test_a_draft_of_the_screen_leaves_the_pages_alone(project, tmp_path):
     draft = screen.places(tmp_path / "draft")
     assert {name: page.parent for name, page in draft.items()} == dict.fromkeys(draft, tmp_path / "draft")
     assert draft["README.md"].read_text() == "README.md"
+
+
+def test_paragraphs_and_items_of_a_page_are_filled():
+    """Code, tables, headings and comments stay as they are, however long."""
+    words = "word " * 30
+    kept = [f"# {words}", f"| {words} |", f"<!-- {words} -->", f"    {words}", f"```\n{words}\n```"]
+    page = "\n\n".join([*kept, f"{kept[2]}\n{words}", f"- short\n- {words}\n  {words}", "a\nb\n"])
+    now = pages.filled(page)
+    assert all(part in now for part in kept)
+    assert now.split() == page.split()
+    assert max(len(line) for line in pages.filled(f"{words}\n- {words}").splitlines()) <= pages.COLUMNS
+    assert "\n- short\n- word" in now
+    assert "\n  word" in now
+    assert now.endswith("\n\na b\n")
+    assert pages.filled(now) == now
