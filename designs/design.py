@@ -98,6 +98,7 @@ class Design:
         """Give figures of the design's own about a run that is over; they stand in the result as
         `design_stats`, so as JSON has types.
 
-        Numbers of numpy are none of these: int(...), float(...), .tolist().
+        Numbers of numpy are none of these: int(...), float(...), .tolist(). "findings", if it is there, is a
+        list of sentences: what the design itself found wrong; with one of them the run is not clean.
         """
         return {}

@@ -179,6 +179,11 @@ def statistics_of(design: Design, ram: Any) -> dict[str, Any]:
     at = f"{file}:{line}: statistics must return a dict, name -> what JSON has types for"
     if not isinstance(found, dict):
         raise DesignError(f"{at} (got {type(found).__name__})")
+    findings = found.get("findings", [])
+    if not isinstance(findings, list) or not all(isinstance(one, str) for one in findings):
+        raise DesignError(
+            f"{file}:{line}: statistics must have a list of sentences as 'findings' (got {findings!r})"
+        )
     for name, value in found.items():
         if not isinstance(name, str):
             raise DesignError(f"{at} (got {name!r} for a name)")

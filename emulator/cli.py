@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.cli_arguments import LEASES_MAX, parse
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, tell
+from emulator.verdict import BAD_INPUT, CLEAN, FAILED, INTERRUPTED, TERMINATED, of_comparison, of_stopped
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
     from emulator.result import Comparison, Result
     from workloads import Workload
-
-CLEAN, DIRTY, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
 class InputError(ValueError):
@@ -77,8 +76,10 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def _failed(error: Exception) -> int:
     supervisor = sys.modules.get("emulator.supervisor")  # if it is not there, it did not stop the run
     if supervisor and isinstance(error, supervisor.RunStopped):
-        stuck = isinstance(error, supervisor.Stuck)  # a deadlock is what a design did, as a violation is
-        return _say(f"the run was stopped: {error}", DIRTY if stuck else FAILED)
+        verdict = of_stopped(error)
+        code = _say(f"the run was stopped: {error}", verdict.code)
+        tell(verdict.line().rstrip())
+        return code
     return _say(
         f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED
     )
@@ -233,7 +234,7 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
             print_report(comparison, sys.stdout)
     if options.json and options.json != "-":  # last: a full disk must not cost the report too
         write_output("json", options.json, to_json(comparison))
-    return CLEAN if comparison.clean else DIRTY
+    return of_comparison(comparison).code
 
 
 def _folder_name(design: str) -> str:
@@ -356,6 +357,7 @@ def report_command(options: Namespace, experiment: Any) -> int:
                 timeline_text(comparison.runs, blocks)
                 or "this result has no timeline: it was written by an older luf\n"
             )
+            sys.stdout.write(of_comparison(comparison).line())
         elif not options.picture:
             print_report(comparison, sys.stdout)
-    return CLEAN if comparison.clean else DIRTY
+    return of_comparison(comparison).code

@@ -35,7 +35,7 @@ from emulator.judge.witness import violations
 from emulator.machine import Machine
 from emulator.report.timeline import timeline
 from emulator.result import Ipi, Result, Series, Unmapped
-from emulator.supervisor import Panicked, Supervisor
+from emulator.supervisor import Panicked, RunStopped, Supervisor
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
 from workloads.generated import is_generated
@@ -116,8 +116,9 @@ def run_design(
         if observe is not None:
             observe(ram)
         return result
-    except Panicked as stopped:
-        raise explained(stopped, ram, what) from None
+    except RunStopped as stopped:
+        stopped.design = chosen.name
+        raise (explained(stopped, ram, what) if isinstance(stopped, Panicked) else stopped) from None
     finally:
         ram.close()
 

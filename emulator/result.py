@@ -143,11 +143,31 @@ class Result(Struct, frozen=True, kw_only=True):
         return {name: pair for name, pair in self.accounted.items() if pair[0] != pair[1]}
 
     @property
+    def design_findings(self) -> list[str]:
+        """What the design itself found wrong, in its statistics."""
+        return list(self.design_stats.get("findings", ()))
+
+    @property
+    def blamed_by(self) -> dict[str, str]:
+        """Everybody who found fault with the run -> what; empty if it is clean."""
+        found = {
+            "the oracle": _plural(len(self.violations), "violation"),
+            "the audit": ", ".join(self.unaccounted),
+            "LUF's debug feature": _plural(self.debug_luf.get("findings", 0), "finding"),
+            "the design itself": _plural(len(self.design_findings), "finding"),
+        }
+        return {who: what for who, what in found.items() if what}
+
+    @property
     def clean(self) -> bool:
-        """True if no access was judged wrong, every frame, PTE, message and ack is accounted for, and LUF's
-        debug feature found nothing.
+        """True if no access was judged wrong, every frame, PTE, message and ack is accounted for, and neither
+        LUF's debug feature nor the design itself found anything.
         """
-        return not self.violations and not self.unaccounted and not self.debug_luf.get("findings", 0)
+        return not self.blamed_by
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count > 1)}" if count else ""
 
 
 class Comparison(Struct, frozen=True, kw_only=True):

@@ -49,13 +49,21 @@ STDERR_SHOWN = 2000
 class RunStopped(Exception):
     """The run ended before its work was done; the text is one sentence (and what the CPU said, if it did)."""
 
+    design = ""  # whose run it was, if known
+    by = "the emulator, which failed"  # who stopped it, for the verdict
+    by_design = False  # is it what the design did?
+
 
 class CpuDied(RunStopped):
     """A CPU process was killed, crashed or never got ready."""
 
+    by = "the death of a CPU process"
+
 
 class Panicked(RunStopped):
     """The emulated kernel stopped the run; `code`, `a` and `b` are as in the RAM."""
+
+    by = "a panic of the emulated kernel"
 
     def __init__(self, sentence: str, cpu: int, code: int, a: int, b: int):
         super().__init__(sentence)
@@ -64,6 +72,9 @@ class Panicked(RunStopped):
 
 class Stuck(RunStopped):
     """Nothing moved for the bound of a wait; the text is the wait-for graph of all CPUs."""
+
+    by = "a deadlock"
+    by_design = True
 
 
 class Interrupted(KeyboardInterrupt):

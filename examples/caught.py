@@ -11,7 +11,7 @@ Scenario:
 """
 
 from emulator import load_machine, run_design
-from emulator.report.text import violation_text
+from emulator.report.proof import violation_text
 
 machine = load_machine("guest-8cpu", scale=16)
 

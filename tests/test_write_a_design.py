@@ -193,6 +193,11 @@ MISTAKES = {
         10,
         "statistics must return a dict, name -> what JSON has types for (got int)",
     ),
+    "findings, no list": (
+        STATISTICS.format('return {"findings": "a ring ran over"}'),
+        10,
+        "statistics must have a list of sentences as 'findings' (got 'a ring ran over')",
+    ),
     "statistics, no name": (STATISTICS.format("return {1: 2}"), 10, "(got 1 for a name)"),
     "statistics, of numpy": (
         STATISTICS.format("return {'clock': ram.cpu_clock[0]}"),

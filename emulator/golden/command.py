@@ -26,8 +26,8 @@ from emulator.output_file import check_output, write_output
 from emulator.published import check_page
 from emulator.report.progress import Progress
 from emulator.streams import reader_may_leave
+from emulator.verdict import of_fidelity
 
-AGREES, DIFFERS = 0, 1
 PICTURES = (".png", ".svg", ".pdf")
 
 
@@ -76,7 +76,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
         check_recording(rules, recording)
         fidelity = _compared(recording, emulate or emulation(), rules, explained, options)
     _leave(fidelity, options)
-    return AGREES if fidelity.agrees else DIFFERS
+    return of_fidelity(fidelity).code
 
 
 def _compared(

@@ -35,7 +35,9 @@ from emulator.golden.compare import (
     tally,
 )
 from emulator.golden.result import Fidelity
-from emulator.report.text import BAD, COLUMNS, GOOD, QUIET, ReportConsole, seconds
+from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, ReportConsole
+from emulator.report.text import seconds
+from emulator.verdict import of_fidelity
 
 LABEL = 12
 REAL = 16  # columns of what the real kernel did, at least
@@ -246,6 +248,8 @@ def _summary(text: Text, fidelity: Fidelity) -> None:
         text.append(f"{label:<{LABEL}}", QUIET)
         wrapped = textwrap.wrap(line, COLUMNS - LABEL)
         text.append(f"\n{'':<{LABEL}}".join(wrapped) + "\n", "" if fine is None else GOOD if fine else BAD)
+    verdict = of_fidelity(fidelity)
+    text.append(verdict.line(LABEL), BAD if verdict.code else GOOD)
 
 
 def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:

@@ -10,31 +10,23 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.text import Text
 
 from emulator.report import talk
+from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, ReportConsole
 from emulator.report.luf_findings_text import finding_lines
+from emulator.report.proof import microseconds, violation_proof
 from emulator.result import Comparison, Result
+from emulator.verdict import of_comparison
 
 LABEL = 20
 VALUE = 14
 DELTA = 12
-GOOD, BAD, QUIET = "green", "bold red", "dim"
 SITES_SHOWN = 3
-COLUMNS = 120
 BLOCK = 4  # designs beside the first in a block of the table: 138 columns, 150 with the talk's
 FINDINGS_TOLD = 1  # of LUF's debug feature, which warns once; the rest is in the JSON
 VIOLATIONS_TOLD = 2  # proofs on the screen; the rest is in the JSON
-
-
-class ReportConsole(Console):
-    """rich's console without its way of dealing with a reader that has left: to end the process with code 1,
-    a violation's.
-    """
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+ITS_OWN_SHOWN = 3  # findings of a design itself
 
 
 def report_text(comparison: Comparison) -> str:
@@ -60,7 +52,9 @@ def render(comparison: Comparison) -> Text:
         for violation in run.violations[:VIOLATIONS_TOLD]:
             text.append("\n")
             text.append_text(
-                _violation({"design": run.design, "seed": run.seed, **violation}, violation.get("events", ()))
+                violation_proof(
+                    {"design": run.design, "seed": run.seed, **violation}, violation.get("events", ())
+                )
             )
         for finding in run.debug_findings[:FINDINGS_TOLD]:
             text.append("\n")
@@ -76,6 +70,9 @@ def render(comparison: Comparison) -> Text:
             f"\nmore: luf report {comparison.folder}   ·   picture, interrupts, vmstat and perf-stat in the folder\n",
             QUIET,
         )
+    verdict = of_comparison(comparison)
+    text.append("" if comparison.folder else "\n")
+    text.append(verdict.line(LABEL), BAD if verdict.code else GOOD)
     return text
 
 
@@ -259,6 +256,9 @@ def _checked(text: Text, comparison: Comparison) -> None:
         column += len(said) + 3
     text.append("\n")
     _debugged(text, comparison)
+    for run in comparison.runs:
+        for i, finding in enumerate(run.design_findings[:ITS_OWN_SHOWN]):
+            text.append(f"{'found by itself' if i == 0 else '':<{LABEL}}{run.design}: {finding}\n", BAD)
     text.append(f"{'accounted for':<{LABEL}}")
     wrong = [(run.design, name, pair) for run in comparison.runs for name, pair in run.unaccounted.items()]
     if wrong:
@@ -356,88 +356,3 @@ def sites_text(sites: Mapping[str, int]) -> str:
 def _whole_percent(count: int, total: int) -> str:
     share = count * 100 / total
     return f"{share:.0f} %" if share >= 0.5 else "< 1 %"
-
-
-# -- violations ----------------------------------------------------------------------------------------------
-
-_CLAIMS = {
-    "reuse": "{actor} {did} memory that now belongs to somebody else",
-    "stale read": "{actor} read an older version than was published",
-    "lost write": "{actor} wrote to memory that is no longer the page",
-    "access after completion": "{actor} used a translation after the call that removed it had returned",
-}
-_DID = {"load": "read", "fetch": "executed", "store": "overwrote"}
-_VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to"}
-
-
-def violation_text(violation: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Return a violation as a proof: what was seen, the events that led to it (let), what was due (then),
-    what was not (however).
-
-    `violation`: kind, cpu, t_ns; if known access (load, store, fetch), address, expected, found, frame,
-    filled_ns, design, seed, should, however, again. `events`: t_ns, actor, what, in any order.
-    """
-    return _violation(violation, events).plain
-
-
-def _violation(violation: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Text:
-    kind = str(violation.get("kind", "violation"))
-    access = str(violation.get("access", "load"))
-    actor = f"cpu{violation['cpu']}" if "cpu" in violation else "a CPU"
-    claim = violation.get("claim") or _CLAIMS.get(kind, "{actor}: " + kind).format(
-        actor=actor, did=_DID.get(access, "used")
-    )
-    about = [f"design {violation['design']}"] if "design" in violation else []
-    about += [f"seed {violation['seed']}"] if "seed" in violation else []
-    about += [f"t = {microseconds(violation['t_ns'])}"] if "t_ns" in violation else []
-    text = Text("VIOLATION  ", BAD)
-    head = f"{kind}: {claim}"
-    text.append(f"{head:<88}  ".rstrip() if not about else f"{head:<88}  " + ", ".join(about), "bold").append(
-        "\n"
-    )
-    text.append(f"  {_seen(violation, actor, access)}\n")
-    for i, event in enumerate(sorted(events, key=lambda event: int(event.get("t_ns", 0)))):
-        text.append("  Let    " if i == 0 else "         ")
-        text.append(
-            f"{event.get('actor', '?')} {event.get('what', '')} at {microseconds(event.get('t_ns', 0))}\n"
-        )
-    should = violation.get("should") or _should(violation, actor)
-    if should:
-        text.append(f"  Then   {should}\n")
-    if violation.get("however"):
-        text.append(f"  However {violation['however']}\n")
-    if violation.get("again"):
-        text.append(f"  again: {violation['again']}\n", QUIET)
-    return text
-
-
-def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
-    words = [actor, _VERB.get(access, access)]
-    if "address" in violation:
-        words.append(address(violation["address"]))
-    if "expected" in violation:
-        words.append(f"({violation['expected']})")
-    if "filled_ns" in violation:
-        words.append(f"through a TLB entry filled at {microseconds(violation['filled_ns'])}")
-    text = " ".join(words)
-    if "found" in violation:
-        frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
-        text += f";\n  {frame} now holds {violation['found']}"
-    return text
-
-
-def _should(violation: Mapping[str, Any], actor: str) -> str:
-    if violation.get("kind") == "reuse":
-        frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
-        return f"{actor} should have been flushed before {frame} was used again."
-    return ""
-
-
-def microseconds(t_ns: int) -> str:
-    """Return a point of virtual time: `1,204.7 us`."""
-    return f"{int(t_ns) / 1000:,.1f} us"
-
-
-def address(value: int | str) -> str:
-    """Return an address in groups of four digits: 0x7f3a_0004_2000."""
-    return value if isinstance(value, str) else f"0x{value:_x}"

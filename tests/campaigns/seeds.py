@@ -21,7 +21,7 @@ from pathlib import Path
 
 from emulator.experiment import run_design
 from emulator.machine import MachineError, load_machine
-from emulator.report.text import violation_text
+from emulator.report.proof import violation_text
 from emulator.result import Result
 from emulator.supervisor import RunStopped
 

@@ -258,11 +258,15 @@ def test_a_stopped_run_says_what_the_supervisor_said(capsys):
 
     graph = "nothing moved for 10 s:\n  cpu3 waits for acks of cpu5\n  cpu5 spins on zone0.lock"
     assert main(["run", "luf", *SMALL], experiment=Experiment(error=Stuck(graph))) == 1
-    assert capsys.readouterr().err == f"luf: the run was stopped: {graph}\n"
+    verdict = "verdict             not clean, exit code"
+    said = capsys.readouterr().err
+    assert said == f"luf: the run was stopped: {graph}\n{verdict} 1: by a deadlock\n"
     assert (
         main(["run", "luf", *SMALL], experiment=Experiment(error=CpuDied("cpu3 was killed by SIGKILL"))) == 3
     )
-    assert capsys.readouterr().err == "luf: the run was stopped: cpu3 was killed by SIGKILL\n"
+    said = capsys.readouterr().err
+    died = "cpu3 was killed by SIGKILL"
+    assert said == f"luf: the run was stopped: {died}\n{verdict} 3: by the death of a CPU process\n"
     assert os.listdir(".") == []
 
 

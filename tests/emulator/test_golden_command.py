@@ -50,10 +50,15 @@ def test_a_difference_is_exit_code_1(fake, capsys):
     """In a micro row, or in a band; also if it is explained."""
     fake.runs["f8"] = run("f8", ipis=2000)
     assert golden(fake) == 1
+    capsys.readouterr()
     assert golden(fake, "--micro") == 0
+    assert capsys.readouterr().out.endswith("\nverdict     clean, exit code 0\n")
     fake.cells["f_fork", 4, 16] = MicroCell({"tlb_ipi": [4]}, {})
     assert golden(fake, "--micro") == 1
-    assert "micro, unexplained" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "micro, unexplained" in shown
+    blame = "linux by the recording (3 differences, 3 unexplained)"
+    assert shown.endswith(f"\nverdict     not clean, exit code 1: {blame}\n")
 
 
 def test_a_part_is_asked_for(fake):

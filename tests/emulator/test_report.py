@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from emulator.report import talk
-from emulator.report.text import percent, print_report, report_text, seconds, sites_text, violation_text
+from emulator.report.proof import violation_text
+from emulator.report.text import percent, print_report, report_text, seconds, sites_text
 from tests.emulator.fixed import REUSE, comparison, run
 
 EXPECTS = Path(__file__).with_name("expects")

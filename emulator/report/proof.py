@@ -1,0 +1,95 @@
+"""Write a violation as a proof: what was seen, the events that led to it (let), what was due (then), what was
+not done (however).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from emulator.report.console import BAD, QUIET
+
+_CLAIMS = {
+    "reuse": "{actor} {did} memory that now belongs to somebody else",
+    "stale read": "{actor} read an older version than was published",
+    "lost write": "{actor} wrote to memory that is no longer the page",
+    "access after completion": "{actor} used a translation after the call that removed it had returned",
+}
+_DID = {"load": "read", "fetch": "executed", "store": "overwrote"}
+_VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to"}
+
+
+def violation_text(violation: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return a violation as a proof: what was seen, the events that led to it (let), what was due (then),
+    what was not (however).
+
+    `violation`: kind, cpu, t_ns; if known access (load, store, fetch), address, expected, found, frame,
+    filled_ns, design, seed, should, however, again. `events`: t_ns, actor, what, in any order.
+    """
+    return violation_proof(violation, events).plain
+
+
+def violation_proof(violation: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> Text:
+    """Return what `violation_text` does, with its colours."""
+    kind = str(violation.get("kind", "violation"))
+    access = str(violation.get("access", "load"))
+    actor = f"cpu{violation['cpu']}" if "cpu" in violation else "a CPU"
+    claim = violation.get("claim") or _CLAIMS.get(kind, "{actor}: " + kind).format(
+        actor=actor, did=_DID.get(access, "used")
+    )
+    about = [f"design {violation['design']}"] if "design" in violation else []
+    about += [f"seed {violation['seed']}"] if "seed" in violation else []
+    about += [f"t = {microseconds(violation['t_ns'])}"] if "t_ns" in violation else []
+    text = Text("VIOLATION  ", BAD)
+    head = f"{kind}: {claim}"
+    text.append(f"{head:<88}  ".rstrip() if not about else f"{head:<88}  " + ", ".join(about), "bold").append(
+        "\n"
+    )
+    text.append(f"  {_seen(violation, actor, access)}\n")
+    for i, event in enumerate(sorted(events, key=lambda event: int(event.get("t_ns", 0)))):
+        text.append("  Let    " if i == 0 else "         ")
+        text.append(
+            f"{event.get('actor', '?')} {event.get('what', '')} at {microseconds(event.get('t_ns', 0))}\n"
+        )
+    should = violation.get("should") or _should(violation, actor)
+    if should:
+        text.append(f"  Then   {should}\n")
+    if violation.get("however"):
+        text.append(f"  However {violation['however']}\n")
+    if violation.get("again"):
+        text.append(f"  again: {violation['again']}\n", QUIET)
+    return text
+
+
+def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
+    words = [actor, _VERB.get(access, access)]
+    if "address" in violation:
+        words.append(address(violation["address"]))
+    if "expected" in violation:
+        words.append(f"({violation['expected']})")
+    if "filled_ns" in violation:
+        words.append(f"through a TLB entry filled at {microseconds(violation['filled_ns'])}")
+    text = " ".join(words)
+    if "found" in violation:
+        frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
+        text += f";\n  {frame} now holds {violation['found']}"
+    return text
+
+
+def _should(violation: Mapping[str, Any], actor: str) -> str:
+    if violation.get("kind") == "reuse":
+        frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
+        return f"{actor} should have been flushed before {frame} was used again."
+    return ""
+
+
+def microseconds(t_ns: int) -> str:
+    """Return a point of virtual time: `1,204.7 us`."""
+    return f"{int(t_ns) / 1000:,.1f} us"
+
+
+def address(value: int | str) -> str:
+    """Return an address in groups of four digits: 0x7f3a_0004_2000."""
+    return value if isinstance(value, str) else f"0x{value:_x}"

@@ -1,0 +1,59 @@
+"""How every screen ends: clean, or not clean and by whom, and the exit code that says so too. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from emulator.golden.result import Fidelity
+    from emulator.result import Comparison, Result
+    from emulator.supervisor import RunStopped
+
+CLEAN, DIRTY, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+LABEL, WIDTH = "verdict", 20  # of the labels of luf run, compare and report
+
+
+class Verdict(NamedTuple):
+    """An exit code, and the sentence that goes with it."""
+
+    code: int
+    said: str
+
+    def line(self, width: int = WIDTH) -> str:
+        """Return the last line of a screen whose labels take `width` columns."""
+        return f"{LABEL:<{width}}{self.said}\n"
+
+
+def _verdict(code: int, why: str) -> Verdict:
+    head = f"{'clean' if code == CLEAN else 'not clean'}, exit code {code}"
+    return Verdict(code, head + (f": {why}" if why else ""))
+
+
+def of_comparison(comparison: Comparison) -> Verdict:
+    """Judge what several designs did: a design is named with everybody who found fault with it."""
+    blamed = [f"{run.design} by {_by(run)}" for run in comparison.runs if run.blamed_by]
+    if blamed:
+        return _verdict(DIRTY, "; ".join(blamed))
+    unjudged = [run.design for run in comparison.runs if run.check != "full"]
+    return _verdict(CLEAN, f"the oracle did not judge {', '.join(unjudged)}" if unjudged else "")
+
+
+def _by(run: Result) -> str:
+    return " and ".join(f"{who} ({what})" for who, what in run.blamed_by.items())
+
+
+def of_stopped(stopped: RunStopped) -> Verdict:
+    """Judge a run that could not be finished. A deadlock is what a design did, as a violation is; the rest is the
+    emulator's failure.
+    """
+    return _verdict(DIRTY if stopped.by_design else FAILED, f"{stopped.design} by {stopped.by}".strip())
+
+
+def of_fidelity(fidelity: Fidelity) -> Verdict:
+    """Judge a comparison with a real kernel: every difference counts, explained or not."""
+    if fidelity.agrees:
+        return _verdict(CLEAN, "")
+    count = len(fidelity.differences)
+    unexplained = sum(not one.explanation for one in fidelity.differences)
+    found = f"linux by the recording ({count:,} difference{'s' * (count != 1)}, {unexplained:,} unexplained)"
+    return _verdict(DIRTY, found if count else "nothing was judged")
