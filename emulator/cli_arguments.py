@@ -174,10 +174,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 GOLDEN = """\
-Run every recorded scenario on the emulator and put it beside what a real Linux kernel did. A micro scenario is one small
+Run every recorded scenario on the emulator, and put the outcome beside what a real Linux kernel did. A micro scenario is one small
 operation (munmap of P pages, fork, page reclaim, ...) by one of T threads: IPIs, faults and flush events must be the same.
-A pressure run is a whole workload: counts must be within a factor of 1.25, what depends on the host's speed within 2, and
-changes from run to run must have the same sign. Differences that nobody has explained come first."""
+A pressure run is a whole workload: counts must be within a factor of 1.25, those that depend on the host's speed within 2,
+and changes from run to run must have the same sign. Differences that nobody has explained come first."""
 
 GOLDEN_EXAMPLES = """\
 examples:
@@ -187,7 +187,7 @@ examples:
   luf golden --pressure --only f8_d1n2
   luf golden --data my_recording     golden.json of your own kernel, in the format of the one that ships
   luf golden --pressure --only f4_d0n0 --set host.cores=2 --set host.turn_ns=2400000
-                                     what a row hangs on: here, virtual CPUs that share a core
+                                     does a row depend on it? here: virtual CPUs that share a core
   luf golden --json out.json --plot out.png
   luf golden --again out.json        once more from that file: after explaining a difference, or with --all
 
@@ -244,7 +244,8 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         action="append",
         default=[],
         dest="overrides",
-        help="with --pressure: change one key of the machine, to see what a row hangs on, such as costs.disk_page=100000; may be repeated",
+        help="with --pressure: change one key of the machine, to see what a row depends on, such as "
+        "costs.disk_page=100000; may be repeated",
     )
     how.add_argument(
         "--again",
@@ -262,7 +263,7 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
     left.add_argument(
         "--doc",
         metavar="FILE.md",
-        help="write the comparison as a page (docs/fidelity.md) with its picture beside it",
+        help="write the comparison as a page with its picture beside it; docs/fidelity.md only from committed sources",
     )
 
 
@@ -305,15 +306,15 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "--workload",
         metavar="NAME|FILE",
         default=WORKLOAD,
-        help=f"what the CPUs execute; default {WORKLOAD}, the talk's; `luf list workloads` has the others, some with parameters, "
-        "NAME:key=value,key=value; FILE is a recorded trace (.npz), a script (.toml), "
-        "or FILE.py:NAME, a script in Python (docs/workload.md)",
+        help=f"what the CPUs execute; default {WORKLOAD}, the talk's. `luf list workloads` has the others, some with "
+        "parameters, NAME:key=value,key=value. FILE is a recorded trace (.npz), a script (.toml), or FILE.py:NAME, a "
+        "script in Python (docs/workload.md)",
     )
     group.add_argument(
         "--scale",
         metavar="N",
         type=at_least(1, 2**20, float),
-        help="divide memory and model size by N. TLBs, batch sizes and costs per page stay, watermarks go with the square root. "
+        help="divide memory and model size by N. TLBs, batch sizes and costs per page stay; watermarks go with the square root. "
         "Default: the machine's default_scale",
     )
     group.add_argument(
@@ -334,8 +335,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "--memory",
         metavar="PERCENT%",
         type=percentage,
-        help="give the machine so much of the workload's working set as memory, split over its nodes as it is; "
-        "60%% squeezes hard. Default: what --scale leaves",
+        help="give the machine memory for so much of the workload's working set, in the proportions of its nodes; "
+        "60%% is hard pressure. Default: what --scale leaves",
     )
     group.add_argument(
         "--set",
@@ -377,10 +378,11 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--debug-luf",
         action="store_true",
-        help="LUF's own debug feature (CONFIG_LUF_DEBUG), for luf and luf_v12: a page that is freed unflushed keeps a record of the CPUs "
-        "that may still read it, and is looked at where the kernel writes to it (kmap) or makes a PTE writable (mkwrite). It checks the "
-        "design's bookkeeping, the oracle checks contents: it tells of a skipped flush before anybody has read, and is blind where "
-        "the bookkeeping is (docs/debug-luf.md). One lock serialises all done-numbers meanwhile: CPUs interleave in other ways",
+        help="LUF's own debug feature (CONFIG_LUF_DEBUG), for luf and luf_v12: a page that is freed unflushed keeps a "
+        "record of the CPUs that may still read it, and the kernel checks the record before it writes to the page "
+        "(kmap) or makes a PTE of it writable (mkwrite). It checks the design's bookkeeping where the oracle checks "
+        "contents: it finds a skipped flush before anybody has read, and misses what the bookkeeping misses "
+        "(docs/debug-luf.md). One lock then serialises all done-numbers, so CPUs interleave differently",
     )
 
 
