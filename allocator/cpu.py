@@ -4,10 +4,10 @@ Left out: softirqs, timers other than the tick, hotplug.
 """
 
 from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
-from allocator.kswapd import KSWAPD_STEP, end_naps, kswapd_falls_asleep
+from allocator.kswapd import end_naps, kswapd_falls_asleep, kswapd_step
 from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
-from allocator.program import BLOCKED, ENDED, RUN_USER, SLEEP, YIELD
+from allocator.program import BLOCKED, ENDED, SLEEP, YIELD, run_user
 from allocator.sched import (
     DONE,
     SLEEPING,
@@ -22,14 +22,12 @@ from allocator.sched import (
 )
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, call, kernel
 from cpus.costs import CONTEXT_SWITCH
 from cpus.ipi import serve_interrupts
-from cpus.layout import TEXT
 from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
 
-CPU_LOOP, RUN_WAITING_KTHREAD = TEXT["cpu_loop"], TEXT["run_waiting_kthread"]
 SERIES_COLUMNS = 8
 
 
@@ -121,7 +119,7 @@ def _give_way(ram, cpu, task):
 def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
     began = ram.cpu_clock[cpu]
-    result = call(ram, RUN_USER, cpu, task, 0, 0, 0)
+    result = run_user(ram, cpu, task)
     charge_stolen(ram, cpu)
     fetch_add(ram.task_runtime_ns, task, ram.cpu_clock[cpu] - began)
     if result == ENDED:
@@ -148,7 +146,7 @@ def _run_kswapd_slice(ram, cpu, task):
     while ram.cpu_clock[cpu] < ram.cpu_slice_end[cpu]:
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) == 0:
+        if kswapd_step(ram, cpu, node) == 0:
             charge_stolen(ram, cpu)
             ram.task_state[task] = SLEEPING
             ram.cpu_task[cpu] = -1
@@ -172,8 +170,8 @@ def _run_task(ram, cpu, task):
             again = _run_user_slice(ram, cpu, task)
 
 
-@entry(RUN_WAITING_KTHREAD)
-def run_waiting_kthread(ram, cpu, a, b, c, d):
+@apart
+def run_waiting_kthread(ram, cpu):
     """Run a kernel thread that waits for a CPU while this one's task sleeps inside the kernel
     (schedule_timeout); 0 if none waits.
 
@@ -190,8 +188,8 @@ def run_waiting_kthread(ram, cpu, a, b, c, d):
     return 1
 
 
-@entry(CPU_LOOP)
-def cpu_loop(ram, cpu, a, b, c, d):
+@apart
+def cpu_loop(ram, cpu):
     """Run tasks until the run ends; returns 0."""
     ram.cpu_task[cpu] = -1
     while load_acquire(ram.run_stop, 0) != LEAVE:

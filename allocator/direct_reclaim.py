@@ -33,13 +33,13 @@ from allocator.shrink_lruvec import (
     snapshot_refaults,
 )
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
-from cpus.compiled import apart, call, entry, kernel
+from cpus.compiled import apart, call, kernel, later
 from cpus.costs import SYSCALL
 from cpus.events import EV_RECLAIM, record
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER
 from cpus.steal import pass_time
 
-ALLOC_SLOW, RUN_WAITING_KTHREAD = TEXT["alloc_slow"], TEXT["run_waiting_kthread"]
+run_waiting_kthread = later("run_waiting_kthread", 1)
 # at most HZ, for who may not wait for a file system
 THROTTLE_STEP_NS, THROTTLE_WAIT_NS = 100_000, 1_000_000_000
 C_ALLOCSTALL, C_THROTTLE = COUNTER["allocstall_normal"], COUNTER["pgscan_direct_throttle"]
@@ -113,7 +113,7 @@ def _throttle_direct_reclaim(ram, cpu, node):
         if waited == 0:
             ram.counter[cpu, C_THROTTLE] += 1
         waited += THROTTLE_STEP_NS
-        if call(ram, RUN_WAITING_KTHREAD, cpu, 0, 0, 0, 0) != 0 and _allow_direct_reclaim(ram, cpu, node):
+        if run_waiting_kthread(ram, cpu) != 0 and _allow_direct_reclaim(ram, cpu, node):
             break
         pass_time(ram, cpu, THROTTLE_STEP_NS)
         cond_resched(ram, cpu)
@@ -198,8 +198,8 @@ def _direct_reclaim(ram, cpu, node, gfp):
     return pfn
 
 
-@entry(ALLOC_SLOW)
-def alloc_slow(ram, cpu, node, gfp, c, d):
+@apart
+def alloc_slow(ram, cpu, node, gfp):
     """Get a page when no zone is above LOW: wake kswapd, dip to MIN, reclaim; -1 if `gfp` does not allow
     that, or no retry.
     """

@@ -1,12 +1,11 @@
-"""Where a flush design decides: the numbers of its hooks in the text table, and what each is asked.
+"""Where a flush design decides: the names of its hooks in the text table, and what each is asked.
 
 Every hook is `int64 hook(ram, cpu, a, b, c, d)`, called with the locks said here held. A design that has
 nothing to say at a point leaves the default, which returns 0. The memory management never looks at a design's
 own fields, and knows it only here.
 """
 
-from cpus.compiled import entry
-from cpus.layout import TEXT
+from cpus.compiled import Text, entry
 
 # name -> (arguments, locks held, meaning of the result)
 HOOKS = {
@@ -63,7 +62,7 @@ HOOKS = {
  HOOK_FAULT_DONE, HOOK_VMA_DONE, HOOK_FILE_WRITE, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK,
  HOOK_IDLE, HOOK_INTERRUPT, HOOK_SHOOTDOWN, HOOK_FLUSHED, HOOK_YOUNG_CLEARED, HOOK_USER_FLUSH, HOOK_MAP, HOOK_RELEASE,
  HOOK_KEEP, HOOK_KTHREAD, HOOK_KMAP, HOOK_MKWRITE, HOOK_FAULT_BEGINS, HOOK_WRITE_BEGINS,
- HOOK_PRESSURE) = (TEXT[name] for name in HOOKS)  # fmt: skip
+ HOOK_PRESSURE) = (Text(name) for name in HOOKS)  # fmt: skip
 
 
 @entry(HOOK_INIT)

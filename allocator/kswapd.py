@@ -22,12 +22,11 @@ from allocator.shrink_lruvec import (
 )
 from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE_TRIM
 from cpus.atomics import load_acquire, store_release
-from cpus.compiled import apart, entry, kernel
+from cpus.compiled import apart, kernel
 from cpus.events import EV_RECLAIM, record
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER
 from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
 
-KSWAPD_STEP = TEXT["kswapd_step"]
 PHASE_NEW, PHASE_ROUND, PHASE_SCAN = 0, 1, 2
 ASLEEP, NAPS, AWAKE = 0, 1, 2
 NAP_NS = 100_000_000  # HZ/10
@@ -167,8 +166,8 @@ def _end_round(ram, sc, node):
     return _end_run(ram, node)
 
 
-@entry(KSWAPD_STEP)
-def kswapd_step(ram, cpu, node, b, c, d):
+@apart
+def kswapd_step(ram, cpu, node):
     """Do one step of a node's balancing; 1: there is more to do, 0: the run is over."""
     sc = ram.nr_cpus + node
     if ram.kswapd_phase[node] == PHASE_NEW:

@@ -26,7 +26,7 @@ from allocator.panic import BAD_OPERATION, panic
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.unmap import zap_range
 from allocator.vma import find_vma_index
-from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, SHRINK_LIST, move_folios_to_lru
+from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, move_folios_to_lru, shrink_folio_list
 from cpus.atomics import fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
@@ -113,7 +113,7 @@ def reclaim_pages(ram, cpu, count):
             else:
                 ram.keep_list[cpu, others] = pfn
                 others += 1
-        answer = call(ram, SHRINK_LIST, cpu, cpu, node, mine, 0)
+        answer = shrink_folio_list(ram, cpu, cpu, node, mine, 0)
         move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, answer // 1024)
         for i in range(others):
             ram.work_list[cpu, WORK_ISOLATED + i] = ram.keep_list[cpu, i]

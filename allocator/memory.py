@@ -34,10 +34,10 @@ from allocator.readahead import async_readahead, mmap_readahead
 from allocator.rmap import lock_pte, set_pte, unlock_pte
 from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.atomics import fetch_or, load_acquire, store_release
-from cpus.compiled import apart, call, entry, inlined, kernel
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
 from cpus.events import EV_FAULT, record
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -53,7 +53,6 @@ from cpus.page_table import (
 )
 from cpus.tlb import STORE
 
-PAGE_FAULT = TEXT["page_fault"]
 AGAIN, WAIT = 0, 1
 C_FAULT, C_MAJOR = COUNTER["pgfault"], COUNTER["pgmajfault"]
 
@@ -262,8 +261,8 @@ def fault_in_vma(ram, cpu, mm, vma, vpn, kind):
     return result
 
 
-@entry(PAGE_FAULT)
-def page_fault(ram, cpu, vpn, kind, c, d):
+@apart
+def page_fault(ram, cpu, vpn, kind):
     """The exception: find the VMA and resolve the fault; 0 try again, 1 sleep until task_wait_ns."""
     if ram.cpu_in_irq[cpu]:
         return WAIT  # a spinning thread's page is gone (live.py): it faults when it looks itself

@@ -33,16 +33,15 @@ from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, alloc_page, free_page
 from allocator.page_cache import OBJECT_ANON
 from allocator.rmap import UNMAP_FOR_MIGRATION, lock_pte, remove_migration_ptes, try_to_unmap, unlock_pte
 from cpus.atomics import fetch_add, load_acquire, store_release
-from cpus.compiled import apart, call, entry, inlined, kernel
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import PAGE_COPY
 from cpus.events import EV_MIGRATE, record
-from cpus.layout import COUNTER, TEXT, WORK_PAGES
+from cpus.layout import COUNTER, WORK_PAGES
 from cpus.locks import LOCK_CACHE, mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
 
 NO_MEMORY = -2
-MIGRATE_LIST = TEXT["migrate_list"]
 # of work_list
 WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (
     part * WORK_PAGES for part in range(6)
@@ -121,8 +120,8 @@ def _undo_move(ram, cpu, pfn, target):
     unlock_page(ram, cpu, pfn)
 
 
-@entry(MIGRATE_LIST)
-def migrate_list(ram, cpu, part, count, node, c):
+@apart
+def migrate_list(ram, cpu, part, count, node):
     """Move `count` isolated pages (work_list[cpu, part ...]) to `node`; returns how many went.
 
     Those that could not move are gathered at the start of the part; they stay isolated. When there is no
@@ -171,7 +170,7 @@ def migrate_list(ram, cpu, part, count, node, c):
 def migrate_one(ram, cpu, pfn, node):
     """Move one isolated page; puts it back on its LRU if it cannot move. True if it moved."""
     ram.work_list[cpu, WORK_PROMOTE] = pfn
-    moved = call(ram, MIGRATE_LIST, cpu, WORK_PROMOTE, 1, node, 0)
+    moved = migrate_list(ram, cpu, WORK_PROMOTE, 1, node)
     if moved == 0:
         putback_page(ram, cpu, pfn)
     return moved != 0
@@ -197,7 +196,7 @@ def _isolate_for_move(ram, cpu, table, index, node):
 @kernel
 def _move_isolated(ram, cpu, count, node):
     """Move one batch, put back what could not go; returns how many went."""
-    moved = call(ram, MIGRATE_LIST, cpu, WORK_ISOLATED, count, node, 0)
+    moved = migrate_list(ram, cpu, WORK_ISOLATED, count, node)
     for i in range(count - moved):
         putback_page(ram, cpu, ram.work_list[cpu, WORK_ISOLATED + i])
     return moved

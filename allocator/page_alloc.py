@@ -16,16 +16,16 @@ from allocator.hooks import HOOK_KEEP
 from allocator.page import PG_BUDDY, PG_KEPT, PG_LOCKED, PG_LRU, PG_PCP, put_page_testzero, zone_of
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_pcp, zone_watermark_ok
-from cpus.compiled import apart, call, inlined, kernel
+from cpus.compiled import apart, call, inlined, kernel, later
 from cpus.costs import PAGE_ALLOC, PAGE_FREE
 from cpus.events import EV_FREE, EV_TAKE, record
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER
 from cpus.oracle import poison
 
 GFP_RECLAIM, GFP_KSWAPD, GFP_THISNODE, GFP_NORETRY = 1, 2, 4, 8
 GFP_USER = GFP_RECLAIM | GFP_KSWAPD
 
-ALLOC_SLOW = TEXT["alloc_slow"]
+alloc_slow = later("alloc_slow", 3)
 C_ALLOC, C_FREE = COUNTER["pgalloc_normal"], COUNTER["pgfree"]
 C_HIT, C_MISS = COUNTER["numa_hit"], COUNTER["numa_miss"]
 
@@ -88,7 +88,7 @@ def alloc_page(ram, cpu, node, gfp):
     pfn = get_page_from_freelist(ram, cpu, node, gfp, True)
     if pfn != NONE:
         return pfn
-    return call(ram, ALLOC_SLOW, cpu, node, gfp, 0, 0)
+    return alloc_slow(ram, cpu, node, gfp)
 
 
 @kernel

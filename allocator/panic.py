@@ -4,8 +4,7 @@
 prints the text with both values. It replaces exceptions, which cannot cross the text table.
 """
 
-from cpus.compiled import call, kernel
-from cpus.layout import TEXT
+from cpus.compiled import kernel, later
 
 PANIC_TEXTS = (
     "no panic",
@@ -29,10 +28,10 @@ PANIC_TEXTS = (
 (_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR, BAD_OPERATION, BAD_LRU, BUS_ERROR,
  TOO_MANY_VMAS, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE, STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
 
-SHELL_PANIC = TEXT["shell_panic"]
+shell_panic = later("shell_panic", 4)
 
 
 @kernel
 def panic(ram, cpu, code, a, b):
     """Stop the run; does not return."""
-    call(ram, SHELL_PANIC, cpu, code, a, b, 0)
+    shell_panic(ram, cpu, code, a, b)

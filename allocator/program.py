@@ -31,12 +31,11 @@ from allocator.vma import VM_SHARED, VM_WRITE, find_vma
 from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
 from cpus.atomics import exchange, fence, fetch_add, load_acquire, store_release
-from cpus.compiled import entry, kernel
+from cpus.compiled import apart, kernel
 from cpus.completion import look_for_completed_changes
 from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
-from cpus.layout import TEXT
 from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
 from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock
@@ -48,7 +47,6 @@ from cpus.tlb import IFETCH, LOAD, STORE
 VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE = range(1, 9)
 POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
-RUN_USER = TEXT["run_user"]
 NO_REGION = 0xFFFF
 
 
@@ -325,8 +323,8 @@ def _execute(ram, cpu, task, row):
     return ENDED
 
 
-@entry(RUN_USER)
-def run_user(ram, cpu, task, b, c, d):
+@apart
+def run_user(ram, cpu, task):
     """Run a thread for the rest of its CPU's slice; returns RAN, SLEEP, BLOCKED, YIELD or ENDED."""
     if ram.check:
         look_for_completed_changes(ram, cpu)

@@ -18,7 +18,7 @@ from allocator.flush_sites import (
 )
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
 from cpus.atomics import fence, fence_after_atomic, fetch_add, fetch_and, fetch_or, load_acquire
-from cpus.compiled import apart, call, entry, inlined, kernel
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import (
@@ -34,7 +34,7 @@ from cpus.ipi import (
     send_interrupts,
     wait_for_acks,
 )
-from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES
+from cpus.layout import COUNTER, MASK_BITS, TRACE_PAGES
 from cpus.live import touch_spin_pages
 from cpus.tlb import invalidate_asid, invalidate_page, new_context
 
@@ -47,7 +47,6 @@ BY_INTERRUPT, BY_EARLY_ACK, BY_BROADCAST = 0, 1, 2  # answers of HOOK_SHOOTDOWN
 
 ALL_PAGES = TRACE_PAGES - 1  # column of full flushes in tlb:tlb_flush events
 
-IRQ_HANDLER = TEXT["irq_handler"]
 C_REMOTE, C_RECEIVED = COUNTER["nr_tlb_remote_flush"], COUNTER["nr_tlb_remote_flush_received"]
 C_LOCAL_ALL, C_LOCAL_ONE = COUNTER["nr_tlb_local_flush_all"], COUNTER["nr_tlb_local_flush_one"]
 C_IRQ_TLB, C_IRQ_CALL, C_SWITCHES = COUNTER["irq_tlb"], COUNTER["irq_call"], COUNTER["context_switches"]
@@ -137,8 +136,8 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     )
 
 
-@entry(IRQ_HANDLER)
-def irq_handler(ram, cpu, sender, b, c, d):
+@apart
+def irq_handler(ram, cpu, sender):
     """Execute the request of CPU `sender`; 1 if it has been acked here."""
     kind = ram.call_kind[sender]
     if kind != IPI_FLUSH and kind != IPI_FLUSH_EARLY_ACK and kind != BROADCAST_FLUSH:

@@ -25,7 +25,7 @@ from allocator.lru import (
     mod_isolated,
     unlink_page,
 )
-from allocator.migrate import MIGRATE_LIST, WORK_DEMOTE, WORK_ISOLATED
+from allocator.migrate import WORK_DEMOTE, WORK_ISOLATED, migrate_list
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -51,9 +51,9 @@ from allocator.reclaim_folio import keep_after_all, unmap_and_remove_folio
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
 from cpus.atomics import fetch_add
-from cpus.compiled import apart, call, entry, inlined, kernel
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import RECLAIM_PAGE
-from cpus.layout import COUNTER, FOLIO_BATCH, TEXT
+from cpus.layout import COUNTER, FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
 
@@ -64,7 +64,6 @@ SC_CACHE_TRIM, SC_NO_CACHE_TRIM, SC_CACHE_TRIM_FAILED, SC_FILE_IS_TINY, SC_FS = 
 SC_IGNORE_REFERENCES = 512  # the caller knows that the pages are not wanted (MADV_PAGEOUT)
 # reclaim_throttle, VMSCAN_THROTTLE_ISOLATED: at most HZ/50
 ISOLATED_STEP_NS, ISOLATED_WAIT_NS = 50_000, 20_000_000
-SHRINK_LIST = TEXT["shrink_folio_list"]
 REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
 NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
 C_ACTIVATE, C_DEACTIVATE, C_REFILL = COUNTER["pgactivate"], COUNTER["pgdeactivate"], COUNTER["pgrefill"]
@@ -217,7 +216,7 @@ def _demote_folio_list(ram, cpu, sc, demotable, target):
     """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_KSWAPD_DEMOTION if ram.sc_by[sc] == BY_KSWAPD else SITE_DIRECT_DEMOTION
-    moved = call(ram, MIGRATE_LIST, cpu, WORK_DEMOTE, demotable, target, 0)
+    moved = migrate_list(ram, cpu, WORK_DEMOTE, demotable, target)
     ram.cpu_site[cpu] = site
     if ram.sc_by[sc] != BY_GROUP:
         ram.counter[cpu, C_DEMOTE + ram.sc_by[sc]] += moved
@@ -225,7 +224,7 @@ def _demote_folio_list(ram, cpu, sc, demotable, target):
     return moved
 
 
-@entry(SHRINK_LIST)
+@apart
 def shrink_folio_list(ram, cpu, sc, node, count, demote):
     """Reclaim what can be of work_list[cpu, :count]; returns pages kept * 1024 + pages reclaimed or demoted.
 
@@ -305,7 +304,7 @@ def _second_pass(ram, cpu, sc, node, kept, count, reclaimed):
         ram.keep_list[cpu, i] = ram.work_list[cpu, WORK_ISOLATED + i]
     for i in range(count):
         ram.work_list[cpu, WORK_ISOLATED + i] = ram.work_list[cpu, WORK_ISOLATED + kept + i]
-    answer = call(ram, SHRINK_LIST, cpu, sc, node, count, 0)
+    answer = shrink_folio_list(ram, cpu, sc, node, count, 0)
     survivors = answer // 1024
     for i in range(survivors - 1, -1, -1):
         ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_ISOLATED + i]
@@ -359,7 +358,7 @@ def shrink_inactive_list(ram, cpu, sc, node, which):
     ram.counter[cpu, C_SCAN_FILE if file else C_SCAN_ANON] += scanned
     if taken == 0:
         return 0
-    answer = call(ram, SHRINK_LIST, cpu, sc, node, taken, 1 if ram.demotion_target[node] >= 0 else 0)
+    answer = shrink_folio_list(ram, cpu, sc, node, taken, 1 if ram.demotion_target[node] >= 0 else 0)
     kept, reclaimed = answer // 1024, answer % 1024
     move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, kept)
     if by != BY_GROUP:

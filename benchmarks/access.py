@@ -26,8 +26,9 @@ from cpus.compiled import kernel
 from cpus.layout import COUNTER, Sizes
 from cpus.oracle import VERSION_BITS, VERSION_MASK
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_WRITE
-from cpus.segment import PLACES, build_ram
+from cpus.segment import build_ram
 from cpus.tlb import IFETCH, LOAD, STORE
+from designs.memory_map import MACHINE
 
 TWIN = Path(__file__).with_name("access_twin.c")
 FIRST_VPN = 1 << 30  # where the pages are mapped
@@ -72,7 +73,7 @@ def build_machine(mapped: int, rows: int) -> Any:
     for name, (entries, ways) in GOLDEN_COVE.items():
         constants |= {f"{name}_sets": entries // ways, f"{name}_ways": ways, f"{name}_base": base}
         base += entries
-    ram = build_ram(sizes, constants)
+    ram = build_ram(MACHINE, sizes, constants)
     for name, value in COSTS.items():
         ram.cost[costs.COST[name]] = value
     # 30 % of the pages in DRAM, as on the talk's machine
@@ -155,7 +156,7 @@ def build_twin() -> Callable[..., None] | None:
         **{name: getattr(costs, name) for name in ("ACCESS_TENTHS", "LINE_DRAM_TENTHS", "LINE_CXL_TENTHS", "STLB_HIT", "WALK")},
         "CONTEXT_BITS": tlb.CONTEXT_BITS, "VALUE_SHIFT": tlb.VALUE_SHIFT, "VERSION_BITS": VERSION_BITS, "VERSION_MASK": f"{VERSION_MASK}L",
     }  # fmt: skip
-    for field, place in PLACES.items():
+    for field, place in MACHINE.places.items():
         names |= {
             f"{field}_SLOT": place.slot,
             f"{field}_STRIDE": place.stride,

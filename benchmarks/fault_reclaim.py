@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from allocator.kswapd import AWAKE, KSWAPD_STEP, kswapd_falls_asleep
+from allocator.kswapd import AWAKE, kswapd_falls_asleep, kswapd_step
 from allocator.sched import DONE
 from allocator.tlb_flush import switch_mm
 from allocator.unmap import zap_range
 from cpus.access import visit_pages
-from cpus.compiled import call, kernel
+from cpus.compiled import kernel
 from cpus.layout import COUNTER
 from cpus.lease import RUNNING
 from cpus.tlb import LOAD, STORE
@@ -51,7 +51,7 @@ def balance(ram, cpu):
     """Run every kswapd that is awake until it sleeps."""
     for node in range(ram.nr_nodes):
         if ram.kswapd_state[node] == AWAKE:
-            while call(ram, KSWAPD_STEP, cpu, node, 0, 0, 0) != 0:
+            while kswapd_step(ram, cpu, node) != 0:
                 pass
             kswapd_falls_asleep(ram, cpu, node)
             # it was queued here, and has run

@@ -24,7 +24,7 @@ began = time.perf_counter()
 from cpus.compiled import cache_root
 from designs import shelf
 from emulator.build import RunOptions, build
-from emulator.experiment import cpu_main
+from allocator.cpu import cpu_loop
 from emulator.machine import load_machine
 from emulator.supervisor import Supervisor
 from workloads import workload
@@ -34,7 +34,7 @@ program = workload("llama3x15", scale=1024, tokens=1, seed=1)
 generated = time.perf_counter()
 ram = build(machine, program, shelf.design("luf"), RunOptions(leases=2, seed=1))
 built = time.perf_counter()
-with Supervisor(ram, cpu_main, label="startup") as run:
+with Supervisor(ram, cpu_loop, label="startup") as run:
     ready = time.perf_counter()
     memory = []
     for process in run.processes:

@@ -7,13 +7,15 @@ from __future__ import annotations
 from typing import Any
 
 from cpus.atomics import fetch_add, host_ticks, load_acquire
-from cpus.compiled import entry, kernel
+from cpus.compiled import apart_entries, entry, kernel
 from cpus.costs import COST, NR_COSTS
 from cpus.install import install
-from cpus.ipi import mask_clear, mask_set, send_interrupts, serve_interrupts, wait_for_acks
-from cpus.layout import COUNTER, EVENT_RING, TEXT, Sizes
+from cpus.ipi import irq_handler, mask_clear, mask_set, send_interrupts, serve_interrupts, wait_for_acks
+from cpus.layout import COUNTER, EVENT_RING, Sizes
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next
+from cpus.memory_map import MODULES
 from cpus.segment import build_ram
+from designs.memory_map import MACHINE
 
 # parameters of a storm, in ram.series[0, ...]
 # CPUs that shoot; shots of each; targets; page visits between shots; others compute
@@ -41,11 +43,11 @@ def small_ram(
     )  # fmt: skip
     usual = {"nr_leases": leases, "controlled": int(controlled), "strict_ipi": int(strict), "slice_ns": 500_000, "lock_spins": 64,
              "wait_bound_ms": 10_000}  # fmt: skip
-    ram = build_ram(sizes, usual | constants)
+    ram = build_ram(MACHINE, sizes, usual | constants)
     ram.cost[COST["ipi_send"]], ram.cost[COST["ipi_latency"]], ram.cost[COST["ipi_handle"]] = 100, 1000, 500
     ram.run_random[0] = seed * 2 + 1
     ram.cpu_random[:] = [seed * 1000 + 2 * cpu + 1 for cpu in range(nr_cpus)]
-    install(ram, [count_interrupt])
+    install(ram, [*apart_entries(MODULES), count_interrupt])
     return ram
 
 
@@ -71,8 +73,8 @@ def shots_done(ram: Any) -> bool:
     return int(ram.run_tasks_left[0]) == 0
 
 
-@entry(TEXT["irq_handler"])
-def count_interrupt(ram, cpu, sender, c, d, e):
+@entry(irq_handler.text)
+def count_interrupt(ram, cpu, sender):
     """Count the interrupt by what the sender's words say: not 1 if they were changed before the ack."""
     ram.counter[cpu, C_CALLS] += ram.call_kind[sender]
     return 0

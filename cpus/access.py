@@ -12,11 +12,11 @@ Left out: caches and prefetchers (a cost per line stands for them), out-of-order
 """
 
 from cpus.atomics import load_acquire, unlikely
-from cpus.compiled import call, inlined, kernel
+from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
 from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HIT, WALK
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER
 from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import (
     LEVEL_MASK,
@@ -30,7 +30,7 @@ from cpus.page_table import (
 from cpus.ram import row
 from cpus.tlb import CONTEXT_BITS, STORE, VALUE_SHIFT, find_way, first_level, oldest_way
 
-PAGE_FAULT = TEXT["page_fault"]
+page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64
 # then stores, then fetches, two apart
 C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]
@@ -56,7 +56,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
     while True:
         pte = use_entry(ram, table, vpn & LEVEL_MASK, kind == STORE)
         if pte < 0:
-            return WAIT if call(ram, PAGE_FAULT, cpu, vpn, kind, 0, 0) != 0 else AGAIN
+            return WAIT if page_fault(ram, cpu, vpn, kind) != 0 else AGAIN
         pfn = pte >> PTE_PFN_SHIFT
         if not ram.check:
             break

@@ -6,12 +6,17 @@ the function, not at the callees and constants imported from others (reproduced:
 module gets a cache folder named by a hash of itself, of every project file it imports, directly or not, and
 of the versions and the CPU. Editing one file recompiles the modules that depend on it and no other.
 
-`@entry` names a kernel in the *text table*: it is compiled on its own and reached with `call(ram, NUMBER,
-...)` through its address in `ram.text`. Entries cut the tree of inlined calls (compile time grows with
-subtree size), let a design replace hooks without recompiling the engine (2 ns a call), and let compiled code
-call the process shell, a ctypes callback. `@apart` is the everyday form of an entry: it is written and called
-like any kernel, and its text-table number goes by its name. Entries have the signature int64 f(ram, int64
-...) with at most five int64. They must not raise: `panic` stops the run instead.
+`@apart` puts a kernel into the *text table*: it is compiled on its own and reached through its address in
+`ram.text`, though it is written and called like any other. That cuts the tree of inlined calls (compile time
+grows with subtree size), lets a design replace hooks without recompiling the engine (2 ns a call), and lets
+compiled code call the process shell, a ctypes callback. A place in the table has a name, never a number:
+- `@apart def page_fault(ram, cpu, vpn, kind)` defines it, and is what callers import;
+- `page_fault = later("page_fault", 3)` is for callers whom the definition itself imports;
+- `HOOK_TAKE = Text("hook_take")` is called with `call(ram, HOOK_TAKE, cpu, a, b, c, d)`, and filled by
+  whoever decorates a function with `@entry(HOOK_TAKE)`.
+The numbers are looked up when a caller is compiled, in the layout of its `ram` (layout.py collects the names
+of all modules that it assembles). All of these have the signature int64 f(ram, int64 ...) with at most five
+int64, and must not raise: `panic` stops the run instead.
 """
 
 from __future__ import annotations
@@ -29,8 +34,9 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
@@ -40,10 +46,12 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.caching import IndexDataCacheFile
-from numba.extending import intrinsic
+from numba.core.errors import TypingError
+from numba.core.imputils import lower_constant
+from numba.extending import intrinsic, models, register_model, typeof_impl
 
-from cpus.layout import TEXT
 from cpus.ram import element_pointer
 
 ROOMS = ("cpus", "allocator", "designs", "benchmarks")  # where kernels live
@@ -210,14 +218,48 @@ def inlined(function: Callable) -> Any:
     )
 
 
-class Entry:
-    """A kernel with a number in the text table. Callable from Python and from kernels like the function
-    itself.
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The name of a place in the text table, for kernels a constant; `arguments` are those behind `ram`."""
+
+    name: str
+    arguments: int = ARGUMENTS
+
+
+class TextType(types.Dummy):
+    """Compiled type of a `Text`: nothing but the name, which becomes a number where the type of `ram` is
+    known.
     """
 
-    def __init__(self, number: int, function: Callable):
-        self.number, self.function, self.name = number, function, function.__name__
+    def __init__(self, text_name: str):
+        self.text_name = text_name
+        super().__init__(name=f"Text({text_name})")
+
+
+@typeof_impl.register(Text)
+def _typeof_text(text, context):
+    return TextType(text.name)
+
+
+register_model(TextType)(models.OpaqueModel)
+
+
+@lower_constant(TextType)
+def _lower_text(context, builder, text_type, value):
+    return context.get_dummy_value()
+
+
+class Entry:
+    """A kernel with a place in the text table."""
+
+    def __init__(self, text: Text, function: Callable):
+        self.text, self.function, self.name = text, function, function.__name__
         self.compiled: Any = None
+
+    @property
+    def arguments(self) -> int:
+        """How many it takes behind `ram`."""
+        return self.function.__code__.co_argcount - 1
 
     @property
     def can_be_cached(self) -> bool:
@@ -243,22 +285,19 @@ class Entry:
     def compile(self, segment_type: types.Type) -> int:
         """Compile (or load from the cache) and return the address."""
         if self.compiled is None:
-            sig = types.int64(segment_type, *[types.int64] * (self.function.__code__.co_argcount - 1))
+            sig = types.int64(segment_type, *[types.int64] * self.arguments)
             self.compiled = _with_cache(
                 lambda on: numba.cfunc(sig, cache=on, error_model="numpy")(self.function), self.function
             )
         return self.compiled.address
 
 
-python_text: dict[int, Callable] = {}  # what `call` reaches when the JIT is off
+python_text: dict[int, Callable] = {}  # by number: what `call` reaches when the JIT is off
 
 
-def entry(number: int) -> Callable[[Callable], Entry]:
-    """Name the decorated function text-table entry `number` (constants in layout.py)."""
-    return lambda function: Entry(number, function)
-
-
-apart_entries: list[Entry] = []  # in the order of definition: every machine needs all that are imported
+def entry(text: Text) -> Callable[[Callable], Entry]:
+    """Have the decorated function fill this place of the text table, once it is installed."""
+    return lambda function: Entry(text, function)
 
 
 def apart(function: Callable) -> Any:
@@ -268,40 +307,75 @@ def apart(function: Callable) -> Any:
     For what is large or called from many places: it is compiled once instead of into every caller. Costs 2 ns
     a call.
     """
-    if numba.config.DISABLE_JIT:
-        return function
-    item = Entry(TEXT[function.__name__], function)
-    apart_entries.append(item)
-    return _stub(item.number, function.__code__.co_argcount - 1)
+    item = Entry(Text(function.__name__, function.__code__.co_argcount - 1), function)
+    callers_see: Any = function if numba.config.DISABLE_JIT else _stub(item.text)
+    callers_see.entry = item
+    return callers_see
 
 
-def _stub(number: int, arguments: int) -> Any:
+def later(name: str, arguments: int) -> Any:
+    """Give what calls the apart function of this name, which is defined in a module that comes later, with as
+    many arguments behind `ram`.
+    """
+    return _stub(Text(name, arguments))
+
+
+def _stub(text: Text) -> Any:
     """Make the kernel that callers of an apart function really call."""
 
     def stub_1(ram, a):
-        return call_1(ram, number, a)
+        return call(ram, text, a)
 
     def stub_2(ram, a, b):
-        return call_2(ram, number, a, b)
+        return call(ram, text, a, b)
 
     def stub_3(ram, a, b, c):
-        return call_3(ram, number, a, b, c)
+        return call(ram, text, a, b, c)
 
     def stub_4(ram, a, b, c, d):
-        return call_4(ram, number, a, b, c, d)
+        return call(ram, text, a, b, c, d)
 
     def stub_5(ram, a, b, c, d, e):
-        return call(ram, number, a, b, c, d, e)
+        return call(ram, text, a, b, c, d, e)
 
-    return kernel((stub_1, stub_2, stub_3, stub_4, stub_5)[arguments - 1])
+    stub = kernel((stub_1, stub_2, stub_3, stub_4, stub_5)[text.arguments - 1])
+    stub.text = text
+    return stub
 
 
-SHELL_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * ARGUMENTS)
+def texts_of(module: Any) -> list[Text]:
+    """Give the places of the text table that a module names: to be called, or to be filled."""
+    found: dict[Text, None] = {}
+    for value in vars(module).values():
+        entry_ = value if isinstance(value, Entry) else getattr(value, "entry", None)
+        text = entry_.text if isinstance(entry_, Entry) else getattr(value, "text", value)
+        if isinstance(text, Text):
+            found[text] = None
+    return list(found)
 
 
-def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
-    """Put a Python function of 5 ints into the text table; keep the returned object alive as long as it may
-    be called.
+def apart_entries(modules: Iterable[Any]) -> list[Entry]:
+    """Give the apart functions that these modules define, in their order."""
+    found = []
+    for module in modules:
+        for value in vars(module).values():
+            item = getattr(value, "entry", None)
+            if isinstance(item, Entry) and item.function.__module__ == module.__name__:
+                found.append(item)
+    return found
+
+
+def text_at(ram: Any, text: Text | str) -> tuple[int, Text]:
+    """Find a name in the text table of this RAM: its number, and how it is called. Raises LookupError."""
+    name = text.name if isinstance(text, Text) else text
+    if name not in ram.layout.text:
+        raise LookupError(f"'text' must be named by a module of the memory map (got {name!r})")
+    return ram.layout.text[name], ram.layout.texts[name]
+
+
+def install_python(ram: Any, text: Text | str, function: Callable[..., int]) -> Any:
+    """Put a Python function into the text table, to be called with the ints behind `ram`; keep the returned
+    object alive as long as it may be called.
 
     Done before the CPUs are forked, so that one address serves all of them. The function must not raise.
     """
@@ -309,7 +383,9 @@ def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
     def guarded(_base, *args):
         return function(*args)
 
-    callback = SHELL_TYPE(guarded)
+    number, place = text_at(ram, text)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, *[ctypes.c_int64] * place.arguments)
+    callback = kind(guarded)
     python_text[number] = lambda _ram, *args: function(*args)
     ram.text[number] = ctypes.cast(callback, ctypes.c_void_p).value
     return callback
@@ -317,44 +393,32 @@ def install_python(ram: Any, number: int, function: Callable[..., int]) -> Any:
 
 if numba.config.DISABLE_JIT:
 
-    def call(ram, number, a, b, c, d, e):
-        return python_text[number](ram, a, b, c, d, e)
+    def call(ram, text, *args):
+        return python_text[text_at(ram, text)[0] if isinstance(text, Text) else text](ram, *args)
 
 else:
 
-    def _build_call(context, builder, sig, args):
-        """Build the indirect call through the text table."""
-        text_type = context.typing_context.resolve_getattr(sig.args[0], "text")
-        text = context.get_getattr(sig.args[0], "text")(context, builder, sig.args[0], args[0], "text")
-        where = builder.load(element_pointer(context, builder, text_type, text, types.int64, args[1]))
-        i64 = ir.IntType(64)
-        kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * (len(args) - 2)])
-        return builder.call(builder.inttoptr(where, kind.as_pointer()), [args[0], *args[2:]])
-
     @intrinsic
-    def call_1(typingctx, ram, number, a):
-        """Call text-table entry `number` with one int64; returns int64."""
-        return types.int64(ram, *[types.int64] * 2), _build_call
+    def call(typingctx, ram, text, *args):
+        """Call what lies in the text table at a name, or at a number, with up to five int64; returns int64."""
+        number = ram.text.get(text.text_name) if isinstance(text, TextType) else None
+        if isinstance(text, TextType) and number is None:
+            raise TypingError(f"no text {text.text_name!r} in the layout of {ram}")
 
-    @intrinsic
-    def call_2(typingctx, ram, number, a, b):
-        """The same with two."""
-        return types.int64(ram, *[types.int64] * 3), _build_call
+        def build(context, builder, sig, args):
+            i64 = ir.IntType(64)
+            index = args[1] if number is None else ir.Constant(i64, number)
+            text_type = context.typing_context.resolve_getattr(sig.args[0], "text")
+            table = context.get_getattr(sig.args[0], "text")(context, builder, sig.args[0], args[0], "text")
+            where = builder.load(element_pointer(context, builder, text_type, table, types.int64, index))
+            given = cgutils.unpack_tuple(builder, args[2])
+            words = [context.cast(builder, *pair, types.int64) for pair in zip(given, sig.args[2])]
+            kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * len(words)])
+            return builder.call(builder.inttoptr(where, kind.as_pointer()), [args[0], *words])
 
-    @intrinsic
-    def call_3(typingctx, ram, number, a, b, c):
-        """The same with three."""
-        return types.int64(ram, *[types.int64] * 4), _build_call
-
-    @intrinsic
-    def call_4(typingctx, ram, number, a, b, c, d):
-        """The same with four."""
-        return types.int64(ram, *[types.int64] * 5), _build_call
-
-    @intrinsic
-    def call(typingctx, ram, number, a, b, c, d, e):
-        """The same with five."""
-        return types.int64(ram, *[types.int64] * 6), _build_call
+        return types.int64(
+            ram, types.int64 if number is None else text, types.BaseTuple.from_types(args)
+        ), build
 
 
 def prune_cache(days: float = UNUSED_CACHE_DAYS) -> int:

@@ -23,7 +23,7 @@ import multiprocess
 import numba
 from numba import types
 
-from cpus.compiled import Entry, apart_entries, python_text
+from cpus.compiled import Entry, Text, python_text, text_at
 from cpus.held_signals import HeldSignals, signals_held
 
 Progress = Callable[[str, int, int], None]  # name, how many before it, how many in all
@@ -35,12 +35,12 @@ PR_SET_PDEATHSIG = 1
 
 
 def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None) -> float:
-    """Put the addresses of all apart functions, then of the entries, into `ram.text`; later ones win.
+    """Put the addresses of entries into `ram.text`; later ones win.
 
     `progress` is told of those that are compiled, not of those that the cache has. Returns the seconds spent
     compiling or loading.
     """
-    entries = [*apart_entries, *entries]
+    entries = list(entries)
     began = time.perf_counter()
     with signals_held() as held:
         compile_ahead(entries, ram, progress)
@@ -49,12 +49,22 @@ def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None
             held.let_in()
             if progress and item in missing:
                 progress(item.name, missing.index(item), len(missing))
-            install_at(ram, item.number, item)
+            install_at(ram, item.text, item)
     return time.perf_counter() - began
 
 
-def install_at(ram: Any, number: int, item: Entry) -> None:
-    """Put an entry's address at `number`, which need not be its own (one default may serve many hooks)."""
+def install_at(ram: Any, text: Text | str, item: Entry) -> None:
+    """Put an entry's address at `text`, which need not be its own (one default may serve many hooks).
+
+    Raises ValueError for a function of other arguments than its callers give.
+    """
+    number, place = text_at(ram, text)
+    if item.arguments != place.arguments:
+        code = item.function.__code__
+        raise ValueError(
+            f"{code.co_filename}:{code.co_firstlineno}: {item.name} must take {place.arguments} arguments behind"
+            f" `ram`, as those who call {place.name!r} give them (got {item.arguments})"
+        )
     if numba.config.DISABLE_JIT:
         python_text[number] = item.function
     else:

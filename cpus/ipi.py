@@ -22,15 +22,20 @@ from typing import Any
 import numpy as np
 
 from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
-from cpus.compiled import apart, call, kernel
+from cpus.compiled import apart, kernel, later
 from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
-from cpus.layout import COUNTER, MASK_BITS, TEXT
+from cpus.layout import COUNTER, MASK_BITS
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.steal import pass_time, turn_ns
 
 IPI_FLUSH, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3
+MESSAGE_ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # what shell_receive is asked for
 
-SHELL_SEND, SHELL_RECEIVE, IRQ_HANDLER = TEXT["shell_send"], TEXT["shell_receive"], TEXT["irq_handler"]
+shell_send, shell_receive, irq_handler = (
+    later("shell_send", 1),
+    later("shell_receive", 2),
+    later("irq_handler", 2),
+)
 C_REQUESTS, C_MESSAGES, C_RECEIVED = COUNTER["ipi_requests"], COUNTER["ipi_messages"], COUNTER["ipi_received"]
 C_EXECUTED, C_ACKED, C_IRQ_NS = COUNTER["ipi_executed"], COUNTER["ipi_acked"], COUNTER["irq_ns"]
 C_WAIT_NS = COUNTER["shootdown_wait_ns"]
@@ -119,7 +124,7 @@ def send_interrupts(ram, cpu):
     ram.counter[cpu, C_MESSAGES] += messages
     ram.cpu_clock[cpu] += ram.cost[IPI_SEND] * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)
     if messages:
-        call(ram, SHELL_SEND, cpu, 0, 0, 0, 0)  # to those left in call_mask
+        shell_send(ram, cpu)  # to those left in call_mask
     if ram.controlled:  # nobody is interrupted behind the schedule's back: targets become runnable instead
         for target in range(ram.nr_cpus):
             if load_acquire(ram.cpu_bell, target) > 0 and ram.cpu_state[target] == BLOCKED and target != cpu:
@@ -184,7 +189,7 @@ def _execute_queue(ram, cpu):
         # before the ack: the node is the sender's again then
         after = ram.csd_next[sender, node % ram.nr_cpus] - 1
         interrupted |= ram.call_kind[sender] != BROADCAST_FLUSH
-        acked = call(ram, IRQ_HANDLER, cpu, sender, 0, 0, 0)
+        acked = irq_handler(ram, cpu, sender)
         ram.counter[cpu, C_EXECUTED] += 1
         if acked == 0:
             ack(ram, cpu, sender)
@@ -201,7 +206,7 @@ def serve_interrupts(ram, cpu):
         return 0
     ram.cpu_in_irq[cpu] = 1
     while load_acquire(ram.cpu_bell, cpu) > 0:
-        call(ram, SHELL_RECEIVE, cpu, 0, 0, 0, 0)
+        shell_receive(ram, cpu, MESSAGE_ANNOUNCED)
         fetch_add(ram.cpu_bell, cpu, -1)
         ram.counter[cpu, C_RECEIVED] += 1
         # an idle or sleeping CPU handles the interrupt in time that it would not use

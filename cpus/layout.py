@@ -59,30 +59,6 @@ COUNTERS = (
 NR_COUNTERS = len(COUNTERS)
 COUNTER = {name: i for i, name in enumerate(COUNTERS)}
 
-TEXT_NAMES = (
-    # the text table: kernels that are compiled apart and reached through `ram.text` (compiled.py)
-    "shell_wait", "shell_send", "shell_receive", "shell_panic", "shell_connect", "shell_failed", "zmq_send", "zmq_recv", "zmq_getsockopt",
-    "irq_handler", "cpu_loop", "run_user", "page_fault", "alloc_slow", "kswapd_step", "migrate_list", "shrink_folio_list",
-    "send_interrupts", "wait_for_acks", "serve_interrupts", "offer_lease", "idle_until", "finish_wait", "wake", "wake_all_waiting_for",
-    "flush_tlb_mm_range", "switch_mm", "drain_all_pages", "get_page_from_freelist", "alloc_page", "free_page", "lru_add_drain",
-    "release_page", "isolate_page", "putback_page", "read_pages", "mmap_readahead", "async_readahead", "ensure_table", "zap_range",
-    "free_pgtables", "do_mmap", "do_munmap", "mprotect", "mremap", "madvise", "dup_mm", "exit_mm", "copy_range", "move_page_tables",
-    "do_wp_page", "unmap_mapping_range", "move_pages", "memory_reclaim", "fadvise", "do_anonymous_page", "do_file_fault",
-    "handle_mm_fault", "enqueue", "wake_task", "next_task", "shrink_inactive_list", "shrink_active_list", "shrink_lruvec_step",
-    "try_to_free_pages", "do_numa_page", "task_numa_work", "wakeup_kswapd", "lock_slow", "flush_called", "touch_spin_pages",
-    "write_to_file", "sync_file_page", "take_snapshot", "look_for_completed_changes", "incoherent", "truncate_file_page", "pin_user_page",
-    "invalidate_inode_pages2_range", "direct_io", "uprobe_write", "uprobe", "split_folio", "alloc_folio", "free_folio", "remove_folio",
-    "wake_kthread", "run_waiting_kthread",
-    "hook_init", "hook_pte_cleared", "hook_walk_done", "hook_unmap_flush", "hook_unmap_flush_dirty", "hook_batch_key", "hook_page_freed",
-    "hook_take_check", "hook_take", "hook_take_done", "hook_pend_first", "hook_mapping_change", "hook_write_fault", "hook_file_write",
-    "hook_truncate", "hook_mkclean", "hook_context_switch", "hook_tick", "hook_idle", "hook_interrupt",
-    "hook_user_flush", "hook_release", "hook_shootdown", "hook_flushed", "hook_young_cleared", "hook_map", "hook_take_begin",
-    "hook_fault_done", "hook_vma_done", "hook_truncated", "hook_keep", "hook_pressure", "hook_kthread", "hook_kmap", "hook_mkwrite",
-    "hook_fault_begins", "hook_write_begins",
-)  # fmt: skip
-NR_TEXT = 192
-TEXT = {name: i for i, name in enumerate(TEXT_NAMES)}
-
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -160,6 +136,7 @@ CONSTANTS = (
     "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
     "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
     "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "lufd", "host_cores", "host_turn_ns", "base_slice_ns",
+    "zmq_send", "zmq_recv", "zmq_getsockopt",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -284,7 +261,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("pcp_alloc_factor", "owner: refills in a row without a free", "nr_cpus", "nr_zones"),
     Table("pcp_free_count", "owner: frees in a row, halved by each allocation", "nr_cpus", "nr_zones"),
     Table("violation", "winner of run_violations", VIOLATIONS_KEPT, VIOLATION_WORDS),
-    Table("text", "config: addresses of entries", NR_TEXT),
+    Table("text", "config: addresses of entries", "nr_text"),
     Table("cost", "config: ns, see costs.py", "nr_costs"),
     # --- address spaces -------------------------------------------------------------------------------------
     Struct("nr_mms", (

@@ -23,9 +23,9 @@ Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 """
 
 from cpus.atomics import compare_exchange, fence, pause, store_release
-from cpus.compiled import apart, call, kernel
+from cpus.compiled import apart, kernel, later
 from cpus.host import rouse, sched_yield
-from cpus.layout import COUNTER, TEXT
+from cpus.layout import COUNTER
 from cpus.steal import charge_stolen, pass_until
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
@@ -35,7 +35,8 @@ WAIT_NAMES = ("nothing", "a lease", "acks", "lock", "page lock", "barrier", "wor
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 
-SHELL_WAIT, C_RECEIVED = TEXT["shell_wait"], COUNTER["ipi_received"]
+C_RECEIVED = COUNTER["ipi_received"]
+shell_wait = later("shell_wait", 2)
 SPINS_BEFORE_YIELD = 40
 TRIES_OF_OBSERVER = 10_000
 FAR_NS = 1 << 60
@@ -187,7 +188,7 @@ def _sleep(ram, cpu, target):
     """Rouse `target`, sleep until RUNNING (perhaps not at all); then let no lease lie free that somebody
     could use.
     """
-    call(ram, SHELL_WAIT, cpu, target if target != cpu else -1, 0, 0, 0)
+    shell_wait(ram, cpu, target if target != cpu else -1)
     if ram.run_lease_free[0] != 0 and not ram.controlled:
         _lock(ram)
         another = _grant_free(ram)

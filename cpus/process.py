@@ -30,15 +30,15 @@ from numba import types
 
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import call, entry, install_python, kernel
+from cpus.compiled import Text, apart, install_python, kernel
 from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
 from cpus.install import install
-from cpus.ipi import SHELL_RECEIVE, serve_interrupts
-from cpus.layout import TEXT
-from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, SHELL_WAIT
-from cpus.zeromq import NOTHING_ANNOUNCED, failure, handle, receive_message, send_messages
+from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
+from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
+from cpus.zeromq import failure, handle, shell_receive, shell_send
 
 PR_SET_PDEATHSIG = 1
+SHELL_PANIC = Text("shell_panic", 4)  # cpu, what, and two values: stops the run
 # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
 SLEEP_BOUND_MS = 20_000
 
@@ -47,11 +47,11 @@ SLEEP_BOUND_MS = 20_000
 def run_when_started(ram, cpu):
     """Count this CPU among those that are bound and ready, and sleep until `start_all`."""
     fetch_add(ram.run_ready, 0, 1)
-    call(ram, SHELL_WAIT, cpu, -1, 0, 0, 0)
+    shell_wait(ram, cpu, -1)
 
 
-@entry(TEXT["shell_wait"])
-def wait_for_lease(ram, cpu, target, c, d, e):
+@apart
+def shell_wait(ram, cpu, target):
     """Sleep until this CPU is RUNNING again, serving interrupts meanwhile; first rouse `target` (-1: nobody)."""
     if target >= 0:
         rouse(ram, target)
@@ -60,7 +60,7 @@ def wait_for_lease(ram, cpu, target, c, d, e):
         stop = load_acquire(ram.run_stop, 0)
         if stop > FINISHED:
             if stop == LEAVE:
-                call(ram, SHELL_RECEIVE, cpu, NOTHING_ANNOUNCED, 0, 0, 0)
+                shell_receive(ram, cpu, NOTHING_ANNOUNCED)
             exit_process(0 if stop == LEAVE else EXIT_STOPPED)
         served_here = not (ram.controlled or ram.cpu_irq_off[cpu] > 0)
         if served_here and load_acquire(ram.cpu_bell, cpu) > 0:
@@ -70,7 +70,7 @@ def wait_for_lease(ram, cpu, target, c, d, e):
         if found & ROUSED:
             clear_rousing(ram, cpu)
         if found & NEWS and load_acquire(ram.cpu_bell, cpu) == 0:
-            call(ram, SHELL_RECEIVE, cpu, NOTHING_ANNOUNCED, 0, 0, 0)
+            shell_receive(ram, cpu, NOTHING_ANNOUNCED)
     if ram.controlled and ram.cpu_irq_off[cpu] == 0 and ram.cpu_bell[cpu] > 0:
         serve_interrupts(ram, cpu)  # under the lease
     return 0
@@ -130,24 +130,24 @@ def _guard(action: Callable[[Any], None]) -> int:
 def install_shell(ram: Any) -> list[Any]:
     """Put the shell's entries into the text table; keep the result alive. Before the CPUs are forked."""
 
-    def connect(_cpu, target, _c, _d, _e):
+    def connect(_cpu, target):
         return _guard(lambda shell: shell.connect(target))
 
-    def failed(_cpu, number, result, _d, _e):
-        return _guard(lambda _: _fail(number, result))
+    def failed(_cpu, what, result):
+        return _guard(lambda _: _fail(what, result))
 
-    def panic(cpu, code, a, b, _e):
+    def panic(cpu, code, a, b):
         return _guard(lambda _: _panic(ram, cpu, code, a, b))
 
-    install(ram, [wait_for_lease, send_messages, receive_message])
-    for number, where in zeromq.functions().items():
-        ram.text[number] = where
-    names = {"shell_connect": connect, "shell_failed": failed, "shell_panic": panic}
-    return [install_python(ram, TEXT[name], function) for name, function in names.items()]
+    install(ram, [shell_wait.entry, shell_send.entry, shell_receive.entry])
+    for name, address in zeromq.functions().items():
+        ram.set_constant(name, address)
+    python: dict[str, Any] = {"shell_connect": connect, "shell_failed": failed, SHELL_PANIC.name: panic}
+    return [install_python(ram, name, function) for name, function in python.items()]
 
 
-def _fail(number: int, result: int) -> None:
-    raise RuntimeError(failure(number, result))
+def _fail(what: int, result: int) -> None:
+    raise RuntimeError(failure(what, result))
 
 
 def _panic(ram: Any, cpu: int, code: int, a: int, b: int) -> None:

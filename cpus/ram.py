@@ -6,7 +6,7 @@ exists). In compiled code it is passed as a single pointer, the cheapest argumen
 is the pointer plus an offset read from the segment's own header, so no machine size ever compiles anything
 again.
 
-Three kinds of field (declared in `layout.py`, nowhere else):
+Three kinds of field:
 - constant: one int64 in the header, written before the CPUs start (`ram.nr_cpus`);
 - member of an array of structs (`ram.page_flags[pfn]`: the fields of one page share a cache line);
 - table of one or two dimensions (`ram.cost[i]`, `ram.counter[cpu, i]`).
@@ -18,6 +18,7 @@ numpy's).
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import operator
 import os
@@ -75,11 +76,17 @@ class FieldType(types.Type):
 
 
 class SegmentType(types.Type):
-    """Compiled type of a whole segment: its base address. `places` is the layout's name -> Place."""
+    """Compiled type of a whole segment: its base address. `places` is the layout's name -> Place, `text` name
+    -> number in the text table.
 
-    def __init__(self, layout_name: str, places: dict[str, Place]):
-        self.places = places
-        super().__init__(name=f"Segment({layout_name})")
+    Compiled code holds what both of them say, so both are in the type's name, by which the cache of compiled
+    code knows it: code of one layout is never taken for another's.
+    """
+
+    def __init__(self, layout_name: str, places: dict[str, Place], text: dict[str, int] | None = None):
+        self.places, self.text = places, text or {}
+        told = repr((sorted(places.items()), sorted(self.text.items())))
+        super().__init__(name=f"Segment({layout_name} {hashlib.sha256(told.encode()).hexdigest()[:16]})")
 
 
 @register_model(SegmentType)
@@ -255,6 +262,8 @@ class Segment:
     Raises MemoryError when the host cannot map it. Close it with `close()`; it has no name that could outlive
     the processes.
     """
+
+    layout: Any = None  # of a machine's RAM: what it was built from
 
     def __init__(self, segment_type: SegmentType, size: int, label: str = "luf-ram"):
         self._type = segment_type

@@ -1,15 +1,22 @@
 """Where the fields that layout.py declares lie in a machine's RAM, and the RAM itself.
 
+A layout is put together from a list of modules (`memory_map.py` of each room): from what they declare, and
+from the names of the text table that they mention.
+
 The header holds constants and, for each struct and table, its offset and row length; behind it they lie one
 after the other, a design's own fields last. Left out: the compiled side of it (ram.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 
+from cpus.compiled import Entry, Text, apart_entries, texts_of
 from cpus.layout import CONSTANTS, DESIGN_SLOTS, HEADER_WORDS, LAYOUT, Sizes, Struct, Table
 from cpus.ram import CACHE_LINE, WORD, Place, Segment, SegmentType
 
@@ -52,14 +59,64 @@ def _places() -> dict[str, Place]:
     return places
 
 
-PLACES = _places()
+@dataclass(frozen=True)
+class Layout:
+    """The memory map of a kind of machine: what these modules declare, whatever the sizes."""
+
+    name: str
+    modules: tuple[ModuleType, ...]
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each field lies."""
+        return _places()
+
+    @cached_property
+    def texts(self) -> dict[str, Text]:
+        """Name -> place of the text table, in order. Raises ValueError where modules contradict each other."""
+        found: dict[str, Text] = {}
+        for module in self.modules:
+            for text in texts_of(module):
+                if found.setdefault(text.name, text) != text:
+                    raise ValueError(
+                        f"{module.__name__}: text {text.name!r} must take the arguments that others say,"
+                        f" {found[text.name].arguments} (got {text.arguments})"
+                    )
+        return {name: found[name] for name in sorted(found)}
+
+    @cached_property
+    def text(self) -> dict[str, int]:
+        """Name -> number in the text table."""
+        return {name: number for number, name in enumerate(self.texts)}
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The apart functions of all modules: what a whole machine needs compiled."""
+        return apart_entries(self.modules)
+
+    @cached_property
+    def type(self) -> SegmentType:
+        """What compiled code knows such a RAM by."""
+        return SegmentType(self.name, self.places, self.text)
+
+
+def assemble(name: str, modules: Sequence[ModuleType]) -> Layout:
+    """Put the layout together that these modules declare, in this order. Raises ValueError in a sentence."""
+    layout = Layout(name, tuple(modules))
+    _ = layout.type
+    return layout
+
+
 DESIGN_FIRST_SLOT = HEADER_WORDS - 2 * DESIGN_SLOTS
-MACHINE = SegmentType("machine", PLACES)
 
 
-def _extents(sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, ...]]], int]:
+def _extents(layout: Layout, sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, ...]]], int]:
     """Give (item, offset, shape) of every struct and table, and the bytes needed in all."""
-    named = asdict(sizes) | {"mask_words": sizes.mask_words, "nr_scans": sizes.nr_scans}
+    named = asdict(sizes) | {
+        "mask_words": sizes.mask_words,
+        "nr_scans": sizes.nr_scans,
+        "nr_text": len(layout.text),
+    }
     at, found = HEADER_WORDS * WORD, []
     for item in LAYOUT:
         at = (
@@ -96,15 +153,18 @@ def design_type(name: str, fields: DesignFields) -> SegmentType:
     return SegmentType(f"{name}:{signature}", places)
 
 
-def build_ram(sizes: Sizes, constants: dict[str, int], design_fields: DesignFields | None = None) -> Segment:
+def build_ram(
+    layout: Layout, sizes: Sizes, constants: dict[str, int], design_fields: DesignFields | None = None
+) -> Segment:
     """Map the segment of a machine, publish every field, write the constants. Memory starts as zeros.
 
     `design_fields`: name -> shape of the design's own int64 fields, placed behind the machine's.
     """
-    found, total = _extents(sizes)
+    found, total = _extents(layout, sizes)
     design_fields = design_fields or {}
     design_words = sum(int(np.prod(shape)) + 8 for shape in design_fields.values())
-    ram = Segment(MACHINE, total + design_words * WORD + 4096)
+    ram = Segment(layout.type, total + design_words * WORD + 4096)
+    ram.layout = layout
     for item, offset, shape in found:
         if isinstance(item, Struct):
             for member, inside in zip(item.members, _member_offsets(item)[0], strict=True):

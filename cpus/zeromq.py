@@ -1,7 +1,7 @@
 """ZeroMQ called from compiled code: one message out, one message in, without the interpreter.
 
 What Python does for an interrupt is cold code after a context switch, and a shootdown of 63 CPUs runs it 63
-times. libzmq's C functions lie in the text table by their addresses; socket handles are words in RAM that
+times. the addresses of libzmq's C functions are constants of the RAM; socket handles are words in RAM that
 mean something in their CPU's process only. Sockets are made by the shell in Python (process.py), a peer's at
 the first message to it.
 Left out: everything else that ZeroMQ can do. A call that fails ends the process through the shell, in a
@@ -20,30 +20,29 @@ from numba.extending import intrinsic
 from zmq.backend.cython import _zmq
 
 from cpus.atomics import address, load_acquire
-from cpus.compiled import call, entry, kernel
+from cpus.compiled import apart, kernel, later
 from cpus.host import EXIT_STOPPED, exit_process, poll_inbox
-from cpus.layout import COUNTER, MASK_BITS, TEXT
+from cpus.ipi import MESSAGE_ANNOUNCED
+from cpus.layout import COUNTER, MASK_BITS
 
 MESSAGE_WORDS = 8  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 MESSAGE_BYTES = 8 * MESSAGE_WORDS
 RECEIVED_AT = 8  # first word of the received message in ram.message
 ZMQ_DONTWAIT, ZMQ_EVENTS, ZMQ_POLLIN = 1, 15, 1
-ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # argument of shell_receive
 STOPPED = 1  # run_stop above it: leave (lease.FINISHED)
 RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced message is on its way
 
-SHELL_CONNECT, SHELL_FAILED = TEXT["shell_connect"], TEXT["shell_failed"]
-ZMQ_SEND, ZMQ_RECV, ZMQ_GETSOCKOPT = TEXT["zmq_send"], TEXT["zmq_recv"], TEXT["zmq_getsockopt"]
+SENDING, RECEIVING = 0, 1  # what has failed
+shell_connect, shell_failed = later("shell_connect", 2), later("shell_failed", 3)
 C_RECEIVED = COUNTER["ipi_received"]
 
 
-def functions() -> dict[int, int]:
-    """Give text-table number -> address of libzmq's functions, of the libzmq that pyzmq uses."""
+def functions() -> dict[str, int]:
+    """Give constant -> address of libzmq's functions, of the libzmq that pyzmq uses."""
     library = ctypes.CDLL(_zmq.__file__)  # found through its dependencies, wherever they were installed
-    names = {ZMQ_SEND: "zmq_send", ZMQ_RECV: "zmq_recv", ZMQ_GETSOCKOPT: "zmq_getsockopt"}
     return {
-        number: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
-        for number, name in names.items()
+        name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+        for name in ("zmq_send", "zmq_recv", "zmq_getsockopt")
     }
 
 
@@ -71,16 +70,16 @@ else:
 @kernel
 def _send_to(ram, cpu, target):
     if ram.peer_socket[cpu, target] == 0:
-        call(ram, SHELL_CONNECT, cpu, target, 0, 0, 0)
+        shell_connect(ram, cpu, target)
     sent = _call_c(
-        ram.text[ZMQ_SEND], ram.peer_socket[cpu, target], address(ram.message, (cpu, 0)), MESSAGE_BYTES, 0
+        ram.zmq_send, ram.peer_socket[cpu, target], address(ram.message, (cpu, 0)), MESSAGE_BYTES, 0
     )
     if sent != MESSAGE_BYTES:
-        call(ram, SHELL_FAILED, cpu, ZMQ_SEND, sent, 0, 0)
+        shell_failed(ram, cpu, SENDING, sent)
 
 
-@entry(TEXT["shell_send"])
-def send_messages(ram, cpu, b, c, d, e):
+@apart
+def shell_send(ram, cpu):
     """Send the request in this CPU's `call_*` words to every CPU in its `call_mask`."""
     ram.message[cpu, 0] = cpu
     ram.message[cpu, 1] = ram.call_sequence[cpu]
@@ -105,7 +104,7 @@ def send_messages(ram, cpu, b, c, d, e):
 def _take(ram, cpu):
     """Take a message if one is there; returns its bytes, negative if none is."""
     return _call_c(
-        ram.text[ZMQ_RECV],
+        ram.zmq_recv,
         ram.inbox_socket[cpu],
         address(ram.message, (cpu, RECEIVED_AT)),
         MESSAGE_BYTES,
@@ -121,17 +120,17 @@ def _something_there(ram, cpu):
     ram.socket_events[cpu, 0] = 0
     ram.socket_events[cpu, 1] = 4  # bytes of an int
     value, size = address(ram.socket_events, (cpu, 0)), address(ram.socket_events, (cpu, 1))
-    _call_c(ram.text[ZMQ_GETSOCKOPT], ram.inbox_socket[cpu], ZMQ_EVENTS, value, size)
+    _call_c(ram.zmq_getsockopt, ram.inbox_socket[cpu], ZMQ_EVENTS, value, size)
     return ram.socket_events[cpu, 0] & ZMQ_POLLIN != 0
 
 
-@entry(TEXT["shell_receive"])
-def receive_message(ram, cpu, what, c, d, e):
+@apart
+def shell_receive(ram, cpu, what):
     """Take one message that the doorbell has announced; it may still be on its way. Then be told "nothing
     there" (see above).
     """
     counted = 0
-    if what == ANNOUNCED:
+    if what == MESSAGE_ANNOUNCED:
         counted = 1  # of the bell: the caller subtracts it after this
         size = _take(ram, cpu)
         while size < 0:
@@ -140,7 +139,7 @@ def receive_message(ram, cpu, what, c, d, e):
             poll_inbox(ram, cpu, RECEIVE_BOUND_MS)
             size = _take(ram, cpu)
         if size != MESSAGE_BYTES:
-            call(ram, SHELL_FAILED, cpu, ZMQ_RECV, size, 0, 0)
+            shell_failed(ram, cpu, RECEIVING, size)
     while load_acquire(ram.cpu_bell, cpu) <= counted and _something_there(ram, cpu):
         if load_acquire(ram.cpu_bell, cpu) <= counted:  # a message that nobody announced
             _take(ram, cpu)
@@ -148,9 +147,9 @@ def receive_message(ram, cpu, what, c, d, e):
     return 0
 
 
-def failure(number: int, result: int) -> str:
-    """Word what went wrong in a call of `number` that returned `result`."""
-    if number == ZMQ_RECV:
+def failure(what: int, result: int) -> str:
+    """Word what went wrong in sending or receiving that returned `result`."""
+    if what == RECEIVING:
         return f"'interrupt message' must be {MESSAGE_BYTES} bytes (got {result})"
     return f"'sent bytes' must be {MESSAGE_BYTES} (got {result})"
 

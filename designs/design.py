@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from allocator.hooks import HOOKS, TEXT
-from cpus.compiled import Entry, entry
+from allocator.hooks import HOOKS
+from cpus.compiled import Entry, Text, entry
 from cpus.layout import Sizes
 from cpus.segment import DesignFields
 
@@ -46,15 +46,15 @@ def hook(name: str) -> Callable[[Callable], Entry]:
             raise DesignError(
                 f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d){meaning} (got {got})"
             )
-        return entry(TEXT[full])(function)
+        return entry(Text(full))(function)
 
     return decorate
 
 
 def replaced(hooks: tuple[Entry, ...], *own: Entry) -> tuple[Entry, ...]:
     """Give the hooks of another design with `own` in the place of its functions for the same hooks."""
-    numbers = {item.number for item in own}
-    return (*(item for item in hooks if item.number not in numbers), *own)
+    taken = {item.text for item in own}
+    return (*(item for item in hooks if item.text not in taken), *own)
 
 
 class Design:

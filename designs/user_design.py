@@ -23,8 +23,8 @@ from typing import Any
 
 import msgspec
 
-from cpus.compiled import Entry
-from cpus.layout import DESIGN_SLOTS, TEXT, Sizes
+from cpus.compiled import Entry, Text
+from cpus.layout import DESIGN_SLOTS, Sizes
 from cpus.segment import DesignFields
 from designs.design import Design, DesignError
 
@@ -121,18 +121,18 @@ def check_design(design: Design) -> None:
         raise DesignError(
             f"{where}.hooks must be a tuple of functions decorated with @hook(...) (got {got}){hint}"
         )
-    taken: dict[int, str] = {}
+    taken: dict[Text, str] = {}
     for item in design.hooks:
         if not isinstance(item, Entry):
             raise DesignError(
                 f"{where}.hooks must hold functions decorated with @hook(...) (got {getattr(item, '__name__', item)!r})"
             )
-        if item.number in taken:
-            of = next(name.removeprefix("hook_") for name, number in TEXT.items() if number == item.number)
-            got = f"{taken[item.number]} and {item.name} for {of}"
+        if item.text in taken:
+            of = item.text.name.removeprefix("hook_")
+            got = f"{taken[item.text]} and {item.name} for {of}"
             hint = "replaced(hooks, ...) of designs.design puts one in the other's place"
             raise DesignError(f"{where}.hooks must hold one function for each hook (got {got}); {hint}")
-        taken[item.number] = item.name
+        taken[item.text] = item.name
 
 
 def fields_of(design: Design, sizes: Sizes) -> DesignFields:

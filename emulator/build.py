@@ -14,41 +14,23 @@ from typing import Any
 import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
-from allocator.cpu import cpu_loop, run_waiting_kthread
-from allocator.direct_reclaim import alloc_slow
 from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
-from allocator.kswapd import kswapd_step
-from allocator.memory import page_fault
-from allocator.migrate import migrate_list
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
-from allocator.program import run_user
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
-from allocator.tlb_flush import irq_handler
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
-from allocator.vmscan import shrink_folio_list
-from cpus.compiled import Entry, apart_entries
+from cpus.compiled import Entry
 from cpus.costs import COST_NAMES, NR_COSTS
 from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
-from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, TEXT, Sizes
+from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
 from designs.design import Design
+from designs.memory_map import MACHINE
 from designs.user_design import check_design, compiling, fields_of, prepare
 from emulator.machine import Machine
 from workloads.rows import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
 
-ENGINE = (
-    irq_handler,
-    cpu_loop,
-    run_waiting_kthread,
-    run_user,
-    page_fault,
-    alloc_slow,
-    kswapd_step,
-    migrate_list,
-    shrink_folio_list,
-)
 SLICE_NS = 500_000
 VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequence
 SERIES_LENGTH = 20_000
@@ -88,7 +70,7 @@ def build(
     if options.debug_luf:
         check_debug_luf(design)
     sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)
-    ram = build_ram(sizes, _constants(machine, workload, options), fields_of(design, sizes))
+    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), fields_of(design, sizes))
     for i, name in enumerate(COST_NAMES):
         ram.cost[i] = getattr(machine.costs, name)
     with signals_held():  # the engine is compiled, and what boots the machine
@@ -114,26 +96,26 @@ def check_debug_luf(design: Design) -> None:
         raise BuildError(
             f"'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of them (got {design.name!r})"
         )
-    taken = {item.number: item.name for item in design.hooks}
+    taken = {item.text: item.name for item in design.hooks}
     for item in design.debug_hooks:
-        if item.number in taken:
+        if item.text in taken:
             raise BuildError(
-                f"'--debug-luf' needs a hook that design {design.name!r} has taken itself (got {taken[item.number]!r})"
+                f"'--debug-luf' needs a hook that design {design.name!r} has taken itself (got {taken[item.text]!r})"
             )
 
 
 def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
     for name in HOOKS:
-        install_at(ram, TEXT[name], nothing)
-    compile_ahead((*hooks, *apart_entries, *ENGINE), ram, progress)
-    install(ram, ENGINE, progress)
+        install_at(ram, name, nothing)
+    compile_ahead((*hooks, *MACHINE.entries), ram, progress)
+    install(ram, MACHINE.entries, progress)
     missing = [item for item in hooks if not item.is_compiled_or_cached] if progress else []
     for item in hooks:
         if item in missing:
             progress(item.name, missing.index(item), len(missing))
         with compiling(item):
-            install_at(ram, item.number, item)
+            install_at(ram, item.text, item)
 
 
 def _zone_starts(machine: Machine) -> list[int]:
@@ -187,7 +169,7 @@ def file_sizes(workload: Workload) -> dict[str, int]:
 
 
 def _has_thread(design: Design) -> bool:
-    return any(isinstance(item, Entry) and item.number == HOOK_KTHREAD for item in design.hooks)
+    return any(isinstance(item, Entry) and item.text == HOOK_KTHREAD for item in design.hooks)
 
 
 def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:

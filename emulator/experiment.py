@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from allocator.cpu import CPU_LOOP
+from allocator.cpu import cpu_loop
 from allocator.flush_sites import SITE_NAMES
 from allocator.panic import PANIC_TEXTS
-from cpus.compiled import call, kernel
 from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import shelf
 from designs.design import Design
@@ -55,12 +54,6 @@ NUMBERS: dict[str, tuple[Any, int, int]] = {
 }
 NOT_VMSTAT = ("dtlb_", "itlb_", "stlb_", "ipi_", "irq_", "unmap_", "page_visits", "context_", "lease_", "lock_", "ptwalks", "user_ns",
               "shootdown_", "alloc_flush")  # fmt: skip
-
-
-@kernel
-def cpu_main(ram, cpu):
-    """The compiled life of one CPU process."""
-    return call(ram, CPU_LOOP, cpu, 0, 0, 0, 0)
 
 
 def design_names() -> dict[str, str]:
@@ -167,7 +160,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
     with Supervisor(
-        ram, cpu_main, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)
+        ram, cpu_loop, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)
     ) as processes:
         started = time.monotonic()
         processes.start()

@@ -55,12 +55,19 @@ def loaded(tree: ast.AST) -> Counter[str]:
 
 
 def wanted(source: str) -> set[str]:
-    """Give the names that a source asks other files for: imports, attributes, what `__all__` lists."""
+    """Give the names that a source asks other files for: imports, attributes, what `__all__` lists, functions
+    that are called by name (`later`).
+    """
     tree = ast.parse(source)
     names = {
         alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names |= {
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "later" and len(node.args) == 2
+    }
     for name, node in defined(tree):
         if name == "__all__" and isinstance(node, ast.Assign):
             names |= set(ast.literal_eval(node.value))

@@ -32,16 +32,16 @@ from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install_python, kernel
 from cpus.costs import COST, NR_COSTS
-from cpus.install import install
+from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, MASK_BITS, TEXT, TRACE_PAGES, Sizes
+from cpus.layout import COUNTER, MASK_BITS, TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.segment import build_ram
 from cpus.tlb import LOAD, STORE
 from designs import Design
 from designs import design as design_named
-from emulator.build import ENGINE
+from designs.memory_map import MACHINE
 from tests.support.hardware import invalidate_all, read_pte
 
 FILE_VPN, SHARED_VPN, ANON_VPN = 0x10000, 0x20000, 0x30000
@@ -95,7 +95,7 @@ class SmallMachine:
             at += entries
         self.design = design_named(design) if isinstance(design, str) else design
         self.hooks = (*self.design.hooks, *(self.design.debug_hooks if debug_luf else ()))
-        self.ram = ram = build_ram(sizes, usual | constants, self.design.fields(sizes))
+        self.ram = ram = build_ram(MACHINE, sizes, usual | constants, self.design.fields(sizes))
         for name, value in COSTS.items():
             ram.cost[COST[name]] = value
         self.interrupts: list[tuple[int, list[int]]] = []  # (sender, targets) of every broadcast
@@ -140,16 +140,14 @@ class SmallMachine:
 
     def _install(self) -> None:
         ram = self.ram
-        install(ram, (*ENGINE, nothing, *self.hooks))
-        own = {entry.number for entry in self.hooks}
         for name in HOOKS:
-            if TEXT[name] not in own:
-                ram.text[TEXT[name]] = nothing.compile(ram._type)
+            install_at(ram, name, nothing)
+        install(ram, (*MACHINE.entries, *self.hooks))
         self._shell = [
-            install_python(ram, TEXT["shell_wait"], self._wait),
-            install_python(ram, TEXT["shell_send"], self._send),
-            install_python(ram, TEXT["shell_receive"], lambda *_: 0),
-            install_python(ram, TEXT["shell_panic"], self._panic),
+            install_python(ram, "shell_wait", self._wait),
+            install_python(ram, "shell_send", self._send),
+            install_python(ram, "shell_receive", lambda *_: 0),
+            install_python(ram, "shell_panic", self._panic),
         ]
 
     def _spaces(self, mms: int, region: int) -> None:
@@ -194,7 +192,7 @@ class SmallMachine:
             serve_interrupts(self.ram, target)
         return 0
 
-    def _panic(self, _cpu: int, code: int, a: int, b: int, _e: int) -> int:
+    def _panic(self, _cpu: int, code: int, a: int, b: int) -> int:
         self.panics.append(PANIC_TEXTS[code].format(a=a, b=b))
         return 0
 
@@ -206,13 +204,13 @@ class SmallMachine:
         def answer(*args: int) -> int:
             return int(function(*args) or 0)
 
-        self._shell.append(install_python(self.ram, TEXT[f"hook_{name}"], answer))
+        self._shell.append(install_python(self.ram, f"hook_{name}", answer))
 
     def after_hook(self, name: str, function: Callable[..., Any]) -> None:
         """Have `function(cpu, a, b, c, d)` called after the design's own answer: what others do before its
         caller goes on.
         """
-        number = TEXT[f"hook_{name}"]
+        number = MACHINE.text[f"hook_{name}"]
         own = self.ram.text[number]
 
         def answer(*args: int) -> int:
@@ -222,7 +220,7 @@ class SmallMachine:
             function(*args)
             return result
 
-        self._shell.append(install_python(self.ram, number, answer))
+        self._shell.append(install_python(self.ram, f"hook_{name}", answer))
         planted = self.ram.text[number]
 
     def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
@@ -233,11 +231,11 @@ class SmallMachine:
         child = os.fork()
         if child == 0:
 
-            def leave(_cpu, code, a, b, _e):
+            def leave(_cpu, code, a, b):
                 os.write(writer, PANIC_TEXTS[code].format(a=a, b=b).encode())
                 os._exit(0)
 
-            self._shell.append(install_python(self.ram, TEXT["shell_panic"], leave))
+            self._shell.append(install_python(self.ram, "shell_panic", leave))
             function(self.ram, *args)
             os._exit(0)
         os.close(writer)
@@ -303,7 +301,7 @@ class SmallMachine:
 
     def enter(self, name: str, cpu: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
         """Call an entry of the text table by name."""
-        return int(enter(self.ram, TEXT[name], cpu, a, b, c, d))
+        return int(enter(self.ram, MACHINE.text[name], cpu, a, b, c, d))
 
     # -- looking ---------------------------------------------------------------------------------------------
 

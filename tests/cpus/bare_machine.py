@@ -5,14 +5,18 @@ Pages are mapped by hand (`map_page`). A fault maps page vpn to frame FRAME_OF_P
 has put another answer into `ram.task_wait_ns[vpn]`. Everything here also runs with NUMBA_DISABLE_JIT=1.
 """
 
-from cpus.compiled import entry, kernel
+from cpus.access import page_fault
+from cpus.compiled import apart_entries, entry, kernel
 from cpus.costs import COST, NR_COSTS
 from cpus.install import install
-from cpus.layout import COUNTER, TEXT, Sizes
+from cpus.ipi import irq_handler, shell_receive
+from cpus.layout import COUNTER, Sizes
+from cpus.memory_map import MODULES
 from cpus.oracle import VERSION_BITS, set_content
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE
 from cpus.segment import build_ram
 from cpus.tlb import clear_asid, invalidate_asid
+from designs.memory_map import MACHINE
 
 FAULT_MAPS, FAULT_WAITS, FAULT_MAPS_AND_BELL_RINGS = 0, 1, 2  # answers to a fault
 FRAME_OF_PAGE_0 = 100  # frames below hold page tables
@@ -42,7 +46,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
     for name, (entries, ways) in geometry.items():
         constants |= {f"{name}_sets": entries // ways, f"{name}_ways": ways, f"{name}_base": base}
         base += entries
-    ram = build_ram(sizes, constants)
+    ram = build_ram(MACHINE, sizes, constants)
     for name, value in COSTS.items():
         ram.cost[COST[name]] = value
     ram.node_end[:] = FRAME_OF_PAGE_0 + pages // 2, FRAME_OF_PAGE_0 + pages
@@ -52,7 +56,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
     for cpu in range(nr_cpus):
         for slot in range(4):
             clear_asid(ram, cpu, slot)
-    install(ram, [page_fault, irq_handler, receive])
+    install(ram, [*apart_entries(MODULES), answer_fault, flush_and_note, receive])
     return ram
 
 
@@ -78,8 +82,8 @@ def map_page(ram, mm, vpn, pfn, logical):
     set_pte(ram, mm, vpn, (pfn << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_WRITE)
 
 
-@entry(TEXT["page_fault"])
-def page_fault(ram, cpu, vpn, kind, d, e):
+@entry(page_fault.text)
+def answer_fault(ram, cpu, vpn, kind):
     """Do what the test has written down for this page."""
     ram.counter[cpu, C_FAULTS] += 1
     answer = ram.task_wait_ns[vpn]
@@ -103,16 +107,16 @@ def ring(ram, cpu, sender):
     ram.cpu_bell[cpu] += 1
 
 
-@entry(TEXT["irq_handler"])
-def irq_handler(ram, cpu, sender, c, d, e):
+@entry(irq_handler.text)
+def flush_and_note(ram, cpu, sender):
     """Flush, and note the clock and how many visits had begun."""
     invalidate_asid(ram, cpu, ram.cpu_asid[cpu])
     ram.series[0, 0], ram.series[0, 1] = ram.cpu_visit_stamp[cpu], ram.cpu_clock[cpu]
     return 0
 
 
-@entry(TEXT["shell_receive"])
-def receive(ram, a, b, c, d, e):
+@entry(shell_receive.text)
+def receive(ram, cpu, what):
     """Take the message that the bell announced; there is none."""
     return 0
 

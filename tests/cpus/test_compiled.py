@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
+from allocator.hooks import HOOK_IDLE, HOOK_INIT, HOOK_TICK
 from benchmarks.storm import small_ram
 from cpus import compiled
 from cpus import install as install_module
@@ -27,7 +28,7 @@ from cpus.compiled import (
     prune_cache,
 )
 from cpus.install import install
-from cpus.layout import NR_TEXT, TEXT
+from designs.memory_map import MACHINE
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,8 +146,7 @@ def test_code_without_a_file_is_compiled_without_a_cache():
     assert kernel(space["twice"])(21) == 42
 
 
-FIRST, SECOND, PYTHON = NR_TEXT - 3, NR_TEXT - 2, NR_TEXT - 1
-assert len(TEXT) <= FIRST
+FIRST, SECOND, PYTHON = HOOK_INIT, HOOK_TICK, HOOK_IDLE  # any places that take five
 
 
 @entry(FIRST)
@@ -164,13 +164,17 @@ def call_the_first(ram, a, b, c, d, e):
 
 @entry(FIRST)
 def multiply(ram, a, b, c, d, e):
-    """Another one under the same number."""
+    """Another one in the same place."""
     return a * b * c * d * e
 
 
 @kernel
-def _call(ram, number, a, b, c, d, e):
+def _call_number(ram, number, a, b, c, d, e):
     return call(ram, number, a, b, c, d, e)
+
+
+def _call(ram, text, *arguments):
+    return _call_number(ram, MACHINE.text[text.name], *arguments)
 
 
 def test_entries_are_called_through_the_table():
@@ -214,13 +218,12 @@ def test_progress_is_told_of_what_is_compiled_alone(monkeypatch, tmp_path):
     nothing is told.
     """
     monkeypatch.setattr(install_module, "compile_ahead", lambda *_: 0)
-    monkeypatch.setattr(install_module, "apart_entries", [])
     ram, told = small_ram(2), []
-    fresh = [Entry(item.number, item.function) for item in (add_up, call_the_first)]
+    fresh = [Entry(item.text, item.function) for item in (add_up, call_the_first)]
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path))
     install(ram, fresh, lambda *what: told.append(what))
     assert told == [("add_up", 0, 2), ("call_the_first", 1, 2)]
-    install(ram, [Entry(item.number, item.function) for item in fresh], lambda *what: told.append(what))
+    install(ram, [Entry(item.text, item.function) for item in fresh], lambda *what: told.append(what))
     assert len(told) == 2
 
 

@@ -12,11 +12,10 @@ import sys
 import psutil
 import pytest
 
+from allocator.hooks import HOOKS
 from benchmarks.storm import small_ram
-from cpus import install as module
-from cpus.compiled import Entry, call_1, kernel
+from cpus.compiled import Entry, call, kernel
 from cpus.install import WORTHWHILE, compile_ahead, install
-from cpus.layout import NR_TEXT, TEXT
 
 COUNT = WORTHWHILE + 1
 HELPER_S = 60
@@ -31,15 +30,15 @@ def ram():
 @pytest.fixture
 def entries(ram, tmp_path, monkeypatch):
     """Entries of a file that the (empty) cache knows nothing of; two host cores, so that there is one helper."""
-    lines = ["from cpus.compiled import entry"]
+    lines = ["from cpus.compiled import Text, entry"]
     lines += [
-        f"@entry({NR_TEXT - COUNT + i})\ndef add_{i}(ram, a):\n    return a + {i}" for i in range(COUNT)
+        f"@entry(Text('{name}'))\ndef add_{i}(ram, a, b, c, d, e):\n    return a + {i}"
+        for i, name in zip(range(COUNT), HOOKS)
     ]
     (tmp_path / "many_entries.py").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    monkeypatch.setattr(module, "apart_entries", [])
     found = importlib.import_module("many_entries")
     yield [getattr(found, f"add_{i}") for i in range(COUNT)]
     del sys.modules["many_entries"]
@@ -85,12 +84,16 @@ def test_helpers_compile_and_the_parent_loads(entries, helped, ram):
 def test_what_helpers_compiled_runs(entries, helped, ram):
     """Installed from the cache, each entry does what its source says."""
     install(ram, entries)
-    assert [_call_1(ram, item.number, 100) for item in entries] == [100 + i for i in range(COUNT)]
+    assert [_call(ram, item, 100) for item in entries] == [100 + i for i in range(COUNT)]
 
 
 @kernel
-def _call_1(ram, number, a):
-    return call_1(ram, number, a)
+def _call_number(ram, number, a):
+    return call(ram, number, a, 0, 0, 0, 0)
+
+
+def _call(ram, item, a):
+    return _call_number(ram, ram.layout.text[item.text.name], a)
 
 
 def test_an_older_index_than_the_source_is_no_cache(entries, ram):
@@ -98,7 +101,7 @@ def test_an_older_index_than_the_source_is_no_cache(entries, ram):
     missing.
     """
     entries[0].compile(ram._type)
-    fresh = Entry(entries[0].number, entries[0].function)
+    fresh = Entry(entries[0].text, entries[0].function)
     assert fresh.is_compiled_or_cached
     path = entries[0].function.__code__.co_filename
     os.utime(path, (os.stat(path).st_mtime + 60,) * 2)
@@ -110,7 +113,8 @@ def test_an_error_is_told_by_who_installs_the_entry(entries, tmp_path, ram):
     entry.
     """
     (tmp_path / "wrong_entry.py").write_text(
-        f"from cpus.compiled import entry\n@entry({TEXT['hook_init']})\ndef wrong(ram, a):\n    return nobody(a)\n"
+        "from cpus.compiled import Text, entry\n@entry(Text('hook_init'))\n"
+        "def wrong(ram, a, b, c, d, e):\n    return nobody(a)\n"
     )
     wrong = importlib.import_module("wrong_entry").wrong
     try:
@@ -133,7 +137,7 @@ def test_a_killed_helper_costs_time_only(entries, monkeypatch, ram):
         ),
     )
     install(ram, entries)
-    assert [_call_1(ram, item.number, 0) for item in entries] == list(range(COUNT))
+    assert [_call(ram, item, 0) for item in entries] == list(range(COUNT))
 
 
 def test_an_interrupt_leaves_no_helper(entries, ram):

@@ -132,11 +132,11 @@ SEND_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * 4)  # zmq_send(so
 
 
 def _faulty_send(monkeypatch, fault):
-    """Put a zmq_send into the text table that goes wrong at every tenth message of cpu1: `fault(send, socket,
+    """Put a zmq_send into the machine that goes wrong at every tenth message of cpu1: `fault(send, socket,
     buffer, length)`.
     """
     real = zeromq.functions()
-    send = SEND_TYPE(real[zeromq.ZMQ_SEND])
+    send = SEND_TYPE(real["zmq_send"])
     sent = [0]
 
     def faulty(socket, buffer, length, flags):
@@ -148,7 +148,7 @@ def _faulty_send(monkeypatch, fault):
         return send(socket, buffer, length, flags)
 
     keep = SEND_TYPE(faulty)
-    planted = {**real, zeromq.ZMQ_SEND: ctypes.cast(keep, ctypes.c_void_p).value}
+    planted = {**real, "zmq_send": ctypes.cast(keep, ctypes.c_void_p).value}
     monkeypatch.setattr(zeromq, "functions", lambda: planted)
     return keep
 

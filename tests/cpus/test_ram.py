@@ -8,7 +8,8 @@ import pytest
 from cpus.compiled import kernel
 from cpus.layout import CONSTANTS, DESIGN_SLOTS, LAYOUT, Struct
 from cpus.ram import CACHE_LINE, Place, Segment, SegmentType, row
-from cpus.segment import MACHINE, PLACES, build_ram, design_type
+from cpus.segment import build_ram, design_type
+from designs.memory_map import MACHINE
 
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float64")
 STRIDE = 64  # of an array of structs with one member of each type
@@ -148,7 +149,7 @@ def test_close_gives_the_memory_back():
 def test_a_machine_gives_its_memory_back(small):
     """The same with all fields of a machine and of a design."""
     before = _mappings()
-    ram = build_ram(small, {}, {"mine": (3, 4), "other": (5,)})
+    ram = build_ram(MACHINE, small, {}, {"mine": (3, 4), "other": (5,)})
     ram.design["mine"][2, 3] = 1
     ram.close()
     assert _mappings() == before
@@ -177,8 +178,8 @@ def small():
 
 def test_no_two_fields_of_the_machine_overlap(small):
     """Each field owns its bytes: painting one changes no other."""
-    ram = build_ram(small, {}, {"first": (4, 3), "second": (5,)})
-    fields = {name: getattr(ram, name) for name, place in PLACES.items() if place.ndim} | ram.design
+    ram = build_ram(MACHINE, small, {}, {"first": (4, 3), "second": (5,)})
+    fields = {name: getattr(ram, name) for name, place in MACHINE.places.items() if place.ndim} | ram.design
     for number, (name, view) in enumerate(fields.items()):
         assert not view.any(), f"{name} was painted by another field"
         view[...] = number % 100 + 1
@@ -188,7 +189,7 @@ def test_no_two_fields_of_the_machine_overlap(small):
 
 def test_words_that_others_write_start_a_cache_line(small):
     """A member declared `new_line` lies on a cache line of its own in every element."""
-    ram = build_ram(small, {})
+    ram = build_ram(MACHINE, small, {})
     for item in LAYOUT:
         if isinstance(item, Struct):
             for member in item.members:
@@ -200,8 +201,8 @@ def test_words_that_others_write_start_a_cache_line(small):
 
 def test_constants_and_fields_have_different_names(zoo):
     """One name, one place, and none that the segment itself has."""
-    assert not set(PLACES) & ({*dir(Segment), *vars(zoo)} - set(PLACES_HERE))
-    assert len(PLACES) == len(set(CONSTANTS)) + sum(
+    assert not set(MACHINE.places) & ({*dir(Segment), *vars(zoo)} - set(PLACES_HERE))
+    assert len(MACHINE.places) == len(set(CONSTANTS)) + sum(
         len(i.members) if isinstance(i, Struct) else 1 for i in LAYOUT
     )
     assert set(CONSTANTS) <= set(MACHINE.places)

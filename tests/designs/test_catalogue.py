@@ -31,8 +31,8 @@ def test_the_name_says_what_was_given():
 
 def test_each_way_to_synchronise_has_hooks_of_its_own_and_each_hook_once():
     for name in names():
-        numbers = [entry.number for entry in design(name).hooks]
-        assert len(numbers) == len(set(numbers)), name
+        places = [entry.text for entry in design(name).hooks]
+        assert len(places) == len(set(places)), name
     assert design("luf:sync=help").hooks != design("luf:sync=owner").hooks == design("luf").hooks
 
 

@@ -36,7 +36,7 @@ from allocator.mprotect import mprotect
 from allocator.page import PG_PCP
 from allocator.page_alloc import free_page
 from allocator.vma import VM_READ, VM_WRITE, find_vma
-from cpus.layout import LUFD_KEPT, TEXT
+from cpus.layout import LUFD_KEPT
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
 from designs import design
@@ -44,6 +44,7 @@ from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
 from designs.luf.done import LOCK_DONE
 from designs.luf.luf import Luf, luf_file_write, luf_write_fault
 from designs.luf_v12.luf_v12 import LufV12, v12_fault_done, v12_file_write
+from designs.memory_map import MACHINE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 from tests.designs.test_luf import keyed, pend_all, reclaim, release_all, take, take_until_flushed
 
@@ -446,7 +447,7 @@ def test_without_it_nothing_is_taken_kept_or_called(small_machine):
     assert ram.lufd_checks.sum() == ram.lufd_marked.sum() == 0
     default = nothing.compile(ram._type)
     for name in ("keep", "kmap", "mkwrite", "fault_begins", "write_begins"):
-        assert ram.text[TEXT[f"hook_{name}"]] == default
+        assert ram.text[MACHINE.text[f"hook_{name}"]] == default
 
 
 def test_findings_are_counted_when_no_more_are_kept(broken_machine):

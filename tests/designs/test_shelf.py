@@ -9,8 +9,8 @@ from allocator.unmap import zap_range
 from cpus.compiled import entry
 from cpus.costs import COST
 from cpus.install import install_at
-from cpus.ipi import ack
-from cpus.layout import COUNTER, TEXT
+from cpus.ipi import IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, irq_handler
+from cpus.layout import COUNTER
 from cpus.page_table import PTE_ACCESSED
 from cpus.tlb import STORE
 from designs import names
@@ -105,8 +105,8 @@ def test_abis_sees_a_use_after_the_flush(small_machine):
 # --- early acknowledgement ----------------------------------------------------------------------------------
 
 
-@entry(TEXT["irq_handler"])
-def acks_and_forgets(ram, cpu, sender, b, c, d):
+@entry(irq_handler.text)
+def acks_and_forgets(ram, cpu, sender):
     """A handler that acks early and returns to user code before it has flushed."""
     ack(ram, cpu, sender)
     return 1
@@ -142,12 +142,12 @@ def test_early_ack_is_late_if_page_tables_are_freed(small_machine):
     machine.on_send = lambda cpu, _: kinds.append(int(machine.ram.call_kind[cpu]))
     for freed_tables in (0, 1):
         machine.enter("flush_tlb_mm_range", 0, 1, FILE_VPN, FILE_VPN + 1, freed_tables)
-    assert kinds == [4, 1]
+    assert kinds == [IPI_FLUSH_EARLY_ACK, IPI_FLUSH]
 
 
 def test_the_oracle_sees_an_ack_without_a_flush(broken_machine):
     machine = two_cpus(broken_machine, "early_ack")
-    install_at(machine.ram, TEXT["irq_handler"], acks_and_forgets)
+    install_at(machine.ram, irq_handler.text, acks_and_forgets)
     reclaim(machine)
     take_all(machine)
     machine.touch(FILE_VPN, cpu=1)

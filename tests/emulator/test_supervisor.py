@@ -18,11 +18,11 @@ import pytest
 import zmq
 
 import emulator.supervisor
+from allocator.panic import panic
 from benchmarks.storm import set_storm, shoot, shots_done, small_ram, storm
 from cpus.atomics import fetch_add, load_acquire, pause
-from cpus.compiled import call, kernel
+from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
-from cpus.layout import TEXT
 from cpus.lease import RUN, WAIT_IDLE, block
 from cpus.locks import LOCK_LRU, LOCK_ZONE, spin_lock
 from emulator.supervisor import CpuDied, Interrupted, Panicked, RunStopped, Stuck, Supervisor
@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[2]
 END_BOUND_S = 2.0
 SOON = 300  # ms: the watchdog's bound where a test waits for it
 FOREVER = 1 << 40
-SHELL_PANIC = TEXT["shell_panic"]
 
 
 def _left_here():
@@ -269,7 +268,7 @@ def test_a_cpu_that_never_gets_ready_is_named(monkeypatch):
 @kernel
 def _panics(ram, cpu):
     if cpu == 1:
-        call(ram, SHELL_PANIC, cpu, 7, 11, 13, 0)
+        panic(ram, cpu, 7, 11, 13)
     while True:
         block(ram, cpu, WAIT_IDLE, 0)
     return 0

@@ -1,0 +1,45 @@
+"""The modules of this room, behind those of the hardware, that the memory map is assembled from."""
+
+from allocator import (
+    copy_on_write,
+    cpu,
+    direct_io,
+    direct_reclaim,
+    filemap,
+    folio,
+    fork,
+    gup,
+    hooks,
+    kswapd,
+    kthread,
+    lru,
+    madvise,
+    memory,
+    migrate,
+    mmap,
+    mprotect,
+    mremap,
+    numa_balancing,
+    page_alloc,
+    page_cache,
+    panic,
+    pcp,
+    pgtables,
+    program,
+    readahead,
+    sched,
+    shrink_lruvec,
+    tlb_flush,
+    unmap,
+    uprobes,
+    vmscan,
+    vmstat,
+)
+from cpus import memory_map as hardware
+
+MODULES = (
+    *hardware.MODULES,
+    *(hooks, panic, tlb_flush, sched, pcp, page_alloc, lru, folio, page_cache, readahead, filemap, pgtables),
+    *(migrate, vmscan, shrink_lruvec, kswapd, direct_reclaim, copy_on_write, numa_balancing, memory, gup),
+    *(unmap, mmap, mprotect, mremap, madvise, fork, direct_io, uprobes, kthread, vmstat, program, cpu),
+)

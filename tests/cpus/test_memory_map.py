@@ -1,0 +1,125 @@
+"""What the modules of the memory map declare together: checked here, so that half of an extension is named in
+a sentence.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from allocator.hooks import HOOKS
+from benchmarks.storm import small_ram
+from cpus.compiled import Entry, Text, apart_entries, later, texts_of
+from cpus.install import install_at
+from cpus.segment import assemble
+from designs.memory_map import MACHINE
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("cpus", "allocator", "designs")
+SHELL = {"shell_connect", "shell_failed", "shell_panic"}  # functions in Python (cpus/process.py)
+
+
+def modules_of(rooms=ROOMS):
+    """Load every module of these rooms."""
+    paths = sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    return [importlib.import_module(name) for name in names if not name.endswith("__init__")]
+
+
+def unlisted(modules, listed):
+    """Give a sentence for each module that has apart functions and is on no list."""
+    return [
+        f"{module.__name__}: {entry.name} is compiled apart, and the module is not listed in the room's memory_map.py"
+        for module in modules
+        if module not in listed
+        for entry in apart_entries([module])
+    ]
+
+
+def undefined(layout):
+    """Give a sentence for each name of the text table that nothing fills."""
+    filled = {entry.text.name for entry in layout.entries} | SHELL | set(HOOKS)
+    return [
+        f"{module.__name__}: nobody defines {text.name}(ram, ...), which it calls"
+        for module in layout.modules
+        for text in texts_of(module)
+        if text.name not in filled
+    ]
+
+
+def planted(source, name="planted"):
+    """Make a module of a source."""
+    module = ModuleType(name)
+    exec(source, module.__dict__)
+    return module
+
+
+def test_every_module_with_apart_functions_is_listed():
+    assert unlisted(modules_of(), MACHINE.modules) == []
+
+
+def test_a_module_that_is_not_listed_is_named():
+    module = planted("from cpus.compiled import apart\n@apart\ndef lost(ram, cpu):\n    return 0\n")
+    assert unlisted([module], MACHINE.modules) == [
+        "planted: lost is compiled apart, and the module is not listed in the room's memory_map.py"
+    ]
+
+
+def test_every_name_that_is_called_is_defined():
+    assert undefined(MACHINE) == []
+
+
+def test_a_name_that_nobody_defines_is_named():
+    module = planted("from cpus.compiled import later\nlost = later('lost', 2)\n")
+    layout = assemble("planted", [*MACHINE.modules, module])
+    assert undefined(layout) == ["planted: nobody defines lost(ram, ...), which it calls"]
+
+
+def test_numbers_do_not_depend_on_the_order_of_imports():
+    """They follow from the names; a layout of the same modules in another order is the same table."""
+    assert list(MACHINE.text) == sorted(MACHINE.text)
+    assert assemble("other", MACHINE.modules[::-1]).text == MACHINE.text
+
+
+def test_code_of_another_layout_has_another_type():
+    """Compiled code holds numbers and offsets: the name by which the cache knows its type says which."""
+    module = planted("from cpus.compiled import later\naaa_first = later('aaa_first', 2)\n")
+    other = assemble("machine", [*MACHINE.modules, module])
+    assert other.text["hook_init"] == MACHINE.text["hook_init"] + 1
+    assert other.type != MACHINE.type
+    assert assemble("machine", MACHINE.modules).type == MACHINE.type
+
+
+def test_modules_that_disagree_about_arguments_are_named():
+    module = planted("from cpus.compiled import later\npage_fault = later('page_fault', 2)\n")
+    with pytest.raises(ValueError, match=r"^planted: text 'page_fault' must take .* 3 .got 2.$"):
+        assemble("planted", [*MACHINE.modules, module])
+
+
+def test_a_function_of_other_arguments_is_refused():
+    """Callers would pass what it does not read, or it would read what nobody passed."""
+    ram = small_ram(2)
+    with pytest.raises(ValueError, match=r"test_memory_map.py:.*too_few must take 5 arguments behind `ram`"):
+        install_at(ram, "hook_init", Entry(Text("hook_init"), too_few))
+    with pytest.raises(
+        LookupError, match=r"'text' must be named by a module of the memory map .got 'nobody'"
+    ):
+        install_at(ram, "nobody", Entry(Text("nobody"), too_few))
+    ram.close()
+
+
+def too_few(ram, cpu):
+    """What a hook of one argument would be."""
+    return cpu
+
+
+def test_a_stub_for_later_is_the_same_place():
+    """Where the definition cannot be imported, its name and its number of arguments stand for it."""
+    shrink = sys.modules["allocator.page_alloc"].alloc_slow
+    assert (
+        shrink.text
+        == sys.modules["allocator.direct_reclaim"].alloc_slow.entry.text
+        == later("alloc_slow", 3).text
+    )
