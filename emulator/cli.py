@@ -168,6 +168,8 @@ def _experiment() -> Any:
 def _run(
     design: str, machine: Machine, workload: str | Workload, options: Namespace, experiment: Any
 ) -> Result:
+    import msgspec
+
     from emulator.report.progress import Progress
 
     with Progress(design, width=max(map(len, options.designs))) as progress:
@@ -184,23 +186,7 @@ def _run(
             debug_luf=options.debug_luf,
             progress=progress,
         )
-    return _described(run, machine, options)
-
-
-def _described(run: Result, machine: Machine, options: Namespace) -> Result:
-    import msgspec
-
-    known = {
-        "machine": machine.name,
-        "machine_text": machine.summary(),
-        "scale_text": machine.scaled_summary(),
-        "memory_text": _memory_text(options),
-        "node_names": [node.name for node in machine.nodes],
-        "workload": options.workload,
-    }
-    return msgspec.structs.replace(
-        run, **{name: value for name, value in known.items() if not getattr(run, name)}
-    )
+    return msgspec.structs.replace(run, memory_text=_memory_text(options))
 
 
 def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int:
@@ -208,7 +194,7 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
 
     from emulator.machine import machine_table
     from emulator.output_file import write_output
-    from emulator.report.text import print_report
+    from emulator.report.text import heading_text, print_report
     from emulator.report.timeline import timeline_text
     from emulator.result import to_json
     from emulator.run_folder import new_run_folder, write_comparison
@@ -226,7 +212,7 @@ def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int
         comparison = msgspec.structs.replace(comparison, folder=str(folder.final))
         write_comparison(folder, comparison, config)
         _draw(comparison, folder.path / "picture.png")
-        folder.write("timeline.txt", timeline_text(comparison.runs))
+        folder.write("timeline.txt", f"{heading_text(comparison)}\n{timeline_text(comparison.runs)}")
     with reader_may_leave():
         if options.json == "-":
             sys.stdout.write(to_json(comparison))
@@ -340,7 +326,7 @@ def _workloads() -> Mapping[str, str]:
 
 def report_command(options: Namespace, experiment: Any) -> int:
     """Print the report of a finished run, or draw it."""
-    from emulator.report.text import print_report
+    from emulator.report.text import heading_text, print_report
     from emulator.result import read_comparison
 
     comparison = read_comparison(options.folder)
@@ -353,6 +339,7 @@ def report_command(options: Namespace, experiment: Any) -> int:
             from emulator.report.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
 
             blocks = BLOCKS if can_print(BLOCKS) else ASCII_BLOCKS
+            sys.stdout.write(f"{heading_text(comparison)}\n")
             sys.stdout.write(
                 timeline_text(comparison.runs, blocks)
                 or "this result has no timeline: it was written by an older luf\n"

@@ -27,6 +27,7 @@ MACHINES = Path(__file__).with_name("machines")
 CPUS_MAX = 256
 MEMORY_MIB_MIN = 8
 PAGES_PER_MIB = (1 << 20) // PAGE_SIZE
+CHANGED = "changed before"  # of a table that was read: what a run's machine had overridden
 
 Count = Annotated[int, Meta(ge=1)]
 Nanoseconds = Annotated[int, Meta(ge=0, le=10**9)]
@@ -183,6 +184,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     costs: Costs
     host: Host = Host()
     scale: Annotated[float, Meta(ge=1, le=2**20)] = 1.0
+    overrides: dict[str, Any] = {}  # keys that were changed when it was loaded (--set), as given
 
     @cached_property
     def pages(self) -> list[int]:
@@ -291,12 +293,16 @@ def load_machine(
     """
     path = _find(str(name_or_path))
     table = _read(path, ())
+    changed = table.pop(CHANGED, {})
     for key, value in (overrides or {}).items():
         _override(table, key, value, path.name)
     if "scale" in table:
         raise MachineError(
             f"{path.name}: 'scale' must be given as --scale, or be the file's 'default_scale' (got {table['scale']!r})"
         )
+    if "overrides" in table:
+        raise MachineError(f"{path.name}: 'overrides' must be given as --set (got {table['overrides']!r})")
+    table["overrides"] = changed | dict(overrides or {})
     table["scale"] = table.get("default_scale", 1.0) if scale is None else scale
     _check_keys(Machine, table, "", path.name)
     if cpus is not None:
@@ -342,7 +348,8 @@ def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
         raise MachineError(f"{path}: is not TOML ({error})") from error
     # a run's config.toml: its machine in full, the scale it had is the default
     if isinstance(run := table.get("machine"), dict):
-        return run | {"default_scale": run.pop("scale", run.get("default_scale"))}
+        own = {"default_scale": run.pop("scale", run.get("default_scale")), CHANGED: run.pop("overrides", {})}
+        return run | own
     like = table.pop("like", None)
     if like is None:
         return table

@@ -96,6 +96,10 @@ class Result(Struct, frozen=True, kw_only=True):
     seed: int = 0
     leases: int = 0
     check: str = "full"
+    strict_ipi: bool = False
+    overrides: dict[str, Any] = {}  # what was changed of the machine (--set), as given
+    design_parameters: dict[str, str] = {}  # all that the design has, those that were not given too
+    workload_parameters: dict[str, int] = {}  # as given
     machine_text: str = ""
     scale_text: str = ""
     memory_text: str = ""  # with --memory: how much, and of what
@@ -118,6 +122,15 @@ class Result(Struct, frozen=True, kw_only=True):
         runtime.
         """
         return bool(self.violations) and not self.accounted
+
+    @property
+    def overrides_text(self) -> str:
+        """What was changed of the machine, as --set takes it: `sysctl.numa_balancing=0, tlb.pcid=false`."""
+        values = {
+            key: value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            for key, value in self.overrides.items()
+        }
+        return ", ".join(f"{key}={value}" for key, value in values.items())
 
     @property
     def length_text(self) -> str:
@@ -203,12 +216,12 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     listed = list(runs)
     if not listed:
         raise ValueError("'runs' must have at least one run (got 0)")
-    for name in ("machine", "workload", "scale", "tokens", "seed", "cpus"):
+    for name in ("machine", "overrides_text", "workload", "scale", "tokens", "seed", "cpus"):
         values = {getattr(run, name) for run in listed}
         if len(values) > 1:
-            raise ValueError(
-                f"'{name}' must be the same in all runs of a comparison (got {', '.join(map(str, sorted(values)))})"
-            )
+            got = ", ".join(str(value) or "none" for value in sorted(values))
+            what = name.removesuffix("_text")
+            raise ValueError(f"'{what}' must be the same in all runs of a comparison (got {got})")
     names = unique([run.design for run in listed])
     numbered = [
         run if run.design == name else msgspec.structs.replace(run, design=name)

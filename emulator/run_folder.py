@@ -168,13 +168,13 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
 def toml_text(table: dict[str, Any], where: str = "") -> str:
     """Return nested tables as TOML, plain values first."""
     plain = [
-        f"{key} = {_toml_value(value)}"
+        f"{_toml_key(key)} = {_toml_value(value)}"
         for key, value in table.items()
         if not _is_table(value) and value is not None
     ]
     text = "\n".join(plain) + "\n" if plain else ""
     for key, value in table.items():
-        name = f"{where}{key}"
+        name = f"{where}{_toml_key(key)}"
         if isinstance(value, dict):
             text += f"\n[{name}]\n" + toml_text(value, name + ".")
         elif _is_table(value):
@@ -188,9 +188,13 @@ def _is_table(value: object) -> bool:
     )
 
 
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+
+
 def _toml_value(value: object) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml_value(one)}" for key, one in value.items()) + " }"
+        return "{ " + ", ".join(f"{_toml_key(key)} = {_toml_value(one)}" for key, one in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(one) for one in value) + "]"
     return msgspec.json.encode(value).decode()  # JSON's numbers, strings and booleans are TOML's

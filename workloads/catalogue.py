@@ -95,7 +95,7 @@ def workload(
     if (base := _base(name_or_path)) in GENERATED:
         shape, usual_processes, usual_threads, description = GENERATED[base]
         given = parameters(base, name_or_path.removeprefix(base).removeprefix(":"), LLAMA_PARAMETERS)
-        return llama_workload(
+        made = llama_workload(
             name_or_path,
             scaled(shape, given.get("scale", scale)),
             processes=processes or usual_processes,
@@ -104,6 +104,7 @@ def workload(
             seed=seed,
             description=description,
         )
+        return replace(made, parameters=given)
     if is_generated(name_or_path):
         if processes is not None:
             raise ValueError(f"'processes' must be left to {name_or_path!r} (got {processes})")

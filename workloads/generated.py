@@ -85,6 +85,6 @@ def generated(asked: str, *, rounds: int, room: Room, threads: int | None, seed:
         if "threads" not in generator.parameters:
             raise ValueError(f"'threads' must be left to {name!r} (got {threads})")
         given |= parameters(name, f"threads={threads}", generator.parameters)
-    made = replace(generator.make(room, rounds, seed, given), name=asked)
+    made = replace(generator.make(room, rounds, seed, given), name=asked, parameters=given)
     validate(made)
     return made

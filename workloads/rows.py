@@ -54,6 +54,7 @@ Leaves out: time, addresses, contents. Whoever executes the rows decides on thes
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -205,6 +206,7 @@ class Workload:
     description: str = ""
     tokens: int = 0
     exact: bool = False
+    parameters: Mapping[str, int] = field(default_factory=dict)  # as given with the name of a generated one
 
     def working_set_pages(self) -> int:
         """Count the distinct pages that are ever visited; a file page that several processes visit counts

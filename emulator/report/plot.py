@@ -7,6 +7,7 @@ marker, nodes in line style.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ DESIGN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 DESIGN_MARKERS = "osD^vPX"
 PATTERNS = ("", "....", "xxxx", "----", "||||", "++++", "oooo")
 LINE_MARKS = 12  # on a line whose colour another design has too
+TITLE_COLUMNS = 140
 TALK_COLOUR = "#777777"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06
@@ -55,18 +57,17 @@ def draw(comparison: Comparison, file: str | Path) -> None:
         left, right = bottom.subplots(1, 2, width_ratios=(1.15, 1))
         _sites(left, comparison.runs)
         _free_memory(right, comparison.runs)
-        figure.suptitle(picture_title(comparison), fontsize=11)
+        figure.suptitle(picture_title(comparison.runs[0]), fontsize=11)
         figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def picture_title(comparison: Comparison) -> str:
-    """Give the two lines above a picture: the machine, and what ran on it."""
-    run = comparison.runs[0]
+def picture_title(run: Result) -> str:
+    """Give the lines above a picture: the machine, what ran on it, and what was changed of the machine."""
     words = [run.machine, run.machine_text, run.scale_text or f"scale 1/{run.scale:g}"]
     more = [run.workload, run.length_text, f"seed {run.seed}"]
-    return (
-        "   ·   ".join(word for word in words if word) + "\n" + "   ·   ".join(word for word in more if word)
-    )
+    changed = f"set {run.overrides_text}" if run.overrides else ""
+    lines = ["   ·   ".join(word for word in line if word) for line in (words, more)]
+    return "\n".join(lines + textwrap.wrap(changed, TITLE_COLUMNS, break_on_hyphens=False))
 
 
 def _plain_number(value: float, position: int) -> str:

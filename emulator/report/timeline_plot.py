@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from emulator.report.plot import drawn_sites, nothing, site_colour
+from emulator.report.plot import drawn_sites, nothing, picture_title, site_colour
 from emulator.report.timeline import rebinned
 from emulator.result import Result
 
@@ -27,7 +27,7 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
     with matplotlib.rc_context(
         {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}
     ):
-        figure = Figure(figsize=(13, 1.2 + PANEL_INCHES * len(runs)), layout="constrained")
+        figure = Figure(figsize=(13, 1.8 + PANEL_INCHES * len(runs)), layout="constrained")
         panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         shown: dict[str, Any] = {}
         for axes, run in zip(panels, runs, strict=True):
@@ -44,6 +44,7 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
                 bars = axes.bar(places, counts, width, bottom=bottom, align="edge", color=site_colour(site))
                 bottom = [a + b for a, b in zip(bottom, counts, strict=True)]
                 shown.setdefault(site, bars)
+        figure.suptitle(picture_title(runs[0]), fontsize=11)
         panels[-1].set_xlabel("virtual time, ms")
         figure.supylabel("CPUs interrupted", fontsize=10)
         if shown:

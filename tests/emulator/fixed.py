@@ -112,6 +112,9 @@ class Experiment:
         return run(
             design,
             machine=machine.name,
+            machine_text=machine.summary(),
+            scale_text=machine.scaled_summary(),
+            overrides=machine.overrides,
             workload=getattr(workload, "name", workload),
             **named,
             **self.changes,

@@ -94,7 +94,7 @@ def test_memory_is_a_share_of_what_runs(workload, capsys):
     """
     pages = []
     for percent in (100, 300):
-        experiment = Experiment(scale_text="")
+        experiment = Experiment()
         line = f"run linux --workload {workload} --cpus 4 --scale 1024 --memory {percent}%"
         assert main(line.split(), experiment=experiment) == 0
         (call,) = experiment.calls

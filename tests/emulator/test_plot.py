@@ -85,9 +85,7 @@ def test_a_run_of_rounds_is_titled_so():
         (2, "token", "2 tokens"),
         (0, "token", ""),
     ):
-        words = (
-            picture_title(comparison(run("linux", tokens=tokens, unit=unit))).split("\n")[1].split("   ·   ")
-        )
+        words = picture_title(run("linux", tokens=tokens, unit=unit)).split("\n")[1].split("   ·   ")
         assert words[1:-1] == [title] * bool(title)
 
 
