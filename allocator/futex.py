@@ -10,7 +10,7 @@ Left out: everything else that futexes do.
 """
 
 from allocator.sched import wake_task
-from cpus.atomics import compare_exchange, exchange, fence, fetch_add, load_acquire, store_release
+from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.costs import SYSCALL
 from cpus.ipi import serve_interrupts
@@ -19,20 +19,9 @@ from cpus.steal import pass_until
 
 
 @kernel
-def atomic_maximum(words, index, value):
-    """Raise a word to `value` if it is below."""
-    seen = load_acquire(words, index)
-    while seen < value:
-        now = compare_exchange(words, index, seen, value)
-        if now == seen:
-            return
-        seen = now
-
-
-@kernel
 def post_flag(ram, cpu, flag):
     """Add 1 to a flag; wake who sleeps or spins for it (futex_wake)."""
-    atomic_maximum(ram.flag_ns, flag, ram.cpu_clock[cpu])
+    fetch_max(ram.flag_ns, flag, ram.cpu_clock[cpu])
     count = fetch_add(ram.flag_count, flag, 1) + 1
     fence()  # the count before the look for sleepers: pairs with futex_wait
     for task in range(ram.user_tasks):

@@ -9,7 +9,7 @@ Left out: signals; exit of an address space unless a row asks for it (mappings s
 
 from allocator.direct_io import ASLEEP, DIRECT_READ, DIRECT_WRITE, direct_io
 from allocator.direct_reclaim import memory_reclaim
-from allocator.futex import atomic_maximum, futex_wait, post_flag, spin_on_flag
+from allocator.futex import futex_wait, post_flag, spin_on_flag
 from allocator.memory import WAIT, fault_in_vma
 from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
@@ -30,7 +30,7 @@ from allocator.uprobes import UPROBE, uprobe
 from allocator.vma import VM_SHARED, VM_WRITE, find_vma
 from allocator.vmstat import take_snapshot
 from cpus.access import visit_pages
-from cpus.atomics import exchange, fence, fetch_add, load_acquire, store_release
+from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import look_for_completed_changes
 from cpus.costs import SYSCALL
@@ -83,7 +83,7 @@ def _barrier(ram, cpu, task, row):
     slot = (process, number & 1)
     if ram.task_barrier[task] == 0:
         ram.task_barrier[task] = 1
-        atomic_maximum(ram.proc_barrier_ns, slot, ram.cpu_clock[cpu])
+        fetch_max(ram.proc_barrier_ns, slot, ram.cpu_clock[cpu])
         if fetch_add(ram.proc_barrier_arrived, process, 1) + 1 == ram.row_pages[row]:
             store_release(ram.proc_barrier_arrived, process, 0)
             store_release(ram.proc_barrier_done, process, number + 1)
@@ -187,7 +187,7 @@ def _clone(ram, cpu, task, row):
 def _exit(ram, cpu, task):
     """A worker ends: it sleeps until it is cloned again. The last one that JOIN waits for wakes main."""
     process = ram.task_process[task]
-    atomic_maximum(ram.proc_join_ns, process, ram.cpu_clock[cpu])
+    fetch_max(ram.proc_join_ns, process, ram.cpu_clock[cpu])
     ram.task_row[task] += 1  # before main can clone it again
     ended = ram.task_row[task] >= ram.task_end[task]
     exited = fetch_add(ram.proc_exited, process, 1) + 1

@@ -17,24 +17,24 @@ from allocator.flush_sites import (
     REMOTE_SHOOTDOWN,
 )
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
-from cpus.atomics import fence, fence_after_atomic, fetch_add, fetch_and, fetch_or, load_acquire
+from cpus.atomics import fence, fence_after_atomic, fetch_add, load_acquire
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
-from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
-from cpus.ipi import (
-    BROADCAST_FLUSH,
-    IPI_FLUSH,
-    IPI_FLUSH_EARLY_ACK,
-    ack,
-    mask_clear,
-    mask_count,
-    mask_empty,
-    mask_has,
-    mask_remove,
-    send_interrupts,
-    wait_for_acks,
+from cpus.cpumask import (
+    __cpumask_clear_cpu,
+    cpumask_any_but,
+    cpumask_clear,
+    cpumask_clear_cpu,
+    cpumask_copy,
+    cpumask_empty,
+    cpumask_set_cpu,
+    cpumask_test_cpu,
+    cpumask_weight,
+    for_each_cpu,
 )
-from cpus.layout import COUNTER, MASK_BITS, TRACE_PAGES
+from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
+from cpus.ipi import BROADCAST_FLUSH, IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, send_interrupts, wait_for_acks
+from cpus.layout import COUNTER, TRACE_PAGES
 from cpus.live import touch_spin_pages
 from cpus.tlb import invalidate_asid, invalidate_page, new_context
 
@@ -68,14 +68,8 @@ def inc_mm_tlb_gen(ram, mm):
 
 @kernel
 def others_cache(ram, cpu, mm):
-    """May a CPU other than this one cache translations of the mm (cpumask_any_but)?"""
-    for word in range(ram.mask_words):
-        bits = load_acquire(ram.mm_cpumask, (mm, word))
-        if word == cpu // MASK_BITS:
-            bits &= ~(1 << (cpu % MASK_BITS))
-        if bits != 0:
-            return True
-    return False
+    """May a CPU other than this one cache translations of the mm?"""
+    return cpumask_any_but(ram.mm_cpumask, mm, cpu) >= 0
 
 
 @inlined
@@ -155,7 +149,7 @@ def irq_handler(ram, cpu, sender):
 @kernel
 def _request_kind(ram, cpu, mm, how):
     """Ask the design how the round to `call_mask` is to be carried out."""
-    answer = call(ram, HOOK_SHOOTDOWN, cpu, mm, how & FREED_TABLES, mask_count(ram, ram.call_mask, cpu), 0)
+    answer = call(ram, HOOK_SHOOTDOWN, cpu, mm, how & FREED_TABLES, cpumask_weight(ram.call_mask, cpu), 0)
     if answer == BY_EARLY_ACK:
         return IPI_FLUSH_EARLY_ACK
     return BROADCAST_FLUSH if answer == BY_BROADCAST else IPI_FLUSH
@@ -169,10 +163,10 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
     Returns how many were interrupted. Lazy CPUs drop out unless page tables are freed; this one too, if there
     are others to ask (should_flush_tlb; smp_call_function_many_cond asks it for the local CPU as well).
     """
-    here = mask_has(ram.call_mask, cpu, cpu)
-    mask_remove(ram.call_mask, cpu, cpu)
+    here = cpumask_test_cpu(cpu, ram.call_mask, cpu)
+    __cpumask_clear_cpu(cpu, ram.call_mask, cpu)
     asked = 0
-    if not mask_empty(ram, ram.call_mask, cpu):
+    if not cpumask_empty(ram.call_mask, cpu):
         site = ram.cpu_site[cpu]
         # as Linux counts: also a broadcast whose targets all turn out to be lazy
         ram.counter[cpu, C_REMOTE] += 1
@@ -180,10 +174,10 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
         trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
         if how & FREED_TABLES == 0:
             here = here and ram.cpu_lazy[cpu] == 0
-            for target in range(ram.nr_cpus):
-                if mask_has(ram.call_mask, cpu, target) and load_acquire(ram.cpu_lazy, target):
-                    mask_remove(ram.call_mask, cpu, target)
-        record(ram, cpu, EV_SHOOTDOWN, mm, mask_count(ram, ram.call_mask, cpu), site, 0)
+            for target in for_each_cpu(ram.call_mask, cpu):
+                if load_acquire(ram.cpu_lazy, target):
+                    __cpumask_clear_cpu(target, ram.call_mask, cpu)
+        record(ram, cpu, EV_SHOOTDOWN, mm, cpumask_weight(ram.call_mask, cpu), site, 0)
         ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = _request_kind(ram, cpu, mm, how), mm, gen
         ram.call_start[cpu], ram.call_end[cpu], ram.call_stride[cpu] = start, end, how >> 1
         asked = send_interrupts(ram, cpu)
@@ -206,8 +200,7 @@ def flush_tlb_mm_range(ram, cpu, mm, start, end, how):
         start, end = 0, FLUSH_ALL
     gen = inc_mm_tlb_gen(ram, mm)
     fence_after_atomic()  # the generation before the look at who has the mm: pairs with switch_mm
-    for word in range(ram.mask_words):
-        ram.call_mask[cpu, word] = load_acquire(ram.mm_cpumask, (mm, word))
+    cpumask_copy(ram.call_mask, cpu, ram.mm_cpumask, mm)
     return flush_mask(ram, cpu, mm, start, end, gen, how)
 
 
@@ -229,9 +222,8 @@ def flush_batch(ram, cpu, mask, row):
     were asked.
     """
     fence()
-    for word in range(ram.mask_words):
-        ram.call_mask[cpu, word] = mask[row, word]
-    mask_clear(ram, mask, row)
+    cpumask_copy(ram.call_mask, cpu, mask, row)
+    cpumask_clear(mask, row)
     return flush_called(ram, cpu)
 
 
@@ -239,13 +231,6 @@ def flush_batch(ram, cpu, mask, row):
 def flush_called(ram, cpu):
     """Flush everything on the CPUs in this CPU's `call_mask`."""
     return flush_mask(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, 0)
-
-
-@kernel
-def add_cpumask(ram, mask, row, mm):
-    """OR the CPUs that may cache an mm into a mask that this CPU owns."""
-    for word in range(ram.mask_words):
-        mask[row, word] |= load_acquire(ram.mm_cpumask, (mm, word))
 
 
 # --- which address space a CPU has loaded -------------------------------------------------------------------
@@ -275,7 +260,6 @@ def switch_mm(ram, cpu, mm):
     """Load an address space (switch_mm_irqs_off); cheap if it is loaded already."""
     previous = ram.cpu_loaded_mm[cpu]
     was_lazy = ram.cpu_lazy[cpu]
-    word, bit = cpu // MASK_BITS, 1 << (cpu % MASK_BITS)
     if previous == mm:
         ram.cpu_lazy[cpu] = 0
         if not was_lazy:
@@ -284,9 +268,9 @@ def switch_mm(ram, cpu, mm):
         slot = ram.cpu_asid[cpu]
     else:
         if previous != INIT_MM:
-            fetch_and(ram.mm_cpumask, (previous, word), ~bit)
+            cpumask_clear_cpu(cpu, ram.mm_cpumask, previous)
         if mm != INIT_MM:
-            fetch_or(ram.mm_cpumask, (mm, word), bit)
+            cpumask_set_cpu(cpu, ram.mm_cpumask, mm)
         ram.cpu_loaded_mm[cpu] = mm
         ram.cpu_lazy[cpu] = 0
         fence()  # in the mm's cpumask, before the look at tlb_gen

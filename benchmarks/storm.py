@@ -9,8 +9,9 @@ from typing import Any
 from cpus.atomics import fetch_add, host_ticks, load_acquire
 from cpus.compiled import apart_entries, entry, kernel
 from cpus.costs import COST, NR_COSTS
+from cpus.cpumask import __cpumask_set_cpu, cpumask_clear
 from cpus.install import install
-from cpus.ipi import irq_handler, mask_clear, mask_set, send_interrupts, serve_interrupts, wait_for_acks
+from cpus.ipi import irq_handler, send_interrupts, serve_interrupts, wait_for_acks
 from cpus.layout import COUNTER, EVENT_RING, Sizes
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next
 from cpus.memory_map import MODULES
@@ -102,9 +103,9 @@ def visit_pages(ram, cpu, visits):
 def shoot(ram, cpu, targets, kind):
     """Interrupt the next `targets` CPUs and wait for their acks; returns host ticks."""
     began = host_ticks()
-    mask_clear(ram, ram.call_mask, cpu)
+    cpumask_clear(ram.call_mask, cpu)
     for i in range(1, targets + 1):
-        mask_set(ram.call_mask, cpu, (cpu + i) % ram.nr_cpus)
+        __cpumask_set_cpu((cpu + i) % ram.nr_cpus, ram.call_mask, cpu)
     ram.call_kind[cpu] = kind
     wait_for_acks(ram, cpu, send_interrupts(ram, cpu))
     ram.call_kind[cpu] = -1_000_000  # whoever still reads the request after its ack ruins the sum

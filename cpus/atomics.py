@@ -75,6 +75,11 @@ if numba.config.DISABLE_JIT:
         field[index] = old & value
         return old
 
+    def fetch_max(field, index, value):
+        old = int(field[index])
+        field[index] = max(old, value)
+        return old
+
     def compare_exchange(field, index, expected, new):
         old = int(field[index])
         if old == expected:
@@ -111,6 +116,7 @@ else:
     fetch_add = _read_modify_write("add", "Add `value` and return what was there before.")
     fetch_or = _read_modify_write("or", "Set the bits of `value` and return what was there before.")
     fetch_and = _read_modify_write("and", "Keep the bits of `value` and return what was there before.")
+    fetch_max = _read_modify_write("max", "Raise to `value` if that is more; return what was there before.")
 
     @intrinsic
     def load_acquire(typingctx, field, index):

@@ -206,6 +206,13 @@ def kernel(function: Callable) -> Any:
     )
 
 
+def generator(function: Callable) -> Any:
+    """Compile a function that yields, for the `for` loops of kernels. Only those are kept on disk: numba
+    cannot use a generator that another process has compiled.
+    """
+    return function if numba.config.DISABLE_JIT else numba.njit(error_model="numpy")(function)
+
+
 def inlined(function: Callable) -> Any:
     """Compile `function` into every kernel that calls it, whatever the compiler thinks of its size."""
     if numba.config.DISABLE_JIT:

@@ -24,7 +24,8 @@ import numpy as np
 from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, kernel, later
 from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
-from cpus.layout import COUNTER, MASK_BITS
+from cpus.cpumask import __cpumask_clear_cpu, cpumask_weight, for_each_cpu
+from cpus.layout import COUNTER
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.steal import pass_time, turn_ns
 
@@ -39,52 +40,6 @@ shell_send, shell_receive, irq_handler = (
 C_REQUESTS, C_MESSAGES, C_RECEIVED = COUNTER["ipi_requests"], COUNTER["ipi_messages"], COUNTER["ipi_received"]
 C_EXECUTED, C_ACKED, C_IRQ_NS = COUNTER["ipi_executed"], COUNTER["ipi_acked"], COUNTER["irq_ns"]
 C_WAIT_NS = COUNTER["shootdown_wait_ns"]
-
-
-@kernel
-def mask_has(mask, row, cpu):
-    """Is `cpu` in the cpumask in this row of a mask table?"""
-    return (mask[row, cpu // MASK_BITS] >> (cpu % MASK_BITS)) & 1 != 0
-
-
-@kernel
-def mask_clear(ram, mask, row):
-    """Empty a cpumask that only this CPU writes."""
-    for word in range(ram.mask_words):
-        mask[row, word] = 0
-
-
-@kernel
-def mask_set(mask, row, cpu):
-    """Add `cpu` to a cpumask that only this CPU writes."""
-    mask[row, cpu // MASK_BITS] |= 1 << (cpu % MASK_BITS)
-
-
-@kernel
-def mask_remove(mask, row, cpu):
-    """Drop `cpu` from a cpumask that only this CPU writes."""
-    mask[row, cpu // MASK_BITS] &= ~(1 << (cpu % MASK_BITS))
-
-
-@kernel
-def mask_empty(ram, mask, row):
-    """Is nobody in the cpumask?"""
-    for word in range(ram.mask_words):
-        if mask[row, word] != 0:
-            return False
-    return True
-
-
-@kernel
-def mask_count(ram, mask, row):
-    """How many CPUs are in the cpumask?"""
-    count = 0
-    for word in range(ram.mask_words):
-        bits = mask[row, word]
-        while bits != 0:
-            bits &= bits - 1
-            count += 1
-    return count
 
 
 @kernel
@@ -104,22 +59,21 @@ def send_interrupts(ram, cpu):
 
     The caller must wait (`wait_for_acks`) before it touches its `call_*` words again.
     """
-    mask_remove(ram.call_mask, cpu, cpu)
-    asked = mask_count(ram, ram.call_mask, cpu)
+    __cpumask_clear_cpu(cpu, ram.call_mask, cpu)
+    asked = cpumask_weight(ram.call_mask, cpu)
     if asked == 0:
         return 0
     ram.call_time[cpu] = ram.cpu_clock[cpu]
     ram.call_sequence[cpu] += 1
     store_release(ram.cpu_acks, cpu, asked)  # before the first push: a target may be done at once
     messages = 0
-    for target in range(ram.nr_cpus):
-        if mask_has(ram.call_mask, cpu, target):
-            was_empty = _push(ram, target, cpu * ram.nr_cpus + target)
-            if was_empty or ram.strict_ipi:
-                fetch_add(ram.cpu_bell, target, 1)  # before the send, see the module's text
-                messages += 1
-            else:
-                mask_remove(ram.call_mask, cpu, target)
+    for target in for_each_cpu(ram.call_mask, cpu):
+        was_empty = _push(ram, target, cpu * ram.nr_cpus + target)
+        if was_empty or ram.strict_ipi:
+            fetch_add(ram.cpu_bell, target, 1)  # before the send, see the module's text
+            messages += 1
+        else:
+            __cpumask_clear_cpu(target, ram.call_mask, cpu)
     ram.counter[cpu, C_REQUESTS] += asked
     ram.counter[cpu, C_MESSAGES] += messages
     ram.cpu_clock[cpu] += ram.cost[IPI_SEND] * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)

@@ -18,7 +18,7 @@ frame bears it any more. Left out: bytes within a page (one word stands for all)
 itself.
 """
 
-from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release, unlikely
+from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, marked
 from cpus.host import EXIT_STOPPED, exit_process
@@ -107,13 +107,8 @@ def incoherent(ram, cpu, access, logical, published, word):
 
 @kernel
 def publish(ram, logical, version):
-    """Make `version` visible as the newest of the logical page (atomic maximum)."""
-    seen = load_acquire(ram.version, logical)
-    while seen < version:
-        now = compare_exchange(ram.version, logical, seen, version)
-        if now == seen:
-            return
-        seen = now
+    """Make `version` visible as the newest of the logical page."""
+    fetch_max(ram.version, logical, version)
 
 
 @kernel

@@ -230,6 +230,10 @@ if numba.config.DISABLE_JIT:
         """Give row `i` of a two-dimensional field as a one-dimensional one."""
         return field[i]
 
+    def columns(field):
+        """Give the length of a row of a two-dimensional field."""
+        return field.shape[1]
+
 else:
 
     @intrinsic
@@ -252,6 +256,17 @@ else:
             return out._getvalue()
 
         return result(field, i), build
+
+    @intrinsic
+    def columns(typingctx, field):
+        """Give the length of a row of a two-dimensional field."""
+        if not (isinstance(field, FieldType) and field.ndim == 2):
+            return None
+
+        def build(context, builder, sig, args):
+            return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).columns
+
+        return types.int64(field), build
 
 
 class Segment:

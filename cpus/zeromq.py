@@ -21,9 +21,10 @@ from zmq.backend.cython import _zmq
 
 from cpus.atomics import address, load_acquire
 from cpus.compiled import apart, kernel, later
+from cpus.cpumask import for_each_cpu
 from cpus.host import EXIT_STOPPED, exit_process, poll_inbox
 from cpus.ipi import MESSAGE_ANNOUNCED
-from cpus.layout import COUNTER, MASK_BITS
+from cpus.layout import COUNTER
 
 MESSAGE_WORDS = 8  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 MESSAGE_BYTES = 8 * MESSAGE_WORDS
@@ -89,14 +90,8 @@ def shell_send(ram, cpu):
     ram.message[cpu, 5] = ram.call_end[cpu]
     ram.message[cpu, 6] = ram.call_gen[cpu]
     ram.message[cpu, 7] = ram.call_time[cpu]
-    for word in range(ram.mask_words):
-        bits = ram.call_mask[cpu, word]
-        target = word * MASK_BITS
-        while bits != 0:
-            if bits & 1:
-                _send_to(ram, cpu, target)
-            bits >>= 1
-            target += 1
+    for target in for_each_cpu(ram.call_mask, cpu):
+        _send_to(ram, cpu, target)
     return 0
 
 

@@ -19,7 +19,7 @@ emulator has no second table, so a bit that is set means "anybody". munmap does 
 from allocator.tlb_flush import inc_mm_tlb_gen
 from cpus.atomics import fence, fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_has
+from cpus.cpumask import for_each_cpu
 from cpus.layout import Sizes
 from cpus.page_table import PTE_ACCESSED, PTE_PFN_SHIFT
 from designs.design import Design, hook
@@ -49,10 +49,9 @@ def nobody_has_it(ram, state, cpu, mm, pfn):
     """
     fence()  # after the PTE was cleared and tlb_gen raised, before the look at who runs the mm
     cleared = load_acquire(state.cleared, pfn)
-    for other in range(ram.nr_cpus):
-        if mask_has(ram.mm_cpumask, mm, other) and load_acquire(ram.cpu_lazy, other) == 0:
-            if load_acquire(state.flushed, (other, mm)) < cleared:
-                return False
+    for other in for_each_cpu(ram.mm_cpumask, mm):
+        if load_acquire(ram.cpu_lazy, other) == 0 and load_acquire(state.flushed, (other, mm)) < cleared:
+            return False
     return True
 
 

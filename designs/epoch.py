@@ -17,9 +17,9 @@ either); writable and dirty mappings go by vanilla's batch, and munmap and its k
 callers have been promised that the mapping is gone when they return.
 """
 
-from cpus.atomics import fence, load_acquire, store_release
+from cpus.atomics import fence, fetch_max, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_set
+from cpus.cpumask import __cpumask_set_cpu, cpumask_clear
 from cpus.layout import Sizes
 from designs.design import Design, hook
 from designs.held import (
@@ -38,7 +38,6 @@ from designs.held import (
     is_away,
     prepare_held,
     publish_taken,
-    raise_to,
     stamp_of_write_fault,
 )
 from designs.linux import linux_mapping_change, linux_unmap_flush
@@ -65,7 +64,7 @@ def look_at_all(ram, state):
     for other in range(ram.nr_cpus):
         if not is_away(ram, other):
             stamp = min(stamp, load_acquire(state.reached, other))
-    raise_to(state.safe, 0, stamp)
+    fetch_max(state.safe, 0, stamp)
 
 
 @kernel
@@ -76,12 +75,12 @@ def force(ram, state, cpu, stamp, why):
     if load_acquire(state.safe, 0) >= stamp:
         return
     fence()
-    mask_clear(ram, ram.call_mask, cpu)
+    cpumask_clear(ram.call_mask, cpu)
     for other in range(ram.nr_cpus):
         if not is_away(ram, other) and load_acquire(state.reached, other) < stamp:
-            mask_set(ram.call_mask, cpu, other)
+            __cpumask_set_cpu(other, ram.call_mask, cpu)
     ask_called(ram, state, cpu, why)
-    raise_to(state.safe, 0, stamp)
+    fetch_max(state.safe, 0, stamp)
 
 
 @kernel

@@ -22,7 +22,7 @@ calls that its own fault.
 from allocator.flush_sites import SITE_ALLOC, SITE_USER
 from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
-from cpus.atomics import fetch_add, load_acquire
+from cpus.atomics import fetch_add, fetch_max, load_acquire
 from cpus.compiled import kernel
 from cpus.layout import Sizes
 from designs.design import Design, hook
@@ -33,7 +33,6 @@ from designs.held import (
     note_taken,
     prepare_held,
     publish_taken,
-    raise_to,
 )
 from designs.linux import Linux
 from designs.state import own_fields
@@ -70,7 +69,7 @@ def complete(ram, state, cpu, mm):
     if is_pending(state, mm):
         stamp = load_acquire(state.stamp, 0)
         flush_tlb_mm(ram, cpu, mm)
-        raise_to(state.mm_done, mm, stamp)
+        fetch_max(state.mm_done, mm, stamp)
 
 
 @hook("user_flush")
@@ -86,7 +85,7 @@ def fpr_user_flush(ram, cpu, mm, start, end, munmap):
     state.mm_low[mm], state.mm_high[mm] = min(state.mm_low[mm], start), max(state.mm_high[mm], end)
     gen = inc_mm_tlb_gen(ram, mm)
     stamp = fetch_add(state.stamp, 0, 1) + 1
-    raise_to(state.mm_stamp, mm, stamp)
+    fetch_max(state.mm_stamp, mm, stamp)
     for i in range(ram.gather_pages[cpu]):
         state.frame_mm[ram.gather[cpu, i]], state.frame_stamp[ram.gather[cpu, i]] = mm, stamp
     flush_tlb_func(ram, cpu, mm, start, end, gen, 0, cpu)

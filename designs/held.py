@@ -23,15 +23,14 @@ from allocator.tlb_flush import (
     FLUSH_ALL,
     INIT_MM,
     NO_GENERATION,
-    add_cpumask,
     flush_called,
     flush_tlb_func,
     inc_mm_tlb_gen,
 )
 from allocator.vma import VM_ANON, VM_SHARED
-from cpus.atomics import compare_exchange, fence, fetch_add, load_acquire, store_release
+from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_count, mask_has
+from cpus.cpumask import cpumask_clear, cpumask_or, cpumask_test_cpu, cpumask_weight
 from cpus.layout import NR_ORDERS, Sizes
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
@@ -88,17 +87,6 @@ def held_statistics(ram: Any) -> dict[str, Any]:
     }
 
 
-@kernel
-def raise_to(words, i, value):
-    """Atomic maximum."""
-    seen = load_acquire(words, i)
-    while seen < value:
-        now = compare_exchange(words, i, seen, value)
-        if now == seen:
-            return
-        seen = now
-
-
 # --- unmapping ----------------------------------------------------------------------------------------------
 
 
@@ -111,11 +99,11 @@ def defer_unmap(ram, state, cpu, mm, pte, thing):
         return 0
     inc_mm_tlb_gen(ram, mm)
     count_pending(ram, mm)
-    add_cpumask(ram, state.ro_mask, cpu, mm)
+    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
     state.ro_count[cpu] += 1
     stamp = fetch_add(state.stamp, 0, 1) + 1
-    raise_to(state.mm_stamp, mm, stamp)
-    raise_to(state.file_stamp, thing, stamp)
+    fetch_max(state.mm_stamp, mm, stamp)
+    fetch_max(state.file_stamp, thing, stamp)
     return 1
 
 
@@ -126,16 +114,13 @@ def judge_page(ram, state, cpu, all_deferred, complete):
     """
     lazy = all_deferred != 0 and complete != 0 and state.rw_seen[cpu] == 0
     if state.ro_count[cpu]:
-        for word in range(ram.mask_words):
-            if lazy:
-                state.lazy_mask[cpu, word] |= state.ro_mask[cpu, word]
-            else:
-                ram.ubc_mask[cpu, word] |= state.ro_mask[cpu, word]
         if lazy:
+            cpumask_or(state.lazy_mask, cpu, state.ro_mask, cpu)
             state.lazy_count[cpu] += state.ro_count[cpu]
         else:
+            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
             ram.ubc_required[cpu] = 1
-        mask_clear(ram, state.ro_mask, cpu)
+        cpumask_clear(state.ro_mask, cpu)
     state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
     return 1 if lazy else 0
 
@@ -156,8 +141,7 @@ def gathered_is_private(ram, cpu):
 def give_up_deferring(ram, state, cpu):
     """Have the batch flushed now after all; its pages may still get a key."""
     if state.lazy_count[cpu]:
-        for word in range(ram.mask_words):
-            ram.ubc_mask[cpu, word] |= state.lazy_mask[cpu, word]
+        cpumask_or(ram.ubc_mask, cpu, state.lazy_mask, cpu)
         ram.ubc_required[cpu] = 1
 
 
@@ -165,7 +149,7 @@ def give_up_deferring(ram, state, cpu):
 def end_batch(ram, state, cpu):
     """Forget the deferred batch, whose stamp is its pages' key from here on."""
     state.lazy_count[cpu] = 0
-    mask_clear(ram, state.lazy_mask, cpu)
+    cpumask_clear(state.lazy_mask, cpu)
 
 
 # --- the allocator ------------------------------------------------------------------------------------------
@@ -280,10 +264,10 @@ def ask_called(ram, state, cpu, why):
     """Flush the CPUs in `call_mask`, this one among them or not, and put the interrupts down to what asks for
     them.
     """
-    asked = mask_count(ram, ram.call_mask, cpu)
+    asked = cpumask_weight(ram.call_mask, cpu)
     if asked == 0:
         return
-    others = asked - (1 if mask_has(ram.call_mask, cpu, cpu) else 0)
+    others = asked - (1 if cpumask_test_cpu(cpu, ram.call_mask, cpu) else 0)
     if others > 0:
         state.rounds[cpu, why] += 1
         state.asked[cpu, why] += others

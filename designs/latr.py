@@ -24,11 +24,21 @@ time.
 
 from allocator.flush_sites import SITE_USER
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import add_cpumask, flush_tlb_func, inc_mm_tlb_gen
-from cpus.atomics import compare_exchange, fence, fetch_add, fetch_and, load_acquire, store_release
+from allocator.tlb_flush import flush_tlb_func, inc_mm_tlb_gen
+from cpus.atomics import compare_exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import Entry, kernel
-from cpus.ipi import mask_clear, mask_empty, mask_remove, mask_set
-from cpus.layout import MASK_BITS, Sizes
+from cpus.cpumask import (
+    __cpumask_clear_cpu,
+    __cpumask_set_cpu,
+    cpumask_clear,
+    cpumask_clear_cpu,
+    cpumask_copy,
+    cpumask_empty,
+    cpumask_or,
+    cpumask_test_cpu,
+    for_each_cpu,
+)
+from cpus.layout import Sizes
 from designs.design import Design, hook
 from designs.held import (
     FILE_CHANGED,
@@ -48,7 +58,6 @@ from designs.held import (
     is_away,
     prepare_held,
     publish_taken,
-    raise_to,
     stamp_of_write_fault,
 )
 from designs.linux import flush_pending, linux_mapping_change
@@ -97,9 +106,9 @@ def next_record(state, cpu):
 @kernel
 def has_others(ram, state, cpu, mm):
     """Put the CPUs of an mm into this CPU's deferred batch, but for itself; is anybody left?"""
-    add_cpumask(ram, state.lazy_mask, cpu, mm)
-    mask_remove(state.lazy_mask, cpu, cpu)
-    return not mask_empty(ram, state.lazy_mask, cpu)
+    cpumask_or(state.lazy_mask, cpu, ram.mm_cpumask, mm)
+    __cpumask_clear_cpu(cpu, state.lazy_mask, cpu)
+    return not cpumask_empty(state.lazy_mask, cpu)
 
 
 @kernel
@@ -110,33 +119,22 @@ def publish(ram, state, cpu):
         return 0
     state.next_record[cpu] += 1
     fence()  # the PTEs are cleared and tlb_gen is raised, before the look at who is away
-    left = 0
-    for word in range(ram.mask_words):
-        bits = state.lazy_mask[cpu, word]
-        for other in range(word * MASK_BITS, min((word + 1) * MASK_BITS, ram.nr_cpus)):
-            if (bits >> (other % MASK_BITS)) & 1 and is_away(ram, other):
-                bits &= ~(1 << (other % MASK_BITS))
-        state.record_mask[record, word] = bits
-        left |= bits
-    if left != 0:
+    for other in for_each_cpu(state.lazy_mask, cpu):
+        if is_away(ram, other):
+            __cpumask_clear_cpu(other, state.lazy_mask, cpu)
+    cpumask_copy(state.record_mask, record, state.lazy_mask, cpu)
+    if not cpumask_empty(state.lazy_mask, cpu):
         store_release(state.record_stamp, record, state.open_stamp[cpu])  # that of its oldest unmap, or older
     return fetch_add(state.stamp, 0, 1) + 1
 
 
 @kernel
-def has_bit(state, record, cpu):
-    """Is a CPU still in a record's mask?"""
-    return (load_acquire(state.record_mask, (record, cpu // MASK_BITS)) >> (cpu % MASK_BITS)) & 1 != 0
-
-
-@kernel
-def clear_bit(ram, state, record, cpu, stamp):
-    """Leave a record; the last one frees it."""
-    fetch_and(state.record_mask, (record, cpu // MASK_BITS), ~(1 << (cpu % MASK_BITS)))
-    for word in range(ram.mask_words):
-        if load_acquire(state.record_mask, (record, word)) != 0:
-            return
-    compare_exchange(state.record_stamp, record, stamp, 0)  # whoever saw it empty too may have been faster
+def leave_record(state, record, cpu, stamp):
+    """Drop this CPU from a record; the last one frees it."""
+    cpumask_clear_cpu(cpu, state.record_mask, record)
+    if cpumask_empty(state.record_mask, record):
+        # whoever saw it empty too may have been faster
+        compare_exchange(state.record_stamp, record, stamp, 0)
 
 
 @kernel
@@ -145,25 +143,22 @@ def sweep_records(ram, state, cpu):
     found = False
     for record in range(ram.nr_cpus * state.ring[0]):
         stamp = load_acquire(state.record_stamp, record)
-        state.seen[cpu, record] = stamp if stamp != 0 and has_bit(state, record, cpu) else 0
-        found |= state.seen[cpu, record] != 0
+        named = stamp != 0 and cpumask_test_cpu(cpu, state.record_mask, record)
+        state.seen[cpu, record] = stamp if named else 0
+        found |= named
     if found:
         catch_up(ram, state, cpu)
         for record in range(ram.nr_cpus * state.ring[0]):
             if state.seen[cpu, record] != 0:
-                clear_bit(ram, state, record, cpu, state.seen[cpu, record])
+                leave_record(state, record, cpu, state.seen[cpu, record])
 
 
 @kernel
 def is_waited_for(ram, state, record):
     """Does a record still name a CPU that is not away?"""
-    for word in range(ram.mask_words):
-        bits = load_acquire(state.record_mask, (record, word))
-        for other in range(word * MASK_BITS, min((word + 1) * MASK_BITS, ram.nr_cpus)):
-            if bits == 0:
-                break
-            if (bits >> (other % MASK_BITS)) & 1 and not is_away(ram, other):
-                return True
+    for other in for_each_cpu(state.record_mask, record):
+        if not is_away(ram, other):
+            return True
     return False
 
 
@@ -186,7 +181,7 @@ def look_at_all(ram, state):
         older = load_acquire(state.record_stamp, record)
         if older != 0 and older <= stamp and is_waited_for(ram, state, record):
             stamp = older - 1
-    raise_to(state.safe, 0, stamp)
+    fetch_max(state.safe, 0, stamp)
     return oldest
 
 
@@ -200,16 +195,15 @@ def force(ram, state, cpu, stamp, why):
     if load_acquire(state.safe, 0) >= stamp:
         return
     sweep_records(ram, state, cpu)
-    mask_clear(ram, ram.call_mask, cpu)
+    cpumask_clear(ram.call_mask, cpu)
     if look_at_all(ram, state) <= stamp:
         for other in range(ram.nr_cpus):
             if not is_away(ram, other):
-                mask_set(ram.call_mask, cpu, other)
+                __cpumask_set_cpu(other, ram.call_mask, cpu)
     for record in range(ram.nr_cpus * state.ring[0]):
         older = load_acquire(state.record_stamp, record)
         if older != 0 and older <= stamp:
-            for word in range(ram.mask_words):
-                ram.call_mask[cpu, word] |= load_acquire(state.record_mask, (record, word))
+            cpumask_or(ram.call_mask, cpu, state.record_mask, record)
     ask_called(ram, state, cpu, why)
     look_at_all(ram, state)
 

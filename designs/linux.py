@@ -8,9 +8,10 @@ reach it has flushed.
 Simplified: nothing.
 """
 
-from allocator.tlb_flush import add_cpumask, flush_batch, flush_tlb_mm, inc_mm_tlb_gen
+from allocator.tlb_flush import flush_batch, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
+from cpus.cpumask import cpumask_or
 from cpus.page_table import PTE_DIRTY
 from designs.design import Design, hook
 
@@ -37,7 +38,7 @@ def set_flush_pending(ram, cpu, mm, pte):
     """Add a cleared PTE to the CPU's batch (set_tlb_ubc_flush_pending)."""
     # before the mask is read: a CPU that loads the mm later sees the generation and flushes itself
     inc_mm_tlb_gen(ram, mm)
-    add_cpumask(ram, ram.ubc_mask, cpu, mm)
+    cpumask_or(ram.ubc_mask, cpu, ram.mm_cpumask, mm)
     ram.ubc_required[cpu] = 1
     if pte & PTE_DIRTY:
         ram.ubc_writable[cpu] = 1

@@ -17,10 +17,10 @@ laziness (v1-v8: the counter "flushing"), which here only keeps the mask short.
 from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page import PG_KEPT, clear_flag, set_flag
 from allocator.page_alloc import free_page
-from allocator.tlb_flush import add_cpumask, flush_batch, inc_mm_tlb_gen
+from allocator.tlb_flush import flush_batch, inc_mm_tlb_gen
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_empty
+from cpus.cpumask import cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
@@ -59,10 +59,7 @@ def _nothing_kept(ram, state):
     """Is nothing aside and no flush under way? Who empties list and mask has said before that he flushes."""
     if load_acquire(state.kept_count, 0) != 0:
         return False
-    for word in range(ram.mask_words):
-        if load_acquire(state.kept_mask, (0, word)) != 0:
-            return False
-    return load_acquire(state.flushing, 0) == 0
+    return cpumask_empty(state.kept_mask, 0) and load_acquire(state.flushing, 0) == 0
 
 
 @kernel
@@ -81,11 +78,10 @@ def flush_kept(ram, state, cpu, site):
     for i in range(count):
         state.released[i] = state.kept[i]
     state.kept_count[0] = 0
-    for word in range(ram.mask_words):
-        state.take_mask[cpu, word] = state.kept_mask[0, word]
-    mask_clear(ram, state.kept_mask, 0)
+    cpumask_copy(state.take_mask, cpu, state.kept_mask, 0)
+    cpumask_clear(state.kept_mask, 0)
     spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
-    if not mask_empty(ram, state.take_mask, cpu):
+    if not cpumask_empty(state.take_mask, cpu):
         flush_batch(ram, cpu, state.take_mask, cpu)
         state.stat[cpu, FLUSHES] += 1
     for i in range(count):
@@ -109,11 +105,10 @@ def hold_pte_cleared(ram, cpu, mm, vpn, pte, thing):
         return 0
     inc_mm_tlb_gen(ram, mm)
     count_pending(ram, mm)
-    add_cpumask(ram, state.ro_mask, cpu, mm)
+    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
     state.ro_count[cpu] += 1
     spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
-    for word in range(ram.mask_words):
-        state.kept_mask[0, word] |= state.ro_mask[cpu, word]
+    cpumask_or(state.kept_mask, 0, state.ro_mask, cpu)
     spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
     return 1
 
@@ -125,10 +120,9 @@ def hold_walk_done(ram, cpu, pfn, all_deferred, complete, d):
     lazy = all_deferred and complete and not state.rw_seen[cpu]
     if state.ro_count[cpu]:
         if not lazy:
-            for word in range(ram.mask_words):
-                ram.ubc_mask[cpu, word] |= state.ro_mask[cpu, word]
+            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
             ram.ubc_required[cpu] = 1
-        mask_clear(ram, state.ro_mask, cpu)
+        cpumask_clear(state.ro_mask, cpu)
     state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
     return 1 if lazy else 0
 

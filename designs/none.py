@@ -8,7 +8,7 @@ reading, and writing, frames that belong to somebody else by now.
 """
 
 from allocator.flush_sites import SITE_FAULT, SITE_FILE, SITE_USER, SITE_WRITE_FAULT
-from cpus.ipi import mask_clear
+from cpus.cpumask import cpumask_clear
 from designs.design import Design, hook
 from designs.linux import Linux
 
@@ -17,7 +17,7 @@ from designs.linux import Linux
 def ask_nobody(ram, cpu, mm, freed_tables, cpus, d):
     """Leave nobody in the mask, if the flush is for a change by the user."""
     if ram.cpu_site[cpu] in (SITE_USER, SITE_FAULT, SITE_WRITE_FAULT, SITE_FILE):
-        mask_clear(ram, ram.call_mask, cpu)
+        cpumask_clear(ram.call_mask, cpu)
     return 0
 
 

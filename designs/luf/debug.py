@@ -22,8 +22,8 @@ from allocator.kmap import FREE_PAGE, KMAP_WRITE, MKWRITE_ANON, MKWRITE_REUSE
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import mask_empty, mask_has
-from cpus.layout import LUFD_KEPT, MASK_BITS
+from cpus.cpumask import __cpumask_set_cpu, cpumask_clear, cpumask_copy, cpumask_empty, for_each_cpu
+from cpus.layout import LUFD_KEPT
 from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook
 from designs.luf.done import lock_done, unlock_done
@@ -48,11 +48,10 @@ def _note(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
         return
     for target in range(ram.nr_cpus):
         ram.lufd_done[n, target] = load_acquire(state.ugen_done, target)
-    for word in range(ram.mask_words):
-        ram.lufd_lag[n, word] = 0
-    for target in range(ram.nr_cpus):
-        if mask_has(mask, row, target) and not is_done(state, target, ugen):
-            ram.lufd_lag[n, target // MASK_BITS] |= 1 << (target % MASK_BITS)
+    cpumask_clear(ram.lufd_lag, n)
+    for target in for_each_cpu(mask, row):
+        if not is_done(state, target, ugen):
+            __cpumask_set_cpu(target, ram.lufd_lag, n)
     values = ram.lufd_finding
     values[n, 1], values[n, 2], values[n, 3], values[n, 4], values[n, 5] = site, cpu, pfn, a, b
     values[n, 6], values[n, 7], values[n, 8] = ugen, number, ram.lufd_key[pfn]
@@ -67,8 +66,8 @@ def all_done(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
     """Have all CPUs of a record done its request? If not, that is a finding."""
     lock_done(ram, cpu)
     late = False
-    for target in range(ram.nr_cpus):
-        if mask_has(mask, row, target) and not is_done(state, target, ugen):
+    for target in for_each_cpu(mask, row):
+        if not is_done(state, target, ugen):
             late = True
     if late:
         _note(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b)
@@ -100,11 +99,10 @@ def mark_page(ram, state, cpu, pfn, key, required):
     """
     check_page(ram, state, cpu, pfn, FREE_PAGE, 0, 0)
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
-    for word in range(ram.mask_words):
-        ram.lufd_mask[pfn, word] = state.key_mask[key, word]
+    cpumask_copy(ram.lufd_mask, pfn, state.key_mask, key)
     ugen = state.key_ugen[key]
     spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
-    if not required or mask_empty(ram, ram.lufd_mask, pfn):
+    if not required or cpumask_empty(ram.lufd_mask, pfn):
         return  # such a batch is folded into nothing
     ram.lufd_ugen[pfn], ram.lufd_key[pfn] = ugen, key
     ram.lufd_object[pfn], ram.lufd_index[pfn] = ram.page_object[pfn], ram.page_index[pfn]
@@ -119,8 +117,7 @@ def mark_page(ram, state, cpu, pfn, key, required):
 def note_mm(ram, state, cpu, mm):
     """A store fault begins: whom the mm's record names now must be done when the PTE becomes writable."""
     spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
-    for word in range(ram.mask_words):
-        ram.lufd_mm_mask[cpu, word] = state.mm_mask[mm, word]
+    cpumask_copy(ram.lufd_mm_mask, cpu, state.mm_mask, mm)
     ram.lufd_mm[cpu], ram.lufd_mm_ugen[cpu] = mm, state.mm_ugen[mm]
     spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
 
@@ -129,8 +126,7 @@ def note_mm(ram, state, cpu, mm):
 def note_file(ram, state, cpu, thing):
     """A store fault in a shared file, or a write(2), begins: the same for the file's record."""
     spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
-    for word in range(ram.mask_words):
-        ram.lufd_file_mask[cpu, word] = state.file_mask[thing, word]
+    cpumask_copy(ram.lufd_file_mask, cpu, state.file_mask, thing)
     ram.lufd_file[cpu], ram.lufd_file_ugen[cpu] = thing + 1, state.file_ugen[thing]
     spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
 

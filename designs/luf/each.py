@@ -10,6 +10,7 @@ more.
 """
 
 from allocator.flush_sites import SITE_ALLOC
+from cpus.cpumask import cpumask_copy, cpumask_or
 from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook
 from designs.luf.state import EACH_ROWS, LOCK_KEY, diet, luf_state
@@ -33,10 +34,8 @@ def each_page_freed(ram, cpu, zone, pfn, key, order):
             state.zone_generation[zone] += 1
             row = zone * EACH_ROWS + state.zone_generation[zone] % EACH_ROWS
             state.each_ugen[row] = state.each_ugen[before]
-            for word in range(ram.mask_words):
-                state.each_mask[row, word] = state.each_mask[before, word]
-        for word in range(ram.mask_words):
-            state.each_mask[row, word] |= state.key_mask[key, word]
+            cpumask_copy(state.each_mask, row, state.each_mask, before)
+        cpumask_or(state.each_mask, row, state.key_mask, key)
         state.each_ugen[row] = max(state.each_ugen[row], ugen)
     spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     return 0 if clean else state.zone_generation[zone]
@@ -50,8 +49,7 @@ def each_take(ram, cpu, zone, pfn, key, order):
         take_keyed(ram, state, cpu, key)
         return 0
     row = zone * EACH_ROWS + key % EACH_ROWS
-    for word in range(ram.mask_words):
-        state.take_mask[cpu, word] |= state.each_mask[row, word]
+    cpumask_or(state.take_mask, cpu, state.each_mask, row)
     state.take_ugen[cpu] = max(state.take_ugen[cpu], state.each_ugen[row])
     return 0
 

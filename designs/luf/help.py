@@ -8,8 +8,9 @@ maximum, in any order.
 """
 
 from allocator.flush_sites import SITE_ALLOC
-from cpus.atomics import compare_exchange, load_acquire
+from cpus.atomics import fetch_max, load_acquire
 from cpus.compiled import kernel
+from cpus.cpumask import cpumask_or
 from cpus.lease import WAIT_LOCK, wake_all_waiting_for
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 from designs.design import hook
@@ -24,21 +25,15 @@ def _gather_claimed(ram, state, cpu, zone, generation):
     spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
     for older in range(load_acquire(ram.zone_key_done, zone) + 1, generation + 1):
         row = claim_row(ram, zone, older)
-        for word in range(ram.mask_words):
-            state.take_mask[cpu, word] |= state.claim_mask[row, word]
+        cpumask_or(state.take_mask, cpu, state.claim_mask, row)
         state.take_ugen[cpu] = max(state.take_ugen[cpu], state.claim_ugen[row])
     spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
 
 
 @kernel
 def _publish_maximum(ram, cpu, zone, generation):
-    done = load_acquire(ram.zone_key_done, zone)
-    while done < generation:
-        seen = compare_exchange(ram.zone_key_done, zone, done, generation)
-        if seen == done:
-            wake_all_waiting_for(ram, WAIT_LOCK, GENERATION | zone, ram.cpu_clock[cpu])
-            return
-        done = seen
+    if fetch_max(ram.zone_key_done, zone, generation) < generation:
+        wake_all_waiting_for(ram, WAIT_LOCK, GENERATION | zone, ram.cpu_clock[cpu])
 
 
 @hook("take_done")

@@ -36,11 +36,11 @@ pages of a file are invalidated.
 from allocator.flush_sites import SITE_FILE
 from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import add_cpumask, inc_mm_tlb_gen
+from allocator.tlb_flush import inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import fetch_add
 from cpus.compiled import Entry, kernel
-from cpus.ipi import mask_clear, mask_empty
+from cpus.cpumask import cpumask_andnot, cpumask_clear, cpumask_empty, cpumask_or
 from cpus.layout import Sizes
 from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
 from designs.design import Design, hook
@@ -74,7 +74,7 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
         set_flush_pending(ram, cpu, mm, pte)
         return 0
     inc_mm_tlb_gen(ram, mm)
-    add_cpumask(ram, state.ro_mask, cpu, mm)
+    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
     state.ro_count[cpu] += 1
     count_pending(ram, mm)
     ugen = new_stamp(state)
@@ -113,16 +113,13 @@ def luf_walk_done(ram, cpu, pfn, all_deferred, complete, d):
     state = luf_state(ram)
     lazy = all_deferred and complete and not state.rw_seen[cpu]
     if state.ro_count[cpu]:
-        for word in range(ram.mask_words):
-            if lazy:
-                state.luf_mask[cpu, word] |= state.ro_mask[cpu, word]
-            else:
-                ram.ubc_mask[cpu, word] |= state.ro_mask[cpu, word]
         if lazy:
+            cpumask_or(state.luf_mask, cpu, state.ro_mask, cpu)
             state.luf_required[cpu] = 1
         else:
+            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
             ram.ubc_required[cpu] = 1
-        mask_clear(ram, state.ro_mask, cpu)
+        cpumask_clear(state.ro_mask, cpu)
     state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
     return 1 if lazy else 0
 
@@ -148,8 +145,7 @@ def luf_unmap_flush_dirty(ram, cpu, everything, b, c, d):
     """
     state = luf_state(ram)
     if everything and state.luf_required[cpu]:
-        for word in range(ram.mask_words):
-            ram.ubc_mask[cpu, word] |= state.luf_mask[cpu, word]
+        cpumask_or(ram.ubc_mask, cpu, state.luf_mask, cpu)
         ram.ubc_required[cpu] = 1  # luf_mask stays: other pages of the batch still need a key
     if everything or ram.ubc_writable[cpu]:
         luf_flush_pending(ram, state, cpu)
@@ -166,9 +162,8 @@ def luf_batch_key(ram, cpu, a, b, c, d):
         return 0
     state.luf_required[cpu] = 0
     if ram.ubc_required[cpu]:
-        for word in range(ram.mask_words):
-            state.luf_mask[cpu, word] &= ~ram.ubc_mask[cpu, word]
-    if mask_empty(ram, state.luf_mask, cpu):
+        cpumask_andnot(state.luf_mask, cpu, ram.ubc_mask, cpu)
+    if cpumask_empty(state.luf_mask, cpu):
         return 0
     key = 1 + fetch_add(state.next_key, 0, 1) % (KEYS - 1)
     ugen = new_stamp(state)
@@ -185,7 +180,7 @@ def luf_batch_key(ram, cpu, a, b, c, d):
         cpu,
         ugen,
     )
-    mask_clear(ram, state.luf_mask, cpu)
+    cpumask_clear(state.luf_mask, cpu)
     return key
 
 

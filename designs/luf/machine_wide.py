@@ -8,7 +8,8 @@ joins the next generation), and the single mask: zones keep theirs, and he takes
 from allocator.flush_sites import SITE_ALLOC
 from cpus.atomics import compare_exchange, exchange, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import mask_empty, serve_interrupts
+from cpus.cpumask import cpumask_empty
+from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 from cpus.locks import LOCK_DESIGN, LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 from designs.design import hook
@@ -36,7 +37,7 @@ def _is_done(ram, state, cpu):
     for zone in range(ram.nr_zones):
         if state.wait_generation[cpu, zone] > load_acquire(ram.zone_key_done, zone):
             return False
-    return mask_empty(ram, state.take_mask, cpu) or diet(
+    return cpumask_empty(state.take_mask, cpu) or diet(
         ram, state, cpu, state.take_mask, cpu, state.take_ugen[cpu]
     )
 

@@ -9,8 +9,15 @@ zone lock, one for each zone's open generation.
 from allocator.tlb_flush import flush_batch
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear
-from cpus.layout import MASK_BITS, Sizes
+from cpus.cpumask import (
+    __cpumask_clear_cpu,
+    cpumask_clear,
+    cpumask_copy,
+    cpumask_empty,
+    cpumask_or,
+    for_each_cpu,
+)
+from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
 from designs.luf.done import lock_done, unlock_done
 from designs.measure import FLUSHES, measure_fields
@@ -74,38 +81,21 @@ def new_stamp(state):
 def diet(ram, state, cpu, mask, row, ugen):
     """Drop the CPUs that have completed a flush begun after request `ugen`; True if nobody is left."""
     lock_done(ram, cpu)
-    left = 0
-    for word in range(ram.mask_words):
-        bits = mask[row, word]
-        rest = bits
-        while rest != 0:
-            low = rest & -rest
-            rest ^= low
-            target = word * MASK_BITS
-            while low > 1:
-                low >>= 1
-                target += 1
-            if load_acquire(state.ugen_done, target) >= ugen:
-                bits &= ~(1 << (target % MASK_BITS))
-        mask[row, word] = bits
-        left |= bits
+    for target in for_each_cpu(mask, row):
+        if load_acquire(state.ugen_done, target) >= ugen:
+            __cpumask_clear_cpu(target, mask, row)
     unlock_done(ram, cpu)
-    return left == 0
+    return cpumask_empty(mask, row)
 
 
 @kernel
 def mark_done(ram, state, cpu, mask, row, stamp):
     """Note for every CPU of a mask that it has completed the flush `stamp`."""
     lock_done(ram, cpu)
-    for word in range(ram.mask_words):
-        bits = mask[row, word]
-        for bit in range(MASK_BITS):
-            if (bits >> bit) & 1:
-                target = word * MASK_BITS + bit
-                seen = load_acquire(state.ugen_done, target)
-                if seen < stamp:
-                    # lost: only a flush too many later
-                    compare_exchange(state.ugen_done, target, seen, stamp)
+    for target in for_each_cpu(mask, row):
+        seen = load_acquire(state.ugen_done, target)
+        if seen < stamp:
+            compare_exchange(state.ugen_done, target, seen, stamp)  # lost: only a flush too many later
     unlock_done(ram, cpu)
 
 
@@ -113,8 +103,7 @@ def mark_done(ram, state, cpu, mask, row, stamp):
 def flush_and_mark(ram, state, cpu, mask, row):
     """Flush the CPUs of a mask that this CPU owns (it is emptied) and note for each that it is up to date."""
     stamp = new_stamp(state)  # before the flush begins
-    for word in range(ram.mask_words):
-        ram.tmp_mask[cpu, word] = mask[row, word]
+    cpumask_copy(ram.tmp_mask, cpu, mask, row)
     if flush_batch(ram, cpu, mask, row) > 0:
         state.stat[cpu, FLUSHES] += 1
     mark_done(ram, state, cpu, ram.tmp_mask, cpu, stamp)
@@ -127,8 +116,7 @@ def fold(ram, state, cpu, masks, ugens, locks, i, lock_number, source, source_ro
     """
     spin_lock(ram, cpu, locks, i, lock_number | i)
     diet(ram, state, cpu, masks, i, ugens[i])
-    for word in range(ram.mask_words):
-        masks[i, word] |= load_acquire(source, (source_row, word))
+    cpumask_or(masks, i, source, source_row)
     if ugen > ugens[i]:
         ugens[i] = ugen
     spin_unlock(ram, cpu, locks, i, lock_number | i)
@@ -139,9 +127,8 @@ def flush_record(ram, state, cpu, masks, ugens, locks, i, lock_number):
     """Flush the CPUs of record `i` that are not up to date (luf_flush_mm, luf_flush_mapping)."""
     spin_lock(ram, cpu, locks, i, lock_number | i)
     clean = diet(ram, state, cpu, masks, i, ugens[i])
-    for word in range(ram.mask_words):
-        state.take_mask[cpu, word] |= masks[i, word]
+    cpumask_or(state.take_mask, cpu, masks, i)
     spin_unlock(ram, cpu, locks, i, lock_number | i)
     if not clean:
         flush_and_mark(ram, state, cpu, state.take_mask, cpu)
-    mask_clear(ram, state.take_mask, cpu)
+    cpumask_clear(state.take_mask, cpu)

@@ -7,7 +7,7 @@ taken first, how one claims a generation, and the flush itself.
 
 from allocator.buddy import CLEAN_ONLY, PEND_FIRST
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_empty
+from cpus.cpumask import cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.locks import LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from designs.design import hook
 from designs.luf.state import LOCK_KEY, diet, flush_and_mark, luf_state
@@ -22,8 +22,7 @@ def join_generation(ram, state, cpu, zone, key):
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     clean = diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key])
     ugen = state.key_ugen[key]
-    for word in range(ram.mask_words):
-        state.zone_mask[zone, word] |= state.key_mask[key, word]
+    cpumask_or(state.zone_mask, zone, state.key_mask, key)
     spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     if clean:
         return 0
@@ -68,8 +67,7 @@ def luf_pend_first(ram, cpu, zone, b, c, d):
 def take_keyed(ram, state, cpu, key):
     """A page with a key leaves a pcp list: its CPUs join what the take-off flushes."""
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
-    for word in range(ram.mask_words):
-        state.take_mask[cpu, word] |= state.key_mask[key, word]
+    cpumask_or(state.take_mask, cpu, state.key_mask, key)
     if state.key_ugen[key] > state.take_ugen[cpu]:
         state.take_ugen[cpu] = state.key_ugen[key]
     spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
@@ -89,10 +87,9 @@ def claim_generation(ram, state, cpu, zone):
     generation = state.zone_generation[zone]
     state.own_generation[cpu, zone] = generation
     row = claim_row(ram, zone, generation)
-    for word in range(ram.mask_words):
-        state.claim_mask[row, word] = state.zone_mask[zone, word]
-        state.take_mask[cpu, word] |= state.zone_mask[zone, word]
-        state.zone_mask[zone, word] = 0
+    cpumask_copy(state.claim_mask, row, state.zone_mask, zone)
+    cpumask_or(state.take_mask, cpu, state.zone_mask, zone)
+    cpumask_clear(state.zone_mask, zone)
     state.claim_ugen[row] = state.zone_ugen[zone]
     if state.zone_ugen[zone] > state.take_ugen[cpu]:
         state.take_ugen[cpu] = state.zone_ugen[zone]
@@ -126,7 +123,7 @@ def owns_a_generation(ram, state, cpu):
 @kernel
 def flush_taken(ram, state, cpu, site):
     """Flush for what was taken those CPUs that are not up to date; True if somebody had to be."""
-    if mask_empty(ram, state.take_mask, cpu):
+    if cpumask_empty(state.take_mask, cpu):
         return False
     late = not diet(ram, state, cpu, state.take_mask, cpu, state.take_ugen[cpu])
     if late:
@@ -136,6 +133,6 @@ def flush_taken(ram, state, cpu, site):
         ram.cpu_site[cpu] = before
     else:
         state.stat[cpu, MERGED] += 1
-    mask_clear(ram, state.take_mask, cpu)
+    cpumask_clear(state.take_mask, cpu)
     state.take_ugen[cpu] = 0
     return late

@@ -11,7 +11,7 @@ from allocator.sched import TICK_NS
 from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_tlb_func
 from cpus.atomics import compare_exchange, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.ipi import mask_has
+from cpus.cpumask import cpumask_test_cpu, for_each_cpu
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 from designs.design import hook
 from designs.luf.done import lock_done, unlock_done
@@ -42,7 +42,7 @@ def flush_myself(ram, cpu):
         done = load_acquire(state.ugen_done, cpu)
         if (
             ram.zone_pending[zone] > 0
-            and mask_has(state.zone_mask, zone, cpu)
+            and cpumask_test_cpu(cpu, state.zone_mask, zone)
             and done < state.zone_ugen[zone]
         ):
             stamp = new_stamp(state)
@@ -58,11 +58,8 @@ def _all_done(ram, state, cpu, zone):
     """Have all CPUs of a zone's open generation flushed by themselves? Zone lock held."""
     lock_done(ram, cpu)
     done = True
-    for target in range(ram.nr_cpus):
-        if (
-            mask_has(state.zone_mask, zone, target)
-            and load_acquire(state.ugen_done, target) < state.zone_ugen[zone]
-        ):
+    for target in for_each_cpu(state.zone_mask, zone):
+        if load_acquire(state.ugen_done, target) < state.zone_ugen[zone]:
             done = False
     unlock_done(ram, cpu)
     return done

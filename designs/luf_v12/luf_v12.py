@@ -31,10 +31,10 @@ from allocator.buddy import CLEAN_FIRST, PEND_FIRST
 from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import add_cpumask, flush_tlb_mm, inc_mm_tlb_gen
+from allocator.tlb_flush import flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fence, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_empty
+from cpus.cpumask import cpumask_andnot, cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
 from designs.design import Design, hook
@@ -59,11 +59,9 @@ from designs.luf_v12.state import (
     new_luf_key,
     new_luf_ugen,
     next_ugen,
-    or_mask,
     prev_ugen,
     reset_luf,
     reset_ro,
-    take_away,
     try_to_unmap_flush,
     v12_fields,
     v12_state,
@@ -86,7 +84,7 @@ def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
         set_flush_pending(ram, cpu, mm, pte)
         return 0
     inc_mm_tlb_gen(ram, mm)
-    add_cpumask(ram, state.ro_mask, cpu, mm)
+    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
     state.ro_required[cpu] = 1
     if pte & PTE_DIRTY:
         state.ro_writable[cpu] = 1
@@ -108,11 +106,11 @@ def v12_walk_done(ram, cpu, pfn, all_deferred, complete, writable):
     state.cannot_luf[cpu] = 0  # can_luf_init for the next folio
     if state.ro_required[cpu]:
         if lazy:
-            or_mask(ram, state.luf_mask, cpu, state.ro_mask, cpu)
+            cpumask_or(state.luf_mask, cpu, state.ro_mask, cpu)
             state.luf_required[cpu] = 1
             state.luf_writable[cpu] |= state.ro_writable[cpu]
         else:
-            or_mask(ram, ram.ubc_mask, cpu, state.ro_mask, cpu)
+            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
             ram.ubc_required[cpu] = 1
             ram.ubc_writable[cpu] |= state.ro_writable[cpu]
         reset_ro(ram, state, cpu)
@@ -124,7 +122,7 @@ def fold_unmap_luf(ram, state, cpu):
     """Turn tlb_ubc_luf into a key; whom tlb_ubc is about to flush needs none (patch 16)."""
     if not state.luf_required[cpu]:
         return 0
-    if take_away(ram, state.luf_mask, cpu, ram.ubc_mask, cpu):
+    if not cpumask_andnot(state.luf_mask, cpu, ram.ubc_mask, cpu):
         reset_luf(ram, state, cpu)
         return 0
     ugen, key = new_luf_ugen(state), new_luf_key(state)
@@ -168,7 +166,7 @@ def v12_page_freed(ram, cpu, zone, pfn, key, order):
     state = v12_state(ram)
     spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     if state.key_required[key]:
-        or_mask(ram, state.zone_batch, zone, state.key_mask, key)
+        cpumask_or(state.zone_batch, zone, state.key_mask, key)
     ugen = state.key_ugen[key]
     spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     if before(state.zone_luf_ugen[zone], ugen):
@@ -224,7 +222,7 @@ def v12_take(ram, cpu, zone, pfn, key, order):
         if check_done(ram, state, cpu, state.key_mask, key, ugen):
             state.stat[cpu, MERGED] += 1
         else:
-            or_mask(ram, state.take_mask, cpu, state.key_mask, key)
+            cpumask_or(state.take_mask, cpu, state.key_mask, key)
             if before(state.take_ugen[cpu], ugen):
                 state.take_ugen[cpu] = ugen
         spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
@@ -242,8 +240,8 @@ def v12_take(ram, cpu, zone, pfn, key, order):
     state.zone_ugen[zone] = next_ugen(generation)
     ram.zone_key_claimed[zone] = generation
     ram.zone_pending[zone] = 0  # nr_luf_pages
-    or_mask(ram, state.take_mask, cpu, state.zone_batch, zone)
-    mask_clear(ram, state.zone_batch, zone)
+    cpumask_or(state.take_mask, cpu, state.zone_batch, zone)
+    cpumask_clear(state.zone_batch, zone)
     return 0
 
 
@@ -258,11 +256,11 @@ def flush_takeoff(ram, state, cpu):
     ram.cpu_site[cpu] = SITE_ALLOC
     flush_and_mark(ram, state, cpu, state.take_mask, cpu)
     ram.cpu_site[cpu] = site
-    if ram.ubc_required[cpu] and take_away(ram, ram.ubc_mask, cpu, ram.tmp_mask, cpu):
+    if ram.ubc_required[cpu] and not cpumask_andnot(ram.ubc_mask, cpu, ram.tmp_mask, cpu):
         ram.ubc_required[cpu] = ram.ubc_writable[cpu] = 0
-    if state.ro_required[cpu] and take_away(ram, state.ro_mask, cpu, ram.tmp_mask, cpu):
+    if state.ro_required[cpu] and not cpumask_andnot(state.ro_mask, cpu, ram.tmp_mask, cpu):
         reset_ro(ram, state, cpu)
-    if state.luf_required[cpu] and take_away(ram, state.luf_mask, cpu, ram.tmp_mask, cpu):
+    if state.luf_required[cpu] and not cpumask_andnot(state.luf_mask, cpu, ram.tmp_mask, cpu):
         reset_luf(ram, state, cpu)
 
 
@@ -278,7 +276,7 @@ def v12_take_done(ram, cpu, a, b, c, d):
         note_takeoff(ram, state, cpu)
         return 0
     began, zone = ram.cpu_clock[cpu], state.section_zone[cpu]
-    if not mask_empty(ram, state.take_mask, cpu):
+    if not cpumask_empty(state.take_mask, cpu):
         flush_takeoff(ram, state, cpu)
     fence()
     own, other = state.own_generation[cpu], state.wait_generation[cpu]
@@ -313,8 +311,7 @@ def v12_mapping_change(ram, cpu, mm, b, c, d):
     if pending != flushed:
         ugen = new_luf_ugen(state)
         flush_tlb_mm(ram, cpu, mm)
-        mask_clear(ram, ram.tmp_mask, cpu)
-        add_cpumask(ram, ram.tmp_mask, cpu, mm)
+        cpumask_copy(ram.tmp_mask, cpu, ram.mm_cpumask, mm)
         mark_done(ram, state, cpu, ram.tmp_mask, cpu, ugen)
         compare_exchange(ram.mm_batched, mm, batched, pending | (pending << FLUSHED_SHIFT))
     return 0

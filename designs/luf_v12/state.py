@@ -12,11 +12,18 @@ rwlocks; generations have 64 bits where the posted `unsigned long` has.
 import numpy as np
 
 from allocator.page_cache import OBJECT_FILE
-from allocator.tlb_flush import add_cpumask, flush_batch
+from allocator.tlb_flush import flush_batch
 from allocator.vma import VM_ANON, VM_SHARED, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import mask_clear, mask_empty, mask_has, mask_remove
+from cpus.cpumask import (
+    __cpumask_clear_cpu,
+    cpumask_clear,
+    cpumask_copy,
+    cpumask_empty,
+    cpumask_or,
+    for_each_cpu,
+)
 from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
 from designs.luf.done import lock_done, unlock_done
@@ -120,8 +127,8 @@ def check_done(ram, state, cpu, mask, row, ugen):
     """Have all CPUs of the mask (arch_tlbbatch_check_done)?"""
     lock_done(ram, cpu)
     done = True
-    for target in range(ram.nr_cpus):
-        if mask_has(mask, row, target) and not is_done(state, target, ugen):
+    for target in for_each_cpu(mask, row):
+        if not is_done(state, target, ugen):
             done = False
     unlock_done(ram, cpu)
     return done
@@ -131,26 +138,11 @@ def check_done(ram, state, cpu, mask, row, ugen):
 def diet(ram, state, cpu, mask, row, ugen):
     """Drop the CPUs that have; True if nobody is left (arch_tlbbatch_diet)."""
     lock_done(ram, cpu)
-    for target in range(ram.nr_cpus):
-        if mask_has(mask, row, target) and is_done(state, target, ugen):
-            mask_remove(mask, row, target)
+    for target in for_each_cpu(mask, row):
+        if is_done(state, target, ugen):
+            __cpumask_clear_cpu(target, mask, row)
     unlock_done(ram, cpu)
-    return mask_empty(ram, mask, row)
-
-
-@kernel
-def or_mask(ram, mask, row, source, source_row):
-    """OR one mask into another (arch_tlbbatch_fold)."""
-    for word in range(ram.mask_words):
-        mask[row, word] |= source[source_row, word]
-
-
-@kernel
-def take_away(ram, mask, row, source, source_row):
-    """Drop the CPUs of `source` from a mask; True if nobody is left (arch_tlbbatch_done)."""
-    for word in range(ram.mask_words):
-        mask[row, word] &= ~source[source_row, word]
-    return mask_empty(ram, mask, row)
+    return cpumask_empty(mask, row)
 
 
 @kernel
@@ -159,11 +151,10 @@ def mark_done(ram, state, cpu, mask, row, ugen):
     later (mark_ugen_done).
     """
     lock_done(ram, cpu)
-    for target in range(ram.nr_cpus):
-        if mask_has(mask, row, target):
-            old = load_acquire(state.ugen_done, target)
-            if before(old, ugen):
-                compare_exchange(state.ugen_done, target, old, ugen)
+    for target in for_each_cpu(mask, row):
+        old = load_acquire(state.ugen_done, target)
+        if before(old, ugen):
+            compare_exchange(state.ugen_done, target, old, ugen)
     unlock_done(ram, cpu)
 
 
@@ -171,8 +162,7 @@ def mark_done(ram, state, cpu, mask, row, ugen):
 def flush_and_mark(ram, state, cpu, mask, row):
     """Stamp, flush the CPUs of a mask (it is emptied; `tmp_mask` keeps them), mark them done."""
     ugen = new_luf_ugen(state)
-    for word in range(ram.mask_words):
-        ram.tmp_mask[cpu, word] = mask[row, word]
+    cpumask_copy(ram.tmp_mask, cpu, mask, row)
     if flush_batch(ram, cpu, mask, row) > 0:
         state.stat[cpu, FLUSHES] += 1
     mark_done(ram, state, cpu, ram.tmp_mask, cpu, ugen)
@@ -191,7 +181,7 @@ def fold_into_key(ram, state, cpu, key, mask, row, writable, ugen):
         if diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key]):
             state.key_required[key] = state.key_writable[key] = 0
         state.key_ugen[key] = ugen
-    or_mask(ram, state.key_mask, key, mask, row)
+    cpumask_or(state.key_mask, key, mask, row)
     state.key_writable[key] |= writable
     state.key_required[key] = 1
     spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
@@ -203,7 +193,7 @@ def fold_into_mm(ram, state, cpu, mm):
     flush_required.
     """
     spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
-    add_cpumask(ram, state.mm_mask, mm, mm)
+    cpumask_or(state.mm_mask, mm, ram.mm_cpumask, mm)
     state.mm_ugen[mm] = new_luf_ugen(state)
     state.mm_required[mm] |= state.records_required[0]
     spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
@@ -215,7 +205,7 @@ def fold_into_mapping(ram, state, cpu, thing, mm):
     if ram.object_kind[thing] != OBJECT_FILE:
         return
     spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
-    add_cpumask(ram, state.file_mask, thing, mm)
+    cpumask_or(state.file_mask, thing, ram.mm_cpumask, mm)
     state.file_ugen[thing] = new_luf_ugen(state)
     state.file_required[thing] |= state.records_required[0]
     spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
@@ -225,11 +215,11 @@ def fold_into_mapping(ram, state, cpu, thing, mm):
 def fold_ro_and_luf(ram, state, cpu):
     """Fold what was deferred into the vanilla batch."""
     if state.ro_required[cpu]:
-        or_mask(ram, ram.ubc_mask, cpu, state.ro_mask, cpu)
+        cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
         ram.ubc_writable[cpu] |= state.ro_writable[cpu]
         ram.ubc_required[cpu] = 1
     if state.luf_required[cpu]:
-        or_mask(ram, ram.ubc_mask, cpu, state.luf_mask, cpu)
+        cpumask_or(ram.ubc_mask, cpu, state.luf_mask, cpu)
         ram.ubc_writable[cpu] |= state.luf_writable[cpu]
         ram.ubc_required[cpu] = 1
     reset_ro(ram, state, cpu)
@@ -239,14 +229,14 @@ def fold_ro_and_luf(ram, state, cpu):
 @kernel
 def reset_ro(ram, state, cpu):
     """Empty tlb_ubc_ro."""
-    mask_clear(ram, state.ro_mask, cpu)
+    cpumask_clear(state.ro_mask, cpu)
     state.ro_required[cpu] = state.ro_writable[cpu] = 0
 
 
 @kernel
 def reset_luf(ram, state, cpu):
     """Empty tlb_ubc_luf."""
-    mask_clear(ram, state.luf_mask, cpu)
+    cpumask_clear(state.luf_mask, cpu)
     state.luf_required[cpu] = state.luf_writable[cpu] = 0
 
 
@@ -279,7 +269,7 @@ def luf_flush_mm(ram, state, cpu, mm):
     """
     spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
     if state.mm_required[mm]:
-        or_mask(ram, ram.ubc_mask, cpu, state.mm_mask, mm)
+        cpumask_or(ram.ubc_mask, cpu, state.mm_mask, mm)
         ram.ubc_required[cpu] = 1
     ugen = state.mm_ugen[mm]
     spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
@@ -291,7 +281,7 @@ def luf_flush_mapping(ram, state, cpu, thing):
     """The same for a file."""
     spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
     if state.file_required[thing]:
-        or_mask(ram, ram.ubc_mask, cpu, state.file_mask, thing)
+        cpumask_or(ram.ubc_mask, cpu, state.file_mask, thing)
         ram.ubc_required[cpu] = 1
     ugen = state.file_ugen[thing]
     spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
@@ -304,7 +294,7 @@ def luf_flush(ram, state, cpu, key):
     if key != 0:
         spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
         if state.key_required[key]:
-            or_mask(ram, ram.ubc_mask, cpu, state.key_mask, key)
+            cpumask_or(ram.ubc_mask, cpu, state.key_mask, key)
             ram.ubc_required[cpu] = 1
         spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
     try_to_unmap_flush(ram, state, cpu)

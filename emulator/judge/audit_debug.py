@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from cpus.layout import MASK_BITS, NR_ORDERS
+from cpus.cpumask import cpus_of
+from cpus.layout import NR_ORDERS
 from emulator.judge.audit_check import Check
 from emulator.judge.audit_frames import Census
 
@@ -46,14 +47,9 @@ def check_debug_records(ram: Any, census: Census) -> list[Check]:
 
 def lagging(ram: Any, pfn: int) -> list[int]:
     """CPUs of a frame's record whose done-number is older than its request."""
-    named = [
-        cpu
-        for cpu in range(ram.nr_cpus)
-        if (int(ram.lufd_mask[pfn, cpu // MASK_BITS]) >> (cpu % MASK_BITS)) & 1
-    ]
     ugen, done = int(ram.lufd_ugen[pfn]), ram.design["ugen_done"]
     # older, across the wrap too
-    return [cpu for cpu in named if (int(done[cpu]) - ugen) % (1 << 64) >= 1 << 63]
+    return [cpu for cpu in cpus_of(ram.lufd_mask[pfn]) if (int(done[cpu]) - ugen) % (1 << 64) >= 1 << 63]
 
 
 def _flush_awaited(ram: Any, census: Census) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import Any
 from allocator.kmap import ADDRESS, FILE_PAGE, SITE_NAMES, SITES
 from allocator.page_cache import OBJECT_FILE
 from allocator.sched import TASK_KSWAPD
-from cpus.layout import LUFD_KEPT, MASK_BITS
+from cpus.cpumask import cpus_of
+from cpus.layout import LUFD_KEPT
 from designs.luf.debug import RECORD_NAMES
 from emulator.judge.witness import PAGE, Names
 from workloads.rows import Workload
@@ -40,14 +41,9 @@ def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
         ram.lufd_finding[n, :15].tolist()
     )
     function, kind = SITES[SITE_NAMES[site]]
-    lag = [
-        other
-        for other in range(ram.nr_cpus)
-        if (int(ram.lufd_lag[n, other // MASK_BITS]) >> (other % MASK_BITS)) & 1
-    ]
     found: dict[str, Any] = {
         "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, workload, task), "t_ns": now_ns, "frame": pfn,
-        "record": RECORD_NAMES[whose], "request": ugen, "lagging": lag, "done": ram.lufd_done[n].tolist(),
+        "record": RECORD_NAMES[whose], "request": ugen, "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),
     }  # fmt: skip
     if kind == ADDRESS:
         found |= {"mm": a, "address": b * PAGE}

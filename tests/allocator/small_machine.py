@@ -32,9 +32,10 @@ from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.access import visit_pages
 from cpus.compiled import call, install_python, kernel
 from cpus.costs import COST, NR_COSTS
+from cpus.cpumask import cpus_of
 from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, MASK_BITS, TRACE_PAGES, Sizes
+from cpus.layout import COUNTER, TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.segment import build_ram
@@ -184,7 +185,7 @@ class SmallMachine:
         return 0
 
     def _send(self, cpu: int, *_: int) -> int:
-        targets = self.cpus_in(self.ram.call_mask[cpu])
+        targets = cpus_of(self.ram.call_mask[cpu])
         self.interrupts.append((cpu, targets))
         if self.on_send:
             self.on_send(cpu, targets)
@@ -346,16 +347,6 @@ class SmallMachine:
         """Give the targets of all broadcasts since the last look."""
         found, self.interrupts = [targets for _, targets in self.interrupts], []
         return found
-
-    @staticmethod
-    def cpus_in(mask: np.ndarray) -> list[int]:
-        """Give the CPUs of a cpumask."""
-        return [
-            word * MASK_BITS + bit
-            for word, bits in enumerate(mask.tolist())
-            for bit in range(MASK_BITS)
-            if bits >> bit & 1
-        ]
 
     def flags(self, pfn: int) -> int:
         """Give the flags of a frame."""

@@ -2,7 +2,9 @@
 
 import pytest
 
-from allocator.tlb_flush import add_cpumask, flush_batch, flush_tlb_mm_range, flush_tlb_page, inc_mm_tlb_gen
+from allocator.tlb_flush import flush_batch, flush_tlb_mm_range, flush_tlb_page, inc_mm_tlb_gen
+from cpus.compiled import kernel
+from cpus.cpumask import cpumask_or, cpus_of
 from cpus.tlb import STORE
 from tests.allocator.small_machine import ANON_VPN
 
@@ -31,6 +33,16 @@ def walks(machine, cpu, vpn=ANON_VPN, pages=1):
 
 def flushes(machine):
     return machine.count("nr_tlb_local_flush_all"), machine.count("nr_tlb_local_flush_one")
+
+
+@kernel
+def _add_to_batch(ram, cpu, mm):
+    cpumask_or(ram.ubc_mask, cpu, ram.mm_cpumask, mm)
+
+
+@kernel
+def _flush_batch(ram, cpu):
+    flush_batch(ram, cpu, ram.ubc_mask, cpu)
 
 
 def test_only_cpus_that_may_cache_the_mm_are_asked(machine):
@@ -88,7 +100,7 @@ def test_when_page_tables_go_lazy_cpus_are_asked_too(machine):
     assert flush_tlb_mm_range(machine.ram, CPU, 1, ANON_VPN, ANON_VPN + 1, True) == 2
     assert machine.asked() == [[1, 2]]
     assert machine.ram.cpu_loaded_mm[2] == 0
-    assert machine.cpus_in(machine.ram.mm_cpumask[1]) == [0, 1]
+    assert cpus_of(machine.ram.mm_cpumask[1]) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -115,8 +127,8 @@ def test_a_request_that_was_overtaken_does_nothing(machine):
     """CPU 1 has flushed everything for a later request already."""
     flush_tlb_mm_range(machine.ram, CPU, 1, 0, 1 << 40, False)
     before = flushes(machine)
-    add_cpumask(machine.ram, machine.ram.ubc_mask, CPU, 1)
-    flush_batch(machine.ram, CPU, machine.ram.ubc_mask, CPU)
+    _add_to_batch(machine.ram, CPU, 1)
+    _flush_batch(machine.ram, CPU)
     assert flushes(machine) == before
     assert machine.asked() == [[1, 2], [1, 2]], "asked all the same"
 
@@ -124,11 +136,11 @@ def test_a_request_that_was_overtaken_does_nothing(machine):
 def test_a_batch_is_one_round_for_several_address_spaces(machine):
     for mm in (1, 2):
         inc_mm_tlb_gen(machine.ram, mm)
-        add_cpumask(machine.ram, machine.ram.ubc_mask, CPU, mm)
-    flush_batch(machine.ram, CPU, machine.ram.ubc_mask, CPU)
+        _add_to_batch(machine.ram, CPU, mm)
+    _flush_batch(machine.ram, CPU)
     assert machine.asked() == [[1, 2, 3]]
     assert [walks(machine, cpu, pages=40) for cpu in range(4)] == [40] * 4
-    assert machine.cpus_in(machine.ram.ubc_mask[CPU]) == []
+    assert cpus_of(machine.ram.ubc_mask[CPU]) == []
 
 
 @pytest.mark.parametrize("pcid, missing", [(1, 0), (0, 40)])

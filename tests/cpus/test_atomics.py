@@ -11,6 +11,7 @@ from cpus.atomics import (
     fence,
     fetch_add,
     fetch_and,
+    fetch_max,
     fetch_or,
     load_acquire,
     pause,
@@ -30,7 +31,7 @@ ROUNDS = 300_000
 YIELD_EVERY = 50
 MEET_EVERY = 10_000  # rounds: a process that lost its host core for a while is waited for
 PATIENCE = 200_000_000  # steps of a wait in compiled code
-ADD, RACY_ADD, CAS_LOCK, RACY_LOCK, EXCHANGE_LOCK, BITS = range(6)
+ADD, RACY_ADD, CAS_LOCK, RACY_LOCK, EXCHANGE_LOCK, BITS, MAX, RACY_MAX = range(8)
 
 
 @pytest.fixture
@@ -92,6 +93,20 @@ def _add_in_two_steps(ram, kind, i, processes):
 
 
 @kernel
+def _raise(ram, kind, i, value, processes):
+    """Raise the total to `value`; note when it is below that afterwards."""
+    if kind == MAX:
+        fetch_max(ram.word, TOTAL, value)
+    else:  # looks, then stores: what another has raised meanwhile may be more
+        more = load_acquire(ram.word, TOTAL) < value
+        _meet_in(ram, LOOKED, i, processes)
+        if more:
+            store_release(ram.word, TOTAL, value)
+    if load_acquire(ram.word, TOTAL) < value:
+        fetch_add(ram.word, SECOND, 1)
+
+
+@kernel
 def count(ram, kind, me, processes, rounds):
     """Add 1 `rounds` times in the way of `kind`; note that others were at it too."""
     for i in range(rounds):
@@ -101,6 +116,8 @@ def count(ram, kind, me, processes, rounds):
             fetch_add(ram.word, TOTAL, 1)
         elif kind == RACY_ADD:
             _add_in_two_steps(ram, kind, i, processes)
+        elif kind in (MAX, RACY_MAX):
+            _raise(ram, kind, i, i * processes + me, processes)
         elif kind == BITS:
             if fetch_or(ram.word, TOTAL, 1 << me) >> me & 1:
                 # somebody else's operation set, or brought back, a bit that is ours
@@ -140,6 +157,19 @@ def test_bits_of_one_word_are_set_and_cleared_by_many(ram):
     """Each process sets and clears its own bit and never finds it otherwise than it left it."""
     assert _count_in(ram, BITS, 4, ROUNDS // 2) == 0
     assert ram.word[SECOND] == 0
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_maximum_never_falls(ram, processes):
+    """Who has raised a word finds it as high afterwards, and in the end it is the largest value of all."""
+    assert _count_in(ram, MAX, processes) == ROUNDS * processes - 1
+    assert ram.word[SECOND] == 0
+
+
+def test_a_planted_race_lowers_a_maximum(ram):
+    """A maximum made of a load and a store overwrites a larger value."""
+    _count_in(ram, RACY_MAX, 2)
+    assert ram.word[SECOND] > 0
 
 
 @pytest.mark.parametrize("kind", [RACY_ADD, RACY_LOCK])
@@ -193,14 +223,16 @@ def _all_operations(ram, i, j):
         fetch_add(ram.wide, (i, j), 7),
         fetch_or(ram.wide, (i, j), 16),
         fetch_and(ram.wide, (i, j), 20),
+        fetch_max(ram.wide, (i, j), 19),
+        fetch_max(ram.wide, (i, j), 22),
         compare_exchange(ram.wide, (i, j), 99, 1),
-        compare_exchange(ram.wide, (i, j), 20, -1),
+        compare_exchange(ram.wide, (i, j), 22, -1),
         load_acquire(ram.wide, (i, j)),
     )
 
 
 def test_operations_return_what_was_there_before(ram):
-    """On an element of a table: exchange, add, or, and; compare_exchange stores only what it expects."""
+    """On an element of a table: exchange, add, or, and, maximum; compare_exchange stores only what it expects."""
     ram.wide[2, 3] = 3
-    assert _all_operations(ram, 2, 3) == (3, 5, 12, 28, 20, 20, -1)
+    assert _all_operations(ram, 2, 3) == (3, 5, 12, 28, 20, 20, 22, 22, -1)
     assert np.count_nonzero(ram.wide) == 1

@@ -4,22 +4,13 @@ noticed.
 
 import ctypes
 
-import numpy as np
 import pytest
 
 from benchmarks.storm import C_CALLS, C_VISITS, set_storm, shoot, shots_done, small_ram, storm, visit_pages
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import (
-    mask_clear,
-    mask_count,
-    mask_empty,
-    mask_has,
-    mask_remove,
-    mask_set,
-    unaccounted_interrupts,
-)
+from cpus.ipi import unaccounted_interrupts
 from cpus.layout import COUNTER
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice
 from cpus.zeromq import MESSAGE_BYTES
@@ -242,30 +233,3 @@ def test_interrupts_cost_virtual_time_on_both_sides():
     assert ram.counter[1:, COUNTER["irq_ns"]].sum() <= 30 * handle
     # the first one comes, in this schedule, before they are idle; nine do not cost them
     assert ram.cpu_clock[1:].tolist() == [handle] * 3
-
-
-# -- cpumasks ------------------------------------------------------------------------------------------------
-
-
-@kernel
-def _mask_story(ram, cpu, a, b, seen):
-    mask_set(ram.tmp_mask, cpu, a)
-    mask_set(ram.tmp_mask, cpu, b)
-    for c in range(ram.nr_cpus):
-        seen[c] = mask_has(ram.tmp_mask, cpu, c)
-    both = mask_count(ram, ram.tmp_mask, cpu)
-    mask_remove(ram.tmp_mask, cpu, a)
-    one = mask_count(ram, ram.tmp_mask, cpu)
-    empty_before = mask_empty(ram, ram.tmp_mask, cpu)
-    mask_clear(ram, ram.tmp_mask, cpu)
-    return both, one, empty_before, mask_empty(ram, ram.tmp_mask, cpu)
-
-
-@pytest.mark.parametrize("a, b", [(0, 1), (31, 32), (63, 64), (0, 69)])
-def test_cpumasks_of_more_than_a_word(a, b):
-    """70 CPUs take three words; first and last bits of each are as good as others."""
-    ram = small_ram(70)
-    seen = np.zeros(70, bool)
-    assert _mask_story(ram, 5, a, b, seen) == (2, 1, False, True)
-    assert np.flatnonzero(seen).tolist() == [a, b]
-    assert not ram.tmp_mask.any()

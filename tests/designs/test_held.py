@@ -15,12 +15,13 @@ from allocator.pcp import drain_all_pages
 from allocator.unmap import zap_range
 from cpus.atomics import load_acquire, store_release
 from cpus.completion import look_for_completed_changes
+from cpus.cpumask import cpumask_test_cpu
 from cpus.tlb import STORE
 from designs.design import hook, replaced
 from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
 from designs.epoch import look_at_all as look_at_all_cpus
 from designs.held import WHY, advance_zones, held_statistics
-from designs.latr import RING, Latr, clear_bit, has_bit, latr_state
+from designs.latr import RING, Latr, latr_state, leave_record
 from designs.latr import look_at_all as look_at_all_records
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER
 from tests.designs.lazily import PAGES, ZONE, everybody, give_back, held, reclaim, take_all, two_cpus
@@ -288,8 +289,8 @@ def latr_tick_without_flush(ram, cpu, a, b, c, d):
     state = latr_state(ram)
     for record in range(ram.nr_cpus * RING):
         stamp = load_acquire(state.record_stamp, record)
-        if stamp != 0 and has_bit(state, record, cpu):
-            clear_bit(ram, state, record, cpu, stamp)
+        if stamp != 0 and cpumask_test_cpu(cpu, state.record_mask, record):
+            leave_record(state, record, cpu, stamp)
     look_at_all_records(ram, state)
     advance_zones(ram, state, cpu)
     return 0

@@ -36,6 +36,7 @@ from allocator.mprotect import mprotect
 from allocator.page import PG_PCP
 from allocator.page_alloc import free_page
 from allocator.vma import VM_READ, VM_WRITE, find_vma
+from cpus.cpumask import cpus_of
 from cpus.layout import LUFD_KEPT
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.tlb import LOAD, STORE
@@ -103,7 +104,7 @@ def test_a_page_freed_with_a_key_has_a_record_until_it_is_used(small_machine, na
     assert in_pcp
     for pfn in frames:
         assert (ram.lufd_object[pfn], ram.lufd_freed_by[pfn]) == (FILE + 1, 0)
-        assert 1 in machine.cpus_in(ram.lufd_mask[pfn])
+        assert 1 in cpus_of(ram.lufd_mask[pfn])
         assert ram.lufd_ugen[pfn] == ram.design["key_ugen"][ram.lufd_key[pfn]] > 0
     assert ram.lufd_key[in_pcp].tolist() == ram.page_key[in_pcp].tolist()  # in the buddy that is a generation
     pend_all(machine)
@@ -286,7 +287,7 @@ def test_a_skipped_take_off_is_found_at_kmap(broken_machine):
     assert pfn in frames
     assert (number, thing - 1, index, freed_by) == (pfn, FILE, frames.index(pfn), 0)
     assert ugen == ram.design["key_ugen"][key]
-    assert machine.cpus_in(ram.lufd_lag[0]) == [0, 1]
+    assert cpus_of(ram.lufd_lag[0]) == [0, 1]
     assert ram.lufd_done[0].tolist() == [1, 1, 1], "the dump: nobody has done anything"
     assert ugen > 1
     assert ram.run_violations[0] == 0
@@ -325,7 +326,7 @@ def test_a_forgotten_write_fault_is_found_at_mkwrite(broken_machine, kind, hook)
         [(OF_MM, MKWRITE_SHARED), (OF_FILE, MKWRITE_SHARED)] if hook is luf_write_fault else []
     )
     if hook is luf_write_fault:
-        assert machine.cpus_in(machine.ram.lufd_lag[0]) == [0, 1]
+        assert cpus_of(machine.ram.lufd_lag[0]) == [0, 1]
 
 
 @pytest.mark.parametrize("kind, hook", [(Luf, luf_file_write), (LufV12, v12_file_write)])

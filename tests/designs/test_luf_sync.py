@@ -5,6 +5,7 @@ flushed, in any of them.
 import pytest
 
 from allocator.sched import TICK_NS
+from cpus.cpumask import cpus_of
 from cpus.ipi import serve_interrupts
 from cpus.tlb import LOAD, STORE
 from designs import design
@@ -151,12 +152,12 @@ def test_each_remembers_the_cpus_of_older_batches(machine_of):
         ram.design["key_ugen"][key] = 10 + key
     newer = [machine.enter("hook_page_freed", 0, ZONE, 0, key) for key in (1, 2)][1]
     machine.enter("hook_take", 0, ZONE, 0, newer)
-    assert machine.cpus_in(ram.design["take_mask"][0]) == [1, 3]
+    assert cpus_of(ram.design["take_mask"][0]) == [1, 3]
     machine.enter("hook_take_done", 0)
     ram.design["key_mask"][3, 0], ram.design["key_ugen"][3] = 1 << 0, 1000
     newest = machine.enter("hook_page_freed", 0, ZONE, 0, 3)
     machine.enter("hook_take", 0, ZONE, 0, newest)
-    assert machine.cpus_in(ram.design["take_mask"][0]) == [0]
+    assert cpus_of(ram.design["take_mask"][0]) == [0]
     machine.enter("hook_take_done", 0)
 
 
