@@ -21,6 +21,7 @@ from allocator.lru import drop_page
 from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
 from allocator.unmap import unmap_mapping_range
+from cpus.abi.row_kinds import DIRECT_READ
 from cpus.atomics import compare_exchange, exchange, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.costs import SYSCALL
@@ -29,7 +30,6 @@ from cpus.ipi import serve_interrupts
 from cpus.layout import COUNTER, PIN_PAGES
 from cpus.oracle import VERSION_BITS, VERSION_MASK, publish
 
-DIRECT_READ, DIRECT_WRITE = 29, 30
 COMPLETE, ASLEEP = 0, 1
 BEGUN, PREPARED, UNDER_WAY = 0, 1, 2  # task_step
 C_PGPGIN, C_PGPGOUT = COUNTER["pgpgin"], COUNTER["pgpgout"]

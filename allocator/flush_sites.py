@@ -39,7 +39,7 @@ SITE_NUMA = SITES.add(Site("NUMA balancing", "#44AA99", "task/numa_hint_scan"))
 SITE_FAULT = SITES.add(Site("fault", "#CC79A7"))
 SITE_FILE = SITES.add(Site("file write", "#999999"))
 NR_SITES = len(SITES)
-SITE_NAMES = tuple(site.text for site in SITES)
+SITE_NAMES = tuple(site.text for site in SITES.values())
 
 REASONS = Numbered[str]()
 ON_TASK_SWITCH = REASONS.add("task_switch")

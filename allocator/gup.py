@@ -15,11 +15,11 @@ from allocator.memory import WAIT, fault_in_vma
 from allocator.page import PIN_BIAS, try_pin_page
 from allocator.panic import SEGV_MAPERR, panic
 from allocator.vma import find_vma
+from cpus.abi.numbers import LOAD, STORE
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table
-from cpus.tlb import LOAD, STORE
 
 # beside a frame: nothing that must be pinned; its data are on their way from disk
 ZERO_PAGE, MUST_SLEEP = -2, -3

@@ -27,6 +27,7 @@ from allocator.rmap import lock_pte, unlock_pte
 from allocator.unmap import zap_range
 from allocator.vma import find_vma_index
 from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, move_folios_to_lru, shrink_folio_list
+from cpus.abi.numbers import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT
 from cpus.atomics import fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
@@ -39,8 +40,6 @@ from cpus.page_table import (
     PTE_SPECIAL,
     find_table,
 )
-
-MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT = 4, 8, 20, 21  # include/uapi/asm-generic/mman-common.h
 
 
 @kernel

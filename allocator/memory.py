@@ -33,6 +33,7 @@ from allocator.pgtables import ensure_table
 from allocator.readahead import async_readahead, mmap_readahead
 from allocator.rmap import lock_pte, set_pte, unlock_pte
 from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
+from cpus.abi.numbers import STORE
 from cpus.atomics import fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
@@ -51,7 +52,6 @@ from cpus.page_table import (
     PTE_WRITE,
     find_table,
 )
-from cpus.tlb import STORE
 
 AGAIN, WAIT = 0, 1
 C_FAULT, C_MAJOR = COUNTER["pgfault"], COUNTER["pgmajfault"]

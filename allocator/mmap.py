@@ -27,7 +27,7 @@ from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 
-ANYWHERE = -1
+UNPLACED = -1  # of proc_region: the kernel finds room
 
 
 @kernel
@@ -44,14 +44,14 @@ def new_mm(ram, cpu, mm):
 @apart
 def do_mmap(ram, cpu, mm, region, page, pages):
     """Map pages `page` .. `page + pages - 1` of a region at its place, or wherever there is room if that is
-    ANYWHERE (do_mmap).
+    UNPLACED (do_mmap).
 
     The region's declaration says what is mapped, and `proc_region` where it lies. Returns the first vpn. What
     lay there before is unmapped first, as MAP_FIXED does.
     """
     process = ram.mm_process[mm]
     mmap_write_lock(ram, cpu, mm)
-    if ram.proc_region[process, region] == ANYWHERE:
+    if ram.proc_region[process, region] == UNPLACED:
         start = get_unmapped_area(ram, cpu, mm, pages)
         ram.proc_region[process, region] = start - page
     else:

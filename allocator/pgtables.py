@@ -14,7 +14,8 @@ from allocator.mmu_gather import P4DS, PMDS, PUDS, tlb_remove_table
 from allocator.page import PG_TABLE
 from allocator.page_alloc import GFP_USER, alloc_page, put_page
 from allocator.panic import TABLE_IN_USE, panic
-from allocator.vma import TASK_SIZE, unlink_rmap
+from allocator.vma import unlink_rmap
+from cpus.abi.numbers import TASK_SIZE
 from cpus.compiled import apart, kernel
 from cpus.locks import LOCK_TABLE, spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT

@@ -3,11 +3,11 @@
 A thread runs until its slice of virtual time is over (RAN), it must sleep for a page from disk (SLEEP), it
 waits for another thread's doing (BLOCKED), spins while others want its CPU (YIELD), or its program ends
 (ENDED). Every operation can be resumed in the middle: position lies in the task, never on a stack. The row
-format is the workload's (its module text says what each operation means).
+kinds, and what their fields are, stand in cpus/abi/row_kinds.py.
 Left out: signals; exit of an address space unless a row asks for it (mappings stay until the run ends).
 """
 
-from allocator.direct_io import ASLEEP, DIRECT_READ, DIRECT_WRITE, direct_io
+from allocator.direct_io import ASLEEP, direct_io
 from allocator.direct_reclaim import memory_reclaim
 from allocator.futex import futex_wait, post_flag, spin_on_flag
 from allocator.memory import WAIT, fault_in_vma
@@ -16,19 +16,39 @@ from allocator.sched import wake_task
 from allocator.syscalls import (
     CHANGES_FILE,
     CHANGES_MAPPING,
-    EXIT_MM,
-    FORK,
-    PLACE,
-    RECLAIM,
     change_file,
     change_mapping,
     leave_process,
     place_region,
     start_child,
 )
-from allocator.uprobes import UPROBE, uprobe
+from allocator.uprobes import uprobe
 from allocator.vma import VM_SHARED, VM_WRITE, find_vma
 from allocator.vmstat import take_snapshot
+from cpus.abi.numbers import IFETCH, LOAD, STORE
+from cpus.abi.row_kinds import (
+    BARRIER,
+    CLONE,
+    DIRECT_READ,
+    DIRECT_WRITE,
+    DRAW,
+    EXIT,
+    EXIT_MM,
+    FORK,
+    JOIN,
+    MARK,
+    NANOSLEEP,
+    NO_REGION,
+    PLACE,
+    POPULATE,
+    POST,
+    RECLAIM,
+    SNAPSHOT,
+    SPIN,
+    UPROBE,
+    VISIT,
+    WAIT_FOR,
+)
 from cpus.access import visit_pages
 from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import apart, kernel
@@ -41,13 +61,9 @@ from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
 from cpus.steal import pass_until
-from cpus.tlb import IFETCH, LOAD, STORE
 
-# the others are system calls (syscalls.py), but for these:
-VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE = range(1, 9)
-POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
+SYNCHRONISES = (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
-NO_REGION = 0xFFFF
 
 
 @kernel
@@ -261,29 +277,46 @@ def _synchronise(ram, cpu, task, row):
         return NEXT if futex_wait(ram, cpu, task, ram.row_page[row], ram.row_pages[row]) else BLOCKED
     if op == POST:
         post_flag(ram, cpu, ram.row_page[row])
-    else:
+    elif op == SNAPSHOT:
         take_snapshot(ram, cpu, ram.row_page[row])
+    else:
+        panic(ram, cpu, BAD_OPERATION, row, op)
     return NEXT
 
 
 @kernel
-def _change_process(ram, cpu, task, row):
-    """Place a region, fork, exit, reclaim from the group."""
-    op = ram.row_op[row]
-    if op == PLACE:
-        place_region(ram, task, row)
-        return NEXT
-    if op == FORK:
-        start_child(ram, cpu, task, row)
-        return NEXT
-    if op == RECLAIM:
-        memory_reclaim(ram, cpu, ram.row_pages[row])
-        return NEXT
+def _exit_mm(ram, cpu, task, row):
+    """The process ends by its last thread, and sleeps until it is forked again."""
     leave_process(ram, cpu, task)
     ram.task_row[task] += 1  # before the parent can fork again
     ended = ram.task_row[task] >= ram.task_end[task]
     post_flag(ram, cpu, ram.row_page[row])
     return ENDED if ended else BLOCKED
+
+
+@kernel
+def _change_process(ram, cpu, task, row):
+    """Workers and processes that come and go, where regions will lie, reclaim from the group."""
+    op = ram.row_op[row]
+    if op == CLONE:
+        return _clone(ram, cpu, task, row)
+    if op == EXIT:
+        return _exit(ram, cpu, task)
+    if op == JOIN:
+        return _join(ram, cpu, task, row)
+    if op == EXIT_MM:
+        return _exit_mm(ram, cpu, task, row)
+    if op == MARK:
+        return _mark(ram, cpu, task, row)
+    if op == PLACE:
+        place_region(ram, task, row)
+    elif op == FORK:
+        start_child(ram, cpu, task, row)
+    elif op == RECLAIM:
+        memory_reclaim(ram, cpu, ram.row_pages[row])
+    else:
+        panic(ram, cpu, BAD_OPERATION, row, op)
+    return NEXT
 
 
 @kernel
@@ -307,20 +340,9 @@ def _execute(ram, cpu, task, row):
         return SLEEP if direct_io(ram, cpu, task, row) == ASLEEP else NEXT
     if op == UPROBE:
         return SLEEP if uprobe(ram, cpu, task, row) == ASLEEP else NEXT
-    if op == CLONE:
-        return _clone(ram, cpu, task, row)
-    if op == EXIT:
-        return _exit(ram, cpu, task)
-    if op == JOIN:
-        return _join(ram, cpu, task, row)
-    if op == MARK:
-        return _mark(ram, cpu, task, row)
-    if op in (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT):
+    if op in SYNCHRONISES:
         return _synchronise(ram, cpu, task, row)
-    if op in (PLACE, FORK, EXIT_MM, RECLAIM):
-        return _change_process(ram, cpu, task, row)
-    panic(ram, cpu, BAD_OPERATION, row, op)
-    return ENDED
+    return _change_process(ram, cpu, task, row)
 
 
 @apart

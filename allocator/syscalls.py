@@ -7,30 +7,46 @@ Linux would refuse stops the run with a sentence), partial success.
 
 from allocator.filemap import fadvise, sync_file_page, truncate_file_page, write_to_file
 from allocator.fork import dup_mm
-from allocator.madvise import MADV_DONTNEED, madvise
+from allocator.madvise import madvise
 from allocator.migrate import move_pages
-from allocator.mmap import ANYWHERE, do_mmap, do_munmap, exit_mm
+from allocator.mmap import UNPLACED, do_mmap, do_munmap, exit_mm
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
+from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
 from allocator.unmap import unmap_mapping_range
+from cpus.abi.numbers import MADV_DONTNEED
+from cpus.abi.row_kinds import (
+    ANYWHERE,
+    DONTNEED,
+    FADVISE,
+    MADVISE,
+    MMAP,
+    MOVE_PAGES,
+    MPROTECT,
+    MREMAP,
+    MUNMAP,
+    PLACE_SHIFT,
+    SYNC,
+    TRUNCATE,
+    WRITE,
+)
 from cpus.compiled import kernel
 from cpus.costs import SYSCALL
 from cpus.events import EV_TASK, record
 from cpus.ipi import serve_interrupts
 
-DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = range(9, 15)
-PLACE, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, FORK, EXIT_MM, FADVISE, RECLAIM = range(20, 29)
 CHANGES_MAPPING = (DONTNEED, MUNMAP, MMAP, MPROTECT, MREMAP, MADVISE, MOVE_PAGES)
 CHANGES_FILE = (WRITE, SYNC, TRUNCATE, FADVISE)
-PLACE_SHIFT = 32
 
 
 @kernel
 def place_region(ram, task, row):
     """Say where a region will be mapped next: the vpn in `page` and `count`, or wherever there is room."""
     vpn = (ram.row_count[row] << PLACE_SHIFT) | ram.row_page[row]
-    ram.proc_region[ram.task_process[task], ram.row_region[row]] = ANYWHERE if ram.row_kind[row] else vpn
+    ram.proc_region[ram.task_process[task], ram.row_region[row]] = (
+        UNPLACED if ram.row_kind[row] == ANYWHERE else vpn
+    )
 
 
 @kernel
@@ -67,10 +83,14 @@ def change_mapping(ram, cpu, task, row):
             ram.row_pages[row],
             ram.proc_region[ram.task_process[task], ram.row_count[row]],
         )
-    elif op in (DONTNEED, MADVISE):
-        madvise(ram, cpu, mm, first, last, MADV_DONTNEED if op == DONTNEED else ram.row_kind[row])
-    else:
+    elif op == DONTNEED:
+        madvise(ram, cpu, mm, first, last, MADV_DONTNEED)
+    elif op == MADVISE:
+        madvise(ram, cpu, mm, first, last, ram.row_kind[row])
+    elif op == MOVE_PAGES:
         move_pages(ram, cpu, mm, first, last, ram.row_kind[row])
+    else:
+        panic(ram, cpu, BAD_OPERATION, row, op)
     ram.cpu_live_count[cpu] = 0  # it does not use what it gives away
 
 
@@ -95,8 +115,10 @@ def change_file(ram, cpu, task, row):
             write_to_file(ram, cpu, thing, index)
         elif op == SYNC:
             sync_file_page(ram, cpu, thing, index)
-        else:
+        elif op == TRUNCATE:
             truncate_file_page(ram, cpu, thing, index)
+        else:
+            panic(ram, cpu, BAD_OPERATION, row, op)
         ram.task_visit[task] += 1
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)

@@ -22,16 +22,14 @@ from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import flush_tlb_page
 from allocator.vma import VM_EXEC, VM_SHARED, VM_WRITE, lock_object, next_vma_of, unlock_object
+from cpus.abi.numbers import IFETCH
+from cpus.abi.row_kinds import REGISTER
 from cpus.atomics import exchange, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import PAGE_COPY, SYSCALL
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PFN_SHIFT, PTE_PRESENT, find_table
-from cpus.tlb import IFETCH
-
-UPROBE = 31
-UNREGISTER, REGISTER = 0, 1  # kind of a row
 
 
 @kernel

@@ -11,15 +11,16 @@ regions.
 
 from allocator.buddy import NONE
 from allocator.panic import NO_ADDRESS, NO_VMA, TOO_MANY_VMAS, panic
+from cpus.abi.numbers import PROT_EXEC, PROT_READ, PROT_WRITE
 from cpus.atomics import compare_exchange, store_release
 from cpus.compiled import kernel
 from cpus.layout import MAX_VMAS
 from cpus.locks import LOCK_OBJECT, spin_lock, spin_unlock
 
-VM_READ, VM_WRITE, VM_EXEC, VM_SHARED, VM_SEQ_READ, VM_ANON = 1, 2, 4, 8, 16, 32
+VM_READ, VM_WRITE, VM_EXEC = PROT_READ, PROT_WRITE, PROT_EXEC  # mprotect gives rights as they stand
+VM_SHARED, VM_SEQ_READ, VM_ANON = 8, 16, 32
 VM_HAS_ANON = 64  # private pages were mapped here: fork must copy (vma->anon_vma is set)
 VM_RIGHTS = VM_READ | VM_WRITE | VM_EXEC
-TASK_SIZE = 1 << 35  # pages: the user half of 48 bits
 MMAP_BASE = 0x7FFFF7FFF  # mmap_base() without randomisation: below the stack and its gap
 
 

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from cpus import costs, tlb
+from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import kernel
 from cpus.layout import COUNTER, Sizes
 from cpus.oracle import VERSION_BITS, VERSION_MASK
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_WRITE
 from cpus.segment import build_ram
-from cpus.tlb import IFETCH, LOAD, STORE
 from designs.memory_map import MACHINE
 
 TWIN = Path(__file__).with_name("access_twin.c")

@@ -27,11 +27,11 @@ from allocator.kswapd import AWAKE, kswapd_falls_asleep, kswapd_step
 from allocator.sched import DONE
 from allocator.tlb_flush import switch_mm
 from allocator.unmap import zap_range
+from cpus.abi.numbers import LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import kernel
 from cpus.layout import COUNTER
 from cpus.lease import RUNNING
-from cpus.tlb import LOAD, STORE
 from designs import design
 from emulator.build import RunOptions, build
 from emulator.judge.audit import audit_text

@@ -11,6 +11,7 @@ Numbers: see benchmarks/access.py, which runs the same algorithm in C beside it.
 Left out: caches and prefetchers (a cost per line stands for them), out-of-order overlap of walks.
 """
 
+from cpus.abi.numbers import STORE
 from cpus.atomics import load_acquire, unlikely
 from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
@@ -28,7 +29,7 @@ from cpus.page_table import (
     use_entry,
 )
 from cpus.ram import row
-from cpus.tlb import CONTEXT_BITS, STORE, VALUE_SHIFT, find_way, first_level, oldest_way
+from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT, find_way, first_level, oldest_way
 
 page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64

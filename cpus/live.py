@@ -12,9 +12,9 @@ it both. Rows of a workload that says that they are exact name every use, and no
 Left out: pages in use that had left the first level before the flush.
 """
 
+from cpus.abi.numbers import IFETCH, LOAD
 from cpus.access import visit_pages
 from cpus.compiled import apart, kernel
-from cpus.tlb import IFETCH, LOAD
 
 FOREVER = 1 << 56
 

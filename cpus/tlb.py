@@ -19,6 +19,7 @@ hashes the set number from more bits. Left out: huge-page entries, global entrie
 prefetch.
 """
 
+from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.compiled import inlined, kernel
 from cpus.layout import LIVE_PAGES
 from cpus.ram import row
@@ -29,8 +30,6 @@ EMPTY = 0
 VALUE_SHIFT = 8
 # a page used again within so many visits is in use: recorded rows of hot pages lie up to some 70 visits apart
 LIVE_VISITS = 256
-
-LOAD, STORE, IFETCH = 0, 1, 2
 
 
 @kernel

@@ -18,6 +18,7 @@ from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from cpus.abi.numbers import PAGE_BYTES
 from cpus.compiled import Entry
 from cpus.costs import COST_NAMES, NR_COSTS
 from cpus.held_signals import signals_held
@@ -29,7 +30,17 @@ from designs.design import Design
 from designs.memory_map import MACHINE
 from designs.user_design import check_design, compiling, fields_of, prepare
 from emulator.machine import Machine
-from workloads.rows import DRAW, MARK, POST, ROW, SNAPSHOT, UPROBE, Process, Region, Workload
+from workloads.rows import (
+    DRAW,
+    EVALUATION,
+    FLAG,
+    ROW,
+    SNAPSHOT_NUMBER,
+    UPROBE,
+    Process,
+    Region,
+    Workload,
+)
 
 SLICE_NS = 500_000
 VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequence
@@ -186,9 +197,7 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: b
     threads = sum(len(p.threads) for p in workload.processes)
     # files, zero page, anonymous pages, one that no frame holds
     logical = sum(files.values()) + 1 + ANON_NUMBERS * frames + 1
-    marks = max(
-        int(rows["page"][rows["op"] == MARK].max(initial=0)) for p in workload.processes for rows in p.threads
-    )
+    marks = max(0, workload.count_of(EVALUATION) - 1)
     for process in workload.processes:
         for thread, cpu in enumerate(process.cpus):
             if cpu >= machine.cpus:
@@ -223,8 +232,8 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: b
         tlb_entries=tlb.dtlb_load.entries + tlb.dtlb_store.entries + tlb.itlb.entries + tlb.stlb.entries,
         nr_costs=NR_COSTS,
         series_length=SERIES_LENGTH,
-        nr_flags=workload.count_of(POST),
-        nr_snapshots=workload.count_of(SNAPSHOT),
+        nr_flags=workload.count_of(FLAG),
+        nr_snapshots=workload.count_of(SNAPSHOT_NUMBER),
         nr_lufd_frames=frames if debug_luf else 1,
     )
 
@@ -254,7 +263,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "events_on": int(options.events),
         "flush_ceiling": sysctl.tlb_single_page_flush_ceiling,
         "readahead_pages": max(1, sysctl.readahead_kb // 4),
-        "fault_around_pages": sysctl.fault_around_bytes // 4096,
+        "fault_around_pages": sysctl.fault_around_bytes // PAGE_BYTES,
         "demotion": int(sysctl.demotion_enabled),
         "numa_balancing": int(sysctl.numa_balancing == 2),
         "swappiness": sysctl.swappiness,

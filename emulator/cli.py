@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from emulator.cli_arguments import LEASES_MAX, parse
+from emulator.cli_arguments import LEASES_MAX, LISTED, parse
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, tell
 from emulator.verdict import BAD_INPUT, CLEAN, FAILED, INTERRUPTED, TERMINATED, of_comparison, of_stopped
 
@@ -297,18 +297,21 @@ def golden(options: Namespace, emulation: Any) -> int:
 
 
 def list_command(options: Namespace, experiment: Any) -> int:
-    """Print what ships with luf: name and one line each."""
+    """Print what ships with luf: name and one line each; or, if it is asked for, what is declared as data."""
     sections: dict[str, Callable[[], Mapping[str, str]]] = {
         "machines": _machines,
         "workloads": _workloads,
         "designs": lambda: (experiment or _experiment()).design_names(),
+        "rows": _row_kinds,
     }
-    listed = {title: names() for title, names in sections.items() if options.what in (None, title)}
+    wanted = [options.what] if options.what else LISTED
+    listed = {title: names() for title, names in sections.items() if title in wanted}
     width = max(len(name) for names in listed.values() for name in names)
     with reader_may_leave():
         for i, (title, names) in enumerate(listed.items()):
             sys.stdout.write("\n" * (i > 0) + title + "\n")
-            sys.stdout.writelines(f"  {name:<{width}}  {line}\n" for name, line in names.items())
+            for name, text in names.items():
+                sys.stdout.write(f"  {name:<{width}}  " + text.replace("\n", "\n" + " " * (width + 4)) + "\n")
     return CLEAN
 
 
@@ -322,6 +325,12 @@ def _workloads() -> Mapping[str, str]:
     from workloads.catalogue import names
 
     return names()
+
+
+def _row_kinds() -> Mapping[str, str]:
+    from emulator.declared import row_kinds
+
+    return row_kinds()
 
 
 def report_command(options: Namespace, experiment: Any) -> int:

@@ -18,6 +18,8 @@ KERNEL = "6.12"
 OUT = "runs"
 CPUS_MAX = 256
 LEASES_MAX = 62  # of cpus/layout.py
+LISTED = ("machines", "workloads", "designs")  # of what ships with luf
+DECLARED = ("rows",)  # as data (emulator/declared.py)
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
 
 DESCRIPTION = """\
@@ -62,6 +64,7 @@ LIST_EXAMPLES = """\
 examples:
   luf list                                 machines, workloads and designs that ship with luf
   luf list designs                         one kind, with the values of each design's parameters
+  luf list rows                            what a row of a workload can be: fields, and calls of scripts
 
 """
 
@@ -155,9 +158,12 @@ def parser() -> argparse.ArgumentParser:
     _add_golden(commands)
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
-    kinds = ["machines", "workloads", "designs"]
     listing.add_argument(
-        "what", nargs="?", choices=kinds, metavar="WHAT", help="machines, workloads or designs; default: all"
+        "what",
+        nargs="?",
+        choices=[*LISTED, *DECLARED],
+        metavar="WHAT",
+        help=f"{', '.join(LISTED)} (default: all three), {', '.join(DECLARED)}",
     )
 
     report = _command(commands, "report", "show a finished run again", REPORT_EXAMPLES)

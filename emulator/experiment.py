@@ -22,6 +22,7 @@ import numpy as np
 from allocator.cpu import cpu_loop
 from allocator.flush_sites import SITE_NAMES
 from allocator.panic import PANIC_TEXTS
+from cpus.abi.numbers import PAGES_PER_MIB
 from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import shelf
 from designs.design import Design
@@ -41,7 +42,6 @@ from workloads.generated import is_generated
 from workloads.parameters import Room
 from workloads.rules.one_row import check_nodes
 
-PAGES_PER_MIB = 256
 VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
 SERIES_POINTS = 400

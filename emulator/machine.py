@@ -19,14 +19,14 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from cpus.abi.numbers import PAGE_BYTES, PAGES_PER_MIB
 from emulator.checked import converted
 from emulator.cpu_nodes import cpu_mistake, cpu_nodes
-from emulator.watermarks import PAGE_SIZE, PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
+from emulator.watermarks import PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 
 MACHINES = Path(__file__).with_name("machines")
 CPUS_MAX = 256
 MEMORY_MIB_MIN = 8
-PAGES_PER_MIB = (1 << 20) // PAGE_SIZE
 CHANGED = "changed before"  # of a table that was read: what a run's machine had overridden
 
 Count = Annotated[int, Meta(ge=1)]
@@ -116,7 +116,7 @@ class Sysctl(Struct, frozen=True, kw_only=True):
     numa_balancing_scan_size_mb: Count
     swappiness: Annotated[int, Meta(ge=0, le=200)]
     readahead_kb: Annotated[int, Meta(ge=0, le=16384)]
-    fault_around_bytes: Annotated[int, Meta(ge=PAGE_SIZE, le=1 << 21)]
+    fault_around_bytes: Annotated[int, Meta(ge=PAGE_BYTES, le=1 << 21)]
     tlb_single_page_flush_ceiling: Annotated[int, Meta(ge=0, le=1 << 20)]
     init_on_free: bool = False
     kasan_poison: bool = False

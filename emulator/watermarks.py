@@ -16,8 +16,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PAGE_SIZE = 4096
-PAGE_KB = PAGE_SIZE // 1024
+from cpus.abi.numbers import PAGE_BYTES
+
+PAGE_KB = PAGE_BYTES // 1024
 LOWMEM_RESERVE_RATIO = 256  # sysctl_lowmem_reserve_ratio of DMA and DMA32
 MIN_PERCPU_PAGELIST_HIGH_FRACTION = 8
 
@@ -102,7 +103,7 @@ def pcp_limits(managed_pages: int, low_watermark: int, *, local_cpus: int, onlin
     With the full-size values (batch 63, high in the hundreds) 64 CPUs would hold all of a node of 42 MiB.
     """
     cpus = local_cpus or online_cpus
-    batch = max(min(managed_pages >> 10, 1024 * 1024 // PAGE_SIZE) // 4, 1)
+    batch = max(min(managed_pages >> 10, 1024 * 1024 // PAGE_BYTES) // 4, 1)
     batch = max(_rounddown_pow_of_two(batch + batch // 2) - 1, 1)
     high_min = max(low_watermark // cpus, batch << 2)
     high_max = max(managed_pages // MIN_PERCPU_PAGELIST_HIGH_FRACTION // cpus, batch << 2)

@@ -224,22 +224,6 @@ def test_the_workloads_of_the_docs_are_sound(tmp_path):
     assert [rows.tolist() for rows in ours.threads] == [rows.tolist() for rows in theirs.threads]
 
 
-def test_every_operation_of_a_workload_is_documented():
-    """docs/workload.md names all that rows and scripts can do, and nothing else."""
-    from workloads.calls import Calls
-    from workloads.rows import OP_NAMES
-
-    text = (ROOT / "docs" / "workload.md").read_text()
-    told = {name for cell in re.findall(r"^\| ([A-Z_, ]+) \|", text, re.M) for name in cell.split(", ")}
-    assert told == set(OP_NAMES.values()) - {"VISIT"}
-    calls = {
-        name
-        for cell in re.findall(r"^\| [A-Z_, ]+ \| ([^|]*) \|", text, re.M)
-        for name in re.findall(r"`(\w+)`", cell)
-    }
-    assert calls == set(Calls.names()) - {"load", "store", "execute"}
-
-
 def labels_of(screen: str) -> list[str]:
     """Give the words that begin the lines of a screen, where something begins there."""
     return [label for line in screen.splitlines() if (label := line[:20].strip())]

@@ -1,4 +1,5 @@
-"""What one thread of a script can do: each call makes one row (workloads/rows.py says what each does).
+"""What one thread of a script can do: each call makes one row (cpus/abi/row_kinds.py says what
+each does).
 
 Ranges are pages of 4 KiB: of `region` from `page` on, `pages` pages, to the region's end if they are not
 given. Flags, meetings and snapshots are names, known from their first use on.
@@ -11,27 +12,14 @@ from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
 
+from cpus.abi.numbers import ADVICE, RIGHTS, TASK_SIZE
 from workloads import rows as p
 from workloads.rows import Region
 
 Row = tuple[int, int, int, int, int, int]
 
-RIGHTS = {
-    "PROT_NONE": p.PROT_NONE,
-    "PROT_READ": p.PROT_READ,
-    "PROT_WRITE": p.PROT_WRITE,
-    "PROT_EXEC": p.PROT_EXEC,
-}
-ADVICE = {
-    "MADV_DONTNEED": p.MADV_DONTNEED,
-    "MADV_FREE": p.MADV_FREE,
-    "MADV_COLD": p.MADV_COLD,
-    "MADV_PAGEOUT": p.MADV_PAGEOUT,
-}
 NS_MAX = COUNT_MAX = 2**32 - 1
-VPN_MAX = 2**35 - 1  # user space ends at 128 TiB
 NODE_MAX = 255
-PLACE_SHIFT = 32
 # how Python says that a method is called wrongly
 MISUSED = re.compile(r"Calls\.(?P<call>\w+)\(\) (?P<got>.*)", re.S)
 GIVEN = re.compile(r"(\d+) w(?:as|ere) given")
@@ -134,9 +122,9 @@ class Calls:
         """
         number = self._range(region, 0, None)[0]
         if vpn is None:
-            return (p.PLACE, 1, number, 0, 0, 0)
-        _whole("vpn", vpn, 1, VPN_MAX)
-        return (p.PLACE, 0, number, 0, vpn >> PLACE_SHIFT, vpn & (2**PLACE_SHIFT - 1))
+            return (p.PLACE, p.ANYWHERE, number, 0, 0, 0)
+        _whole("vpn", vpn, 1, TASK_SIZE - 1)
+        return (p.PLACE, p.AT, number, 0, vpn >> p.PLACE_SHIFT, vpn & (2**p.PLACE_SHIFT - 1))
 
     def mmap(self, region: str, page: int = 0, pages: int | None = None) -> Row:
         """mmap(2)."""
@@ -201,11 +189,11 @@ class Calls:
         """Set a breakpoint in each page of the file, for all who map it as code (perf probe -x;
         uprobe_register).
         """
-        return self._call(p.UPROBE, region, page, pages, kind=1)
+        return self._call(p.UPROBE, region, page, pages, kind=p.REGISTER)
 
     def uprobe_unregister(self, region: str, page: int = 0, pages: int | None = None) -> Row:
         """Take it away again."""
-        return self._call(p.UPROBE, region, page, pages)
+        return self._call(p.UPROBE, region, page, pages, kind=p.UNREGISTER)
 
     def memory_reclaim(self, pages: int) -> Row:
         """Write `pages` pages to memory.reclaim."""
@@ -321,8 +309,9 @@ def _text(name: str, value: Any) -> str:
     return value
 
 
-def _constant(name: str, value: Any, known: dict[str, int], several: bool = True) -> int:
+def _constant(name: str, value: Any, table: dict[int, str], several: bool = True) -> int:
     """Give the number of "A|B", or of a number that these names can make."""
+    known = {text: number for number, text in table.items()}
     parts = value.split("|") if isinstance(value, str) and several else [value]
     if all(isinstance(part, str) and part.strip() in known for part in parts):
         return sum({known[part.strip()] for part in parts})

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from cpus.abi.numbers import PAGE_BYTES
+
 COLUMNS = ("thread", "page", "region", "kind", "count")
 MARKS = ("mark_pos", "mark_thread", "mark_id")
 
@@ -85,8 +87,8 @@ def read(path: str | Path) -> Recording:
 def _check_about(path: Path, about: Any) -> None:
     if not isinstance(about, dict):
         raise ValueError(f"{path}: must be a JSON object (got {type(about).__name__})")
-    if about.get("page_size") != 4096:
-        raise ValueError(f"{path}: 'page_size' must be 4096 (got {about.get('page_size')})")
+    if about.get("page_size") != PAGE_BYTES:
+        raise ValueError(f"{path}: 'page_size' must be {PAGE_BYTES} (got {about.get('page_size')})")
     for name in ("regions", "evals", "mark_names", "mappings", "memory_syscalls"):
         if name not in about:
             raise ValueError(f"{path}: {name!r} must be given (got {', '.join(about)})")

@@ -4,47 +4,8 @@ A *program* is an array of 16-byte rows that one thread executes in order. Most 
 times on each of the pages 7..15 of region weights". The rest is what user space does around that: spin
 barriers, dynamic work sharing, worker threads that come and go, and the system calls that change mappings.
 
-Row by row (fields `op, kind, region, pages, count, page`; a field that is not named is 0):
-
-========  =========================================================================================================
-VISIT     visit pages `page .. page+pages-1` of `region` in order, `count` accesses of `kind` on each
-BARRIER   wait, spinning on page `count` of `region`, until `pages` parties have come to barrier `page` of the
-          process
-DRAW      execute chunk `count` of section `page`, then draw the next chunk from the section's counter, which
-          starts at `pages` (= parties), until none is left
-CLONE     main starts worker thread `page`, at its next row, on a CPU that the scheduler chooses
-EXIT      the worker ends; its next row runs after its next CLONE
-JOIN      main sleeps until the `pages` workers cloned since the last JOIN have executed EXIT
-MARK      evaluation `page` begins (main thread; 0 start-up, 1 prompt, 2.. one token each)
-POPULATE  mmap(MAP_POPULATE): read and map all of `page .. page+pages-1` of `region`
-DONTNEED  madvise(MADV_DONTNEED) of these pages
-MUNMAP    unmap these pages
-MMAP      map them, at the region's place (or where the kernel finds room, if PLACE said so)
-WRITE     write(2) these pages of the file that `region` maps: the page cache changes, and every process sees
-          it
-SYNC      fdatasync() of these pages
-TRUNCATE  drop these pages with their contents (punch a hole)
-POST      add 1 to flag `page` of the workload, waking who waits for it
-WAIT_FOR  sleep until flag `page` has been posted `pages` times
-SPIN      the same, spinning in user mode on page `count` of `region` (NO_REGION: on none that is named)
-NANOSLEEP sleep for `count` ns
-PLACE     say where `region` will be mapped next: at the page with the number `page` + `count` * 2**32; or,
-          with `kind` 1, wherever the kernel finds room (mmap(NULL))
-MPROTECT  give these pages the rights `kind` (PROT_READ, PROT_WRITE, PROT_EXEC; 0 none)
-MREMAP    move these pages to the place of region `count`, which they become
-MADVISE   madvise(2) with advice `kind` (MADV_*)
-MOVE_PAGES  move these pages to node `kind` (move_pages(2), or mbind(2) with MPOL_MF_MOVE)
-FORK      start process `page` of the workload as a copy of this one; its main thread goes on at its next row
-EXIT_MM   the process ends, by its only thread, and flag `page` is posted; its next row runs after its next
-          FORK
-FADVISE   posix_fadvise(POSIX_FADV_DONTNEED) of these pages of the file
-DIRECT_READ, DIRECT_WRITE  read(2), write(2) with O_DIRECT: these pages of the file to, or from, page `count`
-                           and following of region `kind`
-UPROBE    set (`kind` 1) or take away (0) a breakpoint in these pages of the file, in every process that maps
-          them as private code
-RECLAIM   write `pages` pages to memory.reclaim of the group of all processes
-SNAPSHOT  note all counters, as a program that reads /proc would, in snapshot `page` of the workload
-========  =========================================================================================================
+A row has the fields `op, kind, region, pages, count, page`. What it does, and what its fields are, is declared
+in cpus/abi/row_kinds.py; `luf list rows` prints it. Everything that rows name is known here, too.
 
 Regions are mapped when the process starts, unless they say otherwise. A section's counter is never reset: a
 piece of work that is repeated gets a section for each time, and these may share their chunks.
@@ -59,74 +20,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-ROW = np.dtype(
-    [("op", "u1"), ("kind", "u1"), ("region", "u2"), ("pages", "u4"), ("count", "u4"), ("page", "u4")]
-)
+from cpus.abi.numbers import *  # noqa: F403 - whoever writes rows finds all numbers here
+from cpus.abi.row_kinds import *  # noqa: F403
+from cpus.abi.row_kinds import ROW_FIELDS, ROW_KINDS, VISIT, Argument
 
-VISIT, BARRIER, DRAW, CLONE, EXIT, JOIN, MARK, POPULATE, DONTNEED, MUNMAP, MMAP, WRITE, SYNC, TRUNCATE = (
-    range(1, 15)
-)
-POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT = range(15, 20)
-(
-    PLACE,
-    MPROTECT,
-    MREMAP,
-    MADVISE,
-    MOVE_PAGES,
-    FORK,
-    EXIT_MM,
-    FADVISE,
-    RECLAIM,
-    DIRECT_READ,
-    DIRECT_WRITE,
-    UPROBE,
-) = range(20, 32)
-PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
-MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT = 4, 8, 20, 21
-NO_REGION = 0xFFFF
-OP_NAMES = {
-    VISIT: "VISIT",
-    BARRIER: "BARRIER",
-    DRAW: "DRAW",
-    CLONE: "CLONE",
-    EXIT: "EXIT",
-    JOIN: "JOIN",
-    MARK: "MARK",
-    POPULATE: "POPULATE",
-    DONTNEED: "DONTNEED",
-    MUNMAP: "MUNMAP",
-    MMAP: "MMAP",
-    WRITE: "WRITE",
-    SYNC: "SYNC",
-    TRUNCATE: "TRUNCATE",
-    POST: "POST",
-    WAIT_FOR: "WAIT_FOR",
-    SPIN: "SPIN",
-    NANOSLEEP: "NANOSLEEP",
-    SNAPSHOT: "SNAPSHOT",
-    PLACE: "PLACE",
-    MPROTECT: "MPROTECT",
-    MREMAP: "MREMAP",
-    MADVISE: "MADVISE",
-    MOVE_PAGES: "MOVE_PAGES",
-    FORK: "FORK",
-    EXIT_MM: "EXIT_MM",
-    FADVISE: "FADVISE",
-    RECLAIM: "RECLAIM",
-    DIRECT_READ: "DIRECT_READ",
-    DIRECT_WRITE: "DIRECT_WRITE",
-    UPROBE: "UPROBE",
-}
-DIRECT_OPS = (DIRECT_READ, DIRECT_WRITE)
-# rows that name pages of a region that maps a file
-FILE_OPS = (WRITE, SYNC, TRUNCATE, FADVISE, *DIRECT_OPS, UPROBE)
-# rows that name pages of a region
-RANGE_OPS = (VISIT, POPULATE, DONTNEED, MUNMAP, MMAP, MPROTECT, MREMAP, MADVISE, MOVE_PAGES, *FILE_OPS)
-
-LOAD, STORE, IFETCH = range(3)
-KIND_NAMES = {LOAD: "LOAD", STORE: "STORE", IFETCH: "IFETCH"}
-
-PAGE_BYTES = 4096
+ROW = np.dtype(list(ROW_FIELDS.items()))
 FOLIO_ORDER_MAX = 6  # 256 KiB
 
 
@@ -228,16 +126,15 @@ class Workload:
         """Count the rows in memory: those of chunks that sections share once."""
         return sum(len(p.chunk_rows) + sum(len(rows) for rows in p.threads) for p in self.processes)
 
-    def count_of(self, *ops: int) -> int:
-        """Return one more than the largest `page` of all rows with these operations (0 if there is none): how
-        many things they name.
-        """
-        every = [
-            rows["page"][np.isin(rows["op"], ops)].astype(np.int64)
-            for process in self.processes
-            for rows in process.threads
-        ]
-        return int(max((pages.max() for pages in every if len(pages)), default=-1)) + 1
+    def count_of(self, what: Argument) -> int:
+        """Return one more than the largest number by which a row names such a thing; 0 if none does."""
+        largest = -1
+        for number, kind in ROW_KINDS.items():
+            for name in (name for name, argument in kind.fields.items() if argument == what):
+                for rows in (rows for process in self.processes for rows in process.threads):
+                    numbers = rows[name][rows["op"] == number].astype(np.int64)
+                    largest = max(largest, int(numbers.max(initial=-1)))
+        return largest + 1
 
 
 def visit(

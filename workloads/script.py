@@ -162,8 +162,9 @@ class Script:
     def _told(self, error: RowError, names: Names, made: _Made) -> str:
         """Tell a broken rule in the words of the script: step, operation, name of the flag."""
         op, page = made.rows[error.row][0], made.rows[error.row][5]
-        flag = f" {names.flag_name(page)!r}" if op in (p.POST, p.WAIT_FOR, p.SPIN, p.EXIT_MM) else ""
-        return f"{self._place(error.process, error.thread, made.steps[error.row])}: {p.OP_NAMES[op]}{flag}: {error.rule}"
+        flag = f" {names.flag_name(page)!r}" if op in p.kinds_with(p.FLAG) else ""
+        place = self._place(error.process, error.thread, made.steps[error.row])
+        return f"{place}: {p.ROW_KINDS[op].name}{flag}: {error.rule}"
 
     def _check_meetings(self, meetings: dict[str, Meeting]) -> None:
         """A meeting is right for its parties only: so many threads come, all as often."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from workloads import address_space as at
 from workloads.address_space import Layout
-from workloads.rows import IFETCH, LOAD, POPULATE, ROW, STORE, VISIT, control, visit
+from workloads.rows import IFETCH, LOAD, PAGE_BYTES, POPULATE, ROW, STORE, VISIT, control, visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def start_up(place: Layout, rng: np.random.Generator) -> np.ndarray:
     heap_first, heap_pages = place.sample_heap
     buffers = [
         control(POPULATE, region=at.WEIGHTS, pages=place.shape.file_pages()),
-        visit(LOAD, at.WEIGHTS, 0, place.shape.tensors()["token_embd"].first_byte // 4096 + 1, 1000),
+        visit(LOAD, at.WEIGHTS, 0, place.shape.tensors()["token_embd"].first_byte // PAGE_BYTES + 1, 1000),
         visit(STORE, at.HEAP, 0, heap_first + heap_pages + 60, 128),
         visit(STORE, at.KV, 0, place.shape.kv_pages(), 128),
         visit(STORE, at.GRAPH_META, 0, place.graph_pages, 128),

@@ -16,6 +16,7 @@ import numpy as np
 
 from workloads.rows import (
     LOAD,
+    PAGES_PER_MIB,
     POST,
     ROW,
     SNAPSHOT,
@@ -33,7 +34,6 @@ KINDS = {FILE_RO: LOAD, ANON_RW: STORE}
 BEFORE, AFTER = 0, 1  # snapshots
 READY, GO, FINISHED = range(3)  # flags
 MAIN, STACK = 0, 1  # regions
-PAGES_PER_MIB = 256
 
 
 def sweep(

@@ -15,10 +15,13 @@ from typing import TypeVar
 Row = TypeVar("Row")
 
 
-class Numbered(list[Row]):
-    """Rows by their numbers."""
+class Numbered(dict[int, Row]):
+    """Number -> row, in the order of declaration."""
 
-    def add(self, row: Row) -> int:
-        """Declare one more row; returns its number."""
-        self.append(row)
-        return len(self) - 1
+    def add(self, row: Row, number: int | None = None) -> int:
+        """Declare one more row; returns its number, the next one unless it is given."""
+        chosen = max(self, default=-1) + 1 if number is None else number
+        if chosen in self:
+            raise ValueError(f"'number' must be given once (got {chosen} for {self[chosen]!r} and {row!r})")
+        self[chosen] = row
+        return chosen

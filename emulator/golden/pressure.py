@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from allocator.flush_sites import REASONS, SITES
+from cpus.abi.numbers import PAGES_PER_MIB
 from cpus.layout import COUNTER, COUNTERS, TRACE_PAGES
 from emulator.experiment import NOT_VMSTAT, run_design
 from emulator.machine import Machine, load_machine
-from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, PAGES_PER_MIB, sweep
+from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, sweep
 
 USUAL_MACHINE, MACHINES = "guest-8cpu-tcg", {"pt": "guest-8cpu-tcg-large"}  # by environment
 PROCESSES = 3
@@ -125,7 +126,7 @@ def _deltas(ram: Any) -> dict[str, Any]:
     sites = ram.snapshot_site[AFTER] - ram.snapshot_site[BEFORE]
     pages = [*(str(n) for n in range(TRACE_PAGES - 1)), "all"]
     recorded: dict[str, int] = {}
-    for site, count in zip(SITES, sites.tolist(), strict=True):
+    for site, count in zip(SITES.values(), sites.tolist(), strict=True):
         if count:
             recorded[site.recorded] = recorded.get(site.recorded, 0) + count
     return {
@@ -133,7 +134,7 @@ def _deltas(ram: Any) -> dict[str, Any]:
         "send_ipi_by_site": recorded,
         "tlb_flush_by_reason_pages": {
             f"{reason}/{pages[j]}": int(flushes[i * TRACE_PAGES + j])
-            for i, reason in enumerate(REASONS)
+            for i, reason in REASONS.items()
             for j in range(TRACE_PAGES)
             if flushes[i * TRACE_PAGES + j]
         },

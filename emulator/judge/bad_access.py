@@ -13,7 +13,7 @@ from typing import Any
 from allocator.panic import BUS_ERROR, NOT_FREE, SEGV_ACCERR, SEGV_MAPERR
 from emulator.supervisor import Panicked
 from workloads import names
-from workloads.rows import KIND_NAMES, OP_NAMES, VISIT, Process, Workload
+from workloads.rows import ACCESSES, ROW_KINDS, VISIT, Process, Workload
 
 RULES = {
     SEGV_MAPERR: "must name mapped pages, but nothing is mapped there (SIGSEGV)",
@@ -59,7 +59,7 @@ def _first_row(workload: Workload, number: int, thread: int) -> int:
 def _operation(process: Process, thread: int, row: int) -> str:
     found = process.threads[thread][row]
     op = int(found["op"])
-    return KIND_NAMES[int(found["kind"])] if op == VISIT else OP_NAMES[op]
+    return ACCESSES[int(found["kind"])] if op == VISIT else ROW_KINDS[op].name
 
 
 def _place(ram: Any, process: Process, number: int, vpn: int) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 from allocator.kmap import ADDRESS, FILE_PAGE, SITE_NAMES, SITES
 from allocator.page_cache import OBJECT_FILE
 from allocator.sched import TASK_KSWAPD
+from cpus.abi.numbers import PAGE_BYTES
 from cpus.cpumask import cpus_of
 from cpus.layout import LUFD_KEPT
 from designs.luf.debug import RECORD_NAMES
-from emulator.judge.witness import PAGE, Names
+from emulator.judge.witness import Names
 from workloads.rows import Workload
 
 
@@ -46,7 +47,7 @@ def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
         "record": RECORD_NAMES[whose], "request": ugen, "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),
     }  # fmt: skip
     if kind == ADDRESS:
-        found |= {"mm": a, "address": b * PAGE}
+        found |= {"mm": a, "address": b * PAGE_BYTES}
     elif kind == FILE_PAGE:
         found["page"] = _page_of(ram, names, a, b)
     if RECORD_NAMES[whose] == "page":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER
+from cpus.abi.numbers import PAGE_BYTES
 from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP, EVENT_TASK_SHIFT
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
@@ -21,7 +22,6 @@ from workloads.rows import Workload
 
 LET_AT_MOST = 8
 CPU_MASK = (1 << EVENT_TASK_SHIFT) - 1
-PAGE = 4096
 
 
 class Names:
@@ -91,7 +91,7 @@ def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[
         "cpu": cpu,
         "t_ns": at_ns,
         "access": _access(ram, entry),
-        "address": vpn * PAGE,
+        "address": vpn * PAGE_BYTES,
         "page": vpn,
         "mm": mm,
         "task": task,
@@ -155,11 +155,9 @@ def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, mm: int, vpn:
 def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
     sequence, t_ns, kind, a, b, c, d, who = row
     if kind == EV_UNMAP:
-        what = (
-            f"unmap frame {a} from mm {b} at {c * PAGE:#x} ({'writable' if d & PTE_WRITE else 'read-only'})"
-        )
+        what = f"unmap frame {a} from mm {b} at {c * PAGE_BYTES:#x} ({'writable' if d & PTE_WRITE else 'read-only'})"
     elif kind == EV_MAP:
-        what = f"map frame {a} in mm {b} at {c * PAGE:#x}"
+        what = f"map frame {a} in mm {b} at {c * PAGE_BYTES:#x}"
     elif kind == EV_FREE:
         what = f"free frame {a}" + (f" with key {d}" if d else "")
     elif kind == EV_TAKE:

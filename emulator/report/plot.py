@@ -92,13 +92,13 @@ def pattern(index: int) -> str:
 
 def site_colour(site: str) -> str:
     """Give the colour of a site: the same one in every picture, also for one that only a design knows."""
-    colours = {known.text: known.colour for known in SITES}
+    colours = {known.text: known.colour for known in SITES.values()}
     return colours.get(site) or list(colours.values())[sum(map(ord, site)) % len(colours)]
 
 
 def drawn_sites(sites: Iterable[str]) -> list[str]:
     """Give sites in the order in which they are drawn: as declared, a design's own behind them, "other" last."""
-    known = [site.text for site in SITES]
+    known = [site.text for site in SITES.values()]
     places = {text: i for i, text in enumerate(known)} | {known[SITE_OTHER]: len(known) + 1}
     return sorted(sites, key=lambda site: (places.get(site, len(known)), site))
 

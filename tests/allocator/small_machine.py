@@ -29,6 +29,7 @@ from allocator.shrink_lruvec import inactive_is_low
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
+from cpus.abi.numbers import LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import call, install_python, kernel
 from cpus.costs import COST, NR_COSTS
@@ -39,7 +40,6 @@ from cpus.layout import COUNTER, TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.segment import build_ram
-from cpus.tlb import LOAD, STORE
 from designs import Design
 from designs import design as design_named
 from designs.memory_map import MACHINE

@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.direct_io import ASLEEP, COMPLETE, DIRECT_READ, DIRECT_WRITE, UNDER_WAY, direct_io
+from allocator.direct_io import ASLEEP, COMPLETE, UNDER_WAY, direct_io
 from allocator.fork import dup_mm
 from allocator.gup import pin_if_still_there, unpin_page
 from allocator.lru import LRU_ACTIVE_FILE
-from allocator.madvise import MADV_FREE, madvise
+from allocator.madvise import madvise
 from allocator.migrate import move_pages
 from allocator.mmap import do_mmap, do_munmap, exit_mm
 from allocator.page import PG_DIRTY, PIN_BIAS
 from allocator.vma import VM_READ, VM_WRITE
+from cpus.abi.numbers import LOAD, MADV_FREE, STORE
+from cpus.abi.row_kinds import DIRECT_READ, DIRECT_WRITE
 from cpus.layout import PIN_PAGES
 from cpus.page_table import LEVEL_MASK, PTE_WRITE, find_table
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 FILE_REGION, SHARED_REGION, MEMORY = range(3)

@@ -10,7 +10,7 @@ import pytest
 from allocator import flush_sites
 from allocator.flush_sites import REASONS, SITE_NAMES, SITE_OTHER, SITES, Site
 from cpus.layout import NR_SITES, TRACE_REASONS
-from tests.sources import never_read, sources
+from tests.support.sources import never_read, sources
 
 COLOUR = re.compile(r"#[0-9A-F]{6}")
 RECORDED = re.compile(r"(kswapd|direct|task)/\w+")
@@ -41,7 +41,7 @@ def unused(texts: Iterable[str]) -> list[str]:
 
 def test_every_site_says_what_reports_need():
     """A text, a colour, and what the record calls it; "other" is 0, what a CPU begins with."""
-    assert mistakes(SITES) == []
+    assert mistakes(SITES.values()) == []
     assert SITE_NAMES[SITE_OTHER] == "other"
     assert SITE_OTHER == 0
     assert (len(SITES), len(REASONS)) == (NR_SITES, TRACE_REASONS)
@@ -59,7 +59,7 @@ def test_every_site_says_what_reports_need():
 )
 def test_a_half_declared_site_is_named(half, sentence):
     """Each half that can be forgotten, in a sentence."""
-    (found,) = mistakes([*SITES, half])
+    (found,) = mistakes([*SITES.values(), half])
     assert sentence in found
 
 

@@ -11,7 +11,7 @@ from allocator.filemap import truncate_file_page
 from allocator.lru import LRU_ACTIVE_FILE, drop_page, lru_add_drain
 from allocator.page import PG_LARGE, PG_LRU, get_page
 from allocator.page_cache import find_page
-from cpus.tlb import STORE
+from cpus.abi.numbers import STORE
 from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 ORDER, SIZE = 3, 8

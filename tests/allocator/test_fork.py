@@ -12,8 +12,8 @@ from allocator.migrate import move_pages
 from allocator.mmap import exit_mm
 from allocator.page import PG_EXCLUSIVE
 from allocator.tlb_flush import ALL_PAGES
+from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_ACCESSED, PTE_PRESENT, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
 
 PARENT, CHILD = 1, 2

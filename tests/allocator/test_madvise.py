@@ -5,13 +5,13 @@ import pytest
 from allocator.filemap import fadvise
 from allocator.flush_sites import LOCAL_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.lru import LRU_INACTIVE_FILE, lru_add_drain
-from allocator.madvise import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, madvise
+from allocator.madvise import madvise
 from allocator.migrate import move_pages
 from allocator.page import PG_ACTIVE, PG_DIRTY, PG_SWAPBACKED, node_of, set_flag
 from allocator.tlb_flush import ALL_PAGES
 from allocator.unmap import unmap_mapping_range
+from cpus.abi.numbers import LOAD, MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, STORE
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 PAGES = 64

@@ -7,10 +7,11 @@ import pytest
 from allocator.flush_sites import REMOTE_SEND_IPI
 from allocator.lru import lru_add_drain
 from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
-from allocator.program import ENDED, POPULATE
+from allocator.program import ENDED
 from allocator.unmap import zap_range
+from cpus.abi.numbers import LOAD, STORE
+from cpus.abi.row_kinds import POPULATE
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 CPU, REGION = 0, 256

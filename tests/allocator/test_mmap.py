@@ -15,8 +15,8 @@ from allocator.page import PG_LOCKED
 from allocator.pcp import drain_all_pages
 from allocator.tlb_flush import ALL_PAGES
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
+from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 ANON, END = 2, ANON_VPN + 256

@@ -9,8 +9,8 @@ from allocator.lru import drop_page
 from allocator.numa_balancing import SCAN_PERIOD_FLOOR_NS, task_numa_work, task_tick_numa
 from allocator.page import PG_DIRTY, get_page, lock_page, node_of, set_flag, unlock_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
+from cpus.abi.numbers import STORE
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE
-from cpus.tlb import STORE
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
 
 CPU, FAST, SLOW, PAGES = 0, 0, 1, 32

@@ -18,9 +18,9 @@ from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import add_to_page_cache, find_page, lookup, remove_mapping
 from allocator.readahead import read_pages
 from allocator.vma import VM_SEQ_READ
+from cpus.abi.numbers import LOAD, STORE
 from cpus.lease import BLOCKED, RUNNING, WAIT_PAGE
 from cpus.oracle import publish, set_content
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 CPU, NODE, PAGES, WINDOW = 0, 0, 256, 32

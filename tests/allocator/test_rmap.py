@@ -11,8 +11,8 @@ from allocator.rmap import (
     remove_migration_ptes,
     try_to_unmap,
 )
+from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 
 CPU, INDEX = 0, 5

@@ -3,9 +3,9 @@
 import pytest
 
 from allocator.tlb_flush import flush_batch, flush_tlb_mm_range, flush_tlb_page, inc_mm_tlb_gen
+from cpus.abi.numbers import STORE
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_or, cpus_of
-from cpus.tlb import STORE
 from tests.allocator.small_machine import ANON_VPN
 
 CPU, CEILING = 0, 33

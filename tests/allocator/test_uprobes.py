@@ -10,12 +10,13 @@ from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.fork import dup_mm
 from allocator.lru import drop_page
 from allocator.mmap import do_mmap, do_munmap, exit_mm
-from allocator.uprobes import REGISTER, UNREGISTER, hold_mapped, uprobe
+from allocator.uprobes import hold_mapped, uprobe
 from allocator.vma import VM_EXEC, VM_READ, VM_SHARED
+from cpus.abi.numbers import IFETCH
+from cpus.abi.row_kinds import REGISTER, UNREGISTER
 from cpus.completion import look_for_completed_changes
 from cpus.oracle import VIOLATION_NAMES
 from cpus.page_table import LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
-from cpus.tlb import IFETCH
 from designs.none import NoFlush
 from tests.allocator.small_machine import FILE, FILE_VPN
 

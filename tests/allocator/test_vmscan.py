@@ -19,8 +19,8 @@ from allocator.vmscan import (
     SC_NO_CACHE_TRIM,
     shrink_inactive_list,
 )
+from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 CPU, NODE, SLOW = 0, 0, 1

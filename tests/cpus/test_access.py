@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_WRITE
-from cpus.tlb import IFETCH, LOAD, STORE
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FAULT_MAPS_AND_BELL_RINGS, FAULT_WAITS, FRAME_OF_PAGE_0, counts
 

@@ -4,6 +4,7 @@ be reported.
 
 import pytest
 
+from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.completion import (
     UNMAPPED,
@@ -14,7 +15,7 @@ from cpus.completion import (
 )
 from cpus.layout import CHANGES_KEPT
 from cpus.oracle import LATE, REUSE, STALE, publish, set_content
-from cpus.tlb import IFETCH, LOAD, STORE, invalidate_page
+from cpus.tlb import invalidate_page
 from tests.cpus import bare_machine as bare
 
 VPN, FRAME, LOGICAL = 5, 30, 77

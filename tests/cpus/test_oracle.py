@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.atomics import fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
@@ -23,7 +24,7 @@ from cpus.oracle import (
     publish,
     set_content,
 )
-from cpus.tlb import IFETCH, LOAD, STORE, invalidate_page
+from cpus.tlb import invalidate_page
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0
 

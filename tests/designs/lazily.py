@@ -5,7 +5,7 @@ memory there is.
 from allocator.lru import drop_page
 from allocator.page_alloc import take_page
 from allocator.pcp import drain_all_pages
-from cpus.tlb import LOAD
+from cpus.abi.numbers import LOAD
 from tests.allocator.small_machine import FILE, FILE_VPN
 
 ZONE, PAGES = 0, 16

@@ -7,8 +7,8 @@ answered.
 import pytest
 
 from allocator.filemap import truncate_file_page
+from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 LAZY = ("luf", "luf:sync=each", "luf_hold", "latr", "epoch", "luf_v12:records=required")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.direct_io import ASLEEP, DIRECT_WRITE, UNDER_WAY, direct_io
+from allocator.direct_io import ASLEEP, UNDER_WAY, direct_io
+from cpus.abi.numbers import STORE
+from cpus.abi.row_kinds import DIRECT_WRITE
 from cpus.oracle import VIOLATION_NAMES
-from cpus.tlb import STORE
 from designs.luf.luf import Luf, luf_truncate
 from designs.luf_v12.luf_v12 import LufV12
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN

@@ -8,15 +8,14 @@ import pytest
 
 from allocator.filemap import write_to_file
 from allocator.lru import isolate_page
-from allocator.madvise import MADV_FREE
 from allocator.migrate import migrate_one
 from allocator.mmap import do_mmap
 from allocator.pcp import drain_all_pages
 from allocator.unmap import zap_range
+from cpus.abi.numbers import MADV_FREE, STORE
 from cpus.atomics import load_acquire, store_release
 from cpus.completion import look_for_completed_changes
 from cpus.cpumask import cpumask_test_cpu
-from cpus.tlb import STORE
 from designs.design import hook, replaced
 from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
 from designs.epoch import look_at_all as look_at_all_cpus

@@ -7,8 +7,8 @@ import pytest
 from allocator.flush_sites import REMOTE_SEND_IPI
 from allocator.tlb_flush import ALL_PAGES
 from allocator.unmap import zap_range
+from cpus.abi.numbers import LOAD
 from cpus.page_table import PTE_DIRTY
-from cpus.tlb import LOAD
 from designs.linux import FLUSHED_SHIFT, PENDING_LARGE, PENDING_MASK, flush_batched_pending, set_flush_pending
 from tests.allocator.small_machine import FILE_VPN
 

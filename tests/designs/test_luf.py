@@ -14,9 +14,9 @@ from allocator.page_alloc import GFP_USER, alloc_page, free_page
 from allocator.pcp import drain_all_pages
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from allocator.unmap import zap_range
+from cpus.abi.numbers import LOAD, STORE
 from cpus.oracle import VIOLATION_NAMES
 from cpus.page_table import PTE_PRESENT, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 ZONE, ORDER_0, GFP = 0, 0, GFP_USER

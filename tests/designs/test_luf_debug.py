@@ -36,10 +36,10 @@ from allocator.mprotect import mprotect
 from allocator.page import PG_PCP
 from allocator.page_alloc import free_page
 from allocator.vma import VM_READ, VM_WRITE, find_vma
+from cpus.abi.numbers import LOAD, STORE
 from cpus.cpumask import cpus_of
 from cpus.layout import LUFD_KEPT
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
-from cpus.tlb import LOAD, STORE
 from designs import design
 from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
 from designs.luf.done import LOCK_DONE

@@ -4,8 +4,8 @@ import pytest
 
 from allocator.filemap import truncate_file_page, write_to_file
 from allocator.page import PG_KEPT
+from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_PRESENT, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from designs import design
 from emulator.experiment import run_design
 from emulator.machine import load_machine

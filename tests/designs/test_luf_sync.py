@@ -5,9 +5,9 @@ flushed, in any of them.
 import pytest
 
 from allocator.sched import TICK_NS
+from cpus.abi.numbers import LOAD, STORE
 from cpus.cpumask import cpus_of
 from cpus.ipi import serve_interrupts
-from cpus.tlb import LOAD, STORE
 from designs import design
 from designs.luf.sync import SYNC
 from designs.measure import FLUSHES, HELPED, KICKED, SELF_FLUSHED, SKIPPED, bucket_end, bucket_of

@@ -12,11 +12,11 @@ from allocator.mprotect import mprotect
 from allocator.page import get_page, lock_page, unlock_page
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from allocator.vma import VM_READ
+from cpus.abi.numbers import LOAD, STORE
 from cpus.compiled import kernel
 from cpus.cpumask import cpus_of
 from cpus.oracle import VIOLATION_NAMES
 from cpus.page_table import PTE_PROTNONE, PTE_WRITE
-from cpus.tlb import LOAD, STORE
 from designs import design
 from designs.luf_v12.state import (
     KEYS,

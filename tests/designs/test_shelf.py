@@ -6,13 +6,13 @@ import pytest
 
 from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.unmap import zap_range
+from cpus.abi.numbers import STORE
 from cpus.compiled import entry
 from cpus.costs import COST
 from cpus.install import install_at
 from cpus.ipi import IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, irq_handler
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_ACCESSED
-from cpus.tlb import STORE
 from designs import names
 from emulator import load_machine, run_design
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN

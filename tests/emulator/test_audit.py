@@ -8,9 +8,9 @@ from allocator.lru import lru_add_drain
 from allocator.page import PG_ACTIVE, PG_DIRTY, PG_EXCLUSIVE, PG_LOCKED, PG_LRU, PG_SWAPBACKED, PG_TABLE
 from allocator.unmap import zap_range
 from allocator.vma import VM_RIGHTS
+from cpus.abi.numbers import STORE
 from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
-from cpus.tlb import STORE
 from emulator.judge.audit import audit, audit_text
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
 

@@ -313,6 +313,18 @@ def test_list_names_everything_with_one_line_each(capsys):
     assert "workloads" not in capsys.readouterr().out
 
 
+def test_declarations_are_listed_when_they_are_asked_for(capsys):
+    """Each with all that is declared of it; they are no part of what ships."""
+    assert main(["list", "rows"]) == 0
+    said = capsys.readouterr().out
+    assert "  MADVISE       madvise(2)\n" in said
+    assert (
+        " " * 16 + "region: a region; page: the first of its pages; pages: how many of them; kind: MADV_*\n"
+        in said
+    )
+    assert " " * 16 + "call: madvise\n" in said
+
+
 def test_report_shows_and_draws_a_finished_run(capsys):
     """The same screen again from the folder, and a picture on request."""
     assert main(["compare", *SMALL, "--leases", "2"], experiment=Experiment()) == 0

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from allocator.pcp import drain_all_pages
+from cpus.abi.numbers import LOAD, STORE
 from cpus.layout import LUFD_KEPT
-from cpus.tlb import LOAD, STORE
 from designs.luf.sync import SYNC
 from emulator.cli import main
 from emulator.experiment import run_design

@@ -109,11 +109,53 @@ PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
     "main ends like a worker": (lambda: changed(0, p.VISIT, op=p.EXIT), "'op' must not be EXIT in main"),
     "worker marks": (
         lambda: changed(1, p.VISIT, op=p.MARK),
-        "'op' must not be CLONE, JOIN or MARK in a worker",
+        "'op' must not be CLONE, JOIN, MARK, MUNMAP or MMAP in a worker",
     ),
     "worker unmaps": (
         lambda: changed(1, p.VISIT, nth=1, op=p.MUNMAP),
-        "'op' must not be MUNMAP or MMAP in a worker",
+        "'op' must not be CLONE, JOIN, MARK, MUNMAP or MMAP in a worker",
+    ),
+    "unknown advice": (
+        lambda: changed(0, p.POPULATE, op=p.MADVISE, kind=5),
+        "'kind' must be 4, 8, 20 or 21 (got 5)",
+    ),
+    "unknown rights": (
+        lambda: changed(0, p.POPULATE, op=p.MPROTECT, kind=8),
+        "'kind' must be a sum of PROT_NONE, PROT_READ, PROT_WRITE or PROT_EXEC (got 8)",
+    ),
+    "moved to nowhere": (lambda: changed(0, p.POPULATE, op=p.MREMAP, count=3), "'count' must be below 3"),
+    "placed by halves": (
+        lambda: changed(0, p.POPULATE, op=p.PLACE, kind=2),
+        "'kind' must be 0 or 1 (got 2)",
+    ),
+    "half a breakpoint": (
+        lambda: changed(0, p.POPULATE, op=p.UPROBE, kind=2),
+        "'kind' must be 0 or 1 (got 2)",
+    ),
+    "spins outside": (
+        lambda: changed(0, p.BARRIER, count=8),
+        "'count' must be a page of the region that it spins on (got 8)",
+    ),
+    "spins nowhere": (lambda: changed(0, p.BARRIER, region=3), "'region' must be below 3, or NO_REGION"),
+    "buffer outside": (
+        lambda: changed(0, p.POPULATE, op=p.DIRECT_WRITE, kind=ANON, count=1),
+        "'count' + 'pages' of a direct call must be inside its memory's region (got 11)",
+    ),
+    "no buffer": (
+        lambda: changed(0, p.POPULATE, op=p.DIRECT_WRITE, kind=3),
+        "'kind' of a direct call must be a region, below 3",
+    ),
+    "read into a file's mapping": (
+        lambda: changed(0, p.POPULATE, op=p.DIRECT_READ, kind=FILE),
+        "'kind' of DIRECT_READ must be a writable region",
+    ),
+    "truncate no file": (
+        lambda: changed(0, p.VISIT, op=p.TRUNCATE),
+        "'region' of a call on a file must map one (got anon)",
+    ),
+    "reclaim nothing": (
+        lambda: changed(0, p.POPULATE, op=p.RECLAIM, pages=0),
+        "'pages' must be at least 1",
     ),
     "no such region": (lambda: changed(0, p.VISIT, region=3), "'region' must be below 3"),
     "no pages": (lambda: changed(0, p.VISIT, pages=0), "'pages' must be at least 1"),

@@ -7,6 +7,9 @@ import numpy as np
 from workloads import rows as p
 from workloads.rules.place import Place
 
+WAITS = p.kinds_with(p.POSTS)
+POSTS = tuple(number for number in p.kinds_with(p.FLAG) if number not in WAITS)
+
 
 def check_forks(processes: tuple[p.Process, ...]) -> None:
     """Raise ValueError unless every FORK names a forked process with the regions of the one that forks, as
@@ -36,7 +39,7 @@ def check_forks(processes: tuple[p.Process, ...]) -> None:
             )
         if process.forked:
             last = process.threads[0]["op"][-1:]
-            names = np.array([p.OP_NAMES[int(op)] for op in last])
+            names = np.array([p.ROW_KINDS[int(op)].name for op in last])
             at = np.array([len(process.threads[0]) - 1])
             Place(process.name, 0).refuse(
                 last != p.EXIT_MM, "the last row of a forked process must be EXIT_MM", names, at
@@ -87,11 +90,9 @@ class _FlagWalk:
 
     def __init__(self, process: str, number: int, index: int, rows: np.ndarray) -> None:
         self.place, self.number, self.rows, self.at = Place(process, index), number, rows, 0
-        self.order = np.flatnonzero(
-            np.isin(rows["op"], (p.POST, p.EXIT_MM, p.WAIT_FOR, p.SPIN, p.FORK))
-        ).tolist()
-        self.waits = [row for row in self.order if rows["op"][row] in (p.WAIT_FOR, p.SPIN)]
-        self.posts = rows["page"][[row for row in self.order if rows["op"][row] in (p.POST, p.EXIT_MM)]]
+        self.order = np.flatnonzero(np.isin(rows["op"], (*WAITS, *POSTS, p.FORK))).tolist()
+        self.waits = [row for row in self.order if rows["op"][row] in WAITS]
+        self.posts = rows["page"][[row for row in self.order if rows["op"][row] in POSTS]]
         named = rows["page"][[row for row in self.order if rows["op"][row] != p.FORK]]
         self.flags = int(named.max(initial=0)) + 1
 
@@ -100,11 +101,11 @@ class _FlagWalk:
         began = self.at
         while self.at < len(self.order) and alive[self.number]:
             op, flag, pages = (int(self.rows[name][self.order[self.at]]) for name in ("op", "page", "pages"))
-            if op in (p.WAIT_FOR, p.SPIN) and posted[flag] < pages:
+            if op in WAITS and posted[flag] < pages:
                 break
             if op == p.FORK:
                 alive[flag] += 1
-            elif op in (p.POST, p.EXIT_MM):
+            elif op in POSTS:
                 posted[flag] += 1
                 alive[self.number] -= op == p.EXIT_MM
             self.at += 1

@@ -1,99 +1,209 @@
-"""What a row may say, whatever stands around it: a known operation, pages inside its region, rights that the
-region has.
+"""What a row may say, whatever stands around it: a kind that may stand there, with arguments that are what the
+table of row kinds (cpus/abi/row_kinds.py) calls them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
-from workloads import rows as p
+from cpus.abi import row_kinds as k
+from cpus.abi.numbers import ACCESSES, ADVICE, IFETCH, RIGHTS, STORE
+from workloads.rows import Process, Region, Workload
 from workloads.rules.place import Place
 
-
-def check_ops(place: Place, rows: np.ndarray, thread: int) -> None:
-    op = rows["op"]
-    place.refuse(~np.isin(op, list(p.OP_NAMES)), "'op' must be a known operation", op)
-    if thread < 0:
-        # Inside a chunk only visits: a chunk's thread is not known beforehand, so it can't meet or start
-        # anybody.
-        place.refuse(op != p.VISIT, "'op' must be VISIT inside a chunk", op)
-    elif thread == 0:
-        place.refuse(op == p.EXIT, "'op' must not be EXIT in main", op)
-    else:
-        place.refuse(
-            np.isin(op, (p.CLONE, p.JOIN, p.MARK)), "'op' must not be CLONE, JOIN or MARK in a worker", op
-        )
+WHERE_NAMES = {
+    k.MAIN: "in main",
+    k.A_WORKER: "in a worker",
+    k.A_CHUNK: "inside a chunk",
+    k.FIRST: "in threads that start together",
+    k.OTHERS: "in threads that start together",
+}
 
 
-def check_ranges(place: Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
-    at = np.flatnonzero(np.isin(rows["op"], p.RANGE_OPS))
-    ranged = rows[at]
-    place.refuse(
-        ranged["region"] >= len(regions), f"'region' must be below {len(regions)}", ranged["region"], at
-    )
-    place.refuse(ranged["pages"] < 1, "'pages' must be at least 1", ranged["pages"], at)
-    size = np.array([region.pages for region in regions], np.int64)[ranged["region"]]
-    files = np.array([region.file is not None for region in regions], bool)[ranged["region"]]
-    names = np.array([region.name for region in regions])[ranged["region"]]
-    place.refuse(
-        np.isin(ranged["op"], p.FILE_OPS) & ~files, "'region' of a call on a file must map one", names, at
-    )
-    end = ranged["page"].astype(np.int64) + ranged["pages"]
+def check_ops(place: Place, rows: np.ndarray, where: int) -> None:
+    """Every row is of a known kind that may stand in such a thread."""
+    place.refuse(~np.isin(rows["op"], list(k.ROW_KINDS)), "'op' must be a known operation", rows["op"])
+    may = [number for number, kind in k.ROW_KINDS.items() if where in kind.where]
+    bad = np.flatnonzero(~np.isin(rows["op"], may))
+    if len(bad):
+        names = np.array([k.ROW_KINDS[op].name for op in rows["op"][bad].tolist()])
+        others = [kind.name for number, kind in k.ROW_KINDS.items() if number not in may]
+        listed = _or([k.ROW_KINDS[number].name for number in may]) if len(may) < len(others) else ""
+        rule = f"'op' must {f'be {listed}' if listed else f'not be {_or(others)}'} {WHERE_NAMES[where]}"
+        place.refuse(np.ones(len(bad), bool), rule, names, bad)
+
+
+def _or(names: list[str]) -> str:
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of one thread that have some argument in `field`, and the regions of their process."""
+
+    place: Place
+    rows: np.ndarray
+    at: np.ndarray
+    field: str
+    regions: tuple[Region, ...]
+
+    @property
+    def values(self) -> np.ndarray:
+        return self.rows[self.field].astype(np.int64)
+
+    def of_region(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        """Give an attribute of the regions with these numbers."""
+        return np.array([getattr(region, name) for region in self.regions])[numbers]
+
+    def refuse(self, bad: np.ndarray, rule: str, values: np.ndarray | None = None) -> None:
+        self.place.refuse(bad, rule, self.values if values is None else values, self.at)
+
+
+def _is_region(these: _Rows) -> None:
+    count = len(these.regions)
+    these.refuse(these.values >= count, f"{these.field!r} must be below {count}")
+
+
+def _maps_a_file(these: _Rows) -> None:
+    _is_region(these)
+    bad = np.array([region.file is None for region in these.regions], bool)[these.values]
+    rule = f"{these.field!r} of a call on a file must map one"
+    these.refuse(bad, rule, these.of_region("name", these.values))
+
+
+def _is_positive(these: _Rows) -> None:
+    these.refuse(these.values < 1, f"{these.field!r} must be at least 1")
+
+
+def _are_inside(these: _Rows) -> None:
+    """`pages` of a region from `page` on."""
+    _is_positive(these)
+    size = these.of_region("pages", these.rows["region"])
+    end = these.rows["page"].astype(np.int64) + these.values
     if (end > size).any():
         first = int(np.flatnonzero(end > size)[0])
-        name = regions[ranged["region"][first]].name
-        place.refuse(
-            end > size, f"'page' + 'pages' must be inside region {name!r} of {size[first]} pages", end, at
+        name = these.regions[these.rows["region"][first]].name
+        these.refuse(
+            end > size, f"'page' + 'pages' must be inside region {name!r} of {size[first]} pages", end
         )
 
 
-def check_visits(place: Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
-    at = np.flatnonzero(rows["op"] == p.VISIT)
-    visits = rows[at]
-    place.refuse(
-        ~np.isin(visits["kind"], list(p.KIND_NAMES)),
-        "'kind' must be LOAD, STORE or IFETCH",
-        visits["kind"],
-        at,
-    )
-    place.refuse(visits["count"] < 1, "'count' must be at least 1", visits["count"], at)
-    names = np.array([region.name for region in regions])[visits["region"]]
-    writable = np.array([region.writable for region in regions], bool)[visits["region"]]
-    executable = np.array([region.executable for region in regions], bool)[visits["region"]]
-    place.refuse((visits["kind"] == p.STORE) & ~writable, "'region' of a STORE must be writable", names, at)
-    place.refuse(
-        (visits["kind"] == p.IFETCH) & ~executable, "'region' of an IFETCH must be executable", names, at
-    )
+def _is_access(these: _Rows) -> None:
+    """An access that the region's rights allow."""
+    kind, region = these.values, these.rows["region"]
+    these.refuse(~np.isin(kind, list(ACCESSES)), f"'kind' must be {_or(list(ACCESSES.values()))}")
+    names = these.of_region("name", region)
+    writable, executable = these.of_region("writable", region), these.of_region("executable", region)
+    these.refuse((kind == STORE) & ~writable, "'region' of a STORE must be writable", names)
+    these.refuse((kind == IFETCH) & ~executable, "'region' of an IFETCH must be executable", names)
 
 
-def check_direct(place: Place, rows: np.ndarray, regions: tuple[p.Region, ...]) -> None:
-    """The memory of a direct read or write is in the process, and a read can be written there."""
-    at = np.flatnonzero(np.isin(rows["op"], p.DIRECT_OPS))
-    calls = rows[at]
-    place.refuse(
-        calls["kind"] >= len(regions),
-        f"'kind' of a direct call must be a region, below {len(regions)}",
-        calls["kind"],
-        at,
-    )
-    size = np.array([region.pages for region in regions], np.int64)[calls["kind"]]
-    writable = np.array([region.writable for region in regions], bool)[calls["kind"]]
-    names = np.array([region.name for region in regions])[calls["kind"]]
-    end = calls["count"].astype(np.int64) + calls["pages"]
-    place.refuse(end > size, "'count' + 'pages' of a direct call must be inside its memory's region", end, at)
-    place.refuse(
-        (calls["op"] == p.DIRECT_READ) & ~writable,
-        "'kind' of DIRECT_READ must be a writable region",
-        names,
-        at,
-    )
+def _is_spun_page(these: _Rows) -> None:
+    """A page of the region that it names, unless that is NO_REGION."""
+    named = these.rows["region"] != k.NO_REGION
+    bad = named & (these.rows["region"] >= len(these.regions))
+    these.refuse(bad, f"'region' must be below {len(these.regions)}, or NO_REGION", these.rows["region"])
+    size = np.full(len(these.rows), np.iinfo(np.int64).max)
+    size[named] = these.of_region("pages", these.rows["region"][named])
+    these.refuse(these.values >= size, "'count' must be a page of the region that it spins on")
 
 
-def check_nodes(workload: p.Workload, nodes: int) -> None:
-    """Raise ValueError at a row that moves pages to a node which a machine of so many nodes has not."""
+def _is_memory(these: _Rows) -> None:
+    """A region of this process, which a read can write."""
+    count = len(these.regions)
+    these.refuse(these.values >= count, f"'kind' of a direct call must be a region, below {count}")
+    writable = these.of_region("writable", these.values)
+    bad = (these.rows["op"] == k.DIRECT_READ) & ~writable
+    names = these.of_region("name", these.values)
+    these.refuse(bad, "'kind' of DIRECT_READ must be a writable region", names)
+
+
+def _are_memory_pages(these: _Rows) -> None:
+    end = these.values + these.rows["pages"]
+    bad = end > these.of_region("pages", these.rows["kind"])
+    these.refuse(bad, "'count' + 'pages' of a direct call must be inside its memory's region", end)
+
+
+def _is_one_of(*numbers: int) -> Callable[[_Rows], None]:
+    def check(these: _Rows) -> None:
+        allowed = _or([str(number) for number in numbers])
+        these.refuse(~np.isin(these.values, numbers), f"{these.field!r} must be {allowed}")
+
+    return check
+
+
+def _are_rights(these: _Rows) -> None:
+    these.refuse(these.values > sum(RIGHTS), f"{these.field!r} must be a sum of {_or(list(RIGHTS.values()))}")
+
+
+# what an argument is -> how that is checked, where a later check may rely on those before it. None: another field's
+# check, other rows (rounds.py, flags.py), or the machine (check_nodes) decide, or any number will do.
+CHECKS: dict[k.Argument, Callable[[_Rows], None] | None] = {
+    k.REGION: _is_region,
+    k.FILE_REGION: _maps_a_file,
+    k.NR_PAGES: _are_inside,
+    k.ACCESS: _is_access,
+    k.TIMES: _is_positive,
+    k.SPUN_PAGE: _is_spun_page,
+    k.WHERE: _is_one_of(k.AT, k.ANYWHERE),
+    k.TARGET: _is_region,
+    k.PROT: _are_rights,
+    k.MADV: _is_one_of(*ADVICE),
+    k.RECLAIMED: _is_positive,
+    k.MEMORY: _is_memory,
+    k.MEMORY_PAGE: _are_memory_pages,
+    k.ON: _is_one_of(k.UNREGISTER, k.REGISTER),
+    k.FIRST_PAGE: None,
+    k.SPUN_REGION: None,
+    k.BARRIER_NUMBER: None,
+    k.PARTIES: None,
+    k.SECTION: None,
+    k.DRAWING: None,
+    k.OWN_CHUNK: None,
+    k.WORKER: None,
+    k.WORKERS: None,
+    k.EVALUATION: None,
+    k.FLAG: None,
+    k.POSTS: None,
+    k.CHILD: None,
+    k.NODE: None,
+    k.NS: None,
+    k.SNAPSHOT_NUMBER: None,
+    k.PAGE_NUMBER: None,
+    k.PAGE_NUMBER_HIGH: None,
+}
+
+
+def _fields_with(argument: k.Argument) -> dict[str, list[int]]:
+    """Give the fields that are this, with the numbers of the kinds in which they are."""
+    found: dict[str, list[int]] = {}
+    for number, kind in k.ROW_KINDS.items():
+        for name, what in kind.fields.items():
+            if what == argument:
+                found.setdefault(name, []).append(number)
+    return found
+
+
+def check_arguments(place: Place, rows: np.ndarray, process: Process) -> None:
+    """Every argument is what its kind of row says."""
+    for argument, check in CHECKS.items():
+        for name, kinds in _fields_with(argument).items() if check else ():
+            at = np.flatnonzero(np.isin(rows["op"], kinds))
+            if check and len(at):
+                check(_Rows(place, rows[at], at, name, process.regions))
+
+
+def check_nodes(workload: Workload, nodes: int) -> None:
+    """Raise ValueError at a row that names a node which a machine of so many nodes has not."""
     for process in workload.processes:
         for index, rows in enumerate(process.threads):
-            bad = (rows["op"] == p.MOVE_PAGES) & (rows["kind"] >= nodes)
-            Place(process.name, index).refuse(
-                bad, f"'kind' of MOVE_PAGES must be a node of the machine, 0 to {nodes - 1}", rows["kind"]
-            )
+            for name, kinds in _fields_with(k.NODE).items():
+                at = np.flatnonzero(np.isin(rows["op"], kinds))
+                named, wanted = rows[at], rows[name][at]
+                if (bad := wanted >= nodes).any():
+                    first = k.ROW_KINDS[int(named["op"][np.flatnonzero(bad)[0]])].name
+                    rule = f"{name!r} of {first} must be a node of the machine, 0 to {nodes - 1}"
+                    Place(process.name, index).refuse(bad, rule, wanted, at)

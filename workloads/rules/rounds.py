@@ -49,7 +49,7 @@ def check_rounds(process: p.Process) -> list[np.ndarray]:
         if len(rows) and rows["op"][-1] != p.EXIT:
             raise ValueError(
                 f"{here} row {len(rows) - 1}: the last row of a worker must be EXIT "
-                f"(got {p.OP_NAMES[int(rows['op'][-1])]})"
+                f"(got {p.ROW_KINDS[int(rows['op'][-1])].name})"
             )
         segments.append(np.stack([rounds[mine], clones[mine], joins[rounds[mine]]], axis=1).astype(np.int64))
     return segments

@@ -13,7 +13,7 @@ import numpy as np
 from workloads import rows as p
 from workloads.rules.flags import check_flags, check_forks
 from workloads.rules.mappings import check_mappings
-from workloads.rules.one_row import check_direct, check_ops, check_ranges, check_visits
+from workloads.rules.one_row import check_arguments, check_ops
 from workloads.rules.place import Place
 from workloads.rules.rounds import check_barriers, check_draws, check_marks, check_rounds
 
@@ -50,19 +50,20 @@ def _check_process(process: p.Process) -> None:
         place = Place(process.name, index)
         if rows.dtype != p.ROW:
             raise ValueError(f"{place}: 'dtype' must be ROW (got {rows.dtype})")
-        check_ops(place, rows, index)
-        check_ranges(place, rows, process.regions)
-        check_visits(place, rows, process.regions)
-        check_direct(place, rows, process.regions)
+        check_ops(place, rows, _where(process, index))
+        check_arguments(place, rows, process)
     _check_sections(process)
     if process.cpus and len(process.cpus) != len(process.threads):
         raise ValueError(
             f"process {process.name!r}: 'cpus' must name a CPU for each of {len(process.threads)} threads "
             f"(got {len(process.cpus)})"
         )
+    if process.forked and len(process.threads) != 1:
+        raise ValueError(
+            f"process {process.name!r}: a forked process must have one thread (got {len(process.threads)})"
+        )
     if process.together:
-        _check_together(process)
-        return
+        return  # they meet at flags alone, and map what they like: the kernel says what is not there
     rounds = check_rounds(process)
     check_barriers(process, rounds)
     check_draws(process, rounds)
@@ -70,20 +71,13 @@ def _check_process(process: p.Process) -> None:
     check_mappings(process, rounds)
 
 
-def _check_together(process: p.Process) -> None:
-    """Threads that start together meet at flags alone, and map what they like: the kernel says so if they
-    touch what is not there.
-    """
-    if process.forked and len(process.threads) != 1:
-        raise ValueError(
-            f"process {process.name!r}: a forked process must have one thread (got {len(process.threads)})"
-        )
-    for index, rows in enumerate(process.threads):
-        bad = np.isin(rows["op"], (p.BARRIER, p.DRAW, p.CLONE, p.EXIT, p.JOIN))
-        names = np.array([p.OP_NAMES[int(op)] for op in rows["op"]])
-        Place(process.name, index).refuse(
-            bad, "'op' must be no BARRIER, DRAW, CLONE, EXIT or JOIN in threads that start together", names
-        )
+def _where(process: p.Process, thread: int) -> int:
+    """Say in what kind of thread rows stand; -1 are the chunks."""
+    if thread < 0:
+        return p.A_CHUNK
+    if process.together:
+        return p.OTHERS if thread else p.FIRST
+    return p.A_WORKER if thread else p.MAIN
 
 
 def _check_sections(process: p.Process) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from inspect import signature
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def sources(*rooms: str) -> dict[str, str]:
@@ -36,3 +37,8 @@ def never_read(module: object, prefix: str, texts: Iterable[str]) -> list[str]:
         name for name, value in vars(module).items() if name.startswith(prefix) and type(value) is int
     }
     return sorted(declared - names_read(texts))
+
+
+def names_of(function: Callable) -> list[str]:
+    """Give the names of a function's parameters."""
+    return list(signature(function).parameters)
