@@ -9,48 +9,13 @@ Left out: migratetypes and pageblocks (all pages here are movable but for page t
 
 from allocator.hooks import HOOK_PAGE_FREED, HOOK_PEND_FIRST, HOOK_TAKE, HOOK_TAKE_CHECK
 from allocator.page import PG_BUDDY
+from allocator.page_list import NONE, list_add, list_add_tail, list_del, list_splice_tail
 from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
 from cpus.compiled import call, inlined, kernel
 from cpus.layout import NR_ORDERS
 
-NONE = -1
 # answers of HOOK_PEND_FIRST: within an order, within an order, over all orders
 CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2
-
-
-@kernel
-def _link(first, last, next_, previous, zone, order, pfn, tail):
-    """Put a block at one end of the list [zone, order]."""
-    if tail:
-        before = last[zone, order]
-        previous[pfn], next_[pfn] = before, NONE
-        last[zone, order] = pfn
-        if before == NONE:
-            first[zone, order] = pfn
-        else:
-            next_[before] = pfn
-    else:
-        after = first[zone, order]
-        previous[pfn], next_[pfn] = NONE, after
-        first[zone, order] = pfn
-        if after == NONE:
-            last[zone, order] = pfn
-        else:
-            previous[after] = pfn
-
-
-@kernel
-def _unlink(first, last, next_, previous, zone, order, pfn):
-    """Take a block off the list [zone, order]."""
-    before, after = previous[pfn], next_[pfn]
-    if before == NONE:
-        first[zone, order] = after
-    else:
-        next_[before] = after
-    if after == NONE:
-        last[zone, order] = before
-    else:
-        previous[after] = before
 
 
 @inlined
@@ -63,15 +28,17 @@ def _insert(ram, zone, pfn, order, key):
     if key > ram.zone_key_done[zone]:
         ram.page_key[pfn] = key
         # a half of a block that was taken: the list stays in the order of keys, or nearly
-        older = key < ram.pend_key[zone, order]
-        _link(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn, not older)
+        if key < ram.pend_key[zone, order]:
+            list_add(ram, ram.pend_first, ram.pend_last, (zone, order), pfn)
+        else:
+            list_add_tail(ram, ram.pend_first, ram.pend_last, (zone, order), pfn)
         ram.pend_count[zone, order] += 1
         ram.pend_key[zone, order] = max(key, ram.pend_key[zone, order])
         if key > ram.zone_key_claimed[zone]:
             ram.zone_pending[zone] += 1 << order
     else:
         ram.page_key[pfn] = 0
-        _link(ram.free_first, ram.free_last, ram.page_next, ram.page_prev, zone, order, pfn, False)
+        list_add(ram, ram.free_first, ram.free_last, (zone, order), pfn)
         ram.free_count[zone, order] += 1
 
 
@@ -80,12 +47,12 @@ def _remove(ram, zone, pfn, order):
     """Take a free block off its list."""
     key = ram.page_key[pfn]
     if key > ram.pend_joined[zone, order]:
-        _unlink(ram.pend_first, ram.pend_last, ram.page_next, ram.page_prev, zone, order, pfn)
+        list_del(ram, ram.pend_first, ram.pend_last, (zone, order), pfn)
         ram.pend_count[zone, order] -= 1
         if key > ram.zone_key_claimed[zone]:
             ram.zone_pending[zone] -= 1 << order
     else:
-        _unlink(ram.free_first, ram.free_last, ram.page_next, ram.page_prev, zone, order, pfn)
+        list_del(ram, ram.free_first, ram.free_last, (zone, order), pfn)
         ram.free_count[zone, order] -= 1
     ram.page_flags[pfn] = 0
 
@@ -95,16 +62,9 @@ def _join_if_done(ram, zone, order):
     """Let the pend list join the free list when nothing on it is pending any more (flush_pend_list_if_done)."""
     if ram.pend_count[zone, order] == 0 or ram.pend_key[zone, order] > ram.zone_key_done[zone]:
         return
-    last = ram.free_last[zone, order]
-    head = ram.pend_first[zone, order]
-    ram.page_prev[head] = last
-    if last == NONE:
-        ram.free_first[zone, order] = head
-    else:
-        ram.page_next[last] = head
-    ram.free_last[zone, order] = ram.pend_last[zone, order]
+    list_splice_tail(ram, ram.free_first, ram.free_last, (zone, order), ram.pend_first, ram.pend_last)
     ram.free_count[zone, order] += ram.pend_count[zone, order]
-    ram.pend_first[zone, order], ram.pend_last[zone, order], ram.pend_count[zone, order] = NONE, NONE, 0
+    ram.pend_count[zone, order] = 0
     # blocks keep their old keys; this tells what they mean
     ram.pend_joined[zone, order] = ram.pend_key[zone, order]
 
@@ -159,13 +119,13 @@ def _choose(ram, cpu, zone, order, preference):
 
 @kernel
 def _find_block(ram, cpu, zone, order, preference):
-    """Find the smallest block of at least 2^order frames; returns pfn * 16 + its order, -1 if there is none."""
+    """Find the smallest block of at least 2^order frames: (pfn, its order), (NONE, 0) if there is none."""
     for larger in range(order, NR_ORDERS):
         _join_if_done(ram, zone, larger)
         pfn = _choose(ram, cpu, zone, larger, preference)
         if pfn != NONE:
-            return pfn * 16 + larger
-    return NONE
+            return pfn, larger
+    return NONE, 0
 
 
 @inlined
@@ -178,12 +138,11 @@ def take_block(ram, cpu, zone, order):
     preference = CLEAN_FIRST
     if ram.zone_pending[zone] > 0:
         preference = call(ram, HOOK_PEND_FIRST, cpu, zone, 0, 0, 0)
-    found = _find_block(ram, cpu, zone, order, preference)
-    if found == NONE and preference == CLEAN_ONLY:
-        found = _find_block(ram, cpu, zone, order, PEND_FIRST)
-    if found == NONE:
+    pfn, larger = _find_block(ram, cpu, zone, order, preference)
+    if pfn == NONE and preference == CLEAN_ONLY:
+        pfn, larger = _find_block(ram, cpu, zone, order, PEND_FIRST)
+    if pfn == NONE:
         return NONE
-    pfn, larger = found // 16, found % 16
     key = ram.page_key[pfn]
     _remove(ram, zone, pfn, larger)
     if key > ram.zone_key_done[zone]:

@@ -12,7 +12,6 @@ the file's then. Left out: asynchronous calls, partial blocks, the inode's lock,
 requests.
 """
 
-from allocator.buddy import NONE
 from allocator.filemap import sync_file_page, write_to_file
 from allocator.flush_sites import SITE_FILE
 from allocator.gup import MUST_SLEEP, pin_user_page, unpin_page
@@ -20,6 +19,7 @@ from allocator.hooks import HOOK_TRUNCATE, HOOK_TRUNCATED
 from allocator.lru import drop_page
 from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
+from allocator.page_list import NONE
 from allocator.unmap import unmap_mapping_range
 from cpus.abi.row_kinds import DIRECT_READ
 from cpus.atomics import compare_exchange, exchange, load_acquire

@@ -9,7 +9,6 @@ Left out: high orders and compaction, the OOM killer (the run stops with a sente
 progress, memory cgroups (the group whose memory is reclaimed is everybody).
 """
 
-from allocator.buddy import NONE
 from allocator.flush_sites import SITE_DIRECT
 from allocator.hooks import HOOK_PRESSURE
 from allocator.kswapd import MAX_RECLAIM_RETRIES, wakeup_kswapd
@@ -21,6 +20,7 @@ from allocator.lru import (
     SWAP_CLUSTER_MAX,
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_THISNODE, get_page_from_freelist
+from allocator.page_list import NONE
 from allocator.panic import OUT_OF_MEMORY, panic
 from allocator.pcp import drain_all_pages
 from allocator.sched import cond_resched

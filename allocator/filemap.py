@@ -8,13 +8,13 @@ when it is complete. Left out: sizes (a file keeps its pages; truncate drops con
 throttling, page-cache locks on ranges.
 """
 
-from allocator.buddy import NONE
 from allocator.flush_sites import SITE_FILE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_WRITE_BEGINS
 from allocator.kmap import KMAP_WRITE, kmap
 from allocator.lru import drop_page, lru_add_drain
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, write_page
+from allocator.page_list import NONE
 from allocator.readahead import read_pages
 from allocator.rmap import address_in, lock_pte, unlock_pte
 from allocator.tlb_flush import flush_tlb_page

@@ -12,11 +12,12 @@ folio, moving one as a whole, orders of per-CPU lists, compaction to make blocks
 file.
 """
 
-from allocator.buddy import NONE, free_one_page, take_block
+from allocator.buddy import free_one_page, take_block
 from allocator.hooks import HOOK_TAKE_BEGIN, HOOK_TAKE_DONE
 from allocator.lru import link_page, lru_list
 from allocator.page import PG_ACTIVE, PG_LARGE, PG_LRU, clear_flag, folio_pages, node_of, set_flag, zone_of
 from allocator.page_alloc import check_unused, free_page, prepare_new_page, take_from_owner
+from allocator.page_list import NONE
 from allocator.pcp import zone_watermark_ok
 from cpus.compiled import apart, call, kernel
 from cpus.costs import PAGE_ALLOC, PAGE_FREE
@@ -41,7 +42,7 @@ def split_folio(ram, cpu, pfn):
         for page in range(head + 1, head + size):
             set_flag(ram, page, PG_LRU | flags & PG_ACTIVE)
             clear_flag(ram, page, PG_LARGE)
-            link_page(ram, node, lru_list(ram.page_flags[page]), page, True)
+            link_page(ram, node, lru_list(ram.page_flags[page]), page)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     return 0
 

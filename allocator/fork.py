@@ -10,13 +10,13 @@ A page that a device writes to stays the parent's, and the child gets a copy at 
 Left out: threads of the child (it starts with its main thread), vfork, VM_DONTCOPY.
 """
 
-from allocator.buddy import NONE
 from allocator.copy_on_write import new_anonymous_page
 from allocator.flush_sites import SITE_USER
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
 from allocator.mmap import new_mm
 from allocator.page import PG_EXCLUSIVE, clear_flag, get_page, maybe_dma_pinned
+from allocator.page_list import NONE
 from allocator.panic import STILL_ALIVE, panic
 from allocator.pgtables import ensure_table
 from allocator.rmap import lock_pte, mod_rss, set_pte, unlock_pte

@@ -9,10 +9,10 @@ serves none on the way. Else the page is faulted in under mmap_lock. Left out: l
 outlive the call, unsharing before a page is pinned for reading only.
 """
 
-from allocator.buddy import NONE
 from allocator.lru import release_page
 from allocator.memory import WAIT, fault_in_vma
 from allocator.page import PIN_BIAS, try_pin_page
+from allocator.page_list import NONE
 from allocator.panic import SEGV_MAPERR, panic
 from allocator.vma import find_vma
 from cpus.abi.numbers import LOAD, STORE

@@ -6,7 +6,6 @@ folio the first page alone stands on a list, and counts for all of them.
 Left out: MGLRU, unevictable scanning, per-memcg lists, deactivation batches.
 """
 
-from allocator.buddy import NONE
 from allocator.page import (
     PG_ACTIVE,
     PG_LRU,
@@ -21,6 +20,7 @@ from allocator.page import (
     try_get_page,
 )
 from allocator.page_alloc import free_page
+from allocator.page_list import NONE, list_add, list_del
 from allocator.panic import BAD_LRU, panic
 from cpus.compiled import apart, kernel
 from cpus.layout import FOLIO_BATCH
@@ -61,41 +61,18 @@ def isolated(ram, node, file):
 
 
 @kernel
-def link_page(ram, node, which, pfn, head):
-    """Put a page on a list; lru_lock held."""
-    if head:
-        after = ram.lru_first[node, which]
-        ram.page_prev[pfn], ram.page_next[pfn] = NONE, after
-        ram.lru_first[node, which] = pfn
-        if after == NONE:
-            ram.lru_last[node, which] = pfn
-        else:
-            ram.page_prev[after] = pfn
-    else:
-        before = ram.lru_last[node, which]
-        ram.page_prev[pfn], ram.page_next[pfn] = before, NONE
-        ram.lru_last[node, which] = pfn
-        if before == NONE:
-            ram.lru_first[node, which] = pfn
-        else:
-            ram.page_next[before] = pfn
+def link_page(ram, node, which, pfn):
+    """Put a page at the young end of a list; lru_lock held (lruvec_add_folio)."""
+    list_add(ram, ram.lru_first, ram.lru_last, (node, which), pfn)
     ram.lru_size[node, which] += folio_pages(ram, pfn)
 
 
 @kernel
 def unlink_page(ram, node, which, pfn):
-    """Take a page off its list; lru_lock held."""
-    before, after = ram.page_prev[pfn], ram.page_next[pfn]
-    if before == NONE:
-        if ram.lru_first[node, which] != pfn:
-            panic(ram, 0, BAD_LRU, pfn, ram.page_flags[pfn])
-        ram.lru_first[node, which] = after
-    else:
-        ram.page_next[before] = after
-    if after == NONE:
-        ram.lru_last[node, which] = before
-    else:
-        ram.page_prev[after] = before
+    """Take a page off its list; lru_lock held (lruvec_del_folio)."""
+    if ram.page_prev[pfn] == NONE and ram.lru_first[node, which] != pfn:
+        panic(ram, 0, BAD_LRU, pfn, ram.page_flags[pfn])
+    list_del(ram, ram.lru_first, ram.lru_last, (node, which), pfn)
     ram.lru_size[node, which] -= folio_pages(ram, pfn)
 
 
@@ -117,7 +94,7 @@ def lru_add_drain(ram, cpu):
             locked = node
         which = lru_list(ram.page_flags[pfn])
         set_flag(ram, pfn, PG_LRU)
-        link_page(ram, node, which, pfn, True)
+        link_page(ram, node, which, pfn)
     spin_unlock_irq(ram, cpu, ram.lru_lock, locked, LOCK_LRU | locked)
     for i in range(count):
         pfn = ram.lru_batch[cpu, i]
@@ -192,7 +169,7 @@ def putback_page(ram, cpu, pfn):
     mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
     spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     set_flag(ram, pfn, PG_LRU)
-    link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+    link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
     drop_page(ram, cpu, pfn)
     return 0
@@ -213,7 +190,7 @@ def move_to_inactive(ram, cpu, pfn, lazyfree):
         clear_flag(ram, pfn, PG_ACTIVE | PG_REFERENCED)
         if lazyfree:
             clear_flag(ram, pfn, PG_SWAPBACKED)
-        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
 
 

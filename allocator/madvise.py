@@ -112,8 +112,8 @@ def reclaim_pages(ram, cpu, count):
             else:
                 ram.keep_list[cpu, others] = pfn
                 others += 1
-        answer = shrink_folio_list(ram, cpu, cpu, node, mine, 0)
-        move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, answer // 1024)
+        shrink_folio_list(ram, cpu, cpu, node, mine, 0)
+        move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, ram.sc_kept[cpu])
         for i in range(others):
             ram.work_list[cpu, WORK_ISOLATED + i] = ram.keep_list[cpu, i]
         count = others

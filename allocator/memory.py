@@ -7,7 +7,6 @@ Anonymous memory that is read before it is written shows the zero page. Stores t
 copy_on_write.py. Left out: swap-in, userfaultfd, huge pages.
 """
 
-from allocator.buddy import NONE
 from allocator.copy_on_write import ask_design, copy_file_page, do_wp_page, new_anonymous_page
 from allocator.flush_sites import SITE_WRITE_FAULT
 from allocator.hooks import HOOK_FAULT_BEGINS, HOOK_FAULT_DONE
@@ -28,6 +27,7 @@ from allocator.page import (
     wait_for_unlock,
 )
 from allocator.page_cache import check_in_file, drop_failed_lookup, find_page, lookup
+from allocator.page_list import NONE
 from allocator.panic import SEGV_ACCERR, SEGV_MAPERR, panic
 from allocator.pgtables import ensure_table
 from allocator.readahead import async_readahead, mmap_readahead

@@ -9,7 +9,6 @@ Left out: moving large folios, retries of busy pages (they stay where they are),
 dirty pages before a move (the dirty bit moves along).
 """
 
-from allocator.buddy import NONE
 from allocator.folio import split_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH
 from allocator.kmap import KMAP_MOVE, kmap
@@ -31,7 +30,16 @@ from allocator.page import (
 )
 from allocator.page_alloc import GFP_KSWAPD, GFP_THISNODE, alloc_page, free_page
 from allocator.page_cache import OBJECT_ANON
-from allocator.rmap import UNMAP_FOR_MIGRATION, lock_pte, remove_migration_ptes, try_to_unmap, unlock_pte
+from allocator.page_list import NONE
+from allocator.rmap import (
+    UNMAP_FAILED,
+    UNMAP_FOR_MIGRATION,
+    UNMAP_LAZY,
+    lock_pte,
+    remove_migration_ptes,
+    try_to_unmap,
+    unlock_pte,
+)
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import PAGE_COPY
@@ -136,8 +144,8 @@ def migrate_list(ram, cpu, part, count, node):
             untried += 1
         else:
             target = _prepare_move(ram, cpu, pfn, node)
-        unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_MIGRATION) if target >= 0 else 0
-        if unmapped == 0:
+        unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_MIGRATION) if target >= 0 else UNMAP_FAILED
+        if unmapped == UNMAP_FAILED:
             if target >= 0:
                 _undo_move(ram, cpu, pfn, target)
             ram.work_list[cpu, WORK_KEEP + kept] = pfn
@@ -153,7 +161,8 @@ def migrate_list(ram, cpu, part, count, node):
     for i in range(moving):
         pfn, target = ram.work_list[cpu, part + i], ram.work_list[cpu, WORK_TARGET + i]
         if _move_to_target(ram, cpu, pfn, target):
-            _finish_move(ram, cpu, pfn, target, key if ram.work_list[cpu, WORK_LAZY + i] == 2 else 0)
+            lazy = ram.work_list[cpu, WORK_LAZY + i] == UNMAP_LAZY
+            _finish_move(ram, cpu, pfn, target, key if lazy else 0)
             moved += 1
         else:
             _undo_move(ram, cpu, pfn, target)

@@ -11,9 +11,9 @@ Left out: orders above 0 (but for folio.py), highatomic reserves, dirty limits, 
 NR_FREE_PAGES.
 """
 
-from allocator.buddy import NONE
 from allocator.hooks import HOOK_KEEP
 from allocator.page import PG_BUDDY, PG_KEPT, PG_LOCKED, PG_LRU, PG_PCP, put_page_testzero, zone_of
+from allocator.page_list import NONE
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_pcp, zone_watermark_ok
 from cpus.compiled import apart, call, inlined, kernel, later

@@ -6,7 +6,6 @@ latency and bandwidth; until the virtual time `page_io_ns` a page counts as lock
 Left out: write-back threads (dirty file pages are written when reclaimed or synced), per-file errors.
 """
 
-from allocator.buddy import NONE
 from allocator.folio import split_folio
 from allocator.lru import drop_page, lru_add_held
 from allocator.page import (
@@ -18,6 +17,7 @@ from allocator.page import (
     put_page_testzero,
     try_get_page,
 )
+from allocator.page_list import NONE
 from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release

@@ -9,9 +9,10 @@ Left out: a list for each migratetype (one holds all), orders above 0, decay_pcp
 draining by it.
 """
 
-from allocator.buddy import NONE, free_one_page, take_block
+from allocator.buddy import free_one_page, take_block
 from allocator.hooks import HOOK_TAKE, HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TAKE_DONE
 from allocator.page import PG_PCP
+from allocator.page_list import NONE, list_add, list_add_tail, list_del
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.locks import LOCK_PCP, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 
@@ -36,37 +37,18 @@ def pcp_number(ram, owner, zone):
 @inlined
 def pcp_add(ram, owner, zone, pfn, tail):
     """Put a page on a CPU's list; pcp lock held."""
-    first, last = ram.pcp_first[owner, zone], ram.pcp_last[owner, zone]
     ram.page_flags[pfn] = PG_PCP
     if tail:
-        ram.page_prev[pfn], ram.page_next[pfn] = last, NONE
-        ram.pcp_last[owner, zone] = pfn
-        if last == NONE:
-            ram.pcp_first[owner, zone] = pfn
-        else:
-            ram.page_next[last] = pfn
+        list_add_tail(ram, ram.pcp_first, ram.pcp_last, (owner, zone), pfn)
     else:
-        ram.page_prev[pfn], ram.page_next[pfn] = NONE, first
-        ram.pcp_first[owner, zone] = pfn
-        if first == NONE:
-            ram.pcp_last[owner, zone] = pfn
-        else:
-            ram.page_prev[first] = pfn
+        list_add(ram, ram.pcp_first, ram.pcp_last, (owner, zone), pfn)
     ram.pcp_count[owner, zone] += 1
 
 
 @inlined
 def _pcp_remove(ram, owner, zone, pfn):
     """Take a page off a CPU's list; pcp lock held."""
-    before, after = ram.page_prev[pfn], ram.page_next[pfn]
-    if before == NONE:
-        ram.pcp_first[owner, zone] = after
-    else:
-        ram.page_next[before] = after
-    if after == NONE:
-        ram.pcp_last[owner, zone] = before
-    else:
-        ram.page_prev[after] = before
+    list_del(ram, ram.pcp_first, ram.pcp_last, (owner, zone), pfn)
     ram.pcp_count[owner, zone] -= 1
     ram.page_flags[pfn] = 0
 

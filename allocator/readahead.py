@@ -9,13 +9,13 @@ A file in large folios is read by whole folios, of one order.
 Left out: MADV_RANDOM and MADV_HUGEPAGE, reads by system call, congestion, limits of the device.
 """
 
-from allocator.buddy import NONE
 from allocator.folio import alloc_folio
 from allocator.kmap import KMAP_READ, kmap
 from allocator.lru import drop_page
 from allocator.page import PG_LARGE, PG_LOCKED, PG_READAHEAD, clear_flag, end_read, set_flag
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER, alloc_page
 from allocator.page_cache import add_to_page_cache, queue_disk
+from allocator.page_list import NONE
 from allocator.vma import VM_SEQ_READ
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, inlined, kernel

@@ -17,16 +17,19 @@ from allocator.page import (
     unlock_page,
 )
 from allocator.page_cache import remove_folio, write_page
-from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
+from allocator.rmap import UNMAP_DONE, UNMAP_FAILED, UNMAP_FOR_RECLAIM, UNMAP_LAZY, try_to_unmap
 from cpus.compiled import call, kernel
+
+# what becomes of a page or folio that reclaim tries to unmap and to take out of its cache
+ACTIVATE, KEEP, GONE, GONE_LAZILY = range(4)  # lazily: its flush may wait for the next owner
 
 
 @kernel
 def keep_after_all(ram, cpu, unmapped):
-    """A page that was unmapped stays in use: what was deferred for it (`unmapped` 2) must not wait for a next
+    """A page that was unmapped stays in use: what was deferred for it (UNMAP_LAZY) must not wait for a next
     owner.
     """
-    if unmapped == 2:
+    if unmapped == UNMAP_LAZY:
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
 
 
@@ -50,26 +53,24 @@ def _lock_folio(ram, cpu, head):
 @kernel
 def unmap_and_remove_folio(ram, cpu, head):
     """Unmap a large folio whose head is locked, take it out of its file's cache: all of its pages, or none.
-
-    The answers are those for one page (vmscan.py): 0 kept, 1 gone, 2 gone and its flush may wait, -1 to be
-    activated.
+    Returns what becomes of it.
     """
     size, thing, dirty = folio_pages(ram, head), ram.page_object[head] - 1, 0
     if not _lock_folio(ram, cpu, head):
-        return 0
-    answer, lazy = 1, 1
+        return KEEP
+    in_use, lazy = False, UNMAP_DONE
     for page in range(head, head + size):
         unmapped = try_to_unmap(ram, cpu, page, UNMAP_FOR_RECLAIM)
-        lazy = max(lazy, unmapped)
-        if unmapped == 0 or maybe_dma_pinned(ram, page):
-            answer = -1
+        in_use = in_use or unmapped == UNMAP_FAILED or maybe_dma_pinned(ram, page)
+        if unmapped == UNMAP_LAZY:
+            lazy = UNMAP_LAZY
         dirty |= ram.page_flags[page] & PG_DIRTY
-    if answer > 0 and dirty:
+    if dirty and not in_use:
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
         for page in range(head, head + size):
             if ram.page_flags[page] & PG_DIRTY:
                 write_page(ram, cpu, page, thing)
-    gone = answer > 0 and remove_folio(ram, cpu, head, thing)
+    gone = not in_use and remove_folio(ram, cpu, head, thing)
     for page in range(head + 1, head + size):
         if gone:
             clear_flag(ram, page, PG_LOCKED)
@@ -77,5 +78,5 @@ def unmap_and_remove_folio(ram, cpu, head):
             unlock_page(ram, cpu, page)
     if not gone:
         keep_after_all(ram, cpu, lazy)
-        return min(answer, 0)
-    return lazy
+        return ACTIVATE if in_use else KEEP
+    return GONE_LAZILY if lazy == UNMAP_LAZY else GONE

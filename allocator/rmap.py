@@ -45,7 +45,8 @@ from cpus.page_table import (
 )
 
 C_UNMAP_RO, C_UNMAP_RW = COUNTER["unmap_ro"], COUNTER["unmap_rw"]
-UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1
+UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1  # why
+UNMAP_FAILED, UNMAP_DONE, UNMAP_LAZY = range(3)  # what became of all mappings of a page
 NO_PTE, CLEARED, DEFERRED, WRITABLE_FLUSHED = range(4)  # what became of one mapping
 
 
@@ -137,13 +138,13 @@ def _take_accessed(ram, cpu, vma, pfn, index):
 
 @inlined
 def page_referenced(ram, cpu, pfn):
-    """Count the mappings of a folio that were used since the last look and clear their accessed bits; bit 16
-    set if one maps code.
+    """Count the mappings of a folio that were used since the last look and clear their accessed bits; returns
+    how many, and whether one of them maps code (folio_referenced).
     """
     thing, size = ram.page_object[pfn] - 1, folio_pages(ram, pfn)
-    found = 0
+    found, maps_code = 0, False
     if thing < 0 or (size == 1 and load_acquire(ram.page_mapcount, pfn) == 0):
-        return 0
+        return found, maps_code
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
     while vma >= 0:
@@ -152,11 +153,10 @@ def page_referenced(ram, cpu, pfn):
             used = _take_accessed(ram, cpu, vma, pfn + i, ram.page_index[pfn] + i) or used
         if used:
             found += 1
-            if ram.vma_flags[vma] & VM_EXEC:
-                found |= 1 << 16
+            maps_code = maps_code or ram.vma_flags[vma] & VM_EXEC != 0
         vma = next_vma_of(ram, thing, vma)
     unlock_object(ram, cpu, thing)
-    return found
+    return found, maps_code
 
 
 @kernel
@@ -237,15 +237,15 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
 
 @inlined
 def try_to_unmap(ram, cpu, pfn, why):
-    """Clear every PTE of a locked page; returns 0 still mapped, 1 unmapped, 2 unmapped and its flush may wait
-    for the next owner.
+    """Clear every PTE of a locked page; returns UNMAP_FAILED (still mapped), UNMAP_DONE, or UNMAP_LAZY
+    (unmapped, and its flush may wait for the next owner).
 
     A page that nobody maps is no business of the design (folio_mapped): while it is locked nobody maps it.
     Flushes that are not sent at once lie with the design until HOOK_UNMAP_FLUSH (TTU_BATCH_FLUSH).
     """
     thing = ram.page_object[pfn] - 1
     if load_acquire(ram.page_mapcount, pfn) == 0:
-        return 1
+        return UNMAP_DONE
     walked, deferred, writable = 0, 0, 0
     lock_object(ram, cpu, thing)
     vma = ram.object_vmas[thing] - 1
@@ -272,8 +272,8 @@ def try_to_unmap(ram, cpu, pfn, why):
         writable,
     )
     if not complete:
-        return 0
-    return 2 if lazy else 1
+        return UNMAP_FAILED
+    return UNMAP_LAZY if lazy else UNMAP_DONE
 
 
 @kernel

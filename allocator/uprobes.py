@@ -10,7 +10,6 @@ out: the trap itself and what is done then, mappings made while a breakpoint is 
 counts of probes.
 """
 
-from allocator.buddy import NONE
 from allocator.copy_on_write import new_anonymous_page
 from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.flush_sites import SITE_USER
@@ -19,6 +18,7 @@ from allocator.lru import drop_page, lru_add
 from allocator.memory import WAIT, fault_in_vma
 from allocator.page import lock_page, try_get_page, unlock_page
 from allocator.page_cache import OBJECT_ANON, find_page
+from allocator.page_list import NONE
 from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import flush_tlb_page
 from allocator.vma import VM_EXEC, VM_SHARED, VM_WRITE, lock_object, next_vma_of, unlock_object

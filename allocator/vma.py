@@ -9,7 +9,7 @@ Left out: the maple tree, per-VMA locks, guard gaps, mlock, policies per VMA; me
 regions.
 """
 
-from allocator.buddy import NONE
+from allocator.page_list import NONE
 from allocator.panic import NO_ADDRESS, NO_VMA, TOO_MANY_VMAS, panic
 from cpus.abi.numbers import PROT_EXEC, PROT_READ, PROT_WRITE
 from cpus.atomics import compare_exchange, store_release

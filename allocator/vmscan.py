@@ -9,7 +9,6 @@ Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only 
 throttling (a dirty page is written when it is reclaimed).
 """
 
-from allocator.buddy import NONE
 from allocator.flush_sites import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
 from allocator.folio import free_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
@@ -46,9 +45,10 @@ from allocator.page import (
 )
 from allocator.page_alloc import free_page, free_with_others
 from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
+from allocator.page_list import NONE
 from allocator.pcp import unlock_pcp
-from allocator.reclaim_folio import keep_after_all, unmap_and_remove_folio
-from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
+from allocator.reclaim_folio import ACTIVATE, GONE, GONE_LAZILY, KEEP, keep_after_all, unmap_and_remove_folio
+from allocator.rmap import UNMAP_FAILED, UNMAP_FOR_RECLAIM, UNMAP_LAZY, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
@@ -72,7 +72,6 @@ C_SCAN_FILE, C_SCAN_ANON, C_STEAL_FILE, C_STEAL_ANON = (
     COUNTER["pgscan_file"], COUNTER["pgscan_anon"], COUNTER["pgsteal_file"], COUNTER["pgsteal_anon"],
 )  # fmt: skip
 C_DEMOTE_FAIL, C_LAZYFREED = COUNTER["pgdemote_fail"], COUNTER["pglazyfreed"]
-MAPS_CODE = 1 << 16
 
 
 # --- lists --------------------------------------------------------------------------------------------------
@@ -81,9 +80,7 @@ MAPS_CODE = 1 << 16
 @inlined
 def isolate_folios(ram, cpu, node, which, wanted):
     """Take up to `wanted` pages from the tail of a list into work_list, with a reference each
-    (isolate_lru_folios).
-
-    Returns (taken, scanned) as taken * 1024 + scanned.
+    (isolate_lru_folios); returns how many folios were taken, and how many pages scanned.
     """
     taken = scanned = 0
     spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
@@ -99,7 +96,7 @@ def isolate_folios(ram, cpu, node, which, wanted):
         pfn = before
     mod_isolated(ram, cpu, node, 0 if which >= LRU_INACTIVE_FILE else PG_SWAPBACKED, taken)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
-    return taken * 1024 + scanned
+    return taken, scanned
 
 
 @inlined
@@ -111,7 +108,7 @@ def move_folios_to_lru(ram, cpu, node, part, count):
     for i in range(count):
         pfn = ram.work_list[cpu, part + i]
         set_flag(ram, pfn, PG_LRU)
-        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn, True)
+        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
         mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
         if ram.page_flags[pfn] & PG_ACTIVE:
             fetch_add(ram.node_age, node, 1)  # workingset_age_nonresident
@@ -126,9 +123,8 @@ def move_folios_to_lru(ram, cpu, node, part, count):
 @inlined
 def check_references(ram, cpu, pfn):
     """Decide by accessed bits whether a page goes, stays, or becomes active (folio_check_references)."""
-    found = page_referenced(ram, cpu, pfn)
+    ptes, maps_code = page_referenced(ram, cpu, pfn)
     referenced = ram.page_flags[pfn] & PG_REFERENCED != 0
-    ptes = found & (MAPS_CODE - 1)
     if ptes == 0:
         if referenced:
             clear_flag(ram, pfn, PG_REFERENCED)
@@ -137,7 +133,7 @@ def check_references(ram, cpu, pfn):
         set_flag(ram, pfn, PG_REFERENCED)
     if referenced or ptes > 1:
         return REF_ACTIVATE
-    if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
+    if maps_code and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
         return REF_ACTIVATE
     return REF_KEEP
 
@@ -175,18 +171,17 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 @inlined
 def _unmap_and_remove(ram, cpu, pfn):
-    """Unmap a locked page, take it out of its file's cache; 0 kept, 1 gone, 2 gone and its flush may wait, -1
-    to be activated.
+    """Unmap a locked page, take it out of its file's cache; returns what becomes of it (reclaim_folio.py).
 
     Dirty pages are written first, after flushing every translation through which more could be written
     unseen.
     """
     unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
-    if unmapped == 0:
-        return -1
+    if unmapped == UNMAP_FAILED:
+        return ACTIVATE
     if maybe_dma_pinned(ram, pfn):
         keep_after_all(ram, cpu, unmapped)
-        return -1
+        return ACTIVATE
     thing = ram.page_object[pfn] - 1
     # freed lazily (MADV_FREE) and not written to since: gone without IO
     if ram.object_kind[thing] == OBJECT_ANON:
@@ -199,8 +194,8 @@ def _unmap_and_remove(ram, cpu, pfn):
         alone = remove_mapping(ram, cpu, pfn, thing, True)
     if not alone:
         keep_after_all(ram, cpu, unmapped)
-        return 0
-    return unmapped
+        return KEEP
+    return GONE_LAZILY if unmapped == UNMAP_LAZY else GONE
 
 
 @kernel
@@ -226,9 +221,9 @@ def _demote_folio_list(ram, cpu, sc, demotable, target):
 
 @apart
 def shrink_folio_list(ram, cpu, sc, node, count, demote):
-    """Reclaim what can be of work_list[cpu, :count]; returns pages kept * 1024 + pages reclaimed or demoted.
+    """Reclaim what can be of work_list[cpu, :count]; returns how many pages were reclaimed or demoted.
 
-    Survivors are moved to the front of the list.
+    Survivors, `sc_kept` of them, are moved to the front of the list.
     """
     kept = demotable = reclaimed = normal = lazy = 0
     target = ram.demotion_target[node] if demote else NONE
@@ -260,15 +255,15 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
                 gone = (
                     _unmap_and_remove(ram, cpu, pfn) if size == 1 else unmap_and_remove_folio(ram, cpu, pfn)
                 )
-                if gone < 0:
+                if gone == ACTIVATE:
                     _activate(ram, cpu, pfn)
-                elif gone:
+                elif gone != KEEP:
                     keep = False
                     # nobody can reach it, or wait for it: no references are left
                     ram.page_flags[pfn] &= ~PG_LOCKED
                     mod_isolated(ram, cpu, node, 0, -1)
                     reclaimed += size
-                    if gone == 2:
+                    if gone == GONE_LAZILY:
                         ram.free_batch[cpu, LAZY_BATCH + lazy] = pfn
                         lazy += 1
                     else:
@@ -289,28 +284,30 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
             ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_DEMOTE + i]
         # no room on the slower node: discard them instead
         if moved < demotable and ram.sc_by[sc] != BY_GROUP:
-            return _second_pass(ram, cpu, sc, node, kept, demotable - moved, reclaimed)
+            return reclaimed + _second_pass(ram, cpu, sc, node, kept, demotable - moved)
         kept += demotable - moved
     _flush_and_free(ram, cpu, normal, lazy)
-    return kept * 1024 + reclaimed
+    ram.sc_kept[sc] = kept
+    return reclaimed
 
 
 @kernel
-def _second_pass(ram, cpu, sc, node, kept, count, reclaimed):
+def _second_pass(ram, cpu, sc, node, kept, count):
     """Reclaim pages that could not be demoted (do_demote_pass = false); those kept earlier stay at the front
-    of the list.
+    of the list. Returns how many pages were reclaimed.
     """
     for i in range(kept):
         ram.keep_list[cpu, i] = ram.work_list[cpu, WORK_ISOLATED + i]
     for i in range(count):
         ram.work_list[cpu, WORK_ISOLATED + i] = ram.work_list[cpu, WORK_ISOLATED + kept + i]
-    answer = shrink_folio_list(ram, cpu, sc, node, count, 0)
-    survivors = answer // 1024
+    reclaimed = shrink_folio_list(ram, cpu, sc, node, count, 0)
+    survivors = ram.sc_kept[sc]
     for i in range(survivors - 1, -1, -1):
         ram.work_list[cpu, WORK_ISOLATED + kept + i] = ram.work_list[cpu, WORK_ISOLATED + i]
     for i in range(kept):
         ram.work_list[cpu, WORK_ISOLATED + i] = ram.keep_list[cpu, i]
-    return (kept + survivors) * 1024 + reclaimed + answer % 1024
+    ram.sc_kept[sc] = kept + survivors
+    return reclaimed
 
 
 # --- one list -----------------------------------------------------------------------------------------------
@@ -351,16 +348,15 @@ def shrink_inactive_list(ram, cpu, sc, node, which):
         return 0
     lru_add_drain(ram, cpu)
     by, file = ram.sc_by[sc], which == LRU_INACTIVE_FILE
-    answer = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
-    taken, scanned = answer // 1024, answer % 1024
+    taken, scanned = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
     if by != BY_GROUP:
         ram.counter[cpu, C_SCAN + by] += scanned
     ram.counter[cpu, C_SCAN_FILE if file else C_SCAN_ANON] += scanned
     if taken == 0:
         return 0
-    answer = shrink_folio_list(ram, cpu, sc, node, taken, 1 if ram.demotion_target[node] >= 0 else 0)
-    kept, reclaimed = answer // 1024, answer % 1024
-    move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, kept)
+    demote = 1 if ram.demotion_target[node] >= 0 else 0
+    reclaimed = shrink_folio_list(ram, cpu, sc, node, taken, demote)
+    move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, ram.sc_kept[sc])
     if by != BY_GROUP:
         ram.counter[cpu, C_STEAL + by] += reclaimed
     ram.counter[cpu, C_STEAL_FILE if file else C_STEAL_ANON] += reclaimed
@@ -372,15 +368,14 @@ def shrink_inactive_list(ram, cpu, sc, node, which):
 def shrink_active_list(ram, cpu, sc, node, which):
     """Deactivate a batch from the tail of an active list; code that was used stays."""
     lru_add_drain(ram, cpu)
-    answer = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
-    taken, scanned = answer // 1024, answer % 1024
+    taken, scanned = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
     if ram.sc_by[sc] != BY_GROUP:
         ram.counter[cpu, C_REFILL] += scanned
     rotated = 0
     for i in range(taken):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
-        found = page_referenced(ram, cpu, pfn)
-        if found & MAPS_CODE and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
+        _, maps_code = page_referenced(ram, cpu, pfn)
+        if maps_code and ram.page_flags[pfn] & PG_SWAPBACKED == 0:
             rotated += 1
             continue
         clear_flag(ram, pfn, PG_ACTIVE)

@@ -393,6 +393,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
         # owner: the CPU of that number, behind them kswapd of each node on the CPU it runs on
         _m("sc_priority", "owner", True), _m("sc_to_reclaim", "owner"), _m("sc_reclaimed", "owner"), _m("sc_scanned", "owner"),
         _m("sc_batch", "owner: pages to take off a list next"), _m("sc_got", "owner: pages that shrink_lruvec has reclaimed in this call"),
+        _m("sc_kept", "owner: folios that shrink_folio_list has left, at the front of work_list"),
         _m("sc_by", "owner: BY_KSWAPD, BY_DIRECT, BY_GROUP"), _m("sc_flags", "owner: SC_*"),
         _m("sc_group_low", "owner: BY_GROUP: bit of each inactive list (node * 4 + list) that was low when the call began"),
         _m("sc_before", "owner: sc_reclaimed when the round began"),

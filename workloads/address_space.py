@@ -1,9 +1,9 @@
 """Say where in an address space the generated llama.cpp keeps what: its regions, and the pages in each that
 play a role.
 
-The numbers of pages are those recorded (two model shapes; tests/support/statistics.py compares); which pages of text, libraries
-and heap they are is drawn once per seed, scattered in clusters as in the record, since fault-around and
-readahead care.
+The numbers of pages are those recorded (two model shapes; tests/support/statistics.py compares); which pages of
+text, libraries and heap they are is drawn once per seed, scattered in clusters as in the record, since
+fault-around and readahead care.
 File names are the same in every process but for the model: program text and libraries are shared in the page
 cache.
 

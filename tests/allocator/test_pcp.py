@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from allocator.buddy import NONE
 from allocator.kswapd import ASLEEP, AWAKE, pgdat_balanced
 from allocator.page_alloc import (
     GFP_KSWAPD,
@@ -14,6 +13,7 @@ from allocator.page_alloc import (
     free_with_others,
     put_page,
 )
+from allocator.page_list import NONE
 from allocator.pcp import drain_all_pages, unlock_pcp
 
 CPU, NODE, BATCH = 0, 0, 8

@@ -5,6 +5,7 @@ import pytest
 from allocator.lru import drop_page, isolate_page, lru_add_drain, putback_page
 from allocator.page import PG_DIRTY, get_page, lock_page, unlock_page
 from allocator.rmap import (
+    UNMAP_DONE,
     UNMAP_FOR_MIGRATION,
     UNMAP_FOR_RECLAIM,
     page_referenced,
@@ -50,8 +51,8 @@ def test_the_file_page_is_one_frame_for_all(machine):
 def test_references_are_counted_once(machine):
     """page_referenced looks at all PTEs and clears their accessed bits; without a new access it finds none."""
     pfn = machine.pfn(1, FILE_VPN + INDEX)
-    assert page_referenced(machine.ram, CPU, pfn) == 3
-    assert page_referenced(machine.ram, CPU, pfn) == 0
+    assert page_referenced(machine.ram, CPU, pfn) == (3, False)
+    assert page_referenced(machine.ram, CPU, pfn) == (0, False)
     assert [machine.pte(mm, FILE_VPN + INDEX) & PTE_ACCESSED for mm in (1, 2, 3)] == [0, 0, 0]
     assert machine.asked() == [], "nobody is flushed for that on x86"
 
@@ -61,13 +62,13 @@ def test_an_access_through_the_tlb_leaves_no_mark_until_the_next_walk(machine):
     pfn = machine.pfn(1, FILE_VPN + INDEX)
     page_referenced(machine.ram, CPU, pfn)
     machine.touch(FILE_VPN + INDEX)
-    assert page_referenced(machine.ram, CPU, pfn) == 0
+    assert page_referenced(machine.ram, CPU, pfn) == (0, False)
 
 
 def test_code_is_told_apart(machine):
     pfn = machine.pfn(1, FILE_VPN + INDEX)
     machine.make_code(2)
-    assert page_referenced(machine.ram, CPU, pfn) == 3 | 1 << 16
+    assert page_referenced(machine.ram, CPU, pfn) == (3, True)
 
 
 def test_unmap_finds_every_pte(machine):
@@ -76,7 +77,7 @@ def test_unmap_finds_every_pte(machine):
     """
     pfn = machine.pfn(1, SHARED_VPN + INDEX)
     machine.ram.page_flags[pfn] &= ~PG_DIRTY
-    assert unmap(machine, pfn, UNMAP_FOR_RECLAIM) == 1
+    assert unmap(machine, pfn, UNMAP_FOR_RECLAIM) == UNMAP_DONE
     assert [machine.pte(mm, SHARED_VPN + INDEX) for mm in (1, 2, 3)] == [0, 0, 0]
     assert (machine.ram.page_mapcount[pfn], machine.ram.page_refcount[pfn]) == (0, 1)
     assert machine.flags(pfn) & PG_DIRTY
@@ -103,7 +104,7 @@ def test_a_process_that_runs_nowhere_else_is_flushed_at_once(machine):
     lru_add_drain(machine.ram, CPU)
     pfn = machine.pfn(1, ANON_VPN)
     assert isolate_page(machine.ram, CPU, pfn)
-    assert unmap(machine, pfn, UNMAP_FOR_MIGRATION) == 1
+    assert unmap(machine, pfn, UNMAP_FOR_MIGRATION) == UNMAP_DONE
     assert machine.asked() == []
     assert machine.ram.ubc_required[CPU] == 0
     remove_migration_ptes(machine.ram, CPU, pfn, pfn)
@@ -115,7 +116,7 @@ def test_migration_entries_keep_the_rights_and_go_back(machine, vpn, rights):
     """PTE -> migration entry of the same frame -> PTE, with the same rights; nothing is present between."""
     pfn = machine.pfn(1, vpn + INDEX)
     assert isolate_page(machine.ram, CPU, pfn)
-    assert unmap(machine, pfn, UNMAP_FOR_MIGRATION) == 1
+    assert unmap(machine, pfn, UNMAP_FOR_MIGRATION) == UNMAP_DONE
     between = [machine.pte(mm, vpn + INDEX) for mm in (1, 2, 3)]
     assert all(pte & PTE_MIGRATION and not pte & PTE_PRESENT and pte >> 12 == pfn for pte in between)
     assert (machine.ram.page_mapcount[pfn], machine.ram.page_refcount[pfn]) == (0, 2)
@@ -150,4 +151,4 @@ def test_a_page_of_nobody_is_not_referenced(machine):
     """Read ahead and never touched."""
     pfn = machine.cached(FILE, 20)
     assert machine.ram.page_mapcount[pfn] == 0
-    assert page_referenced(machine.ram, CPU, pfn) == 0
+    assert page_referenced(machine.ram, CPU, pfn) == (0, False)

@@ -12,7 +12,7 @@ from allocator.lru import drop_page
 from allocator.page import get_page, lock_page, unlock_page
 from allocator.page_alloc import GFP_USER, alloc_page, free_page
 from allocator.pcp import drain_all_pages
-from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
+from allocator.rmap import UNMAP_FAILED, UNMAP_FOR_RECLAIM, try_to_unmap
 from allocator.unmap import zap_range
 from cpus.abi.numbers import LOAD, STORE
 from cpus.oracle import VIOLATION_NAMES
@@ -160,7 +160,7 @@ def test_an_unmap_that_is_not_complete_is_flushed(machine):
     machine.ram.page_mapcount[pfn] += 1
     get_page(machine.ram, pfn)
     lock_page(machine.ram, 0, pfn)
-    assert try_to_unmap(machine.ram, 0, pfn, UNMAP_FOR_RECLAIM) == 0
+    assert try_to_unmap(machine.ram, 0, pfn, UNMAP_FOR_RECLAIM) == UNMAP_FAILED
     assert machine.enter("hook_batch_key", 0) == 0
     machine.enter("hook_unmap_flush", 0)
     assert machine.asked() == [[1]]

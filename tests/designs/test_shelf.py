@@ -4,7 +4,7 @@ controlled runs.
 
 import pytest
 
-from allocator.rmap import UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
+from allocator.rmap import UNMAP_DONE, UNMAP_FOR_RECLAIM, page_referenced, try_to_unmap
 from allocator.unmap import zap_range
 from cpus.abi.numbers import STORE
 from cpus.compiled import entry
@@ -55,7 +55,7 @@ def unmap_all(machine):
     for i in range(PAGES):
         pfn = machine.cached(FILE, i)
         machine.ram.page_refcount[pfn] += 1
-        assert try_to_unmap(machine.ram, 0, pfn, UNMAP_FOR_RECLAIM) == 1
+        assert try_to_unmap(machine.ram, 0, pfn, UNMAP_FOR_RECLAIM) == UNMAP_DONE
         machine.ram.page_refcount[pfn] -= 1
     machine.enter("hook_unmap_flush", 0)
 
