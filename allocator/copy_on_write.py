@@ -31,7 +31,7 @@ from cpus.atomics import exchange, fetch_or, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.costs import PAGE_COPY, PAGE_ZERO
-from cpus.layout import COUNTER
+from cpus.declare import VMSTAT, Counter
 from cpus.oracle import name_anonymous
 from cpus.page_table import (
     LEVEL_MASK,
@@ -44,8 +44,11 @@ from cpus.page_table import (
     find_table,
 )
 
+COUNTERS = (
+    Counter("pgreuse", VMSTAT, "write faults that needed no copy: nobody else has the page", "pages"),
+)
+
 AGAIN = 0
-C_REUSE = COUNTER["pgreuse"]
 
 
 @kernel
@@ -184,7 +187,7 @@ def do_wp_page(ram, cpu, mm, vma, vpn, seen):
     elif pte & PTE_SPECIAL == 0 and _reusable(ram, cpu, pte >> PTE_PFN_SHIFT):
         mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
         _make_writable(ram, cpu, table, index)
-        ram.counter[cpu, C_REUSE] += 1
+        ram.pgreuse[cpu] += 1
         unlock_pte(ram, cpu, table)
     else:
         _copy_page(ram, cpu, mm, vma, vpn, table, pte)

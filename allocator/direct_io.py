@@ -27,12 +27,11 @@ from cpus.compiled import apart, call, kernel
 from cpus.costs import SYSCALL
 from cpus.events import EV_WRITE, record
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, PIN_PAGES
+from cpus.layout import PIN_PAGES
 from cpus.oracle import VERSION_BITS, VERSION_MASK, publish
 
 COMPLETE, ASLEEP = 0, 1
 BEGUN, PREPARED, UNDER_WAY = 0, 1, 2  # task_step
-C_PGPGIN, C_PGPGOUT = COUNTER["pgpgin"], COUNTER["pgpgout"]
 
 
 @kernel
@@ -136,7 +135,10 @@ def _end_transfer(ram, cpu, task, reads, thing, first):
             if reads:
                 _device_writes(ram, cpu, pfn)
             unpin_page(ram, cpu, pfn)
-    ram.counter[cpu, C_PGPGIN if reads else C_PGPGOUT] += 4 * count
+    if reads:
+        ram.pgpgin[cpu] += 4 * count
+    else:
+        ram.pgpgout[cpu] += 4 * count
     ram.task_visit[task] += count
     ram.task_pins[task], ram.task_step[task] = 0, BEGUN
 

@@ -35,14 +35,18 @@ from allocator.shrink_lruvec import (
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
 from cpus.compiled import apart, call, kernel, later
 from cpus.costs import SYSCALL
+from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_RECLAIM, record
-from cpus.layout import COUNTER
 from cpus.steal import pass_time
+
+COUNTERS = (
+    Counter("allocstall_normal", VMSTAT, "allocations that had to reclaim themselves"),
+    Counter("pgscan_direct_throttle", VMSTAT, "allocations made to wait for kswapd"),
+)
 
 run_waiting_kthread = later("run_waiting_kthread", 1)
 # at most HZ, for who may not wait for a file system
 THROTTLE_STEP_NS, THROTTLE_WAIT_NS = 100_000, 1_000_000_000
-C_ALLOCSTALL, C_THROTTLE = COUNTER["allocstall_normal"], COUNTER["pgscan_direct_throttle"]
 
 
 @kernel
@@ -70,7 +74,7 @@ def _do_try_to_free_pages(ram, cpu, sc, node):
     """
     for attempt in range(3):
         if ram.sc_by[sc] == BY_DIRECT:
-            ram.counter[cpu, C_ALLOCSTALL] += 1
+            ram.allocstall_normal[cpu] += 1
         ram.sc_priority[sc] = DEF_PRIORITY
         while ram.sc_priority[sc] >= 0:
             ram.sc_scanned[sc] = 0
@@ -111,7 +115,7 @@ def _throttle_direct_reclaim(ram, cpu, node):
     waited = 0
     while waited < THROTTLE_WAIT_NS and not _allow_direct_reclaim(ram, cpu, node):
         if waited == 0:
-            ram.counter[cpu, C_THROTTLE] += 1
+            ram.pgscan_direct_throttle[cpu] += 1
         waited += THROTTLE_STEP_NS
         if run_waiting_kthread(ram, cpu) != 0 and _allow_direct_reclaim(ram, cpu, node):
             break

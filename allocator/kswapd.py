@@ -23,19 +23,24 @@ from allocator.shrink_lruvec import (
 from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE_TRIM
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import apart, kernel
+from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_RECLAIM, record
-from cpus.layout import COUNTER
 from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
+
+COUNTERS = (
+    Counter("pageoutrun", VMSTAT, "runs of kswapd"),
+    Counter("kswapd_low_wmark_hit_quickly", VMSTAT, "wake-ups of a kswapd that was napping"),
+    Counter(
+        "kswapd_high_wmark_hit_quickly",
+        VMSTAT,
+        "runs begun because the node was out of balance again at the end of one",
+    ),
+)
 
 PHASE_NEW, PHASE_ROUND, PHASE_SCAN = 0, 1, 2
 ASLEEP, NAPS, AWAKE = 0, 1, 2
 NAP_NS = 100_000_000  # HZ/10
 MAX_RECLAIM_RETRIES = 16
-C_PAGEOUTRUN = COUNTER["pageoutrun"]
-C_LOW_QUICKLY, C_HIGH_QUICKLY = (
-    COUNTER["kswapd_low_wmark_hit_quickly"],
-    COUNTER["kswapd_high_wmark_hit_quickly"],
-)
 
 
 @kernel
@@ -53,9 +58,9 @@ def pgdat_balanced(ram, node):
 
 
 @kernel
-def _wake(ram, cpu, node, counter):
-    """Wake kswapd if nobody else has by now: whether it naps or a tick has just made that a sleep, no wake-up
-    is lost.
+def _wake(ram, cpu, node):
+    """Wake kswapd if nobody else has by now, and say whether: if it naps, or a tick has just made that a
+    sleep, no wake-up is lost.
     """
     spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     mine = ram.kswapd_state[node] != AWAKE
@@ -63,9 +68,8 @@ def _wake(ram, cpu, node, counter):
         store_release(ram.kswapd_state, node, AWAKE)
     spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     if mine:
-        if counter >= 0:
-            ram.counter[cpu, counter] += 1
         wake_task(ram, cpu, ram.kswapd_task[node], ram.cpu_clock[cpu])
+    return mine
 
 
 @apart
@@ -75,7 +79,8 @@ def wakeup_kswapd(ram, cpu, node):
     if state == AWAKE or ram.kswapd_failures[node] >= MAX_RECLAIM_RETRIES or pgdat_balanced(ram, node):
         return 0
     napping = state == NAPS and ram.cpu_clock[cpu] < ram.kswapd_nap_ns[node]
-    _wake(ram, cpu, node, C_LOW_QUICKLY if napping else -1)
+    if _wake(ram, cpu, node) and napping:
+        ram.kswapd_low_wmark_hit_quickly[cpu] += 1
     return 0
 
 
@@ -89,7 +94,7 @@ def kswapd_falls_asleep(ram, cpu, node):
     store_release(ram.kswapd_state, node, NAPS)
     spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
     if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
-        _wake(ram, cpu, node, C_HIGH_QUICKLY)
+        ram.kswapd_high_wmark_hit_quickly[cpu] += _wake(ram, cpu, node)
 
 
 @kernel
@@ -100,7 +105,7 @@ def end_naps(ram, cpu):
     for node in range(ram.nr_nodes):
         if load_acquire(ram.kswapd_state, node) == NAPS and ram.cpu_clock[cpu] >= ram.kswapd_nap_ns[node]:
             if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
-                _wake(ram, cpu, node, C_HIGH_QUICKLY)
+                ram.kswapd_high_wmark_hit_quickly[cpu] += _wake(ram, cpu, node)
             else:
                 spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
                 if ram.kswapd_state[node] == NAPS:
@@ -120,7 +125,7 @@ def _set_reclaim_active(ram, node, active):
 
 @kernel
 def _begin_run(ram, cpu, sc, node):
-    ram.counter[cpu, C_PAGEOUTRUN] += 1
+    ram.pageoutrun[cpu] += 1
     ram.sc_by[sc], ram.sc_flags[sc] = BY_KSWAPD, SC_FS
     ram.sc_priority[sc], ram.sc_reclaimed[sc] = DEF_PRIORITY, 0
     _set_reclaim_active(ram, node, 1)

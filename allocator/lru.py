@@ -23,8 +23,14 @@ from allocator.page_alloc import free_page
 from allocator.page_list import NONE, list_add, list_del
 from allocator.panic import BAD_LRU, panic
 from cpus.compiled import apart, kernel
+from cpus.declare import VMSTAT, Counter
 from cpus.layout import FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
+
+COUNTERS = (
+    Counter("pgdeactivate", VMSTAT, "pages moved from an active list to an inactive one", "pages"),
+    Counter("pglazyfree", VMSTAT, "anonymous pages that MADV_FREE has made free to drop", "pages"),
+)
 
 LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
 LIST_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
@@ -190,6 +196,9 @@ def move_to_inactive(ram, cpu, pfn, lazyfree):
         clear_flag(ram, pfn, PG_ACTIVE | PG_REFERENCED)
         if lazyfree:
             clear_flag(ram, pfn, PG_SWAPBACKED)
+            ram.pglazyfree[cpu] += 1
+        elif flags & PG_ACTIVE:
+            ram.pgdeactivate[cpu] += 1
         link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
     spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
 

@@ -37,8 +37,8 @@ from cpus.abi.numbers import STORE
 from cpus.atomics import fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
+from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_FAULT, record
-from cpus.layout import COUNTER
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -53,8 +53,12 @@ from cpus.page_table import (
     find_table,
 )
 
+COUNTERS = (
+    Counter("pgfault", VMSTAT, "page faults"),
+    Counter("pgmajfault", VMSTAT, "page faults that had to read from disk"),
+)
+
 AGAIN, WAIT = 0, 1
-C_FAULT, C_MAJOR = COUNTER["pgfault"], COUNTER["pgmajfault"]
 
 
 @apart
@@ -152,7 +156,7 @@ def _file_page(ram, cpu, vma, thing, index, tried):
         major = True
         mmap_readahead(ram, cpu, vma, thing, index)
     if major:
-        ram.counter[cpu, C_MAJOR] += 1
+        ram.pgmajfault[cpu] += 1
     elif not tried:
         async_readahead(ram, cpu, vma, thing, index, pfn)
     if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:
@@ -270,7 +274,7 @@ def page_fault(ram, cpu, vpn, kind):
     task = ram.cpu_task[cpu]
     # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
     if ram.task_tried[task] != vpn + 1:
-        ram.counter[cpu, C_FAULT] += 1
+        ram.pgfault[cpu] += 1
     ram.cpu_clock[cpu] += ram.cost[FAULT_ENTRY] + ram.cost[FAULT_MINOR]
     record(ram, cpu, EV_FAULT, mm, vpn, kind, task)
     mmap_read_lock(ram, cpu, mm)

@@ -27,6 +27,7 @@ from allocator import (
     pgtables,
     program,
     readahead,
+    rmap,
     sched,
     shrink_lruvec,
     tlb_flush,
@@ -34,12 +35,38 @@ from allocator import (
     uprobes,
     vmscan,
     vmstat,
+    workingset,
 )
 from cpus import memory_map as hardware
 
 MODULES = (
     *hardware.MODULES,
-    *(hooks, panic, tlb_flush, sched, pcp, page_alloc, lru, folio, page_cache, readahead, filemap, pgtables),
-    *(migrate, vmscan, shrink_lruvec, kswapd, direct_reclaim, copy_on_write, numa_balancing, memory, gup),
+    *(
+        hooks,
+        panic,
+        tlb_flush,
+        sched,
+        pcp,
+        page_alloc,
+        lru,
+        folio,
+        workingset,
+        page_cache,
+        rmap,
+        readahead,
+        filemap,
+    ),
+    *(
+        pgtables,
+        migrate,
+        vmscan,
+        shrink_lruvec,
+        kswapd,
+        direct_reclaim,
+        copy_on_write,
+        numa_balancing,
+        memory,
+        gup,
+    ),
     *(unmap, mmap, mprotect, mremap, madvise, fork, direct_io, uprobes, kthread, vmstat, program, cpu),
 )

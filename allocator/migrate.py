@@ -43,18 +43,23 @@ from allocator.rmap import (
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import PAGE_COPY
+from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_MIGRATE, record
-from cpus.layout import COUNTER, WORK_PAGES
+from cpus.layout import WORK_PAGES
 from cpus.locks import LOCK_CACHE, mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
+
+COUNTERS = (
+    Counter("pgmigrate_success", VMSTAT, "pages moved to another frame", "pages"),
+    Counter("pgmigrate_fail", VMSTAT, "pages that were to be moved and could not be", "pages"),
+)
 
 NO_MEMORY = -2
 # of work_list
 WORK_ISOLATED, WORK_DEMOTE, WORK_TARGET, WORK_LAZY, WORK_PROMOTE, WORK_KEEP = (
     part * WORK_PAGES for part in range(6)
 )
-C_SUCCESS, C_FAIL = COUNTER["pgmigrate_success"], COUNTER["pgmigrate_fail"]
 MOVED_FLAGS = (
     PG_UPTODATE | PG_DIRTY | PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET | PG_SWAPBACKED | PG_READAHEAD
 )
@@ -170,8 +175,8 @@ def migrate_list(ram, cpu, part, count, node):
             kept += 1
     for i in range(kept):
         ram.work_list[cpu, part + i] = ram.work_list[cpu, WORK_KEEP + i]
-    ram.counter[cpu, C_SUCCESS] += moved
-    ram.counter[cpu, C_FAIL] += count - moved - untried
+    ram.pgmigrate_success[cpu] += moved
+    ram.pgmigrate_fail[cpu] += count - moved - untried
     return moved
 
 

@@ -26,7 +26,7 @@ from allocator.tlb_flush import flush_tlb_mm_range
 from allocator.vma import VM_ANON, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
-from cpus.layout import COUNTER
+from cpus.declare import VMSTAT, Counter
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -39,20 +39,19 @@ from cpus.page_table import (
     find_table,
 )
 
+COUNTERS = (
+    Counter("numa_pte_updates", VMSTAT, "PTEs made inaccessible by the scanner"),
+    Counter("numa_hint_faults", VMSTAT, "faults on those"),
+    Counter("numa_hint_faults_local", VMSTAT, "the same on pages of the faulting CPU's node"),
+    Counter("pgpromote_candidate", VMSTAT, "pages found hot enough to be promoted", "pages"),
+    Counter("pgpromote_success", VMSTAT, "pages promoted", "pages"),
+    Counter("numa_pages_migrated", VMSTAT, "pages moved because of a hint fault", "pages"),
+)
+
 SECOND = 1_000_000_000
 ADJUST_STEPS = 16  # NUMA_MIGRATION_ADJUST_STEPS
 VIRTUAL_PAGES = 8  # scan at most so many times scan_pages of address space
 SCAN_PERIOD_FLOOR_NS = 100_000_000  # task_scan_min: MAX_SCAN_WINDOW 2560 MB/s in windows of 256 MB
-C_UPDATES, C_HINTS, C_LOCAL = (
-    COUNTER["numa_pte_updates"],
-    COUNTER["numa_hint_faults"],
-    COUNTER["numa_hint_faults_local"],
-)
-C_CANDIDATE, C_PROMOTED, C_MIGRATED = (
-    COUNTER["pgpromote_candidate"],
-    COUNTER["pgpromote_success"],
-    COUNTER["numa_pages_migrated"],
-)
 
 
 # --- is it hot? ---------------------------------------------------------------------------------------------
@@ -113,7 +112,7 @@ def _should_promote(ram, cpu, pfn):
     ram.page_scan_ns[pfn] = ram.cpu_clock[cpu]
     if latency >= threshold:
         return False
-    ram.counter[cpu, C_CANDIDATE] += 1
+    ram.pgpromote_candidate[cpu] += 1
     return _within_rate_limit(ram, cpu, target)
 
 
@@ -188,15 +187,15 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     if not isolated:
         _make_accessible(ram, cpu, mm, vpn, table, pte)
     unlock_pte(ram, cpu, table)
-    ram.counter[cpu, C_HINTS] += 1
+    ram.numa_hint_faults[cpu] += 1
     if ram.node_latency[node_of(ram, pfn)] == 0:
-        ram.counter[cpu, C_LOCAL] += 1
+        ram.numa_hint_faults_local[cpu] += 1
     if isolated:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_PROMOTION
         if migrate_one(ram, cpu, pfn, ram.cpu_node[cpu]):
-            ram.counter[cpu, C_PROMOTED] += 1
-            ram.counter[cpu, C_MIGRATED] += 1
+            ram.pgpromote_success[cpu] += 1
+            ram.numa_pages_migrated[cpu] += 1
             _slow_down(ram, cpu, ram.cpu_task[cpu], mm)
         else:
             lock_pte(ram, cpu, table)
@@ -256,7 +255,7 @@ def _change_prot_numa(ram, cpu, mm, first, end):
         vpn = stop
     if changed:
         flush_tlb_mm_range(ram, cpu, mm, low, high, 0)
-        ram.counter[cpu, C_UPDATES] += changed
+        ram.numa_pte_updates[cpu] += changed
     return changed
 
 

@@ -18,16 +18,21 @@ from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_pcp, zone_watermark_ok
 from cpus.compiled import apart, call, inlined, kernel, later
 from cpus.costs import PAGE_ALLOC, PAGE_FREE
+from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_FREE, EV_TAKE, record
-from cpus.layout import COUNTER
 from cpus.oracle import poison
+
+COUNTERS = (
+    Counter("pgalloc_normal", VMSTAT, "pages handed out", "pages"),
+    Counter("pgfree", VMSTAT, "pages given back", "pages"),
+    Counter("numa_hit", VMSTAT, "pages handed out of the node that was asked for", "pages"),
+    Counter("numa_miss", VMSTAT, "pages handed out of another node than was asked for", "pages"),
+)
 
 GFP_RECLAIM, GFP_KSWAPD, GFP_THISNODE, GFP_NORETRY = 1, 2, 4, 8
 GFP_USER = GFP_RECLAIM | GFP_KSWAPD
 
 alloc_slow = later("alloc_slow", 3)
-C_ALLOC, C_FREE = COUNTER["pgalloc_normal"], COUNTER["pgfree"]
-C_HIT, C_MISS = COUNTER["numa_hit"], COUNTER["numa_miss"]
 
 
 @inlined
@@ -41,7 +46,7 @@ def prepare_new_page(ram, cpu, pfn, zone):
     ram.page_flags[pfn] = 0
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 1
-    ram.counter[cpu, C_ALLOC] += 1
+    ram.pgalloc_normal[cpu] += 1
     record(ram, cpu, EV_TAKE, pfn, zone, 0, 0)
 
 
@@ -75,7 +80,10 @@ def get_page_from_freelist(ram, cpu, node, gfp, low):
         if enough:
             pfn = take_page(ram, cpu, zone)
             if pfn != NONE:
-                ram.counter[cpu, C_HIT if ram.zone_node[zone] == node else C_MISS] += 1
+                if ram.zone_node[zone] == node:
+                    ram.numa_hit[cpu] += 1
+                else:
+                    ram.numa_miss[cpu] += 1
                 return pfn
     return NONE
 
@@ -118,7 +126,7 @@ def take_from_owner(ram, cpu, pfn, key):
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 0
     ram.page_key[pfn] = key
-    ram.counter[cpu, C_FREE] += 1
+    ram.pgfree[cpu] += 1
 
 
 @inlined

@@ -23,14 +23,15 @@ from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, inlined, kernel
 from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
-from cpus.layout import COUNTER
+from cpus.declare import VMSTAT, Counter
 from cpus.lease import sched_yield
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import VERSION_MASK
 from cpus.steal import wakeup_turn_ns
 
+COUNTERS = (Counter("pgpgout", VMSTAT, "written to disk", "KiB"),)
+
 OBJECT_FILE, OBJECT_ANON = 1, 2
-C_PGPGOUT = COUNTER["pgpgout"]
 
 
 @inlined
@@ -175,7 +176,7 @@ def write_page(ram, cpu, pfn, thing):
     logical = ram.object_logical[thing] + ram.page_index[pfn]
     ram.disk_version[logical] = load_acquire(ram.content, pfn) & VERSION_MASK
     queue_disk(ram, cpu, 1)
-    ram.counter[cpu, C_PGPGOUT] += 4
+    ram.pgpgout[cpu] += 4
 
 
 # --- the disk -----------------------------------------------------------------------------------------------

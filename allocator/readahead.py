@@ -20,13 +20,14 @@ from allocator.vma import VM_SEQ_READ
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, inlined, kernel
 from cpus.costs import READ_PAGE
+from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_FILL, record
-from cpus.layout import COUNTER
 from cpus.oracle import set_content
+
+COUNTERS = (Counter("pgpgin", VMSTAT, "read from disk", "KiB"),)
 
 MMAP_LOTSAMISS = 100
 GFP_READAHEAD = GFP_RECLAIM | GFP_KSWAPD | GFP_NORETRY
-C_PGPGIN = COUNTER["pgpgin"]
 
 
 @kernel
@@ -52,7 +53,7 @@ def _fill(ram, cpu, thing, first, count):
         record(ram, cpu, EV_FILL, pfn, thing, index, 0)
         end_read(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
-    ram.counter[cpu, C_PGPGIN] += 4 * count
+    ram.pgpgin[cpu] += 4 * count
 
 
 @inlined

@@ -28,8 +28,8 @@ from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_o
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import call, inlined, kernel
 from cpus.costs import UNMAP_PAGE
+from cpus.declare import OURS, Counter
 from cpus.events import EV_MAP, EV_UNMAP, record
-from cpus.layout import COUNTER
 from cpus.locks import LOCK_PTE, spin_lock, spin_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -44,7 +44,11 @@ from cpus.page_table import (
     find_table,
 )
 
-C_UNMAP_RO, C_UNMAP_RW = COUNTER["unmap_ro"], COUNTER["unmap_rw"]
+COUNTERS = (
+    Counter("unmap_ro", OURS, "PTEs cleared by reclaim or migration through which nobody could write"),
+    Counter("unmap_rw", OURS, "PTEs cleared by reclaim or migration that were writable"),
+)
+
 UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1  # why
 UNMAP_FAILED, UNMAP_DONE, UNMAP_LAZY = range(3)  # what became of all mappings of a page
 NO_PTE, CLEARED, DEFERRED, WRITABLE_FLUSHED = range(4)  # what became of one mapping
@@ -214,7 +218,10 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
         store_release(ram.frame_word, (table, index), (pfn << PTE_PFN_SHIFT) | PTE_MIGRATION | keep)
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)
-    ram.counter[cpu, C_UNMAP_RW if writable else C_UNMAP_RO] += 1
+    if writable:
+        ram.unmap_rw[cpu] += 1
+    else:
+        ram.unmap_ro[cpu] += 1
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
     ram.cpu_clock[cpu] += ram.cost[UNMAP_PAGE]
     result = CLEARED

@@ -14,18 +14,19 @@ from allocator.tlb_flush import enter_lazy_tlb
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.costs import WAKEUP
+from cpus.declare import INTERRUPTS, Counter
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER
 from cpus.lease import WAIT_IDLE, block, idle_until, offer_lease, wake
 from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
+
+COUNTERS = (Counter("irq_resched", INTERRUPTS, "RES: idle CPUs woken because a task was queued there"),)
 
 TASK_USER, TASK_KSWAPD, TASK_DESIGN = 0, 1, 2
 SLEEPING, QUEUED, ON_CPU, DONE = 0, 1, 2, 3
 BASE_SLICE_NS = 750_000  # sysctl_sched_base_slice of one CPU (6.12, kernel/sched/fair.c)
 TICK_NS = 4_000_000  # CONFIG_HZ 250
 NOBODY = -1
-C_RESCHED = COUNTER["irq_resched"]
 
 
 def base_slice_ns(cpus: int) -> int:
@@ -199,7 +200,7 @@ def next_task(ram, cpu):
     if ram.queue_count[cpu] == 0:
         _idle(ram, cpu)
         if ram.queue_count[cpu] > 0:
-            ram.counter[cpu, C_RESCHED] += 1  # what woke it would be a reschedule interrupt
+            ram.irq_resched[cpu] += 1  # what woke it would be a reschedule interrupt
         return NOBODY
     due = _earliest_wake(ram, cpu, cpu)
     if due > ram.cpu_clock[cpu]:

@@ -32,11 +32,22 @@ from cpus.cpumask import (
     cpumask_weight,
     for_each_cpu,
 )
+from cpus.declare import INTERRUPTS, OURS, VMSTAT, Counter
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import BROADCAST_FLUSH, IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, send_interrupts, wait_for_acks
-from cpus.layout import COUNTER, TRACE_PAGES
+from cpus.layout import TRACE_PAGES
 from cpus.live import touch_spin_pages
 from cpus.tlb import invalidate_asid, invalidate_page, new_context
+
+COUNTERS = (
+    Counter("nr_tlb_remote_flush", VMSTAT, "shootdowns begun, also where all targets turn out to be lazy"),
+    Counter("nr_tlb_remote_flush_received", VMSTAT, "flush functions executed for others"),
+    Counter("nr_tlb_local_flush_all", VMSTAT, "full flushes of the own TLB, for oneself"),
+    Counter("nr_tlb_local_flush_one", VMSTAT, "pages flushed from the own TLB, for oneself", "pages"),
+    Counter("irq_tlb", INTERRUPTS, "TLB: flush functions executed for others"),
+    Counter("irq_call", INTERRUPTS, "CAL and TLB: all functions executed for others"),
+    Counter("context_switches", OURS, "address spaces loaded"),
+)
 
 INIT_MM = 0
 FLUSH_ALL = 1 << 60  # call_end of a full flush
@@ -46,10 +57,6 @@ NO_GENERATION = 0  # TLB_GENERATION_INVALID: of a batch over several mms
 BY_INTERRUPT, BY_EARLY_ACK, BY_BROADCAST = 0, 1, 2  # answers of HOOK_SHOOTDOWN
 
 ALL_PAGES = TRACE_PAGES - 1  # column of full flushes in tlb:tlb_flush events
-
-C_REMOTE, C_RECEIVED = COUNTER["nr_tlb_remote_flush"], COUNTER["nr_tlb_remote_flush_received"]
-C_LOCAL_ALL, C_LOCAL_ONE = COUNTER["nr_tlb_local_flush_all"], COUNTER["nr_tlb_local_flush_one"]
-C_IRQ_TLB, C_IRQ_CALL, C_SWITCHES = COUNTER["irq_tlb"], COUNTER["irq_call"], COUNTER["context_switches"]
 
 
 @kernel
@@ -79,10 +86,10 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     `initiator` negative: the hardware does it (a broadcast), and nobody is interrupted.
     """
     if cpu != initiator and initiator >= 0:
-        ram.counter[cpu, C_IRQ_TLB] += 1
+        ram.irq_tlb[cpu] += 1
         # irq_call_count holds them too; /proc/interrupts shows the difference as CAL
-        ram.counter[cpu, C_IRQ_CALL] += 1
-        ram.counter[cpu, C_RECEIVED] += 1
+        ram.irq_call[cpu] += 1
+        ram.nr_tlb_remote_flush_received[cpu] += 1
     loaded = ram.cpu_loaded_mm[cpu]
     if loaded == INIT_MM or (mm != INIT_MM and mm != loaded):
         return
@@ -107,13 +114,13 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
         pages = (end - start) >> stride
         ram.cpu_clock[cpu] += max(pages, 1) * ram.cost[FLUSH_ONE]
         if cpu == initiator:
-            ram.counter[cpu, C_LOCAL_ONE] += pages
+            ram.nr_tlb_local_flush_one[cpu] += pages
         trace_tlb_flush(ram, cpu, reason, pages)
     else:
         trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
         invalidate_asid(ram, cpu, slot)
         if cpu == initiator:
-            ram.counter[cpu, C_LOCAL_ALL] += 1
+            ram.nr_tlb_local_flush_all[cpu] += 1
         ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
         call(ram, HOOK_FLUSHED, cpu, loaded, 0, 0, 0)
     ram.asid_gen[cpu, slot] = newest
@@ -169,7 +176,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
     if not cpumask_empty(ram.call_mask, cpu):
         site = ram.cpu_site[cpu]
         # as Linux counts: also a broadcast whose targets all turn out to be lazy
-        ram.counter[cpu, C_REMOTE] += 1
+        ram.nr_tlb_remote_flush[cpu] += 1
         ram.site_flushes[cpu, site] += 1
         trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
         if how & FREED_TABLES == 0:
@@ -277,7 +284,7 @@ def switch_mm(ram, cpu, mm):
         slot = _choose_asid(ram, cpu, mm)
         ram.cpu_asid[cpu] = slot
         ram.cpu_context[cpu] = ram.asid_context[cpu, slot]
-        ram.counter[cpu, C_SWITCHES] += 1
+        ram.context_switches[cpu] += 1
         ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
         record(ram, cpu, EV_SWITCH, previous, mm, 0, 0)
     newest = load_acquire(ram.mm_tlb_gen, mm)

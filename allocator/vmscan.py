@@ -53,9 +53,27 @@ from allocator.sched import cond_resched
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.costs import RECLAIM_PAGE
-from cpus.layout import COUNTER, FOLIO_BATCH
+from cpus.declare import OURS, VMSTAT, Counter
+from cpus.layout import FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
+
+COUNTERS = (
+    Counter("pgactivate", VMSTAT, "pages moved to an active list by reclaim", "pages"),
+    Counter("pgrefill", VMSTAT, "pages looked at on active lists", "pages"),
+    Counter("pgscan_kswapd", VMSTAT, "pages looked at on inactive lists by kswapd", "pages"),
+    Counter("pgscan_direct", VMSTAT, "the same by CPUs that want a page themselves", "pages"),
+    Counter("pgscan_file", VMSTAT, "the same by anybody: pages of files", "pages"),
+    Counter("pgscan_anon", VMSTAT, "anonymous pages", "pages"),
+    Counter("pgsteal_kswapd", VMSTAT, "pages reclaimed, or demoted, by kswapd", "pages"),
+    Counter("pgsteal_direct", VMSTAT, "the same by CPUs that want a page themselves", "pages"),
+    Counter("pgsteal_file", VMSTAT, "the same by anybody: pages of files", "pages"),
+    Counter("pgsteal_anon", VMSTAT, "anonymous pages", "pages"),
+    Counter("pgdemote_kswapd", VMSTAT, "pages moved to a slower node by kswapd", "pages"),
+    Counter("pgdemote_direct", VMSTAT, "the same by CPUs that want a page themselves", "pages"),
+    Counter("pgdemote_fail", OURS, "pages that were to be demoted and were not", "pages"),
+    Counter("pglazyfreed", VMSTAT, "pages of MADV_FREE that reclaim dropped", "pages"),
+)
 
 BY_KSWAPD, BY_DIRECT, BY_GROUP = 0, 1, 2
 # sc_flags
@@ -66,12 +84,6 @@ SC_IGNORE_REFERENCES = 512  # the caller knows that the pages are not wanted (MA
 ISOLATED_STEP_NS, ISOLATED_WAIT_NS = 50_000, 20_000_000
 REF_RECLAIM, REF_KEEP, REF_ACTIVATE = 0, 1, 2
 NORMAL_BATCH, LAZY_BATCH = 0, FOLIO_BATCH + 1  # halves of free_batch
-C_ACTIVATE, C_DEACTIVATE, C_REFILL = COUNTER["pgactivate"], COUNTER["pgdeactivate"], COUNTER["pgrefill"]
-C_SCAN, C_STEAL, C_DEMOTE = COUNTER["pgscan_kswapd"], COUNTER["pgsteal_kswapd"], COUNTER["pgdemote_kswapd"]
-C_SCAN_FILE, C_SCAN_ANON, C_STEAL_FILE, C_STEAL_ANON = (
-    COUNTER["pgscan_file"], COUNTER["pgscan_anon"], COUNTER["pgsteal_file"], COUNTER["pgsteal_anon"],
-)  # fmt: skip
-C_DEMOTE_FAIL, C_LAZYFREED = COUNTER["pgdemote_fail"], COUNTER["pglazyfreed"]
 
 
 # --- lists --------------------------------------------------------------------------------------------------
@@ -186,7 +198,7 @@ def _unmap_and_remove(ram, cpu, pfn):
     # freed lazily (MADV_FREE) and not written to since: gone without IO
     if ram.object_kind[thing] == OBJECT_ANON:
         alone = freeze_refs(ram, pfn, 1)
-        ram.counter[cpu, C_LAZYFREED] += alone
+        ram.pglazyfreed[cpu] += alone
     else:
         if ram.page_flags[pfn] & PG_DIRTY:
             call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
@@ -201,7 +213,7 @@ def _unmap_and_remove(ram, cpu, pfn):
 @kernel
 def _activate(ram, cpu, pfn):
     set_flag(ram, pfn, PG_ACTIVE)
-    ram.counter[cpu, C_ACTIVATE] += 1
+    ram.pgactivate[cpu] += 1
 
 
 @kernel
@@ -213,9 +225,11 @@ def _demote_folio_list(ram, cpu, sc, demotable, target):
     ram.cpu_site[cpu] = SITE_KSWAPD_DEMOTION if ram.sc_by[sc] == BY_KSWAPD else SITE_DIRECT_DEMOTION
     moved = migrate_list(ram, cpu, WORK_DEMOTE, demotable, target)
     ram.cpu_site[cpu] = site
-    if ram.sc_by[sc] != BY_GROUP:
-        ram.counter[cpu, C_DEMOTE + ram.sc_by[sc]] += moved
-    ram.counter[cpu, C_DEMOTE_FAIL] += demotable - moved
+    if ram.sc_by[sc] == BY_KSWAPD:
+        ram.pgdemote_kswapd[cpu] += moved
+    elif ram.sc_by[sc] == BY_DIRECT:
+        ram.pgdemote_direct[cpu] += moved
+    ram.pgdemote_fail[cpu] += demotable - moved
     return moved
 
 
@@ -341,6 +355,30 @@ def _wait_for_isolated(ram, cpu, sc, node, which):
     return True
 
 
+@kernel
+def _count_scanned(ram, cpu, by, file, pages):
+    if by == BY_KSWAPD:
+        ram.pgscan_kswapd[cpu] += pages
+    elif by == BY_DIRECT:
+        ram.pgscan_direct[cpu] += pages
+    if file:
+        ram.pgscan_file[cpu] += pages
+    else:
+        ram.pgscan_anon[cpu] += pages
+
+
+@kernel
+def _count_reclaimed(ram, cpu, by, file, pages):
+    if by == BY_KSWAPD:
+        ram.pgsteal_kswapd[cpu] += pages
+    elif by == BY_DIRECT:
+        ram.pgsteal_direct[cpu] += pages
+    if file:
+        ram.pgsteal_file[cpu] += pages
+    else:
+        ram.pgsteal_anon[cpu] += pages
+
+
 @apart
 def shrink_inactive_list(ram, cpu, sc, node, which):
     """Reclaim a batch from the tail of an inactive list, as much as `sc_batch` says; returns pages reclaimed."""
@@ -349,17 +387,13 @@ def shrink_inactive_list(ram, cpu, sc, node, which):
     lru_add_drain(ram, cpu)
     by, file = ram.sc_by[sc], which == LRU_INACTIVE_FILE
     taken, scanned = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
-    if by != BY_GROUP:
-        ram.counter[cpu, C_SCAN + by] += scanned
-    ram.counter[cpu, C_SCAN_FILE if file else C_SCAN_ANON] += scanned
+    _count_scanned(ram, cpu, by, file, scanned)
     if taken == 0:
         return 0
     demote = 1 if ram.demotion_target[node] >= 0 else 0
     reclaimed = shrink_folio_list(ram, cpu, sc, node, taken, demote)
     move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, ram.sc_kept[sc])
-    if by != BY_GROUP:
-        ram.counter[cpu, C_STEAL + by] += reclaimed
-    ram.counter[cpu, C_STEAL_FILE if file else C_STEAL_ANON] += reclaimed
+    _count_reclaimed(ram, cpu, by, file, reclaimed)
     lru_note_cost(ram, cpu, node, file, 0, scanned - reclaimed)
     return reclaimed
 
@@ -370,7 +404,7 @@ def shrink_active_list(ram, cpu, sc, node, which):
     lru_add_drain(ram, cpu)
     taken, scanned = isolate_folios(ram, cpu, node, which, ram.sc_batch[sc])
     if ram.sc_by[sc] != BY_GROUP:
-        ram.counter[cpu, C_REFILL] += scanned
+        ram.pgrefill[cpu] += scanned
     rotated = 0
     for i in range(taken):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
@@ -380,7 +414,7 @@ def shrink_active_list(ram, cpu, sc, node, which):
             continue
         clear_flag(ram, pfn, PG_ACTIVE)
         set_flag(ram, pfn, PG_WORKINGSET)
-        ram.counter[cpu, C_DEACTIVATE] += 1
+        ram.pgdeactivate[cpu] += 1
     move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, taken)
     lru_note_cost(ram, cpu, node, which == LRU_ACTIVE_FILE, 0, rotated)
     return 0

@@ -7,9 +7,8 @@ Left out: sampling while the run goes on (the series of free memory is cpu.py's)
 
 from cpus.compiled import apart
 from cpus.costs import SYSCALL
-from cpus.layout import COUNTER, NR_COUNTERS, NR_SITES, TRACE_PAGES, TRACE_REASONS
+from cpus.layout import NR_SITES, TRACE_PAGES, TRACE_REASONS
 
-C_IRQ_TLB = COUNTER["irq_tlb"]
 NR_TRACED = TRACE_REASONS * TRACE_PAGES
 
 
@@ -18,12 +17,12 @@ def take_snapshot(ram, cpu, number):
     """Sum all CPUs' counters up into snapshot `number`."""
     ram.cpu_clock[cpu] += ram.cost[SYSCALL]
     for c in range(ram.nr_cpus):
-        for i in range(NR_COUNTERS):
+        for i in range(ram.nr_counters):
             ram.snapshot[number, i] += ram.counter[c, i]
         for i in range(NR_TRACED):
             ram.snapshot_tlb[number, i] += ram.tlb_flush_count[c, i]
         for i in range(NR_SITES):
             ram.snapshot_site[number, i] += ram.site_flushes[c, i]
-        ram.snapshot_irq[number, c] = ram.counter[c, C_IRQ_TLB]
+        ram.snapshot_irq[number, c] = ram.irq_tlb[c]
     ram.snapshot_ns[number] = ram.cpu_clock[cpu]
     return 0

@@ -11,12 +11,20 @@ from allocator.lru import LRU_ACTIVE_FILE, lru_note_cost
 from allocator.page import PG_ACTIVE, PG_WORKINGSET, node_of, set_flag
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
-from cpus.layout import COUNTER
+from cpus.declare import VMSTAT, Counter
+
+COUNTERS = (
+    Counter("workingset_refault_file", VMSTAT, "pages of files read again that reclaim had evicted", "pages"),
+    Counter(
+        "workingset_activate_file",
+        VMSTAT,
+        "those activated at once: they would have stayed in a longer list",
+        "pages",
+    ),
+    Counter("workingset_restore_file", VMSTAT, "those that had been active when they were evicted", "pages"),
+)
 
 SHADOW_NODE_BITS = 4
-C_REFAULT, C_ACTIVATE, C_RESTORE = (
-    COUNTER["workingset_refault_file"], COUNTER["workingset_activate_file"], COUNTER["workingset_restore_file"],
-)  # fmt: skip
 
 
 @kernel
@@ -36,16 +44,16 @@ def workingset_refault(ram, cpu, pfn, shadow):
     packed = -1 - shadow
     evicted_from = (packed >> 1) & ((1 << SHADOW_NODE_BITS) - 1)
     distance = load_acquire(ram.node_age, evicted_from) - (packed >> (SHADOW_NODE_BITS + 1))
-    ram.counter[cpu, C_REFAULT] += 1
+    ram.workingset_refault_file[cpu] += 1
     if distance > ram.lru_size[evicted_from, LRU_ACTIVE_FILE]:
         return 0
     node = node_of(ram, pfn)
     set_flag(ram, pfn, PG_ACTIVE)
     fetch_add(ram.node_age, node, 1)
     fetch_add(ram.node_activated, node, 1)
-    ram.counter[cpu, C_ACTIVATE] += 1
+    ram.workingset_activate_file[cpu] += 1
     if packed & 1:
         set_flag(ram, pfn, PG_WORKINGSET)
         lru_note_cost(ram, cpu, node, True, 1, 0)
-        ram.counter[cpu, C_RESTORE] += 1
+        ram.workingset_restore_file[cpu] += 1
     return 0

@@ -24,7 +24,7 @@ from cpus import costs, tlb
 from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import kernel
-from cpus.layout import COUNTER, Sizes
+from cpus.layout import Sizes
 from cpus.oracle import VERSION_BITS, VERSION_MASK
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_WRITE
 from cpus.segment import build_ram
@@ -151,8 +151,6 @@ def build_twin() -> Callable[..., None] | None:
     if not shutil.which("gcc"):
         return None
     names = {
-        "C_VISITS": COUNTER["page_visits"], "C_STLB_HITS": COUNTER["stlb_hits"],
-        "C_LOADS": COUNTER["dtlb_loads"], "C_LOAD_MISSES": COUNTER["dtlb_load_misses"],
         **{name: getattr(costs, name) for name in ("ACCESS_TENTHS", "LINE_DRAM_TENTHS", "LINE_CXL_TENTHS", "STLB_HIT", "WALK")},
         "CONTEXT_BITS": tlb.CONTEXT_BITS, "VALUE_SHIFT": tlb.VALUE_SHIFT, "VERSION_BITS": VERSION_BITS, "VERSION_MASK": f"{VERSION_MASK}L",
     }  # fmt: skip
@@ -234,7 +232,7 @@ def measure(ram: Any, mapped: int, case: Case, twin: Callable[..., None] | None,
             program()
             best[program] = min(best.get(program, NEVER), time.thread_time_ns() - began)
             results[program] = result_of(ram)
-    if ram.run_violations[0] or int(ram.counter[0, COUNTER["page_visits"]]) != case.visits:
+    if ram.run_violations[0] or int(ram.page_visits[0]) != case.visits:
         raise ValueError(
             f"'{case.name}' must end without violation (got {ram.run_violations[0]}) after {case.visits} visits"
         )
@@ -252,9 +250,7 @@ def measure(ram: Any, mapped: int, case: Case, twin: Callable[..., None] | None,
         row |= {"c_ns_per_visit": round(c_ns, 2), "speed_of_c": round(c_ns / ns, 2)}
     counted = ("dtlb_load_misses", "dtlb_store_misses", "itlb_load_misses", "stlb_hits")
     return (
-        row
-        | {name: int(ram.counter[0, COUNTER[name]]) for name in counted}
-        | {"virtual_ns": int(ram.cpu_clock[0])}
+        row | {name: int(getattr(ram, name)[0]) for name in counted} | {"virtual_ns": int(ram.cpu_clock[0])}
     )
 
 

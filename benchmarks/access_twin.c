@@ -42,7 +42,12 @@ static word oldest_way(const word *ages, word first, word ways)
 
 static word walk(char *ram, word cpu, word vpn, word tag, word kind, word first, word known)
 {
-    ROW(counter, cpu)[C_LOAD_MISSES + 2 * kind] += 1;
+    if (kind == LOAD)
+        AT(dtlb_load_misses, cpu) += 1;
+    else if (kind == STORE)
+        AT(dtlb_store_misses, cpu) += 1;
+    else
+        AT(itlb_load_misses, cpu) += 1;
     AT(cpu_clock, cpu) += AT(cost, WALK);
     word table = AT(mm_pgd, AT(cpu_loaded_mm, cpu));
     for (int level = 3; level > 0; level--) {
@@ -92,7 +97,7 @@ static word first_level_miss(char *ram, word cpu, word vpn, word tag, word kind,
     word second_first = CONSTANT(stlb_base) + (vpn & (CONSTANT(stlb_sets) - 1)) * second_ways;
     word second = find_way(tags, second_first, second_ways, tag);
     if (second >= 0 && (kind != STORE || (values[second] & PERMISSION) == PERMISSION)) {
-        ROW(counter, cpu)[C_STLB_HITS] += 1;
+        AT(stlb_hits, cpu) += 1;
         AT(cpu_clock, cpu) += AT(cost, STLB_HIT);
     } else {
         second = walk(ram, cpu, vpn, tag, kind, second_first, second);
@@ -178,8 +183,14 @@ static word visit_pages(char *ram, word cpu, word kind, word vpn, word pages, wo
         done += 1;
     }
     put_time(ram, cpu, tenths, stamp);
-    ROW(counter, cpu)[C_LOADS + 2 * kind] += (done - first_done) * count;
-    ROW(counter, cpu)[C_VISITS] += done - first_done;
+    word accesses = (done - first_done) * count;
+    if (kind == LOAD)
+        AT(dtlb_loads, cpu) += accesses;
+    else if (kind == STORE)
+        AT(dtlb_stores, cpu) += accesses;
+    else
+        AT(itlb_loads, cpu) += accesses;
+    AT(page_visits, cpu) += done - first_done;
     return done;
 }
 

@@ -30,7 +30,6 @@ from allocator.unmap import zap_range
 from cpus.abi.numbers import LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import kernel
-from cpus.layout import COUNTER
 from cpus.lease import RUNNING
 from designs import design
 from emulator.build import RunOptions, build
@@ -105,15 +104,15 @@ def measure(ram: Any, case: str, turns: int) -> dict[str, Any]:
     best, pages, counts = float("inf"), 0, np.zeros(len(REACHED), np.int64)
     for turn in range(turns + 1):
         pages, go = one_turn(ram, case)
-        before = ram.counter[CPU, [COUNTER[name] for name in REACHED]]
+        before = np.array([getattr(ram, name)[CPU] for name in REACHED])
         began = time.thread_time_ns()
         go()
         spent = time.thread_time_ns() - began
-        counts = ram.counter[CPU, [COUNTER[name] for name in REACHED]] - before
+        counts = np.array([getattr(ram, name)[CPU] for name in REACHED]) - before
         best = min(best, spent) if turn else best
     ram.task_state[0], ram.run_tasks_left[0] = DONE, 0
     wrong = audit_text(ram)
-    if ram.run_violations[0] or ram.counter[CPU, COUNTER["ipi_requests"]] or wrong:
+    if ram.run_violations[0] or ram.ipi_requests[CPU] or wrong:
         raise ValueError(f"'{case}' must end without violation and interrupt, all accounted for ({wrong})")
     return {
         "case": case, "pages": pages, "ns_per_page": round(best / pages, 1), "million_pages_per_second": round(pages / best * 1000, 2),

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bare import bare_push_pull
-from benchmarks.storm import C_VISITS, set_storm, shots_done, small_ram, storm
+from benchmarks.storm import set_storm, shots_done, small_ram, storm
 from cpus.atomics import host_ticks
 from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
-from cpus.layout import COUNTER, EVENT_RING
+from cpus.layout import EVENT_RING
 from emulator.supervisor import Supervisor
 
 LOOK_S = 0.002
@@ -128,14 +128,12 @@ def measure(case: str, leases: int, per_ms: float, *, cpus: int, targets: int, s
     faults = unaccounted_interrupts(ram)
     if faults:
         raise RuntimeError("; ".join(faults))
-    requests, messages = (
-        int(ram.counter[:, COUNTER[name]].sum()) for name in ("ipi_requests", "ipi_messages")
-    )
+    requests, messages = (int(getattr(ram, name).sum()) for name in ("ipi_requests", "ipi_messages"))
     took = np.sort(ram.event[: shooters or cpus, : min(shots, EVENT_RING)].ravel()) / per_ms
     row = {
         "case": case, "cpus": cpus, "targets": targets, "leases": leases, "seconds": round(seconds, 3), "cpu_seconds": round(used, 2),
         "logical_ipis_per_s": round(requests / seconds), "messages": messages, "requests": requests,
-        "million_visits_per_s": round(int(ram.counter[:, C_VISITS].sum()) / seconds / 1e6, 1), "handovers": int(ram.run_handovers[0]),
+        "million_visits_per_s": round(int(ram.page_visits.sum()) / seconds / 1e6, 1), "handovers": int(ram.run_handovers[0]),
     }  # fmt: skip
     if targets:
         row |= {

@@ -12,7 +12,7 @@ from cpus.costs import COST, NR_COSTS
 from cpus.cpumask import __cpumask_set_cpu, cpumask_clear
 from cpus.install import install
 from cpus.ipi import irq_handler, send_interrupts, serve_interrupts, wait_for_acks
-from cpus.layout import COUNTER, EVENT_RING, Sizes
+from cpus.layout import EVENT_RING, Sizes
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next
 from cpus.memory_map import MODULES
 from cpus.segment import build_ram
@@ -22,7 +22,6 @@ from designs.memory_map import MACHINE
 # CPUs that shoot; shots of each; targets; page visits between shots; others compute
 SHOOTERS, SHOTS, TARGETS, GAP, OTHERS = range(5)
 VISIT_NS = 30  # virtual, and about what the loop below takes on the host
-C_CALLS, C_VISITS = COUNTER["irq_call"], COUNTER["page_visits"]
 
 
 def small_ram(
@@ -77,7 +76,7 @@ def shots_done(ram: Any) -> bool:
 @entry(irq_handler.text)
 def count_interrupt(ram, cpu, sender):
     """Count the interrupt by what the sender's words say: not 1 if they were changed before the ack."""
-    ram.counter[cpu, C_CALLS] += ram.call_kind[sender]
+    ram.irq_call[cpu] += ram.call_kind[sender]
     return 0
 
 
@@ -96,7 +95,7 @@ def visit_pages(ram, cpu, visits):
         ram.cpu_clock[cpu] += VISIT_NS
         if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
             offer_lease(ram, cpu)
-    ram.counter[cpu, C_VISITS] += visits
+    ram.page_visits[cpu] += visits
 
 
 @kernel

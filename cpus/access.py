@@ -11,13 +11,13 @@ Numbers: see benchmarks/access.py, which runs the same algorithm in C beside it.
 Left out: caches and prefetchers (a cost per line stands for them), out-of-order overlap of walks.
 """
 
-from cpus.abi.numbers import STORE
+from cpus.abi.numbers import LOAD, STORE
 from cpus.atomics import load_acquire, unlikely
 from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
 from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HIT, WALK
+from cpus.declare import OURS, PERF, Counter
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER
 from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import (
     LEVEL_MASK,
@@ -31,11 +31,20 @@ from cpus.page_table import (
 from cpus.ram import row
 from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT, find_way, first_level, oldest_way
 
+COUNTERS = (
+    Counter("dtlb_loads", PERF, "accesses by loads"),
+    Counter("dtlb_load_misses", PERF, "page walks for a load"),
+    Counter("dtlb_stores", PERF, "accesses by stores"),
+    Counter("dtlb_store_misses", PERF, "page walks for a store"),
+    Counter("itlb_loads", PERF, "accesses by instruction fetches"),
+    Counter("itlb_load_misses", PERF, "page walks for an instruction fetch"),
+    Counter("stlb_hits", PERF, "misses of the first level that the second served"),
+    Counter("page_visits", OURS, "pages visited: one lookup for all accesses of a visit"),
+)
+
 page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64
 # then stores, then fetches, two apart
-C_LOADS, C_LOAD_MISSES = COUNTER["dtlb_loads"], COUNTER["dtlb_load_misses"]
-C_STLB_HITS, C_VISITS = COUNTER["stlb_hits"], COUNTER["page_visits"]
 PERMISSION = PTE_WRITE | PTE_DIRTY  # what a store needs of an entry
 WAIT, AGAIN = -1, -2  # instead of an entry: the task must wait; the fault is served, begin anew
 # why the inner loop ended: no time, no entry, incoherent, all done (or a bell)
@@ -49,7 +58,12 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
 
     Returns the entry, WAIT or AGAIN.
     """
-    ram.counter[cpu, C_LOAD_MISSES + 2 * kind] += 1
+    if kind == LOAD:
+        ram.dtlb_load_misses[cpu] += 1
+    elif kind == STORE:
+        ram.dtlb_store_misses[cpu] += 1
+    else:
+        ram.itlb_load_misses[cpu] += 1
     ram.cpu_clock[cpu] += ram.cost[WALK]
     mm = ram.cpu_loaded_mm[cpu]
     table = find_table(ram, ram.mm_pgd[mm], vpn)
@@ -194,7 +208,7 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             tag = (page << CONTEXT_BITS) | context
             second_first, second = _find_in_second_level(ram, cpu, page, tag, kind)
             if second >= 0:
-                ram.counter[cpu, C_STLB_HITS] += 1
+                ram.stlb_hits[cpu] += 1
                 tenths += 10 * ram.cost[STLB_HIT]
             else:
                 _put_time(ram, cpu, tenths, stamp)
@@ -220,6 +234,12 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             tenths += in_dram if pfn < fast_end else in_cxl
             done += 1
     _put_time(ram, cpu, tenths, stamp)
-    ram.counter[cpu, C_LOADS + 2 * kind] += (done - first_done) * count
-    ram.counter[cpu, C_VISITS] += done - first_done
+    accesses = (done - first_done) * count
+    if kind == LOAD:
+        ram.dtlb_loads[cpu] += accesses
+    elif kind == STORE:
+        ram.dtlb_stores[cpu] += accesses
+    else:
+        ram.itlb_loads[cpu] += accesses
+    ram.page_visits[cpu] += done - first_done
     return -1 - done if waits else done

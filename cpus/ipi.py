@@ -25,9 +25,19 @@ from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, st
 from cpus.compiled import apart, kernel, later
 from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_weight, for_each_cpu
-from cpus.layout import COUNTER
+from cpus.declare import OURS, Counter
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.steal import pass_time, turn_ns
+
+COUNTERS = (
+    Counter("ipi_requests", OURS, "requests, one for each CPU that is asked; by who asks"),
+    Counter("ipi_messages", OURS, "messages sent for them: none to a CPU that has been told already"),
+    Counter("ipi_received", OURS, "messages received"),
+    Counter("ipi_executed", OURS, "requests executed; by who executes them"),
+    Counter("ipi_acked", OURS, "requests acked; by who acks them"),
+    Counter("irq_ns", OURS, "virtual time in interrupt handlers", "ns"),
+    Counter("shootdown_wait_ns", OURS, "virtual time spent waiting for acks", "ns"),
+)
 
 IPI_FLUSH, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3
 MESSAGE_ANNOUNCED, NOTHING_ANNOUNCED = 0, 1  # what shell_receive is asked for
@@ -37,9 +47,6 @@ shell_send, shell_receive, irq_handler = (
     later("shell_receive", 2),
     later("irq_handler", 2),
 )
-C_REQUESTS, C_MESSAGES, C_RECEIVED = COUNTER["ipi_requests"], COUNTER["ipi_messages"], COUNTER["ipi_received"]
-C_EXECUTED, C_ACKED, C_IRQ_NS = COUNTER["ipi_executed"], COUNTER["ipi_acked"], COUNTER["irq_ns"]
-C_WAIT_NS = COUNTER["shootdown_wait_ns"]
 
 
 @kernel
@@ -74,8 +81,8 @@ def send_interrupts(ram, cpu):
             messages += 1
         else:
             __cpumask_clear_cpu(target, ram.call_mask, cpu)
-    ram.counter[cpu, C_REQUESTS] += asked
-    ram.counter[cpu, C_MESSAGES] += messages
+    ram.ipi_requests[cpu] += asked
+    ram.ipi_messages[cpu] += messages
     ram.cpu_clock[cpu] += ram.cost[IPI_SEND] * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)
     if messages:
         shell_send(ram, cpu)  # to those left in call_mask
@@ -99,7 +106,7 @@ def _answer_ns(ram, sender):
 @kernel
 def ack(ram, cpu, sender):
     """Ack the request of CPU `sender`, whose `call_*` words may change from now on. The last ack wakes it."""
-    ram.counter[cpu, C_ACKED] += 1  # by who acks: the sender's count of requests is compared with it
+    ram.ipi_acked[cpu] += 1  # by who acks: the sender's count of requests is compared with it
     at_ns = ram.call_time[sender] + _answer_ns(ram, sender)
     if fetch_add(ram.cpu_acks, sender, -1) == 1:
         wake(ram, sender, at_ns)
@@ -118,7 +125,7 @@ def wait_for_acks(ram, cpu, asked):
     turn = turn_ns(ram, asked)
     waited = _answer_ns(ram, cpu) + turn
     pass_time(ram, cpu, waited)
-    ram.counter[cpu, C_WAIT_NS] += waited
+    ram.shootdown_wait_ns[cpu] += waited
     if turn > 0 and ram.cpu_no_resched[cpu] == 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
         offer_lease(ram, cpu)  # the others were at it all that time
     return 0
@@ -144,7 +151,7 @@ def _execute_queue(ram, cpu):
         after = ram.csd_next[sender, node % ram.nr_cpus] - 1
         interrupted |= ram.call_kind[sender] != BROADCAST_FLUSH
         acked = irq_handler(ram, cpu, sender)
-        ram.counter[cpu, C_EXECUTED] += 1
+        ram.ipi_executed[cpu] += 1
         if acked == 0:
             ack(ram, cpu, sender)
         node = after
@@ -162,12 +169,12 @@ def serve_interrupts(ram, cpu):
     while load_acquire(ram.cpu_bell, cpu) > 0:
         shell_receive(ram, cpu, MESSAGE_ANNOUNCED)
         fetch_add(ram.cpu_bell, cpu, -1)
-        ram.counter[cpu, C_RECEIVED] += 1
+        ram.ipi_received[cpu] += 1
         # an idle or sleeping CPU handles the interrupt in time that it would not use
         busy = ram.cpu_wait_kind[cpu] != WAIT_IDLE
         before = ram.cpu_clock[cpu]
         handle_ns = ram.cost[IPI_HANDLE] if _execute_queue(ram, cpu) else 0
-        ram.counter[cpu, C_IRQ_NS] += handle_ns
+        ram.irq_ns[cpu] += handle_ns
         ram.cpu_clock[cpu] = before + handle_ns if busy else before
     ram.cpu_in_irq[cpu] = 0
     return 0
@@ -177,11 +184,11 @@ def unaccounted_interrupts(ram: Any) -> list[str]:
     """Check conservation after a run: requests = executed = acked, messages = received, nothing queued. One
     sentence per fault.
     """
-    total = {name: int(ram.counter[:, COUNTER[name]].sum()) for name in COUNTER if name.startswith("ipi_")}
     faults = []
     for one, other in (("requests", "executed"), ("requests", "acked"), ("messages", "received")):
-        if total[f"ipi_{one}"] != total[f"ipi_{other}"]:
-            faults.append(f"interrupts: {total[f'ipi_{one}']:,} {one}, but {total[f'ipi_{other}']:,} {other}")
+        asked, done = (int(getattr(ram, f"ipi_{name}").sum()) for name in (one, other))
+        if asked != done:
+            faults.append(f"interrupts: {asked:,} {one}, but {done:,} {other}")
     for field, words in (
         ("cpu_bell", "messages not taken"),
         ("cpu_queue", "requests not executed"),

@@ -39,26 +39,6 @@ LEASES_MAX = 62  # they are the bits of one word
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
 HEADER_WORDS = 2048
 
-COUNTERS = (
-    # /proc/vmstat and perf names; every CPU counts its own, nobody else writes
-    "nr_tlb_remote_flush", "nr_tlb_remote_flush_received", "nr_tlb_local_flush_all", "nr_tlb_local_flush_one",
-    "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pgalloc_normal", "pgfree", "pgactivate", "pgdeactivate", "pgrefill",
-    "pgrotated", "pglazyfree", "pglazyfreed", "pgreuse",
-    "pgscan_kswapd", "pgscan_direct", "pgsteal_kswapd", "pgsteal_direct", "pgscan_file", "pgscan_anon",
-    "pgsteal_file", "pgsteal_anon", "pgdemote_kswapd", "pgdemote_direct", "pgdemote_fail", "pgpromote_success", "pgpromote_candidate",
-    "pgmigrate_success", "pgmigrate_fail", "numa_pte_updates", "numa_hint_faults", "numa_hint_faults_local",
-    "numa_pages_migrated", "allocstall_normal", "kswapd_low_wmark_hit_quickly", "kswapd_high_wmark_hit_quickly", "pageoutrun",
-    "workingset_refault_file", "workingset_refault_anon", "workingset_activate_file", "workingset_restore_file",
-    "workingset_nodereclaim", "pgscan_direct_throttle", "numa_hit", "numa_miss",
-    "dtlb_loads", "dtlb_load_misses", "dtlb_stores", "dtlb_store_misses", "itlb_loads", "itlb_load_misses", "stlb_hits",
-    "page_visits", "irq_tlb", "irq_call", "irq_resched",
-    "ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked",
-    "unmap_ro", "unmap_rw", "context_switches", "lease_handovers", "lock_waits", "ptwalks",
-    "user_ns", "irq_ns", "shootdown_wait_ns", "alloc_flush_ns",
-)  # fmt: skip
-NR_COUNTERS = len(COUNTERS)
-COUNTER = {name: i for i, name in enumerate(COUNTERS)}
-
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -136,7 +116,7 @@ CONSTANTS = (
     "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
     "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
     "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "lufd", "host_cores", "host_turn_ns", "base_slice_ns",
-    "zmq_send", "zmq_recv", "zmq_getsockopt",
+    "zmq_send", "zmq_recv", "zmq_getsockopt", "nr_counters",
 )  # fmt: skip
 
 LAYOUT: tuple[Struct | Table, ...] = (
@@ -219,7 +199,6 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("call_mask", "owner: targets of the request being built", "nr_cpus", "mask_words"),
     Table("ubc_mask", "owner: CPUs that the batched flush must reach (tlb_ubc.cpumask)", "nr_cpus", "mask_words"),
     Table("tmp_mask", "owner: scratch of the design", "nr_cpus", "mask_words"),
-    Table("counter", "owner", "nr_cpus", NR_COUNTERS),
     Table("mm_rss", "owner: pages mapped in each mm, less those unmapped; any reads the sum over CPUs", "nr_cpus", "nr_mms"),
     Table("isolated_anon", "owner: NR_ISOLATED_ANON of each node; any reads the sum over CPUs", "nr_cpus", "nr_nodes"),
     Table("isolated_file", "owner: the same for files", "nr_cpus", "nr_nodes"),
@@ -447,7 +426,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     )),
     Table("flag_count", "any, add: times that a flag of the workload was posted", "nr_flags"),
     Table("flag_ns", "any, atomic maximum: virtual time of its latest post", "nr_flags"),
-    Table("snapshot", "the task that takes it: counters summed over all CPUs", "nr_snapshots", NR_COUNTERS),
+    Table("snapshot", "the task that takes it: counters summed over all CPUs", "nr_snapshots", "nr_counters"),
     Table("snapshot_tlb", "same: tlb_flush_count summed over all CPUs", "nr_snapshots", TRACE_REASONS * TRACE_PAGES),
     Table("snapshot_irq", "same: irq_tlb of each CPU", "nr_snapshots", "nr_cpus"),
     Table("snapshot_site", "same: broadcasts by SITE_*", "nr_snapshots", NR_SITES),

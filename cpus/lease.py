@@ -25,7 +25,6 @@ Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, kernel, later
 from cpus.host import rouse, sched_yield
-from cpus.layout import COUNTER
 from cpus.steal import charge_stolen, pass_until
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
@@ -35,7 +34,6 @@ WAIT_NAMES = ("nothing", "a lease", "acks", "lock", "page lock", "barrier", "wor
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 
-C_RECEIVED = COUNTER["ipi_received"]
 shell_wait = later("shell_wait", 2)
 SPINS_BEFORE_YIELD = 40
 TRIES_OF_OBSERVER = 10_000
@@ -220,7 +218,7 @@ def offer_lease(ram, cpu):
         return 0
     answered = True
     while answered:
-        served = ram.counter[cpu, C_RECEIVED]
+        served = ram.ipi_received[cpu]
         _lock(ram)
         ram.cpu_state[cpu] = READY
         ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu]
@@ -230,7 +228,7 @@ def offer_lease(ram, cpu):
         _sleep(ram, cpu, target)
         ram.cpu_wait_kind[cpu] = WAIT_NONE
         # it may be far ahead, and was drawn for this alone
-        answered = ram.controlled and ram.counter[cpu, C_RECEIVED] != served
+        answered = ram.controlled and ram.ipi_received[cpu] != served
     new_slice(ram, cpu)
     return 0
 
@@ -252,7 +250,7 @@ def idle_until(ram, cpu, due_ns):
         ram.cpu_wake[cpu] = 0
         _unlock(ram)
         return 0
-    served = ram.counter[cpu, C_RECEIVED]
+    served = ram.ipi_received[cpu]
     ram.cpu_state[cpu] = READY
     ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = due_ns
     ram.cpu_wait_kind[cpu] = WAIT_IDLE
@@ -260,7 +258,7 @@ def idle_until(ram, cpu, due_ns):
     _unlock(ram)
     _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
-    if ram.controlled and ram.counter[cpu, C_RECEIVED] != served:
+    if ram.controlled and ram.ipi_received[cpu] != served:
         return 0  # drawn to answer: its time has not come, look again
     pass_until(ram, cpu, ram.cpu_order_ns[cpu])
     new_slice(ram, cpu)

@@ -22,8 +22,8 @@ from cpus.atomics import (
     word_at,
 )
 from cpus.compiled import apart, kernel
+from cpus.declare import OURS, Counter
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER
 from cpus.lease import (
     WAIT_LOCK,
     WAIT_MM,
@@ -34,8 +34,9 @@ from cpus.lease import (
     wake_all_waiting_for,
 )
 
+COUNTERS = (Counter("lock_waits", OURS, "times that a CPU slept for a spin lock, having spun in vain"),)
+
 WAITERS = 1 << 40
-C_LOCK_WAITS = COUNTER["lock_waits"]
 
 # lock classes, for wait-for graphs: number of a lock = class << 40 | index
 (LOCK_ZONE, LOCK_LRU, LOCK_CACHE, LOCK_OBJECT, LOCK_PTE, LOCK_TABLE, LOCK_QUEUE, LOCK_KSWAPD, LOCK_DESIGN,
@@ -61,7 +62,7 @@ def _wait_for_lock(ram, cpu, word, number):
     if held == 0 or (held & WAITERS == 0 and compare_exchange(word, 0, held, held | WAITERS) != held):
         cancel_wait(ram, cpu)
         return
-    ram.counter[cpu, C_LOCK_WAITS] += 1
+    ram.lock_waits[cpu] += 1
     finish_wait(ram, cpu)
 
 

@@ -9,7 +9,7 @@ again.
 Three kinds of field:
 - constant: one int64 in the header, written before the CPUs start (`ram.nr_cpus`);
 - member of an array of structs (`ram.page_flags[pfn]`: the fields of one page share a cache line);
-- table of one or two dimensions (`ram.cost[i]`, `ram.counter[cpu, i]`).
+- table of one or two dimensions (`ram.cost[i]`, `ram.tlb_tag[cpu, i]`).
 Integers narrower than 64 bits are widened on load and cut on store; everything computes in int64.
 
 Left out: bounds checks in compiled code (plain loads and stores; run with NUMBA_DISABLE_JIT=1 to get
@@ -302,16 +302,17 @@ class Segment:
         """Write a constant into the header (before the CPUs start)."""
         self.header[self._type.places[name].slot] = int(value)
 
-    def attach_view(self, name: str, shape: tuple[int, ...], offset: int) -> None:
+    def attach_view(self, name: str, shape: tuple[int, ...], offset: int, columns: int = 0) -> None:
         """Publish field `name` (its bytes start at `offset`) in the header and as a numpy attribute of
-        `shape`.
+        `shape`; rows are `columns` long, if that is more than what is in them.
         """
         place = self._type.places[name]
         self.header[place.slot] = offset - place.offset
         dtype = np.dtype(place.dtype)
         if place.ndim == 2:
-            self.header[place.slot + 1] = shape[1]
-            strides: tuple[int, ...] = (shape[1] * place.stride, place.stride)
+            columns = columns or shape[1]
+            self.header[place.slot + 1] = columns
+            strides: tuple[int, ...] = (columns * place.stride, place.stride)
         else:
             strides = (place.stride,)
         setattr(self, name, np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset, strides=strides))

@@ -17,6 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from cpus.compiled import Entry, Text, apart_entries, texts_of
+from cpus.declare import Counter
 from cpus.layout import CONSTANTS, DESIGN_SLOTS, HEADER_WORDS, LAYOUT, Sizes, Struct, Table
 from cpus.ram import CACHE_LINE, WORD, Place, Segment, SegmentType
 
@@ -40,7 +41,12 @@ def _member_offsets(struct: Struct) -> tuple[list[int], int]:
     return offsets, -(-at // unit) * unit
 
 
-def _places() -> dict[str, Place]:
+def _counter_row(counters: Sequence[Counter]) -> int:
+    """Give the bytes of one CPU's counters: whole cache lines, since others write the next row."""
+    return -(-len(counters) * WORD // CACHE_LINE) * CACHE_LINE
+
+
+def _places(counters: Sequence[Counter]) -> dict[str, Place]:
     places, slot = {}, 0
     for name in CONSTANTS:
         places[name] = Place(slot, "int64", 0)
@@ -54,6 +60,11 @@ def _places() -> dict[str, Place]:
             ndim = 1 if item.columns is None else 2
             places[item.name] = Place(slot, item.dtype, ndim, np.dtype(item.dtype).itemsize)
         slot += 2
+    # one memory, two views: a field for each counter, and a table of them all
+    for i, counter in enumerate(counters):
+        places[counter.name] = Place(slot, "int64", 1, _counter_row(counters), WORD * i)
+    places["counter"] = Place(slot, "int64", 2)
+    slot += 2
     if slot + 2 * DESIGN_SLOTS > HEADER_WORDS:
         raise ValueError(f"'header words' must be at most {HEADER_WORDS} (got {slot + 2 * DESIGN_SLOTS})")
     return places
@@ -69,7 +80,12 @@ class Layout:
     @cached_property
     def places(self) -> dict[str, Place]:
         """Where each field lies."""
-        return _places()
+        return _places(self.counters)
+
+    @cached_property
+    def counters(self) -> tuple[Counter, ...]:
+        """What every CPU counts; in this order they lie in the rows of the table `counter`."""
+        return tuple(one for module in self.modules for one in getattr(module, "COUNTERS", ()))
 
     @cached_property
     def texts(self) -> dict[str, Text]:
@@ -116,6 +132,7 @@ def _extents(layout: Layout, sizes: Sizes) -> tuple[list[tuple[Struct | Table, i
         "mask_words": sizes.mask_words,
         "nr_scans": sizes.nr_scans,
         "nr_text": len(layout.text),
+        "nr_counters": len(layout.counters),
     }
     at, found = HEADER_WORDS * WORD, []
     for item in LAYOUT:
@@ -133,7 +150,7 @@ def _extents(layout: Layout, sizes: Sizes) -> tuple[list[tuple[Struct | Table, i
             size = int(np.prod(shape)) * np.dtype(item.dtype).itemsize
         found.append((item, at, shape))
         at += size
-    return found, at
+    return found, -(-at // CACHE_LINE) * CACHE_LINE
 
 
 DesignFields = dict[str, tuple[int, ...]]
@@ -163,7 +180,8 @@ def build_ram(
     found, total = _extents(layout, sizes)
     design_fields = design_fields or {}
     design_words = sum(int(np.prod(shape)) + 8 for shape in design_fields.values())
-    ram = Segment(layout.type, total + design_words * WORD + 4096)
+    row = _counter_row(layout.counters)
+    ram = Segment(layout.type, total + row * sizes.nr_cpus + design_words * WORD + 4096)
     ram.layout = layout
     for item, offset, shape in found:
         if isinstance(item, Struct):
@@ -171,12 +189,16 @@ def build_ram(
                 ram.attach_view(member.name, shape, offset + inside)
         else:
             ram.attach_view(item.name, shape, offset)
+    for i, counter in enumerate(layout.counters):
+        ram.attach_view(counter.name, (sizes.nr_cpus,), total + WORD * i)
+    ram.attach_view("counter", (sizes.nr_cpus, len(layout.counters)), total, columns=row // WORD)
     for name in CONSTANTS:
         ram.set_constant(name, asdict(sizes).get(name, 0))
     ram.set_constant("mask_words", sizes.mask_words)
+    ram.set_constant("nr_counters", len(layout.counters))
     for name, value in constants.items():
         ram.set_constant(name, value)
-    _place_design(ram, design_fields, -(-total // CACHE_LINE) * CACHE_LINE)
+    _place_design(ram, design_fields, total + row * sizes.nr_cpus)
     return ram
 
 

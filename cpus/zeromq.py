@@ -24,7 +24,6 @@ from cpus.compiled import apart, kernel, later
 from cpus.cpumask import for_each_cpu
 from cpus.host import EXIT_STOPPED, exit_process, poll_inbox
 from cpus.ipi import MESSAGE_ANNOUNCED
-from cpus.layout import COUNTER
 
 MESSAGE_WORDS = 8  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
 MESSAGE_BYTES = 8 * MESSAGE_WORDS
@@ -35,7 +34,6 @@ RECEIVE_BOUND_MS = 500  # between two looks at run_stop while an announced messa
 
 SENDING, RECEIVING = 0, 1  # what has failed
 shell_connect, shell_failed = later("shell_connect", 2), later("shell_failed", 3)
-C_RECEIVED = COUNTER["ipi_received"]
 
 
 def functions() -> dict[str, int]:
@@ -138,7 +136,7 @@ def shell_receive(ram, cpu, what):
     while load_acquire(ram.cpu_bell, cpu) <= counted and _something_there(ram, cpu):
         if load_acquire(ram.cpu_bell, cpu) <= counted:  # a message that nobody announced
             _take(ram, cpu)
-            ram.counter[cpu, C_RECEIVED] += 1  # conservation will fail
+            ram.ipi_received[cpu] += 1  # conservation will fail
     return 0
 
 

@@ -23,7 +23,8 @@ from allocator.cpu import cpu_loop
 from allocator.flush_sites import SITE_NAMES
 from allocator.panic import PANIC_TEXTS
 from cpus.abi.numbers import PAGES_PER_MIB
-from cpus.layout import COUNTER, COUNTERS, EVENT_RING, EVENT_WORDS, LEASES_MAX
+from cpus.declare import VMSTAT
+from cpus.layout import EVENT_RING, EVENT_WORDS, LEASES_MAX
 from designs import shelf
 from designs.design import Design
 from designs.user_design import statistics_of
@@ -52,8 +53,6 @@ NUMBERS: dict[str, tuple[Any, int, int]] = {
     "leases": (Integral, 0, LEASES_MAX),
     "seed": (Integral, 0, 2**63 - 1),
 }
-NOT_VMSTAT = ("dtlb_", "itlb_", "stlb_", "ipi_", "irq_", "unmap_", "page_visits", "context_", "lease_", "lock_", "ptwalks", "user_ns",
-              "shootdown_", "alloc_flush")  # fmt: skip
 
 
 def design_names() -> dict[str, str]:
@@ -226,7 +225,7 @@ def _tell_progress(ram: Any, progress: Any, evaluations: int, over: bool = False
     free = [round(pages / PAGES_PER_MIB, 1) for pages in _free_pages(ram)]
     begun = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
     done = evaluations if over else begun
-    progress.update(done, evaluations, free_mib=free, ipis=int(ram.counter[:, COUNTER["ipi_requests"]].sum()))
+    progress.update(done, evaluations, free_mib=free, ipis=int(ram.ipi_requests.sum()))
 
 
 def _free_pages(ram: Any) -> list[int]:
@@ -236,7 +235,7 @@ def _free_pages(ram: Any) -> list[int]:
 
 def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
     """Collect counters, times and samples from the RAM of a run that is over."""
-    per_cpu = {name: ram.counter[:, i].tolist() for i, name in enumerate(COUNTERS)}
+    per_cpu = {counter.name: getattr(ram, counter.name).tolist() for counter in ram.layout.counters}
     total = {name: sum(values) for name, values in per_cpu.items()}
     sites = ram.site_ipis.sum(axis=0).tolist()
     processes = range(ram.nr_processes)
@@ -255,7 +254,7 @@ def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
         ),
         "unmap": Unmapped(ro=total["unmap_ro"], rw=total["unmap_rw"]),
         "flush_sites": {name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},
-        "vmstat": {name: value for name, value in total.items() if not name.startswith(NOT_VMSTAT)}
+        "vmstat": {one.name: total[one.name] for one in ram.layout.counters if one.group == VMSTAT}
         | _gauges(ram),
         "counters": per_cpu,
         "token_ns": [_token_times(ram, p) for p in processes],

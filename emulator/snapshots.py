@@ -19,7 +19,7 @@ import numpy as np
 
 from allocator.flush_sites import REASONS, SITE_NAMES
 from allocator.tlb_flush import ALL_PAGES
-from cpus.layout import COUNTERS, TRACE_PAGES, TRACE_REASONS
+from cpus.layout import TRACE_PAGES, TRACE_REASONS
 from designs.design import Design
 from emulator.experiment import run_design
 from emulator.machine import Machine
@@ -46,6 +46,7 @@ class Snapshots:
 
     def __init__(self, ram: Any, script: Script) -> None:
         self.names = dict(script.snapshots)
+        self._counter_names = [counter.name for counter in ram.layout.counters]
         self._counters, self._tlb_flush, self._interrupts, self._sites, self._ns = (
             np.array(table)
             for table in (
@@ -66,7 +67,9 @@ class Snapshots:
         sites = (self._sites[b] - self._sites[a]).tolist()
         return Between(
             interrupts=tuple((self._interrupts[b] - self._interrupts[a]).tolist()),
-            counters=dict(zip(COUNTERS, (self._counters[b] - self._counters[a]).tolist(), strict=True)),
+            counters=dict(
+                zip(self._counter_names, (self._counters[b] - self._counters[a]).tolist(), strict=True)
+            ),
             tlb_flush={
                 f"{REASONS[reason]}/{'all0' if pages == ALL_PAGES else pages}": int(events[reason, pages])
                 for reason, pages in np.argwhere(events).tolist()

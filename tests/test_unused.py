@@ -20,6 +20,7 @@ PLAIN = {"kernel", "inlined", "apart", "intrinsic", "dataclass", "cache", "conte
 PLAIN |= {"property", "cached_property", "classmethod", "staticmethod"}
 # class -> who calls its methods; name -> who uses it, unseen by this test
 INTERFACES = {"Calls": "steps of scripts, called by name (docs/workload.md)"}
+DECLARATIONS = {"FIELDS", "COUNTERS", "COSTS"}  # read by name when the memory map is assembled
 EXCEPTIONS = {
     "prune_cache": "to be called by the cache's owner",
 }
@@ -84,6 +85,7 @@ def unused(sources: dict[str, str], elsewhere: set[str]) -> list[str]:
         here = loaded(tree)
         for name, node in defined(tree):
             used = name in asked or here[name] > loaded(node)[name] or registered(node)
+            used |= name in DECLARATIONS
             if not used and not name.startswith("__") and name != "_":
                 found.append(f"{path}: {name}")
     return found

@@ -27,8 +27,9 @@ from typing import Any
 
 from allocator.flush_sites import REASONS, SITES
 from cpus.abi.numbers import PAGES_PER_MIB
-from cpus.layout import COUNTER, COUNTERS, TRACE_PAGES
-from emulator.experiment import NOT_VMSTAT, run_design
+from cpus.declare import VMSTAT
+from cpus.layout import TRACE_PAGES
+from emulator.experiment import run_design
 from emulator.machine import Machine, load_machine
 from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, sweep
 
@@ -117,10 +118,9 @@ def emulate_pressure(
 def _deltas(ram: Any) -> dict[str, Any]:
     """Collect what happened between the two snapshots."""
     delta = ram.snapshot[AFTER] - ram.snapshot[BEFORE]
-    counters = {
-        name: int(delta[i]) for i, name in enumerate(COUNTERS) if delta[i] and not name.startswith(NOT_VMSTAT)
-    }
-    counters["tlb_ipi"] = int(delta[COUNTER["irq_tlb"]])
+    counted = list(zip(ram.layout.counters, delta.tolist(), strict=True))
+    counters = {counter.name: count for counter, count in counted if count and counter.group == VMSTAT}
+    counters["tlb_ipi"] = next(count for counter, count in counted if counter.name == "irq_tlb")
     counters["allocstall_movable"] = counters.pop("allocstall_normal", 0)
     flushes = ram.snapshot_tlb[AFTER] - ram.snapshot_tlb[BEFORE]
     sites = ram.snapshot_site[AFTER] - ram.snapshot_site[BEFORE]

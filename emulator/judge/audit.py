@@ -15,7 +15,6 @@ import numpy as np
 
 from allocator.page import PG_BUDDY, PG_LOCKED, PG_PCP
 from allocator.sched import DONE, TASK_USER
-from cpus.layout import COUNTER
 from emulator.judge.audit_check import Check, listed
 from emulator.judge.audit_debug import check_debug_records
 from emulator.judge.audit_frames import (
@@ -72,19 +71,17 @@ def examine(ram: Any) -> list[Check]:
 
 def check_interrupts(ram: Any) -> list[Check]:
     """Requests = executed = acked; messages sent = received; no bell, queue or count of acks stands."""
-    total = {name: int(ram.counter[:, i].sum()) for name, i in COUNTER.items() if name.startswith("ipi_")}
     checks = []
     for name, one, other, word, meaning in (
         ("message", "ipi_messages", "ipi_received", "cpu_bell", "announced and not taken"),
         ("request", "ipi_requests", "ipi_executed", "cpu_queue", "queued and not executed"),
         ("ack", "ipi_requests", "ipi_acked", "cpu_acks", "still waited for"),
     ):
-        check = Check(name, total[one])
-        if total[one] != total[other]:
-            sentence = (
-                f"{total[one]:,} {one.removeprefix('ipi_')}, {total[other]:,} {other.removeprefix('ipi_')}"
-            )
-            check.fault(sentence, total[one] - total[other])
+        asked, done = int(getattr(ram, one).sum()), int(getattr(ram, other).sum())
+        check = Check(name, asked)
+        if asked != done:
+            sentence = f"{asked:,} {one.removeprefix('ipi_')}, {done:,} {other.removeprefix('ipi_')}"
+            check.fault(sentence, asked - done)
         left = np.flatnonzero(getattr(ram, word))
         if len(left):
             check.fault(f"{meaning} at {listed('cpu', left)}", 0 if check.wrong else len(left))

@@ -36,7 +36,7 @@ from cpus.costs import COST, NR_COSTS
 from cpus.cpumask import cpus_of
 from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
-from cpus.layout import COUNTER, TRACE_PAGES, Sizes
+from cpus.layout import TRACE_PAGES, Sizes
 from cpus.lease import RUNNING, WAIT_NAMES
 from cpus.oracle import VERSION_BITS
 from cpus.segment import build_ram
@@ -329,7 +329,7 @@ class SmallMachine:
 
     def count(self, name: str) -> int:
         """Give a counter, summed over all CPUs."""
-        return int(self.ram.counter[:, COUNTER[name]].sum())
+        return int(getattr(self.ram, name).sum())
 
     def events(self, reason: int) -> dict[int, int]:
         """Give pages -> number of the tlb:tlb_flush events of a reason, over all CPUs (ALL_PAGES: full

@@ -10,7 +10,7 @@ from cpus.compiled import apart_entries, entry, kernel
 from cpus.costs import COST, NR_COSTS
 from cpus.install import install
 from cpus.ipi import irq_handler, shell_receive
-from cpus.layout import COUNTER, Sizes
+from cpus.layout import Sizes
 from cpus.memory_map import MODULES
 from cpus.oracle import VERSION_BITS, set_content
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE
@@ -24,7 +24,6 @@ NEVER = 1 << 50
 # entries, ways: everything gets replaced soon
 SMALL = {"dtlb": (4, 2), "store": (2, 2), "itlb": (4, 1), "stlb": (8, 2)}
 GOLDEN_COVE = {"dtlb": (96, 6), "store": (16, 16), "itlb": (256, 8), "stlb": (2048, 16)}
-C_FAULTS = COUNTER["pgfault"]
 COSTS = {
     "access_tenths": 5,
     "line_dram_tenths": 53,
@@ -85,7 +84,7 @@ def map_page(ram, mm, vpn, pfn, logical):
 @entry(page_fault.text)
 def answer_fault(ram, cpu, vpn, kind):
     """Do what the test has written down for this page."""
-    ram.counter[cpu, C_FAULTS] += 1
+    ram.pgfault[cpu] += 1
     answer = ram.task_wait_ns[vpn]
     if answer == FAULT_WAITS:
         return 1
@@ -129,7 +128,7 @@ def switch(ram, slot, cpu=0):
 
 def counts(ram, *names, cpu=0):
     """Give some counters of a CPU as a list."""
-    return [int(ram.counter[cpu, COUNTER[name]]) for name in names]
+    return [int(getattr(ram, name)[cpu]) for name in names]
 
 
 def pte_of(ram, mm, vpn):

@@ -6,12 +6,11 @@ import ctypes
 
 import pytest
 
-from benchmarks.storm import C_CALLS, C_VISITS, set_storm, shoot, shots_done, small_ram, storm, visit_pages
+from benchmarks.storm import set_storm, shoot, shots_done, small_ram, storm, visit_pages
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
-from cpus.layout import COUNTER
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice
 from cpus.zeromq import MESSAGE_BYTES
 from emulator.supervisor import CpuDied, Stuck, Supervisor
@@ -36,7 +35,7 @@ def _run(
 
 
 def _total(ram, name):
-    return int(ram.counter[:, COUNTER[name]].sum())
+    return int(getattr(ram, name).sum())
 
 
 @pytest.mark.parametrize("mode", MODES, ids=MODE_NAMES)
@@ -49,8 +48,8 @@ def test_a_storm_is_accounted_for(mode, cpus, targets):
     ram = _run(storm, cpus, shots, targets, **mode)
     assert unaccounted_interrupts(ram) == []
     assert _total(ram, "ipi_requests") == cpus * shots * targets
-    assert ram.counter[:, C_CALLS].sum() == cpus * shots * targets
-    assert ram.counter[:, C_CALLS].tolist() == ram.counter[:, COUNTER["ipi_executed"]].tolist()
+    assert ram.irq_call.sum() == cpus * shots * targets
+    assert ram.irq_call.tolist() == ram.ipi_executed.tolist()
     messages = _total(ram, "ipi_messages")
     assert (
         messages == cpus * shots * targets if mode.get("strict") else 0 < messages <= cpus * shots * targets
@@ -73,8 +72,8 @@ def test_one_initiator_reaches_all_others(mode, compute):
     shots = 5 if compute and mode["leases"] == 0 else 25
     ram = _run(storm, 12, shots, 11, shooters=1, others_compute=compute, **mode)
     assert unaccounted_interrupts(ram) == []
-    assert ram.counter[:, C_CALLS].tolist() == [0] + [shots] * 11
-    assert (ram.counter[1:, C_VISITS] > 0).any() == compute
+    assert ram.irq_call.tolist() == [0] + [shots] * 11
+    assert (ram.page_visits[1:] > 0).any() == compute
 
 
 @kernel
@@ -94,7 +93,7 @@ def test_two_cpus_that_shoot_at_each_other_do_not_deadlock(mode):
     """The first litmus test: whoever waits for acks serves interrupts."""
     ram = _run(_duel, 2, 400, 1, **mode)
     assert unaccounted_interrupts(ram) == []
-    assert ram.counter[:, C_CALLS].tolist() == [400, 400]
+    assert ram.irq_call.tolist() == [400, 400]
 
 
 @kernel
@@ -176,9 +175,10 @@ def test_planted_foreign_message_is_caught(monkeypatch):
 def test_each_count_that_is_off_by_one_is_a_fault(name):
     """Conservation is an equation of five counts; each of them matters."""
     ram = small_ram(3)
-    ram.counter[:, [COUNTER[n] for n in COUNTER if n.startswith("ipi_")]] = 7
+    for counter in ("ipi_requests", "ipi_messages", "ipi_received", "ipi_executed", "ipi_acked"):
+        getattr(ram, counter)[:] = 7
     assert unaccounted_interrupts(ram) == []
-    ram.counter[2, COUNTER[name]] += 1
+    getattr(ram, name)[2] += 1
     assert unaccounted_interrupts(ram) != []
 
 
@@ -216,7 +216,7 @@ def _forgetful(ram, cpu):
 def test_handlers_read_what_the_sender_wrote():
     """The sum over handlers is what the senders asked for, so no handler read words of before or after."""
     ram = _run(_forgetful, 4, 50, 3, shooters=1, leases=2)
-    assert ram.counter[:, C_CALLS].tolist() == [0, 100, 100, 100]
+    assert ram.irq_call.tolist() == [0, 100, 100, 100]
 
 
 # -- virtual time --------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_interrupts_cost_virtual_time_on_both_sides():
     ram = _run(storm, 4, 10, 3, shooters=1, others_compute=False, leases=1, controlled=1, gap=0)
     send, latency, handle = 100, 1000, 500  # of small_ram
     assert ram.cpu_clock[0] == 10 * (3 * send + latency + handle)
-    assert ram.counter[0, COUNTER["shootdown_wait_ns"]] == 10 * (latency + handle)
-    assert ram.counter[1:, COUNTER["irq_ns"]].sum() <= 30 * handle
+    assert ram.shootdown_wait_ns[0] == 10 * (latency + handle)
+    assert ram.irq_ns[1:].sum() <= 30 * handle
     # the first one comes, in this schedule, before they are idle; nine do not cost them
     assert ram.cpu_clock[1:].tolist() == [handle] * 3

@@ -2,11 +2,10 @@
 
 import pytest
 
-from benchmarks.storm import C_CALLS, set_storm, shoot, shots_done, small_ram
+from benchmarks.storm import set_storm, shoot, shots_done, small_ram
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
-from cpus.layout import COUNTER
 from cpus.lease import WAIT_IDLE, block, new_slice, offer_lease, random_next
 from cpus.locks import (
     LOCK_ZONE,
@@ -103,7 +102,7 @@ def test_a_spin_lock_excludes_and_nobody_sleeps_forever(mode):
     assert not ram.cpu_no_resched.any()
     assert not ram.cpu_irq_off.any()
     if mode["leases"]:
-        assert ram.counter[:, COUNTER["lock_waits"]].sum() > 0
+        assert ram.lock_waits.sum() > 0
 
 
 @kernel
@@ -163,9 +162,9 @@ def _shoot_and_lock(ram, cpu):
             spin_unlock(ram, cpu, ram.lru_lock, 0, LOCK_ZONE)
         else:
             spin_lock_irq(ram, cpu, ram.zone_lock, 0, LOCK_ZONE | 1)
-            before = ram.counter[cpu, C_CALLS]
+            before = ram.irq_call[cpu]
             _inside(ram, cpu)
-            if ram.counter[cpu, C_CALLS] != before:  # an interrupt was served although they are off
+            if ram.irq_call[cpu] != before:  # an interrupt was served although they are off
                 fetch_add(ram.free_count, (0, WRONG), 1)
             spin_unlock_irq(ram, cpu, ram.zone_lock, 0, LOCK_ZONE | 1)
     _idle(ram, cpu)
@@ -179,7 +178,7 @@ def test_lock_holders_and_waiters_answer_interrupts(mode):
     """
     ram = _run(_shoot_and_lock, 6, 60, **mode)
     assert unaccounted_interrupts(ram) == []
-    assert ram.counter[:, C_CALLS].sum() == 3 * 60 * 5
+    assert ram.irq_call.sum() == 3 * 60 * 5
     assert ram.free_count[0, : TOTAL + 1].tolist() == [0, 0, 3 * 30]
 
 

@@ -18,6 +18,7 @@ from designs.memory_map import MACHINE
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("cpus", "allocator", "designs")
+DECLARATIONS = ("FIELDS", "COUNTERS", "COSTS")
 SHELL = {"shell_connect", "shell_failed", "shell_panic"}  # functions in Python (cpus/process.py)
 
 
@@ -29,12 +30,15 @@ def modules_of(rooms=ROOMS):
 
 
 def unlisted(modules, listed):
-    """Give a sentence for each module that has apart functions and is on no list."""
+    """Give a sentence for each module that declares something, or has apart functions, and is on no list."""
     return [
-        f"{module.__name__}: {entry.name} is compiled apart, and the module is not listed in the room's memory_map.py"
+        f"{module.__name__}: {what}, and the module is not listed in memory_map.py of its room"
         for module in modules
         if module not in listed
-        for entry in apart_entries([module])
+        for what in (
+            *(f"{entry.name} is compiled apart" for entry in apart_entries([module])),
+            *(f"{name} declares something" for name in DECLARATIONS if hasattr(module, name)),
+        )
     ]
 
 
@@ -56,14 +60,18 @@ def planted(source, name="planted"):
     return module
 
 
-def test_every_module_with_apart_functions_is_listed():
+def test_every_module_that_declares_something_is_listed():
     assert unlisted(modules_of(), MACHINE.modules) == []
 
 
 def test_a_module_that_is_not_listed_is_named():
     module = planted("from cpus.compiled import apart\n@apart\ndef lost(ram, cpu):\n    return 0\n")
     assert unlisted([module], MACHINE.modules) == [
-        "planted: lost is compiled apart, and the module is not listed in the room's memory_map.py"
+        "planted: lost is compiled apart, and the module is not listed in memory_map.py of its room"
+    ]
+    module = planted("COUNTERS = ()")
+    assert unlisted([module], MACHINE.modules) == [
+        "planted: COUNTERS declares something, and the module is not listed in memory_map.py of its room"
     ]
 
 

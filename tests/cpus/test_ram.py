@@ -179,12 +179,40 @@ def small():
 def test_no_two_fields_of_the_machine_overlap(small):
     """Each field owns its bytes: painting one changes no other."""
     ram = build_ram(MACHINE, small, {}, {"first": (4, 3), "second": (5,)})
-    fields = {name: getattr(ram, name) for name, place in MACHINE.places.items() if place.ndim} | ram.design
+    places = {name for name, place in MACHINE.places.items() if place.ndim}
+    fields = {name: getattr(ram, name) for name in places - {"counter"}} | ram.design
     for number, (name, view) in enumerate(fields.items()):
         assert not view.any(), f"{name} was painted by another field"
         view[...] = number % 100 + 1
     for number, (name, view) in enumerate(fields.items()):
         assert (view == number % 100 + 1).all(), f"{name} was painted over"
+
+
+def test_counters_are_fields_and_rows_of_one_table(small):
+    """A counter is counted by its name; sums and snapshots take the row of a CPU, in the order of declarations."""
+    ram = build_ram(MACHINE, small, {})
+    for number, counter in enumerate(MACHINE.counters):
+        getattr(ram, counter.name)[3] = number + 1
+    assert ram.counter[3].tolist() == list(range(1, len(MACHINE.counters) + 1))
+    assert not ram.counter[[0, 1, 2, 4]].any()
+    assert ram.nr_counters == ram.counter.shape[1] == len(MACHINE.counters)
+    assert ram.counter[2].ctypes.data % CACHE_LINE == 0, "no CPU writes into another's cache line"
+    before = int(ram.counter[3].sum())
+    _count(ram, 3)
+    assert _sum_of_counters(ram, 3) == ram.counter[3].sum() == before + 1
+
+
+@kernel
+def _sum_of_counters(ram, cpu):
+    total = 0
+    for i in range(ram.nr_counters):
+        total += ram.counter[cpu, i]
+    return total
+
+
+@kernel
+def _count(ram, cpu):
+    ram.pgfault[cpu] += 1
 
 
 def test_words_that_others_write_start_a_cache_line(small):
@@ -202,7 +230,7 @@ def test_words_that_others_write_start_a_cache_line(small):
 def test_constants_and_fields_have_different_names(zoo):
     """One name, one place, and none that the segment itself has."""
     assert not set(MACHINE.places) & ({*dir(Segment), *vars(zoo)} - set(PLACES_HERE))
-    assert len(MACHINE.places) == len(set(CONSTANTS)) + sum(
+    assert len(MACHINE.places) == len(set(CONSTANTS)) + len(MACHINE.counters) + 1 + sum(
         len(i.members) if isinstance(i, Struct) else 1 for i in LAYOUT
     )
     assert set(CONSTANTS) <= set(MACHINE.places)

@@ -9,7 +9,6 @@ from allocator.page import PG_ACTIVE, PG_DIRTY, PG_EXCLUSIVE, PG_LOCKED, PG_LRU,
 from allocator.unmap import zap_range
 from allocator.vma import VM_RIGHTS
 from cpus.abi.numbers import STORE
-from cpus.layout import COUNTER
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from emulator.judge.audit import audit, audit_text
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
@@ -326,7 +325,7 @@ def a_generation_that_nobody_flushed(m):
 
 @plant("message")
 def a_message_lost(m):
-    m.ram.counter[2, COUNTER["ipi_received"]] -= 1
+    m.ram.ipi_received[2] -= 1
 
 
 @plant("message")
@@ -336,7 +335,7 @@ def a_bell_still_ringing(m):
 
 @plant("request")
 def a_request_not_executed(m):
-    m.ram.counter[1, COUNTER["ipi_executed"]] -= 1
+    m.ram.ipi_executed[1] -= 1
 
 
 @plant("request")
@@ -346,7 +345,7 @@ def a_queue_not_empty(m):
 
 @plant("ack")
 def an_ack_too_many(m):
-    m.ram.counter[0, COUNTER["ipi_acked"]] += 1
+    m.ram.ipi_acked[0] += 1
 
 
 @plant("ack")

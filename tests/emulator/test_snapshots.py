@@ -11,22 +11,27 @@ import pytest
 
 from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, REMOTE_SHOOTDOWN, SITE_FAULT, SITE_USER
 from allocator.tlb_flush import ALL_PAGES
-from cpus.layout import COUNTER, NR_COUNTERS, NR_SITES, TRACE_PAGES, TRACE_REASONS
+from cpus.layout import NR_SITES, TRACE_PAGES, TRACE_REASONS
+from designs.memory_map import MACHINE
 from emulator import load_machine, run_script
 from emulator.snapshots import Snapshots
 from workloads import Region, Script
+
+NAMES = [counter.name for counter in MACHINE.counters]
+NR_COUNTERS = len(NAMES)
 
 
 def ram_of_three():
     """A RAM with snapshots 0 and 1, between which something happened, and 2, which was not reached."""
     ram = SimpleNamespace(
+        layout=MACHINE,
         snapshot=np.zeros((3, NR_COUNTERS), np.int64),
         snapshot_tlb=np.zeros((3, TRACE_REASONS * TRACE_PAGES), np.int64),
         snapshot_irq=np.array([[5, 1, 0], [5, 4, 2], [0, 0, 0]]),
         snapshot_site=np.zeros((3, NR_SITES), np.int64),
         snapshot_ns=np.array([100, 350, 0]),
     )
-    ram.snapshot[:2, COUNTER["pgfault"]] = 10, 17
+    ram.snapshot[:2, NAMES.index("pgfault")] = 10, 17
     for reason, pages, count in (
         (REMOTE_SHOOTDOWN, 33, 4),
         (REMOTE_SHOOTDOWN, ALL_PAGES, 1),
