@@ -30,8 +30,7 @@ from allocator.vma import VM_HAS_ANON, VM_SHARED
 from cpus.atomics import exchange, fetch_or, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.costs import PAGE_COPY, PAGE_ZERO
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import VMSTAT, Cost, Counter
 from cpus.oracle import name_anonymous
 from cpus.page_table import (
     LEVEL_MASK,
@@ -47,6 +46,7 @@ from cpus.page_table import (
 COUNTERS = (
     Counter("pgreuse", VMSTAT, "write faults that needed no copy: nobody else has the page", "pages"),
 )
+COSTS = (Cost("page_copy", "copying a page"),)
 
 AGAIN = 0
 
@@ -83,7 +83,7 @@ def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     locked, with a reference.
     """
     copy = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COW)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+    ram.cpu_clock[cpu] += ram.cost_page_copy
     # the page is still locked: nobody maps it here, and unmaps it again, after the design was asked
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
@@ -135,7 +135,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         get_page(ram, old)
     unlock_pte(ram, cpu, table)
     pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO] if zero else ram.cost[PAGE_COPY]
+    ram.cpu_clock[cpu] += ram.cost_page_zero if zero else ram.cost_page_copy
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     now = load_acquire(ram.frame_word, (table, index))

@@ -23,7 +23,6 @@ from allocator.sched import (
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.costs import CONTEXT_SWITCH
 from cpus.ipi import serve_interrupts
 from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
@@ -73,7 +72,7 @@ def _start_task(ram, cpu, task):
         ram.cpu_live_count[cpu] = 0
     ram.cpu_task[cpu] = ram.cpu_last_task[cpu] = task
     ram.task_slice_ns[task] = ram.cpu_clock[cpu] + ram.base_slice_ns
-    ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
+    ram.cpu_clock[cpu] += ram.cost_context_switch
     if ram.task_kind[task] == TASK_USER:
         switch_mm(ram, cpu, ram.task_mm[task])
         if borrowed:

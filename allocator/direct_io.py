@@ -24,7 +24,6 @@ from allocator.unmap import unmap_mapping_range
 from cpus.abi.row_kinds import DIRECT_READ
 from cpus.atomics import compare_exchange, exchange, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.costs import SYSCALL
 from cpus.events import EV_WRITE, record
 from cpus.ipi import serve_interrupts
 from cpus.layout import PIN_PAGES
@@ -181,7 +180,7 @@ def direct_io(ram, cpu, task, row):
     if ram.task_step[task] == UNDER_WAY:
         _end_transfer(ram, cpu, task, reads, thing, first + ram.task_visit[task])
     elif ram.task_step[task] == BEGUN:
-        ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+        ram.cpu_clock[cpu] += ram.cost_syscall
     result = COMPLETE
     while ram.task_visit[task] < ram.row_pages[row] and result == COMPLETE:
         at = ram.task_visit[task]

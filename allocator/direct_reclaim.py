@@ -34,7 +34,6 @@ from allocator.shrink_lruvec import (
 )
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
 from cpus.compiled import apart, call, kernel, later
-from cpus.costs import SYSCALL
 from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_RECLAIM, record
 from cpus.steal import pass_time
@@ -146,7 +145,7 @@ def memory_reclaim(ram, cpu, pages):
     Each turn asks for a quarter of what is missing, at least 32 pages. Counts pgscan_file, pgsteal_file and
     their anonymous counterparts, not the kswapd and direct ones, as global counters do.
     """
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    ram.cpu_clock[cpu] += ram.cost_syscall
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_DIRECT
     reclaimed, retries = 0, MAX_RECLAIM_RETRIES

@@ -23,7 +23,6 @@ from allocator.vma import lock_object, next_vma_of, unlock_object
 from cpus.atomics import compare_exchange, exchange, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
-from cpus.costs import PAGE_COPY, SYSCALL
 from cpus.events import EV_WRITE, record
 from cpus.oracle import VERSION_MASK, publish
 from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
@@ -48,7 +47,7 @@ def _locked_page(ram, cpu, thing, index):
 @apart
 def write_to_file(ram, cpu, thing, index):
     """write(2) of one whole page (generic_perform_write): ask the design, change the page, mark it dirty."""
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL] + ram.cost[PAGE_COPY]
+    ram.cpu_clock[cpu] += ram.cost_syscall + ram.cost_page_copy
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
     pfn = _locked_page(ram, cpu, thing, index)

@@ -20,7 +20,6 @@ from allocator.page_alloc import check_unused, free_page, prepare_new_page, take
 from allocator.page_list import NONE
 from allocator.pcp import zone_watermark_ok
 from cpus.compiled import apart, call, kernel
-from cpus.costs import PAGE_ALLOC, PAGE_FREE
 from cpus.locks import LOCK_LRU, LOCK_ZONE, spin_lock_irq, spin_unlock_irq
 
 
@@ -70,7 +69,7 @@ def alloc_folio(ram, cpu, node, order):
         if zone_watermark_ok(ram, zone, ram.wmark_low[zone] + (1 << order)):
             head = _take_block(ram, cpu, zone, order)
             if head != NONE:
-                ram.cpu_clock[cpu] += ram.cost[PAGE_ALLOC]
+                ram.cpu_clock[cpu] += ram.cost_page_alloc
                 for pfn in range(head, head + (1 << order)):
                     # of a block that was merged into this one: its head alone says what is pending
                     ram.page_key[pfn] = 0
@@ -95,7 +94,7 @@ def free_folio(ram, cpu, head, key):
             ram.page_flags[pfn] = 0
     if key == 0:
         zone = zone_of(ram, head)
-        ram.cpu_clock[cpu] += ram.cost[PAGE_FREE]
+        ram.cpu_clock[cpu] += ram.cost_page_free
         spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
         free_one_page(ram, cpu, zone, head, order, 0)
         spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)

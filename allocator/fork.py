@@ -25,7 +25,6 @@ from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
-from cpus.costs import PAGE_COPY
 from cpus.layout import MAX_REGIONS
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import (
@@ -121,7 +120,7 @@ def copy_range(ram, cpu, mm, child, vma, copy):
         page = NONE
         if vpn < stop:
             page = new_anonymous_page(ram, cpu, copy, vpn, KMAP_COPY)
-            ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+            ram.cpu_clock[cpu] += ram.cost_page_copy
     return 0
 
 

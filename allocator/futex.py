@@ -12,7 +12,6 @@ Left out: everything else that futexes do.
 from allocator.sched import wake_task
 from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.costs import SYSCALL
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
 from cpus.steal import pass_until
@@ -47,7 +46,7 @@ def futex_wait(ram, cpu, task, flag, count):
     """
     if _reached(ram, cpu, flag, count):
         return True
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    ram.cpu_clock[cpu] += ram.cost_syscall
     ram.task_wait_count[task] = count
     store_release(ram.task_wait_flag, task, flag + 1)
     fence()

@@ -36,8 +36,7 @@ from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.abi.numbers import STORE
 from cpus.atomics import fetch_or, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.costs import FAULT_ENTRY, FAULT_MINOR, MAP_PAGE, PAGE_ZERO
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import VMSTAT, Cost, Counter
 from cpus.events import EV_FAULT, record
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
@@ -56,6 +55,12 @@ from cpus.page_table import (
 COUNTERS = (
     Counter("pgfault", VMSTAT, "page faults"),
     Counter("pgmajfault", VMSTAT, "page faults that had to read from disk"),
+)
+COSTS = (
+    Cost("fault_entry", "exception, entry and return"),
+    Cost("fault_minor", "handle_mm_fault of a page that is there, without allocation"),
+    Cost("map_page", "one more PTE set by fault-around"),
+    Cost("page_zero", "clearing a page"),
 )
 
 AGAIN, WAIT = 0, 1
@@ -78,7 +83,7 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
         unlock_pte(ram, cpu, table)
         return AGAIN
     pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_ZERO)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_ZERO]
+    ram.cpu_clock[cpu] += ram.cost_page_zero
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) != 0:  # another thread was faster
@@ -138,7 +143,7 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
                 unlock_page(ram, cpu, pfn)
             drop_page(ram, cpu, pfn)
     unlock_pte(ram, cpu, table)
-    ram.cpu_clock[cpu] += mapped * ram.cost[MAP_PAGE]
+    ram.cpu_clock[cpu] += mapped * ram.cost_map_page
     ram.vma_ra_miss[vma] = max(0, ram.vma_ra_miss[vma] - hits)
     return hit
 
@@ -275,7 +280,7 @@ def page_fault(ram, cpu, vpn, kind):
     # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
     if ram.task_tried[task] != vpn + 1:
         ram.pgfault[cpu] += 1
-    ram.cpu_clock[cpu] += ram.cost[FAULT_ENTRY] + ram.cost[FAULT_MINOR]
+    ram.cpu_clock[cpu] += ram.cost_fault_entry + ram.cost_fault_minor
     record(ram, cpu, EV_FAULT, mm, vpn, kind, task)
     mmap_read_lock(ram, cpu, mm)
     vma = find_vma(ram, mm, vpn)

@@ -42,7 +42,6 @@ from allocator.rmap import (
 )
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.costs import PAGE_COPY
 from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_MIGRATE, record
 from cpus.layout import WORK_PAGES
@@ -112,7 +111,7 @@ def _move_to_target(ram, cpu, pfn, target):
 @inlined
 def _finish_move(ram, cpu, pfn, target, key):
     """Copy done: map the target, give it to the LRU, give the source back with its key."""
-    ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+    ram.cpu_clock[cpu] += ram.cost_page_copy
     remove_migration_ptes(ram, cpu, pfn, target)
     unlock_page(ram, cpu, target)
     thing, index = ram.page_object[target], ram.page_index[target]

@@ -17,8 +17,7 @@ from allocator.page_list import NONE
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_pcp, zone_watermark_ok
 from cpus.compiled import apart, call, inlined, kernel, later
-from cpus.costs import PAGE_ALLOC, PAGE_FREE
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import VMSTAT, Cost, Counter
 from cpus.events import EV_FREE, EV_TAKE, record
 from cpus.oracle import poison
 
@@ -27,6 +26,10 @@ COUNTERS = (
     Counter("pgfree", VMSTAT, "pages given back", "pages"),
     Counter("numa_hit", VMSTAT, "pages handed out of the node that was asked for", "pages"),
     Counter("numa_miss", VMSTAT, "pages handed out of another node than was asked for", "pages"),
+)
+COSTS = (
+    Cost("page_alloc", "handing out a page"),
+    Cost("page_free", "taking a page back"),
 )
 
 GFP_RECLAIM, GFP_KSWAPD, GFP_THISNODE, GFP_NORETRY = 1, 2, 4, 8
@@ -59,7 +62,7 @@ def take_page(ram, cpu, zone):
     if pfn == NONE:
         return NONE
     prepare_new_page(ram, cpu, pfn, zone)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_ALLOC]
+    ram.cpu_clock[cpu] += ram.cost_page_alloc
     return pfn
 
 
@@ -136,7 +139,7 @@ def _free_prepare(ram, cpu, pfn, key):
     if key != 0 and call(ram, HOOK_KEEP, cpu, pfn, key, 0, 0) != 0:
         return False
     take_from_owner(ram, cpu, pfn, key)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_FREE]
+    ram.cpu_clock[cpu] += ram.cost_page_free
     return True
 
 

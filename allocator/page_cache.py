@@ -22,14 +22,18 @@ from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, inlined, kernel
-from cpus.costs import DISK_LATENCY, DISK_PAGE, PAGE_CACHE_ADD
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import VMSTAT, Cost, Counter
 from cpus.lease import sched_yield
 from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import VERSION_MASK
 from cpus.steal import wakeup_turn_ns
 
 COUNTERS = (Counter("pgpgout", VMSTAT, "written to disk", "KiB"),)
+COSTS = (
+    Cost("page_cache_add", "adding a page to a file's cache"),
+    Cost("disk_latency", "a request to the disk"),
+    Cost("disk_page", "one 4 KiB page at the disk's bandwidth"),
+)
 
 OBJECT_FILE, OBJECT_ANON = 1, 2
 
@@ -102,7 +106,7 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
         return False
     if shadow < 0:
         workingset_refault(ram, cpu, pfn, shadow)
-    ram.cpu_clock[cpu] += ram.cost[PAGE_CACHE_ADD]
+    ram.cpu_clock[cpu] += ram.cost_page_cache_add
     lru_add_held(ram, cpu, pfn)
     return True
 
@@ -188,9 +192,9 @@ def queue_disk(ram, cpu, pages):
     now = ram.cpu_clock[cpu]
     while True:
         free = load_acquire(ram.run_disk_free_ns, 0)
-        done = max(now, free) + pages * ram.cost[DISK_PAGE]
+        done = max(now, free) + pages * ram.cost_disk_page
         if compare_exchange(ram.run_disk_free_ns, 0, free, done) == free:
-            return done + ram.cost[DISK_LATENCY] + wakeup_turn_ns(ram)
+            return done + ram.cost_disk_latency + wakeup_turn_ns(ram)
 
 
 @kernel

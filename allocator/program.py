@@ -53,7 +53,6 @@ from cpus.access import visit_pages
 from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import look_for_completed_changes
-from cpus.costs import SYSCALL
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
@@ -193,7 +192,7 @@ def _populate(ram, cpu, task, row):
 def _clone(ram, cpu, task, row):
     """Start a worker at its next row, on a CPU that the scheduler chooses."""
     worker = ram.proc_first_task[ram.task_process[task]] + ram.row_page[row]
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    ram.cpu_clock[cpu] += ram.cost_syscall
     record(ram, cpu, EV_TASK, worker, 1, 0, 0)
     wake_task(ram, cpu, worker, ram.cpu_clock[cpu])
     return NEXT

@@ -19,12 +19,12 @@ from allocator.page_list import NONE
 from allocator.vma import VM_SEQ_READ
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, inlined, kernel
-from cpus.costs import READ_PAGE
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import VMSTAT, Cost, Counter
 from cpus.events import EV_FILL, record
 from cpus.oracle import set_content
 
 COUNTERS = (Counter("pgpgin", VMSTAT, "read from disk", "KiB"),)
+COSTS = (Cost("read_page", "file system and block layer: submitting and completing one page of a read"),)
 
 MMAP_LOTSAMISS = 100
 GFP_READAHEAD = GFP_RECLAIM | GFP_KSWAPD | GFP_NORETRY
@@ -40,7 +40,7 @@ def _fill(ram, cpu, thing, first, count):
     """Read `count` new pages, locked in the cache, in one transfer (read_pages): uptodate from when their
     data are there on.
     """
-    ram.cpu_clock[cpu] += count * ram.cost[READ_PAGE]
+    ram.cpu_clock[cpu] += count * ram.cost_read_page
     done = queue_disk(ram, cpu, count)
     for index in range(first, first + count):
         # Nobody can have removed it: it is locked. Filled only now, so whoever truncates or writes the page

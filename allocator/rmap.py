@@ -27,8 +27,7 @@ from allocator.tlb_flush import flush_tlb_page, others_cache
 from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import call, inlined, kernel
-from cpus.costs import UNMAP_PAGE
-from cpus.declare import OURS, Counter
+from cpus.declare import OURS, Cost, Counter
 from cpus.events import EV_MAP, EV_UNMAP, record
 from cpus.locks import LOCK_PTE, spin_lock, spin_unlock
 from cpus.page_table import (
@@ -48,6 +47,7 @@ COUNTERS = (
     Counter("unmap_ro", OURS, "PTEs cleared by reclaim or migration through which nobody could write"),
     Counter("unmap_rw", OURS, "PTEs cleared by reclaim or migration that were writable"),
 )
+COSTS = (Cost("unmap_page", "rmap walk and PTE clear of one mapping"),)
 
 UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1  # why
 UNMAP_FAILED, UNMAP_DONE, UNMAP_LAZY = range(3)  # what became of all mappings of a page
@@ -223,7 +223,7 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     else:
         ram.unmap_ro[cpu] += 1
     record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
-    ram.cpu_clock[cpu] += ram.cost[UNMAP_PAGE]
+    ram.cpu_clock[cpu] += ram.cost_unmap_page
     result = CLEARED
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
     accessible = old & PTE_PRESENT != 0 or load_acquire(ram.mm_flush_pending, mm) > 0

@@ -13,14 +13,14 @@ from allocator.hooks import HOOK_IDLE
 from allocator.tlb_flush import enter_lazy_tlb
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.costs import WAKEUP
-from cpus.declare import INTERRUPTS, Counter
+from cpus.declare import INTERRUPTS, Cost, Counter
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_IDLE, block, idle_until, offer_lease, wake
 from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
 
 COUNTERS = (Counter("irq_resched", INTERRUPTS, "RES: idle CPUs woken because a task was queued there"),)
+COSTS = (Cost("wakeup", "from waking a task until it runs"),)
 
 TASK_USER, TASK_KSWAPD, TASK_DESIGN = 0, 1, 2
 SLEEPING, QUEUED, ON_CPU, DONE = 0, 1, 2, 3
@@ -118,7 +118,7 @@ def _is_idle(ram, cpu, c, now):
     """
     if ram.cpu_task[c] != NOBODY:
         return False
-    return load_acquire(ram.queue_count, c) == 0 or _earliest_wake(ram, cpu, c) > now + ram.cost[WAKEUP]
+    return load_acquire(ram.queue_count, c) == 0 or _earliest_wake(ram, cpu, c) > now + ram.cost_wakeup
 
 
 @kernel
@@ -145,7 +145,7 @@ def select_cpu(ram, cpu, task, now):
 def wake_task(ram, cpu, task, at_ns):
     """Make a sleeping task runnable, not before virtual time `at_ns` (try_to_wake_up)."""
     target = select_cpu(ram, cpu, task, at_ns)
-    ram.task_wake_ns[task] = at_ns + ram.cost[WAKEUP]
+    ram.task_wake_ns[task] = at_ns + ram.cost_wakeup
     record(ram, cpu, EV_WAKE, task, target, 0, 0)
     enqueue(ram, cpu, target, task)
     if target != cpu:

@@ -32,9 +32,11 @@ from cpus.abi.row_kinds import (
     WRITE,
 )
 from cpus.compiled import kernel
-from cpus.costs import SYSCALL
+from cpus.declare import Cost
 from cpus.events import EV_TASK, record
 from cpus.ipi import serve_interrupts
+
+COSTS = (Cost("syscall", "entry and return of a system call"),)
 
 CHANGES_MAPPING = (DONTNEED, MUNMAP, MMAP, MPROTECT, MREMAP, MADVISE, MOVE_PAGES)
 CHANGES_FILE = (WRITE, SYNC, TRUNCATE, FADVISE)
@@ -67,7 +69,7 @@ def change_mapping(ram, cpu, task, row):
     op, mm, region = ram.row_op[row], ram.task_mm[task], ram.row_region[row]
     first = ram.proc_region[ram.task_process[task], region] + ram.row_page[row]
     last = first + ram.row_pages[row]
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    ram.cpu_clock[cpu] += ram.cost_syscall
     if op == MMAP:
         do_mmap(ram, cpu, mm, region, ram.row_page[row], ram.row_pages[row])
     elif op == MUNMAP:
@@ -103,7 +105,7 @@ def change_file(ram, cpu, task, row):
     thing = ram.proc_file[process, region]
     first = ram.proc_offset[process, region] + ram.row_page[row]
     if ram.task_visit[task] == 0:
-        ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+        ram.cpu_clock[cpu] += ram.cost_syscall
         if op == TRUNCATE:
             unmap_mapping_range(ram, cpu, thing, first, first + ram.row_pages[row], True)
         elif op == FADVISE:

@@ -19,7 +19,6 @@ from allocator.flush_sites import (
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
 from cpus.atomics import fence, fence_after_atomic, fetch_add, load_acquire
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.costs import CONTEXT_SWITCH, FLUSH_FULL, FLUSH_ONE
 from cpus.cpumask import (
     __cpumask_clear_cpu,
     cpumask_any_but,
@@ -32,7 +31,7 @@ from cpus.cpumask import (
     cpumask_weight,
     for_each_cpu,
 )
-from cpus.declare import INTERRUPTS, OURS, VMSTAT, Counter
+from cpus.declare import INTERRUPTS, OURS, VMSTAT, Cost, Counter
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import BROADCAST_FLUSH, IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, send_interrupts, wait_for_acks
 from cpus.layout import TRACE_PAGES
@@ -47,6 +46,11 @@ COUNTERS = (
     Counter("irq_tlb", INTERRUPTS, "TLB: flush functions executed for others"),
     Counter("irq_call", INTERRUPTS, "CAL and TLB: all functions executed for others"),
     Counter("context_switches", OURS, "address spaces loaded"),
+)
+COSTS = (
+    Cost("flush_full", "flushing an address space"),
+    Cost("flush_one", "flushing one page"),
+    Cost("context_switch", "loading another address space, and switching to a kernel thread"),
 )
 
 INIT_MM = 0
@@ -112,7 +116,7 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
             invalidate_page(ram, cpu, vpn, ram.cpu_context[cpu])
         # as traced: 0 if a range is shorter than its stride, and one address was invalidated
         pages = (end - start) >> stride
-        ram.cpu_clock[cpu] += max(pages, 1) * ram.cost[FLUSH_ONE]
+        ram.cpu_clock[cpu] += max(pages, 1) * ram.cost_flush_one
         if cpu == initiator:
             ram.nr_tlb_local_flush_one[cpu] += pages
         trace_tlb_flush(ram, cpu, reason, pages)
@@ -121,7 +125,7 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
         invalidate_asid(ram, cpu, slot)
         if cpu == initiator:
             ram.nr_tlb_local_flush_all[cpu] += 1
-        ram.cpu_clock[cpu] += ram.cost[FLUSH_FULL]
+        ram.cpu_clock[cpu] += ram.cost_flush_full
         call(ram, HOOK_FLUSHED, cpu, loaded, 0, 0, 0)
     ram.asid_gen[cpu, slot] = newest
     if ram.cpu_spin_page[cpu] > 0:
@@ -285,7 +289,7 @@ def switch_mm(ram, cpu, mm):
         ram.cpu_asid[cpu] = slot
         ram.cpu_context[cpu] = ram.asid_context[cpu, slot]
         ram.context_switches[cpu] += 1
-        ram.cpu_clock[cpu] += ram.cost[CONTEXT_SWITCH]
+        ram.cpu_clock[cpu] += ram.cost_context_switch
         record(ram, cpu, EV_SWITCH, previous, mm, 0, 0)
     newest = load_acquire(ram.mm_tlb_gen, mm)
     if ram.asid_gen[cpu, slot] < newest:

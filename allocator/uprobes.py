@@ -27,7 +27,6 @@ from cpus.abi.row_kinds import REGISTER
 from cpus.atomics import exchange, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.costs import PAGE_COPY, SYSCALL
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PFN_SHIFT, PTE_PRESENT, find_table
 
@@ -136,7 +135,7 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
         fresh = NONE
         if kind == REGISTER or not _is_cached(ram, cpu, vma, vpn):
             fresh = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
-            ram.cpu_clock[cpu] += ram.cost[PAGE_COPY]
+            ram.cpu_clock[cpu] += ram.cost_page_copy
         lock_page(ram, cpu, old)
         done = _replace_page(ram, cpu, mm, vpn, old, fresh)
         unlock_page(ram, cpu, old)
@@ -192,7 +191,7 @@ def uprobe_write(ram, cpu, task, thing, index, kind):
 def uprobe(ram, cpu, task, row):
     """Execute a UPROBE row: page by page of the file that its region shows."""
     if ram.task_visit[task] == 0 and ram.task_step[task] == 0:
-        ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+        ram.cpu_clock[cpu] += ram.cost_syscall
     process, region = ram.task_process[task], ram.row_region[row]
     first = ram.proc_offset[process, region] + ram.row_page[row]
     while ram.task_visit[task] < ram.row_pages[row]:

@@ -52,8 +52,7 @@ from allocator.rmap import UNMAP_FAILED, UNMAP_FOR_RECLAIM, UNMAP_LAZY, page_ref
 from allocator.sched import cond_resched
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.costs import RECLAIM_PAGE
-from cpus.declare import OURS, VMSTAT, Counter
+from cpus.declare import OURS, VMSTAT, Cost, Counter
 from cpus.layout import FOLIO_BATCH
 from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
@@ -74,6 +73,7 @@ COUNTERS = (
     Counter("pgdemote_fail", OURS, "pages that were to be demoted and were not", "pages"),
     Counter("pglazyfreed", VMSTAT, "pages of MADV_FREE that reclaim dropped", "pages"),
 )
+COSTS = (Cost("reclaim_page", "isolating a page, checking references, freeing"),)
 
 BY_KSWAPD, BY_DIRECT, BY_GROUP = 0, 1, 2
 # sc_flags
@@ -244,7 +244,7 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
     for i in range(count):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
         keep = True
-        ram.cpu_clock[cpu] += ram.cost[RECLAIM_PAGE]
+        ram.cpu_clock[cpu] += ram.cost_reclaim_page
         anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
         if ram.page_io_ns[pfn] <= ram.cpu_clock[cpu] and try_lock_page(ram, pfn):
             ram.sc_scanned[sc] += 1

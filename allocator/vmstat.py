@@ -6,7 +6,6 @@ Left out: sampling while the run goes on (the series of free memory is cpu.py's)
 """
 
 from cpus.compiled import apart
-from cpus.costs import SYSCALL
 from cpus.layout import NR_SITES, TRACE_PAGES, TRACE_REASONS
 
 NR_TRACED = TRACE_REASONS * TRACE_PAGES
@@ -15,7 +14,7 @@ NR_TRACED = TRACE_REASONS * TRACE_PAGES
 @apart
 def take_snapshot(ram, cpu, number):
     """Sum all CPUs' counters up into snapshot `number`."""
-    ram.cpu_clock[cpu] += ram.cost[SYSCALL]
+    ram.cpu_clock[cpu] += ram.cost_syscall
     for c in range(ram.nr_cpus):
         for i in range(ram.nr_counters):
             ram.snapshot[number, i] += ram.counter[c, i]

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from cpus import costs, tlb
+from cpus import tlb
 from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import kernel
@@ -67,7 +67,7 @@ def build_machine(mapped: int, rows: int) -> Any:
     sizes = Sizes(
         nr_cpus=1, nr_nodes=2, nr_zones=2, nr_frames=mapped + tables, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=1,
         nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1,
-        tlb_entries=sum(entries for entries, _ in GOLDEN_COVE.values()), nr_costs=costs.NR_COSTS, series_length=1,
+        tlb_entries=sum(entries for entries, _ in GOLDEN_COVE.values()), series_length=1,
     )  # fmt: skip
     constants, base = {"nr_asids": 6, "check": 1}, 0
     for name, (entries, ways) in GOLDEN_COVE.items():
@@ -75,7 +75,7 @@ def build_machine(mapped: int, rows: int) -> Any:
         base += entries
     ram = build_ram(MACHINE, sizes, constants)
     for name, value in COSTS.items():
-        ram.cost[costs.COST[name]] = value
+        ram.set_constant(f"cost_{name}", value)
     # 30 % of the pages in DRAM, as on the talk's machine
     ram.node_end[:] = mapped * 30 // 100, mapped + tables
     ram.cpu_slice_end[0] = NEVER
@@ -151,7 +151,6 @@ def build_twin() -> Callable[..., None] | None:
     if not shutil.which("gcc"):
         return None
     names = {
-        **{name: getattr(costs, name) for name in ("ACCESS_TENTHS", "LINE_DRAM_TENTHS", "LINE_CXL_TENTHS", "STLB_HIT", "WALK")},
         "CONTEXT_BITS": tlb.CONTEXT_BITS, "VALUE_SHIFT": tlb.VALUE_SHIFT, "VERSION_BITS": VERSION_BITS, "VERSION_MASK": f"{VERSION_MASK}L",
     }  # fmt: skip
     for field, place in MACHINE.places.items():

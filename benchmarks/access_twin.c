@@ -48,7 +48,7 @@ static word walk(char *ram, word cpu, word vpn, word tag, word kind, word first,
         AT(dtlb_store_misses, cpu) += 1;
     else
         AT(itlb_load_misses, cpu) += 1;
-    AT(cpu_clock, cpu) += AT(cost, WALK);
+    AT(cpu_clock, cpu) += CONSTANT(cost_walk);
     word table = AT(mm_pgd, AT(cpu_loaded_mm, cpu));
     for (int level = 3; level > 0; level--) {
         word entry = ACQUIRE(frame_words(ram, table)[(vpn >> (9 * level)) & 511]);
@@ -98,7 +98,7 @@ static word first_level_miss(char *ram, word cpu, word vpn, word tag, word kind,
     word second = find_way(tags, second_first, second_ways, tag);
     if (second >= 0 && (kind != STORE || (values[second] & PERMISSION) == PERMISSION)) {
         AT(stlb_hits, cpu) += 1;
-        AT(cpu_clock, cpu) += AT(cost, STLB_HIT);
+        AT(cpu_clock, cpu) += CONSTANT(cost_stlb_hit);
     } else {
         second = walk(ram, cpu, vpn, tag, kind, second_first, second);
     }
@@ -152,8 +152,8 @@ static word visit_pages(char *ram, word cpu, word kind, word vpn, word pages, wo
     else
         base = CONSTANT(itlb_base), sets = CONSTANT(itlb_sets), ways = CONSTANT(itlb_ways);
     word lines = count < 64 ? count : 64;
-    word in_dram = count * AT(cost, ACCESS_TENTHS) + lines * AT(cost, LINE_DRAM_TENTHS);
-    word in_cxl = count * AT(cost, ACCESS_TENTHS) + lines * AT(cost, LINE_CXL_TENTHS);
+    word in_dram = count * CONSTANT(cost_access_tenths) + lines * CONSTANT(cost_line_dram_tenths);
+    word in_cxl = count * CONSTANT(cost_access_tenths) + lines * CONSTANT(cost_line_cxl_tenths);
     word fast_end = AT(node_end, 0), check = CONSTANT(check), first_done = done;
     word tenths = 10 * AT(cpu_clock, cpu) + AT(cpu_tenths, cpu), slice_end = 10 * AT(cpu_slice_end, cpu);
     word stamp = AT(cpu_visit_stamp, cpu), context = AT(cpu_context, cpu);

@@ -8,7 +8,6 @@ from typing import Any
 
 from cpus.atomics import fetch_add, host_ticks, load_acquire
 from cpus.compiled import apart_entries, entry, kernel
-from cpus.costs import COST, NR_COSTS
 from cpus.cpumask import __cpumask_set_cpu, cpumask_clear
 from cpus.install import install
 from cpus.ipi import irq_handler, send_interrupts, serve_interrupts, wait_for_acks
@@ -39,12 +38,13 @@ def small_ram(
     sizes = Sizes(
         nr_cpus=nr_cpus, nr_nodes=1, nr_zones=1, nr_frames=64, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=64,
         nr_logical=64,
-        nr_rows=1, nr_sections=1, nr_chunks=1, tlb_entries=8, nr_costs=NR_COSTS, series_length=8,
+        nr_rows=1, nr_sections=1, nr_chunks=1, tlb_entries=8, series_length=8,
     )  # fmt: skip
     usual = {"nr_leases": leases, "controlled": int(controlled), "strict_ipi": int(strict), "slice_ns": 500_000, "lock_spins": 64,
              "wait_bound_ms": 10_000}  # fmt: skip
     ram = build_ram(MACHINE, sizes, usual | constants)
-    ram.cost[COST["ipi_send"]], ram.cost[COST["ipi_latency"]], ram.cost[COST["ipi_handle"]] = 100, 1000, 500
+    for name, ns in (("send", 100), ("latency", 1000), ("handle", 500)):
+        ram.set_constant(f"cost_ipi_{name}", ns)
     ram.run_random[0] = seed * 2 + 1
     ram.cpu_random[:] = [seed * 1000 + 2 * cpu + 1 for cpu in range(nr_cpus)]
     install(ram, [*apart_entries(MODULES), count_interrupt])

@@ -15,8 +15,7 @@ from cpus.abi.numbers import LOAD, STORE
 from cpus.atomics import load_acquire, unlikely
 from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
-from cpus.costs import ACCESS_TENTHS, LINE_CXL_TENTHS, LINE_DRAM_TENTHS, STLB_HIT, WALK
-from cpus.declare import OURS, PERF, Counter
+from cpus.declare import OURS, PERF, Cost, Counter
 from cpus.ipi import serve_interrupts
 from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import (
@@ -41,6 +40,13 @@ COUNTERS = (
     Counter("stlb_hits", PERF, "misses of the first level that the second served"),
     Counter("page_visits", OURS, "pages visited: one lookup for all accesses of a visit"),
 )
+COSTS = (
+    Cost("access_tenths", "one access that hits L1 dTLB and cache", "tenths of a ns"),
+    Cost("line_dram_tenths", "streaming one 64-byte line from DRAM", "tenths of a ns"),
+    Cost("line_cxl_tenths", "the same from the CXL node", "tenths of a ns"),
+    Cost("stlb_hit", "an L1 TLB miss that hits the second level"),
+    Cost("walk", "a page walk with its paging-structure caches warm"),
+)
 
 page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64
@@ -64,7 +70,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
         ram.dtlb_store_misses[cpu] += 1
     else:
         ram.itlb_load_misses[cpu] += 1
-    ram.cpu_clock[cpu] += ram.cost[WALK]
+    ram.cpu_clock[cpu] += ram.cost_walk
     mm = ram.cpu_loaded_mm[cpu]
     table = find_table(ram, ram.mm_pgd[mm], vpn)
     logical = change = 0
@@ -154,8 +160,8 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
     )
     base, sets, ways = first_level(ram, kind)
     lines = min(count, LINES_PER_PAGE)
-    in_dram = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_DRAM_TENTHS]
-    in_cxl = count * ram.cost[ACCESS_TENTHS] + lines * ram.cost[LINE_CXL_TENTHS]
+    in_dram = count * ram.cost_access_tenths + lines * ram.cost_line_dram_tenths
+    in_cxl = count * ram.cost_access_tenths + lines * ram.cost_line_cxl_tenths
     fast_end, check = ram.node_end[0], ram.check
     first_done = done
     # The clock, in tenths of a ns, and other words of this CPU live in registers; who may change or read them
@@ -209,7 +215,7 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             second_first, second = _find_in_second_level(ram, cpu, page, tag, kind)
             if second >= 0:
                 ram.stlb_hits[cpu] += 1
-                tenths += 10 * ram.cost[STLB_HIT]
+                tenths += 10 * ram.cost_stlb_hit
             else:
                 _put_time(ram, cpu, tenths, stamp)
                 second = _walk(ram, cpu, page, tag, kind, second_first, -2 - second)

@@ -1,6 +1,6 @@
-"""How a module declares what it owns of shared memory: counters so far, as data that programs read.
+"""How a module declares what it counts and charges, as data that programs read.
 
-A module says so in a tuple at its top, COUNTERS; it is listed in `memory_map.py` of its room.
+A module says so in tuples at its top, COUNTERS and COSTS; it is listed in `memory_map.py` of its room.
 """
 
 from __future__ import annotations
@@ -21,3 +21,14 @@ class Counter:
     group: str
     meaning: str
     unit: str = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an event adds to a CPU's virtual clock: the constant `ram.cost_NAME`. A machine file gives it, with its
+    source.
+    """
+
+    name: str
+    meaning: str
+    unit: str = "ns"

@@ -23,9 +23,8 @@ import numpy as np
 
 from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, kernel, later
-from cpus.costs import IPI_HANDLE, IPI_LATENCY, IPI_SEND
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_weight, for_each_cpu
-from cpus.declare import OURS, Counter
+from cpus.declare import OURS, Cost, Counter
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.steal import pass_time, turn_ns
 
@@ -37,6 +36,11 @@ COUNTERS = (
     Counter("ipi_acked", OURS, "requests acked; by who acks them"),
     Counter("irq_ns", OURS, "virtual time in interrupt handlers", "ns"),
     Counter("shootdown_wait_ns", OURS, "virtual time spent waiting for acks", "ns"),
+)
+COSTS = (
+    Cost("ipi_send", "sending, per target"),
+    Cost("ipi_latency", "until the target enters its handler"),
+    Cost("ipi_handle", "handler entry, flush function, ack, return"),
 )
 
 IPI_FLUSH, IPI_FLUSH_EARLY_ACK, BROADCAST_FLUSH = 1, 2, 3
@@ -83,7 +87,7 @@ def send_interrupts(ram, cpu):
             __cpumask_clear_cpu(target, ram.call_mask, cpu)
     ram.ipi_requests[cpu] += asked
     ram.ipi_messages[cpu] += messages
-    ram.cpu_clock[cpu] += ram.cost[IPI_SEND] * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)
+    ram.cpu_clock[cpu] += ram.cost_ipi_send * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)
     if messages:
         shell_send(ram, cpu)  # to those left in call_mask
     if ram.controlled:  # nobody is interrupted behind the schedule's back: targets become runnable instead
@@ -98,9 +102,7 @@ def _answer_ns(ram, sender):
     """Virtual time from a request to its ack: until the handler is entered, and with an ordinary interrupt
     until it has flushed.
     """
-    return ram.cost[IPI_LATENCY] + (
-        ram.cost[IPI_HANDLE] if ram.call_kind[sender] < IPI_FLUSH_EARLY_ACK else 0
-    )
+    return ram.cost_ipi_latency + (ram.cost_ipi_handle if ram.call_kind[sender] < IPI_FLUSH_EARLY_ACK else 0)
 
 
 @kernel
@@ -173,7 +175,7 @@ def serve_interrupts(ram, cpu):
         # an idle or sleeping CPU handles the interrupt in time that it would not use
         busy = ram.cpu_wait_kind[cpu] != WAIT_IDLE
         before = ram.cpu_clock[cpu]
-        handle_ns = ram.cost[IPI_HANDLE] if _execute_queue(ram, cpu) else 0
+        handle_ns = ram.cost_ipi_handle if _execute_queue(ram, cpu) else 0
         ram.irq_ns[cpu] += handle_ns
         ram.cpu_clock[cpu] = before + handle_ns if busy else before
     ram.cpu_in_irq[cpu] = 0

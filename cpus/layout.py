@@ -58,7 +58,6 @@ class Sizes:
     nr_sections: int
     nr_chunks: int
     tlb_entries: int
-    nr_costs: int
     series_length: int
     nr_anon_logical: int = 1
     nr_flags: int = 1
@@ -241,7 +240,6 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("pcp_free_count", "owner: frees in a row, halved by each allocation", "nr_cpus", "nr_zones"),
     Table("violation", "winner of run_violations", VIOLATIONS_KEPT, VIOLATION_WORDS),
     Table("text", "config: addresses of entries", "nr_text"),
-    Table("cost", "config: ns, see costs.py", "nr_costs"),
     # --- address spaces -------------------------------------------------------------------------------------
     Struct("nr_mms", (
         _m("mm_pgd", "config of the mm: frame of its top page table"),

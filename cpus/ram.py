@@ -9,7 +9,7 @@ again.
 Three kinds of field:
 - constant: one int64 in the header, written before the CPUs start (`ram.nr_cpus`);
 - member of an array of structs (`ram.page_flags[pfn]`: the fields of one page share a cache line);
-- table of one or two dimensions (`ram.cost[i]`, `ram.tlb_tag[cpu, i]`).
+- table of one or two dimensions (`ram.page_key[pfn]`, `ram.tlb_tag[cpu, i]`).
 Integers narrower than 64 bits are widened on load and cut on store; everything computes in int64.
 
 Left out: bounds checks in compiled code (plain loads and stores; run with NUMBA_DISABLE_JIT=1 to get

@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 
 from cpus.compiled import Entry, Text, apart_entries, texts_of
-from cpus.declare import Counter
+from cpus.declare import Cost, Counter
 from cpus.layout import CONSTANTS, DESIGN_SLOTS, HEADER_WORDS, LAYOUT, Sizes, Struct, Table
 from cpus.ram import CACHE_LINE, WORD, Place, Segment, SegmentType
 
@@ -46,9 +46,9 @@ def _counter_row(counters: Sequence[Counter]) -> int:
     return -(-len(counters) * WORD // CACHE_LINE) * CACHE_LINE
 
 
-def _places(counters: Sequence[Counter]) -> dict[str, Place]:
+def _places(constants: Sequence[str], counters: Sequence[Counter]) -> dict[str, Place]:
     places, slot = {}, 0
-    for name in CONSTANTS:
+    for name in constants:
         places[name] = Place(slot, "int64", 0)
         slot += 1
     for item in LAYOUT:
@@ -80,12 +80,22 @@ class Layout:
     @cached_property
     def places(self) -> dict[str, Place]:
         """Where each field lies."""
-        return _places(self.counters)
+        return _places(self.constants, self.counters)
 
     @cached_property
     def counters(self) -> tuple[Counter, ...]:
         """What every CPU counts; in this order they lie in the rows of the table `counter`."""
         return tuple(one for module in self.modules for one in getattr(module, "COUNTERS", ()))
+
+    @cached_property
+    def costs(self) -> tuple[Cost, ...]:
+        """What costs virtual time."""
+        return tuple(one for module in self.modules for one in getattr(module, "COSTS", ()))
+
+    @cached_property
+    def constants(self) -> tuple[str, ...]:
+        """The words of the header that are no places of fields."""
+        return (*CONSTANTS, *(f"cost_{cost.name}" for cost in self.costs))
 
     @cached_property
     def texts(self) -> dict[str, Text]:

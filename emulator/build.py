@@ -20,7 +20,6 @@ from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, 
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from cpus.abi.numbers import PAGE_BYTES
 from cpus.compiled import Entry
-from cpus.costs import COST_NAMES, NR_COSTS
 from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
 from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, Sizes
@@ -82,8 +81,8 @@ def build(
         check_debug_luf(design)
     sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)
     ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), fields_of(design, sizes))
-    for i, name in enumerate(COST_NAMES):
-        ram.cost[i] = getattr(machine.costs, name)
+    for cost in MACHINE.costs:
+        ram.set_constant(f"cost_{cost.name}", getattr(machine.costs, cost.name))
     with signals_held():  # the engine is compiled, and what boots the machine
         _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
         _zones(ram, machine)
@@ -230,7 +229,6 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: b
         nr_sections=sum(len(p.sections) for p in workload.processes),
         nr_chunks=sum(len(s.chunks) for p in workload.processes for s in p.sections),
         tlb_entries=tlb.dtlb_load.entries + tlb.dtlb_store.entries + tlb.itlb.entries + tlb.stlb.entries,
-        nr_costs=NR_COSTS,
         series_length=SERIES_LENGTH,
         nr_flags=workload.count_of(FLAG),
         nr_snapshots=workload.count_of(SNAPSHOT_NUMBER),

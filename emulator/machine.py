@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from cpus.abi.numbers import PAGE_BYTES, PAGES_PER_MIB
 from emulator.checked import converted
+from emulator.costs import Nanoseconds, costs_type
 from emulator.cpu_nodes import cpu_mistake, cpu_nodes
 from emulator.watermarks import PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 
@@ -30,7 +31,6 @@ MEMORY_MIB_MIN = 8
 CHANGED = "changed before"  # of a table that was read: what a run's machine had overridden
 
 Count = Annotated[int, Meta(ge=1)]
-Nanoseconds = Annotated[int, Meta(ge=0, le=10**9)]
 
 
 class MachineError(ValueError):
@@ -123,40 +123,6 @@ class Sysctl(Struct, frozen=True, kw_only=True):
     sched_base_slice_ns: Nanoseconds = 0
 
 
-class Costs(Struct, frozen=True, kw_only=True):
-    """What each event adds to a CPU's virtual clock: ns, or tenths of a ns where the name ends in `_tenths`.
-
-    The names are those of `cpus/costs.py` (a test keeps them equal); what each covers is said there.
-    """
-
-    access_tenths: Nanoseconds
-    line_dram_tenths: Nanoseconds
-    line_cxl_tenths: Nanoseconds
-    stlb_hit: Nanoseconds
-    walk: Nanoseconds
-    fault_entry: Nanoseconds
-    fault_minor: Nanoseconds
-    map_page: Nanoseconds
-    page_alloc: Nanoseconds
-    page_free: Nanoseconds
-    page_zero: Nanoseconds
-    page_copy: Nanoseconds
-    page_cache_add: Nanoseconds
-    read_page: Nanoseconds
-    unmap_page: Nanoseconds
-    reclaim_page: Nanoseconds
-    disk_latency: Nanoseconds
-    disk_page: Nanoseconds
-    ipi_send: Nanoseconds
-    ipi_latency: Nanoseconds
-    ipi_handle: Nanoseconds
-    flush_full: Nanoseconds
-    flush_one: Nanoseconds
-    context_switch: Nanoseconds
-    syscall: Nanoseconds
-    wakeup: Nanoseconds
-
-
 class Host(Struct, frozen=True, kw_only=True):
     """What a virtual machine runs on: `cores` that all its CPUs share, each for a turn of `turn_ns`; 0 cores:
     no CPU waits for another.
@@ -181,7 +147,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     nodes: Annotated[list[Node], Meta(min_length=1, max_length=8)]
     tlb: Tlb
     sysctl: Sysctl
-    costs: Costs
+    costs: Any  # emulator.costs.Costs
     host: Host = Host()
     scale: Annotated[float, Meta(ge=1, le=2**20)] = 1.0
     overrides: dict[str, Any] = {}  # keys that were changed when it was loaded (--set), as given
@@ -310,6 +276,9 @@ def load_machine(
         converted({"cpus": cpus} | table, Machine, path.name, MachineError)
         table["cpus"] = cpus
     machine = converted(table, Machine, path.name, MachineError)
+    costed: Any = msgspec.defstruct("Costed", [("costs", costs_type())])
+    costs = converted({"costs": machine.costs}, costed, path.name, MachineError).costs
+    machine = msgspec.structs.replace(machine, costs=costs)
     _check_rules(machine, path.name)
     return machine
 
@@ -411,7 +380,7 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
             "zones": ZoneSize,
             "tlb": Tlb,
             "sysctl": Sysctl,
-            "costs": Costs,
+            "costs": costs_type(),
             "host": Host,
         }.get(key, known[key])
         if key in ("nodes", "zones") and isinstance(value, list):

@@ -32,7 +32,6 @@ from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.abi.numbers import LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import call, install_python, kernel
-from cpus.costs import COST, NR_COSTS
 from cpus.cpumask import cpus_of
 from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
@@ -82,7 +81,7 @@ class SmallMachine:
             nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes + 1, nr_vmas=16 * mms,
             nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames + 1, nr_anon_logical=2 * frames,
             nr_rows=1, nr_sections=1, nr_chunks=1, nr_lufd_frames=frames if debug_luf else 1,
-            tlb_entries=sum(n for n, _ in GEOMETRY.values()), nr_costs=NR_COSTS, series_length=8,
+            tlb_entries=sum(n for n, _ in GEOMETRY.values()), series_length=8,
         )  # fmt: skip
         usual = {
             "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "base_slice_ns": 3_000_000,
@@ -98,7 +97,7 @@ class SmallMachine:
         self.hooks = (*self.design.hooks, *(self.design.debug_hooks if debug_luf else ()))
         self.ram = ram = build_ram(MACHINE, sizes, usual | constants, self.design.fields(sizes))
         for name, value in COSTS.items():
-            ram.cost[COST[name]] = value
+            ram.set_constant(f"cost_{name}", value)
         self.interrupts: list[tuple[int, list[int]]] = []  # (sender, targets) of every broadcast
         self.panics: list[str] = []
         self.on_wait: Callable[[int], None] | None = None

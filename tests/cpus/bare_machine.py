@@ -7,7 +7,6 @@ has put another answer into `ram.task_wait_ns[vpn]`. Everything here also runs w
 
 from cpus.access import page_fault
 from cpus.compiled import apart_entries, entry, kernel
-from cpus.costs import COST, NR_COSTS
 from cpus.install import install
 from cpus.ipi import irq_handler, shell_receive
 from cpus.layout import Sizes
@@ -39,7 +38,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
     sizes = Sizes(
         nr_cpus=nr_cpus, nr_nodes=2, nr_zones=2, nr_frames=FRAME_OF_PAGE_0 + pages, nr_mms=mms, nr_tasks=pages, nr_vmas=1, nr_objects=1,
         nr_cache_slots=1, nr_logical=nr_logical, nr_rows=1, nr_sections=1, nr_chunks=1,
-        tlb_entries=sum(entries for entries, _ in geometry.values()), nr_costs=NR_COSTS, series_length=8,
+        tlb_entries=sum(entries for entries, _ in geometry.values()), series_length=8,
     )  # fmt: skip
     constants, base = {"nr_asids": 4, "check": check}, 0
     for name, (entries, ways) in geometry.items():
@@ -47,7 +46,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
         base += entries
     ram = build_ram(MACHINE, sizes, constants)
     for name, value in COSTS.items():
-        ram.cost[COST[name]] = value
+        ram.set_constant(f"cost_{name}", value)
     ram.node_end[:] = FRAME_OF_PAGE_0 + pages // 2, FRAME_OF_PAGE_0 + pages
     ram.cpu_slice_end[:] = NEVER
     ram.page_next[0] = mms  # next free page-table frame; the first ones are the top tables

@@ -3,6 +3,7 @@ a sentence.
 """
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -53,6 +54,26 @@ def undefined(layout):
     ]
 
 
+def written(rooms=ROOMS):
+    """Give the sources of these rooms in one."""
+    return "\n".join(path.read_text() for room in rooms for path in sorted((ROOT / room).rglob("*.py")))
+
+
+def uncounted(layout, source):
+    """Give a sentence for each counter that nothing raises, and each cost that nothing charges."""
+    declared = [(module, one) for module in layout.modules for one in getattr(module, "COUNTERS", ())]
+    charged = [(module, one) for module in layout.modules for one in getattr(module, "COSTS", ())]
+    return [
+        f"{module.__name__}: counter {one.name} is declared, and nothing counts it: ram.{one.name}[cpu] += 1"
+        for module, one in declared
+        if not re.search(rf"\bram\.{one.name}\[\w+\] \+= ", source)
+    ] + [
+        f"{module.__name__}: cost {one.name} is declared, and nothing charges it: ram.cost_{one.name}"
+        for module, one in charged
+        if not re.search(rf"\bram\.cost_{one.name}\b", source)
+    ]
+
+
 def planted(source, name="planted"):
     """Make a module of a source."""
     module = ModuleType(name)
@@ -83,6 +104,23 @@ def test_a_name_that_nobody_defines_is_named():
     module = planted("from cpus.compiled import later\nlost = later('lost', 2)\n")
     layout = assemble("planted", [*MACHINE.modules, module])
     assert undefined(layout) == ["planted: nobody defines lost(ram, ...), which it calls"]
+
+
+def test_every_counter_counts_and_every_cost_is_charged():
+    """By a line of the rooms; tests/emulator/test_counters.py sees them do so in runs."""
+    assert uncounted(MACHINE, written()) == []
+
+
+def test_a_counter_that_nobody_raises_and_a_cost_that_nobody_charges_are_named():
+    module = planted(
+        "from cpus.declare import OURS, Cost, Counter\n"
+        "COUNTERS = (Counter('pglost', OURS, 'pages lost'),)\nCOSTS = (Cost('losing', 'losing a page'),)\n"
+    )
+    layout = assemble("planted", [*MACHINE.modules, module])
+    assert uncounted(layout, written()) == [
+        "planted: counter pglost is declared, and nothing counts it: ram.pglost[cpu] += 1",
+        "planted: cost losing is declared, and nothing charges it: ram.cost_losing",
+    ]
 
 
 def test_numbers_do_not_depend_on_the_order_of_imports():

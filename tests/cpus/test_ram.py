@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cpus.compiled import kernel
-from cpus.layout import CONSTANTS, DESIGN_SLOTS, LAYOUT, Struct
+from cpus.layout import DESIGN_SLOTS, LAYOUT, Struct
 from cpus.ram import CACHE_LINE, Place, Segment, SegmentType, row
 from cpus.segment import build_ram, design_type
 from designs.memory_map import MACHINE
@@ -168,12 +168,11 @@ def test_too_large_a_segment_is_a_memory_error():
 
 @pytest.fixture
 def small():
-    from cpus.costs import NR_COSTS
     from cpus.layout import Sizes
 
     return Sizes(nr_cpus=5, nr_nodes=2, nr_zones=2, nr_frames=7, nr_mms=3, nr_tasks=4, nr_vmas=6, nr_objects=2, nr_cache_slots=9,
         nr_logical=11,
-                 nr_rows=3, nr_sections=2, nr_chunks=4, tlb_entries=8, nr_costs=NR_COSTS, series_length=10)  # fmt: skip
+                 nr_rows=3, nr_sections=2, nr_chunks=4, tlb_entries=8, series_length=10)  # fmt: skip
 
 
 def test_no_two_fields_of_the_machine_overlap(small):
@@ -230,10 +229,10 @@ def test_words_that_others_write_start_a_cache_line(small):
 def test_constants_and_fields_have_different_names(zoo):
     """One name, one place, and none that the segment itself has."""
     assert not set(MACHINE.places) & ({*dir(Segment), *vars(zoo)} - set(PLACES_HERE))
-    assert len(MACHINE.places) == len(set(CONSTANTS)) + len(MACHINE.counters) + 1 + sum(
+    assert len(MACHINE.places) == len(set(MACHINE.constants)) + len(MACHINE.counters) + 1 + sum(
         len(i.members) if isinstance(i, Struct) else 1 for i in LAYOUT
     )
-    assert set(CONSTANTS) <= set(MACHINE.places)
+    assert set(MACHINE.constants) <= set(MACHINE.places)
 
 
 def test_too_many_fields_of_a_design_are_refused():

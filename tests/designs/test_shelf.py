@@ -8,11 +8,11 @@ from allocator.rmap import UNMAP_DONE, UNMAP_FOR_RECLAIM, page_referenced, try_t
 from allocator.unmap import zap_range
 from cpus.abi.numbers import STORE
 from cpus.compiled import entry
-from cpus.costs import COST
 from cpus.install import install_at
 from cpus.ipi import IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, irq_handler
 from cpus.page_table import PTE_ACCESSED
 from designs import names
+from designs.memory_map import MACHINE
 from emulator import load_machine, run_design
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
 from tests.designs.lazily import PAGES, give_back, reclaim, take_all, two_cpus
@@ -128,8 +128,10 @@ def test_early_ack_waits_less(small_machine):
     waited = {}
     for design in ("linux", "early_ack"):
         machine = two_cpus(small_machine, design)
-        machine.ram.cost[:] = 0
-        machine.ram.cost[COST["ipi_latency"]], machine.ram.cost[COST["ipi_handle"]] = 1_000, 2_000
+        for cost in MACHINE.costs:
+            machine.ram.set_constant(
+                f"cost_{cost.name}", {"ipi_latency": 1_000, "ipi_handle": 2_000}.get(cost.name, 0)
+            )
         machine.enter("flush_tlb_mm_range", 0, 1, FILE_VPN, FILE_VPN + 1, 0)
         waited[design] = machine.count("shootdown_wait_ns")
     assert waited == {"linux": 3_000, "early_ack": 1_000}
