@@ -4,7 +4,7 @@ A design is a subclass of `Design` with its compiled hooks (allocator/hooks.py s
 Imports `cpus` and `allocator`; nothing here is known to them.
 """
 
-from designs.design import Design, DesignError, hook
+from designs.design import Design, DesignError, hook, hooks
 from designs.shelf import design, names
 
-__all__ = ["Design", "DesignError", "design", "hook", "names"]
+__all__ = ["Design", "DesignError", "design", "hook", "hooks", "names"]

@@ -39,7 +39,7 @@ def abis_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     }
 
 
-abis_state = own_fields("abis", {"stamp": (1,), "cleared": (1,), "flushed": (1, 1), "skipped": (1,)})
+abis_state = own_fields("abis", abis_fields)
 
 
 @kernel

@@ -51,6 +51,11 @@ def hook(name: str) -> Callable[[Callable], Entry]:
     return decorate
 
 
+def hooks(*names: str) -> Callable[[Callable], tuple[Entry, ...]]:
+    """Make the decorated function several of the design's hooks, which it answers alike: a tuple of them."""
+    return lambda function: tuple(hook(name)(function) for name in names)
+
+
 def replaced(hooks: tuple[Entry, ...], *own: Entry) -> tuple[Entry, ...]:
     """Give the hooks of another design with `own` in the place of its functions for the same hooks."""
     taken = {item.text for item in own}

@@ -18,32 +18,26 @@ callers have been promised that the mapping is gone when they return.
 """
 
 from cpus.atomics import fence, fetch_max, load_acquire, store_release
-from cpus.compiled import kernel
+from cpus.compiled import entry, kernel
 from cpus.cpumask import __cpumask_set_cpu, cpumask_clear
 from cpus.layout import Sizes
-from designs.design import Design, hook
+from designs.deferral import end_deferred_batch
+from designs.design import Design, hook, hooks
 from designs.held import (
-    FILE_CHANGED,
+    FORCE,
     HELD_HOOKS,
-    TAKEN,
-    TIMED_OUT,
-    VISIBLE,
-    advance_zones,
+    NEWEST,
     ask_called,
     catch_up,
-    defer_unmap,
-    end_batch,
     held_fields,
     held_statistics,
+    hold_unmap,
     is_away,
     prepare_held,
-    publish_taken,
-    stamp_of_write_fault,
+    release_zones,
 )
 from designs.linux import linux_mapping_change, linux_unmap_flush
 from designs.state import own_fields
-
-TIMEOUT_NS = 8_000_000  # two ticks
 
 
 def epoch_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -52,8 +46,7 @@ def epoch_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     return held_fields(sizes) | {"reached": (sizes.nr_cpus,)}
 
 
-_EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
-epoch_state = own_fields("epoch", epoch_fields(_EXAMPLE))
+epoch_state = own_fields("epoch", epoch_fields)
 
 
 @kernel
@@ -67,13 +60,10 @@ def look_at_all(ram, state):
     fetch_max(state.safe, 0, stamp)
 
 
-@kernel
-def force(ram, state, cpu, stamp, why):
-    """Interrupt the CPUs that have not reached `stamp`, if that is not known to be safe; it is when this
-    returns.
-    """
-    if load_acquire(state.safe, 0) >= stamp:
-        return
+@entry(FORCE)
+def epoch_force(ram, cpu, stamp, why):
+    """Interrupt the CPUs that have not reached `stamp`."""
+    state = epoch_state(ram)
     fence()
     cpumask_clear(ram.call_mask, cpu)
     for other in range(ram.nr_cpus):
@@ -81,77 +71,31 @@ def force(ram, state, cpu, stamp, why):
             __cpumask_set_cpu(other, ram.call_mask, cpu)
     ask_called(ram, state, cpu, why)
     fetch_max(state.safe, 0, stamp)
+    return 0
 
 
-@kernel
-def pass_quiescent_point(ram, cpu):
-    """Flush if behind, say so, and release what that makes safe."""
+@hooks("context_switch", "tick", "idle")
+def epoch_quiescent(ram, cpu, a, b, c, d):
+    """A quiescent point: flush if behind, say so, and release what that makes safe."""
     state = epoch_state(ram)
     store_release(state.reached, cpu, catch_up(ram, state, cpu))
     look_at_all(ram, state)
-    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
-        force(ram, state, cpu, load_acquire(state.stamp, 0), TIMED_OUT)
-        advance_zones(ram, state, cpu)
+    release_zones(ram, state, cpu, NEWEST)
     return 0
 
 
 @hook("pte_cleared")
 def epoch_pte_cleared(ram, cpu, mm, vpn, pte, thing):
-    return defer_unmap(ram, epoch_state(ram), cpu, mm, pte, thing)
+    return hold_unmap(ram, epoch_state(ram), cpu, mm, pte, thing)
 
 
 @hook("batch_key")
 def epoch_batch_key(ram, cpu, a, b, c, d):
     state = epoch_state(ram)
-    if state.lazy_count[cpu] == 0:
+    if not state.lazy_required[cpu]:
         return 0
-    end_batch(ram, state, cpu)
+    end_deferred_batch(state, cpu)
     return load_acquire(state.stamp, 0)
-
-
-@hook("take_done")
-def epoch_take_done(ram, cpu, a, b, c, d):
-    state = epoch_state(ram)
-    if state.need[cpu]:
-        force(ram, state, cpu, state.need[cpu], TAKEN)
-        publish_taken(ram, state, cpu)
-    return 0
-
-
-@hook("write_fault")
-def epoch_write_fault(ram, cpu, mm, vma, vpn, thing):
-    state = epoch_state(ram)
-    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), VISIBLE)
-    return 0
-
-
-@hook("file_write")
-def epoch_file_write(ram, cpu, thing, page, c, d):
-    state = epoch_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), FILE_CHANGED)
-    return 0
-
-
-@hook("truncate")
-def epoch_truncate(ram, cpu, thing, page, c, d):
-    state = epoch_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), VISIBLE)
-    return 0
-
-
-@hook("context_switch")
-def epoch_context_switch(ram, cpu, before, after, task, d):
-    return pass_quiescent_point(ram, cpu)
-
-
-@hook("tick")
-def epoch_tick(ram, cpu, a, b, c, d):
-    return pass_quiescent_point(ram, cpu)
-
-
-@hook("idle")
-def epoch_idle(ram, cpu, a, b, c, d):
-    return pass_quiescent_point(ram, cpu)
 
 
 class Epoch(Design):
@@ -159,8 +103,7 @@ class Epoch(Design):
 
     name = "epoch"
     hooks = (
-        *HELD_HOOKS, linux_unmap_flush, linux_mapping_change, epoch_pte_cleared, epoch_batch_key, epoch_take_done, epoch_write_fault,
-        epoch_file_write, epoch_truncate, epoch_context_switch, epoch_tick, epoch_idle,
+        *HELD_HOOKS, linux_unmap_flush, linux_mapping_change, epoch_force, epoch_pte_cleared, epoch_batch_key, *epoch_quiescent,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):

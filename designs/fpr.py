@@ -20,32 +20,29 @@ calls that its own fault.
 """
 
 from allocator.flush_sites import SITE_ALLOC, SITE_USER
-from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import flush_tlb_func, flush_tlb_mm, inc_mm_tlb_gen
-from cpus.atomics import fetch_add, fetch_max, load_acquire
-from cpus.compiled import kernel
+from cpus.atomics import fetch_max, load_acquire
+from cpus.compiled import entry, kernel
 from cpus.layout import Sizes
 from designs.design import Design, hook
 from designs.held import (
-    gathered_is_private,
+    FORCE,
     held_fields,
+    held_take_done,
     may_take,
+    new_stamp,
     note_taken,
     prepare_held,
-    publish_taken,
 )
 from designs.linux import Linux
 from designs.state import own_fields
-
-NO_PAGE = 1 << 60
+from designs.unmapped import note_unmapped, other_cpus_may_wait, unmapped_fields, was_unmapped
 
 
 def fpr_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields: those of held frames, and what each process has pending."""
-    return held_fields(sizes) | {
+    return held_fields(sizes) | unmapped_fields(sizes) | {
         "mm_done": (sizes.nr_mms,),  # any, atomic maximum: stamp up to which the mm is flushed everywhere
-        # mmap_lock held for writing: addresses that are not flushed
-        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),
         # who frees the frame: whose it was, and until when
         "frame_mm": (sizes.nr_frames,), "frame_stamp": (sizes.nr_frames,),
         "recycled": (sizes.nr_cpus,),  # owner: pages that went back to their process
@@ -53,8 +50,7 @@ def fpr_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     }  # fmt: skip
 
 
-_EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
-fpr_state = own_fields("fpr", fpr_fields(_EXAMPLE))
+fpr_state = own_fields("fpr", fpr_fields)
 
 
 @kernel
@@ -76,15 +72,11 @@ def complete(ram, state, cpu, mm):
 def fpr_user_flush(ram, cpu, mm, start, end, munmap):
     """A munmap is about to flush: keep its pages for the process instead."""
     state = fpr_state(ram)
-    if munmap == 0 or free_changes_bytes(ram):
+    if not other_cpus_may_wait(ram, cpu, munmap):
         return 0
-    if not gathered_is_private(ram, cpu):
-        return 0
-    if not is_pending(state, mm):
-        state.mm_low[mm], state.mm_high[mm] = NO_PAGE, 0
-    state.mm_low[mm], state.mm_high[mm] = min(state.mm_low[mm], start), max(state.mm_high[mm], end)
+    note_unmapped(state, mm, start, end, not is_pending(state, mm))
     gen = inc_mm_tlb_gen(ram, mm)
-    stamp = fetch_add(state.stamp, 0, 1) + 1
+    stamp = new_stamp(state)
     fetch_max(state.mm_stamp, mm, stamp)
     for i in range(ram.gather_pages[cpu]):
         state.frame_mm[ram.gather[cpu, i]], state.frame_stamp[ram.gather[cpu, i]] = mm, stamp
@@ -97,7 +89,7 @@ def fpr_user_flush(ram, cpu, mm, start, end, munmap):
 def fpr_map(ram, cpu, mm, start, end, d):
     """Addresses are about to be used: none of them may have an old translation."""
     state = fpr_state(ram)
-    if start < state.mm_high[mm] and state.mm_low[mm] < end:
+    if was_unmapped(state, mm, start, end):
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_USER
         complete(ram, state, cpu, mm)
@@ -139,17 +131,15 @@ def fpr_take(ram, cpu, zone, pfn, key, order):
     return 0
 
 
-@hook("take_done")
-def fpr_take_done(ram, cpu, a, b, c, d):
+@entry(FORCE)
+def fpr_force(ram, cpu, stamp, why):
     """Frames have left the pools: flush every process that has something pending."""
     state = fpr_state(ram)
-    if state.need[cpu]:
-        site = ram.cpu_site[cpu]
-        ram.cpu_site[cpu] = SITE_ALLOC
-        for mm in range(ram.nr_mms):
-            complete(ram, state, cpu, mm)
-        ram.cpu_site[cpu] = site
-        publish_taken(ram, state, cpu)
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_ALLOC
+    for mm in range(ram.nr_mms):
+        complete(ram, state, cpu, mm)
+    ram.cpu_site[cpu] = site
     return 0
 
 
@@ -157,7 +147,16 @@ class Fpr(Design):
     """pages of a munmap go back to their own process without a shootdown (arXiv 2409.10946)"""
 
     name = "fpr"
-    hooks = (*Linux.hooks, fpr_user_flush, fpr_map, fpr_page_freed, fpr_take_check, fpr_take, fpr_take_done)
+    hooks = (
+        *Linux.hooks,
+        fpr_user_flush,
+        fpr_map,
+        fpr_page_freed,
+        fpr_take_check,
+        fpr_take,
+        fpr_force,
+        held_take_done,
+    )
 
     def fields(self, sizes: Sizes):
         return fpr_fields(sizes)

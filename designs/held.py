@@ -3,9 +3,9 @@
 
 A *stamp* is a number of one counter, drawn after a PTE was cleared and the mm's tlb_gen raised. `safe` is a
 stamp up to which every CPU has flushed, or will before it next uses the address space; how that is known, and
-how it is forced, is each design's own. Held frames are the allocator's, so that it and the audit know where
-each one is: a frame goes back with its stamp as key, in the pcp list by itself, in the buddy on a pend list
-with the zone's open *generation*. A generation is closed (frees go into the next), and when `safe` has
+how it is forced (FORCE), is each design's own. Held frames are the allocator's, so that it and the audit know
+where each one is: a frame goes back with its stamp as key, in the pcp list by itself, in the buddy on a pend
+list with the zone's open *generation*. A generation is closed (frees go into the next), and when `safe` has
 reached the newest stamp in it, it is done and its blocks are as good as any. Clean blocks of any order are
 taken before held ones; who finds nothing else forces: so memory cannot run out while frames are held, and
 nobody waits for a tick. Only read-only, clean mappings are held back: what a stale one shows stays right
@@ -16,60 +16,59 @@ faults, writes to a file, truncation, a user's change of mappings).
 from typing import Any
 
 from allocator.flush_sites import SITE_ALLOC, SITE_FILE
-from allocator.lru import lru_add_drain
 from allocator.page_alloc import free_changes_bytes
-from allocator.page_cache import OBJECT_ANON
-from allocator.tlb_flush import (
-    FLUSH_ALL,
-    INIT_MM,
-    NO_GENERATION,
-    flush_called,
-    flush_tlb_func,
-    inc_mm_tlb_gen,
-)
+from allocator.sched import TICK_NS
+from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_called, flush_tlb_func
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_release
-from cpus.compiled import kernel
-from cpus.cpumask import cpumask_clear, cpumask_or, cpumask_test_cpu, cpumask_weight
+from cpus.compiled import Text, call, kernel
+from cpus.cpumask import cpumask_test_cpu, cpumask_weight
 from cpus.layout import NR_ORDERS, Sizes
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
-from cpus.page_table import PTE_DIRTY, PTE_WRITE
+from designs.deferral import (
+    cannot_defer,
+    defer_flush,
+    deferral_fields,
+    deferral_walk_done,
+    is_clean_read_only,
+    must_flush_before_io,
+)
 from designs.design import hook
-from designs.linux import count_pending, flush_pending, set_flush_pending
+from designs.linux import flush_pending
 from designs.state import own_fields
 
 FIRST_GENERATION = 1
+TIMEOUT_NS = 2 * TICK_NS  # a closed generation that has waited longer is forced
+NEWEST = 1 << 60  # above all stamps
 # why CPUs are asked by interrupts: nothing but held frames is left, they were held too long, something
 # becomes visible
 TAKEN, TIMED_OUT, VISIBLE, FILE_CHANGED = range(4)
 WHY = ("taken", "timed_out", "visible", "file_changed")
+# (cpu, stamp, why): the design's entry that asks by interrupts whom it must; all have flushed up to the stamp
+# when it returns
+FORCE = Text("held_force", 3)
 
 
 def held_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """Shared fields of a design that holds frames back."""
-    return {
+    """Shared fields of a design that holds frames back; its own begin with these."""
+    zones, cpus = (sizes.nr_zones,), (sizes.nr_cpus,)
+    return deferral_fields(sizes) | {
         "stamp": (1,),  # any, add
         "safe": (1,),  # any, atomic maximum
         # any, atomic maximum: newest stamp of the mm, of the file
         "mm_stamp": (sizes.nr_mms,), "file_stamp": (sizes.nr_objects,),
-        "zone_stamp": (sizes.nr_zones,),  # zone lock held: newest stamp freed into the zone
-        "zone_generation": (sizes.nr_zones,),  # zone lock held: generation that frees go into
-        "closed_stamp": (sizes.nr_zones,),  # zone lock held: newest stamp of the generations that are closed
-        "closed_ns": (sizes.nr_zones,),  # zone lock held: virtual time at which the newest was closed
-        # owner: the page being unmapped
-        "ro_mask": (sizes.nr_cpus, sizes.mask_words), "ro_count": (sizes.nr_cpus,),
-        "rw_seen": (sizes.nr_cpus,),  # owner: one of its mappings could not be deferred
-        # owner: deferred mappings of the batch
-        "lazy_mask": (sizes.nr_cpus, sizes.mask_words), "lazy_count": (sizes.nr_cpus,),
-        "need": (sizes.nr_cpus,),  # owner: stamp that what it takes off asks for
+        "zone_stamp": zones,  # zone lock held: newest stamp freed into the zone
+        "zone_generation": zones,  # zone lock held: generation that frees go into
+        "closed_stamp": zones,  # zone lock held: newest stamp of the generations that are closed
+        "closed_ns": zones,  # zone lock held: virtual time at which the newest was closed
+        "need": cpus,  # owner: stamp that what it takes off asks for
         "own_generation": (sizes.nr_cpus, sizes.nr_zones),  # owner: generation that it has taken blocks of
         # owner: interrupts sent, and to how many CPUs
         "rounds": (sizes.nr_cpus, len(WHY)), "asked": (sizes.nr_cpus, len(WHY)),
     }  # fmt: skip
 
 
-# A design's own fields begin with these, so the hooks below see them in every such design.
-held_state = own_fields("held", held_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
+held_state = own_fields("held", held_fields)
 
 
 def prepare_held(ram) -> None:
@@ -91,65 +90,22 @@ def held_statistics(ram: Any) -> dict[str, Any]:
 
 
 @kernel
-def defer_unmap(ram, state, cpu, mm, pte, thing):
+def new_stamp(state):
+    """Draw a stamp, for what was unmapped before."""
+    return fetch_add(state.stamp, 0, 1) + 1
+
+
+@kernel
+def hold_unmap(ram, state, cpu, mm, pte, thing):
     """A PTE was cleared: 1 if its flush may wait, else it joins vanilla's batch."""
-    if pte & (PTE_WRITE | PTE_DIRTY) or free_changes_bytes(ram):
-        state.rw_seen[cpu] = 1
-        set_flush_pending(ram, cpu, mm, pte)
+    if not is_clean_read_only(pte) or free_changes_bytes(ram):
+        cannot_defer(ram, state, cpu, mm, pte)
         return 0
-    inc_mm_tlb_gen(ram, mm)
-    count_pending(ram, mm)
-    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
-    state.ro_count[cpu] += 1
-    stamp = fetch_add(state.stamp, 0, 1) + 1
+    defer_flush(ram, state, cpu, mm)
+    stamp = new_stamp(state)
     fetch_max(state.mm_stamp, mm, stamp)
     fetch_max(state.file_stamp, thing, stamp)
     return 1
-
-
-@kernel
-def judge_page(ram, state, cpu, all_deferred, complete):
-    """One mapping that could not wait, or one that is still there, makes the whole page vanilla; 1 if it may
-    be held.
-    """
-    lazy = all_deferred != 0 and complete != 0 and state.rw_seen[cpu] == 0
-    if state.ro_count[cpu]:
-        if lazy:
-            cpumask_or(state.lazy_mask, cpu, state.ro_mask, cpu)
-            state.lazy_count[cpu] += state.ro_count[cpu]
-        else:
-            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
-            ram.ubc_required[cpu] = 1
-        cpumask_clear(state.ro_mask, cpu)
-    state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
-    return 1 if lazy else 0
-
-
-@kernel
-def gathered_is_private(ram, cpu):
-    """Is every page of this CPU's open gather private anonymous memory that nobody else holds?"""
-    lru_add_drain(ram, cpu)  # a reference of this CPU's batch is nobody's
-    for i in range(ram.gather_pages[cpu]):
-        pfn = ram.gather[cpu, i]
-        thing = ram.page_object[pfn] - 1
-        if thing < 0 or ram.object_kind[thing] != OBJECT_ANON or load_acquire(ram.page_refcount, pfn) != 1:
-            return False
-    return ram.gather_pages[cpu] > 0
-
-
-@kernel
-def give_up_deferring(ram, state, cpu):
-    """Have the batch flushed now after all; its pages may still get a key."""
-    if state.lazy_count[cpu]:
-        cpumask_or(ram.ubc_mask, cpu, state.lazy_mask, cpu)
-        ram.ubc_required[cpu] = 1
-
-
-@kernel
-def end_batch(ram, state, cpu):
-    """Forget the deferred batch, whose stamp is its pages' key from here on."""
-    state.lazy_count[cpu] = 0
-    cpumask_clear(state.lazy_mask, cpu)
 
 
 # --- the allocator ------------------------------------------------------------------------------------------
@@ -287,27 +243,26 @@ def is_away(ram, other):
 
 
 @kernel
-def stamp_of_write_fault(ram, state, mm, vma, thing):
-    """Stamp up to which all must have flushed before a mapping of this VMA becomes writable."""
-    stamp = load_acquire(state.mm_stamp, mm)
-    if ram.vma_flags[vma] & VM_SHARED and ram.vma_flags[vma] & VM_ANON == 0:
-        stamp = max(stamp, load_acquire(state.file_stamp, thing))
-    return stamp
+def force(ram, state, cpu, stamp, why):
+    """All have flushed up to `stamp` when this returns; CPUs are asked unless that is known already."""
+    if load_acquire(state.safe, 0) < stamp:
+        call(ram, FORCE, cpu, stamp, why)
 
 
-# --- hooks that say no more than this -----------------------------------------------------------------------
+@kernel
+def release_zones(ram, state, cpu, newest):
+    """Release what is safe; what has waited too long is forced, up to stamp `newest`."""
+    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
+        force(ram, state, cpu, min(load_acquire(state.stamp, 0), newest), TIMED_OUT)
+        advance_zones(ram, state, cpu)
 
 
-@hook("walk_done")
-def held_walk_done(ram, cpu, pfn, all_deferred, complete, d):
-    return judge_page(ram, held_state(ram), cpu, all_deferred, complete)
+# --- hooks --------------------------------------------------------------------------------------------------
 
 
 @hook("unmap_flush_dirty")
 def held_unmap_flush_dirty(ram, cpu, everything, b, c, d):
-    if everything:
-        give_up_deferring(ram, held_state(ram), cpu)
-    if everything or ram.ubc_writable[cpu]:
+    if must_flush_before_io(ram, held_state(ram), cpu, everything):
         flush_pending(ram, cpu)
     return 0
 
@@ -328,4 +283,42 @@ def held_take(ram, cpu, zone, pfn, key, order):
     return 0
 
 
-HELD_HOOKS = (held_walk_done, held_unmap_flush_dirty, held_page_freed, held_take_check, held_take)
+@hook("take_done")
+def held_take_done(ram, cpu, a, b, c, d):
+    """Held frames have left the allocator: they may be used when all have flushed."""
+    state = held_state(ram)
+    if state.need[cpu]:
+        force(ram, state, cpu, state.need[cpu], TAKEN)
+        publish_taken(ram, state, cpu)
+    return 0
+
+
+@hook("write_fault")
+def held_write_fault(ram, cpu, mm, vma, vpn, thing):
+    """A mapping becomes writable: nobody may go on reading the mm's, or the shared file's, old pages."""
+    state = held_state(ram)
+    stamp = load_acquire(state.mm_stamp, mm)
+    if ram.vma_flags[vma] & VM_SHARED and ram.vma_flags[vma] & VM_ANON == 0:
+        stamp = max(stamp, load_acquire(state.file_stamp, thing))
+    force(ram, state, cpu, stamp, VISIBLE)
+    return 0
+
+
+@hook("file_write")
+def held_file_write(ram, cpu, thing, page, c, d):
+    state = held_state(ram)
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), FILE_CHANGED)
+    return 0
+
+
+@hook("truncate")
+def held_truncate(ram, cpu, thing, page, c, d):
+    state = held_state(ram)
+    force(ram, state, cpu, load_acquire(state.file_stamp, thing), VISIBLE)
+    return 0
+
+
+HELD_HOOKS = (
+    deferral_walk_done, held_unmap_flush_dirty, held_page_freed, held_take_check, held_take, held_take_done, held_write_fault,
+    held_file_write, held_truncate,
+)  # fmt: skip

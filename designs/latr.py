@@ -23,10 +23,9 @@ time.
 """
 
 from allocator.flush_sites import SITE_USER
-from allocator.page_alloc import free_changes_bytes
 from allocator.tlb_flush import flush_tlb_func, inc_mm_tlb_gen
-from cpus.atomics import compare_exchange, fence, fetch_add, fetch_max, load_acquire, store_release
-from cpus.compiled import Entry, kernel
+from cpus.atomics import compare_exchange, fence, fetch_max, load_acquire, store_release
+from cpus.compiled import Entry, entry, kernel
 from cpus.cpumask import (
     __cpumask_clear_cpu,
     __cpumask_set_cpu,
@@ -39,40 +38,35 @@ from cpus.cpumask import (
     for_each_cpu,
 )
 from cpus.layout import Sizes
-from designs.design import Design, hook
+from designs.deferral import end_deferred_batch, give_up_deferring
+from designs.design import Design, hook, hooks
 from designs.held import (
-    FILE_CHANGED,
+    FORCE,
     HELD_HOOKS,
-    TAKEN,
-    TIMED_OUT,
+    NEWEST,
     VISIBLE,
-    advance_zones,
     ask_called,
     catch_up,
-    defer_unmap,
-    end_batch,
-    gathered_is_private,
-    give_up_deferring,
+    force,
     held_fields,
     held_statistics,
+    hold_unmap,
     is_away,
+    new_stamp,
     prepare_held,
-    publish_taken,
-    stamp_of_write_fault,
+    release_zones,
 )
 from designs.linux import flush_pending, linux_mapping_change
 from designs.state import own_fields
+from designs.unmapped import note_unmapped, other_cpus_may_wait, unmapped_fields, was_unmapped
 
 RING = 64  # records of a CPU, if nothing else is chosen
-NO_BATCH = 1 << 60
-NO_PAGE = 1 << 60
-TIMEOUT_NS = 8_000_000  # two ticks
 
 
 def latr_fields(sizes: Sizes, ring: int = RING) -> dict[str, tuple[int, ...]]:
     """Shared fields: those of held frames, and the rings."""
     records = sizes.nr_cpus * ring
-    return held_fields(sizes) | {
+    return held_fields(sizes) | unmapped_fields(sizes) | {
         "ring": (1,),  # config: records of a ring
         # 0 free; the ring's CPU takes it, who clears the last bit frees it (compare-exchange)
         "record_stamp": (records,),
@@ -83,16 +77,13 @@ def latr_fields(sizes: Sizes, ring: int = RING) -> dict[str, tuple[int, ...]]:
         "open_stamp": (sizes.nr_cpus,),
         "fallbacks": (sizes.nr_cpus,),  # owner: batches and munmaps that found the ring full
         "lazy_munmaps": (sizes.nr_cpus,),  # owner: those that left a record
-        "unmapped_stamp": (sizes.nr_mms,),  # mmap_lock held for writing: newest stamp of the addresses below
-        # mmap_lock held for writing: unmapped, perhaps not flushed everywhere
-        "mm_low": (sizes.nr_mms,), "mm_high": (sizes.nr_mms,),
+        "unmapped_stamp": (sizes.nr_mms,),  # mmap_lock held for writing: newest stamp of what is unmapped
         # owner: stamp of each record in which the sweep under way has found its bit
         "seen": (sizes.nr_cpus, records),
     }  # fmt: skip
 
 
-_EXAMPLE = Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
-latr_state = own_fields("latr", latr_fields(_EXAMPLE))
+latr_state = own_fields("latr", latr_fields)
 
 
 @kernel
@@ -125,7 +116,7 @@ def publish(ram, state, cpu):
     cpumask_copy(state.record_mask, record, state.lazy_mask, cpu)
     if not cpumask_empty(state.lazy_mask, cpu):
         store_release(state.record_stamp, record, state.open_stamp[cpu])  # that of its oldest unmap, or older
-    return fetch_add(state.stamp, 0, 1) + 1
+    return new_stamp(state)
 
 
 @kernel
@@ -171,7 +162,7 @@ def look_at_all(ram, state):
     """
     stamp = load_acquire(state.stamp, 0)
     fence()  # the counter first: what begins later draws larger stamps
-    oldest = NO_BATCH
+    oldest = NEWEST
     for other in range(ram.nr_cpus):
         open_stamp = load_acquire(state.open_stamp, other)
         if open_stamp != 0:
@@ -185,15 +176,13 @@ def look_at_all(ram, state):
     return oldest
 
 
-@kernel
-def force(ram, state, cpu, stamp, why):
-    """Interrupt whoever a record up to `stamp` still names; all have flushed what it stands for when this
-    returns.
+@entry(FORCE)
+def latr_force(ram, cpu, stamp, why):
+    """Interrupt whoever a record up to `stamp` still names.
 
     A batch that somebody is gathering names nobody yet: if it is as old, everybody is asked.
     """
-    if load_acquire(state.safe, 0) >= stamp:
-        return
+    state = latr_state(ram)
     sweep_records(ram, state, cpu)
     cpumask_clear(ram.call_mask, cpu)
     if look_at_all(ram, state) <= stamp:
@@ -206,18 +195,6 @@ def force(ram, state, cpu, stamp, why):
             cpumask_or(ram.call_mask, cpu, state.record_mask, record)
     ask_called(ram, state, cpu, why)
     look_at_all(ram, state)
-
-
-@kernel
-def sweep(ram, cpu):
-    """Do what the rings ask for, and release what that makes safe."""
-    state = latr_state(ram)
-    sweep_records(ram, state, cpu)
-    oldest = look_at_all(ram, state)
-    # a batch that is being gathered ends by itself: ask for what is older
-    if advance_zones(ram, state, cpu) > TIMEOUT_NS:
-        force(ram, state, cpu, min(load_acquire(state.stamp, 0), oldest - 1), TIMED_OUT)
-        advance_zones(ram, state, cpu)
     return 0
 
 
@@ -233,7 +210,7 @@ def open_batch(state, cpu):
 def latr_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = latr_state(ram)
     open_batch(state, cpu)
-    return defer_unmap(ram, state, cpu, mm, pte, thing)
+    return hold_unmap(ram, state, cpu, mm, pte, thing)
 
 
 @hook("unmap_flush")
@@ -249,13 +226,13 @@ def latr_batch_key(ram, cpu, a, b, c, d):
     vanilla's.
     """
     state = latr_state(ram)
-    if state.lazy_count[cpu] == 0:
+    if not state.lazy_required[cpu]:
         return 0
     stamp = publish(ram, state, cpu)
     if stamp == 0:
         give_up_deferring(ram, state, cpu)
         state.fallbacks[cpu] += 1
-    end_batch(ram, state, cpu)
+    end_deferred_batch(state, cpu)
     return stamp
 
 
@@ -274,12 +251,7 @@ def latr_user_flush(ram, cpu, mm, start, end, munmap):
     else, or no room: as usual.
     """
     state = latr_state(ram)
-    if (
-        munmap == 0
-        or state.open_stamp[cpu] != 0
-        or free_changes_bytes(ram)
-        or not gathered_is_private(ram, cpu)
-    ):
+    if state.open_stamp[cpu] != 0 or not other_cpus_may_wait(ram, cpu, munmap):
         return 0
     room = load_acquire(state.record_stamp, next_record(state, cpu)) == 0
     stamp = 0
@@ -293,13 +265,11 @@ def latr_user_flush(ram, cpu, mm, start, end, munmap):
         stamp = publish(ram, state, cpu)
     state.fallbacks[cpu] += not room
     if stamp:
-        if not is_unswept(state, mm):
-            state.mm_low[mm], state.mm_high[mm] = NO_PAGE, 0
-        state.mm_low[mm], state.mm_high[mm] = min(state.mm_low[mm], start), max(state.mm_high[mm], end)
+        note_unmapped(state, mm, start, end, not is_unswept(state, mm))
         state.unmapped_stamp[mm] = stamp
         state.lazy_munmaps[cpu] += 1
     store_release(state.open_stamp, cpu, 0)
-    end_batch(ram, state, cpu)
+    end_deferred_batch(state, cpu)
     return stamp
 
 
@@ -307,7 +277,7 @@ def latr_user_flush(ram, cpu, mm, start, end, munmap):
 def latr_map(ram, cpu, mm, start, end, d):
     """Addresses are about to be used: none of them may have an old translation."""
     state = latr_state(ram)
-    if is_unswept(state, mm) and start < state.mm_high[mm] and state.mm_low[mm] < end:
+    if is_unswept(state, mm) and was_unmapped(state, mm, start, end):
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_USER
         force(ram, state, cpu, state.unmapped_stamp[mm], VISIBLE)
@@ -315,52 +285,17 @@ def latr_map(ram, cpu, mm, start, end, d):
     return 0
 
 
-# --- where CPUs sweep, and who cannot wait for that ---------------------------------------------------------
+# --- where CPUs sweep ---------------------------------------------------------------------------------------
 
 
-@hook("take_done")
-def latr_take_done(ram, cpu, a, b, c, d):
+@hooks("context_switch", "tick", "idle")
+def latr_sweep(ram, cpu, a, b, c, d):
+    """Do what the rings ask for, and release what that makes safe."""
     state = latr_state(ram)
-    if state.need[cpu]:
-        force(ram, state, cpu, state.need[cpu], TAKEN)
-        publish_taken(ram, state, cpu)
+    sweep_records(ram, state, cpu)
+    oldest = look_at_all(ram, state)
+    release_zones(ram, state, cpu, oldest - 1)  # a batch that is being gathered ends by itself
     return 0
-
-
-@hook("write_fault")
-def latr_write_fault(ram, cpu, mm, vma, vpn, thing):
-    state = latr_state(ram)
-    force(ram, state, cpu, stamp_of_write_fault(ram, state, mm, vma, thing), VISIBLE)
-    return 0
-
-
-@hook("file_write")
-def latr_file_write(ram, cpu, thing, page, c, d):
-    state = latr_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), FILE_CHANGED)
-    return 0
-
-
-@hook("truncate")
-def latr_truncate(ram, cpu, thing, page, c, d):
-    state = latr_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), VISIBLE)
-    return 0
-
-
-@hook("context_switch")
-def latr_context_switch(ram, cpu, before, after, task, d):
-    return sweep(ram, cpu)
-
-
-@hook("tick")
-def latr_tick(ram, cpu, a, b, c, d):
-    return sweep(ram, cpu)
-
-
-@hook("idle")
-def latr_idle(ram, cpu, a, b, c, d):
-    return sweep(ram, cpu)
 
 
 @hook("interrupt")
@@ -385,8 +320,7 @@ class Latr(Design):
         },
     }
     hooks: tuple[Entry, ...] = (
-        *HELD_HOOKS, linux_mapping_change, latr_pte_cleared, latr_unmap_flush, latr_batch_key, latr_take_done, latr_write_fault,
-        latr_file_write, latr_truncate, latr_context_switch, latr_tick, latr_idle, latr_interrupt,
+        *HELD_HOOKS, linux_mapping_change, latr_force, latr_pte_cleared, latr_unmap_flush, latr_batch_key, *latr_sweep, latr_interrupt,
     )  # fmt: skip
 
     def __init__(self, **given: str):

@@ -17,15 +17,22 @@ laziness (v1-v8: the counter "flushing"), which here only keeps the mask short.
 from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page import PG_KEPT, clear_flag, set_flag
 from allocator.page_alloc import free_page
-from allocator.tlb_flush import flush_batch, inc_mm_tlb_gen
+from allocator.tlb_flush import flush_batch
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
-from cpus.page_table import PTE_DIRTY, PTE_WRITE
-from designs.design import Design, hook
-from designs.linux import count_pending, flush_pending, linux_mapping_change, set_flush_pending
+from designs.deferral import (
+    cannot_defer,
+    defer_flush,
+    deferral_fields,
+    deferral_walk_done,
+    end_deferred_batch,
+    is_clean_read_only,
+)
+from designs.design import Design, hook, hooks
+from designs.linux import flush_pending, linux_mapping_change, linux_unmap_flush
 from designs.measure import FLUSHES, clean_pages
 from designs.state import own_fields
 
@@ -36,8 +43,8 @@ KEY = 1
 
 def hold_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields."""
-    words, cpus = sizes.mask_words, (sizes.nr_cpus,)
-    return {
+    words = sizes.mask_words
+    return deferral_fields(sizes) | {
         # kept_lock held
         "kept_lock": (1,), "kept": (sizes.nr_frames,), "kept_count": (1,), "kept_mask": (1, words),
         # flusher_lock: who flushes the mask; held while it waits for acks
@@ -45,13 +52,12 @@ def hold_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "released": (sizes.nr_frames,),  # flusher_lock held: frames being given back
         "kept_most": (1,), "kept_total": (1,),  # kept_lock held
         "kept_max": (1,),  # config
-        # owner
-        "ro_mask": (sizes.nr_cpus, words), "ro_count": cpus, "rw_seen": cpus, "take_mask": (sizes.nr_cpus, words),
+        "take_mask": (sizes.nr_cpus, words),  # owner: the mask that it flushes
         "stat": (sizes.nr_cpus, 8),  # owner
     }  # fmt: skip
 
 
-hold_state = own_fields("luf_hold", hold_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
+hold_state = own_fields("luf_hold", hold_fields)
 
 
 @kernel
@@ -99,32 +105,14 @@ def hold_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     them.
     """
     state = hold_state(ram)
-    if pte & (PTE_WRITE | PTE_DIRTY) or load_acquire(state.flushing, 0):
-        state.rw_seen[cpu] = 1
-        set_flush_pending(ram, cpu, mm, pte)
+    if not is_clean_read_only(pte) or load_acquire(state.flushing, 0):
+        cannot_defer(ram, state, cpu, mm, pte)
         return 0
-    inc_mm_tlb_gen(ram, mm)
-    count_pending(ram, mm)
-    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
-    state.ro_count[cpu] += 1
+    defer_flush(ram, state, cpu, mm)
     spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
     cpumask_or(state.kept_mask, 0, state.ro_mask, cpu)
     spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
     return 1
-
-
-@hook("walk_done")
-def hold_walk_done(ram, cpu, pfn, all_deferred, complete, d):
-    """Whatever is not wholly lazy goes to the vanilla batch."""
-    state = hold_state(ram)
-    lazy = all_deferred and complete and not state.rw_seen[cpu]
-    if state.ro_count[cpu]:
-        if not lazy:
-            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
-            ram.ubc_required[cpu] = 1
-        cpumask_clear(state.ro_mask, cpu)
-    state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
-    return 1 if lazy else 0
 
 
 @hook("batch_key")
@@ -133,13 +121,8 @@ def hold_batch_key(ram, cpu, a, b, c, d):
     state = hold_state(ram)
     if state.kept_count[0] > state.kept_max[0]:
         flush_kept(ram, state, cpu, ram.cpu_site[cpu])
+    end_deferred_batch(state, cpu)  # the mask of what is kept stands for it
     return KEY
-
-
-@hook("unmap_flush")
-def hold_unmap_flush(ram, cpu, a, b, c, d):
-    flush_pending(ram, cpu)
-    return 0
 
 
 @hook("unmap_flush_dirty")
@@ -178,20 +161,8 @@ def hold_write_fault(ram, cpu, mm, vma, vpn, thing):
     return 0
 
 
-@hook("file_write")
-def hold_file_write(ram, cpu, thing, page, c, d):
-    flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
-    return 0
-
-
-@hook("truncate")
-def hold_truncate(ram, cpu, thing, page, c, d):
-    flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
-    return 0
-
-
-@hook("mkclean")
-def hold_mkclean(ram, cpu, thing, page, c, d):
+@hooks("file_write", "truncate", "mkclean")
+def hold_file_changes(ram, cpu, thing, page, c, d):
     flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
     return 0
 
@@ -201,8 +172,8 @@ class LufHold(Design):
 
     name = "luf_hold"
     hooks = (
-        hold_pte_cleared, hold_walk_done, hold_batch_key, hold_unmap_flush, hold_unmap_flush_dirty, hold_keep, hold_pressure,
-        hold_write_fault, linux_mapping_change, hold_file_write, hold_truncate, hold_mkclean,
+        hold_pte_cleared, deferral_walk_done, hold_batch_key, linux_unmap_flush, hold_unmap_flush_dirty, hold_keep, hold_pressure,
+        hold_write_fault, linux_mapping_change, *hold_file_changes,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):

@@ -2,5 +2,6 @@
 
 from allocator import memory_map as kernel
 from cpus.segment import assemble
+from designs import held
 
-MACHINE = assemble("machine", kernel.MODULES)
+MACHINE = assemble("machine", (*kernel.MODULES, held))

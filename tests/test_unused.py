@@ -16,7 +16,17 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator")
 USERS = (*ROOMS, "examples", "benchmarks")
 # decorators that leave a function to be called by its name; all others (entry, hook, lower_builtin, ...) register it
-PLAIN = {"kernel", "inlined", "apart", "intrinsic", "dataclass", "cache", "contextmanager", "wraps"}
+PLAIN = {
+    "kernel",
+    "generator",
+    "inlined",
+    "apart",
+    "intrinsic",
+    "dataclass",
+    "cache",
+    "contextmanager",
+    "wraps",
+}
 PLAIN |= {"property", "cached_property", "classmethod", "staticmethod"}
 # class -> who calls its methods; name -> who uses it, unseen by this test
 INTERFACES = {"Calls": "steps of scripts, called by name (docs/workload.md)"}

@@ -36,15 +36,22 @@ pages of a file are invalidated.
 from allocator.flush_sites import SITE_FILE
 from allocator.page import is_large
 from allocator.page_alloc import free_changes_bytes
-from allocator.tlb_flush import inc_mm_tlb_gen
 from allocator.vma import VM_ANON, VM_SHARED
 from cpus.atomics import fetch_add
 from cpus.compiled import Entry, kernel
-from cpus.cpumask import cpumask_andnot, cpumask_clear, cpumask_empty, cpumask_or
+from cpus.cpumask import cpumask_andnot, cpumask_empty
 from cpus.layout import Sizes
-from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
-from designs.design import Design, hook
-from designs.linux import count_pending, linux_mapping_change, set_flush_pending
+from cpus.page_table import PTE_PFN_SHIFT
+from designs.deferral import (
+    cannot_defer,
+    defer_flush,
+    deferral_walk_done,
+    end_deferred_batch,
+    is_clean_read_only,
+    must_flush_before_io,
+)
+from designs.design import Design, hook, hooks
+from designs.linux import linux_mapping_change
 from designs.luf.debug import LUF_DEBUG
 from designs.luf.state import (
     KEYS,
@@ -69,14 +76,10 @@ from designs.measure import takeoff_statistics
 def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = luf_state(ram)
     # can_luf_init
-    if pte & (PTE_WRITE | PTE_DIRTY) or free_changes_bytes(ram) or is_large(ram, pte >> PTE_PFN_SHIFT):
-        state.rw_seen[cpu] = 1
-        set_flush_pending(ram, cpu, mm, pte)
+    if not is_clean_read_only(pte) or free_changes_bytes(ram) or is_large(ram, pte >> PTE_PFN_SHIFT):
+        cannot_defer(ram, state, cpu, mm, pte)
         return 0
-    inc_mm_tlb_gen(ram, mm)
-    cpumask_or(state.ro_mask, cpu, ram.mm_cpumask, mm)
-    state.ro_count[cpu] += 1
-    count_pending(ram, mm)
+    defer_flush(ram, state, cpu, mm)
     ugen = new_stamp(state)
     fold(
         ram,
@@ -107,23 +110,6 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     return 1
 
 
-@hook("walk_done")
-def luf_walk_done(ram, cpu, pfn, all_deferred, complete, d):
-    """One writable mapping anywhere makes the whole page vanilla; so does a mapping that is still there."""
-    state = luf_state(ram)
-    lazy = all_deferred and complete and not state.rw_seen[cpu]
-    if state.ro_count[cpu]:
-        if lazy:
-            cpumask_or(state.luf_mask, cpu, state.ro_mask, cpu)
-            state.luf_required[cpu] = 1
-        else:
-            cpumask_or(ram.ubc_mask, cpu, state.ro_mask, cpu)
-            ram.ubc_required[cpu] = 1
-        cpumask_clear(state.ro_mask, cpu)
-    state.ro_count[cpu], state.rw_seen[cpu] = 0, 0
-    return 1 if lazy else 0
-
-
 @kernel
 def luf_flush_pending(ram, state, cpu):
     """Flush the vanilla batch."""
@@ -144,10 +130,7 @@ def luf_unmap_flush_dirty(ram, cpu, everything, b, c, d):
     after all).
     """
     state = luf_state(ram)
-    if everything and state.luf_required[cpu]:
-        cpumask_or(ram.ubc_mask, cpu, state.luf_mask, cpu)
-        ram.ubc_required[cpu] = 1  # luf_mask stays: other pages of the batch still need a key
-    if everything or ram.ubc_writable[cpu]:
+    if must_flush_before_io(ram, state, cpu, everything):
         luf_flush_pending(ram, state, cpu)
     return 0
 
@@ -158,29 +141,27 @@ def luf_batch_key(ram, cpu, a, b, c, d):
     none.
     """
     state = luf_state(ram)
-    if not state.luf_required[cpu]:
+    if not state.lazy_required[cpu]:
         return 0
-    state.luf_required[cpu] = 0
     if ram.ubc_required[cpu]:
-        cpumask_andnot(state.luf_mask, cpu, ram.ubc_mask, cpu)
-    if cpumask_empty(state.luf_mask, cpu):
-        return 0
-    key = 1 + fetch_add(state.next_key, 0, 1) % (KEYS - 1)
-    ugen = new_stamp(state)
-    fold(
-        ram,
-        state,
-        cpu,
-        state.key_mask,
-        state.key_ugen,
-        state.key_lock,
-        key,
-        LOCK_KEY,
-        state.luf_mask,
-        cpu,
-        ugen,
-    )
-    cpumask_clear(state.luf_mask, cpu)
+        cpumask_andnot(state.lazy_mask, cpu, ram.ubc_mask, cpu)
+    key = 0
+    if not cpumask_empty(state.lazy_mask, cpu):
+        key = 1 + fetch_add(state.next_key, 0, 1) % (KEYS - 1)
+        fold(
+            ram,
+            state,
+            cpu,
+            state.key_mask,
+            state.key_ugen,
+            state.key_lock,
+            key,
+            LOCK_KEY,
+            state.lazy_mask,
+            cpu,
+            new_stamp(state),
+        )
+    end_deferred_batch(state, cpu)
     return key
 
 
@@ -212,14 +193,8 @@ def luf_file_write(ram, cpu, thing, page, c, d):
     return 0
 
 
-@hook("truncate")
-def luf_truncate(ram, cpu, thing, page, c, d):
-    flush_file(ram, luf_state(ram), cpu, thing)
-    return 0
-
-
-@hook("mkclean")
-def luf_mkclean(ram, cpu, thing, page, c, d):
+@hooks("truncate", "mkclean")
+def luf_file_changes(ram, cpu, thing, page, c, d):
     flush_file(ram, luf_state(ram), cpu, thing)
     return 0
 
@@ -230,8 +205,8 @@ class Luf(Design):
     name = "luf"
     parameters = {"sync": {name: meaning for name, (meaning, _) in SYNC.items()}}  # noqa: RUF012
     hooks: tuple[Entry, ...] = (
-        luf_pte_cleared, luf_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key, luf_take_begin, luf_pend_first,
-        luf_write_fault, linux_mapping_change, luf_file_write, luf_truncate, luf_mkclean,
+        luf_pte_cleared, deferral_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key, luf_take_begin, luf_pend_first,
+        luf_write_fault, linux_mapping_change, luf_file_write, *luf_file_changes,
     )  # fmt: skip
 
     debug_hooks = LUF_DEBUG

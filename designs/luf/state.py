@@ -19,6 +19,7 @@ from cpus.cpumask import (
 )
 from cpus.layout import Sizes
 from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from designs.deferral import deferral_fields
 from designs.luf.done import lock_done, unlock_done
 from designs.measure import FLUSHES, measure_fields
 from designs.state import own_fields
@@ -32,7 +33,7 @@ EACH_ROWS = 256  # newest generations of a zone that sync=each remembers
 def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Shared fields of LUF; each record is {cpumask, newest request merged into it, lock}."""
     words, zones, cpus = sizes.mask_words, (sizes.nr_zones,), (sizes.nr_cpus,)
-    return {
+    return deferral_fields(sizes) | {
         "ugen": (1,),  # any, add: source of request and flush stamps
         # any, raised by one compare-exchange (if that fails it stays lower): newest flush stamp complete on
         # this CPU
@@ -43,9 +44,6 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "file_mask": (sizes.nr_objects, words), "file_ugen": (sizes.nr_objects,), "file_lock": (sizes.nr_objects,),
         "zone_mask": (sizes.nr_zones, words), "zone_ugen": zones,  # zone lock held: of the open generation
         "zone_generation": zones,  # zone lock held: generation that frees go into
-        "ro_mask": (sizes.nr_cpus, words), "ro_count": cpus,  # owner: the folio being walked (tlb_ubc_ro)
-        "rw_seen": cpus,  # owner: a mapping of this folio could not be deferred
-        "luf_mask": (sizes.nr_cpus, words), "luf_required": cpus,  # owner: tlb_ubc_luf
         "take_mask": (sizes.nr_cpus, words), "take_ugen": cpus,  # owner: tlb_ubc_takeoff
         # owner: generation this CPU has promised to flush, 0 none
         "own_generation": (sizes.nr_cpus, sizes.nr_zones),
@@ -65,7 +63,7 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     } | measure_fields(sizes)  # fmt: skip
 
 
-luf_state = own_fields("luf", luf_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
+luf_state = own_fields("luf", luf_fields)
 
 
 # --- stamps and records -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from designs.luf.machine_wide import global_take, global_take_done
 from designs.luf.owner import owner_take, owner_take_done
 from designs.luf.skip import skip_take_check
 from designs.luf.take import luf_page_freed, luf_take_check
-from designs.luf.tick import tick_context_switch, tick_idle, tick_page_freed, tick_tick
+from designs.luf.tick import tick_between_ticks, tick_page_freed, tick_tick
 
 OWNER = (luf_page_freed, luf_take_check, owner_take, owner_take_done)
 SYNC: dict[str, tuple[str, tuple[Entry, ...]]] = {
@@ -27,5 +27,5 @@ SYNC: dict[str, tuple[str, tuple[Entry, ...]]] = {
     "kicker": ("a thread flushes in the background before clean pages fall to LOW, until they are above HIGH",
                (luf_page_freed, luf_take_check, owner_take, kicker_take_done, kicker_kthread)),
     "tick": ("CPUs flush themselves at their tick, interrupts on time-out",
-             (tick_page_freed, luf_take_check, owner_take, owner_take_done, tick_tick, tick_idle, tick_context_switch)),
+             (tick_page_freed, luf_take_check, owner_take, owner_take_done, tick_tick, *tick_between_ticks)),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from cpus.atomics import compare_exchange, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_test_cpu, for_each_cpu
 from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
-from designs.design import hook
+from designs.design import hook, hooks
 from designs.luf.done import lock_done, unlock_done
 from designs.luf.kicker import flush_in_background
 from designs.luf.state import luf_state, new_stamp
@@ -81,13 +81,7 @@ def tick_tick(ram, cpu, a, b, c, d):
     return 0
 
 
-@hook("idle")
-def tick_idle(ram, cpu, a, b, c, d):
-    flush_myself(ram, cpu)
-    return 0
-
-
-@hook("context_switch")
-def tick_context_switch(ram, cpu, before, after, task, d):
+@hooks("idle", "context_switch")
+def tick_between_ticks(ram, cpu, a, b, c, d):
     flush_myself(ram, cpu)
     return 0

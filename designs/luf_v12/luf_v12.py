@@ -37,7 +37,7 @@ from cpus.compiled import kernel
 from cpus.cpumask import cpumask_andnot, cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
-from designs.design import Design, hook
+from designs.design import Design, hook, hooks
 from designs.linux import FLUSHED_SHIFT, PENDING_MASK, count_pending, set_flush_pending
 from designs.luf_v12.debug import V12_DEBUG
 from designs.luf_v12.state import (
@@ -341,33 +341,15 @@ def v12_release(ram, cpu, mm, b, c, d):
     return 0
 
 
-@kernel
-def flush_file(ram, cpu, thing):
-    """luf_flush_mapping, put down to file writes."""
+@hooks("file_write", "truncated", "mkclean")
+def v12_file_changes(ram, cpu, thing, page, c, d):
+    """mapping_write_begin, before the bytes are copied; truncate_inode_folio and its kin, and
+    mapping_try_invalidate, at their end; folio_mkclean, after the walk.
+    """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
     luf_flush_mapping(ram, v12_state(ram), cpu, thing)
     ram.cpu_site[cpu] = site
-
-
-@hook("file_write")
-def v12_file_write(ram, cpu, thing, page, c, d):
-    """mapping_write_begin: before the bytes are copied."""
-    flush_file(ram, cpu, thing)
-    return 0
-
-
-@hook("truncated")
-def v12_truncated(ram, cpu, thing, page, c, d):
-    """truncate_inode_folio and its kin, mapping_try_invalidate: at their end."""
-    flush_file(ram, cpu, thing)
-    return 0
-
-
-@hook("mkclean")
-def v12_mkclean(ram, cpu, thing, page, c, d):
-    """folio_mkclean: after the walk."""
-    flush_file(ram, cpu, thing)
     return 0
 
 
@@ -384,7 +366,7 @@ class LufV12(Design):
     hooks = (
         v12_pte_cleared, v12_walk_done, v12_batch_key, v12_unmap_flush, v12_unmap_flush_dirty, v12_page_freed, v12_take_begin,
         v12_take_check, v12_take, v12_take_done, v12_pend_first, v12_mapping_change, v12_fault_done, v12_vma_done, v12_release,
-        v12_file_write, v12_truncated, v12_mkclean,
+        *v12_file_changes,
     )  # fmt: skip
     debug_hooks = V12_DEBUG
 

@@ -60,7 +60,7 @@ def v12_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     } | measure_fields(sizes)  # fmt: skip
 
 
-v12_state = own_fields("luf_v12", v12_fields(Sizes(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
+v12_state = own_fields("luf_v12", v12_fields)
 
 
 # --- generations (patches 07 and 21) ------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from cpus.compiled import Entry, Text, apart_entries, later, texts_of
 from cpus.install import install_at
 from cpus.segment import assemble
 from designs.memory_map import MACHINE
+from designs.shelf import SHELF
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("cpus", "allocator", "designs")
@@ -46,6 +47,7 @@ def unlisted(modules, listed):
 def undefined(layout):
     """Give a sentence for each name of the text table that nothing fills."""
     filled = {entry.text.name for entry in layout.entries} | SHELL | set(HOOKS)
+    filled |= {entry.text.name for kind in SHELF for entry in kind.hooks}
     return [
         f"{module.__name__}: nobody defines {text.name}(ram, ...), which it calls"
         for module in layout.modules

@@ -13,7 +13,7 @@ from allocator.direct_io import ASLEEP, UNDER_WAY, direct_io
 from cpus.abi.numbers import STORE
 from cpus.abi.row_kinds import DIRECT_WRITE
 from cpus.oracle import VIOLATION_NAMES
-from designs.luf.luf import Luf, luf_truncate
+from designs.luf.luf import Luf
 from designs.luf_v12.luf_v12 import LufV12
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
 
@@ -27,7 +27,7 @@ class LufPastTheCache(Luf):
 
     def __init__(self):
         super().__init__()
-        self.hooks = tuple(item for item in self.hooks if item is not luf_truncate)
+        self.hooks = tuple(item for item in self.hooks if item.text.name != "hook_truncate")
 
 
 def read_and_reclaimed(machine):

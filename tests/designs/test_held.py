@@ -17,9 +17,9 @@ from cpus.atomics import load_acquire, store_release
 from cpus.completion import look_for_completed_changes
 from cpus.cpumask import cpumask_test_cpu
 from designs.design import hook, replaced
-from designs.epoch import TIMEOUT_NS, Epoch, epoch_state
+from designs.epoch import Epoch, epoch_state
 from designs.epoch import look_at_all as look_at_all_cpus
-from designs.held import WHY, advance_zones, held_statistics
+from designs.held import TIMEOUT_NS, WHY, advance_zones, held_statistics
 from designs.latr import RING, Latr, latr_state, leave_record
 from designs.latr import look_at_all as look_at_all_records
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER

@@ -43,8 +43,8 @@ from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from designs import design
 from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
 from designs.luf.done import LOCK_DONE
-from designs.luf.luf import Luf, luf_file_write, luf_write_fault
-from designs.luf_v12.luf_v12 import LufV12, v12_fault_done, v12_file_write
+from designs.luf.luf import Luf
+from designs.luf_v12.luf_v12 import LufV12
 from designs.memory_map import MACHINE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 from tests.designs.test_luf import keyed, pend_all, reclaim, release_all, take, take_until_flushed
@@ -57,7 +57,7 @@ POSTED, REQUIRED = "luf_v12", "luf_v12:records=required"
 def without(kind, *forgotten):
     """Give a design of this kind that has forgotten some hooks."""
     made = kind(records="required") if kind is LufV12 else kind()
-    made.hooks = tuple(item for item in made.hooks if item not in forgotten)
+    made.hooks = tuple(item for item in made.hooks if item.text.name.removeprefix("hook_") not in forgotten)
     return made
 
 
@@ -220,7 +220,7 @@ def test_it_looks_wherever_a_fault_makes_a_pte_writable(broken_machine, use, sit
     """The mm's record is not done, and the design has forgotten its write fault; of a shared file, the file's
     too.
     """
-    machine = debugged(broken_machine, without(Luf, luf_write_fault))
+    machine = debugged(broken_machine, without(Luf, "write_fault"))
     plant_in_records(machine)
     use(machine)
     files = [(OF_FILE, site)] if use in (shared, reuse) else []
@@ -311,7 +311,7 @@ def test_with_the_flush_nothing_is_found(small_machine, name):
 
 
 @pytest.mark.parametrize(
-    "kind, hook", [(Luf, luf_write_fault), (Luf, None), (LufV12, v12_fault_done), (LufV12, None)],
+    "kind, hook", [(Luf, "write_fault"), (Luf, None), (LufV12, "fault_done"), (LufV12, None)],
     ids=["luf without write_fault", "luf", "v12 without fault_done", "v12"],
 )  # fmt: skip
 def test_a_forgotten_write_fault_is_found_at_mkwrite(broken_machine, kind, hook):
@@ -322,18 +322,17 @@ def test_a_forgotten_write_fault_is_found_at_mkwrite(broken_machine, kind, hook)
     machine = debugged(broken_machine, without(kind, hook), readahead_pages=1)
     reclaim(machine, vpn=SHARED_VPN, users=(0, 1))
     machine.touch(SHARED_VPN + 3, STORE, cpu=0)
-    assert found(machine) == (
-        [(OF_MM, MKWRITE_SHARED), (OF_FILE, MKWRITE_SHARED)] if hook is luf_write_fault else []
-    )
-    if hook is luf_write_fault:
+    forgotten = hook == "write_fault"
+    assert found(machine) == ([(OF_MM, MKWRITE_SHARED), (OF_FILE, MKWRITE_SHARED)] if forgotten else [])
+    if forgotten:
         assert cpus_of(machine.ram.lufd_lag[0]) == [0, 1]
 
 
-@pytest.mark.parametrize("kind, hook", [(Luf, luf_file_write), (LufV12, v12_file_write)])
+@pytest.mark.parametrize("kind", [Luf, LufV12])
 @pytest.mark.parametrize("forgets", [True, False])
-def test_a_forgotten_file_write_is_found_at_kmap(broken_machine, kind, hook, forgets):
+def test_a_forgotten_file_write_is_found_at_kmap(broken_machine, kind, forgets):
     """CPU 0 writes(2) page 3 of a file whose old page CPU 1 may still read."""
-    machine = debugged(broken_machine, without(kind, *([hook] if forgets else [])), readahead_pages=1)
+    machine = debugged(broken_machine, without(kind, *(["file_write"] if forgets else [])), readahead_pages=1)
     reclaim(machine, users=(0, 1))
     write_to_file(machine.ram, 0, FILE, 3)
     assert found(machine) == ([(OF_FILE, KMAP_WRITE)] if forgets else [])
