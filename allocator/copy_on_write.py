@@ -42,13 +42,12 @@ from cpus.page_table import (
     PTE_WRITE,
     find_table,
 )
+from cpus.tlb import AGAIN
 
 COUNTERS = (
     Counter("pgreuse", VMSTAT, "write faults that needed no copy: nobody else has the page", "pages"),
 )
 COSTS = (Cost("page_copy", "copying a page"),)
-
-AGAIN = 0
 
 
 @kernel

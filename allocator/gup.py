@@ -10,7 +10,7 @@ outlive the call, unsharing before a page is pinned for reading only.
 """
 
 from allocator.lru import release_page
-from allocator.memory import WAIT, fault_in_vma
+from allocator.memory import fault_in_vma
 from allocator.page import PIN_BIAS, try_pin_page
 from allocator.page_list import NONE
 from allocator.panic import SEGV_MAPERR, panic
@@ -20,6 +20,7 @@ from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table
+from cpus.tlb import WAIT
 
 # beside a frame: nothing that must be pinned; its data are on their way from disk
 ZERO_PAGE, MUST_SLEEP = -2, -3

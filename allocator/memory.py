@@ -51,6 +51,7 @@ from cpus.page_table import (
     PTE_WRITE,
     find_table,
 )
+from cpus.tlb import AGAIN, WAIT
 
 COUNTERS = (
     Counter("pgfault", VMSTAT, "page faults"),
@@ -62,8 +63,6 @@ COSTS = (
     Cost("map_page", "one more PTE set by fault-around"),
     Cost("page_zero", "clearing a page"),
 )
-
-AGAIN, WAIT = 0, 1
 
 
 @apart
@@ -272,7 +271,7 @@ def fault_in_vma(ram, cpu, mm, vma, vpn, kind):
 
 @apart
 def page_fault(ram, cpu, vpn, kind):
-    """The exception: find the VMA and resolve the fault; 0 try again, 1 sleep until task_wait_ns."""
+    """The exception: find the VMA and resolve the fault; AGAIN or WAIT."""
     if ram.cpu_in_irq[cpu]:
         return WAIT  # a spinning thread's page is gone (live.py): it faults when it looks itself
     mm = ram.cpu_loaded_mm[cpu]

@@ -38,6 +38,7 @@ from cpus.page_table import (
     PTE_WRITE,
     find_table,
 )
+from cpus.tlb import AGAIN
 
 COUNTERS = (
     Counter("numa_pte_updates", VMSTAT, "PTEs made inaccessible by the scanner"),
@@ -179,7 +180,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     pte = load_acquire(ram.frame_word, (table, index))
     if pte & PTE_PROTNONE == 0 or pte & PTE_MIGRATION:
         unlock_pte(ram, cpu, table)
-        return 0
+        return AGAIN
     pfn = pte >> PTE_PFN_SHIFT
     promote = _should_promote(ram, cpu, pfn)
     # under the pte lock: it is mapped, so not freed meanwhile
@@ -203,7 +204,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
                 _make_accessible(ram, cpu, mm, vpn, table, pte)
             unlock_pte(ram, cpu, table)
         ram.cpu_site[cpu] = site
-    return 0
+    return AGAIN
 
 
 # --- the scanner --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ Left out: signals; exit of an address space unless a row asks for it (mappings s
 from allocator.direct_io import ASLEEP, direct_io
 from allocator.direct_reclaim import memory_reclaim
 from allocator.futex import futex_wait, post_flag, spin_on_flag
-from allocator.memory import WAIT, fault_in_vma
+from allocator.memory import fault_in_vma
 from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
 from allocator.syscalls import (
@@ -60,6 +60,7 @@ from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
 from cpus.steal import pass_until
+from cpus.tlb import WAIT
 
 SYNCHRONISES = (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)

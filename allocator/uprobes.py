@@ -15,7 +15,7 @@ from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.flush_sites import SITE_USER
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
-from allocator.memory import WAIT, fault_in_vma
+from allocator.memory import fault_in_vma
 from allocator.page import lock_page, try_get_page, unlock_page
 from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.page_list import NONE
@@ -29,6 +29,7 @@ from cpus.compiled import apart, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PFN_SHIFT, PTE_PRESENT, find_table
+from cpus.tlb import WAIT
 
 
 @kernel

@@ -28,7 +28,7 @@ from cpus.page_table import (
     use_entry,
 )
 from cpus.ram import row
-from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT, find_way, first_level, oldest_way
+from cpus.tlb import AGAIN, CONTEXT_BITS, VALUE_SHIFT, WAIT, find_way, first_level, oldest_way
 
 COUNTERS = (
     Counter("dtlb_loads", PERF, "accesses by loads"),
@@ -52,7 +52,6 @@ page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64
 # then stores, then fetches, two apart
 PERMISSION = PTE_WRITE | PTE_DIRTY  # what a store needs of an entry
-WAIT, AGAIN = -1, -2  # instead of an entry: the task must wait; the fault is served, begin anew
 # why the inner loop ended: no time, no entry, incoherent, all done (or a bell)
 SLICE_OVER, MISS, BAD, VISITED = range(4)
 
@@ -77,7 +76,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
     while True:
         pte = use_entry(ram, table, vpn & LEVEL_MASK, kind == STORE)
         if pte < 0:
-            return WAIT if page_fault(ram, cpu, vpn, kind) != 0 else AGAIN
+            return page_fault(ram, cpu, vpn, kind)
         pfn = pte >> PTE_PFN_SHIFT
         if not ram.check:
             break

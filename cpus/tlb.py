@@ -31,6 +31,9 @@ VALUE_SHIFT = 8
 # a page used again within so many visits is in use: recorded rows of hot pages lie up to some 70 visits apart
 LIVE_VISITS = 256
 
+# what a page fault gives, instead of an entry: the task must sleep until task_wait_ns; served, begin anew
+WAIT, AGAIN = -1, -2
+
 
 @kernel
 def find_way(tags, first, ways, tag):

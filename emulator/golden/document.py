@@ -55,7 +55,7 @@ depends on the cells before it, so a part of a recording may give other figures 
   *undecided*: it is counted apart, and is neither right nor wrong, whichever sign its median has.
 """
 
-AGAIN = """\
+RUN_IT_AGAIN = """\
 ## Running it again
 
     luf golden                    # everything, differences only; exit code 1 if there is one
@@ -80,7 +80,7 @@ def document(fidelity: Fidelity, picture: str) -> str:
         _pressure(fidelity.bands),
         _directions(fidelity),
         _not_modelled(fidelity),
-        AGAIN,
+        RUN_IT_AGAIN,
     ]
     return filled("\n".join(part for part in parts if part))
 

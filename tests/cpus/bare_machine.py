@@ -14,7 +14,7 @@ from cpus.memory_map import MODULES
 from cpus.oracle import VERSION_BITS, set_content
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE
 from cpus.segment import build_ram
-from cpus.tlb import clear_asid, invalidate_asid
+from cpus.tlb import AGAIN, WAIT, clear_asid, invalidate_asid
 from designs.memory_map import MACHINE
 
 FAULT_MAPS, FAULT_WAITS, FAULT_MAPS_AND_BELL_RINGS = 0, 1, 2  # answers to a fault
@@ -86,11 +86,11 @@ def answer_fault(ram, cpu, vpn, kind):
     ram.pgfault[cpu] += 1
     answer = ram.task_wait_ns[vpn]
     if answer == FAULT_WAITS:
-        return 1
+        return WAIT
     map_page(ram, ram.cpu_loaded_mm[cpu], vpn, FRAME_OF_PAGE_0 + vpn, vpn)
     if answer == FAULT_MAPS_AND_BELL_RINGS:
         ring(ram, cpu, 1)
-    return 0
+    return AGAIN
 
 
 @kernel
