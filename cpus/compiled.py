@@ -1,10 +1,9 @@
 """Compile kernels once, keep them on disk, and call the big ones through a table of addresses in shared
 memory.
 
-`@kernel` is numba's njit with a disk cache that notices every change: numba itself looks only at the file of
-the function, not at the callees and constants imported from others (reproduced: stale code ran). So each
-module gets a cache folder named by a hash of itself, of every project file it imports, directly or not, and
-of the versions and the CPU. Editing one file recompiles the modules that depend on it and no other.
+`@kernel` is numba's njit with a cache of our own (code_cache.py), which notices every change: editing a file
+compiles the modules that depend on it and no other. A kernel without a file, as in a notebook, is not kept,
+and notices when a cell that it depends on is run again (notebook.py).
 
 `@apart` puts a kernel into the *text table*: it is compiled on its own and reached through its address in
 `ram.text`, though it is written and called like any other. That cuts the tree of inlined calls (compile time
@@ -21,189 +20,35 @@ int64, and must not raise: `panic` stops the run instead.
 
 from __future__ import annotations
 
-import ast
 import ctypes
-import fcntl
-import glob
-import hashlib
-import importlib.util
-import os
-import re
-import shutil
-import stat
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, wraps
-from pathlib import Path
 from typing import Any
 
-import llvmlite
-import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.caching import IndexDataCacheFile
+from numba.core.ccallback import CFunc
 from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
+from numba.core.registry import CPUDispatcher, cpu_target
+from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic, models, register_model, typeof_impl
 
+from cpus.code_cache import CodeCache, code_folder
+from cpus.notebook import CellKernel, Meanings, meanings, same
 from cpus.ram import element_pointer
 
-ROOMS = ("cpus", "allocator", "designs", "benchmarks")  # where kernels live
 ARGUMENTS = 5
-UNUSED_CACHE_DAYS = 21
-
-
-class CacheError(ValueError):
-    """There is no folder from which code may be loaded safely: one sentence."""
-
-
-def cache_root() -> Path:
-    """Give the folder of compiled code: $LUF_CACHE_DIR, else the user's cache, else a private temporary one.
-    Raises CacheError.
-    """
-    wanted = os.environ.get("LUF_CACHE_DIR")
-    root = (
-        Path(wanted)
-        if wanted
-        else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "luf-emulator"
-    )
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if os.access(root, os.W_OK):
-            return root
-        why = "no permission"
-    except OSError as error:
-        why = str(error.strerror)
-    if wanted:
-        raise CacheError(f"LUF_CACHE_DIR must name a folder that can be written to (got {wanted}: {why})")
-    return _private(Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}")
-
-
-def _private(folder: Path) -> Path:
-    """Make a folder that only we can write to. What numba keeps there are pickles: who can write to it
-    decides what we execute.
-    """
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_write:
-        got = f"{stat.filemode(found.st_mode)} of user {found.st_uid}"
-        raise CacheError(
-            f"{folder}: the cache of compiled code must be a folder that only you can write to (got {got}); set LUF_CACHE_DIR"
-        )
-    folder.chmod(0o700)
-    return folder
-
-
-@cache
-def _platform_key() -> str:
-    host = llvmlite.binding.get_host_cpu_name() + llvmlite.binding.get_host_cpu_features().flatten()
-    return "|".join((numba.__version__, llvmlite.__version__, sys.version, host))
-
-
-@cache
-def _direct_imports(path: str) -> tuple[str, ...]:
-    """Find the project files, and the files beside it, that a source file imports, by parsing it."""
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    found = set()
-    for name in names:
-        # a user's design may be made of several files
-        beside = Path(path).parent / f"{name.split('.')[0]}.py"
-        if beside.is_file():
-            found.add(str(beside))
-        elif name.split(".")[0] in ROOMS:
-            try:
-                spec = importlib.util.find_spec(name)
-            except ModuleNotFoundError:  # `from room.module import name`: the name is no module
-                continue
-            if spec and spec.origin:
-                found.add(spec.origin)
-    return tuple(sorted(found))
-
-
-@cache
-def closure_hash(path: str) -> str:
-    """Hash a source file with all project files that it imports, directly or not, the versions and the host
-    CPU.
-    """
-    seen, todo = set(), [path]
-    while todo:
-        here = todo.pop()
-        if here not in seen:
-            seen.add(here)
-            todo.extend(_direct_imports(here))
-    digest = hashlib.sha256(_platform_key().encode())
-    for name in sorted(seen):
-        digest.update(Path(name).read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _cache_folder(function: Callable) -> str | None:
-    """Choose the cache folder of a function's module; None (no cache) for code that has no file, as in a
-    notebook.
-    """
-    path = function.__code__.co_filename
-    if not os.path.isfile(path):
-        return None
-    name = f"{Path(path).stem}-{closure_hash(os.path.abspath(path))}"
-    if function.__module__.rpartition(".")[2] != Path(path).stem:
-        # compiled code names its module, and a user's file is another one when it is run as a script
-        name += f".{function.__module__}"
-    return str(cache_root() / name)
-
-
-def _with_cache(decorate: Callable[[bool], Any], function: Callable) -> Any:
-    folder = _cache_folder(function)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = folder or ""  # read by numba when the decorator runs, not later
-    try:
-        return decorate(folder is not None)
-    finally:
-        numba.config.CACHE_DIR = before
-
-
-def _save_one_at_a_time(save: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
-    """Have processes that compile at the same time save one after the other.
-
-    numba's own save reads the index of a function, picks a file name that is free for its new version, and
-    writes both. Two that do so at once pick the same name: the index says what one has compiled for, the file
-    holds what the other has, and it stays so (met once: a TypingError at every start, until the folder was
-    deleted).
-    """
-
-    @wraps(save)
-    def locked(self: Any, key: Any, data: Any) -> None:
-        with open(Path(self._cache_path) / "lock", "wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            save(self, key, data)
-
-    return locked
-
-
-IndexDataCacheFile.save = _save_one_at_a_time(IndexDataCacheFile.save)
+ERRORS = {
+    "error_model": "numpy"
+}  # a division by zero gives 0 instead of an exception, which nobody could catch
 
 
 def kernel(function: Callable) -> Any:
     """Compile `function` to native code at its first call, with the disk cache described above."""
-    if numba.config.DISABLE_JIT:
-        return function
-    return _with_cache(
-        lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True)(function), function
-    )
+    return _dispatcher(function)
 
 
 def generator(function: Callable) -> Any:
@@ -215,14 +60,19 @@ def generator(function: Callable) -> Any:
 
 def inlined(function: Callable) -> Any:
     """Compile `function` into every kernel that calls it, whatever the compiler thinks of its size."""
+    return _dispatcher(function, forceinline=True)
+
+
+def _dispatcher(function: Callable, **more: bool) -> Any:
     if numba.config.DISABLE_JIT:
         return function
-    return _with_cache(
-        lambda on: numba.njit(cache=on, error_model="numpy", no_cfunc_wrapper=True, forceinline=True)(
-            function
-        ),
-        function,
-    )
+    options: dict[str, Any] = {"nopython": True, "no_cfunc_wrapper": True, **ERRORS, **more}
+    folder = code_folder(function)
+    if folder is None:
+        return CellKernel(function, targetoptions=options)
+    made = CPUDispatcher(function, targetoptions=options)
+    made._cache = CodeCache(function, folder, options)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +112,7 @@ class Entry:
     def __init__(self, text: Text, function: Callable):
         self.text, self.function, self.name = text, function, function.__name__
         self.compiled: Any = None
+        self._meant: Meanings = []  # what the names of a function without a file meant when it was compiled
 
     @property
     def arguments(self) -> int:
@@ -273,30 +124,33 @@ class Entry:
         """Tell whether other processes can load what one has compiled: not for code that has no file, as in a
         notebook.
         """
-        return _cache_folder(self.function) is not None
+        return code_folder(self.function) is not None
 
-    @property
-    def is_compiled_or_cached(self) -> bool:
-        """Tell whether compiling it will be quick: numba's index of it is there (whether it fits is seen when
-        it is loaded).
-        """
-        folder, code = _cache_folder(self.function), self.function.__code__
-        if self.compiled is not None or folder is None:
-            return self.compiled is not None
-        # as numba names a file after a function within another
-        name = re.sub("[<>]", "", self.function.__qualname__)
-        index = f"*.{glob.escape(name)}-{code.co_firstlineno}.*.nbi"
-        source_ns = os.stat(code.co_filename).st_mtime_ns  # of an older index numba takes nothing
-        return any(path.stat().st_mtime_ns >= source_ns for path in Path(folder).glob(f"*/{index}"))
+    def is_compiled_or_cached(self, segment_type: types.Type) -> bool:
+        """Tell whether compiling it will be quick."""
+        if self.compiled is not None:
+            return self.can_be_cached or same(meanings(self.function), self._meant)
+        code = self._cache()
+        return code is not None and code.has(self._signature(segment_type), cpu_target.target_context)
 
     def compile(self, segment_type: types.Type) -> int:
         """Compile (or load from the cache) and return the address."""
-        if self.compiled is None:
-            sig = types.int64(segment_type, *[types.int64] * self.arguments)
-            self.compiled = _with_cache(
-                lambda on: numba.cfunc(sig, cache=on, error_model="numpy")(self.function), self.function
-            )
+        code = self._cache()
+        meant = meanings(self.function) if code is None else []
+        if self.compiled is None or not same(meant, self._meant):
+            made: Any = CFunc(self.function, normalize_signature(self._signature(segment_type)), {}, ERRORS)
+            if code is not None:
+                made._cache = code
+            made.compile()
+            self.compiled, self._meant = made, meant
         return self.compiled.address
+
+    def _cache(self) -> CodeCache | None:
+        folder = code_folder(self.function)
+        return None if folder is None else CodeCache(self.function, folder, ERRORS)
+
+    def _signature(self, segment_type: types.Type) -> Any:
+        return types.int64(segment_type, *[types.int64] * self.arguments)
 
 
 python_text: dict[int, Callable] = {}  # by number: what `call` reaches when the JIT is off
@@ -426,13 +280,3 @@ else:
         return types.int64(
             ram, types.int64 if number is None else text, types.BaseTuple.from_types(args)
         ), build
-
-
-def prune_cache(days: float = UNUSED_CACHE_DAYS) -> int:
-    """Delete compiled code that nobody has loaded for `days`; returns how many folders went."""
-    removed = 0
-    for folder in cache_root().iterdir():
-        if folder.is_dir() and time.time() - folder.stat().st_atime > days * 86400:
-            shutil.rmtree(folder, ignore_errors=True)
-            removed += 1
-    return removed

@@ -4,7 +4,7 @@ has none yet.
 Helpers are forked; they and their parent take entries off one queue, a pipe of a byte each, until it is
 empty. Nothing is handed back but the cache on disk, so whatever goes wrong in a helper (an error in a user's
 hook, too little memory, a kill) is met again, and told, by the parent that then compiles the entry itself.
-Two processes may compile the same small callee; numba replaces the files of its cache in one step. Ctrl-C and
+Two processes may compile the same small callee; files of the cache appear in one step, whole. Ctrl-C and
 SIGTERM wait for the end of a compiler's pass (held_signals.py). Left out: code without a cache (notebook
 cells), which only its own process can compile.
 """
@@ -44,7 +44,7 @@ def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None
     began = time.perf_counter()
     with signals_held() as held:
         compile_ahead(entries, ram, progress)
-        missing = [item for item in entries if not item.is_compiled_or_cached] if progress else []
+        missing = [item for item in entries if not item.is_compiled_or_cached(ram._type)] if progress else []
         for item in entries:
             held.let_in()
             if progress and item in missing:
@@ -80,7 +80,8 @@ def compile_ahead(entries: Sequence[Entry], ram: Any, progress: Progress | None 
     processes = min(len(os.sched_getaffinity(0)), PROCESSES_MAX)
     if numba.config.DISABLE_JIT or processes < 2:
         return 0
-    missing = [item for item in entries if item.can_be_cached and not item.is_compiled_or_cached][-QUEUE_MAX:]
+    missing = [item for item in entries if item.can_be_cached and not item.is_compiled_or_cached(ram._type)]
+    del missing[:-QUEUE_MAX]
     missing.reverse()  # the engine's entries come last and take longest
     if len(missing) < WORTHWHILE:
         return 0

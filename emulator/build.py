@@ -120,7 +120,7 @@ def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
         install_at(ram, name, nothing)
     compile_ahead((*hooks, *MACHINE.entries), ram, progress)
     install(ram, MACHINE.entries, progress)
-    missing = [item for item in hooks if not item.is_compiled_or_cached] if progress else []
+    missing = [item for item in hooks if not item.is_compiled_or_cached(ram._type)] if progress else []
     for item in hooks:
         if item in missing:
             progress(item.name, missing.index(item), len(missing))

@@ -28,12 +28,9 @@ PLAIN = {
     "wraps",
 }
 PLAIN |= {"property", "cached_property", "classmethod", "staticmethod"}
-# class -> who calls its methods; name -> who uses it, unseen by this test
+# class -> who calls its methods
 INTERFACES = {"Calls": "steps of scripts, called by name (docs/workload.md)"}
 DECLARATIONS = {"FIELDS", "COUNTERS", "COSTS"}  # read by name when the memory map is assembled
-EXCEPTIONS = {
-    "prune_cache": "to be called by the cache's owner",
-}
 
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 
@@ -121,10 +118,8 @@ def documented() -> set[str]:
 
 
 def test_every_name_is_used():
-    """But for the exceptions above, each of which is one."""
     elsewhere = documented().union(*map(wanted, sources_of(*USERS[len(ROOMS) :]).values()))
-    found = unused(sources_of(*ROOMS), elsewhere)
-    assert {one.split(": ")[1] for one in found} == set(EXCEPTIONS), found
+    assert unused(sources_of(*ROOMS), elsewhere) == []
 
 
 def test_a_planted_name_is_found():

@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from numba.core.caching import IndexDataCacheFile
 
-from cpus.compiled import cache_root
+from cpus.code_cache import CodeCache
 from designs import DesignError, design
 from emulator import load_machine, run_design
 from emulator.cli import main
@@ -79,18 +78,18 @@ def test_the_last_step_looks_inside(tmp_path):
 def test_a_new_design_leaves_the_engine_alone(tmp_path, monkeypatch):
     """Nothing but the design's own file is compiled: this process saves no other code to the cache."""
     run("linux")
-    saved, save = set(), IndexDataCacheFile.save
+    saved, save = set(), CodeCache.save_overload
 
     def noted(cache, *what):
-        saved.add(Path(cache._index_path).relative_to(cache_root()).parts[0].rsplit("-", 1)[0])
+        saved.add(cache.folder.name.rpartition("-")[0])
         save(cache, *what)
 
-    monkeypatch.setattr(IndexDataCacheFile, "save", noted)
+    monkeypatch.setattr(CodeCache, "save_overload", noted)
     file = file_after(5, tmp_path)
     file = file.rename(tmp_path / "brand_new_design.py")
     file.write_text(file.read_text() + f"# {tmp_path}\n")
     run(f"{file}:Eight")
-    assert saved == {"brand_new_design"}
+    assert saved == {"luf_design_brand_new_design"}
 
 
 HEAD = "from designs.design import Design, hook\n\n\n"

@@ -1,0 +1,126 @@
+"""Hash what compiled code depends on: a source file, every project file that it imports, directly or not, the
+versions, and the host CPU.
+
+numba's own cache looks at the file of the function alone, not at the callees and constants that it has from
+others (reproduced: stale code ran). The hash is of contents, and of the names that they are imported by, not
+of paths and times: two checkouts of the same sources have the same hashes.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding
+import numba
+
+ROOMS = ("cpus", "allocator", "designs", "benchmarks")  # where kernels live
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A file as it was when it was read: `stamp` tells whether it still is so."""
+
+    stamp: tuple[int, int]
+    digest: bytes
+    imports: tuple[tuple[str, str], ...]  # the name that each is imported by, its path
+
+
+_sources: dict[str, _Source] = {}
+_hashes: dict[str, str] = {}
+
+
+def source_hash(path: str) -> str:
+    """Hash a source file with all that it depends on. What has been read is read again once this file has
+    changed, as it may in a process that lives on and loads a module anew.
+    """
+    if path in _sources and _sources[path].stamp != _stamp(path):
+        _sources.clear()
+        _hashes.clear()
+    if path not in _hashes:
+        digest = hashlib.sha256(_platform().encode())
+        for name, found in sorted((name, _source(found).digest) for found, name in _closure(path).items()):
+            digest.update(f"{name}\0".encode() + found)
+        _hashes[path] = digest.hexdigest()[:16]
+    return _hashes[path]
+
+
+def _closure(path: str) -> dict[str, str]:
+    """Give all files that a file depends on, itself included, with the names that they are imported by."""
+    names, todo = {path: ""}, [path]
+    while todo:
+        for name, found in _source(todo.pop()).imports:
+            if found not in names:
+                names[found] = name
+                todo.append(found)
+    return names
+
+
+def _source(path: str) -> _Source:
+    if path not in _sources:
+        stamp, text = _stamp(path), Path(path).read_bytes()
+        _sources[path] = _Source(stamp, hashlib.sha256(text).digest(), _imports(path, text))
+    return _sources[path]
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    now = os.stat(path)
+    return now.st_mtime_ns, now.st_size
+
+
+def _imports(path: str, text: bytes) -> tuple[tuple[str, str], ...]:
+    """Find the project files, and the files beside it, that a source imports."""
+    names: set[str] = set()
+    for node in _statements(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    found = set()
+    for name in names:
+        # a user's design may be made of several files
+        first = name.split(".")[0]
+        beside = os.path.join(os.path.dirname(path), f"{first}.py")
+        if os.path.isfile(beside):
+            found.add((first, beside))
+        elif first in ROOMS and (file := _module_file(name)):
+            found.add((name, file))
+    return tuple(sorted(found))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Give all statements of a source, those inside others too, but no expressions: they are the most."""
+    for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(node, field, ()):
+            yield inner
+            yield from _statements(inner)
+
+
+def _module_file(name: str) -> str | None:
+    """Find the file of a module of ours; None for a name inside a module (`from room.module import name`)."""
+    room, *rest = name.split(".")
+    place = os.path.join(_folder_of(room), *rest)
+    return next((file for file in (f"{place}.py", f"{place}/__init__.py") if os.path.isfile(file)), None)
+
+
+@cache
+def _folder_of(room: str) -> str:
+    """Find a room; a place without files if it is not installed, as benchmarks may not be."""
+    spec = importlib.util.find_spec(room)
+    folders = spec.submodule_search_locations if spec else None
+    return os.path.abspath(folders[0]) if folders else os.devnull
+
+
+@cache
+def _platform() -> str:
+    host = llvmlite.binding.get_host_cpu_name() + llvmlite.binding.get_host_cpu_features().flatten()
+    return "|".join((numba.__version__, llvmlite.__version__, sys.version, host))
