@@ -70,7 +70,8 @@ def main() -> int:
         "load": load,
     }
     print(
-        f"host: {cores} cores, {host['machine']}, Linux {host['kernel']}, Python {host['python']}, load {load} at the start"
+        f"host: {cores} cores, {host['machine']}, Linux {host['kernel']}, Python "
+        f"{host['python']}, load {load} at the start"
     )
     results = {}
     for name in options.names or found:

@@ -65,8 +65,8 @@ def build_machine(mapped: int, rows: int) -> Any:
     """Give RAM with one CPU and `mapped` pages mapped one to one, clean and writable."""
     tables = mapped // 512 + mapped // 512**2 + 8
     sizes = Sizes(
-        nr_cpus=1, nr_nodes=2, nr_zones=2, nr_frames=mapped + tables, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=1,
-        nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1,
+        nr_cpus=1, nr_nodes=2, nr_zones=2, nr_frames=mapped + tables, nr_mms=2, nr_tasks=1, nr_vmas=1,
+        nr_objects=1, nr_cache_slots=1, nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1,
         tlb_entries=sum(entries for entries, _ in GOLDEN_COVE.values()), series_length=1,
     )  # fmt: skip
     constants, base = {"nr_asids": 6, "check": 1}, 0
@@ -151,7 +151,8 @@ def build_twin() -> Callable[..., None] | None:
     if not shutil.which("gcc"):
         return None
     names = {
-        "CONTEXT_BITS": tlb.CONTEXT_BITS, "VALUE_SHIFT": tlb.VALUE_SHIFT, "VERSION_BITS": VERSION_BITS, "VERSION_MASK": f"{VERSION_MASK}L",
+        "CONTEXT_BITS": tlb.CONTEXT_BITS, "VALUE_SHIFT": tlb.VALUE_SHIFT, "VERSION_BITS": VERSION_BITS,
+        "VERSION_MASK": f"{VERSION_MASK}L",
     }  # fmt: skip
     for field, place in MACHINE.places.items():
         names |= {
@@ -233,7 +234,8 @@ def measure(ram: Any, mapped: int, case: Case, twin: Callable[..., None] | None,
             results[program] = result_of(ram)
     if ram.run_violations[0] or int(ram.page_visits[0]) != case.visits:
         raise ValueError(
-            f"'{case.name}' must end without violation (got {ram.run_violations[0]}) after {case.visits} visits"
+            f"'{case.name}' must end without violation (got {ram.run_violations[0]}) "
+            f"after {case.visits} visits"
         )
     if twin and results[ours] != results[theirs]:
         raise ValueError(f"'{case.name}' must give the same counters, clock and TLB in C (it does not)")

@@ -115,8 +115,10 @@ def measure(ram: Any, case: str, turns: int) -> dict[str, Any]:
     if ram.run_violations[0] or ram.ipi_requests[CPU] or wrong:
         raise ValueError(f"'{case}' must end without violation and interrupt, all accounted for ({wrong})")
     return {
-        "case": case, "pages": pages, "ns_per_page": round(best / pages, 1), "million_pages_per_second": round(pages / best * 1000, 2),
-        "reclaimed": int(counts[0] + counts[1] - counts[2]), "moved": int(counts[2]), "faults": int(counts[3]),
+        "case": case, "pages": pages, "ns_per_page": round(best / pages, 1),
+        "million_pages_per_second": round(pages / best * 1000, 2),
+        "reclaimed": int(counts[0] + counts[1] - counts[2]), "moved": int(counts[2]),
+        "faults": int(counts[3]),
     }  # fmt: skip
 
 

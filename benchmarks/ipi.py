@@ -104,8 +104,9 @@ def _burn() -> None:
         pass
 
 
-def measure(case: str, leases: int, per_ms: float, *, cpus: int, targets: int, shots: int, gap: int, strict: bool = False,
-            shooters: int | None = None, others_compute: bool = True, busy: int = 0) -> dict[str, Any]:  # fmt: skip
+def measure(case: str, leases: int, per_ms: float, *, cpus: int, targets: int, shots: int, gap: int,
+            strict: bool = False, shooters: int | None = None, others_compute: bool = True,
+            busy: int = 0) -> dict[str, Any]:  # fmt: skip
     """Run one case once."""
     ram = small_ram(cpus, leases=leases, strict=strict, slice_ns=500_000, wait_bound_ms=60_000)
     set_storm(ram, shots=shots, targets=targets, gap=gap, shooters=shooters, others_compute=others_compute)
@@ -131,9 +132,10 @@ def measure(case: str, leases: int, per_ms: float, *, cpus: int, targets: int, s
     requests, messages = (int(getattr(ram, name).sum()) for name in ("ipi_requests", "ipi_messages"))
     took = np.sort(ram.event[: shooters or cpus, : min(shots, EVENT_RING)].ravel()) / per_ms
     row = {
-        "case": case, "cpus": cpus, "targets": targets, "leases": leases, "seconds": round(seconds, 3), "cpu_seconds": round(used, 2),
-        "logical_ipis_per_s": round(requests / seconds), "messages": messages, "requests": requests,
-        "million_visits_per_s": round(int(ram.page_visits.sum()) / seconds / 1e6, 1), "handovers": int(ram.run_handovers[0]),
+        "case": case, "cpus": cpus, "targets": targets, "leases": leases, "seconds": round(seconds, 3),
+        "cpu_seconds": round(used, 2), "logical_ipis_per_s": round(requests / seconds), "messages": messages,
+        "requests": requests, "million_visits_per_s": round(int(ram.page_visits.sum()) / seconds / 1e6, 1),
+        "handovers": int(ram.run_handovers[0]),
     }  # fmt: skip
     if targets:
         row |= {
@@ -152,9 +154,10 @@ def _bare(targets: int, shots: int) -> dict[str, Any]:
     took = np.sort(bare_push_pull(targets, shots)) * 1000
     count = targets * len(took)
     return {
-        "case": "bare PUSH/PULL", "cpus": targets + 1, "targets": targets, "leases": "-", "seconds": round(took.sum() / 1000, 3),
-        "logical_ipis_per_s": round(count / took.sum() * 1000), "messages": count, "requests": count,
-        "p50_ms": round(float(took[len(took) // 2]), 3), "p99_ms": round(float(took[int(len(took) * 0.99)]), 3),
+        "case": "bare PUSH/PULL", "cpus": targets + 1, "targets": targets, "leases": "-",
+        "seconds": round(took.sum() / 1000, 3), "logical_ipis_per_s": round(count / took.sum() * 1000),
+        "messages": count, "requests": count, "p50_ms": round(float(took[len(took) // 2]), 3),
+        "p99_ms": round(float(took[int(len(took) * 0.99)]), 3),
     }  # fmt: skip
 
 
@@ -174,7 +177,8 @@ def _handover(leases: int, turns: int, per_ms: float) -> dict[str, Any]:
         count = int(ram.run_handovers[0])
         ram.close()
         if not best or seconds < best["seconds"]:
-            best = {"case": "lease hand-over", "cpus": 64, "targets": 0, "leases": leases, "seconds": round(seconds, 3), "handovers": count,
+            best = {"case": "lease hand-over", "cpus": 64, "targets": 0, "leases": leases,
+                    "seconds": round(seconds, 3), "handovers": count,
                     "us_per_handover": round(seconds * 1e6 / count, 1)}  # fmt: skip
     return best
 

@@ -38,11 +38,12 @@ with Supervisor(ram, cpu_loop, label="startup") as run:
     ready = time.perf_counter()
     memory = []
     for process in run.processes:
-        fields = dict(line.split(":", 1) for line in open(f"/proc/{process.pid}/smaps_rollup", encoding="utf-8") if ":" in line)
+        rollup = open(f"/proc/{process.pid}/smaps_rollup", encoding="utf-8")
+        fields = dict(line.split(":", 1) for line in rollup if ":" in line)
         memory.append(int(fields["Private_Dirty"].split()[0]))
     files = max(len(__import__("os").listdir(f"/proc/{process.pid}/fd")) for process in run.processes)
-print(json.dumps({"import_s": imported - began, "workload_s": generated - imported, "engine_s": built - generated,
-                  "cpus_ready_s": ready - built, "total_s": ready - began,
+print(json.dumps({"import_s": imported - began, "workload_s": generated - imported,
+                  "engine_s": built - generated, "cpus_ready_s": ready - built, "total_s": ready - began,
                   "private_mib_per_cpu": sum(memory) / len(memory) / 1024, "files_per_cpu": files}))
 """
 

@@ -36,12 +36,12 @@ def small_ram(
     the layout.
     """
     sizes = Sizes(
-        nr_cpus=nr_cpus, nr_nodes=1, nr_zones=1, nr_frames=64, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1, nr_cache_slots=64,
-        nr_logical=64,
-        nr_rows=1, nr_sections=1, nr_chunks=1, tlb_entries=8, series_length=8,
+        nr_cpus=nr_cpus, nr_nodes=1, nr_zones=1, nr_frames=64, nr_mms=2, nr_tasks=1, nr_vmas=1, nr_objects=1,
+        nr_cache_slots=64, nr_logical=64, nr_rows=1, nr_sections=1, nr_chunks=1, tlb_entries=8,
+        series_length=8,
     )  # fmt: skip
-    usual = {"nr_leases": leases, "controlled": int(controlled), "strict_ipi": int(strict), "slice_ns": 500_000, "lock_spins": 64,
-             "wait_bound_ms": 10_000}  # fmt: skip
+    usual = {"nr_leases": leases, "controlled": int(controlled), "strict_ipi": int(strict),
+             "slice_ns": 500_000, "lock_spins": 64, "wait_bound_ms": 10_000}  # fmt: skip
     ram = build_ram(MACHINE, sizes, usual | constants)
     for name, ns in (("send", 100), ("latency", 1000), ("handle", 500)):
         ram.set_constant(f"cost_ipi_{name}", ns)

@@ -1,8 +1,8 @@
 """Say where in an address space the generated llama.cpp keeps what: its regions, and the pages in each that
 play a role.
 
-The numbers of pages are those recorded (two model shapes; tests/support/statistics.py compares); which pages of
-text, libraries and heap they are is drawn once per seed, scattered in clusters as in the record, since
+The numbers of pages are those recorded (two model shapes; tests/support/statistics.py compares); which pages
+of text, libraries and heap they are is drawn once per seed, scattered in clusters as in the record, since
 fault-around and readahead care.
 File names are the same in every process but for the model: program text and libraries are shared in the page
 cache.
@@ -49,7 +49,7 @@ F16_TABLE, F16_TABLE_HOT = 2, 8  # first page of the f16 conversion table in mai
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Pages by role. Every field that ends in `_pages` holds page numbers inside its region, hottest first."""
+    """Pages by role. Each field that ends in `_pages` holds page numbers inside its region, hottest first."""
 
     shape: LlamaShape
     threads: int
@@ -80,7 +80,7 @@ class Layout:
 
     @property
     def build_heap(self) -> tuple[int, int]:
-        """Return (first, pages) of the heap that main goes through to build a graph: 3 pages a layer and 43."""
+        """(first, pages) of the heap that main goes through to build a graph: 3 pages a layer and 43."""
         return self.activation_pages, 43 + 3 * self.shape.layers
 
     @property

@@ -49,7 +49,8 @@ class Names:
         if not self.forked.get(name, False):
             children = ", ".join(repr(process) for process, forked in self.forked.items() if forked)
             raise ValueError(
-                f"'child' must be a forked process of the script, {children or 'but there is none'} (got {name!r})"
+                "'child' must be a forked process of the script, "
+                f"{children or 'but there is none'} (got {name!r})"
             )
         return list(self.forked).index(name)
 
@@ -208,7 +209,7 @@ class Calls:
         return p.control(p.FORK, self._names.child(child))
 
     def exit(self, flag: str) -> Row:
-        """exit(2) of a forked process; the flag is posted when its memory is gone (what waitpid waits for)."""
+        """exit(2) of a forked process; the flag is posted once its memory is gone (what waitpid awaits)."""
         return p.control(p.EXIT_MM, self._names.flag(flag))
 
     def post(self, flag: str) -> Row:

@@ -114,7 +114,8 @@ def workload(
     if name_or_path not in RECORDED and path.suffix != ".npz" and not script:
         known = ", ".join(names())
         raise ValueError(
-            f"'workload' must be one of {known}, a .npz trace, a .toml script or FILE.py:NAME (got {name_or_path!r})"
+            f"'workload' must be one of {known}, a .npz trace, a .toml script or "
+            f"FILE.py:NAME (got {name_or_path!r})"
         )
     what = "script" if script else "recorded trace"
     if scale != 1:
@@ -162,7 +163,8 @@ def _made(name: str, found: object) -> Workload:
         found = found.workload()
     if not isinstance(found, Workload):
         raise ValueError(
-            f"'{name}' must be a Script, a Workload, or a function without arguments that returns one (got {found!r})"
+            f"'{name}' must be a Script, a Workload, or a function without arguments that "
+            f"returns one (got {found!r})"
         )
     validate(found)
     return found

@@ -51,7 +51,10 @@ def direct_io(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> W
     caller = meetings.program([_calls(rng, hot, cold) for _ in range(rounds)], main=True)
     user = meetings.program([_uses(rng) for _ in range(rounds)])
     processes.append(Process("direct", (*files, memory), (caller, user), together=True))
-    what = f"{count} processes, {threads} threads, read a file of {hot} pages; another reads and writes it with O_DIRECT under pressure"
+    what = (
+        f"{count} processes, {threads} threads, read a file of {hot} pages; another reads and writes it "
+        "with O_DIRECT under pressure"
+    )
     return Workload("direct-io", tuple(processes), what, rounds, exact=True)
 
 

@@ -61,7 +61,10 @@ def fork_storm(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> 
         processes.append((Process(f"parent{k}", regions, (main, second), together=True),
                           Process(f"child{k}", regions, (child,), together=True, forked=True)))  # fmt: skip
     listed = (*(parent for parent, _ in processes), *(child for _, child in processes))
-    what = f"{parents} processes of {pages} pages fork {FORKS} times a round; parent and child write what they share"
+    what = (
+        f"{parents} processes of {pages} pages fork {FORKS} times a round; parent and "
+        "child write what they share"
+    )
     return Workload("fork-storm", listed, what, rounds, exact=True)
 
 

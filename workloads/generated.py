@@ -26,24 +26,40 @@ class Generator:
 ROUNDS_MAX = 1000
 
 GENERATORS = {
-    "xsbench": Generator(xsbench.xsbench, xsbench.PARAMETERS, "XSBench-like: threads look up random entries of a large read-mostly table"),
+    "xsbench": Generator(
+        xsbench.xsbench,
+        xsbench.PARAMETERS,
+        "XSBench-like: threads look up random entries of a large read-mostly table",
+    ),
     "munmap-storm": Generator(
-        munmap_storm.munmap_storm, munmap_storm.PARAMETERS, "threads map, touch, unmap, protect, drop, and check what they read"
+        munmap_storm.munmap_storm,
+        munmap_storm.PARAMETERS,
+        "threads map, touch, unmap, protect, drop, and check what they read",
     ),
     "readers-writer": Generator(
         readers_writer.readers_writer,
         readers_writer.PARAMETERS,
         "processes read a mapped file that another one writes, syncs and truncates",
     ),
-    "churn": Generator(churn.churn, churn.PARAMETERS, "short-lived anonymous memory beside read-only file mappings, under pressure"),
+    "churn": Generator(
+        churn.churn,
+        churn.PARAMETERS,
+        "short-lived anonymous memory beside read-only file mappings, under pressure",
+    ),
     "fork-storm": Generator(
-        fork_storm.fork_storm, fork_storm.PARAMETERS, "processes fork; parent and child write what they share"
+        fork_storm.fork_storm,
+        fork_storm.PARAMETERS,
+        "processes fork; parent and child write what they share",
     ),
     "direct-io": Generator(
-        direct_io.direct_io, direct_io.PARAMETERS, "processes read a mapped file that another one reads and writes with O_DIRECT"
+        direct_io.direct_io,
+        direct_io.PARAMETERS,
+        "processes read a mapped file that another one reads and writes with O_DIRECT",
     ),
     "uprobes": Generator(
-        uprobes.uprobes, uprobes.PARAMETERS, "processes execute code in which a tracer sets breakpoints and takes them away"
+        uprobes.uprobes,
+        uprobes.PARAMETERS,
+        "processes execute code in which a tracer sets breakpoints and takes them away",
     ),
     "read-only": Generator(
         read_only.read_only,
@@ -51,7 +67,7 @@ GENERATORS = {
         "read-only:SHARE%, such as 0%, 50%, 99%: so much is mapped read-only, the rest written",
         first="share",
     ),
-}  # fmt: skip
+}
 
 
 def is_generated(name: str) -> bool:

@@ -71,7 +71,10 @@ def generate(
         if value < least:
             raise ValueError(f"{field!r} must be at least {least} (got {value})")
     if prompt_tokens + tokens > shape.n_ctx:
-        rule = f"at most {shape.n_ctx - prompt_tokens}, which with the prompt's {prompt_tokens} fill the context of {shape.n_ctx}"
+        rule = (
+            f"at most {shape.n_ctx - prompt_tokens}, which with the prompt's {prompt_tokens} fill "
+            f"the context of {shape.n_ctx}"
+        )
         raise ValueError(f"'tokens' must be {rule} (got {tokens})")
     if barriers_per_op not in (1, 2, 3):
         raise ValueError(f"'barriers_per_op' must be 1, 2 or 3 (got {barriers_per_op})")

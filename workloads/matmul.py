@@ -75,7 +75,7 @@ class ChunkStore:
         self.known: dict[tuple[str, int], np.ndarray] = {}
 
     def chunks(self, tensor: Tensor, tokens: int, output: tuple[int, int], struct: int) -> np.ndarray:
-        """Return the ranges (first, end) of the shares of `tensor` for a batch; `output` is where results go."""
+        """Return the ranges (first, end) of the shares of `tensor` for a batch; results go to `output`."""
         key = (tensor.name, tokens)
         if key not in self.known:
             shares = share_out(tensor, self.place.threads, tokens)

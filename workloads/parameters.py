@@ -47,7 +47,8 @@ def parameters(name: str, text: str, known: Mapping[str, Parameter]) -> dict[str
         rule = known[key]
         if not value.isdecimal() or not rule.least <= int(value) <= rule.most:
             raise ValueError(
-                f"workload {name!r}: {key!r} must be a whole number from {rule.least} to {rule.most} (got {value!r})"
+                f"workload {name!r}: {key!r} must be a whole number from {rule.least} to "
+                f"{rule.most} (got {value!r})"
             )
         found[key] = int(value)
     return found

@@ -61,7 +61,10 @@ def read_only(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> W
             bodies = [_sweep(rng, regions, len(members)) for _ in range(rounds)]
             made.append(alone.program(bodies, main=k == number))
         processes.append(Process(f"app{number}", regions, tuple(made), together=True))
-    what = f"{threads} threads sweep {pages * PROCESSES * PAGE_BYTES >> 20} MiB of files, {percent} % mapped read-only, the rest written"
+    what = (
+        f"{threads} threads sweep {pages * PROCESSES * PAGE_BYTES >> 20} MiB of files, {percent} % mapped "
+        "read-only, the rest written"
+    )
     return Workload(f"read-only:{percent}%", tuple(processes), what, rounds, exact=True)
 
 

@@ -49,7 +49,10 @@ def readers_writer(room: Room, rounds: int, seed: int, given: Mapping[str, int])
             made.append(meetings.program(bodies, main=k == number))
         processes.append(Process(f"reader{number}", regions, tuple(made), together=True))
     writer = meetings.program([_change(rng, hot, cold) for _ in range(rounds)], main=True)
-    what = f"{count} processes, {threads} threads, read a file of {hot} pages; another writes, syncs and truncates it under pressure"
+    what = (
+        f"{count} processes, {threads} threads, read a file of {hot} pages; another writes, syncs and "
+        "truncates it under pressure"
+    )
     processes.append(Process("writer", regions, (writer,), together=True))
     return Workload("readers-writer", tuple(processes), what, rounds, exact=True)
 

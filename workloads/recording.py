@@ -46,7 +46,7 @@ class Recording:
         return int(self.arrays["thread"].max()) + 1
 
     def spans(self) -> list[tuple[int, int, int]]:
-        """Return (evaluation, first row, end) of each recorded piece; start-up and warm-up are evaluation 0."""
+        """Give (evaluation, first row, end) of each recorded piece; start-up and warm-up are evaluation 0."""
         starts = [int(row) for row in self.arrays["eval_start"]]
         ends = [*starts[1:], len(self.arrays["thread"])]
         pieces = [
@@ -64,7 +64,8 @@ def read(path: str | Path) -> Recording:
     for needed in (path, about_path):
         if not needed.is_file():
             raise ValueError(
-                f"{needed}: trace must be a .npz file with a .json of the same name beside it (got no such file)"
+                f"{needed}: trace must be a .npz file with a .json of the same name "
+                "beside it (got no such file)"
             )
     try:
         about = json.loads(about_path.read_text(encoding="utf-8"))
@@ -96,7 +97,8 @@ def _check_about(path: Path, about: Any) -> None:
         missing = [name for name in ("id", "name", "pages", "file_backed", "writable") if name not in region]
         if missing or region["id"] != number or not isinstance(region["pages"], int) or region["pages"] < 1:
             raise ValueError(
-                f"{path}: region {number} must have its number as id, a name, pages >= 1, file_backed, writable (got {region})"
+                f"{path}: region {number} must have its number as id, a name, pages >= 1, "
+                f"file_backed, writable (got {region})"
             )
 
 
@@ -117,7 +119,8 @@ def _check_arrays(path: Path, arrays: dict[str, np.ndarray], about: dict[str, An
         for name in names:
             if len(arrays[name]) != len(arrays[names[0]]):
                 raise ValueError(
-                    f"{path}: {name!r} must be as long as {names[0]!r}, {len(arrays[names[0]])} (got {len(arrays[name])})"
+                    f"{path}: {name!r} must be as long as {names[0]!r}, {len(arrays[names[0]])} "
+                    f"(got {len(arrays[name])})"
                 )
     sizes = np.array([region["pages"] for region in about["regions"]])
 
@@ -137,5 +140,6 @@ def _check_arrays(path: Path, arrays: dict[str, np.ndarray], about: dict[str, An
     refuse("eval_start", np.diff(starts, prepend=-1) <= 0, "growing")
     if not 1 <= len(starts) == len(about["evals"]):
         raise ValueError(
-            f"{path}: 'eval_start' must have as many entries as the JSON's evals, {len(about['evals'])} (got {len(starts)})"
+            f"{path}: 'eval_start' must have as many entries as the JSON's evals, "
+            f"{len(about['evals'])} (got {len(starts)})"
         )

@@ -4,8 +4,8 @@ A *program* is an array of 16-byte rows that one thread executes in order. Most 
 times on each of the pages 7..15 of region weights". The rest is what user space does around that: spin
 barriers, dynamic work sharing, worker threads that come and go, and the system calls that change mappings.
 
-A row has the fields `op, kind, region, pages, count, page`. What it does, and what its fields are, is declared
-in cpus/abi/row_kinds.py; `luf list rows` prints it. Everything that rows name is known here, too.
+A row has the fields `op, kind, region, pages, count, page`. What it does, and what its fields are, is
+declared in cpus/abi/row_kinds.py; `luf list rows` prints it. Everything that rows name is known here, too.
 
 Regions are mapped when the process starts, unless they say otherwise. A section's counter is never reset: a
 piece of work that is repeated gets a section for each time, and these may share their chunks.

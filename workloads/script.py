@@ -115,8 +115,10 @@ class Script:
         self._check_meetings(names.meetings)
         self.snapshots = names.snapshots
         processes = tuple(
-            Process(part.name, part.regions, tuple(_array(made[part.name, i]) for i in range(len(part.threads))), cpus=part.cpus,
-                    together=True, forked=part.forked, steps=tuple(np.array(made[part.name, i].steps) for i in range(len(part.threads))))
+            Process(part.name, part.regions,
+                    tuple(_array(made[part.name, i]) for i in range(len(part.threads))), cpus=part.cpus,
+                    together=True, forked=part.forked,
+                    steps=tuple(np.array(made[part.name, i].steps) for i in range(len(part.threads))))
             for part in self.parts
         )  # fmt: skip
         workload = Workload(self.name, processes, description=self.description, exact=True)

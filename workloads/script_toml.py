@@ -113,7 +113,7 @@ def _regions(where: str, table: dict[str, Any]) -> list[Region]:
 
 
 def _thread_of(where: str, steps: Any) -> Thread:
-    """Make a generator of a list of steps; the script adds process, thread and step to what goes wrong in it."""
+    """Make a generator of a list of steps; the script adds process, thread and step to its errors."""
     _require(where, "steps", "a list of steps", steps, isinstance(steps, list))
     return lambda t: (_step(t, step, 0) for step in steps)
 

@@ -231,7 +231,8 @@ def scaled(shape: LlamaShape, scale: float, layers: int | None = None) -> LlamaS
     blocks = 1 + round((wanted - small.file_bytes()) / per_block)
     if blocks < 1 or abs(replace(small, n_ff=blocks * block).file_bytes() / wanted - 1) > 0.05:
         raise ValueError(
-            f"'scale' must leave at least two layers of {block} x {block} weights of {shape.name} (got {scale:g})"
+            f"'scale' must leave at least two layers of {block} x {block} weights of "
+            f"{shape.name} (got {scale:g})"
         )
     return replace(small, n_ff=blocks * block)
 

@@ -20,7 +20,7 @@ PAGE_SHIFT = 12
 
 @dataclass(slots=True)
 class StackEvents:
-    """Where each recorded stack lies, and what happens to it in which evaluation, as (region, page, pages)."""
+    """Where each recorded stack lies, what happens to it in which evaluation, as (region, page, pages)."""
 
     region: int
     stack_pages: int
@@ -54,7 +54,8 @@ def stack_events(trace: Recording) -> StackEvents:
     )
     if len({pages for _, pages, _ in maps}) > 1:
         raise ValueError(
-            f"{trace.path}: stacks must all have the same size (got {sorted({pages for _, pages, _ in maps})})"
+            f"{trace.path}: stacks must all have the same size "
+            f"(got {sorted({pages for _, pages, _ in maps})})"
         )
     size = maps[0][1] if maps else 1
     recorded = {int(entry["i"]) for entry in trace.about["evals"]}

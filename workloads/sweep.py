@@ -54,7 +54,10 @@ def sweep(
     pages = mib * PAGES_PER_MIB
     made = [_process(p, numbers, kind, pages, cpus, sweeps, warm_sweeps) for p, numbers in enumerate(members)]
     what = "read-only file mappings" if kind == FILE_RO else "anonymous memory"
-    description = f"{processes} processes sweep {mib} MiB of {what} each, {total} threads on {cpus} CPUs, {sweeps} measured sweeps"
+    description = (
+        f"{processes} processes sweep {mib} MiB of {what} each, {total} threads on {cpus} "
+        f"CPUs, {sweeps} measured sweeps"
+    )
     return Workload(f"sweep-{kind}", (*made, _observer(total)), description)
 
 

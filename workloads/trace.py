@@ -69,7 +69,7 @@ def replay(path: str | Path, processes: int = 1) -> Workload:
 
 
 def meetings(trace: Recording, first: int, end: int) -> np.ndarray:
-    """Return the points in rows first..end-1 where all threads met: row numbers of shape (threads, points)."""
+    """Give the points in rows first..end-1 where all threads met: row numbers of shape (threads, points)."""
     marks = trace.arrays["mark_pos"].astype(np.int64)
     inside = (marks >= first) & (marks < end)
     marks, thread, function = (
@@ -235,7 +235,7 @@ class _Replay:
 
 
 def _merge(rows: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Join neighbouring rows that visit consecutive pages in the same way, but not across an insert position."""
+    """Join neighbouring rows that visit consecutive pages in the same way, but across no insert position."""
     if not len(rows):
         return rows, positions
     same = (rows["page"][1:] == rows["page"][:-1] + np.uint32(1)) & (rows["kind"][1:] == rows["kind"][:-1])

@@ -52,12 +52,15 @@ def uprobes(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Wor
     processes.append(
         Process("tracer", (Region("code", code, file="program"), regions[COLD]), (tracer,), together=True)
     )
-    what = f"{count} processes, {threads} threads, execute {code} pages of code; a tracer sets and removes breakpoints in it"
+    what = (
+        f"{count} processes, {threads} threads, execute {code} pages of code; a tracer sets and "
+        "removes breakpoints in it"
+    )
     return Workload("uprobes", tuple(processes), what, rounds, exact=True)
 
 
 def _execute(rng: np.random.Generator, code: int, part: int, size: int) -> list[Row]:
-    """Rows of one thread and round: through the code, and a piece of the thread's own share of the cold file."""
+    """Rows of one thread and round: through the code, and a piece of the thread's share of the cold file."""
     rows: list[Row] = []
     piece = max(1, size // PASSES)
     for number in range(PASSES):

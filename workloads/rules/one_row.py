@@ -1,5 +1,5 @@
-"""What a row may say, whatever stands around it: a kind that may stand there, with arguments that are what the
-table of row kinds (cpus/abi/row_kinds.py) calls them.
+"""What a row may say, whatever stands around it: a kind that may stand there, with arguments that are what
+the table of row kinds (cpus/abi/row_kinds.py) calls them.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def _are_rights(these: _Rows) -> None:
     these.refuse(these.values > sum(RIGHTS), f"{these.field!r} must be a sum of {_or(list(RIGHTS.values()))}")
 
 
-# what an argument is -> how that is checked, where a later check may rely on those before it. None: another field's
-# check, other rows (rounds.py, flags.py), or the machine (check_nodes) decide, or any number will do.
+# what an argument is -> how that is checked, where a later check may rely on those before it. None: another
+# field's check, other rows (rounds.py, flags.py), or the machine (check_nodes) decide, or any number will do.
 CHECKS: dict[k.Argument, Callable[[_Rows], None] | None] = {
     k.REGION: _is_region,
     k.FILE_REGION: _maps_a_file,
