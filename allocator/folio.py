@@ -20,7 +20,7 @@ from allocator.page_alloc import check_unused, free_page, prepare_new_page, take
 from allocator.page_list import NONE
 from allocator.pcp import zone_watermark_ok
 from cpus.compiled import apart, call, kernel
-from cpus.locks import LOCK_LRU, LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 
 
 @apart
@@ -33,7 +33,7 @@ def split_folio(ram, cpu, pfn):
     if size == 1:
         return 0
     head, node = pfn & ~(size - 1), node_of(ram, pfn)
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     if clear_flag(ram, head, PG_LARGE):
         flags = ram.page_flags[head]
         if flags & PG_LRU:
@@ -42,7 +42,7 @@ def split_folio(ram, cpu, pfn):
             set_flag(ram, page, PG_LRU | flags & PG_ACTIVE)
             clear_flag(ram, page, PG_LARGE)
             link_page(ram, node, lru_list(ram.page_flags[page]), page)
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)
     return 0
 
 
@@ -50,9 +50,9 @@ def split_folio(ram, cpu, pfn):
 def _take_block(ram, cpu, zone, order):
     """Take a block from the buddy, through the design's take-off hooks (rmqueue_buddy)."""
     call(ram, HOOK_TAKE_BEGIN, cpu, zone, 1, 0, 0)
-    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone)
     pfn = take_block(ram, cpu, zone, order)
-    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
     call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
     return pfn
 
@@ -95,9 +95,9 @@ def free_folio(ram, cpu, head, key):
     if key == 0:
         zone = zone_of(ram, head)
         ram.cpu_clock[cpu] += ram.cost_page_free
-        spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+        spin_lock_irq(ram, cpu, ram.zone_lock, zone)
         free_one_page(ram, cpu, zone, head, order, 0)
-        spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+        spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
         if ram.zone_below_high[zone] and zone_watermark_ok(ram, zone, ram.wmark_high[zone]):
             ram.zone_below_high[zone] = 0
     return 0

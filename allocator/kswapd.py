@@ -25,7 +25,7 @@ from cpus.atomics import load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_RECLAIM, record
-from cpus.locks import LOCK_KSWAPD, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 
 COUNTERS = (
     Counter("pageoutrun", VMSTAT, "runs of kswapd"),
@@ -62,11 +62,11 @@ def _wake(ram, cpu, node):
     """Wake kswapd if nobody else has by now, and say whether: if it naps, or a tick has just made that a
     sleep, no wake-up is lost.
     """
-    spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    spin_lock(ram, cpu, ram.kswapd_lock, node)
     mine = ram.kswapd_state[node] != AWAKE
     if mine:
         store_release(ram.kswapd_state, node, AWAKE)
-    spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    spin_unlock(ram, cpu, ram.kswapd_lock, node)
     if mine:
         wake_task(ram, cpu, ram.kswapd_task[node], ram.cpu_clock[cpu])
     return mine
@@ -89,10 +89,10 @@ def kswapd_falls_asleep(ram, cpu, node):
     """kswapd is about to nap: allow wake-ups again, then look once more (prepare_to_wait,
     prepare_kswapd_sleep).
     """
-    spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    spin_lock(ram, cpu, ram.kswapd_lock, node)
     ram.kswapd_nap_ns[node] = ram.cpu_clock[cpu] + NAP_NS
     store_release(ram.kswapd_state, node, NAPS)
-    spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+    spin_unlock(ram, cpu, ram.kswapd_lock, node)
     if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
         ram.kswapd_high_wmark_hit_quickly[cpu] += _wake(ram, cpu, node)
 
@@ -107,10 +107,10 @@ def end_naps(ram, cpu):
             if ram.kswapd_failures[node] < MAX_RECLAIM_RETRIES and not pgdat_balanced(ram, node):
                 ram.kswapd_high_wmark_hit_quickly[cpu] += _wake(ram, cpu, node)
             else:
-                spin_lock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+                spin_lock(ram, cpu, ram.kswapd_lock, node)
                 if ram.kswapd_state[node] == NAPS:
                     store_release(ram.kswapd_state, node, ASLEEP)
-                spin_unlock(ram, cpu, ram.kswapd_lock, node, LOCK_KSWAPD | node)
+                spin_unlock(ram, cpu, ram.kswapd_lock, node)
 
 
 # --- balance_pgdat ------------------------------------------------------------------------------------------

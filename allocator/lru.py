@@ -25,7 +25,7 @@ from allocator.panic import BAD_LRU, panic
 from cpus.compiled import apart, kernel
 from cpus.declare import VMSTAT, Counter
 from cpus.layout import FOLIO_BATCH
-from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 
 COUNTERS = (
     Counter("pgdeactivate", VMSTAT, "pages moved from an active list to an inactive one", "pages"),
@@ -95,13 +95,13 @@ def lru_add_drain(ram, cpu):
         node = node_of(ram, pfn)
         if node != locked:
             if locked != NONE:
-                spin_unlock_irq(ram, cpu, ram.lru_lock, locked, LOCK_LRU | locked)
-            spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+                spin_unlock_irq(ram, cpu, ram.lru_lock, locked)
+            spin_lock_irq(ram, cpu, ram.lru_lock, node)
             locked = node
         which = lru_list(ram.page_flags[pfn])
         set_flag(ram, pfn, PG_LRU)
         link_page(ram, node, which, pfn)
-    spin_unlock_irq(ram, cpu, ram.lru_lock, locked, LOCK_LRU | locked)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, locked)
     for i in range(count):
         pfn = ram.lru_batch[cpu, i]
         if put_page_testzero(ram, pfn):
@@ -130,11 +130,11 @@ def release_page(ram, cpu, pfn):
     """Free a page whose last reference is gone, taking it off the LRU first (__page_cache_release)."""
     if ram.page_flags[pfn] & PG_LRU:
         node = node_of(ram, pfn)
-        spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+        spin_lock_irq(ram, cpu, ram.lru_lock, node)
         which = lru_list(ram.page_flags[pfn])
         if clear_flag(ram, pfn, PG_LRU):
             unlink_page(ram, node, which, pfn)
-        spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+        spin_unlock_irq(ram, cpu, ram.lru_lock, node)
     free_page(ram, cpu, pfn, 0)
     return 0
 
@@ -154,13 +154,13 @@ def isolate_page(ram, cpu, pfn):
     if not try_get_page(ram, pfn):
         return False
     node = node_of(ram, pfn)
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     which = lru_list(ram.page_flags[pfn])
     mine = clear_flag(ram, pfn, PG_LRU)
     if mine:
         unlink_page(ram, node, which, pfn)
         mod_isolated(ram, cpu, node, ram.page_flags[pfn], 1)
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)
     if not mine:
         drop_page(ram, cpu, pfn)
     return mine
@@ -173,10 +173,10 @@ def putback_page(ram, cpu, pfn):
     """
     node = node_of(ram, pfn)
     mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     set_flag(ram, pfn, PG_LRU)
     link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)
     drop_page(ram, cpu, pfn)
     return 0
 
@@ -189,7 +189,7 @@ def move_to_inactive(ram, cpu, pfn, lazyfree):
     XXX: at once, where Linux collects a batch of them first.
     """
     node = node_of(ram, pfn)
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     flags = ram.page_flags[pfn]
     if flags & PG_LRU:
         unlink_page(ram, node, lru_list(flags), pfn)
@@ -200,7 +200,7 @@ def move_to_inactive(ram, cpu, pfn, lazyfree):
         elif flags & PG_ACTIVE:
             ram.pgdeactivate[cpu] += 1
         link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)
 
 
 @kernel
@@ -211,7 +211,7 @@ def lru_note_cost(ram, cpu, node, file, pages_read, rotated):
     cost = pages_read * SWAP_CLUSTER_MAX + rotated
     if cost == 0:
         return
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     if file:
         ram.node_file_cost[node] += cost
     else:
@@ -222,4 +222,4 @@ def lru_note_cost(ram, cpu, node, file, pages_read, rotated):
     if ram.node_file_cost[node] + ram.node_anon_cost[node] > size // 4:
         ram.node_file_cost[node] //= 2
         ram.node_anon_cost[node] //= 2
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)

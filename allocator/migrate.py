@@ -45,7 +45,7 @@ from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import VMSTAT, Counter
 from cpus.events import EV_MIGRATE, record
 from cpus.layout import WORK_PAGES
-from cpus.locks import LOCK_CACHE, mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
+from cpus.locks import mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
 from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
 
@@ -97,14 +97,14 @@ def _move_to_target(ram, cpu, pfn, target):
         kmap(ram, cpu, target, KMAP_MOVE, thing, index)
         move_content(ram, pfn, target)
         return True
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
     alone = freeze_refs(ram, pfn, 2)
     if alone:
         kmap(ram, cpu, target, KMAP_MOVE, thing, index)
         move_content(ram, pfn, target)
         fetch_add(ram.page_refcount, target, 1)  # the cache's
         store_release(ram.cache_slot, ram.object_cache[thing] + index, target + 1)
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
     return alone
 
 

@@ -19,7 +19,7 @@ from allocator.vma import find_vma, find_vma_index, insert_vma, link_rmap, lock_
 from cpus.atomics import exchange, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.locks import LOCK_TABLE, mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
+from cpus.locks import mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, find_table
 
 
@@ -53,9 +53,9 @@ def _move_table(ram, cpu, mm, old, new):
     """
     source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)  # both are there
     old_slot, new_slot = (old >> LEVEL_BITS) & LEVEL_MASK, (new >> LEVEL_BITS) & LEVEL_MASK
-    spin_lock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
+    spin_lock(ram, cpu, ram.mm_table_lock, mm)
     store_release(ram.frame_word, (target, new_slot), exchange(ram.frame_word, (source, old_slot), 0))
-    spin_unlock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
+    spin_unlock(ram, cpu, ram.mm_table_lock, mm)
     flush_tlb_mm_range(ram, cpu, mm, old, old + PMD_PAGES, 0)
 
 

@@ -24,7 +24,7 @@ from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import VMSTAT, Cost, Counter
 from cpus.lease import sched_yield
-from cpus.locks import LOCK_CACHE, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from cpus.oracle import VERSION_MASK
 from cpus.steal import wakeup_turn_ns
 
@@ -88,7 +88,7 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
     for i in range(size):
         ram.page_object[pfn + i] = thing + 1
         ram.page_index[pfn + i] = index + i
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
     shadow, taken = 0, False
     for i in range(size):
         taken = taken or ram.cache_slot[slot + i] > 0
@@ -99,7 +99,7 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
             fetch_add(ram.page_refcount, pfn + i, 1 if i else 2)
             store_release(ram.cache_slot, slot + i, pfn + i + 1)
         ram.object_nrpages[thing] += size
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
     if taken:
         for i in range(size):
             ram.page_object[pfn + i] = 0
@@ -117,7 +117,7 @@ def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
     (0 references).
     """
     index = ram.page_index[pfn]
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
     alone = freeze_refs(ram, pfn, 2)
     # dirtied since it was looked at: the freeze came first, so this is certain
     if alone and ram.page_flags[pfn] & PG_DIRTY:
@@ -130,7 +130,7 @@ def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
             workingset_eviction(ram, pfn) if keep_shadow else 0,
         )
         ram.object_nrpages[thing] -= 1
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
     return alone
 
 
@@ -139,7 +139,7 @@ def remove_folio(ram, cpu, head, thing):
     """The same for a large folio, all of whose pages are locked; the caller refers to its head alone."""
     size = folio_pages(ram, head)
     slot, frozen, alone = ram.object_cache[thing] + ram.page_index[head], 0, True
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
     while frozen < size and alone:
         alone = freeze_refs(ram, head + frozen, 2 if frozen == 0 else 1)
         frozen += alone
@@ -151,7 +151,7 @@ def remove_folio(ram, cpu, head, thing):
     else:
         for i in range(frozen):
             store_release(ram.page_refcount, head + i, 2 if i == 0 else 1)
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
     return alone
 
 
@@ -163,10 +163,10 @@ def delete_from_page_cache(ram, cpu, pfn, thing):
     Of a large folio the others stay, as pages by themselves (truncate_inode_partial_folio).
     """
     split_folio(ram, cpu, pfn)
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
     store_release(ram.cache_slot, ram.object_cache[thing] + ram.page_index[pfn], 0)
     ram.object_nrpages[thing] -= 1
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing, LOCK_CACHE | thing)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
     ram.page_object[pfn] = 0
     drop_page(ram, cpu, pfn)  # the caller holds another
 

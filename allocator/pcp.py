@@ -14,7 +14,7 @@ from allocator.hooks import HOOK_TAKE, HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TA
 from allocator.page import PG_PCP
 from allocator.page_list import NONE, list_add, list_add_tail, list_del
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.locks import LOCK_PCP, LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
+from cpus.locks import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 
 PCP_TRIES = 3  # luf_v12 looks at three pending pages of a pcp list, then goes to the buddy
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX, its default
@@ -26,12 +26,6 @@ def zone_watermark_ok(ram, zone, mark):
     (order 0)?
     """
     return ram.zone_free[zone] > mark + ram.zone_reserve[zone]
-
-
-@kernel
-def pcp_number(ram, owner, zone):
-    """Number of a list's lock, for wait-for graphs."""
-    return LOCK_PCP | (owner * ram.nr_zones + zone)
 
 
 @inlined
@@ -56,7 +50,7 @@ def _pcp_remove(ram, owner, zone, pfn):
 @kernel
 def free_pcppages_bulk(ram, cpu, owner, zone, pages):
     """Move `pages` pages from the tail of a list to the buddy; pcp lock held."""
-    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone)
     while pages > 0 and ram.pcp_count[owner, zone] > 0:
         pfn = ram.pcp_last[owner, zone]
         _pcp_remove(ram, owner, zone, pfn)
@@ -64,7 +58,7 @@ def free_pcppages_bulk(ram, cpu, owner, zone, pages):
         ram.page_key[pfn] = 0
         free_one_page(ram, cpu, zone, pfn, 0, key)
         pages -= 1
-    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
 
 
 @apart
@@ -72,10 +66,9 @@ def drain_all_pages(ram, cpu, zone):
     """Give every CPU's list of the zone back to the buddy."""
     for owner in range(ram.nr_cpus):
         if ram.pcp_count[owner, zone] > 0:
-            number = pcp_number(ram, owner, zone)
-            spin_lock(ram, cpu, ram.pcp_lock, (owner, zone), number)
+            spin_lock(ram, cpu, ram.pcp_lock, (owner, zone))
             free_pcppages_bulk(ram, cpu, owner, zone, ram.pcp_count[owner, zone])
-            spin_unlock(ram, cpu, ram.pcp_lock, (owner, zone), number)
+            spin_unlock(ram, cpu, ram.pcp_lock, (owner, zone))
     return 0
 
 
@@ -127,13 +120,13 @@ def _nr_pcp_high(ram, owner, zone):
 @kernel
 def lock_pcp(ram, cpu, zone):
     """Take the lock of this CPU's list."""
-    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), pcp_number(ram, cpu, zone))
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone))
 
 
 @kernel
 def unlock_pcp(ram, cpu, zone):
     """Let go of it."""
-    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), pcp_number(ram, cpu, zone))
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone))
 
 
 @inlined
@@ -168,7 +161,7 @@ def refill(ram, cpu, zone):
     """
     wanted = nr_pcp_alloc(ram, cpu, zone)
     call(ram, HOOK_TAKE_BEGIN, cpu, zone, 0, 0, 0)
-    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone)
     first = last = NONE
     for _ in range(wanted):
         pfn = take_block(ram, cpu, zone, 0)
@@ -180,18 +173,17 @@ def refill(ram, cpu, zone):
         else:
             ram.page_next[last] = pfn
         last = pfn
-    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
     call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
     if first == NONE:
         return NONE
     rest = ram.page_next[first]
-    number = pcp_number(ram, cpu, zone)
-    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone))
     while rest != NONE:
         after = ram.page_next[rest]
         pcp_add(ram, cpu, zone, rest, True)
         rest = after
-    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone))
     return first
 
 
@@ -201,9 +193,8 @@ def take_from_pcp(ram, cpu, zone):
     ram.pcp_free_count[cpu, zone] >>= 1
     if ram.pcp_count[cpu, zone] == 0:
         return NONE
-    number = pcp_number(ram, cpu, zone)
     call(ram, HOOK_TAKE_BEGIN, cpu, -1, 0, 0, 0)
-    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    spin_lock(ram, cpu, ram.pcp_lock, (cpu, zone))
     pfn = ram.pcp_first[cpu, zone]
     key = 0
     tries = 0
@@ -217,7 +208,7 @@ def take_from_pcp(ram, cpu, zone):
         _pcp_remove(ram, cpu, zone, pfn)
         if key != 0:
             call(ram, HOOK_TAKE, cpu, -1, pfn, key, 0)
-    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone), number)
+    spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone))
     call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)
     if pfn != NONE:
         ram.page_key[pfn] = 0

@@ -17,7 +17,7 @@ from allocator.panic import TABLE_IN_USE, panic
 from allocator.vma import unlink_rmap
 from cpus.abi.numbers import TASK_SIZE
 from cpus.compiled import apart, kernel
-from cpus.locks import LOCK_TABLE, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT
 
 # that one entry maps
@@ -51,13 +51,13 @@ def _ensure_entry(ram, cpu, mm, table, index):
     entry = ram.frame_word[table, index]
     if entry & PTE_PRESENT == 0:
         fresh = new_table(ram, cpu, mm)
-        spin_lock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
+        spin_lock(ram, cpu, ram.mm_table_lock, mm)
         entry = ram.frame_word[table, index]
         if entry & PTE_PRESENT == 0:
             entry = (fresh << PTE_PFN_SHIFT) | PTE_PRESENT
             ram.frame_word[table, index] = entry
             fresh = NO_TABLE
-        spin_unlock(ram, cpu, ram.mm_table_lock, mm, LOCK_TABLE | mm)
+        spin_unlock(ram, cpu, ram.mm_table_lock, mm)
         if fresh != NO_TABLE:  # somebody else was faster
             free_table(ram, cpu, fresh)
     return entry >> PTE_PFN_SHIFT

@@ -29,7 +29,7 @@ from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_rel
 from cpus.compiled import call, inlined, kernel
 from cpus.declare import OURS, Cost, Counter
 from cpus.events import EV_MAP, EV_UNMAP, record
-from cpus.locks import LOCK_PTE, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -61,13 +61,13 @@ DELAYED_RMAP = 1 << 40  # beside a pfn: its mapcount goes after the flush
 @kernel
 def lock_pte(ram, cpu, table):
     """Take the split page-table lock of a PTE table."""
-    spin_lock(ram, cpu, ram.page_lock_word, table, LOCK_PTE | table)
+    spin_lock(ram, cpu, ram.page_lock_word, table)
 
 
 @kernel
 def unlock_pte(ram, cpu, table):
     """Let go of the page-table lock."""
-    spin_unlock(ram, cpu, ram.page_lock_word, table, LOCK_PTE | table)
+    spin_unlock(ram, cpu, ram.page_lock_word, table)
 
 
 @kernel

@@ -17,7 +17,7 @@ from cpus.declare import INTERRUPTS, Cost, Counter
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_IDLE, block, idle_until, offer_lease, wake
-from cpus.locks import LOCK_QUEUE, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 
 COUNTERS = (Counter("irq_resched", INTERRUPTS, "RES: idle CPUs woken because a task was queued there"),)
 COSTS = (Cost("wakeup", "from waking a task until it runs"),)
@@ -48,7 +48,7 @@ def cond_resched(ram, cpu):
 @apart
 def enqueue(ram, cpu, target, task):
     """Put a task at the end of a CPU's queue."""
-    spin_lock(ram, cpu, ram.queue_lock, target, LOCK_QUEUE | target)
+    spin_lock(ram, cpu, ram.queue_lock, target)
     ram.task_state[task] = QUEUED
     ram.task_cpu[task] = target
     ram.task_next[task] = 0
@@ -58,7 +58,7 @@ def enqueue(ram, cpu, target, task):
         ram.task_next[ram.queue_last[target] - 1] = task + 1
     ram.queue_last[target] = task + 1
     ram.queue_count[target] += 1
-    spin_unlock(ram, cpu, ram.queue_lock, target, LOCK_QUEUE | target)
+    spin_unlock(ram, cpu, ram.queue_lock, target)
     return 0
 
 
@@ -69,7 +69,7 @@ def _dequeue_first_due(ram, cpu, owner, now, kernel_threads):
     """
     if load_acquire(ram.queue_count, owner) == 0:
         return NOBODY
-    spin_lock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
+    spin_lock(ram, cpu, ram.queue_lock, owner)
     before, task = 0, ram.queue_first[owner]
     while task != 0 and (
         ram.task_wake_ns[task - 1] > now or (kernel_threads and ram.task_kind[task - 1] == TASK_USER)
@@ -85,20 +85,20 @@ def _dequeue_first_due(ram, cpu, owner, now, kernel_threads):
         ram.queue_count[owner] -= 1
         ram.task_cpu[task - 1] = cpu
         ram.task_state[task - 1] = ON_CPU
-    spin_unlock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
+    spin_unlock(ram, cpu, ram.queue_lock, owner)
     return task - 1
 
 
 @kernel
 def _earliest_wake(ram, cpu, owner):
     """When the first task of `owner`'s queue is due; -1 if the queue is empty."""
-    spin_lock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
+    spin_lock(ram, cpu, ram.queue_lock, owner)
     task, earliest = ram.queue_first[owner], -1
     while task != 0:
         if earliest < 0 or ram.task_wake_ns[task - 1] < earliest:
             earliest = ram.task_wake_ns[task - 1]
         task = ram.task_next[task - 1]
-    spin_unlock(ram, cpu, ram.queue_lock, owner, LOCK_QUEUE | owner)
+    spin_unlock(ram, cpu, ram.queue_lock, owner)
     return earliest
 
 

@@ -15,7 +15,7 @@ from cpus.abi.numbers import PROT_EXEC, PROT_READ, PROT_WRITE
 from cpus.atomics import compare_exchange, store_release
 from cpus.compiled import kernel
 from cpus.layout import MAX_VMAS
-from cpus.locks import LOCK_OBJECT, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 
 VM_READ, VM_WRITE, VM_EXEC = PROT_READ, PROT_WRITE, PROT_EXEC  # mprotect gives rights as they stand
 VM_SHARED, VM_SEQ_READ, VM_ANON = 8, 16, 32
@@ -84,14 +84,14 @@ def new_vma(ram, cpu, mm):
 def lock_object(ram, cpu, thing):
     """Take the lock of a file's or anon_vma's list of VMAs; of none (-1) there is nothing to take."""
     if thing >= 0:
-        spin_lock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+        spin_lock(ram, cpu, ram.object_lock, thing)
 
 
 @kernel
 def unlock_object(ram, cpu, thing):
     """Let go of it."""
     if thing >= 0:
-        spin_unlock(ram, cpu, ram.object_lock, thing, LOCK_OBJECT | thing)
+        spin_unlock(ram, cpu, ram.object_lock, thing)
 
 
 @kernel

@@ -54,7 +54,7 @@ from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import OURS, VMSTAT, Cost, Counter
 from cpus.layout import FOLIO_BATCH
-from cpus.locks import LOCK_LRU, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
 
 COUNTERS = (
@@ -95,7 +95,7 @@ def isolate_folios(ram, cpu, node, which, wanted):
     (isolate_lru_folios); returns how many folios were taken, and how many pages scanned.
     """
     taken = scanned = 0
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     pfn = ram.lru_last[node, which]
     while pfn != NONE and scanned < wanted:
         before = ram.page_prev[pfn]
@@ -107,7 +107,7 @@ def isolate_folios(ram, cpu, node, which, wanted):
             taken += 1
         pfn = before
     mod_isolated(ram, cpu, node, 0 if which >= LRU_INACTIVE_FILE else PG_SWAPBACKED, taken)
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)
     return taken, scanned
 
 
@@ -116,7 +116,7 @@ def move_folios_to_lru(ram, cpu, node, part, count):
     """Put isolated pages back on the lists that their flags ask for, and drop the isolation's references."""
     if count == 0:
         return
-    spin_lock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_lock_irq(ram, cpu, ram.lru_lock, node)
     for i in range(count):
         pfn = ram.work_list[cpu, part + i]
         set_flag(ram, pfn, PG_LRU)
@@ -124,7 +124,7 @@ def move_folios_to_lru(ram, cpu, node, part, count):
         mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
         if ram.page_flags[pfn] & PG_ACTIVE:
             fetch_add(ram.node_age, node, 1)  # workingset_age_nonresident
-    spin_unlock_irq(ram, cpu, ram.lru_lock, node, LOCK_LRU | node)
+    spin_unlock_irq(ram, cpu, ram.lru_lock, node)
     for i in range(count):
         drop_page(ram, cpu, ram.work_list[cpu, part + i])
 

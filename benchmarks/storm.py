@@ -30,6 +30,7 @@ def small_ram(
     controlled: bool = False,
     strict: bool = False,
     seed: int = 1,
+    design_fields: dict[str, tuple[int, ...]] | None = None,
     **constants: int,
 ) -> Any:
     """Build the RAM of a machine with `nr_cpus` CPUs and next to no memory. Further words are constants of
@@ -42,7 +43,7 @@ def small_ram(
     )  # fmt: skip
     usual = {"nr_leases": leases, "controlled": int(controlled), "strict_ipi": int(strict),
              "slice_ns": 500_000, "lock_spins": 64, "wait_bound_ms": 10_000}  # fmt: skip
-    ram = build_ram(MACHINE, sizes, usual | constants)
+    ram = build_ram(MACHINE, sizes, usual | constants, design_fields)
     for name, ns in (("send", 100), ("latency", 1000), ("handle", 500)):
         ram.set_constant(f"cost_ipi_{name}", ns)
     ram.run_random[0] = seed * 2 + 1

@@ -29,8 +29,8 @@ from cpus.steal import charge_stolen, pass_until
 
 OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
 STATE_NAMES = ("off", "running", "ready", "blocked")
-WAIT_NONE, WAIT_LEASE, WAIT_ACKS, WAIT_LOCK, WAIT_PAGE, WAIT_BARRIER, WAIT_IDLE, WAIT_MM, WAIT_FLAG = range(9)
-WAIT_NAMES = ("nothing", "a lease", "acks", "lock", "page lock", "barrier", "work", "mmap_lock", "flag")
+WAIT_NONE, WAIT_LEASE, WAIT_ACKS, WAIT_WORD, WAIT_PAGE, WAIT_BARRIER, WAIT_IDLE, WAIT_MM, WAIT_FLAG = range(9)
+WAIT_NAMES = ("nothing", "a lease", "acks", "word", "page lock", "barrier", "work", "mmap_lock", "flag")
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 

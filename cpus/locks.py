@@ -25,8 +25,8 @@ from cpus.compiled import apart, kernel
 from cpus.declare import OURS, Counter
 from cpus.ipi import serve_interrupts
 from cpus.lease import (
-    WAIT_LOCK,
     WAIT_MM,
+    WAIT_WORD,
     begin_wait,
     cancel_wait,
     finish_wait,
@@ -38,12 +38,6 @@ COUNTERS = (Counter("lock_waits", OURS, "times that a CPU slept for a spin lock,
 
 WAITERS = 1 << 40
 
-# lock classes, for wait-for graphs: number of a lock = class << 40 | index
-(LOCK_ZONE, LOCK_LRU, LOCK_CACHE, LOCK_OBJECT, LOCK_PTE, LOCK_TABLE, LOCK_QUEUE, LOCK_KSWAPD, LOCK_DESIGN,
- LOCK_PCP) = (n << 40 for n in range(1, 11))  # fmt: skip
-LOCK_NAMES = ("?", "zone.lock", "lruvec.lru_lock", "mapping.i_pages.xa_lock", "i_mmap/anon_vma lock", "pte lock", "mm.page_table_lock",
-              "rq.lock", "kswapd_wait", "design lock", "pcp.lock")  # fmt: skip
-
 
 @kernel
 def try_lock(word, index, cpu):
@@ -52,11 +46,11 @@ def try_lock(word, index, cpu):
 
 
 @kernel
-def _wait_for_lock(ram, cpu, word, number):
+def _wait_for_lock(ram, cpu, word, where):
     """Sleep until the lock is let go (or was meanwhile). The waiters bit goes up only while we are declared
     blocked.
     """
-    if not begin_wait(ram, cpu, WAIT_LOCK, number):
+    if not begin_wait(ram, cpu, WAIT_WORD, where):
         return
     held = load_acquire(word, 0)
     if held == 0 or (held & WAITERS == 0 and compare_exchange(word, 0, held, held | WAITERS) != held):
@@ -67,7 +61,7 @@ def _wait_for_lock(ram, cpu, word, number):
 
 
 @apart
-def lock_slow(ram, cpu, where, number):
+def lock_slow(ram, cpu, where):
     """Take a lock that was not free, given the address of its word."""
     word = word_at(where)
     spins = 0
@@ -81,37 +75,37 @@ def lock_slow(ram, cpu, where, number):
         elif spins < limit + 2:
             sched_yield()
         else:
-            _wait_for_lock(ram, cpu, word, number)
+            _wait_for_lock(ram, cpu, word, where)
     return 0
 
 
 @kernel
-def spin_lock(ram, cpu, word, index, number):
+def spin_lock(ram, cpu, word, index):
     """Take a lock with interrupts on."""
     if not try_lock(word, index, cpu):
-        lock_slow(ram, cpu, address(word, index), number)
+        lock_slow(ram, cpu, address(word, index))
     ram.cpu_no_resched[cpu] += 1
 
 
 @kernel
-def spin_unlock(ram, cpu, word, index, number):
+def spin_unlock(ram, cpu, word, index):
     """Let go; wakes those who sleep for it."""
     ram.cpu_no_resched[cpu] -= 1
     if exchange(word, index, 0) & WAITERS:
-        wake_all_waiting_for(ram, WAIT_LOCK, number, ram.cpu_clock[cpu])
+        wake_all_waiting_for(ram, WAIT_WORD, address(word, index), ram.cpu_clock[cpu])
 
 
 @kernel
-def spin_lock_irq(ram, cpu, word, index, number):
+def spin_lock_irq(ram, cpu, word, index):
     """Take an irq-safe lock: no interrupt is served until it is let go."""
     ram.cpu_irq_off[cpu] += 1
-    spin_lock(ram, cpu, word, index, number)
+    spin_lock(ram, cpu, word, index)
 
 
 @kernel
-def spin_unlock_irq(ram, cpu, word, index, number):
+def spin_unlock_irq(ram, cpu, word, index):
     """Let go of an irq-safe lock and serve what came meanwhile."""
-    spin_unlock(ram, cpu, word, index, number)
+    spin_unlock(ram, cpu, word, index)
     ram.cpu_irq_off[cpu] -= 1
     if ram.cpu_irq_off[cpu] == 0 and ram.cpu_bell[cpu] > 0:
         serve_interrupts(ram, cpu)

@@ -219,3 +219,16 @@ def _place_design(ram: Segment, fields: DesignFields, at: int) -> None:
         ram.header[slot + 1] = shape[1] if len(shape) == 2 else 0
         ram.design[name] = np.ndarray(shape, np.int64, buffer=ram.bytes.data, offset=at)
         at += -(-int(np.prod(shape)) * WORD // CACHE_LINE) * CACHE_LINE
+
+
+def word_at_address(ram: Segment, where: int) -> tuple[str, tuple[int, ...], int] | None:
+    """Find what lies at an address that compiled code has noted: the field, the index in it, and its value now."""
+    views = {name: getattr(ram, name) for name, place in ram.layout.places.items() if place.ndim}
+    for name, view in (views | ram.design).items():
+        index, rest = [], where - view.ctypes.data
+        for stride in view.strides:
+            index.append(rest // stride)
+            rest %= stride
+        if rest == 0 and name != "counter" and all(0 <= i < n for i, n in zip(index, view.shape)):
+            return name, tuple(index), int(view[tuple(index)])
+    return None

@@ -24,7 +24,7 @@ from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_releas
 from cpus.compiled import Text, call, kernel
 from cpus.cpumask import cpumask_test_cpu, cpumask_weight
 from cpus.layout import NR_ORDERS, Sizes
-from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.deferral import (
     cannot_defer,
     defer_flush,
@@ -165,10 +165,10 @@ def publish_taken(ram, state, cpu):
         own = state.own_generation[cpu, zone]
         if own:
             state.own_generation[cpu, zone] = 0
-            spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            spin_lock_irq(ram, cpu, ram.zone_lock, zone)
             if ram.zone_key_done[zone] < own:
                 store_release(ram.zone_key_done, zone, own)
-            spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
 
 
 @kernel
@@ -183,7 +183,7 @@ def advance_zones(ram, state, cpu):
             and load_acquire(ram.zone_key_done, zone) == ram.zone_key_claimed[zone]
         ):
             continue  # racy look: next time
-        spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+        spin_lock_irq(ram, cpu, ram.zone_lock, zone)
         if ram.zone_key_done[zone] == ram.zone_key_claimed[zone] and ram.zone_pending[zone] > 0:
             close_generation(ram, state, zone, ram.cpu_clock[cpu])
             # closed, before the look at `safe`: of two CPUs that go idle at once one sees the other's
@@ -193,7 +193,7 @@ def advance_zones(ram, state, cpu):
                 store_release(ram.zone_key_done, zone, ram.zone_key_claimed[zone])
             else:
                 waited = max(waited, ram.cpu_clock[cpu] - state.closed_ns[zone])
-        spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+        spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
     return waited
 
 

@@ -22,7 +22,7 @@ from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.layout import Sizes
-from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 from designs.deferral import (
     cannot_defer,
     defer_flush,
@@ -37,7 +37,6 @@ from designs.measure import FLUSHES, clean_pages
 from designs.state import own_fields
 
 KEPT_MAX = 512  # per node, as v2 had it; less on a small machine: a node's high watermark
-LOCK_KEPT, LOCK_FLUSHER = LOCK_DESIGN | 1 << 32, LOCK_DESIGN | 2 << 32
 KEY = 1
 
 
@@ -77,16 +76,16 @@ def flush_kept(ram, state, cpu, site):
         return
     before = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = site
-    spin_lock(ram, cpu, state.flusher_lock, 0, LOCK_FLUSHER)
+    spin_lock(ram, cpu, state.flusher_lock, 0)
     store_release(state.flushing, 0, 1)
-    spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    spin_lock(ram, cpu, state.kept_lock, 0)
     count = state.kept_count[0]
     for i in range(count):
         state.released[i] = state.kept[i]
     state.kept_count[0] = 0
     cpumask_copy(state.take_mask, cpu, state.kept_mask, 0)
     cpumask_clear(state.kept_mask, 0)
-    spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    spin_unlock(ram, cpu, state.kept_lock, 0)
     if not cpumask_empty(state.take_mask, cpu):
         flush_batch(ram, cpu, state.take_mask, cpu)
         state.stat[cpu, FLUSHES] += 1
@@ -95,7 +94,7 @@ def flush_kept(ram, state, cpu, site):
         clear_flag(ram, pfn, PG_KEPT)
         free_page(ram, cpu, pfn, 0)
     store_release(state.flushing, 0, 0)
-    spin_unlock(ram, cpu, state.flusher_lock, 0, LOCK_FLUSHER)
+    spin_unlock(ram, cpu, state.flusher_lock, 0)
     ram.cpu_site[cpu] = before
 
 
@@ -109,9 +108,9 @@ def hold_pte_cleared(ram, cpu, mm, vpn, pte, thing):
         cannot_defer(ram, state, cpu, mm, pte)
         return 0
     defer_flush(ram, state, cpu, mm)
-    spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    spin_lock(ram, cpu, state.kept_lock, 0)
     cpumask_or(state.kept_mask, 0, state.ro_mask, cpu)
-    spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    spin_unlock(ram, cpu, state.kept_lock, 0)
     return 1
 
 
@@ -140,12 +139,12 @@ def hold_keep(ram, cpu, pfn, key, c, d):
     """A lazily unmapped page would be freed: put it aside instead."""
     state = hold_state(ram)
     set_flag(ram, pfn, PG_KEPT)
-    spin_lock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    spin_lock(ram, cpu, state.kept_lock, 0)
     state.kept[state.kept_count[0]] = pfn
     state.kept_count[0] += 1
     state.kept_total[0] += 1
     state.kept_most[0] = max(state.kept_most[0], state.kept_count[0])
-    spin_unlock(ram, cpu, state.kept_lock, 0, LOCK_KEPT)
+    spin_unlock(ram, cpu, state.kept_lock, 0)
     return 1
 
 

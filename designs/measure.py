@@ -12,18 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from cpus.atomics import exchange, load_acquire
+from cpus.atomics import address, exchange, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import serve_interrupts
 from cpus.layout import Sizes
-from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
-from cpus.locks import LOCK_DESIGN
+from cpus.lease import WAIT_WORD, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 
 BUCKETS = 256
 # columns of `stat`
 FLUSHES, MERGED, WAITS, WAIT_NS, SKIPPED, HELPED, KICKED, SELF_FLUSHED = range(8)
 STAT_NAMES = ("flushes", "merged", "waits", "wait_ns", "skipped", "helped", "kicked", "self_flushed")
-GENERATION = LOCK_DESIGN | 4 << 32  # what a CPU waits for, for wait-for graphs
 SERIES_POINTS = 100
 
 
@@ -71,7 +69,7 @@ def publish_generation(ram, state, cpu, zone, generation, began):
     state.published_ns[zone] = ram.cpu_clock[cpu]
     state.published_took[zone] = ram.cpu_clock[cpu] - began
     exchange(ram.zone_key_done, zone, generation)  # a full barrier before the look at who waits
-    wake_all_waiting_for(ram, WAIT_LOCK, GENERATION | zone, ram.cpu_clock[cpu])
+    wake_all_waiting_for(ram, WAIT_WORD, address(ram.zone_key_done, zone), ram.cpu_clock[cpu])
 
 
 @kernel
@@ -83,7 +81,7 @@ def wait_for_generation(ram, state, cpu, zone, generation):
     while load_acquire(ram.zone_key_done, zone) < generation:
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if begin_wait(ram, cpu, WAIT_LOCK, GENERATION | zone):
+        if begin_wait(ram, cpu, WAIT_WORD, address(ram.zone_key_done, zone)):
             if load_acquire(ram.zone_key_done, zone) >= generation:
                 cancel_wait(ram, cpu)
             else:

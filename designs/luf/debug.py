@@ -27,7 +27,7 @@ from cpus.layout import LUFD_KEPT
 from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook
 from designs.luf.done import lock_done, unlock_done
-from designs.luf.state import LOCK_FILE, LOCK_KEY, LOCK_MM, luf_state
+from designs.luf.state import luf_state
 from designs.luf_v12.state import is_done
 
 OF_PAGE, OF_MM, OF_FILE = 1, 2, 3  # whose record a finding is about
@@ -98,10 +98,10 @@ def mark_page(ram, state, cpu, pfn, key, required):
     that is not done.
     """
     check_page(ram, state, cpu, pfn, FREE_PAGE, 0, 0)
-    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_lock(ram, cpu, state.key_lock, key)
     cpumask_copy(ram.lufd_mask, pfn, state.key_mask, key)
     ugen = state.key_ugen[key]
-    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_unlock(ram, cpu, state.key_lock, key)
     if not required or cpumask_empty(ram.lufd_mask, pfn):
         return  # such a batch is folded into nothing
     ram.lufd_ugen[pfn], ram.lufd_key[pfn] = ugen, key
@@ -116,19 +116,19 @@ def mark_page(ram, state, cpu, pfn, key, required):
 @kernel
 def note_mm(ram, state, cpu, mm):
     """A store fault begins: whom the mm's record names now must be done when the PTE becomes writable."""
-    spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    spin_lock(ram, cpu, state.mm_rec_lock, mm)
     cpumask_copy(ram.lufd_mm_mask, cpu, state.mm_mask, mm)
     ram.lufd_mm[cpu], ram.lufd_mm_ugen[cpu] = mm, state.mm_ugen[mm]
-    spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    spin_unlock(ram, cpu, state.mm_rec_lock, mm)
 
 
 @kernel
 def note_file(ram, state, cpu, thing):
     """A store fault in a shared file, or a write(2), begins: the same for the file's record."""
-    spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    spin_lock(ram, cpu, state.file_lock, thing)
     cpumask_copy(ram.lufd_file_mask, cpu, state.file_mask, thing)
     ram.lufd_file[cpu], ram.lufd_file_ugen[cpu] = thing + 1, state.file_ugen[thing]
-    spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    spin_unlock(ram, cpu, state.file_lock, thing)
 
 
 @kernel

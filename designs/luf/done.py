@@ -10,9 +10,7 @@ a lock costs no virtual time here (cpus/locks.py): how much slower such a kernel
 """
 
 from cpus.compiled import kernel
-from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
-
-LOCK_DONE = LOCK_DESIGN | 6 << 32
+from cpus.locks import spin_lock, spin_unlock
 
 
 @kernel
@@ -21,11 +19,11 @@ def lock_done(ram, cpu):
     under it.
     """
     if ram.lufd:
-        spin_lock(ram, cpu, ram.lufd_lock, 0, LOCK_DONE)
+        spin_lock(ram, cpu, ram.lufd_lock, 0)
 
 
 @kernel
 def unlock_done(ram, cpu):
     """Let go of them."""
     if ram.lufd:
-        spin_unlock(ram, cpu, ram.lufd_lock, 0, LOCK_DONE)
+        spin_unlock(ram, cpu, ram.lufd_lock, 0)

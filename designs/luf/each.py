@@ -13,7 +13,7 @@ from allocator.flush_sites import SITE_ALLOC
 from cpus.cpumask import cpumask_copy, cpumask_or
 from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook
-from designs.luf.state import EACH_ROWS, LOCK_KEY, diet, luf_state
+from designs.luf.state import EACH_ROWS, diet, luf_state
 from designs.luf.take import flush_taken, take_keyed
 from designs.measure import note_takeoff
 
@@ -22,7 +22,7 @@ from designs.measure import note_takeoff
 def each_page_freed(ram, cpu, zone, pfn, key, order):
     """A keyed page enters the buddy; with another key than the one before, a new generation begins."""
     state = luf_state(ram)
-    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_lock(ram, cpu, state.key_lock, key)
     clean = diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key])
     ugen = state.key_ugen[key]
     row = zone * EACH_ROWS + state.zone_generation[zone] % EACH_ROWS
@@ -37,7 +37,7 @@ def each_page_freed(ram, cpu, zone, pfn, key, order):
             cpumask_copy(state.each_mask, row, state.each_mask, before)
         cpumask_or(state.each_mask, row, state.key_mask, key)
         state.each_ugen[row] = max(state.each_ugen[row], ugen)
-    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_unlock(ram, cpu, state.key_lock, key)
     return 0 if clean else state.zone_generation[zone]
 
 

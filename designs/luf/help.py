@@ -8,32 +8,32 @@ maximum, in any order.
 """
 
 from allocator.flush_sites import SITE_ALLOC
-from cpus.atomics import fetch_max, load_acquire
+from cpus.atomics import address, fetch_max, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_or
-from cpus.lease import WAIT_LOCK, wake_all_waiting_for
-from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from cpus.lease import WAIT_WORD, wake_all_waiting_for
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook
 from designs.luf.state import luf_state
 from designs.luf.take import claim_other_zones, claim_row, flush_taken, owns_a_generation
-from designs.measure import GENERATION, HELPED, note_takeoff
+from designs.measure import HELPED, note_takeoff
 
 
 @kernel
 def _gather_claimed(ram, state, cpu, zone, generation):
     """Add the CPUs of all generations up to this one that are claimed and not done."""
-    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone)
     for older in range(load_acquire(ram.zone_key_done, zone) + 1, generation + 1):
         row = claim_row(ram, zone, older)
         cpumask_or(state.take_mask, cpu, state.claim_mask, row)
         state.take_ugen[cpu] = max(state.take_ugen[cpu], state.claim_ugen[row])
-    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
 
 
 @kernel
 def _publish_maximum(ram, cpu, zone, generation):
     if fetch_max(ram.zone_key_done, zone, generation) < generation:
-        wake_all_waiting_for(ram, WAIT_LOCK, GENERATION | zone, ram.cpu_clock[cpu])
+        wake_all_waiting_for(ram, WAIT_WORD, address(ram.zone_key_done, zone), ram.cpu_clock[cpu])
 
 
 @hook("take_done")

@@ -11,7 +11,7 @@ from allocator.flush_sites import SITE_ALLOC, SITE_OTHER
 from allocator.kthread import wake_kthread
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook
 from designs.luf.owner import finish_as_owner
 from designs.luf.state import luf_state
@@ -22,11 +22,11 @@ from designs.measure import KICKED, note_takeoff
 @kernel
 def flush_in_background(ram, state, cpu, zone):
     """Claim a zone's open generation and flush it; False if nothing was pending."""
-    spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_lock_irq(ram, cpu, ram.zone_lock, zone)
     due = ram.zone_pending[zone] > 0
     if due:
         claim_generation(ram, state, cpu, zone)
-    spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+    spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
     if due:
         state.stat[cpu, KICKED] += 1
         finish_as_owner(ram, state, cpu, SITE_OTHER)

@@ -55,9 +55,6 @@ from designs.linux import linux_mapping_change
 from designs.luf.debug import LUF_DEBUG
 from designs.luf.state import (
     KEYS,
-    LOCK_FILE,
-    LOCK_KEY,
-    LOCK_MM,
     flush_and_mark,
     flush_record,
     fold,
@@ -89,7 +86,6 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
         state.mm_ugen,
         state.mm_rec_lock,
         mm,
-        LOCK_MM,
         ram.mm_cpumask,
         mm,
         ugen,
@@ -102,7 +98,6 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
         state.file_ugen,
         state.file_lock,
         thing,
-        LOCK_FILE,
         ram.mm_cpumask,
         mm,
         ugen,
@@ -156,7 +151,6 @@ def luf_batch_key(ram, cpu, a, b, c, d):
             state.key_ugen,
             state.key_lock,
             key,
-            LOCK_KEY,
             state.lazy_mask,
             cpu,
             new_stamp(state),
@@ -171,14 +165,14 @@ def luf_batch_key(ram, cpu, a, b, c, d):
 @kernel
 def flush_file(ram, state, cpu, thing):
     """Flush what is pending for a file."""
-    flush_record(ram, state, cpu, state.file_mask, state.file_ugen, state.file_lock, thing, LOCK_FILE)
+    flush_record(ram, state, cpu, state.file_mask, state.file_ugen, state.file_lock, thing)
 
 
 @hook("write_fault")
 def luf_write_fault(ram, cpu, mm, vma, vpn, thing):
     """A mapping becomes writable: nobody may go on reading the mm's, or the shared file's, old pages."""
     state = luf_state(ram)
-    flush_record(ram, state, cpu, state.mm_mask, state.mm_ugen, state.mm_rec_lock, mm, LOCK_MM)
+    flush_record(ram, state, cpu, state.mm_mask, state.mm_ugen, state.mm_rec_lock, mm)
     if ram.vma_flags[vma] & VM_SHARED and ram.vma_flags[vma] & VM_ANON == 0:
         flush_file(ram, state, cpu, thing)
     return 0

@@ -6,18 +6,16 @@ joins the next generation), and the single mask: zones keep theirs, and he takes
 """
 
 from allocator.flush_sites import SITE_ALLOC
-from cpus.atomics import compare_exchange, exchange, load_acquire
+from cpus.atomics import address, compare_exchange, exchange, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_empty
 from cpus.ipi import serve_interrupts
-from cpus.lease import WAIT_LOCK, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
-from cpus.locks import LOCK_DESIGN, LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from cpus.lease import WAIT_WORD, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook
 from designs.luf.state import diet, luf_state
 from designs.luf.take import claim_generation, flush_taken, take_keyed
 from designs.measure import MERGED, WAIT_NS, WAITS, note_takeoff, publish_generation
-
-FLUSHER = LOCK_DESIGN | 5 << 32
 
 
 @hook("take")
@@ -48,11 +46,11 @@ def _flush_all(ram, state, cpu):
     began = ram.cpu_clock[cpu]
     for zone in range(ram.nr_zones):
         needed = state.wait_generation[cpu, zone]
-        spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+        spin_lock_irq(ram, cpu, ram.zone_lock, zone)
         # the last pending page may be the one taken
         if ram.zone_pending[zone] > 0 or needed > ram.zone_key_claimed[zone]:
             claim_generation(ram, state, cpu, zone)
-        spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+        spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
     flush_taken(ram, state, cpu, SITE_ALLOC)
     for zone in range(ram.nr_zones):
         own = state.own_generation[cpu, zone]
@@ -61,7 +59,7 @@ def _flush_all(ram, state, cpu):
             publish_generation(ram, state, cpu, zone, own, began)
     state.flusher_ns[0], state.flusher_took[0] = ram.cpu_clock[cpu], ram.cpu_clock[cpu] - began
     exchange(state.flusher, 0, 0)  # a full barrier before the look at who waits
-    wake_all_waiting_for(ram, WAIT_LOCK, FLUSHER, ram.cpu_clock[cpu])
+    wake_all_waiting_for(ram, WAIT_WORD, address(state.flusher, 0), ram.cpu_clock[cpu])
 
 
 @kernel
@@ -71,7 +69,7 @@ def _wait_for_flusher(ram, state, cpu):
     while load_acquire(state.flusher, 0) != 0:
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if begin_wait(ram, cpu, WAIT_LOCK, FLUSHER):
+        if begin_wait(ram, cpu, WAIT_WORD, address(state.flusher, 0)):
             if load_acquire(state.flusher, 0) == 0:
                 cancel_wait(ram, cpu)
             else:

@@ -18,7 +18,7 @@ from cpus.cpumask import (
     for_each_cpu,
 )
 from cpus.layout import Sizes
-from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 from designs.deferral import deferral_fields
 from designs.luf.done import lock_done, unlock_done
 from designs.measure import FLUSHES, measure_fields
@@ -26,7 +26,6 @@ from designs.state import own_fields
 
 # luf_batch records of pages on their way to the buddy; v12 has 65,536. Reuse only merges, it never loses
 KEYS = 4096
-LOCK_KEY, LOCK_MM, LOCK_FILE = LOCK_DESIGN | 1 << 32, LOCK_DESIGN | 2 << 32, LOCK_DESIGN | 3 << 32
 EACH_ROWS = 256  # newest generations of a zone that sync=each remembers
 
 
@@ -108,25 +107,25 @@ def flush_and_mark(ram, state, cpu, mask, row):
 
 
 @kernel
-def fold(ram, state, cpu, masks, ugens, locks, i, lock_number, source, source_row, ugen):
+def fold(ram, state, cpu, masks, ugens, locks, i, source, source_row, ugen):
     """Merge CPUs and a request into record `i` (fold_batch); CPUs that are done with what was there before
     drop out.
     """
-    spin_lock(ram, cpu, locks, i, lock_number | i)
+    spin_lock(ram, cpu, locks, i)
     diet(ram, state, cpu, masks, i, ugens[i])
     cpumask_or(masks, i, source, source_row)
     if ugen > ugens[i]:
         ugens[i] = ugen
-    spin_unlock(ram, cpu, locks, i, lock_number | i)
+    spin_unlock(ram, cpu, locks, i)
 
 
 @kernel
-def flush_record(ram, state, cpu, masks, ugens, locks, i, lock_number):
+def flush_record(ram, state, cpu, masks, ugens, locks, i):
     """Flush the CPUs of record `i` that are not up to date (luf_flush_mm, luf_flush_mapping)."""
-    spin_lock(ram, cpu, locks, i, lock_number | i)
+    spin_lock(ram, cpu, locks, i)
     clean = diet(ram, state, cpu, masks, i, ugens[i])
     cpumask_or(state.take_mask, cpu, masks, i)
-    spin_unlock(ram, cpu, locks, i, lock_number | i)
+    spin_unlock(ram, cpu, locks, i)
     if not clean:
         flush_and_mark(ram, state, cpu, state.take_mask, cpu)
     cpumask_clear(state.take_mask, cpu)

@@ -8,9 +8,9 @@ taken first, how one claims a generation, and the flush itself.
 from allocator.buddy import CLEAN_ONLY, PEND_FIRST
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
-from cpus.locks import LOCK_ZONE, spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
+from cpus.locks import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
 from designs.design import hook
-from designs.luf.state import LOCK_KEY, diet, flush_and_mark, luf_state
+from designs.luf.state import diet, flush_and_mark, luf_state
 from designs.measure import MERGED
 
 
@@ -19,11 +19,11 @@ def join_generation(ram, state, cpu, zone, key):
     """A keyed page enters the buddy: its CPUs join the zone's open generation; 0 if they are all up to date
     already.
     """
-    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_lock(ram, cpu, state.key_lock, key)
     clean = diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key])
     ugen = state.key_ugen[key]
     cpumask_or(state.zone_mask, zone, state.key_mask, key)
-    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_unlock(ram, cpu, state.key_lock, key)
     if clean:
         return 0
     if ugen > state.zone_ugen[zone]:
@@ -66,11 +66,11 @@ def luf_pend_first(ram, cpu, zone, b, c, d):
 @kernel
 def take_keyed(ram, state, cpu, key):
     """A page with a key leaves a pcp list: its CPUs join what the take-off flushes."""
-    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_lock(ram, cpu, state.key_lock, key)
     cpumask_or(state.take_mask, cpu, state.key_mask, key)
     if state.key_ugen[key] > state.take_ugen[cpu]:
         state.take_ugen[cpu] = state.key_ugen[key]
-    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_unlock(ram, cpu, state.key_lock, key)
 
 
 @kernel
@@ -105,10 +105,10 @@ def claim_other_zones(ram, state, cpu):
     """
     for zone in range(ram.nr_zones):
         if state.own_generation[cpu, zone] == 0 and ram.zone_pending[zone] > 0:
-            spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            spin_lock_irq(ram, cpu, ram.zone_lock, zone)
             if ram.zone_pending[zone] > 0:
                 claim_generation(ram, state, cpu, zone)
-            spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
 
 
 @kernel

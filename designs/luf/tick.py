@@ -12,7 +12,7 @@ from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_tlb_fun
 from cpus.atomics import compare_exchange, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_test_cpu, for_each_cpu
-from cpus.locks import LOCK_ZONE, spin_lock_irq, spin_unlock_irq
+from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook, hooks
 from designs.luf.done import lock_done, unlock_done
 from designs.luf.kicker import flush_in_background
@@ -72,9 +72,9 @@ def tick_tick(ram, cpu, a, b, c, d):
     state = luf_state(ram)
     for zone in range(ram.nr_zones):
         if ram.zone_pending[zone] > 0:
-            spin_lock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            spin_lock_irq(ram, cpu, ram.zone_lock, zone)
             due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or _all_done(ram, state, cpu, zone)
-            spin_unlock_irq(ram, cpu, ram.zone_lock, zone, LOCK_ZONE | zone)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
             if due and compare_exchange(state.kick_cpu, 0, 0, cpu + 1) == 0:
                 flush_in_background(ram, state, cpu, zone)
                 store_release(state.kick_cpu, 0, 0)

@@ -41,7 +41,6 @@ from designs.design import Design, hook, hooks
 from designs.linux import FLUSHED_SHIFT, PENDING_MASK, count_pending, set_flush_pending
 from designs.luf_v12.debug import V12_DEBUG
 from designs.luf_v12.state import (
-    LOCK_KEY,
     LOW,
     before,
     check_done,
@@ -164,11 +163,11 @@ def v12_page_freed(ram, cpu, zone, pfn, key, order):
     generation.
     """
     state = v12_state(ram)
-    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_lock(ram, cpu, state.key_lock, key)
     if state.key_required[key]:
         cpumask_or(state.zone_batch, zone, state.key_mask, key)
     ugen = state.key_ugen[key]
-    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_unlock(ram, cpu, state.key_lock, key)
     if before(state.zone_luf_ugen[zone], ugen):
         state.zone_luf_ugen[zone] = ugen
     return state.zone_ugen[zone]
@@ -217,7 +216,7 @@ def v12_take(ram, cpu, zone, pfn, key, order):
     """luf_takeoff_check_and_fold: whom to flush, or whose flush to wait for."""
     state = v12_state(ram)
     if zone < 0:
-        spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+        spin_lock(ram, cpu, state.key_lock, key)
         ugen = state.key_ugen[key]
         if check_done(ram, state, cpu, state.key_mask, key, ugen):
             state.stat[cpu, MERGED] += 1
@@ -225,7 +224,7 @@ def v12_take(ram, cpu, zone, pfn, key, order):
             cpumask_or(state.take_mask, cpu, state.key_mask, key)
             if before(state.take_ugen[cpu], ugen):
                 state.take_ugen[cpu] = ugen
-        spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+        spin_unlock(ram, cpu, state.key_lock, key)
         return 0
     generation = whole_generation(key & LOW, state.zone_ugen[zone])
     if state.own_generation[cpu]:

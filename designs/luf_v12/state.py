@@ -25,7 +25,7 @@ from cpus.cpumask import (
     for_each_cpu,
 )
 from cpus.layout import Sizes
-from cpus.locks import LOCK_DESIGN, spin_lock, spin_unlock
+from cpus.locks import spin_lock, spin_unlock
 from designs.luf.done import lock_done, unlock_done
 from designs.measure import FLUSHES, measure_fields
 from designs.state import own_fields
@@ -33,7 +33,6 @@ from designs.state import own_fields
 KEYS = 65536  # NR_LUF_BATCH: luf_key has 16 bits, 0 means none
 LOW = 0xFFFF  # what of a zone's generation is kept in a page
 NO_UGEN = 0
-LOCK_KEY, LOCK_MM, LOCK_FILE = LOCK_DESIGN | 1 << 32, LOCK_DESIGN | 2 << 32, LOCK_DESIGN | 3 << 32
 
 
 def v12_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -176,7 +175,7 @@ def fold_into_key(ram, state, cpu, key, mask, row, writable, ugen):
     """Fold a batch into the table's entry (fold_luf_batch): reuse of a key is such a fold, so nothing is lost
     by it.
     """
-    spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_lock(ram, cpu, state.key_lock, key)
     if before(state.key_ugen[key], ugen):
         if diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key]):
             state.key_required[key] = state.key_writable[key] = 0
@@ -184,7 +183,7 @@ def fold_into_key(ram, state, cpu, key, mask, row, writable, ugen):
     cpumask_or(state.key_mask, key, mask, row)
     state.key_writable[key] |= writable
     state.key_required[key] = 1
-    spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+    spin_unlock(ram, cpu, state.key_lock, key)
 
 
 @kernel
@@ -192,11 +191,11 @@ def fold_into_mm(ram, state, cpu, mm):
     """Note in the mm that its CPUs may read old pages (fold_luf_batch_mm): mask and generation, as posted not
     flush_required.
     """
-    spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    spin_lock(ram, cpu, state.mm_rec_lock, mm)
     cpumask_or(state.mm_mask, mm, ram.mm_cpumask, mm)
     state.mm_ugen[mm] = new_luf_ugen(state)
     state.mm_required[mm] |= state.records_required[0]
-    spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    spin_unlock(ram, cpu, state.mm_rec_lock, mm)
 
 
 @kernel
@@ -204,11 +203,11 @@ def fold_into_mapping(ram, state, cpu, thing, mm):
     """The same in the file's mapping (patch 20), if it is a file."""
     if ram.object_kind[thing] != OBJECT_FILE:
         return
-    spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    spin_lock(ram, cpu, state.file_lock, thing)
     cpumask_or(state.file_mask, thing, ram.mm_cpumask, mm)
     state.file_ugen[thing] = new_luf_ugen(state)
     state.file_required[thing] |= state.records_required[0]
-    spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    spin_unlock(ram, cpu, state.file_lock, thing)
 
 
 @kernel
@@ -267,24 +266,24 @@ def luf_flush_mm(ram, state, cpu, mm):
     """Fold the mm's record into tlb_ubc, which takes only records that are flush_required, and flush what is
     left of it.
     """
-    spin_lock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    spin_lock(ram, cpu, state.mm_rec_lock, mm)
     if state.mm_required[mm]:
         cpumask_or(ram.ubc_mask, cpu, state.mm_mask, mm)
         ram.ubc_required[cpu] = 1
     ugen = state.mm_ugen[mm]
-    spin_unlock(ram, cpu, state.mm_rec_lock, mm, LOCK_MM | mm)
+    spin_unlock(ram, cpu, state.mm_rec_lock, mm)
     _flush_after_fold(ram, state, cpu, ugen)
 
 
 @kernel
 def luf_flush_mapping(ram, state, cpu, thing):
     """The same for a file."""
-    spin_lock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    spin_lock(ram, cpu, state.file_lock, thing)
     if state.file_required[thing]:
         cpumask_or(ram.ubc_mask, cpu, state.file_mask, thing)
         ram.ubc_required[cpu] = 1
     ugen = state.file_ugen[thing]
-    spin_unlock(ram, cpu, state.file_lock, thing, LOCK_FILE | thing)
+    spin_unlock(ram, cpu, state.file_lock, thing)
     _flush_after_fold(ram, state, cpu, ugen)
 
 
@@ -292,11 +291,11 @@ def luf_flush_mapping(ram, state, cpu, thing):
 def luf_flush(ram, state, cpu, key):
     """Flush what a key stands for, and what the task has pending, without a diet."""
     if key != 0:
-        spin_lock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+        spin_lock(ram, cpu, state.key_lock, key)
         if state.key_required[key]:
             cpumask_or(ram.ubc_mask, cpu, state.key_mask, key)
             ram.ubc_required[cpu] = 1
-        spin_unlock(ram, cpu, state.key_lock, key, LOCK_KEY | key)
+        spin_unlock(ram, cpu, state.key_lock, key)
     try_to_unmap_flush(ram, state, cpu)
 
 

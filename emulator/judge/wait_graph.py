@@ -16,16 +16,20 @@ from cpus.lease import (
     STATE_NAMES,
     WAIT_ACKS,
     WAIT_IDLE,
-    WAIT_LOCK,
     WAIT_MM,
     WAIT_NAMES,
+    WAIT_WORD,
 )
-from cpus.locks import LOCK_NAMES, WAITERS
+from cpus.locks import WAITERS
+from cpus.segment import word_at_address
 
 CPUS_SHOWN = 64
-# lock class -> field of the lock word, in the order of locks.LOCK_NAMES
-LOCK_FIELDS = ("", "zone_lock", "lru_lock", "object_cache_lock", "object_lock", "page_lock_word", "mm_table_lock", "queue_lock",
-               "kswapd_lock", "", "pcp_lock")  # fmt: skip
+# what Linux calls a lock word; designs' own go by the names that they have
+LOCKS = {
+    "zone_lock": "zone.lock", "lru_lock": "lruvec.lru_lock", "object_cache_lock": "mapping.i_pages.xa_lock",
+    "object_lock": "i_mmap/anon_vma lock", "page_lock_word": "pte lock", "mm_table_lock": "mm.page_table_lock",
+    "queue_lock": "rq.lock", "kswapd_lock": "kswapd_wait", "pcp_lock": "pcp.lock",
+}  # fmt: skip
 
 
 def wait_graph(ram: Any) -> str:
@@ -60,8 +64,8 @@ def _clause(ram: Any, cpu: int) -> str:
         text = STATE_NAMES[state]
     elif kind == WAIT_ACKS:
         text = f"waits for acks of {_names(_silent_targets(ram, cpu)) or 'nobody: a wake-up was lost'}"
-    elif kind == WAIT_LOCK:
-        text = f"waits for {_lock_words(ram, thing)}"
+    elif kind == WAIT_WORD:
+        text = f"waits for {_word(ram, thing)}"
     elif kind == WAIT_MM:
         text = f"waits for mmap_lock of mm {thing} ({_mm_holder(int(ram.mm_lock[thing]))})"
     elif kind == WAIT_IDLE:
@@ -101,16 +105,16 @@ def _silent_targets(ram: Any, sender: int) -> list[int]:
     return found
 
 
-def _lock_words(ram: Any, number: int) -> str:
-    kind, index = number >> 40, number & (WAITERS - 1)
-    name = LOCK_NAMES[kind] if kind < len(LOCK_NAMES) else f"lock class {kind}"
-    words = (
-        getattr(ram, LOCK_FIELDS[kind]).reshape(-1) if kind < len(LOCK_FIELDS) and LOCK_FIELDS[kind] else ()
-    )
-    text = f"{name}[{index}]"
-    if index >= len(words):
-        return text
-    holder = (int(words[index]) & (WAITERS - 1)) - 1
+def _word(ram: Any, where: int) -> str:
+    """Say which word a CPU sleeps for, and who holds it if it is a lock."""
+    found = word_at_address(ram, where)
+    if found is None:
+        return f"a word at {where:#x} that nothing declares"
+    name, index, value = found
+    text = f"{LOCKS.get(name, name)}[{', '.join(map(str, index))}]"
+    if name not in LOCKS and not name.endswith("_lock"):
+        return f"{text} to change ({value})"
+    holder = (value & (WAITERS - 1)) - 1
     return f"{text} held by cpu{holder}" if holder >= 0 else f"{text}, which nobody holds"
 
 

@@ -8,7 +8,6 @@ from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
 from cpus.lease import WAIT_IDLE, block, new_slice, offer_lease, random_next
 from cpus.locks import (
-    LOCK_ZONE,
     mmap_read_lock,
     mmap_read_unlock,
     mmap_write_lock,
@@ -80,13 +79,13 @@ def _spin_locks(ram, cpu):
     new_slice(ram, cpu)
     for i in range(ram.series[0, SHOTS]):
         if i % 2:
-            spin_lock(ram, cpu, ram.zone_lock, 0, LOCK_ZONE)
+            spin_lock(ram, cpu, ram.zone_lock, 0)
             _inside(ram, cpu)
-            spin_unlock(ram, cpu, ram.zone_lock, 0, LOCK_ZONE)
+            spin_unlock(ram, cpu, ram.zone_lock, 0)
         else:
-            spin_lock_irq(ram, cpu, ram.zone_lock, 0, LOCK_ZONE)
+            spin_lock_irq(ram, cpu, ram.zone_lock, 0)
             _inside(ram, cpu)
-            spin_unlock_irq(ram, cpu, ram.zone_lock, 0, LOCK_ZONE)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, 0)
     _idle(ram, cpu)
     return 0
 
@@ -151,22 +150,22 @@ def _shoot_and_lock(ram, cpu):
     for i in range(ram.series[0, SHOTS]):
         if cpu % 2 == 0:
             if i % 3 == 0:  # a plain lock may be held across a shootdown: its waiters serve interrupts
-                spin_lock(ram, cpu, ram.lru_lock, 0, LOCK_ZONE)
+                spin_lock(ram, cpu, ram.lru_lock, 0)
                 shoot(ram, cpu, ram.nr_cpus - 1, 1)
-                spin_unlock(ram, cpu, ram.lru_lock, 0, LOCK_ZONE)
+                spin_unlock(ram, cpu, ram.lru_lock, 0)
             else:
                 shoot(ram, cpu, ram.nr_cpus - 1, 1)
         elif i % 2:
-            spin_lock(ram, cpu, ram.lru_lock, 0, LOCK_ZONE)
+            spin_lock(ram, cpu, ram.lru_lock, 0)
             _work(ram, cpu, 50)
-            spin_unlock(ram, cpu, ram.lru_lock, 0, LOCK_ZONE)
+            spin_unlock(ram, cpu, ram.lru_lock, 0)
         else:
-            spin_lock_irq(ram, cpu, ram.zone_lock, 0, LOCK_ZONE | 1)
+            spin_lock_irq(ram, cpu, ram.zone_lock, 0)
             before = ram.irq_call[cpu]
             _inside(ram, cpu)
             if ram.irq_call[cpu] != before:  # an interrupt was served although they are off
                 fetch_add(ram.free_count, (0, WRONG), 1)
-            spin_unlock_irq(ram, cpu, ram.zone_lock, 0, LOCK_ZONE | 1)
+            spin_unlock_irq(ram, cpu, ram.zone_lock, 0)
     _idle(ram, cpu)
     return 0
 

@@ -40,9 +40,9 @@ from cpus.abi.numbers import LOAD, STORE
 from cpus.cpumask import cpus_of
 from cpus.layout import LUFD_KEPT
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
+from cpus.segment import word_at_address
 from designs import design
 from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
-from designs.luf.done import LOCK_DONE
 from designs.luf.luf import Luf
 from designs.luf_v12.luf_v12 import LufV12
 from designs.memory_map import MACHINE
@@ -423,12 +423,12 @@ def test_one_lock_holds_all_done_numbers(small_machine, name):
     slept = []
 
     def holder_goes_on(cpu):
-        slept.append((cpu, int(machine.ram.cpu_wait_object[cpu])))
+        slept.append((cpu, word_at_address(machine.ram, int(machine.ram.cpu_wait_object[cpu]))))
         machine.ram.lufd_lock[0] = 0
 
     machine.on_wait = holder_goes_on
     write_to_file(machine.ram, 0, FILE, 3)
-    assert slept == [(0, LOCK_DONE)]
+    assert slept == [(0, ("lufd_lock", (0,), 2))]
     lru_add_drain(machine.ram, 0)
 
 

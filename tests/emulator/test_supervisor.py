@@ -24,7 +24,7 @@ from cpus.atomics import fetch_add, load_acquire, pause
 from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
 from cpus.lease import RUN, WAIT_IDLE, block
-from cpus.locks import LOCK_LRU, LOCK_ZONE, spin_lock
+from cpus.locks import spin_lock
 from emulator.supervisor import CpuDied, Interrupted, Panicked, RunStopped, Stuck, Supervisor
 
 ROOT = Path(__file__).parents[2]
@@ -330,16 +330,16 @@ def test_the_watchdog_names_a_cpu_that_never_acks():
 def _deadlocks(ram, cpu):
     if cpu < 2:
         if cpu == 0:
-            spin_lock(ram, cpu, ram.zone_lock, 0, LOCK_ZONE)
+            spin_lock(ram, cpu, ram.zone_lock, 0)
         else:
-            spin_lock(ram, cpu, ram.lru_lock, 0, LOCK_LRU)
+            spin_lock(ram, cpu, ram.lru_lock, 0)
         fetch_add(ram.run_tokens, 0, 1)
         while load_acquire(ram.run_tokens, 0) < 2 and ram.run_stop[0] == RUN:
             pause()
         if cpu == 0:
-            spin_lock(ram, cpu, ram.lru_lock, 0, LOCK_LRU)
+            spin_lock(ram, cpu, ram.lru_lock, 0)
         else:
-            spin_lock(ram, cpu, ram.zone_lock, 0, LOCK_ZONE)
+            spin_lock(ram, cpu, ram.zone_lock, 0)
     while True:
         block(ram, cpu, WAIT_IDLE, 0)
     return 0
