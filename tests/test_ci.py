@@ -79,8 +79,8 @@ def test_a_python_that_is_too_old_is_refused(project):
 
 
 def test_the_workflow_tests_each_python_that_is_named():
-    """The matrix is the classifiers of setup.cfg; each runs .ci/run with the Python that was set up, and has an
-    end.
+    """The matrix is the classifiers of setup.cfg; each runs .ci/run with the Python that was set up, and has
+    an end.
     """
     text = WORKFLOW.read_text()
     (matrix,) = re.findall(r"^ +python: \[(.*)\]$", text, re.M)
@@ -94,7 +94,7 @@ def test_the_workflow_tests_each_python_that_is_named():
 
 
 def test_the_cache_of_compiled_code_hangs_on_every_room_that_is_compiled():
-    """A room that is left out of the key would be compiled anew each time its files change, and never saved."""
+    """A room that is left out of the key would be compiled anew when its files change, and never saved."""
     from cpus.compiled import ROOMS
 
     (key,) = re.findall(r"key: luf-.*hashFiles\((.*)\)", WORKFLOW.read_text())

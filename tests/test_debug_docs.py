@@ -24,7 +24,7 @@ RUNS = list(RUN.finditer(DOCUMENT.read_text()))
 
 
 def words(text: str) -> str:
-    """Give a text without its figures: a run repeats exactly, but between versions of the engine they move."""
+    """Give a text without its figures: a run repeats exactly, but they move with the engine's version."""
     return re.sub(r"\s+", " ", NUMBER.sub("#", text))
 
 

@@ -47,8 +47,8 @@ def anchors(document: Path) -> set[str]:
 
 
 def dead_links(text: str, document: Path) -> list[str]:
-    """Give the links of a page, which lies at `document`, that lead to no file of the project, or to no heading
-    of it.
+    """Give the links of a page, which lies at `document`, that lead to no file of the project, or to no
+    heading of it.
     """
     dead = []
     for link in (link for link in LINK.findall(prose(text)) if not re.match(r"\w+:", link)):
@@ -67,11 +67,11 @@ def test_links_lead_somewhere(document):
 
 
 def test_planted_dead_links_are_found():
-    """A page that is not there, one that lies beside the project, a heading that is not there, an anchor in what
-    has none; not what is code, or lies elsewhere.
+    """A page that is not there, one that lies beside the project, a heading that is not there, an anchor in
+    what has none; not what is code, or lies elsewhere.
     """
-    text = """[a](docs/nowhere.md) and [b](docs/design.md#no-such-heading), [c](#nor-here), [d](../elsewhere.md),
-[e](setup.cfg#metadata), [the README](README.md), ![f](docs/nowhere.png),
+    text = """[a](docs/nowhere.md) and [b](docs/design.md#no-such-heading), [c](#nor-here),
+[d](../elsewhere.md), [e](setup.cfg#metadata), [the README](README.md), ![f](docs/nowhere.png),
 [a heading](docs/design.md#scale), [the web](https://example.org/nothing)
 
     [g](in/code.md)
@@ -92,7 +92,7 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 def test_the_readme_is_short():
-    """What a visitor reads before they know whether to stay; the screen and the addresses of links not counted."""
+    """What visitors read before they know whether to stay; the screen and addresses of links not counted."""
     text = re.sub(r"\]\([^)]*\)", "]", (ROOT / "README.md").read_text())
     assert len(re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S).split()) <= README_WORDS
 

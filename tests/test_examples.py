@@ -1,4 +1,4 @@
-"""Every example runs, and prints what is stored beside it. Renew: LUF_RENEW=1 pytest tests/test_examples.py."""
+"""Every example runs, and prints what is stored beside it (LUF_RENEW=1 renews that)."""
 
 from __future__ import annotations
 

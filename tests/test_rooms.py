@@ -65,8 +65,8 @@ def may_import(name: str, allowed: set[str]) -> bool:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_run_one_way(room):
-    """cpus -> allocator -> designs -> emulator; workloads is imported by emulator alone, and knows of cpus what
-    a program may ask for (cpus/abi); nobody imports tests.
+    """cpus -> allocator -> designs -> emulator; workloads is imported by emulator alone, and knows of cpus
+    what a program may ask for (cpus/abi); nobody imports tests.
     """
     found = {str(path.relative_to(ROOT)): foreign(path.read_text(), room) for path in files(room)}
     assert len(found) > 3
@@ -206,7 +206,8 @@ def test_planted_text_of_any_encoding_is_found(line):
     assert len(by_locale(line)) == 1
     assert (
         by_locale(
-            "open(path, 'wb'); os.open(path, 0); path.read_text(encoding='utf-8'); open(path, encoding='utf-8')"
+            "open(path, 'wb'); os.open(path, 0); path.read_text(encoding='utf-8'); "
+            "open(path, encoding='utf-8')"
         )
         == []
     )

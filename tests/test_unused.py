@@ -15,7 +15,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator")
 USERS = (*ROOMS, "examples", "benchmarks")
-# decorators that leave a function to be called by its name; all others (entry, hook, lower_builtin, ...) register it
+# decorators that leave a function to be called by its name; all others (entry, hook, lower_builtin, ...)
+# register it
 PLAIN = {
     "kernel",
     "generator",

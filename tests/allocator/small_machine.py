@@ -69,25 +69,28 @@ class SmallMachine:
     """RAM (`ram`), booted, and what a test needs to play with it."""
 
     def __init__(
-        self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256, design: str | Design = "linux",
-        marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False, node_of: tuple[int, ...] = (),
-        debug_luf: bool = False, **constants: int,
+        self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256,
+        design: str | Design = "linux", marks: tuple[int, int, int] = (16, 24, 32), demotion: bool = False,
+        node_of: tuple[int, ...] = (), debug_luf: bool = False, **constants: int,
     ):  # fmt: skip
         starts = np.cumsum([0, *(-(-n // 1024) * 1024 for n in pages)])
         # zone -> node; usually each node is one zone
         zones, node_of = len(pages), node_of or tuple(range(len(pages)))
         nodes, logical, frames = node_of[-1] + 1, region * 2, int(starts[-1]) + 1
         sizes = Sizes(
-            nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1, nr_tasks=cpus + nodes + 1, nr_vmas=16 * mms,
-            nr_objects=2 + mms, nr_cache_slots=2 * region, nr_logical=logical + 1 + 2 * frames + 1, nr_anon_logical=2 * frames,
-            nr_rows=1, nr_sections=1, nr_chunks=1, nr_lufd_frames=frames if debug_luf else 1,
+            nr_cpus=cpus, nr_nodes=nodes, nr_zones=zones, nr_frames=frames, nr_mms=mms + 1,
+            nr_tasks=cpus + nodes + 1, nr_vmas=16 * mms, nr_objects=2 + mms, nr_cache_slots=2 * region,
+            nr_logical=logical + 1 + 2 * frames + 1, nr_anon_logical=2 * frames, nr_rows=1, nr_sections=1,
+            nr_chunks=1, nr_lufd_frames=frames if debug_luf else 1,
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), series_length=8,
         )  # fmt: skip
         usual = {
-            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33, "base_slice_ns": 3_000_000,
-            "readahead_pages": 32, "fault_around_pages": 16, "demotion": int(demotion), "swappiness": 60, "promote_enough": 0,
-            "lock_spins": 4, "scan_pages": 64, "zero_page": frames - 1, "zero_logical": logical, "first_anon_logical": logical + 1,
-            "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000, "events_on": 1, "lufd": int(debug_luf),
+            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33,
+            "base_slice_ns": 3_000_000, "readahead_pages": 32, "fault_around_pages": 16,
+            "demotion": int(demotion), "swappiness": 60, "promote_enough": 0, "lock_spins": 4,
+            "scan_pages": 64, "zero_page": frames - 1, "zero_logical": logical,
+            "first_anon_logical": logical + 1, "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000,
+            "events_on": 1, "lufd": int(debug_luf),
         }  # fmt: skip
         at = 0
         for name, (entries, ways) in GEOMETRY.items():
@@ -272,7 +275,7 @@ class SmallMachine:
         lru_add_drain(self.ram, cpu)
 
     def scan(self, pages: int, which: int = LRU_INACTIVE_FILE, node: int = 0, cpu: int = 0) -> int:
-        """Look at pages from the old end of a list when all reads are done; returns how many were reclaimed."""
+        """Look at pages from the old end of a list, all reads done; returns how many were reclaimed."""
         self.ram.cpu_clock[:] = int(self.ram.cpu_clock.max()) + LATER
         reclaimed = 0
         while pages > 0:

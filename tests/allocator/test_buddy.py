@@ -198,7 +198,7 @@ def test_a_frame_of_another_zone_panics(broken_machine):
 
 
 def test_a_done_block_is_taken_although_a_newer_one_keeps_its_list_from_joining(small_machine):
-    """Pend list of order 0: [key 5, done | key 6, pending]. The first is as good as clean, the second is not."""
+    """Pend list of order 0: [key 5, done | key 6, pending]. The first is as good as clean, not the second."""
     ram = small_machine(pages=(4,), cpus=1, mms=0, design=Keyed()).ram
     frames = [int(take_block(ram, CPU, ZONE, 0)) for _ in range(4)]
     older, newer = min(frames), max(frames)  # no buddies of each other

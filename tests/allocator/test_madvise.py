@@ -1,4 +1,4 @@
-"""madvise, move_pages, truncation of mapped files, POSIX_FADV_DONTNEED: what each takes, keeps and flushes."""
+"""madvise, move_pages, truncation of mapped files, POSIX_FADV_DONTNEED: what each takes, keeps, flushes."""
 
 import pytest
 

@@ -188,7 +188,7 @@ def test_a_read_asks_nobody(machine):
 
 
 def test_the_design_is_told_of_populated_pages_too(machine):
-    """MAP_POPULATE goes through handle_mm_fault as an access does, once for what fault-around maps together."""
+    """MAP_POPULATE goes through handle_mm_fault as an access does, once for all that fault-around maps."""
     ram, told = machine.ram, []
     machine.on_hook("fault_done", lambda cpu, mm, vma, page, store: told.append((mm, page - FILE_VPN, store)))
     ram.task_row[CPU], ram.task_end[CPU], ram.cpu_slice_end[CPU] = 0, 1, 1 << 50

@@ -169,7 +169,7 @@ def test_dirty_pages_of_a_file_are_left_alone(machine):
 
 
 def test_nothing_is_promoted_into_a_node_that_is_nearly_full(machine):
-    """migrate_balanced_pgdat: at HIGH the page stays, and kswapd is woken so that there is room for the next."""
+    """migrate_balanced_pgdat: at HIGH the page stays, and kswapd is woken to make room for the next."""
     task_numa_work(machine.ram, CPU, 1)
     machine.ram.wmark_high[FAST], machine.ram.wmark_promo[FAST] = 600, 600
     page = ANON_VPN + slow(machine, ANON_VPN)[0]

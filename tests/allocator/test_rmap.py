@@ -49,7 +49,7 @@ def test_the_file_page_is_one_frame_for_all(machine):
 
 
 def test_references_are_counted_once(machine):
-    """page_referenced looks at all PTEs and clears their accessed bits; without a new access it finds none."""
+    """page_referenced looks at all PTEs and clears their accessed bits; with no new access it finds none."""
     pfn = machine.pfn(1, FILE_VPN + INDEX)
     assert page_referenced(machine.ram, CPU, pfn) == (3, False)
     assert page_referenced(machine.ram, CPU, pfn) == (0, False)
@@ -128,7 +128,7 @@ def test_migration_entries_keep_the_rights_and_go_back(machine, vpn, rights):
 
 
 def test_who_meets_a_migration_entry_waits_for_the_page_lock(machine):
-    """CPU 2 faults on the entry and sleeps; the migrator maps the page again and unlocks it; CPU 2 goes on."""
+    """CPU 2 faults on the entry and sleeps; the migrator maps the page again, unlocks it; CPU 2 goes on."""
     pfn = machine.pfn(1, FILE_VPN + INDEX)
     assert isolate_page(machine.ram, CPU, pfn)
     lock_page(machine.ram, CPU, pfn)

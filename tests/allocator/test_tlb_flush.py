@@ -145,7 +145,7 @@ def test_a_batch_is_one_round_for_several_address_spaces(machine):
 
 @pytest.mark.parametrize("pcid, missing", [(1, 0), (0, 40)])
 def test_with_pcid_an_address_space_survives_a_switch(small_machine, pcid, missing):
-    """There and back: with PCID the entries are still there, without they were flushed by the write to cr3."""
+    """There and back: with PCID the entries are still there, without it the write to cr3 flushed them."""
     machine = started(small_machine(cpus=5, mms=2, pcid=pcid, nr_asids=6 if pcid else 1))
     machine.run(2)
     machine.run(1)

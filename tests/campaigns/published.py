@@ -177,11 +177,13 @@ class Runs:
         if (experiment, name) not in self.found:
             seen = EXPERIMENTS[experiment].run(made or name, self.options)
             sys.stderr.write(
-                f"{time.monotonic() - self.began:6.1f} s  {name} {experiment}: {seen.interrupts:,} shootdowns\n"
+                f"{time.monotonic() - self.began:6.1f} s  {name} {experiment}: "
+                f"{seen.interrupts:,} shootdowns\n"
             )
             if not seen.result.clean:
                 raise RuntimeError(
-                    f"{name} in {experiment!r} is not clean: {seen.result.violations or seen.result.unaccounted}"
+                    f"{name} in {experiment!r} is not clean: "
+                    f"{seen.result.violations or seen.result.unaccounted}"
                 )
             self.found[experiment, name] = seen
         return self.found[experiment, name]
@@ -191,10 +193,10 @@ class Runs:
 
 
 PUBLISHED = """\
-Written by `python -m tests.campaigns.published`. A change is against the design beside it. *within 2x* compares our
-change with the published one: a saving of 86 % is 0.89 of one of 97 %, although it leaves five times as much.
-[measured]: the source was read. [cited]: quoted by others, or general knowledge. Nothing here was fitted; where the
-emulator differs, the list below the table says why.
+Written by `python -m tests.campaigns.published`. A change is against the design beside it. *within 2x*
+compares our change with the published one: a saving of 86 % is 0.89 of one of 97 %, although it leaves five
+times as much. [measured]: the source was read. [cited]: quoted by others, or general knowledge. Nothing here
+was fitted; where the emulator differs, the list below the table says why.
 """
 
 
@@ -209,22 +211,22 @@ def published(runs: Runs) -> str:
 
 
 REASONS = """\
-**luf_v12:records=required.** Beyond what `records=posted` does, it flushes in `finish_task_switch`. Patch 19 calls
-luf_flush_mm(mm) each time a CPU leaves a kernel thread (or idleness) for a user task whose mm it had borrowed. That CPU
-would compare tlb_gen by itself; the call flushes all CPUs that have a page of the mm pending. As posted, the call finds
-flush_required unset and flushes nobody. These interrupts have the site "other": {released:,} of {required:,}. Without
-this one hook there are {without:,} shootdowns.
+**luf_v12:records=required.** Beyond what `records=posted` does, it flushes in `finish_task_switch`. Patch 19
+calls luf_flush_mm(mm) each time a CPU leaves a kernel thread (or idleness) for a user task whose mm it had
+borrowed. That CPU would compare tlb_gen by itself; the call flushes all CPUs that have a page of the mm
+pending. As posted, the call finds flush_required unset and flushes nobody. These interrupts have the site
+"other": {released:,} of {required:,}. Without this one hook there are {without:,} shootdowns.
 
-**latr.** {timed_out:,} of {asked:,} CPUs were asked because frames had waited too long. {full:,} batches found the ring
-full and were flushed by interrupts, as vanilla's are (sites kswapd, direct reclaim, demotion). A record stands for a
-batch of up to 32 pages, so a ring of 64 records is full after 2,048 pages unless all CPUs have swept; they sweep every
-4 ms here, and every 1 ms in the paper. With the 256 records of the authors' code {full_256:,} batches found it full,
-and the design saves {saved_256} instead of {saved_64}. Most of the other CPUs ({taken:,}) were asked by allocations
-that found nothing but held frames.
+**latr.** {timed_out:,} of {asked:,} CPUs were asked because frames had waited too long. {full:,} batches
+found the ring full and were flushed by interrupts, as vanilla's are (sites kswapd, direct reclaim, demotion).
+A record stands for a batch of up to 32 pages, so a ring of 64 records is full after 2,048 pages unless all
+CPUs have swept; they sweep every 4 ms here, and every 1 ms in the paper. With the 256 records of the authors'
+code {full_256:,} batches found it full, and the design saves {saved_256} instead of {saved_64}. Most of the
+other CPUs ({taken:,}) were asked by allocations that found nothing but held frames.
 
-**fpr.** It leaves reclaim and migration as they are, and only {user:,} of linux's {linux:,} shootdowns come from munmap
-and its kin. It may put off the flush of a munmap of private anonymous memory that frees no page table: of {kept:,}
-munmaps here, and {recycled:,} of their pages came back to their process.
+**fpr.** It leaves reclaim and migration as they are, and only {user:,} of linux's {linux:,} shootdowns come
+from munmap and its kin. It may put off the flush of a munmap of private anonymous memory that frees no page
+table: of {kept:,} munmaps here, and {recycled:,} of their pages came back to their process.
 """
 
 CASES = (
@@ -261,9 +263,10 @@ def _told(runs: Runs) -> str:
         released=required.flush_sites.get("other", 0), required=required.tlb_shootdowns,
         without=runs.get("talk", WithoutRelease.name).result.tlb_shootdowns,
         timed_out=latr.design_stats["asked"]["timed_out"], asked=sum(latr.design_stats["asked"].values()),
-        taken=latr.design_stats["asked"]["taken"], full=latr.design_stats["ring_full"], full_256=wide.design_stats["ring_full"],
-        saved_64=_saved(linux, latr), saved_256=_saved(linux, wide), linux=linux.tlb_shootdowns,
-        user=linux.flush_sites.get("munmap/madvise", 0), kept=fpr["munmaps_kept"], recycled=fpr["pages_recycled"],
+        taken=latr.design_stats["asked"]["taken"], full=latr.design_stats["ring_full"],
+        full_256=wide.design_stats["ring_full"], saved_64=_saved(linux, latr), saved_256=_saved(linux, wide),
+        linux=linux.tlb_shootdowns, user=linux.flush_sites.get("munmap/madvise", 0), kept=fpr["munmaps_kept"],
+        recycled=fpr["pages_recycled"],
     )  # fmt: skip
 
 
@@ -279,10 +282,10 @@ def _lazy_munmap(runs: Runs) -> str:
     lazy, waits = runs.get("shared munmap", "latr"), runs.get("shared munmap", "latr:munmap=wait")
     share = (munmap.shootdown_ns + sending) / munmap.ns * 100
     return f"""\
-**What a lazy munmap saves.** munmap of a page that 16 threads share takes {munmap.ns:,.0f} ns. Sending {asked:.0f} interrupts
-takes {sending:,.0f} ns of these and waiting {munmap.shootdown_ns:,.0f} ns, together {share:.0f} %. `latr` only flushes its own
-CPU, which leaves {lazy.ns:,.0f} ns; its records cost no virtual time. With `munmap=wait`, where nobody can use what has
-been unmapped, it takes {waits.ns:,.0f} ns.
+**What a lazy munmap saves.** munmap of a page that 16 threads share takes {munmap.ns:,.0f} ns. Sending
+{asked:.0f} interrupts takes {sending:,.0f} ns of these and waiting {munmap.shootdown_ns:,.0f} ns, together
+{share:.0f} %. `latr` only flushes its own CPU, which leaves {lazy.ns:,.0f} ns; its records cost no virtual
+time. With `munmap=wait`, where nobody can use what has been unmapped, it takes {waits.ns:,.0f} ns.
 """
 
 
@@ -305,8 +308,8 @@ def _words(counters: dict[str, Any]) -> str:
 
 
 EAGER = """\
-`eager` needs some fifty interrupts for each of vanilla's, too many for the tables above. Here both run the talk's
-workload with {tokens} token, at 1/{scale:.0f}.
+`eager` needs some fifty interrupts for each of vanilla's, too many for the tables above. Here both run the
+talk's workload with {tokens} token, at 1/{scale:.0f}.
 """
 
 

@@ -147,7 +147,7 @@ def mapped_readers(readers: int, memory_pages: int) -> Script:
 
 
 def move_back_and_forth(threads: int, pages: int, times: int) -> Script:
-    """One thread moves memory that all others keep reading to node 1 and back (migratepages beside pmbench)."""
+    """One thread moves memory that all others read to node 1 and back (migratepages beside pmbench)."""
 
     def main(t: Calls) -> Iterator[Any]:
         yield t.store("memory")

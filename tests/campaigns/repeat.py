@@ -31,7 +31,8 @@ def main() -> int:
     same = {fingerprint(options.seed) for _ in range(options.times)}
     other = fingerprint(options.seed + 1)
     print(
-        f"{options.design} {options.cpus} CPUs seed {options.seed}: {options.times} repeats, {len(same)} fingerprint(s) {min(same)[:16]}"
+        f"{options.design} {options.cpus} CPUs seed {options.seed}: {options.times} repeats, {len(same)} "
+        f"fingerprint(s) {min(same)[:16]}"
     )
     print(f"seed {options.seed + 1}: {other[:16]}")
     return 0 if len(same) == 1 and other not in same else 1

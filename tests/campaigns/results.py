@@ -48,7 +48,9 @@ SWITCHES = ({"sysctl.init_on_free": True}, {"sysctl.kasan_poison": True})
 ELSEWHERE = "eager"  # some ten million interrupts at 64 CPUs: published.py runs it in a smaller configuration
 BEGIN, END = "<!-- by hand: {} -->", "<!-- end by hand: {} -->"
 SLOTS = {
-    "open question": "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"
+    "open question": (
+        "*(To be written: what the designs above say about the talk's open question, who synchronises.)*"
+    )
 }
 
 
@@ -186,27 +188,27 @@ def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str
 HEAD = """\
 # Results
 
-Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed {seed}, {leases} leases, git {git}.
-Edit only what stands between the markers "by hand"; the command keeps that, and writes the rest anew.
+Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed {seed}, {leases} leases, git
+{git}. Edit only what stands between the markers "by hand"; the command keeps that, and writes the rest anew.
 
-- *shootdowns*: flush functions that CPUs executed because another CPU asked (the `TLB` row of /proc/interrupts).
-  *sent*: messages; a CPU whose queue is not empty gets no second interrupt. *saved*: how many shootdowns fewer than
-  {first} made on the same workload.
-- *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first}, changes
-  against them for the others.
-- *read-only*: of the PTEs that reclaim and migration cleared, the share that was not writable. *host*: how long the
-  run took here.
-- *verdict*: what oracle and audit found. A violation ends a run, so its counts are those of a part, and are not
-  compared.
-- The talk's experiment ran once, with one seed; [screen.md](screen.md#how-far-runs-differ) has a spread. The other
-  workloads ran with {repeats} seeds each: the table has the run with the median of shootdowns, and in brackets the
-  fewest and the most. These runs are short, and a flush spares CPUs that idle lazily at that moment, so a difference
-  that is no larger than the brackets says nothing.
+- *shootdowns*: flush functions that CPUs executed because another CPU asked (the `TLB` row of
+  /proc/interrupts). *sent*: messages; a CPU whose queue is not empty gets no second interrupt. *saved*: how
+  many shootdowns fewer than {first} made on the same workload.
+- *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first},
+  changes against them for the others.
+- *read-only*: of the PTEs that reclaim and migration cleared, the share that was not writable. *host*: how
+  long the run took here.
+- *verdict*: what oracle and audit found. A violation ends a run, so its counts are those of a part, and are
+  not compared.
+- The talk's experiment ran once, with one seed; [screen.md](screen.md#how-far-runs-differ) has a spread. The
+  other workloads ran with {repeats} seeds each: the table has the run with the median of shootdowns, and in
+  brackets the fewest and the most. These runs are short, and a flush spares CPUs that idle lazily at that
+  moment, so a difference that is no larger than the brackets says nothing.
 """
 
 
 def document(parts: dict[str, str], previous: str) -> str:
-    """Give the page: head, tables, timeline, what take-offs cost, and the slots as they were written by hand."""
+    """Give the page: head, tables, timeline, what take-offs cost, and the slots that are written by hand."""
     text = parts["head"]
     text += "\n## All designs, the talk's experiment\n\n" + parts["designs"]
     text += "\nWhen each of them flushed:\n\n```\n" + parts["timeline"] + "```\n"
@@ -222,10 +224,10 @@ def document(parts: dict[str, str], previous: str) -> str:
 
 REQUIRES = """\
 A page that is deferred must keep its bytes while it is free. A kernel that clears or poisons pages on free
-(`sysctl.init_on_free`, `sysctl.kasan_poison` of the machine) leaves nothing to defer: LUF then flushes as vanilla
-does. LUF may not defer writable mappings either (`read-only:0%`), nor fork and copy-on-write (`fork-storm`), nor
-changes by the user (`munmap-storm`). Writes and truncation by another process (`readers-writer`) make it flush
-early.
+(`sysctl.init_on_free`, `sysctl.kasan_poison` of the machine) leaves nothing to defer: LUF then flushes as
+vanilla does. LUF may not defer writable mappings either (`read-only:0%`), nor fork and copy-on-write
+(`fork-storm`), nor changes by the user (`munmap-storm`). Writes and truncation by another process
+(`readers-writer`) make it flush early.
 """
 
 
@@ -289,8 +291,10 @@ def main(arguments: list[str] | None = None) -> int:
     if len(pair) > 1:
         switched += [campaign.run("luf", TALK, switch, f"luf, {next(iter(switch))}") for switch in SWITCHES]
     machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus)
-    head = HEAD.format(date=time.strftime("%Y-%m-%d"), machine=machine.summary(), scale=machine.scaled_summary(), seed=options.seed,
-                       leases=options.leases, git=versions().get("git", "unknown"), first=designs[0], repeats=options.repeats)  # fmt: skip
+    head = HEAD.format(date=time.strftime("%Y-%m-%d"), machine=machine.summary(),
+                       scale=machine.scaled_summary(), seed=options.seed, leases=options.leases,
+                       git=versions().get("git", "unknown"), first=designs[0],
+                       repeats=options.repeats)  # fmt: skip
     parts = {
         "head": head,
         "designs": table(talk, designs[0]),

@@ -56,8 +56,14 @@ class Cell:
             verdict = "all clean"
         else:
             kinds = ", ".join(f"{kind} {count}" for kind, count in self.kinds.most_common())
-            verdict = f"NOT clean: {len(self.dirty)} of {self.runs} ({kinds}), seeds {' '.join(map(str, self.dirty))}"
-        return f"{self.design:<10} {self.workload:<18} {self.cpus:>3} CPUs {self.runs:>4} seeds {self.seconds:>7.1f} s  {verdict}"
+            verdict = (
+                f"NOT clean: {len(self.dirty)} of {self.runs} ({kinds}), seeds "
+                f"{' '.join(map(str, self.dirty))}"
+            )
+        return (
+            f"{self.design:<10} {self.workload:<18} {self.cpus:>3} CPUs {self.runs:>4} seeds "
+            f"{self.seconds:>7.1f} s  {verdict}"
+        )
 
     def keep(self, folder: Path) -> None:
         """Write the first witness of each kind."""

@@ -28,12 +28,13 @@ HEAD = (
     "max",
 )
 LEGEND = """\
-A *take-off* is the allocation of one page or block as the design sees it. Most find nothing pending. *p50*, *p99* and
-*max* are the virtual times of those that had to *pay*, with a flush of their own or by waiting for another's. *merged*
-counts pending frees that a flush for another one settled. *waits* and *time waited* are of allocators that slept while
-another CPU flushed, all CPUs together. *clean DRAM* draws the free pages of the first node with nothing pending, over
-the run ({columns} columns, each its last sample); *lowest* is their lowest number. Full height is {top:,} pages, the
-most that any of these runs had in its second half, when memory is full; what lay above it before is cut off.
+A *take-off* is the allocation of one page or block as the design sees it. Most find nothing pending. *p50*,
+*p99* and *max* are the virtual times of those that had to *pay*, with a flush of their own or by waiting for
+another's. *merged* counts pending frees that a flush for another one settled. *waits* and *time waited* are
+of allocators that slept while another CPU flushed, all CPUs together. *clean DRAM* draws the free pages of
+the first node with nothing pending, over the run ({columns} columns, each its last sample); *lowest* is their
+lowest number. Full height is {top:,} pages, the most that any of these runs had in its second half, when
+memory is full; what lay above it before is cut off.
 """
 
 

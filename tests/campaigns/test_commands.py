@@ -101,8 +101,8 @@ def test_the_table_of_take_offs():
     all else would look alike.
     """
     times = {"p50_ns": 1_800, "p99_ns": 6_100, "max_ns": 12_000}
-    stats = {"flushes": 7, "merged": 30, "waits": 2, "wait_ns": 2_400_000, "takeoff": {"count": 5_000} | times,
-             "takeoff_paid": {"count": 40} | times}  # fmt: skip
+    stats = {"flushes": 7, "merged": 30, "waits": 2, "wait_ns": 2_400_000,
+             "takeoff": {"count": 5_000} | times, "takeoff_paid": {"count": 40} | times}  # fmt: skip
     runs = [
         run("linux"),
         run(
@@ -175,11 +175,12 @@ def test_every_design_is_in_the_results_once():
 
 @pytest.mark.parametrize(
     ("said", "ours", "direction", "size"),
-    [(-0.9, -0.5, True, True), (-0.9, -0.4, True, False), (-0.9, 0.9, False, False), (0.5, 1.1, True, False), (-0.7, -0.001, False, False),
-     (0.0, 0.01, True, True), (0.0, -0.3, False, False), (661.0, 859.0, True, True)],
+    [(-0.9, -0.5, True, True), (-0.9, -0.4, True, False), (-0.9, 0.9, False, False), (0.5, 1.1, True, False),
+     (-0.7, -0.001, False, False), (0.0, 0.01, True, True), (0.0, -0.3, False, False),
+     (661.0, 859.0, True, True)],
 )  # fmt: skip
 def test_what_agrees_with_a_published_figure(said, ours, direction, size):
-    """Same sign and not nothing; between half and twice. Where nothing was published to change, nothing may."""
+    """Same sign, not nothing; between half and twice. Where nothing was published to change, nothing may."""
     assert agrees(said, ours)[:2] == (direction, size)
 
 

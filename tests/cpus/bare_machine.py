@@ -36,9 +36,10 @@ COSTS = {
 def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check=1):
     """Give RAM whose address spaces 0 .. mms-1 have empty page tables; every CPU runs address space 0."""
     sizes = Sizes(
-        nr_cpus=nr_cpus, nr_nodes=2, nr_zones=2, nr_frames=FRAME_OF_PAGE_0 + pages, nr_mms=mms, nr_tasks=pages, nr_vmas=1, nr_objects=1,
-        nr_cache_slots=1, nr_logical=nr_logical, nr_rows=1, nr_sections=1, nr_chunks=1,
-        tlb_entries=sum(entries for entries, _ in geometry.values()), series_length=8,
+        nr_cpus=nr_cpus, nr_nodes=2, nr_zones=2, nr_frames=FRAME_OF_PAGE_0 + pages, nr_mms=mms,
+        nr_tasks=pages, nr_vmas=1, nr_objects=1, nr_cache_slots=1, nr_logical=nr_logical, nr_rows=1,
+        nr_sections=1, nr_chunks=1, tlb_entries=sum(entries for entries, _ in geometry.values()),
+        series_length=8,
     )  # fmt: skip
     constants, base = {"nr_asids": 4, "check": check}, 0
     for name, (entries, ways) in geometry.items():

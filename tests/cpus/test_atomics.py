@@ -180,7 +180,7 @@ def test_planted_races_lose_updates(ram, kind):
 
 @kernel
 def _store_then_load(ram, me, rounds, fenced):
-    """Dekker's pattern: store my word, load the other's; without a fence both may load what was there before."""
+    """Dekker's pattern: store my word, load the other's; without a fence both may load what was before."""
     other = 1 - me
     for i in range(1, rounds + 1):
         meet(ram, ARRIVED, 2 * i)
@@ -232,7 +232,7 @@ def _all_operations(ram, i, j):
 
 
 def test_operations_return_what_was_there_before(ram):
-    """On an element of a table: exchange, add, or, and, maximum; compare_exchange stores only what it expects."""
+    """On an element of a table: exchange, add, or, and, maximum; compare_exchange stores if it fits."""
     ram.wide[2, 3] = 3
     assert _all_operations(ram, 2, 3) == (3, 5, 12, 28, 20, 20, 22, 22, -1)
     assert np.count_nonzero(ram.wide) == 1

@@ -1,5 +1,5 @@
-"""Compiled code is kept once for all who have the same sources, in a bounded space that is never taken from who
-uses it, and only where nobody else can write.
+"""Compiled code is kept once for all who have the same sources, in a bounded space that is never taken from
+who uses it, and only where nobody else can write.
 """
 
 import importlib
@@ -111,7 +111,8 @@ def test_a_file_may_be_imported_and_run_as_a_script(tmp_path):
     """
     file = tmp_path / "own.py"
     file.write_text(
-        "from cpus.compiled import kernel\n\n@kernel\ndef one_more(x):\n    return x + 1\n\nprint(one_more(1))\n"
+        "from cpus.compiled import kernel\n\n@kernel\ndef one_more(x):\n    return x + 1\n\n"
+        "print(one_more(1))\n"
     )
     imported = (
         f"import importlib.util as u, sys; s = u.spec_from_file_location('luf_design_own', {str(file)!r}); "

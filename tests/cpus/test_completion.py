@@ -61,7 +61,7 @@ def test_a_write_protected_page_may_be_read_and_not_written(ram):
 
 
 def test_what_was_write_protected_and_then_unmapped_may_not_be_read_either(ram):
-    """Both changes were seen, one look after the other; the later one counts, and a third takes nothing back."""
+    """Both changes were seen, one look after the other; the later one counts, a third takes nothing back."""
     change(ram, WRITE_PROTECTED)
     assert not late(ram, LOAD)
     change(ram)

@@ -29,7 +29,7 @@ def ram():
 
 @pytest.fixture
 def entries(ram, tmp_path, monkeypatch):
-    """Entries of a file that the (empty) cache knows nothing of; two host cores, so that there is one helper."""
+    """Entries of a file that the (empty) cache does not know; two host cores, so that there is one helper."""
     lines = ["from cpus.compiled import Text, entry"]
     lines += [
         f"@entry(Text('{name}'))\ndef add_{i}(ram, a, b, c, d, e):\n    return a + {i}"

@@ -110,7 +110,8 @@ def test_planted_wait_with_interrupts_off_deadlocks_and_is_told():
     """Both wait for the other's ack with interrupts off: the graph says so."""
     with pytest.raises(
         Stuck,
-        match=r"cpu0 waits for acks of cpu1 \(interrupts off, 1 interrupts not taken\); cpu1 waits for acks of cpu0",
+        match=r"cpu0 waits for acks of cpu1 \(interrupts off, 1 interrupts not taken\); "
+        r"cpu1 waits for acks of cpu0",
     ):
         _run(_late_duel, 2, 1, 1, wait_bound_ms=300)
 

@@ -135,7 +135,7 @@ def test_nobody_runs_ahead_of_one_that_waits_for_acks(asking):
 
 @pytest.mark.parametrize("held", ["cpu_no_resched", "cpu_irq_off", "cpu_in_irq"])
 def test_but_who_may_hold_up_a_target_runs(asking, held):
-    """A holder of a spin lock, or one with interrupts off or in an interrupt: the ack itself may wait for it."""
+    """A holder of a spin lock, or one with interrupts off or in an interrupt: the ack may wait for it."""
     getattr(asking, held)[1] = 1
     wake(asking, 1, 2 * int(asking.slice_ns))
     assert asking.cpu_state.tolist() == [BLOCKED, RUNNING, BLOCKED, BLOCKED]
@@ -287,7 +287,7 @@ def test_no_wake_up_is_lost(leases, cpus):
 
 @kernel
 def _careless_ping_pong(ram, cpu):
-    """The same, but a waker looks whether the other sleeps before it wakes it, and then it may be too early."""
+    """The same, but a waker looks whether the other sleeps before it wakes it: it may be too early."""
     new_slice(ram, cpu)
     for _ in range(ram.series[0, 1]):
         while load_acquire(ram.event, (0, 0)) % 2 != cpu % 2:

@@ -1,5 +1,5 @@
-"""A cell is run again with other code: what runs afterwards is what the notebook shows, whether or not the cells
-below were run again.
+"""A cell is run again with other code: what runs afterwards is what the notebook shows, whether or not the
+cells below were run again.
 """
 
 import linecache
@@ -107,7 +107,8 @@ def test_a_constant_and_a_closure_are_noticed_too(notebook):
     notebook.run("LIMITS = (3, 5)\n")
     assert limited(2) == 10
     notebook.run(
-        "def make():\n    @kernel\n    def inner(x):\n        return helper(x)\n    return inner\nmade = make()\n"
+        "def make():\n    @kernel\n    def inner(x):\n        return helper(x)\n    return inner\n"
+        "made = make()\n"
     )
     assert notebook.names["made"](1) == 2
     notebook.run(HELPER.format(7))
@@ -115,7 +116,7 @@ def test_a_constant_and_a_closure_are_noticed_too(notebook):
 
 
 def test_what_has_not_changed_is_not_compiled_again(notebook):
-    """A cell that is run again and says the same, other cells, an equal constant, a kernel that calls itself."""
+    """A cell that is run again and says the same, other cells, an equal constant; also with recursion."""
     notebook.run(
         "LIMIT = 1000\n@kernel\ndef sum_to(n):\n    return 0 if n == 0 or n > LIMIT else n + sum_to(n - 1)\n"
     )

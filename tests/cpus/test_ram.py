@@ -170,9 +170,9 @@ def test_too_large_a_segment_is_a_memory_error():
 def small():
     from cpus.layout import Sizes
 
-    return Sizes(nr_cpus=5, nr_nodes=2, nr_zones=2, nr_frames=7, nr_mms=3, nr_tasks=4, nr_vmas=6, nr_objects=2, nr_cache_slots=9,
-        nr_logical=11,
-                 nr_rows=3, nr_sections=2, nr_chunks=4, tlb_entries=8, series_length=10)  # fmt: skip
+    return Sizes(nr_cpus=5, nr_nodes=2, nr_zones=2, nr_frames=7, nr_mms=3, nr_tasks=4, nr_vmas=6,
+                 nr_objects=2, nr_cache_slots=9, nr_logical=11, nr_rows=3, nr_sections=2, nr_chunks=4,
+                 tlb_entries=8, series_length=10)  # fmt: skip
 
 
 def test_no_two_fields_of_the_machine_overlap(small):
@@ -188,7 +188,7 @@ def test_no_two_fields_of_the_machine_overlap(small):
 
 
 def test_counters_are_fields_and_rows_of_one_table(small):
-    """A counter is counted by its name; sums and snapshots take the row of a CPU, in the order of declarations."""
+    """A counter is counted by its name; sums and snapshots take a CPU's row, in the order of declarations."""
     ram = build_ram(MACHINE, small, {})
     for number, counter in enumerate(MACHINE.counters):
         getattr(ram, counter.name)[3] = number + 1

@@ -1,5 +1,5 @@
-"""What compiled code depends on is hashed by content: stale code never runs, and a place or a time is not part
-of it.
+"""What compiled code depends on is hashed by content: stale code never runs, and a place or a time is not
+part of it.
 """
 
 import importlib
@@ -157,7 +157,7 @@ def test_no_stale_code_runs(room, tmp_path):
 
 
 def test_planted_plain_numba_cache_is_stale(room, tmp_path):
-    """What the hash is for: numba's own cache runs the old code. Should this fail one day, the hash may go."""
+    """What the hash is for: numba's cache runs the old code. Should this fail one day, the hash may go."""
     assert _call_top(room, tmp_path / "cache", "njit") == 60
     (room / "bottom.py").write_text("NUMBER = 2\n")
     assert _call_top(room, tmp_path / "cache", "njit") == 60

@@ -15,7 +15,7 @@ NOBODY = -1
 
 @pytest.fixture
 def guest():
-    """Build a guest of four CPUs, the first `busy` of which have a task, on `cores` cores with turns of 1 ms."""
+    """Build a guest of four CPUs, the first `busy` with a task, on `cores` cores with turns of 1 ms."""
     built = []
 
     def build(busy, cores):

@@ -213,7 +213,7 @@ def test_a_recycled_slot_finds_nothing_of_its_last_owner(small):
 
 
 def test_a_drawn_context_is_nobodys_and_finds_nothing(small):
-    """A slot that gets a new context misses everywhere, again and again, while another slot's entries stay."""
+    """A slot that gets a new context misses everywhere, again and again; another slot's entries stay."""
     clean(small, PAGES)
     bare.switch(small, 1)
     visit_pages(small, 0, IFETCH, 3, 1, 1, 0)

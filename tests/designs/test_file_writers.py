@@ -92,8 +92,8 @@ def pageout_then_write(rounds: int = 40) -> Workload:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize(
     "name, kinds",
-    [("linux", set()), ("luf", set()), ("luf:sync=help", set()), ("luf_hold", set()), ("luf_v12:records=required", set()),
-     ("luf_v12", {"stale read"})],
+    [("linux", set()), ("luf", set()), ("luf:sync=help", set()), ("luf_hold", set()),
+     ("luf_v12:records=required", set()), ("luf_v12", {"stale read"})],
 )  # fmt: skip
 def test_readers_see_what_is_written_to_reclaimed_pages(name, kinds, seed):
     """Nothing is planted. As posted, luf_v12 leaves the readers with the bytes from before write(2), in every

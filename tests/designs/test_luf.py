@@ -170,7 +170,7 @@ def test_an_unmap_that_is_not_complete_is_flushed(machine):
 
 
 def test_demotion_leaves_the_old_frames_pending(small_machine):
-    """The page has moved; CPU 1 may go on reading the old frame, which nobody gets before CPU 1 is flushed."""
+    """The page has moved; CPU 1 may read the old frame, which nobody gets before CPU 1 is flushed."""
     machine = small_machine(pages=(512, 512), cpus=2, mms=1, design="luf", demotion=True)
     machine.run(1, cpu=0)
     machine.run(1, cpu=1)

@@ -183,8 +183,8 @@ def move(machine):
 
 @pytest.mark.parametrize(
     "use, site",
-    [(zero, KMAP_ZERO), (copy, KMAP_COPY), (copy_of_file, KMAP_COW), (table, KMAP_TABLE), (read, KMAP_READ), (write, KMAP_WRITE),
-     (move, KMAP_MOVE)],
+    [(zero, KMAP_ZERO), (copy, KMAP_COPY), (copy_of_file, KMAP_COW), (table, KMAP_TABLE), (read, KMAP_READ),
+     (write, KMAP_WRITE), (move, KMAP_MOVE)],
     ids=lambda value: SITE_NAMES[value] if isinstance(value, int) else "",
 )  # fmt: skip
 def test_it_looks_wherever_a_frame_is_written_to(broken_machine, use, site):

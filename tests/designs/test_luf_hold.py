@@ -82,7 +82,7 @@ def test_before_a_mapping_can_be_written_all_are_flushed(machine):
 
 
 def test_who_needs_them_while_another_flushes_waits(machine):
-    """CPU 0 has emptied the list and is waiting for its acks: CPU 3 must not think that nothing is pending."""
+    """CPU 0 has emptied the list and waits for its acks: CPU 3 must not think that nothing is pending."""
     reclaim(machine)
     slept = []
 

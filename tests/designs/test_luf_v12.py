@@ -1,4 +1,5 @@
-"""LUF v12 as posted: what it does, and the schedules that break it, each of which designs/luf/luf.py survives.
+"""LUF v12 as posted: what it does, and the schedules that break it, each of which designs/luf/luf.py
+survives.
 
 Schedules are planted: one thread plays all CPUs, `on_hook` says what another CPU does at that moment.
 """

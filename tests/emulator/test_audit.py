@@ -14,8 +14,8 @@ from emulator.judge.audit import audit, audit_text
 from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
 
 CHECKS = {
-    "frame", "free block", "pcp page", "page table", "cached page", "LRU page", "PTE", "mapcount", "reference", "resident page", "VMA",
-    "key", "message", "request", "ack", "batched flush", "lock", "task",
+    "frame", "free block", "pcp page", "page table", "cached page", "LRU page", "PTE", "mapcount",
+    "reference", "resident page", "VMA", "key", "message", "request", "ack", "batched flush", "lock", "task",
 }  # fmt: skip
 
 
@@ -385,7 +385,7 @@ def a_task_still_queued(m):
 
 @plant("frame")
 def an_anonymous_page_that_says_it_is_of_a_file(m):
-    """It is mapped, but no cache knows it. (Its list is chosen by the same flag: it is put where that says.)"""
+    """It is mapped, but no cache knows it. (The same flag chooses its list: it is put where that says.)"""
     pfn = anon_page(m)
     for other in range(m.ram.nr_objects):
         if m.ram.object_kind[other] == 2 and m.ram.page_object[pfn] == other + 1:

@@ -67,7 +67,10 @@ def test_compare_runs_linux_and_luf_and_leaves_a_folder(capsys):
 def test_options_reach_the_experiment():
     """Each option arrives under its name; the machine arrives scaled and changed."""
     experiment = Experiment()
-    line = "run luf --machine guest-8cpu --scale 4 --cpus 3 --tokens 7 --leases 0 --seed 9 --check off --strict-ipi --set costs.ipi_send=77"
+    line = (
+        "run luf --machine guest-8cpu --scale 4 --cpus 3 --tokens 7 --leases 0 --seed 9 --check off "
+        "--strict-ipi --set costs.ipi_send=77"
+    )
     assert main([*line.split(), "--workload", "tiny8"], experiment=experiment) == 0
     (call,) = experiment.calls
     machine = call["machine"]
@@ -149,9 +152,8 @@ def test_a_violation_or_a_lost_message_is_exit_code_1(capsys):
 def test_controlled_mode_is_said(capsys):
     """--leases 1 is not just slow: it is the mode that repeats."""
     assert main(["run", "luf", *SMALL, "--leases", "1", "--seed", "7"], experiment=Experiment()) == 0
-    assert (
-        capsys.readouterr().err
-        == "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed 7\n"
+    assert capsys.readouterr().err == (
+        "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed 7\n"
     )
 
 

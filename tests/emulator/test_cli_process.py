@@ -24,12 +24,12 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
 )
 def test_a_real_signal_ends_a_real_command(number, code, word):
-    """Sent to a process that is in the middle of a run: its code, one sentence, nothing left, within seconds."""
+    """Sent to a process in the middle of a run: its code, one sentence, nothing left, within seconds."""
     program = """
 import signal, sys, time
 from emulator.cli import main
 from tests.emulator.fixed import Experiment
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell script inherits it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits it ignored
 class Slow(Experiment):
     def run_design(self, *a, **k):
         print("running", flush=True)
@@ -53,11 +53,11 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
 
 @pytest.mark.parametrize("module", ["emulator.cli", "argparse"])
 def test_ctrl_c_while_the_program_is_still_being_imported(module):
-    """The signal arrives at an import, before any handler of ours is set: 130 and one sentence, no traceback."""
+    """The signal arrives at an import, before any handler of ours: 130 and one sentence, no traceback."""
     program = f"""
 import signal, sys
 from emulator.__main__ import program
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell script inherits it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits it ignored
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:

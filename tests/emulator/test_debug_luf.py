@@ -126,7 +126,8 @@ def test_other_designs_are_refused(capsys, tmp_path, monkeypatch, designs):
     assert main([*designs, "--debug-luf", "--leases", "2"]) == 2
     wrong = "luf_hold" if "luf_hold" in designs else "linux"
     assert capsys.readouterr().err == (
-        f"luf: '--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of them (got {wrong!r})\n"
+        "luf: '--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made "
+        f"of them (got {wrong!r})\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -161,13 +162,15 @@ def test_findings_make_the_exit_code_1_and_are_in_the_json(capsys, tmp_path, mon
 
 
 PAGE = {
-    "site": "KMAP_ZERO", "function": "do_anonymous_page(), mm/memory.c", "cpu": 2, "task": "llama3, thread 0", "t_ns": 18_402_300,
-    "frame": 2599, "record": "page", "request": 163, "lagging": [0, 9], "done": [1, 2644, 2644, *range(2000, 2006), 5], "mm": 3,
-    "address": 0x1200_0000, "key": 2, "held": "file locale, page 18", "freed_by": 3, "freed_ns": 16_886_100,
+    "site": "KMAP_ZERO", "function": "do_anonymous_page(), mm/memory.c", "cpu": 2, "task": "llama3, thread 0",
+    "t_ns": 18_402_300, "frame": 2599, "record": "page", "request": 163, "lagging": [0, 9],
+    "done": [1, 2644, 2644, *range(2000, 2006), 5], "mm": 3, "address": 0x1200_0000, "key": 2,
+    "held": "file locale, page 18", "freed_by": 3, "freed_ns": 16_886_100,
 }  # fmt: skip
 FILE_RECORD = {
-    "site": "KMAP_WRITE", "function": "generic_perform_write(), mm/filemap.c", "cpu": 0, "task": "p, thread 0", "t_ns": 1000, "frame": 7,
-    "record": "file", "record_of": "file data", "request": 9, "lagging": [1], "done": [12, 3], "page": "file data, page 3",
+    "site": "KMAP_WRITE", "function": "generic_perform_write(), mm/filemap.c", "cpu": 0,
+    "task": "p, thread 0", "t_ns": 1000, "frame": 7, "record": "file", "record_of": "file data", "request": 9,
+    "lagging": [1], "done": [12, 3], "page": "file data, page 3",
 }  # fmt: skip
 
 
@@ -179,7 +182,8 @@ def test_a_finding_reads_like_a_kernel_warning():
     text = report_text(comparison(broken))
     assert "luf debug           luf: 7 findings   40 records, 100 frames looked at\n" in text
     assert text[text.index("LUF DEBUG") : text.index("\nmore:")] == (
-        "LUF DEBUG  kmap: frame 2599 is about to be written to, and cpu0, cpu9 have not done its record       "
+        "LUF DEBUG  kmap: frame 2599 is about to be written to, and cpu0, cpu9 have "
+        "not done its record       "
         "design luf, seed 1, t = 18,402.3 us\n"
         "  WARNING: CPU: 2 (llama3, thread 0) at do_anonymous_page(), mm/memory.c, for mm 3 at 0x1200_0000\n"
         "    frame 2599 held file locale, page 18; freed by cpu3 at 16,886.1 us with key 2, request 163\n"

@@ -98,7 +98,8 @@ def test_runs_are_paired_when_they_differ_in_one_respect():
         recorded("big", mb_per_proc=672),
     ]
     assert [(respect, a.tag, b.tag) for respect, a, b in pairs(runs)] == [
-        ("T", "f1_on", "f4_on"), ("T", "f4_on", "f8_on"), ("policy", "f8_off", "f8_on"), ("workload", "f8_on", "a8_on")
+        ("T", "f1_on", "f4_on"), ("T", "f4_on", "f8_on"), ("policy", "f8_off", "f8_on"),
+        ("workload", "f8_on", "a8_on")
     ]  # fmt: skip
 
 

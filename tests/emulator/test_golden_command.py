@@ -1,4 +1,4 @@
-"""`luf golden`: what it asks of the emulator, what it leaves, its exit codes, one sentence for each mistake."""
+"""`luf golden`: what it asks of the emulator, what it leaves, its exit codes, a sentence for each mistake."""
 
 from __future__ import annotations
 
@@ -140,7 +140,8 @@ def test_a_result_is_reported_again(fake, capsys):
         ("--data nowhere", r"'--data' must be a folder with a file golden\.json \(got 'nowhere'\)"),
         (
             "--only zz*",
-            r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); there are a_munmap, f_fork, f8, f8_rep2, a8",
+            r"'--only' must match a scenario or a tag .* \(got 'zz\*'\); "
+            r"there are a_munmap, f_fork, f8, f8_rep2, a8",
         ),
         (
             "--micro --only f8",
@@ -148,7 +149,8 @@ def test_a_result_is_reported_again(fake, capsys):
         ),
         (
             "--set a=1",
-            r"'--set' must stand with --pressure, without --micro and --doc: it changes the machine of pressure runs, to try \(got --set\)",
+            r"'--set' must stand with --pressure, without --micro and --doc: "
+            r"it changes the machine of pressure runs, to try \(got --set\)",
         ),
         (
             "--set a=1 --micro",
@@ -186,8 +188,8 @@ def test_a_recording_with_another_flush_ceiling_is_refused(fake, capsys):
     write(Path("data"), [cell(events={"remote_send_ipi/34": 1})])
     assert golden(fake) == 2
     assert capsys.readouterr().err == (
-        "luf: data/golden.json: a_munmap, T=4, P=16: 'traced.events_per_rep' must be of at most 33 pages or all0 "
-        "(tlb_single_page_flush_ceiling of Linux 6.12) (got 'remote_send_ipi/34')\n"
+        "luf: data/golden.json: a_munmap, T=4, P=16: 'traced.events_per_rep' must be of at most 33 pages "
+        "or all0 (tlb_single_page_flush_ceiling of Linux 6.12) (got 'remote_send_ipi/34')\n"
     )
 
 

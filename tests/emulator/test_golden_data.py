@@ -1,4 +1,4 @@
-"""A recording is read as it is written, and a mistake in it is one sentence with file, key, rule and value."""
+"""A recording is read as it is written; a mistake in it is one sentence with file, key, rule and value."""
 
 from __future__ import annotations
 
@@ -122,8 +122,9 @@ def test_a_cell_with_half_a_trace_is_refused(tmp_path, key):
         read_recording(write(tmp_path, [without(key, cell())]))
 
 
-NEEDED = ("tag", "T", "workload", "mb_per_proc", "sweeps", "page_touches", "env", "settings.numa_balancing", "settings.demotion_enabled",
-          "counters", "tlb_flush.send_ipi_by_site", *(f"derived.{name}" for name in DERIVED))  # fmt: skip
+NEEDED = ("tag", "T", "workload", "mb_per_proc", "sweeps", "page_touches", "env", "settings.numa_balancing",
+          "settings.demotion_enabled", "counters", "tlb_flush.send_ipi_by_site",
+          *(f"derived.{name}" for name in DERIVED))  # fmt: skip
 
 
 @pytest.mark.parametrize("key", NEEDED)
@@ -238,7 +239,8 @@ def test_rules_that_break_a_rule(tmp_path, old, new, sentence):
 def test_explanations_name_a_linux_function_and_cover_what_they_say(tmp_path):
     """First entry wins; T, P, scenario and metric must all fit; a bound on P covers no pressure run."""
     (tmp_path / "explained.toml").write_text(
-        '[[difference]]\nscenario = "f_*"\nmetric = "remote_*"\nT = [4, 8]\nP_max = 33\nmechanism = "dup_mmap() flushes."\n'
+        '[[difference]]\nscenario = "f_*"\nmetric = "remote_*"\nT = [4, 8]\nP_max = 33\n'
+        'mechanism = "dup_mmap() flushes."\n'
         '[[difference]]\nscenario = "f*"\nmechanism = "Everything else is fork()."\n'
     )
     explained = read_explained(tmp_path)

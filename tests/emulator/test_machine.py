@@ -17,7 +17,7 @@ CPU_LIST_RULE = "'nodes[0].cpus' must be true, false, or a list of CPUs below 25
 
 
 def test_the_talks_machine():
-    """64 CPUs in node 0, DRAM 42 GiB, CXL 96 GiB without CPUs, tiering and demotion on, Golden Cove's TLBs."""
+    """64 CPUs in node 0, DRAM 42 GiB, CXL 96 GiB without CPUs, tiering, demotion, Golden Cove's TLBs."""
     machine = load_machine("xeon6430-cxl", scale=1)
     assert machine.cpus == 64
     assert [(node.memory_mib, node.cpus) for node in machine.nodes] == [(42 * 1024, True), (96 * 1024, False)]
@@ -233,7 +233,10 @@ def test_a_scale_below_one_is_refused():
         ("cpus = = 3", "is not TOML"),
         (
             'like = "nothing"',
-            "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, guest-8cpu-tcg-large, qemu-16, two-socket, ",
+            (
+                "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, "
+                "guest-8cpu-tcg-large, qemu-16, two-socket, "
+            ),
         ),
         ("like = 3", "'like' must be the name of a machine (got 3)"),
         ('name = "x"', "'description' is missing"),
@@ -274,7 +277,8 @@ def test_too_little_host_memory_is_said_before_anything_starts():
     check_host(machine)
     with pytest.raises(
         HostError,
-        match=r"^64 CPUs and 35,328 pages need about 1,185 MiB of host memory, but 100 MiB are available: use",
+        match=r"^64 CPUs and 35,328 pages need about 1,185 MiB of host memory, "
+        r"but 100 MiB are available: use",
     ):
         check_host(machine, memory_available=100 << 20)
 

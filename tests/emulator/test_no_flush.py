@@ -23,7 +23,7 @@ def machine(cpus: int = 3):
 
 
 def changed(change, use="load", again=()):
-    """A script: both threads have stored to the heap; main changes it; the other one uses it when it is told."""
+    """A script: both threads have stored to the heap; main changes it; then the other one uses it."""
 
     def main(t):
         yield [t.mmap("heap"), t.store("heap"), t.meet("mapped", 2), t.meet("used", 2)]

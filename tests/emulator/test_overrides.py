@@ -1,5 +1,5 @@
-"""What was changed of a machine, and with which parameters design and workload ran, is wherever a run is shown: a sweep
-can tell its rows apart.
+"""What was changed of a machine, and with which parameters design and workload ran, is wherever a run is
+shown: a sweep can tell its rows apart.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def test_a_sweep_tells_its_rows_apart():
 
 
 def test_a_machine_remembers_what_was_changed(tmp_path):
-    """Also when it is read from the folder of a run, and changed once more; a machine file cannot claim it."""
+    """Also when it is read from a run's folder, and changed once more; a machine file cannot claim it."""
     machine = load_machine("guest-8cpu", cpus=4, overrides=CHANGED)
     assert machine.overrides == CHANGED
     file = tmp_path / "config.toml"

@@ -141,7 +141,8 @@ def test_rows_have_no_steps():
     """Who writes rows is told the row."""
     with pytest.raises(
         BadAccess,
-        match=r"^workload 'mine': process 'p' thread 0 row 1: LOAD of page 1 of region 'heap' must name mapped",
+        match=r"^workload 'mine': process 'p' thread 0 row 1: "
+        r"LOAD of page 1 of region 'heap' must name mapped",
     ):
         run_design(
             "linux", load_machine("guest-8cpu", cpus=2), rows_that_touch_what_they_unmapped("mine"), leases=1

@@ -71,9 +71,9 @@ def test_broadcasts_are_told_apart():
     sums = type(run().ipi)(requests=1000, messages=700, executed=1000, acked=1000)
     lines = report_text(comparison(run("linux"), run("invlpgb", ipi=sums, tlb_shootdowns=200))).splitlines()
     (line,) = [line.strip() for line in lines if "broadcast" in line]
-    assert (
-        line
-        == "invlpgb: 800 of 1,000 requests were broadcasts: no shootdowns, but counted in `sent as messages` and `shot down by`"
+    assert line == (
+        "invlpgb: 800 of 1,000 requests were broadcasts: no shootdowns, but counted in `sent as messages` "
+        "and `shot down by`"
     )
 
 

@@ -21,9 +21,9 @@ def test_json_round_trip_loses_nothing():
 def test_json_of_a_comparison_has_the_promised_keys():
     """Scripts rely on these names."""
     entry = json.loads(to_json(comparison()))["runs"][1]
-    promised = """design tlb_shootdowns tlb_shootdowns_per_cpu dtlb_load_misses dtlb_store_misses itlb_load_misses runtime_ns ipi unmap
-        flush_sites vmstat host_seconds violations counters seed leases machine workload tokens scale accounted startup_seconds
-        series token_ns"""
+    promised = """design tlb_shootdowns tlb_shootdowns_per_cpu dtlb_load_misses dtlb_store_misses
+        itlb_load_misses runtime_ns ipi unmap flush_sites vmstat host_seconds violations counters seed leases
+        machine workload tokens scale accounted startup_seconds series token_ns"""
     assert set(promised.split()) <= set(entry)
     assert entry["ipi"] == {"requests": 42, "messages": 32, "executed": 42, "acked": 42}
     assert entry["unmap"] == {"ro": 991, "rw": 9}
@@ -52,7 +52,10 @@ def test_json_of_a_comparison_has_the_promised_keys():
         ),
         (
             to_json(comparison(run(tlb_shootdowns_per_cpu=[]))),
-            "this is not a result of luf: 'runs[0].tlb_shootdowns_per_cpu' must be a list of at least 1 (got [])",
+            (
+                "this is not a result of luf: 'runs[0].tlb_shootdowns_per_cpu' must be a "
+                "list of at least 1 (got [])"
+            ),
         ),
     ],
 )

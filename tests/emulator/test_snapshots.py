@@ -110,6 +110,7 @@ def test_a_node_that_the_machine_has_not_is_refused():
     script.process("main", [lambda t: iter([t.store("heap"), t.move_pages("heap", 2)])])
     with pytest.raises(
         ValueError,
-        match=r"process 'main' thread 0 row 1: 'kind' of MOVE_PAGES must be a node of the machine, 0 to 1 \(got 2",
+        match=r"process 'main' thread 0 row 1: "
+        r"'kind' of MOVE_PAGES must be a node of the machine, 0 to 1 \(got 2",
     ):
         run_script("linux", load_machine("guest-8cpu", scale=16, cpus=2), script, leases=1)

@@ -1,4 +1,4 @@
-"""Every screen ends with one line: clean, or not clean and by whom, and the exit code that the command returns."""
+"""Every screen ends with one line: clean, or not clean and by whom, and the command's exit code."""
 
 from __future__ import annotations
 

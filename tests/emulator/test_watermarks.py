@@ -1,4 +1,4 @@
-"""The ladder of watermarks is Linux's own: checked against what a real 6.12 kernel printed in /proc/zoneinfo."""
+"""The ladder of watermarks is Linux's own: checked against the /proc/zoneinfo of a real 6.12 kernel."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_recorded_guest_has_the_recorded_zones(name, zones):
     ],
 )
 def test_min_free_kbytes_is_the_square_root_within_bounds(lowmem_kbytes, expected):
-    """int_sqrt(lowmem_kbytes * 16), clamped to 128..262144: the values of init_per_zone_wmark_min's comment."""
+    """int_sqrt(lowmem_kbytes * 16) within 128..262144: the values of init_per_zone_wmark_min's comment."""
     assert min_free_kbytes(lowmem_kbytes) == expected
 
 
@@ -81,7 +81,7 @@ def test_scaling_divides_each_step_by_the_square_root():
     [(1024, 1), (10752, 1), (24576, 7), (65536, 15), (131072, 31), (262144, 63), (11010048, 63)],
 )
 def test_pcp_batch_is_that_of_zone_batchsize(pages, batch):
-    """A thousandth of the zone / 4, at most 64, as 2^n - 1: 15 at 256 MiB, 31 at 512 MiB, 63 from 1 GiB on."""
+    """A thousandth of the zone / 4, at most 64, as 2^n - 1: 15 at 256 MiB, 31 at 512, 63 from 1 GiB on."""
     assert pcp_limits(pages, 0, local_cpus=1, online_cpus=1).batch == batch
 
 

@@ -84,7 +84,7 @@ ROWS = (
 
 
 def same(cell: RecordedCell) -> MicroCell:
-    """Return an emulation that did what was recorded: medians, and means as three repetitions with that sum."""
+    """Return an emulation that did what was recorded: medians; means as three repetitions with that sum."""
     traced = {
         name: [cell.event_sum(name)] + [0] * (cell.traced.reps - 1) for name in cell.traced.events_per_rep
     }

@@ -88,7 +88,8 @@ class _Run:
                 heapq.heappush(self.ready, (thread.clock, number))
         if self.waiting or self.joining:
             raise ValueError(
-                f"process {self.process.name!r}: every thread must reach its end (got threads at barriers {list(self.waiting)[:3]})"
+                f"process {self.process.name!r}: every thread must reach its end (got threads at barriers "
+                f"{list(self.waiting)[:3]})"
             )
 
     def step(self, number: int, thread: _Thread) -> bool:

@@ -20,7 +20,7 @@ def sources(*rooms: str) -> dict[str, str]:
 
 
 def names_read(texts: Iterable[str]) -> set[str]:
-    """Give all names and attributes that the sources read; to import a name, or to assign to it, is no use."""
+    """Give all names and attributes that the sources read; to import or assign to a name is no use."""
     found = set()
     for text in texts:
         for node in ast.walk(ast.parse(text)):

@@ -197,7 +197,7 @@ def _joined(visits: Visits, names: list[str]) -> np.ndarray:
 
 
 def _visit_begins(visits: Visits, ids: np.ndarray) -> np.ndarray:
-    """Return which entries begin a visit: all but the second of a load and a store of one page by one thread."""
+    """Which entries begin a visit: all but the second of a load and a store of one page by one thread."""
     begins = np.ones(len(visits), bool)
     for thread in np.unique(visits.thread):
         mine = np.flatnonzero((visits.thread == thread) & (visits.kind != p.IFETCH))

@@ -16,8 +16,8 @@ from workloads.rules.one_row import CHECKS
 
 REGIONS = (Region("memory", 8, writable=True, executable=True), Region("file", 8, "f"))
 ARGUMENTS = {  # of calls, by the names of their parameters
-    "region": "file", "rights": "PROT_READ", "target": "memory", "advice": "MADV_FREE", "node": 0, "buffer": "memory",
-    "pages": 4, "child": "child", "flag": "flag", "name": "name", "parties": 1, "ns": 5,
+    "region": "file", "rights": "PROT_READ", "target": "memory", "advice": "MADV_FREE", "node": 0,
+    "buffer": "memory", "pages": 4, "child": "child", "flag": "flag", "name": "name", "parties": 1, "ns": 5,
 }  # fmt: skip
 
 

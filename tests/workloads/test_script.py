@@ -241,7 +241,8 @@ def test_threads_that_would_wait_for_each_other_are_refused():
     one, two = steps(("wait", "b"), ("post", "a")), steps(("load", "heap"), ("spin", "a"), ("post", "b"))
     told = refused(lambda: rows_of(one, two))
     assert re.fullmatch(
-        r"script 's': process 'main' thread 0 step 0: WAIT_FOR 'b': a wait must end, but here 2 threads .*\(got 0\)",
+        r"script 's': process 'main' thread 0 step 0: WAIT_FOR 'b': "
+        r"a wait must end, but here 2 threads .*\(got 0\)",
         told,
     )
 
@@ -266,9 +267,9 @@ def test_a_child_ends_with_its_exit():
         .process("child", [child], forked=True)
     )
     told = refused(script.workload)
-    assert (
-        told
-        == "script 's': process 'child' thread 0 step 1: VISIT: the last row of a forked process must be EXIT_MM (got VISIT)"
+    assert told == (
+        "script 's': process 'child' thread 0 step 1: VISIT: the last row of a forked process "
+        "must be EXIT_MM (got VISIT)"
     )
 
 
@@ -333,7 +334,8 @@ def test_a_python_file_is_a_workload(tmp_path, written):
     file.write_text(
         "from workloads import Region, Script\n"
         "def main(t):\n    yield t.store('heap')\n"
-        "def function():\n    return Script('mine', regions=[Region('heap', 8, writable=True)]).process('p', [main])\n"
+        "def function():\n"
+        "    return Script('mine', regions=[Region('heap', 8, writable=True)]).process('p', [main])\n"
         "script = function()\nmade = script.workload()\n"
     )
     found = workload(f"{file}:{written}")
@@ -361,7 +363,10 @@ MISTAKES = {
     ),
     "a wrong call": (
         "{0}def one(t):\n    yield t.load('heap', 9)\n{1}",
-        ":4: script 's': process 'p' thread 0 step 0: 'page' must be a whole number from 0 to 3 in region 'heap' of 4 pages (got 9)",
+        (
+            ":4: script 's': process 'p' thread 0 step 0: 'page' must be a whole number from 0 to 3 "
+            "in region 'heap' of 4 pages (got 9)"
+        ),
     ),
     "a rule that a row breaks": (
         "{0}def one(t):\n    yield t.store('heap')\n{1}",

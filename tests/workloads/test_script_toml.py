@@ -8,7 +8,10 @@ from workloads import Region, Script, workload
 from workloads.script import ScriptError
 from workloads.script_toml import script_from_toml
 
-HEAD = '[[region]]\nname = "heap"\npages = 64\nwritable = true\n[[region]]\nname = "file"\npages = 32\nfile = "data"\nshared = true\n'
+HEAD = (
+    '[[region]]\nname = "heap"\npages = 64\nwritable = true\n[[region]]\nname = "file"\npages = 32\n'
+    'file = "data"\nshared = true\n'
+)
 
 
 def written(tmp_path, text):
@@ -58,9 +61,11 @@ def test_toml_equals_python(tmp_path):
 name = "main"
 cpus = [0, 1]
 threads = [
-  [["store", "heap"], ["meet", "ready", 2], ["mprotect", "heap", "PROT_READ|PROT_WRITE", {{page = 8, pages = 8}}],
+  [["store", "heap"], ["meet", "ready", 2],
+   ["mprotect", "heap", "PROT_READ|PROT_WRITE", {{page = 8, pages = 8}}],
    ["repeat", 2, [["fork", "child"], ["snapshot", "before {{n}}"], ["madvise", "heap", "MADV_DONTNEED", 0, 4],
-                  ["store", "heap", 4, 1, 1], ["store", "heap", 4, 1, 2], ["store", "heap", 4, 1, 3], ["wait", "gone"]]],
+                  ["store", "heap", 4, 1, 1], ["store", "heap", 4, 1, 2], ["store", "heap", 4, 1, 3],
+                  ["wait", "gone"]]],
    ["truncate", "file"], ["place", "file"]],
   [["load", "heap", {{count = 3}}], ["meet", "ready", 2]],
 ]
@@ -92,21 +97,33 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
         ("", "mine.toml: 'process' is missing"),
         ("process = 3", "mine.toml: 'process' must be a list (got 3)"),
         (f"{HEAD}[[process]]\nthreads = []", "mine.toml: process 0: 'name' is missing"),
-        (one_thread("", 'cpu = [1]\n'), "mine.toml: process 0: 'cpu' must be one of name, threads, region, cpus, forked"),
-        (one_thread("", 'cpus = ["a"]\n'), "mine.toml: process 0: 'cpus' must be a list of CPU numbers (got ['a'])"),
-        (f"{HEAD}size = 3\n" + one_thread("")[len(HEAD):], "mine.toml: region 1: 'size' must be one of name, pages, file, "),
-        (one_thread("").replace("64", "-1"), "process 'main': 'pages' of region 'heap' must be a whole number of at least 1 (got -1)"),
-        (one_thread("").replace("64", '"64"'), "mine.toml: region 0: 'pages' must be a whole number (got '64')"),
-        (one_thread('["munmap", "heap"], ["mumap"]'), "process 'main' thread 0 step 1: 'call' must be one of load, store, "),
+        (one_thread("", 'cpu = [1]\n'),
+         "mine.toml: process 0: 'cpu' must be one of name, threads, region, cpus, forked"),
+        (one_thread("", 'cpus = ["a"]\n'),
+         "mine.toml: process 0: 'cpus' must be a list of CPU numbers (got ['a'])"),
+        (f"{HEAD}size = 3\n" + one_thread("")[len(HEAD):],
+         "mine.toml: region 1: 'size' must be one of name, pages, file, "),
+        (one_thread("").replace("64", "-1"),
+         "process 'main': 'pages' of region 'heap' must be a whole number of at least 1 (got -1)"),
+        (one_thread("").replace("64", '"64"'),
+         "mine.toml: region 0: 'pages' must be a whole number (got '64')"),
+        (one_thread('["munmap", "heap"], ["mumap"]'),
+         "process 'main' thread 0 step 1: 'call' must be one of load, store, "),
         (one_thread('["_range", "heap", 0, 1]'), "thread 0 step 0: 'call' must be one of load, store, "),
         (one_thread('["names"]'), "thread 0 step 0: 'call' must be one of load, store, "),
         (one_thread('"munmap"'), "thread 0 step 0: a step must be a list such as"),
-        (one_thread('["munmap", "stack"]'), "thread 0 step 0: 'region' must be one of heap, file (got 'stack')"),
-        (one_thread('["munmap", "heap", {first = 3}]'), "munmap(region, page=0, pages=None) (got an unexpected keyword argument 'first')"),
-        (one_thread('["repeat", 3]'), "step 0: 'repeat' must be followed by a number and a list of steps (got [3])"),
-        (one_thread('["repeat", 0, []]'), "step 0: 'repeat' must be a whole number from 1 to 1000000 (got 0)"),
-        (one_thread('["repeat", 2, [["load", "heap"], ["snapshot", "a"]]]'), "step 0: repeated step 1: 'name' of a snapshot must be used"),
-        (one_thread('["repeat", 2, [["load"]]]'), "step 0: repeated step 0: 'load' must be called as load(region, "),
+        (one_thread('["munmap", "stack"]'),
+         "thread 0 step 0: 'region' must be one of heap, file (got 'stack')"),
+        (one_thread('["munmap", "heap", {first = 3}]'),
+         "munmap(region, page=0, pages=None) (got an unexpected keyword argument 'first')"),
+        (one_thread('["repeat", 3]'),
+         "step 0: 'repeat' must be followed by a number and a list of steps (got [3])"),
+        (one_thread('["repeat", 0, []]'),
+         "step 0: 'repeat' must be a whole number from 1 to 1000000 (got 0)"),
+        (one_thread('["repeat", 2, [["load", "heap"], ["snapshot", "a"]]]'),
+         "step 0: repeated step 1: 'name' of a snapshot must be used"),
+        (one_thread('["repeat", 2, [["load"]]]'),
+         "step 0: repeated step 0: 'load' must be called as load(region, "),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_file_and_place(tmp_path, text, message):

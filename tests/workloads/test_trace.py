@@ -45,7 +45,7 @@ def test_every_thread_keeps_its_visits_in_order():
 
 
 def test_meetings_are_sound():
-    """237 points at which all three threads met, and nobody was at one before all had been at the one before."""
+    """237 points at which all three threads met; nobody was at one before all had been at the last."""
     trace = recording.read(SHIPPED)
     met = meetings(trace, 0, len(trace.arrays["thread"]))
     assert met.shape == (3, 237)
