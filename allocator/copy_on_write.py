@@ -11,7 +11,7 @@ Left out: swap cache, huge pages, unsharing for a pin (FAULT_FLAG_UNSHARE).
 from allocator.flush_sites import SITE_FAULT, SITE_WRITE_FAULT
 from allocator.hooks import HOOK_WRITE_FAULT
 from allocator.kmap import KMAP_COPY, KMAP_COW, MKWRITE_COPY, MKWRITE_COW, MKWRITE_REUSE, kmap, mkwrite
-from allocator.lru import drop_page, lru_add, lru_add_drain
+from allocator.lru import drop_page, lru_add, lru_add_drain, unlock_and_drop
 from allocator.page import (
     PG_DIRTY,
     PG_EXCLUSIVE,
@@ -20,7 +20,6 @@ from allocator.page import (
     PG_UPTODATE,
     get_page,
     set_flag,
-    unlock_page,
 )
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import OBJECT_ANON
@@ -34,13 +33,13 @@ from cpus.declare import VMSTAT, Cost, Counter
 from cpus.oracle import name_anonymous
 from cpus.page_table import (
     LEVEL_MASK,
-    PTE_ACCESSED,
-    PTE_DIRTY,
-    PTE_PFN_SHIFT,
     PTE_PRESENT,
     PTE_SPECIAL,
     PTE_WRITE,
+    PTE_WRITTEN,
     find_table,
+    pte_pfn,
+    ptep_get,
 )
 from cpus.tlb import AGAIN
 
@@ -86,13 +85,12 @@ def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     # the page is still locked: nobody maps it here, and unmaps it again, after the design was asked
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
-    free = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0
+    free = ptep_get(ram, table, vpn) == 0
     if free:
         mkwrite(ram, cpu, copy, MKWRITE_COW, mm, vpn)
-        set_pte(ram, cpu, mm, vpn, table, copy, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+        set_pte(ram, cpu, mm, vpn, table, copy, PTE_WRITTEN)
     unlock_pte(ram, cpu, table)
-    unlock_page(ram, cpu, pfn)
-    drop_page(ram, cpu, pfn)
+    unlock_and_drop(ram, cpu, pfn)
     if free:
         lru_add(ram, cpu, copy)
     else:
@@ -122,13 +120,13 @@ def _make_writable(ram, cpu, table, index):
 
     More rights need no flush: a CPU with the old entry walks again (ptep_set_access_flags on x86).
     """
-    fetch_or(ram.frame_word, (table, index), PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+    fetch_or(ram.frame_word, (table, index), PTE_WRITTEN)
 
 
 @kernel
 def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     """Give a store a copy of the page that `pte` shows (wp_page_copy). pte lock held on entry, not on return."""
-    index, old = vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT
+    index, old = vpn & LEVEL_MASK, pte_pfn(pte)
     zero = pte & PTE_SPECIAL != 0
     if not zero:
         get_page(ram, old)
@@ -138,7 +136,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     now = load_acquire(ram.frame_word, (table, index))
-    same = now >> PTE_PFN_SHIFT == old and now & PTE_PRESENT and now & PTE_WRITE == 0
+    same = pte_pfn(now) == old and now & PTE_PRESENT and now & PTE_WRITE == 0
     if same:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_FAULT
@@ -148,7 +146,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
         mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
-        set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+        set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)
         if not zero:
             remove_rmap(ram, cpu, old)
             mod_rss(ram, cpu, mm, -1)
@@ -176,15 +174,15 @@ def do_wp_page(ram, cpu, mm, vma, vpn, seen):
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
-    if pte & PTE_PRESENT == 0 or pte & PTE_WRITE or pte >> PTE_PFN_SHIFT != seen >> PTE_PFN_SHIFT:
+    if pte & PTE_PRESENT == 0 or pte & PTE_WRITE or pte_pfn(pte) != pte_pfn(seen):
         unlock_pte(ram, cpu, table)
     elif ram.vma_flags[vma] & VM_SHARED:
-        set_flag(ram, pte >> PTE_PFN_SHIFT, PG_DIRTY)
-        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
+        set_flag(ram, pte_pfn(pte), PG_DIRTY)
+        mkwrite(ram, cpu, pte_pfn(pte), MKWRITE_REUSE, mm, vpn)
         _make_writable(ram, cpu, table, index)
         unlock_pte(ram, cpu, table)
-    elif pte & PTE_SPECIAL == 0 and _reusable(ram, cpu, pte >> PTE_PFN_SHIFT):
-        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_REUSE, mm, vpn)
+    elif pte & PTE_SPECIAL == 0 and _reusable(ram, cpu, pte_pfn(pte)):
+        mkwrite(ram, cpu, pte_pfn(pte), MKWRITE_REUSE, mm, vpn)
         _make_writable(ram, cpu, table, index)
         ram.pgreuse[cpu] += 1
         unlock_pte(ram, cpu, table)

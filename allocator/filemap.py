@@ -11,7 +11,7 @@ throttling, page-cache locks on ranges.
 from allocator.flush_sites import SITE_FILE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_WRITE_BEGINS
 from allocator.kmap import KMAP_WRITE, kmap
-from allocator.lru import drop_page, lru_add_drain
+from allocator.lru import drop_page, lru_add_drain, unlock_and_drop
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, write_page
 from allocator.page_list import NONE
@@ -25,7 +25,7 @@ from cpus.compiled import apart, call, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.events import EV_WRITE, record
 from cpus.oracle import VERSION_MASK, publish
-from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE, find_table
+from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, find_table, pte_pfn, ptep_get
 from cpus.steal import pass_until
 
 
@@ -40,8 +40,7 @@ def _locked_page(ram, cpu, thing, index):
         lock_page(ram, cpu, pfn)
         if ram.page_object[pfn] == thing + 1 and ram.page_index[pfn] == index:
             return pfn
-        unlock_page(ram, cpu, pfn)  # reclaimed meanwhile
-        drop_page(ram, cpu, pfn)
+        unlock_and_drop(ram, cpu, pfn)  # reclaimed meanwhile
 
 
 @apart
@@ -64,8 +63,7 @@ def write_to_file(ram, cpu, thing, index):
     set_flag(ram, pfn, PG_DIRTY)
     publish(ram, ram.object_logical[thing] + index, (word + 1) & VERSION_MASK)
     record(ram, cpu, EV_WRITE, pfn, thing, index, (word + 1) & VERSION_MASK)
-    unlock_page(ram, cpu, pfn)
-    drop_page(ram, cpu, pfn)
+    unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
 
@@ -83,10 +81,8 @@ def _clean_mappings(ram, cpu, pfn, thing):
         table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
         if table >= 0:
             lock_pte(ram, cpu, table)
-            pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-            dirty = (
-                pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
-            )
+            pte = ptep_get(ram, table, vpn)
+            dirty = pte & PTE_PRESENT != 0 and pte_pfn(pte) == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
             if dirty:
                 change = change_begins(ram, mm)
                 fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~(PTE_WRITE | PTE_DIRTY))
@@ -114,8 +110,7 @@ def sync_file_page(ram, cpu, thing, index):
             set_flag(ram, pfn, PG_DIRTY)
         if ram.page_flags[pfn] & PG_DIRTY:
             write_page(ram, cpu, pfn, thing)
-    unlock_page(ram, cpu, pfn)
-    drop_page(ram, cpu, pfn)
+    unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
 
@@ -168,8 +163,7 @@ def truncate_file_page(ram, cpu, thing, index):
     publish(ram, logical, version)
     record(ram, cpu, EV_WRITE, pfn, thing, index, version)
     call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
-    unlock_page(ram, cpu, pfn)
-    drop_page(ram, cpu, pfn)
+    unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
 

@@ -30,12 +30,12 @@ from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
-    PTE_DIRTY,
     PTE_MIGRATION,
-    PTE_PFN_SHIFT,
     PTE_SPECIAL,
     PTE_WRITE,
-    find_table,
+    PTE_WRITTEN,
+    next_table,
+    pte_pfn,
 )
 
 
@@ -54,7 +54,7 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
         shared = pte & ~PTE_WRITE
         if compare_exchange(ram.frame_word, (source, index), pte, shared) == pte:  # else a walk set a bit
             break
-    pfn = pte >> PTE_PFN_SHIFT
+    pfn = pte_pfn(pte)
     if pte & PTE_MIGRATION:
         # whoever moves the page asks for it under our pte lock (copy_nonpresent_pte)
         clear_flag(ram, pfn, PG_EXCLUSIVE)
@@ -87,15 +87,8 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
         page += 1
     used = copy != NONE and page == vpn
     if used:
-        set_pte(
-            ram,
-            cpu,
-            child,
-            vpn,
-            target,
-            copy,
-            ram.frame_word[source, vpn & LEVEL_MASK] & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY),
-        )
+        used_how = ram.frame_word[source, vpn & LEVEL_MASK] & PTE_WRITTEN
+        set_pte(ram, cpu, child, vpn, target, copy, used_how)
         page += 1
     unlock_pte(ram, cpu, target)
     unlock_pte(ram, cpu, source)
@@ -109,18 +102,15 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
 @apart
 def copy_range(ram, cpu, mm, child, vma, copy):
     """Copy the PTEs of a private mapping to VMA `copy` of the child (copy_pte_range)."""
-    vpn, end, page = ram.vma_start[vma], ram.vma_end[vma], NONE
-    while vpn < end:
-        stop = min(end, (vpn | LEVEL_MASK) + 1)
-        source = find_table(ram, ram.mm_pgd[mm], vpn)
-        if source < 0:
-            vpn = stop
-            continue
+    end, page = ram.vma_end[vma], NONE
+    source, vpn, stop = next_table(ram, ram.mm_pgd[mm], ram.vma_start[vma], end)
+    while source >= 0:
         vpn = _copy_ptes(ram, cpu, mm, child, source, vpn, stop, page)
         page = NONE
         if vpn < stop:
             page = new_anonymous_page(ram, cpu, copy, vpn, KMAP_COPY)
             ram.cpu_clock[cpu] += ram.cost_page_copy
+        source, vpn, stop = next_table(ram, ram.mm_pgd[mm], vpn, end)
     return 0
 
 

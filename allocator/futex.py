@@ -60,25 +60,31 @@ def futex_wait(ram, cpu, task, flag, count):
 
 
 @kernel
-def spin_on_flag(ram, cpu, task, flag, count):
-    """Spin until the flag has reached `count`, serving interrupts; False if its time slice is over and
-    another task waits for the CPU.
+def spin_until(ram, cpu, task, words, index, goal, kind):
+    """Spin in user mode until words[index] has reached `goal`, serving interrupts, as a wait of this `kind`;
+    False if the task's time slice is over and another task waits for the CPU.
     """
     over = False
-    while not _reached(ram, cpu, flag, count):
+    while load_acquire(words, index) < goal:
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
         wanted = load_acquire(ram.queue_count, cpu) > 0
         if wanted and (over or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
             return False
-        if begin_wait(ram, cpu, WAIT_FLAG, flag):
+        if begin_wait(ram, cpu, kind, index):
             fence()
-            if load_acquire(ram.flag_count, flag) >= count or (
-                not wanted and load_acquire(ram.queue_count, cpu) > 0
-            ):
+            if load_acquire(words, index) >= goal or (not wanted and load_acquire(ram.queue_count, cpu) > 0):
                 cancel_wait(ram, cpu)
             elif wanted:
                 over = wait_until(ram, cpu, ram.task_slice_ns[task])
             else:
                 finish_wait(ram, cpu)
     return True
+
+
+@kernel
+def spin_on_flag(ram, cpu, task, flag, count):
+    """Spin until the flag has reached `count`; False if the CPU must be left to another task."""
+    return spin_until(ram, cpu, task, ram.flag_count, flag, count, WAIT_FLAG) and _reached(
+        ram, cpu, flag, count
+    )

@@ -19,7 +19,7 @@ from cpus.abi.numbers import LOAD, STORE
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table
+from cpus.page_table import LEVEL_MASK, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE, find_table, pte_pfn, ptep_get
 from cpus.tlb import WAIT
 
 # beside a frame: nothing that must be pinned; its data are on their way from disk
@@ -38,7 +38,7 @@ def pin_if_still_there(ram, cpu, table, index, pfn, store):
     if not try_pin_page(ram, pfn):
         return NONE
     now = load_acquire(ram.frame_word, (table, index))
-    if _usable(now, store) and now >> PTE_PFN_SHIFT == pfn:
+    if _usable(now, store) and pte_pfn(now) == pfn:
         return pfn
     unpin_page(ram, cpu, pfn)
     return NONE
@@ -50,13 +50,13 @@ def _pin_fast(ram, cpu, mm, vpn, store):
     table = find_table(ram, ram.mm_pgd[mm], vpn)
     if table < 0:
         return NONE
-    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+    pte = ptep_get(ram, table, vpn)
     if not _usable(pte, store):
         return NONE
     return (
         ZERO_PAGE
         if pte & PTE_SPECIAL
-        else pin_if_still_there(ram, cpu, table, vpn & LEVEL_MASK, pte >> PTE_PFN_SHIFT, store)
+        else pin_if_still_there(ram, cpu, table, vpn & LEVEL_MASK, pte_pfn(pte), store)
     )
 
 

@@ -18,6 +18,7 @@ from allocator.page import (
     put_page_testzero,
     set_flag,
     try_get_page,
+    unlock_page,
 )
 from allocator.page_alloc import free_page
 from allocator.page_list import NONE, list_add, list_del
@@ -144,6 +145,13 @@ def drop_page(ram, cpu, pfn):
     """Drop a reference; the last one takes the page off the LRU and frees it (folio_put)."""
     if put_page_testzero(ram, pfn):
         release_page(ram, cpu, pfn)
+
+
+@kernel
+def unlock_and_drop(ram, cpu, pfn):
+    """Let go of the page lock, then of a reference (folio_unlock, folio_put)."""
+    unlock_page(ram, cpu, pfn)
+    drop_page(ram, cpu, pfn)
 
 
 @apart

@@ -31,15 +31,7 @@ from cpus.abi.numbers import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT
 from cpus.atomics import fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import (
-    LEVEL_MASK,
-    PTE_ACCESSED,
-    PTE_DIRTY,
-    PTE_PFN_SHIFT,
-    PTE_PRESENT,
-    PTE_SPECIAL,
-    find_table,
-)
+from cpus.page_table import LEVEL_MASK, NO_PAGE, PTE_ACCESSED, PTE_DIRTY, next_table, vm_normal_page
 
 
 @kernel
@@ -74,9 +66,9 @@ def _advise_table(ram, cpu, mm, table, start, end, advice):
     for vpn in range(start, end):
         where = (table, vpn & LEVEL_MASK)
         pte = load_acquire(ram.frame_word, where)
-        if pte & PTE_PRESENT == 0 or pte & PTE_SPECIAL:
+        pfn = vm_normal_page(pte)
+        if pfn == NO_PAGE:
             continue
-        pfn = pte >> PTE_PFN_SHIFT
         if advice == MADV_FREE:
             _free_page_lazily(ram, cpu, vpn, where, pte, pfn)
             continue
@@ -124,14 +116,11 @@ def _advise_range(ram, cpu, mm, start, end, advice):
     """FREE, COLD and PAGEOUT: table by table, one gather."""
     lru_add_drain(ram, cpu)
     tlb_gather_mmu(ram, cpu, mm)
-    vpn = start
-    while vpn < end:
-        stop = min(end, (vpn | LEVEL_MASK) + 1)
-        table = find_table(ram, ram.mm_pgd[mm], vpn)
-        if table >= 0:
-            isolated = _advise_table(ram, cpu, mm, table, vpn, stop, advice)
-            reclaim_pages(ram, cpu, isolated)
-        vpn = stop
+    table, vpn, stop = next_table(ram, ram.mm_pgd[mm], start, end)
+    while table >= 0:
+        isolated = _advise_table(ram, cpu, mm, table, vpn, stop, advice)
+        reclaim_pages(ram, cpu, isolated)
+        table, vpn, stop = next_table(ram, ram.mm_pgd[mm], stop, end)
     tlb_finish_mmu(ram, cpu)
 
 

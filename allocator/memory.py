@@ -11,7 +11,7 @@ from allocator.copy_on_write import ask_design, copy_file_page, do_wp_page, new_
 from allocator.flush_sites import SITE_WRITE_FAULT
 from allocator.hooks import HOOK_FAULT_BEGINS, HOOK_FAULT_DONE
 from allocator.kmap import KMAP_ZERO, MKWRITE_ANON, MKWRITE_SHARED, mkwrite
-from allocator.lru import drop_page, lru_add
+from allocator.lru import drop_page, lru_add, unlock_and_drop
 from allocator.numa_balancing import do_numa_page
 from allocator.page import (
     PG_DIRTY,
@@ -34,7 +34,7 @@ from allocator.readahead import async_readahead, mmap_readahead
 from allocator.rmap import lock_pte, set_pte, unlock_pte
 from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.abi.numbers import STORE
-from cpus.atomics import fetch_or, load_acquire, store_release
+from cpus.atomics import fetch_or, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import VMSTAT, Cost, Counter
 from cpus.events import EV_FAULT, record
@@ -42,14 +42,14 @@ from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
-    PTE_DIRTY,
     PTE_MIGRATION,
-    PTE_PFN_SHIFT,
-    PTE_PRESENT,
-    PTE_PROTNONE,
-    PTE_SPECIAL,
     PTE_WRITE,
+    PTE_WRITTEN,
     find_table,
+    pte_pfn,
+    pte_protnone,
+    ptep_get,
+    zero_pte,
 )
 from cpus.tlb import AGAIN, WAIT
 
@@ -73,25 +73,21 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
     table = ensure_table(ram, cpu, mm, vpn)
     if not store:
         lock_pte(ram, cpu, table)
-        if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0:
-            store_release(
-                ram.frame_word,
-                (table, vpn & LEVEL_MASK),
-                (ram.zero_page << PTE_PFN_SHIFT) | PTE_PRESENT | PTE_SPECIAL,
-            )
+        if ptep_get(ram, table, vpn) == 0:
+            store_release(ram.frame_word, (table, vpn & LEVEL_MASK), zero_pte(ram))
         unlock_pte(ram, cpu, table)
         return AGAIN
     pfn = new_anonymous_page(ram, cpu, vma, vpn, KMAP_ZERO)
     ram.cpu_clock[cpu] += ram.cost_page_zero
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
-    if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) != 0:  # another thread was faster
+    if ptep_get(ram, table, vpn) != 0:  # another thread was faster
         unlock_pte(ram, cpu, table)
         drop_page(ram, cpu, pfn)
         return AGAIN
     mkwrite(ram, cpu, pfn, MKWRITE_ANON, mm, vpn)
     # the allocation's reference becomes the PTE's
-    set_pte(ram, cpu, mm, vpn, table, pfn, PTE_ACCESSED | PTE_WRITE | PTE_DIRTY)
+    set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)
     unlock_pte(ram, cpu, table)
     lru_add(ram, cpu, pfn)
     return AGAIN
@@ -121,7 +117,7 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
     hit, mapped, hits = False, 0, 0
     lock_pte(ram, cpu, table)
     for page in range(first, last):
-        if load_acquire(ram.frame_word, (table, page & LEVEL_MASK)) != 0:
+        if ptep_get(ram, table, page) != 0:
             continue
         pfn = lookup(ram, thing, page + skew)
         if pfn < 0:
@@ -185,31 +181,26 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
     lock_page(ram, cpu, pfn)
     if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:  # its reader had not asked the disk for it yet
         ram.task_wait_ns[ram.cpu_task[cpu]] = ram.page_io_ns[pfn]
-        unlock_page(ram, cpu, pfn)
-        drop_page(ram, cpu, pfn)
+        unlock_and_drop(ram, cpu, pfn)
         return WAIT
     if ram.page_object[pfn] != thing + 1 or ram.page_index[pfn] != index:  # truncated or reclaimed meanwhile
-        unlock_page(ram, cpu, pfn)
-        drop_page(ram, cpu, pfn)
+        unlock_and_drop(ram, cpu, pfn)
         return AGAIN
     if store and ram.vma_flags[vma] & VM_SHARED == 0:
         return copy_file_page(ram, cpu, mm, vma, vpn, table, pfn)
-    bits = PTE_ACCESSED
     if store:
         ask_design(ram, cpu, mm, vma, vpn)
         set_flag(ram, pfn, PG_DIRTY)
-        bits |= PTE_WRITE | PTE_DIRTY
     lock_pte(ram, cpu, table)
-    if load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) == 0:
+    if ptep_get(ram, table, vpn) == 0:
         if store:
             mkwrite(ram, cpu, pfn, MKWRITE_SHARED, mm, vpn)
-        set_pte(ram, cpu, mm, vpn, table, pfn, bits)
+        set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN if store else PTE_ACCESSED)
         unlock_pte(ram, cpu, table)
         unlock_page(ram, cpu, pfn)
     else:
         unlock_pte(ram, cpu, table)
-        unlock_page(ram, cpu, pfn)
-        drop_page(ram, cpu, pfn)
+        unlock_and_drop(ram, cpu, pfn)
     return AGAIN
 
 
@@ -217,9 +208,9 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
 def wait_for_migration(ram, cpu, table, vpn):
     """Sleep until the page behind a migration entry has moved (migration_entry_wait)."""
     lock_pte(ram, cpu, table)
-    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+    pte = ptep_get(ram, table, vpn)
     waits = pte & PTE_MIGRATION != 0
-    pfn = pte >> PTE_PFN_SHIFT
+    pfn = pte_pfn(pte)
     if waits:  # the page stays locked at least until its entries are gone, which takes this pte lock
         fetch_or(ram.page_flags, pfn, PG_WAITERS)
     unlock_pte(ram, cpu, table)
@@ -237,14 +228,14 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
             return WAIT
         panic(ram, cpu, SEGV_ACCERR, vpn, mm)
     table = find_table(ram, ram.mm_pgd[mm], vpn)
-    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) if table >= 0 else 0
+    pte = ptep_get(ram, table, vpn) if table >= 0 else 0
     if pte == 0:
         if ram.vma_flags[vma] & VM_ANON:
             return do_anonymous_page(ram, cpu, mm, vma, vpn, store)
         return do_file_fault(ram, cpu, mm, vma, vpn, store)
     if pte & PTE_MIGRATION:
         return wait_for_migration(ram, cpu, table, vpn)
-    if pte & PTE_PROTNONE:
+    if pte_protnone(pte):
         return do_numa_page(ram, cpu, mm, vpn, table)
     if store and pte & PTE_WRITE == 0:
         return do_wp_page(ram, cpu, mm, vma, vpn, pte)

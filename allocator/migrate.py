@@ -47,7 +47,7 @@ from cpus.events import EV_MIGRATE, record
 from cpus.layout import WORK_PAGES
 from cpus.locks import mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
-from cpus.page_table import LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT, PTE_SPECIAL, find_table
+from cpus.page_table import LEVEL_MASK, NO_PAGE, find_table, vm_normal_page
 
 COUNTERS = (
     Counter("pgmigrate_success", VMSTAT, "pages moved to another frame", "pages"),
@@ -195,13 +195,8 @@ def _isolate_for_move(ram, cpu, table, index, node):
     -1.
     """
     pte = load_acquire(ram.frame_word, (table, index))
-    pfn = pte >> PTE_PFN_SHIFT
-    if (
-        pte & PTE_PRESENT == 0
-        or pte & PTE_SPECIAL
-        or node_of(ram, pfn) == node
-        or load_acquire(ram.page_mapcount, pfn) != 1
-    ):
+    pfn = vm_normal_page(pte)
+    if pfn == NO_PAGE or node_of(ram, pfn) == node or load_acquire(ram.page_mapcount, pfn) != 1:
         return NONE  # what several processes share is not moved without MPOL_MF_MOVE_ALL
     return pfn if isolate_page(ram, cpu, pfn) else NONE
 

@@ -32,12 +32,13 @@ from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_MIGRATION,
-    PTE_PFN_SHIFT,
-    PTE_PRESENT,
-    PTE_PROTNONE,
     PTE_SPECIAL,
     PTE_WRITE,
-    find_table,
+    next_table,
+    pte_mknone,
+    pte_mkpresent,
+    pte_pfn,
+    pte_present,
 )
 
 
@@ -45,10 +46,10 @@ from cpus.page_table import (
 def _with_rights(ram, pte, flags):
     """Give the PTE with the rights of `flags` (pte_modify, can_change_pte_writable)."""
     if flags & VM_RIGHTS == 0:
-        return (pte & ~(PTE_PRESENT | PTE_WRITE)) | PTE_PROTNONE
-    fresh = (pte & ~(PTE_PROTNONE | PTE_WRITE)) | PTE_PRESENT
+        return pte_mknone(pte & ~PTE_WRITE)
+    fresh = pte_mkpresent(pte & ~PTE_WRITE)
     private = flags & VM_SHARED == 0 and pte & PTE_SPECIAL == 0
-    if flags & VM_WRITE and private and ram.page_flags[pte >> PTE_PFN_SHIFT] & PG_EXCLUSIVE:
+    if flags & VM_WRITE and private and ram.page_flags[pte_pfn(pte)] & PG_EXCLUSIVE:
         fresh |= PTE_WRITE
     return fresh
 
@@ -64,12 +65,12 @@ def _change_ptes(ram, cpu, mm, table, start, end, flags):
             pte = load_acquire(ram.frame_word, where)
             if pte & PTE_MIGRATION:
                 fresh = pte & ~PTE_WRITE  # a writable one would come back writable
-            elif pte & (PTE_PRESENT | PTE_PROTNONE) == 0:
+            elif not pte_present(pte):
                 break
             else:
                 fresh = _with_rights(ram, pte, flags)
             if fresh & ~pte & PTE_WRITE:
-                mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_PROTECT, mm, vpn)
+                mkwrite(ram, cpu, pte_pfn(pte), MKWRITE_PROTECT, mm, vpn)
             if compare_exchange(ram.frame_word, where, pte, fresh) == pte:  # else a walk set a bit
                 if fresh != pte and pte & PTE_MIGRATION == 0:
                     tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
@@ -81,13 +82,10 @@ def _change_ptes(ram, cpu, mm, table, start, end, flags):
 def change_protection(ram, cpu, vma, start, end):
     """Give the PTEs in start..end of a VMA its rights, into the open gather (change_protection)."""
     mm, flags = ram.vma_mm[vma], ram.vma_flags[vma]
-    vpn = start
-    while vpn < end:
-        stop = min(end, (vpn | LEVEL_MASK) + 1)
-        table = find_table(ram, ram.mm_pgd[mm], vpn)
-        if table >= 0:
-            _change_ptes(ram, cpu, mm, table, vpn, stop, flags)
-        vpn = stop
+    table, vpn, stop = next_table(ram, ram.mm_pgd[mm], start, end)
+    while table >= 0:
+        _change_ptes(ram, cpu, mm, table, vpn, stop, flags)
+        table, vpn, stop = next_table(ram, ram.mm_pgd[mm], stop, end)
 
 
 @apart

@@ -20,7 +20,7 @@ from cpus.atomics import exchange, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
-from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, find_table
+from cpus.page_table import LEVEL_BITS, LEVEL_MASK, find_table, pte_present
 
 
 @kernel
@@ -37,7 +37,7 @@ def _move_ptes(ram, cpu, mm, old, new, pages):
     for i in range(pages):
         pte = exchange(ram.frame_word, (source, (old + i) & LEVEL_MASK), 0)
         if pte != 0:
-            moved = moved or pte & (PTE_PRESENT | PTE_PROTNONE) != 0
+            moved = moved or pte_present(pte)
             store_release(ram.frame_word, (target, (new + i) & LEVEL_MASK), pte)
     if moved:  # before the locks go: nobody may free a page that is still in a TLB under its old address
         flush_tlb_mm_range(ram, cpu, mm, old, old + pages, 0)

@@ -30,13 +30,14 @@ from cpus.declare import VMSTAT, Counter
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
-    PTE_MIGRATION,
-    PTE_PFN_SHIFT,
-    PTE_PRESENT,
-    PTE_PROTNONE,
-    PTE_SPECIAL,
+    NO_PAGE,
     PTE_WRITE,
-    find_table,
+    next_table,
+    pte_mknone,
+    pte_mkpresent,
+    pte_pfn,
+    pte_protnone,
+    vm_normal_page,
 )
 from cpus.tlb import AGAIN
 
@@ -163,8 +164,8 @@ def _slow_down(ram, cpu, task, mm):
 def _make_accessible(ram, cpu, mm, vpn, table, pte):
     """Undo what the scanner did to a PTE; pte lock held."""
     if pte & PTE_WRITE:
-        mkwrite(ram, cpu, pte >> PTE_PFN_SHIFT, MKWRITE_NUMA, mm, vpn)
-    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pte & ~PTE_PROTNONE) | PTE_PRESENT)
+        mkwrite(ram, cpu, pte_pfn(pte), MKWRITE_NUMA, mm, vpn)
+    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), pte_mkpresent(pte))
 
 
 @apart
@@ -178,10 +179,10 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     index = vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
-    if pte & PTE_PROTNONE == 0 or pte & PTE_MIGRATION:
+    if not pte_protnone(pte):
         unlock_pte(ram, cpu, table)
         return AGAIN
-    pfn = pte >> PTE_PFN_SHIFT
+    pfn = pte_pfn(pte)
     promote = _should_promote(ram, cpu, pfn)
     # under the pte lock: it is mapped, so not freed meanwhile
     isolated = promote and _isolate_for_promotion(ram, cpu, pfn)
@@ -230,11 +231,11 @@ def _scan_table(ram, cpu, mm, table, first, last):
     for vpn in range(first, last):
         index = vpn & LEVEL_MASK
         pte = load_acquire(ram.frame_word, (table, index))
-        if pte & PTE_PRESENT and pte & PTE_SPECIAL == 0 and _scannable(ram, pte >> PTE_PFN_SHIFT):
-            fresh = (pte & ~PTE_PRESENT) | PTE_PROTNONE
+        pfn = vm_normal_page(pte)
+        if pfn != NO_PAGE and _scannable(ram, pfn):
             # else a walk set a bit: next time
-            if compare_exchange(ram.frame_word, (table, index), pte, fresh) == pte:
-                ram.page_scan_ns[pte >> PTE_PFN_SHIFT] = ram.cpu_clock[cpu]
+            if compare_exchange(ram.frame_word, (table, index), pte, pte_mknone(pte)) == pte:
+                ram.page_scan_ns[pfn] = ram.cpu_clock[cpu]
                 changed, low, high = changed + 1, min(low, vpn), vpn + 1
     unlock_pte(ram, cpu, table)
     return changed, low, high
@@ -245,15 +246,13 @@ def _change_prot_numa(ram, cpu, mm, first, end):
     """Make the slow-node pages of a range inaccessible, and flush once from the first to the last, if there
     were any; returns how many.
     """
-    changed, vpn, low, high = 0, first, end, first
-    while vpn < end:
-        stop = min(end, (vpn | (PMD_PAGES - 1)) + 1)
-        table = find_table(ram, ram.mm_pgd[mm], vpn)
-        if table >= 0:
-            found, begin, stop_at = _scan_table(ram, cpu, mm, table, vpn, stop)
-            if found:
-                changed, low, high = changed + found, min(low, begin), stop_at
-        vpn = stop
+    changed, low, high = 0, end, first
+    table, vpn, stop = next_table(ram, ram.mm_pgd[mm], first, end)
+    while table >= 0:
+        found, begin, stop_at = _scan_table(ram, cpu, mm, table, vpn, stop)
+        if found:
+            changed, low, high = changed + found, min(low, begin), stop_at
+        table, vpn, stop = next_table(ram, ram.mm_pgd[mm], stop, end)
     if changed:
         flush_tlb_mm_range(ram, cpu, mm, low, high, 0)
         ram.numa_pte_updates[cpu] += changed

@@ -25,21 +25,23 @@ PIN_BIAS = 1024  # references that a pin is (GUP_PIN_COUNTING_BIAS)
 
 
 @kernel
+def _first_beyond(ends, pfn):
+    i = 0
+    while pfn >= ends[i]:
+        i += 1
+    return i
+
+
+@kernel
 def node_of(ram, pfn):
     """Node of a frame."""
-    node = 0
-    while pfn >= ram.node_end[node]:
-        node += 1
-    return node
+    return _first_beyond(ram.node_end, pfn)
 
 
 @kernel
 def zone_of(ram, pfn):
     """Zone of a frame."""
-    zone = 0
-    while pfn >= ram.zone_end[zone]:
-        zone += 1
-    return zone
+    return _first_beyond(ram.zone_end, pfn)
 
 
 @kernel
@@ -73,15 +75,21 @@ def get_page(ram, pfn):
 
 
 @kernel
-def try_get_page(ram, pfn):
-    """Take a reference unless the count is 0 (frozen or free)."""
+def _add_refs_unless_free(ram, pfn, references):
+    """Take references unless the count is 0: frozen or free (folio_ref_add_unless)."""
     count = load_acquire(ram.page_refcount, pfn)
     while count > 0:
-        seen = compare_exchange(ram.page_refcount, pfn, count, count + 1)
+        seen = compare_exchange(ram.page_refcount, pfn, count, count + references)
         if seen == count:
             return True
         count = seen
     return False
+
+
+@kernel
+def try_get_page(ram, pfn):
+    """Take a reference unless the page is frozen or free (folio_try_get)."""
+    return _add_refs_unless_free(ram, pfn, 1)
 
 
 @kernel
@@ -95,14 +103,8 @@ def put_page_testzero(ram, pfn):
 
 @kernel
 def try_pin_page(ram, pfn):
-    """Pin a page for a device unless the count is 0 (try_grab_folio_fast)."""
-    count = load_acquire(ram.page_refcount, pfn)
-    while count > 0:
-        seen = compare_exchange(ram.page_refcount, pfn, count, count + PIN_BIAS)
-        if seen == count:
-            return True
-        count = seen
-    return False
+    """Pin a page for a device unless it is frozen or free (try_grab_folio_fast)."""
+    return _add_refs_unless_free(ram, pfn, PIN_BIAS)
 
 
 @kernel

@@ -11,27 +11,27 @@ NONE = -1  # no page; also no block, no index, no VMA
 
 
 @inlined
+def _add(end, other, inward, outward, at, pfn):
+    """Put a page at one end of a list; its neighbour lies `inward`."""
+    neighbour = end[at]
+    inward[pfn], outward[pfn] = neighbour, NONE
+    end[at] = pfn
+    if neighbour == NONE:
+        other[at] = pfn
+    else:
+        outward[neighbour] = pfn
+
+
+@inlined
 def list_add(ram, first, last, at, pfn):
     """Put a page at the head of a list."""
-    after = first[at]
-    ram.page_prev[pfn], ram.page_next[pfn] = NONE, after
-    first[at] = pfn
-    if after == NONE:
-        last[at] = pfn
-    else:
-        ram.page_prev[after] = pfn
+    _add(first, last, ram.page_next, ram.page_prev, at, pfn)
 
 
 @inlined
 def list_add_tail(ram, first, last, at, pfn):
     """Put a page at the tail of a list."""
-    before = last[at]
-    ram.page_prev[pfn], ram.page_next[pfn] = before, NONE
-    last[at] = pfn
-    if before == NONE:
-        first[at] = pfn
-    else:
-        ram.page_next[before] = pfn
+    _add(last, first, ram.page_prev, ram.page_next, at, pfn)
 
 
 @inlined

@@ -18,7 +18,7 @@ from allocator.vma import unlink_rmap
 from cpus.abi.numbers import TASK_SIZE
 from cpus.compiled import apart, kernel
 from cpus.locks import spin_lock, spin_unlock
-from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PFN_SHIFT, PTE_PRESENT
+from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, pfn_pte, pte_pfn
 
 # that one entry maps
 PMD_PAGES, PUD_PAGES, PGDIR_PAGES = 1 << LEVEL_BITS, 1 << 2 * LEVEL_BITS, 1 << 3 * LEVEL_BITS
@@ -54,13 +54,13 @@ def _ensure_entry(ram, cpu, mm, table, index):
         spin_lock(ram, cpu, ram.mm_table_lock, mm)
         entry = ram.frame_word[table, index]
         if entry & PTE_PRESENT == 0:
-            entry = (fresh << PTE_PFN_SHIFT) | PTE_PRESENT
+            entry = pfn_pte(fresh, PTE_PRESENT)
             ram.frame_word[table, index] = entry
             fresh = NO_TABLE
         spin_unlock(ram, cpu, ram.mm_table_lock, mm)
         if fresh != NO_TABLE:  # somebody else was faster
             free_table(ram, cpu, fresh)
-    return entry >> PTE_PFN_SHIFT
+    return pte_pfn(entry)
 
 
 @kernel
@@ -81,7 +81,7 @@ def ensure_table(ram, cpu, mm, vpn):
 @kernel
 def _take_out(ram, cpu, table, index, start, level):
     """Clear an entry and leave the table behind it, which must be empty, to the gather."""
-    below = ram.frame_word[table, index] >> PTE_PFN_SHIFT
+    below = pte_pfn(ram.frame_word[table, index])
     for i in range(LEVEL_MASK + 1):
         if ram.frame_word[below, i] != 0:
             panic(ram, cpu, TABLE_IN_USE, below, i)
@@ -103,7 +103,7 @@ def _free_pmd_range(ram, cpu, pud, addr, end, floor, ceiling):
     entry = ram.frame_word[pud, index]
     if entry & PTE_PRESENT == 0:
         return
-    pmd, start = entry >> PTE_PFN_SHIFT, addr
+    pmd, start = pte_pfn(entry), addr
     while addr < end:
         slot = (addr >> LEVEL_BITS) & LEVEL_MASK
         if ram.frame_word[pmd, slot] & PTE_PRESENT:
@@ -122,7 +122,7 @@ def _free_pud_range(ram, cpu, mm, addr, end, floor, ceiling):
     if entry & PTE_PRESENT:
         while addr < end:
             after = min((addr + PUD_PAGES) & ~(PUD_PAGES - 1), end)
-            _free_pmd_range(ram, cpu, entry >> PTE_PFN_SHIFT, addr, after, floor, ceiling)
+            _free_pmd_range(ram, cpu, pte_pfn(entry), addr, after, floor, ceiling)
             addr = after
     if _unused(start, end, floor, ceiling, PGDIR_PAGES):
         if entry & PTE_PRESENT:

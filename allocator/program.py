@@ -9,7 +9,7 @@ Left out: signals; exit of an address space unless a row asks for it (mappings s
 
 from allocator.direct_io import ASLEEP, direct_io
 from allocator.direct_reclaim import memory_reclaim
-from allocator.futex import futex_wait, post_flag, spin_on_flag
+from allocator.futex import futex_wait, post_flag, spin_on_flag, spin_until
 from allocator.memory import fault_in_vma
 from allocator.panic import BAD_OPERATION, panic
 from allocator.sched import wake_task
@@ -55,7 +55,7 @@ from cpus.compiled import apart, kernel
 from cpus.completion import look_for_completed_changes
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
-from cpus.lease import WAIT_BARRIER, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
+from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
 from cpus.live import touch_live_pages
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
@@ -86,11 +86,6 @@ def _visit_row(ram, cpu, task, row):
 
 
 @kernel
-def _barrier_completed(ram, process, number):
-    return load_acquire(ram.proc_barrier_done, process) > number
-
-
-@kernel
 def _barrier(ram, cpu, task, row):
     """Spin at a barrier of the process until all parties are there, at most for its time slice if another
     task wants the CPU.
@@ -107,26 +102,11 @@ def _barrier(ram, cpu, task, row):
             fence()
             wake_all_waiting_for(ram, WAIT_BARRIER, process, ram.cpu_clock[cpu])
     ram.cpu_spin_page[cpu] = 1 + ram.proc_region[process, ram.row_region[row]] + ram.row_count[row]
-    over = False
-    while not _barrier_completed(ram, process, number):
-        if ram.cpu_bell[cpu] > 0:
-            serve_interrupts(ram, cpu)
-        wanted = load_acquire(ram.queue_count, cpu) > 0
-        if wanted and (over or ram.cpu_clock[cpu] >= ram.task_slice_ns[task]):
-            pass_until(ram, cpu, ram.task_slice_ns[task])  # spins its time slice away
-            ram.cpu_spin_page[cpu] = 0
-            return YIELD
-        if begin_wait(ram, cpu, WAIT_BARRIER, process):
-            fence()
-            if _barrier_completed(ram, process, number) or (
-                not wanted and load_acquire(ram.queue_count, cpu) > 0
-            ):
-                cancel_wait(ram, cpu)
-            elif wanted:
-                over = wait_until(ram, cpu, ram.task_slice_ns[task])
-            else:
-                finish_wait(ram, cpu)
+    completed = spin_until(ram, cpu, task, ram.proc_barrier_done, process, number + 1, WAIT_BARRIER)
     ram.cpu_spin_page[cpu] = 0
+    if not completed:
+        pass_until(ram, cpu, ram.task_slice_ns[task])  # spins its time slice away
+        return YIELD
     ram.task_barrier[task] = 0
     pass_until(ram, cpu, load_acquire(ram.proc_barrier_ns, slot))
     return NEXT

@@ -35,12 +35,16 @@ from cpus.page_table import (
     PTE_ACCESSED,
     PTE_DIRTY,
     PTE_MIGRATION,
-    PTE_PFN_SHIFT,
     PTE_PRESENT,
     PTE_PROTNONE,
     PTE_SPECIAL,
     PTE_WRITE,
+    PTE_WRITTEN,
     find_table,
+    pfn_pte,
+    pte_pfn,
+    pte_present,
+    ptep_get,
 )
 
 COUNTERS = (
@@ -95,7 +99,7 @@ def set_pte(ram, cpu, mm, vpn, table, pfn, bits):
     fetch_add(ram.page_mapcount, pfn, 1)
     mod_rss(ram, cpu, mm, 1)
     present = PTE_PRESENT if bits & PTE_PROTNONE == 0 else 0
-    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), (pfn << PTE_PFN_SHIFT) | present | bits)
+    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), pfn_pte(pfn, present | bits))
     record(ram, cpu, EV_MAP, pfn, mm, vpn, bits)
 
 
@@ -131,8 +135,8 @@ def _take_accessed(ram, cpu, vma, pfn, index):
     if table < 0:
         return False
     lock_pte(ram, cpu, table)
-    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-    used = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == pfn and pte & PTE_ACCESSED != 0
+    pte = ptep_get(ram, table, vpn)
+    used = pte & PTE_PRESENT != 0 and pte_pfn(pte) == pfn and pte & PTE_ACCESSED != 0
     if used:
         fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~PTE_ACCESSED)
         call(ram, HOOK_YOUNG_CLEARED, cpu, mm, vpn, pfn, 0)
@@ -188,7 +192,7 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     index = vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
-    if pte & (PTE_PRESENT | PTE_PROTNONE) == 0 or pte >> PTE_PFN_SHIFT != pfn or pte & PTE_MIGRATION:
+    if not pte_present(pte) or pte_pfn(pte) != pfn:
         unlock_pte(ram, cpu, table)
         return NO_PTE
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
@@ -215,14 +219,14 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     writable = old & PTE_WRITE if old & PTE_PRESENT else 0
     if why == UNMAP_FOR_MIGRATION:
         keep = writable | old & (PTE_ACCESSED | PTE_DIRTY)
-        store_release(ram.frame_word, (table, index), (pfn << PTE_PFN_SHIFT) | PTE_MIGRATION | keep)
+        store_release(ram.frame_word, (table, index), pfn_pte(pfn, PTE_MIGRATION | keep))
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)
     if writable:
         ram.unmap_rw[cpu] += 1
     else:
         ram.unmap_ro[cpu] += 1
-    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
+    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & PTE_WRITTEN)
     ram.cpu_clock[cpu] += ram.cost_unmap_page
     result = CLEARED
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
@@ -299,12 +303,12 @@ def remove_migration_ptes(ram, cpu, old, new):
         table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
         if table >= 0:
             lock_pte(ram, cpu, table)
-            pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-            if pte & PTE_MIGRATION and pte >> PTE_PFN_SHIFT == old:
+            pte = ptep_get(ram, table, vpn)
+            if pte & PTE_MIGRATION and pte_pfn(pte) == old:
                 get_page(ram, new)
                 if ram.page_flags[old] & PG_EXCLUSIVE:
                     set_flag(ram, new, PG_EXCLUSIVE)
-                bits = pte & (PTE_WRITE | PTE_ACCESSED | PTE_DIRTY)
+                bits = pte & PTE_WRITTEN
                 if ram.vma_flags[vma] & VM_RIGHTS == 0:  # vm_page_prot
                     bits = (bits & ~PTE_WRITE) | PTE_PROTNONE
                 if bits & PTE_WRITE:
@@ -326,14 +330,14 @@ def clear_mapped(ram, cpu, mm, vpn, table):
     that nobody takes it for clean while a CPU may still write to it (tlb_delay_rmap).
     """
     old = exchange(ram.frame_word, (table, vpn & LEVEL_MASK), 0)
-    if old & (PTE_PRESENT | PTE_PROTNONE) == 0 or old & PTE_MIGRATION:
+    if not pte_present(old):
         return NOTHING
     if old & PTE_SPECIAL:
         return SPECIAL
-    pfn = old >> PTE_PFN_SHIFT
+    pfn = pte_pfn(old)
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)
-    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & (PTE_WRITE | PTE_DIRTY | PTE_ACCESSED))
+    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & PTE_WRITTEN)
     mod_rss(ram, cpu, mm, -1)
     if old & PTE_DIRTY and ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON:
         return pfn | DELAYED_RMAP

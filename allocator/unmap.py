@@ -25,23 +25,15 @@ from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.page_table import (
-    LEVEL_MASK,
-    PTE_MIGRATION,
-    PTE_PFN_SHIFT,
-    PTE_PRESENT,
-    PTE_PROTNONE,
-    PTE_SPECIAL,
-    find_table,
-)
+from cpus.page_table import PTE_MIGRATION, PTE_SPECIAL, next_table, pte_pfn, pte_present, ptep_get
 
 
 @kernel
 def _is_private(ram, pte):
     """Does a PTE, whose lock is held, show an anonymous page (should_zap_cows)?"""
-    if pte & (PTE_PRESENT | PTE_PROTNONE | PTE_MIGRATION) == 0 or pte & PTE_SPECIAL:
+    if not (pte_present(pte) or pte & PTE_MIGRATION) or pte & PTE_SPECIAL:
         return False
-    return ram.object_kind[ram.page_object[pte >> PTE_PFN_SHIFT] - 1] == OBJECT_ANON
+    return ram.object_kind[ram.page_object[pte_pfn(pte)] - 1] == OBJECT_ANON
 
 
 @kernel
@@ -49,18 +41,13 @@ def zap_ptes(ram, cpu, mm, start, end, copies):
     """Clear all PTEs in start..end into the open gather, those of private pages only with `copies`
     (unmap_page_range).
     """
-    vpn = start
-    while vpn < end:
-        stop = min(end, (vpn | LEVEL_MASK) + 1)
-        table = find_table(ram, ram.mm_pgd[mm], vpn)
-        if table < 0:
-            vpn = stop
-            continue
+    table, vpn, stop = next_table(ram, ram.mm_pgd[mm], start, end)
+    while table >= 0:
         full = written = False
         lock_pte(ram, cpu, table)
         call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
         while vpn < stop and not full:
-            if not copies and _is_private(ram, load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))):
+            if not copies and _is_private(ram, ptep_get(ram, table, vpn)):
                 vpn += 1
                 continue
             pfn = clear_mapped(ram, cpu, mm, vpn, table)
@@ -76,6 +63,7 @@ def zap_ptes(ram, cpu, mm, start, end, copies):
         unlock_pte(ram, cpu, table)
         if full or written:
             tlb_flush_mmu(ram, cpu)
+        table, vpn, stop = next_table(ram, ram.mm_pgd[mm], vpn, end)
 
 
 @apart

@@ -14,9 +14,9 @@ from allocator.copy_on_write import new_anonymous_page
 from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.flush_sites import SITE_USER
 from allocator.kmap import KMAP_COPY
-from allocator.lru import drop_page, lru_add
+from allocator.lru import drop_page, lru_add, unlock_and_drop
 from allocator.memory import fault_in_vma
-from allocator.page import lock_page, try_get_page, unlock_page
+from allocator.page import lock_page, try_get_page
 from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.page_list import NONE
 from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
@@ -28,7 +28,7 @@ from cpus.atomics import exchange, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
-from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PFN_SHIFT, PTE_PRESENT, find_table
+from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PRESENT, find_table, pte_pfn, ptep_get
 from cpus.tlb import WAIT
 
 
@@ -69,8 +69,8 @@ def _code_vma(ram, mm, thing, index, after):
 def _mapped_frame(ram, mm, vpn):
     """The frame that a present PTE shows, -1 if there is none."""
     table = find_table(ram, ram.mm_pgd[mm], vpn)
-    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK)) if table >= 0 else 0
-    return pte >> PTE_PFN_SHIFT if pte & PTE_PRESENT else NONE
+    pte = ptep_get(ram, table, vpn) if table >= 0 else 0
+    return pte_pfn(pte) if pte & PTE_PRESENT else NONE
 
 
 @kernel
@@ -103,7 +103,7 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
     table, index = find_table(ram, ram.mm_pgd[mm], vpn), vpn & LEVEL_MASK
     lock_pte(ram, cpu, table)
     pte = load_acquire(ram.frame_word, (table, index))
-    same = pte & PTE_PRESENT != 0 and pte >> PTE_PFN_SHIFT == old
+    same = pte & PTE_PRESENT != 0 and pte_pfn(pte) == old
     if same:
         change = change_begins(ram, mm)
         exchange(ram.frame_word, (table, index), 0)
@@ -139,8 +139,7 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
             ram.cpu_clock[cpu] += ram.cost_page_copy
         lock_page(ram, cpu, old)
         done = _replace_page(ram, cpu, mm, vpn, old, fresh)
-        unlock_page(ram, cpu, old)
-        drop_page(ram, cpu, old)  # ours
+        unlock_and_drop(ram, cpu, old)  # ours
         if done:
             drop_page(ram, cpu, old)  # the PTE's
             if fresh != NONE:

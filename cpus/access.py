@@ -21,10 +21,11 @@ from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_DIRTY,
-    PTE_PFN_SHIFT,
     PTE_PRESENT,
     PTE_WRITE,
     find_table,
+    pte_pfn,
+    ptep_get,
     use_entry,
 )
 from cpus.ram import row
@@ -77,7 +78,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
         pte = use_entry(ram, table, vpn & LEVEL_MASK, kind == STORE)
         if pte < 0:
             return page_fault(ram, cpu, vpn, kind)
-        pfn = pte >> PTE_PFN_SHIFT
+        pfn = pte_pfn(pte)
         if not ram.check:
             break
         word = load_acquire(ram.content, pfn)
@@ -85,8 +86,8 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
         # Still mapped after its content was read? Then the content is this page's, and we say that the fill
         # happened now. (Else a frame that changed hands meanwhile would be remembered under its new owner,
         # and the bug missed.)
-        now = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
-        if now & PTE_PRESENT != 0 and now >> PTE_PFN_SHIFT == pfn:
+        now = ptep_get(ram, table, vpn)
+        if now & PTE_PRESENT != 0 and pte_pfn(now) == pfn:
             logical = filled_for(ram, cpu, vpn, pfn, word)
             break
     i = known if known >= 0 else oldest_way(row(ram.tlb_age, cpu), first, ram.stlb_ways)

@@ -31,15 +31,20 @@ def _is_word_field(field) -> bool:
     return isinstance(field, FieldType) and field.dtype == "int64"
 
 
+def _operands(context, builder, sig, args):
+    """Give the pointer to the word, and the values that follow field and index, as int64."""
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    values = (context.cast(builder, arg, kind, types.int64) for arg, kind in zip(args[2:], sig.args[2:]))
+    return pointer, *values
+
+
 def _read_modify_write(name: str, doc: str):
     def operation(typingctx, field, index, value):
         if not _is_word_field(field):
             return None
 
         def build(context, builder, sig, args):
-            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-            operand = context.cast(builder, args[2], sig.args[2], types.int64)
-            return builder.atomic_rmw(name, pointer, operand, "acq_rel")
+            return builder.atomic_rmw(name, *_operands(context, builder, sig, args), "acq_rel")
 
         return types.int64(field, index, value), build
 
@@ -125,8 +130,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-            return builder.load_atomic(pointer, "acquire", 8)
+            return builder.load_atomic(*_operands(context, builder, sig, args), "acquire", 8)
 
         return types.int64(field, index), build
 
@@ -137,9 +141,8 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-            operand = context.cast(builder, args[2], sig.args[2], types.int64)
-            builder.store_atomic(operand, pointer, "release", 8)
+            pointer, value = _operands(context, builder, sig, args)
+            builder.store_atomic(value, pointer, "release", 8)
             return context.get_dummy_value()
 
         return types.none(field, index, value), build
@@ -151,9 +154,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
-            compare = context.cast(builder, args[2], sig.args[2], types.int64)
-            value = context.cast(builder, args[3], sig.args[3], types.int64)
+            pointer, compare, value = _operands(context, builder, sig, args)
             return builder.extract_value(builder.cmpxchg(pointer, compare, value, "acq_rel", "acquire"), 0)
 
         return types.int64(field, index, expected, new), build
@@ -165,9 +166,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.ptrtoint(
-                element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1]), I64
-            )
+            return builder.ptrtoint(*_operands(context, builder, sig, args), I64)
 
         return types.int64(field, index), build
 

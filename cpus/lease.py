@@ -365,16 +365,22 @@ def _wake_locked(ram, target, at_ns):
     return granted
 
 
+@kernel
+def _wake_and_unlock(ram, target, at_ns):
+    """Wake a CPU, let go of the lease lock, and rouse the process that got a lease by it."""
+    granted = _wake_locked(ram, target, at_ns)
+    _unlock(ram)
+    if granted >= 0:
+        rouse(ram, granted)
+
+
 @apart
 def wake(ram, target, at_ns):
     """Make CPU `target` look again at what it waits for; it becomes runnable at virtual time `at_ns` at the
     earliest.
     """
     _lock(ram)
-    granted = _wake_locked(ram, target, at_ns)
-    _unlock(ram)
-    if granted >= 0:
-        rouse(ram, granted)
+    _wake_and_unlock(ram, target, at_ns)
     return 0
 
 
@@ -386,16 +392,11 @@ def wake_all_waiting_for(ram, kind, thing, at_ns):
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_object[c] == thing:  # a waiter wrote it before the word that told us of it
             _lock(ram)
-            granted = -1
-            if (
-                ram.cpu_state[c] != RUNNING
-                and ram.cpu_wait_kind[c] == kind
-                and ram.cpu_wait_object[c] == thing
-            ):
-                granted = _wake_locked(ram, c, at_ns)
-            _unlock(ram)
-            if granted >= 0:
-                rouse(ram, granted)
+            waits = ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing
+            if waits and ram.cpu_state[c] != RUNNING:
+                _wake_and_unlock(ram, c, at_ns)
+            else:
+                _unlock(ram)
     return 0
 
 

@@ -13,6 +13,7 @@ from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import kernel
 
 PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY = 1, 2, 0x20, 0x40
+PTE_WRITTEN = PTE_WRITE | PTE_ACCESSED | PTE_DIRTY  # what an entry has through which was written
 PTE_SPECIAL = 0x400  # _PAGE_SPECIAL: the zero page, which nobody counts
 PTE_PROTNONE = 0x100  # _PAGE_PROTNONE: mapped, but every access faults (NUMA hints)
 PTE_MIGRATION = 0x200  # not present: the page is being migrated; pfn of the source
@@ -21,6 +22,63 @@ LEVEL_BITS = 9
 LEVEL_MASK = 511
 
 NOT_PRESENT, NOT_WRITABLE = -1, -2
+NO_PAGE = -1
+
+
+@kernel
+def pte_pfn(pte):
+    """Frame that an entry names."""
+    return pte >> PTE_PFN_SHIFT
+
+
+@kernel
+def pfn_pte(pfn, bits):
+    """Entry that names a frame."""
+    return (pfn << PTE_PFN_SHIFT) | bits
+
+
+@kernel
+def pte_present(pte):
+    """Does the entry map a frame, even if no access may go through it (pte_present, pte_protnone)?"""
+    return pte & (PTE_PRESENT | PTE_PROTNONE) != 0
+
+
+@kernel
+def pte_protnone(pte):
+    """Does the entry map a frame that no access may go through?"""
+    return pte & PTE_PROTNONE != 0
+
+
+@kernel
+def pte_mknone(pte):
+    """Take access away: what the entry maps stays mapped (pte_modify, PAGE_NONE)."""
+    return (pte & ~PTE_PRESENT) | PTE_PROTNONE
+
+
+@kernel
+def pte_mkpresent(pte):
+    """Give access again."""
+    return (pte & ~PTE_PROTNONE) | PTE_PRESENT
+
+
+@kernel
+def vm_normal_page(pte):
+    """Give the frame that an access may reach through the entry, NO_PAGE if there is none or nobody counts
+    it.
+    """
+    return pte_pfn(pte) if pte & PTE_PRESENT and pte & PTE_SPECIAL == 0 else NO_PAGE
+
+
+@kernel
+def zero_pte(ram):
+    """Give the entry of the zero page."""
+    return pfn_pte(ram.zero_page, PTE_PRESENT | PTE_SPECIAL)
+
+
+@kernel
+def ptep_get(ram, table, vpn):
+    """Give the entry of `vpn` in its PTE table."""
+    return load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
 
 
 @kernel
@@ -31,8 +89,22 @@ def find_table(ram, pgd, vpn):
         entry = load_acquire(ram.frame_word, (table, (vpn >> (LEVEL_BITS * level)) & LEVEL_MASK))
         if entry & PTE_PRESENT == 0:
             return -1
-        table = entry >> PTE_PFN_SHIFT
+        table = pte_pfn(entry)
     return table
+
+
+@kernel
+def next_table(ram, pgd, vpn, end):
+    """Give the first PTE table with a part of vpn..end, where that part begins and where it ends; table -1
+    if there is none.
+    """
+    while vpn < end:
+        stop = min(end, (vpn | LEVEL_MASK) + 1)
+        table = find_table(ram, pgd, vpn)
+        if table >= 0:
+            return table, vpn, stop
+        vpn = stop
+    return -1, end, end
 
 
 @kernel

@@ -21,7 +21,7 @@ from cpus.atomics import fence, fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.cpumask import for_each_cpu
 from cpus.layout import Sizes
-from cpus.page_table import PTE_ACCESSED, PTE_PFN_SHIFT
+from cpus.page_table import PTE_ACCESSED, pte_pfn
 from designs.design import Design, hook
 from designs.linux import linux_mapping_change, linux_unmap_flush, linux_unmap_flush_dirty, set_flush_pending
 from designs.state import own_fields
@@ -78,7 +78,7 @@ def abis_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = abis_state(ram)
     if pte & PTE_ACCESSED == 0 and load_acquire(ram.mm_flush_pending, mm) == 0:
         inc_mm_tlb_gen(ram, mm)
-        if nobody_has_it(ram, state, cpu, mm, pte >> PTE_PFN_SHIFT):
+        if nobody_has_it(ram, state, cpu, mm, pte_pfn(pte)):
             state.skipped[cpu] += 1
             return 0
     set_flush_pending(ram, cpu, mm, pte)

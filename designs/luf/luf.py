@@ -41,7 +41,7 @@ from cpus.atomics import fetch_add
 from cpus.compiled import Entry, kernel
 from cpus.cpumask import cpumask_andnot, cpumask_empty
 from cpus.layout import Sizes
-from cpus.page_table import PTE_PFN_SHIFT
+from cpus.page_table import pte_pfn
 from designs.deferral import (
     cannot_defer,
     defer_flush,
@@ -73,7 +73,7 @@ from designs.measure import takeoff_statistics
 def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     state = luf_state(ram)
     # can_luf_init
-    if not is_clean_read_only(pte) or free_changes_bytes(ram) or is_large(ram, pte >> PTE_PFN_SHIFT):
+    if not is_clean_read_only(pte) or free_changes_bytes(ram) or is_large(ram, pte_pfn(pte)):
         cannot_defer(ram, state, cpu, mm, pte)
         return 0
     defer_flush(ram, state, cpu, mm)

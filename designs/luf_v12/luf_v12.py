@@ -36,7 +36,7 @@ from cpus.atomics import compare_exchange, fence, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_andnot, cpumask_clear, cpumask_copy, cpumask_empty, cpumask_or
 from cpus.locks import spin_lock, spin_unlock
-from cpus.page_table import PTE_DIRTY, PTE_PFN_SHIFT, PTE_WRITE
+from cpus.page_table import PTE_DIRTY, PTE_WRITE, pte_pfn
 from designs.design import Design, hook, hooks
 from designs.linux import FLUSHED_SHIFT, PENDING_MASK, count_pending, set_flush_pending
 from designs.luf_v12.debug import V12_DEBUG
@@ -77,7 +77,7 @@ def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     only marks the batch.
     """
     state = v12_state(ram)
-    if pte & PTE_WRITE or free_changes_bytes(ram) or is_large(ram, pte >> PTE_PFN_SHIFT):  # can_luf_init
+    if pte & PTE_WRITE or free_changes_bytes(ram) or is_large(ram, pte_pfn(pte)):  # can_luf_init
         state.cannot_luf[cpu] = 1
     if state.cannot_luf[cpu]:
         set_flush_pending(ram, cpu, mm, pte)
