@@ -2,8 +2,8 @@
 
 Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`,
 `experiment`, `supervisor`), judging (`judge/`), results (`result`, `snapshots`, `run_folder`), what they look
-like (`report/`), the comparison with a real kernel (`golden/`) and the command `luf` (`cli`). May import every
-other room; no room may import this one. The names below are loaded when first used.
+like (`report/`), the comparison with a real kernel (`golden/`) and the command `luf` (`cli`). May import
+every other room; no room may import this one. The names below are loaded when first used.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from emulator.snapshots import run_script
 
 __all__ = [
-    "Comparison", "Machine", "Result", "compare", "design_names", "draw", "load_machine", "machine_names", "read_comparison",
-    "report_text", "run_design", "run_script", "to_json",
+    "Comparison", "Machine", "Result", "compare", "design_names", "draw", "load_machine", "machine_names",
+    "read_comparison", "report_text", "run_design", "run_script", "to_json",
 ]  # fmt: skip
 
 _HOMES = {

@@ -75,7 +75,7 @@ class RunOptions:
 def build(
     machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None
 ) -> Any:
-    """Return the RAM of a machine that is ready to start. Raises BuildError when things do not fit together."""
+    """Return the RAM of a machine that is ready to start. Raises BuildError if things do not fit together."""
     check_design(design)
     if options.debug_luf:
         check_debug_luf(design)
@@ -104,13 +104,15 @@ def check_debug_luf(design: Design) -> None:
     """
     if not design.debug_hooks:
         raise BuildError(
-            f"'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of them (got {design.name!r})"
+            "'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of "
+            f"them (got {design.name!r})"
         )
     taken = {item.text: item.name for item in design.hooks}
     for item in design.debug_hooks:
         if item.text in taken:
             raise BuildError(
-                f"'--debug-luf' needs a hook that design {design.name!r} has taken itself (got {taken[item.text]!r})"
+                f"'--debug-luf' needs a hook that design {design.name!r} has taken itself "
+                f"(got {taken[item.text]!r})"
             )
 
 

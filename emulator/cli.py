@@ -42,7 +42,7 @@ def program() -> int:
 
 
 def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
-    """Run the command line and return its exit code; `experiment` stands in for emulator.experiment in tests."""
+    """Run the command line and return its exit code; tests give an `experiment` of their own."""
     ready_streams()
     options = parse(arguments)
     command: Callable[[Namespace, Any], int] = {
@@ -122,7 +122,8 @@ def compare_command(options: Namespace, experiment: Any) -> int:
     )
     if options.leases == 1:
         tell(
-            f"luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed {options.seed}"
+            "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly "
+            f"with --seed {options.seed}"
         )
     experiment = experiment or _experiment()
     _check_designs(options.designs, experiment.design_names())
@@ -258,7 +259,8 @@ def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
             file = ":".join(parts[:-1])
             if not Path(file).is_file():
                 raise InputError(
-                    f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and there is no file {file!r})"
+                    f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and "
+                    f"there is no file {file!r})"
                 )
         else:
             close = difflib.get_close_matches(design, known, n=1)

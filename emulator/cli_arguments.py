@@ -23,24 +23,24 @@ DECLARED = ("rows",)  # as data (emulator/declared.py)
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
 
 DESCRIPTION = """\
-Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page frames live in
-shared memory; shootdowns are real messages; memory pressure comes from real concurrent allocation; an oracle judges
-every access."""
+Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page
+frames live in shared memory; shootdowns are real messages; memory pressure comes from real concurrent
+allocation; an oracle judges every access."""
 
 EXAMPLES = """\
 examples:
-  luf compare                              the talk's experiment: vanilla Linux against LUF, beside the talk's figures
+  luf compare                              the talk's experiment: Linux against LUF, beside the talk's figures
   luf compare linux luf none               three designs; the first is what the others are compared with
   luf compare --cpus 16 --tokens 2         smaller and quicker
   luf run none                             a design that never flushes: the oracle catches it, exit code 1
   luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
-  luf run luf_v12 --debug-luf              with LUF's own debug feature: records in pages, checked before they are used
+  luf run luf_v12 --debug-luf              with LUF's own debug feature: records in pages, checked before use
   luf compare linux my_file.py:MyDesign    your own design
   luf run linux --workload my_script.py:NAME   your own workload (docs/workload.md), or a script in TOML
   luf run linux --set sysctl.numa_balancing=0
-  luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, memory squeezed to 60 % of its working set
-  luf compare --workload munmap-storm:pages=8 --machine cpu-128   a generated workload with a parameter; 128 CPUs
-  luf compare --workload read-only:50%     half of what is mapped is read-only: where LUF pays and where it costs
+  luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, in 60 % of its working set
+  luf compare --workload munmap-storm:pages=8 --machine cpu-128   a workload with a parameter; 128 CPUs
+  luf compare --workload read-only:50%     half of what is mapped is read-only: where LUF pays, and costs
   luf compare --set sysctl.init_on_free=true   what LUF requires and what defeats it
   luf golden                               the emulator beside a real Linux kernel, operation by operation
   luf list                                 machines, workloads and designs that ship with luf
@@ -49,8 +49,8 @@ examples:
 """
 
 EXIT_CODES = """\
-exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, 3 the emulator failed,
-130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
+exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, 3 the emulator
+failed, 130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
 
 REPORT_EXAMPLES = """\
 examples:
@@ -180,10 +180,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 GOLDEN = """\
-Run every recorded scenario on the emulator, and put the outcome beside what a real Linux kernel did. A micro scenario is one small
-operation (munmap of P pages, fork, page reclaim, ...) by one of T threads: IPIs, faults and flush events must be the same.
-A pressure run is a whole workload: counts must be within a factor of 1.25, those that depend on the host's speed within 2,
-and changes from run to run must have the same sign. Differences that nobody has explained come first."""
+Run every recorded scenario on the emulator, and put the outcome beside what a real Linux kernel did. A micro
+scenario is one small operation (munmap of P pages, fork, page reclaim, ...) by one of T threads: IPIs, faults
+and flush events must be the same. A pressure run is a whole workload: counts must be within a factor of 1.25,
+those that depend on the host's speed within 2, and changes from run to run must have the same sign.
+Differences that nobody has explained come first."""
 
 GOLDEN_EXAMPLES = """\
 examples:
@@ -197,8 +198,8 @@ examples:
   luf golden --json out.json --plot out.png
   luf golden --again out.json        once more from that file: after explaining a difference, or with --all
 
-exit code: 0 everything that could be judged agrees, 1 a row differs, a run leaves its band or changes in the other direction
-(explained or not), 2 bad input, 3 the emulator failed, 130 Ctrl-C."""
+exit code: 0 everything that could be judged agrees, 1 a row differs, a run leaves its band or changes in the
+other direction (explained or not), 2 bad input, 3 the emulator failed, 130 Ctrl-C."""
 
 
 def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -269,7 +270,8 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
     left.add_argument(
         "--doc",
         metavar="FILE.md",
-        help="write the comparison as a page with its picture beside it; docs/fidelity.md only from committed sources",
+        help="write the comparison as a page with its picture beside it; docs/fidelity.md "
+        "only from committed sources",
     )
 
 
@@ -291,7 +293,8 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         "--out",
         metavar="DIR",
         default=OUT,
-        help=f"where run folders go; default {OUT}. Each run leaves DIR/NNNN-NAME, and DIR/latest points to the newest",
+        help=f"where run folders go; default {OUT}. Each run leaves DIR/NNNN-NAME, and "
+        "DIR/latest points to the newest",
     )
     left.add_argument(
         "--json",
@@ -312,16 +315,16 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         "--workload",
         metavar="NAME|FILE",
         default=WORKLOAD,
-        help=f"what the CPUs execute; default {WORKLOAD}, the talk's. `luf list workloads` has the others, some with "
-        "parameters, NAME:key=value,key=value. FILE is a recorded trace (.npz), a script (.toml), or FILE.py:NAME, a "
-        "script in Python (docs/workload.md)",
+        help=f"what the CPUs execute; default {WORKLOAD}, the talk's. `luf list workloads` has the others, "
+        "some with parameters, NAME:key=value,key=value. FILE is a recorded trace (.npz), a script "
+        "(.toml), or FILE.py:NAME, a script in Python (docs/workload.md)",
     )
     group.add_argument(
         "--scale",
         metavar="N",
         type=at_least(1, 2**20, float),
-        help="divide memory and model size by N. TLBs, batch sizes and costs per page stay; watermarks go with the square root. "
-        "Default: the machine's default_scale",
+        help="divide memory and model size by N. TLBs, batch sizes and costs per page stay; watermarks go "
+        "with the square root. Default: the machine's default_scale",
     )
     group.add_argument(
         "--cpus",
@@ -334,15 +337,15 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         type=at_least(1, None, int),
         default=TOKENS,
-        help=f"how long: the tokens that each llama.cpp generates, the rounds of other workloads; default {TOKENS}. "
-        "At most 507 (a context of 512, 5 of them the prompt), and 1,000 rounds",
+        help="how long: the tokens that each llama.cpp generates, the rounds of other workloads; default "
+        f"{TOKENS}. At most 507 (a context of 512, 5 of them the prompt), and 1,000 rounds",
     )
     group.add_argument(
         "--memory",
         metavar="PERCENT%",
         type=percentage,
-        help="give the machine memory for so much of the workload's working set, in the proportions of its nodes; "
-        "60%% is hard pressure. Default: what --scale leaves",
+        help="give the machine memory for so much of the workload's working set, in the proportions of its "
+        "nodes; 60%% is hard pressure. Default: what --scale leaves",
     )
     group.add_argument(
         "--set",
@@ -351,7 +354,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         action="append",
         default=[],
         dest="overrides",
-        help="change one key of the machine, such as costs.ipi_latency=900 or sysctl.numa_balancing=0; may be repeated",
+        help="change one key of the machine, such as costs.ipi_latency=900 or "
+        "sysctl.numa_balancing=0; may be repeated",
     )
 
 
@@ -360,8 +364,9 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         "--leases",
         metavar="N",
         type=at_least(0, LEASES_MAX, int),
-        help=f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this host. 1 is the controlled mode: "
-        "the run repeats exactly for the same seed. 0: no gate, the host's scheduler decides",
+        help=f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this "
+        "host. 1 is the controlled mode: the run repeats exactly for the same seed. 0: no gate, "
+        "the host's scheduler decides",
     )
     group.add_argument(
         "--seed",
@@ -384,11 +389,12 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--debug-luf",
         action="store_true",
-        help="LUF's own debug feature (CONFIG_LUF_DEBUG), for luf and luf_v12: a page that is freed unflushed keeps a "
-        "record of the CPUs that may still read it, and the kernel checks the record before it writes to the page "
-        "(kmap) or makes a PTE of it writable (mkwrite). It checks the design's bookkeeping where the oracle checks "
-        "contents: it finds a skipped flush before anybody has read, and misses what the bookkeeping misses "
-        "(docs/debug-luf.md). One lock then serialises all done-numbers, so CPUs interleave differently",
+        help="LUF's own debug feature (CONFIG_LUF_DEBUG), for luf and luf_v12: a page that is freed "
+        "unflushed keeps a record of the CPUs that may still read it, and the kernel checks the "
+        "record before it writes to the page (kmap) or makes a PTE of it writable (mkwrite). It "
+        "checks the design's bookkeeping where the oracle checks contents: it finds a skipped flush "
+        "before anybody has read, and misses what the bookkeeping misses (docs/debug-luf.md). One "
+        "lock then serialises all done-numbers, so CPUs interleave differently",
     )
 
 
@@ -399,6 +405,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in PLACES:
         if getattr(options, name, None) == "":  # a shell variable that is not set, most likely
             reader.error(
-                f"argument {name if name == 'folder' else '--' + name}: must be the name of a file or folder (got '')"
+                f"argument {name if name == 'folder' else '--' + name}: must be the name of "
+                "a file or folder (got '')"
             )
     return options

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def row_kinds() -> Mapping[str, str]:
-    """The kinds of rows of a workload: what each does, what its fields are, which calls of scripts make it."""
+    """The kinds of rows of a workload: what each does, what its fields are, which calls make it."""
     from cpus.abi.row_kinds import ROW_KINDS
 
     found = {}

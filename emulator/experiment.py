@@ -119,7 +119,8 @@ def _check_arguments(design: object, machine: object, workload: object, check: o
     """Raise ValueError for the first argument of run_design that is not what it must be."""
     if not isinstance(design, str | Design):
         raise ValueError(
-            f"'design' must be a name, FILE.py:CLASS or an object of a subclass of designs.Design (got {design!r})"
+            "'design' must be a name, FILE.py:CLASS or an object of a subclass of "
+            f"designs.Design (got {design!r})"
         )
     if not isinstance(machine, Machine):
         raise ValueError(f"'machine' must be a Machine, as load_machine returns it (got {machine!r})")
@@ -154,8 +155,8 @@ def squeezed(machine: Machine, workload: Workload, share: float) -> float:
     return max(1.0, full_pages / (share * workload.working_set_pages()))
 
 
-def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options: RunOptions, check: str, began: float,
-         build_s: float, progress: Any) -> Result:  # fmt: skip
+def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options: RunOptions, check: str,
+         began: float, build_s: float, progress: Any) -> Result:  # fmt: skip
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
     with Supervisor(

@@ -46,8 +46,8 @@ def check_host(machine: Machine, *, memory_available: int | None = None) -> None
     needed = memory_needed(machine)
     if needed > available:
         raise HostError(
-            f"{machine.cpus} CPUs and {sum(machine.pages):,} pages need about {needed >> 20:,} MiB of host memory, but "
-            f"{available >> 20:,} MiB are available: use a larger --scale or fewer --cpus"
+            f"{machine.cpus} CPUs and {sum(machine.pages):,} pages need about {needed >> 20:,} MiB of host "
+            f"memory, but {available >> 20:,} MiB are available: use a larger --scale or fewer --cpus"
         )
     _raise_open_files(machine.cpus)
 
@@ -57,7 +57,8 @@ def _raise_open_files(cpus: int) -> None:
     needed = files_needed(cpus)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise HostError(
-            f"{cpus} CPUs need {needed} open files, but this shell allows {hard} (ulimit -Hn): raise it, or use fewer --cpus"
+            f"{cpus} CPUs need {needed} open files, but this shell allows {hard} (ulimit -Hn): "
+            "raise it, or use fewer --cpus"
         )
     if soft != resource.RLIM_INFINITY and soft < needed:
         resource.setrlimit(

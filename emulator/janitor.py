@@ -96,7 +96,7 @@ def _serve(reader: int, supervisor: int) -> None:
 
 
 def _keep_only(*wanted: int) -> list[int]:
-    """Close every other file descriptor: whoever reads our output must see it end when the supervisor ends."""
+    """Close every other file descriptor: who reads our output must see it end when the supervisor ends."""
     high = [os.dup(fd) for fd in wanted]
     limit = max(high) + 1
     spare = [os.dup2(fd, limit + i) for i, fd in enumerate(high)]

@@ -187,7 +187,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
         return cpu_nodes([node.cpus for node in self.nodes], self.cpus)
 
     def zonelist(self, node: int) -> list[int]:
-        """Numbers of all zones in the order in which an allocation for `node` tries them (build_zonelists)."""
+        """Zones, by number, in the order in which an allocation for `node` tries them (build_zonelists)."""
         return sorted(
             range(len(self.zones)),
             key=lambda z: (self.distances[node][self.zones[z].node], self.zones[z].node, -z),
@@ -264,7 +264,8 @@ def load_machine(
         _override(table, key, value, path.name)
     if "scale" in table:
         raise MachineError(
-            f"{path.name}: 'scale' must be given as --scale, or be the file's 'default_scale' (got {table['scale']!r})"
+            f"{path.name}: 'scale' must be given as --scale, or be the file's "
+            f"'default_scale' (got {table['scale']!r})"
         )
     if "overrides" in table:
         raise MachineError(f"{path.name}: 'overrides' must be given as --set (got {table['overrides']!r})")
@@ -303,7 +304,8 @@ def _find(name: str) -> Path:
     if not path.is_file():
         known = sorted(p.stem for p in MACHINES.glob("*.toml"))
         raise MachineError(
-            f"'machine' must be one of {', '.join(known)}, or a .toml file (got {name!r}){_did_you_mean(name, known)}"
+            f"'machine' must be one of {', '.join(known)}, or a .toml file "
+            f"(got {name!r}){_did_you_mean(name, known)}"
         )
     return path
 
@@ -326,7 +328,8 @@ def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
         raise MachineError(f"{path.name}: 'like' must be the name of a machine (got {like!r})")
     if path.stem in seen:
         raise MachineError(
-            f"{path.name}: 'like' must not lead back to the file itself (got {' -> '.join((*seen, path.stem))})"
+            f"{path.name}: 'like' must not lead back to the file itself "
+            f"(got {' -> '.join((*seen, path.stem))})"
         )
     return _merge(_read(_find(like), (*seen, path.stem)), table)
 

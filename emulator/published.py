@@ -1,8 +1,8 @@
-"""Pages that are published (README.md, docs/) are written from committed sources alone: whoever reads a figure
-there can have it again from the commit that the page names.
+"""Pages that are published (README.md, docs/) are written from committed sources alone: whoever reads a
+figure there can have it again from the commit that the page names.
 
-A draft goes to any other path. Pages have lines as long as those of the sources. Left out: files that git does
-not know, since nothing that is committed reads them.
+A draft goes to any other path. Pages have lines as long as those of the sources. Left out: files that git
+does not know, since nothing that is committed reads them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def check_page(page: str | Path, draft: str) -> None:
         more = f" and {len(changed) - SHOWN} more" * (len(changed) > SHOWN)
         got = ", ".join(changed[:SHOWN]) + more
         raise DirtyTree(
-            f"'{page}' must be written from committed sources (git status: {got}); commit, or write a draft, {draft}"
+            f"'{page}' must be written from committed sources (git status: {got}); commit, "
+            f"or write a draft, {draft}"
         )
 
 

@@ -250,7 +250,7 @@ def to_json(value: Result | Comparison) -> str:
 
 
 def from_json(text: str | bytes) -> Comparison:
-    """Return the Comparison that `to_json` wrote; raises ResultError if it is not one, or of another schema."""
+    """Return the Comparison that `to_json` wrote; raises ResultError if it is none, or of another schema."""
     try:
         head = msgspec.json.decode(text)
     except msgspec.DecodeError as error:
@@ -259,7 +259,8 @@ def from_json(text: str | bytes) -> Comparison:
         raise ResultError(f"{FOREIGN}: it must be a table (got {clipped(head)})")
     if head.get("schema") != SCHEMA:
         raise ResultError(
-            f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was written by another version"
+            f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was "
+            "written by another version"
         )
     return converted(head, Comparison, FOREIGN, ResultError)
 

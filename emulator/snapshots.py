@@ -81,7 +81,8 @@ class Snapshots:
     def _number(self, which: str, name: str) -> int:
         if name not in self.names:
             raise ValueError(
-                f"{which!r} must be a snapshot of the script, one of {', '.join(self.names) or 'none'} (got {name!r})"
+                f"{which!r} must be a snapshot of the script, one of "
+                f"{', '.join(self.names) or 'none'} (got {name!r})"
             )
         number = self.names[name]
         if not self._ns[number]:
@@ -92,7 +93,7 @@ class Snapshots:
 def run_script(
     design: str | Design, machine: Machine, script: Script, **options: Any
 ) -> tuple[Result, Snapshots]:
-    """Run a script's workload as `run_design` does, with its `options`; gives its result and its snapshots."""
+    """Run a script's workload as `run_design` does, with its `options`; gives result and snapshots."""
     noted: list[Snapshots] = []
     result = run_design(
         design,

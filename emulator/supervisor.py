@@ -194,7 +194,8 @@ class Supervisor:
         self.folder = os.path.join(tempfile.gettempdir(), f"luf-{secrets.token_hex(4)}")
         if len(os.fsencode(self.folder)) + len(f"/c{ram.nr_cpus}") > SOCKET_PATH_MAX:
             raise RunStopped(
-                f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes (got {self.folder}/c...): use a shorter TMPDIR"
+                f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes "
+                f"(got {self.folder}/c...): use a shorter TMPDIR"
             )
         self.janitor.remove_if_killed(self.folder)
         os.mkdir(self.folder, 0o700)
@@ -349,7 +350,8 @@ class Watchdog:
             self.seen, self.since = state, now
         elif now - self.since > self.bound_s:
             raise Stuck(
-                f"nothing moved for {self.bound_s:g} s{': ' + reason if reason else ''}: {wait_graph(self.ram)}"
+                f"nothing moved for {self.bound_s:g} "
+                f"s{': ' + reason if reason else ''}: {wait_graph(self.ram)}"
             )
 
 

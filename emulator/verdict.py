@@ -1,4 +1,6 @@
-"""How every screen ends: clean, or not clean and by whom, and the exit code that says so too. Imports nothing heavy."""
+"""How every screen ends: clean, or not clean and by whom, and the exit code that says so too. Imports
+nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,8 @@ def _by(run: Result) -> str:
 
 
 def of_stopped(stopped: RunStopped) -> Verdict:
-    """Judge a run that could not be finished. A deadlock is what a design did, as a violation is; the rest is the
-    emulator's failure.
+    """Judge a run that could not be finished. A deadlock is what a design did, as a violation is; the rest is
+    the emulator's failure.
     """
     return _verdict(DIRTY if stopped.by_design else FAILED, f"{stopped.design} by {stopped.by}".strip())
 

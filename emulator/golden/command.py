@@ -104,7 +104,7 @@ def _compared(
 
 
 def part(recording: Recording, options: Namespace) -> Recording:
-    """Return what was asked for of a recording; raises GoldenError if that is nothing, or another kernel's."""
+    """Return what was asked for of a recording; raises GoldenError if it is nothing, or another kernel's."""
     if not options.kernel == (recording.kernel or options.kernel):
         raise GoldenError(
             f"'--kernel' must be that of the recording, {recording.kernel} (got {options.kernel!r})"

@@ -85,7 +85,7 @@ class RecordedCell:
         return self.counters.get(name, ABSENT)
 
     def event_sum(self, name: str) -> int:
-        """Return how many of these events all traced repetitions saw together: the mean is written rounded."""
+        """Return how many of these events all traced repetitions saw together: the mean is rounded."""
         return round(self.traced.events_per_rep.get(name, 0.0) * self.traced.reps)
 
 
@@ -170,7 +170,8 @@ class Recording:
         if not cells and not runs:
             known = ", ".join((*self.scenarios, *(run.tag for run in self.pressure)))
             raise GoldenError(
-                f"'--only' must match a scenario or a tag of the recording (got {pattern!r}); there are {known}"
+                "'--only' must match a scenario or a tag of the recording "
+                f"(got {pattern!r}); there are {known}"
             )
         return Recording(self.folder, self.docs, cells, runs, self.raw)
 
@@ -237,12 +238,14 @@ def _cell(entry: Any, where: str) -> RecordedCell:
     for name, (least, median, most) in cell.counters.items():
         if not least <= median <= most:
             raise GoldenError(
-                f"{where}: 'counters.{name}' must be [min, median, max] in this order (got {[least, median, most]})"
+                f"{where}: 'counters.{name}' must be [min, median, max] in this order "
+                f"(got {[least, median, most]})"
             )
     for event, mean in cell.traced.events_per_rep.items():
         if not EVENT.match(event):
             raise GoldenError(
-                f"{where}: 'traced.events_per_rep' must have keys reason/pages, pages a number or all0 (got {event!r})"
+                f"{where}: 'traced.events_per_rep' must have keys reason/pages, pages a "
+                f"number or all0 (got {event!r})"
             )
         if abs(mean * cell.traced.reps - cell.event_sum(event)) > MEAN_SLACK * cell.traced.reps:
             rule = f"be a mean of {cell.traced.reps} whole numbers"
@@ -254,11 +257,13 @@ def _run(entry: Any, environments: dict[str, dict[str, Any]], where: str) -> Pre
     run = converted(entry, PressureRun, where, GoldenError)
     if run.env not in environments:
         raise GoldenError(
-            f"{where}: 'env' must be one of {', '.join(environments) or 'none, as there are none'} (got {run.env!r})"
+            f"{where}: 'env' must be one of "
+            f"{', '.join(environments) or 'none, as there are none'} (got {run.env!r})"
         )
     if not run.settings.numa_balancing.isdecimal():
         raise GoldenError(
-            f"{where}: 'settings.numa_balancing' must be a number, as text (got {run.settings.numa_balancing!r})"
+            f"{where}: 'settings.numa_balancing' must be a number, as text "
+            f"(got {run.settings.numa_balancing!r})"
         )
     for name in DERIVED:
         if run.derived.get(name) is None:

@@ -30,7 +30,8 @@ from workloads.scenarios import (
 
 MACHINE = "guest-8cpu"
 SETTINGS = {  # of the micro runs, as recorded
-    "nodes.0.memory_mib": 384, "nodes.1.memory_mib": 960, "sysctl.numa_balancing": 0, "sysctl.demotion_enabled": False,
+    "nodes.0.memory_mib": 384, "nodes.1.memory_mib": 960, "sysctl.numa_balancing": 0,
+    "sysctl.demotion_enabled": False,
 }  # fmt: skip
 TIMES = 3  # as many as were traced
 COUNTERS = ("pgfault", "pgmajfault", "pgmigrate_success", "pgsteal_file")

@@ -257,7 +257,7 @@ def _swept(run: Mapping[str, Any]) -> bool:
 def _of_files(
     value: Callable[[Mapping[str, Any]], float | None],
 ) -> Callable[[Mapping[str, Any]], float | None]:
-    """Only for sweeps of files: anonymous memory of these sizes fits, so nothing is reclaimed sweep by sweep."""
+    """Only for sweeps of files: anonymous memory of these sizes fits, so sweeps reclaim nothing."""
     return lambda run: value(run) if _swept(run) else None
 
 
@@ -266,23 +266,29 @@ PRESSURE_ROWS = (
         "a flush each time 31 freed pages are gathered and at the end of every list of 32"),
     Row("pages per broadcast, demotion", _demoted_per_broadcast, "count",
         "one flush for what of a list of 32 can be moved"),
-    Row("IPIs per broadcast", _ipis_per_broadcast, "count", "how many CPUs run the processes whose pages go, and are not idle"),
+    Row("IPIs per broadcast", _ipis_per_broadcast, "count",
+        "how many CPUs run the processes whose pages go, and are not idle"),
     Row("faults per 1000 touches", _of_files(_per_touch("pgfault")), "count", "fault-around maps 16 pages"),
-    Row("pages reclaimed per 1000 touches", _of_files(_per_touch("pgsteal_file")), "count", "each sweep brings every page in once"),
-    Row("refaults per 1000 touches", _of_files(_per_touch("workingset_refault_file")), "count", "all that comes in was here before"),
+    Row("pages reclaimed per 1000 touches", _of_files(_per_touch("pgsteal_file")), "count",
+        "each sweep brings every page in once"),
+    Row("refaults per 1000 touches", _of_files(_per_touch("workingset_refault_file")), "count",
+        "all that comes in was here before"),
     Row("share of reclaimed among scanned", _of_files(_of_derived("scan_efficiency")), "count",
         "a page that was used is kept once, and goes the second time"),
-    Row("refaults per reclaimed page", _of_files(_of_derived("refaults_per_stolen_page")), "count", "the rest was demoted first"),
+    Row("refaults per reclaimed page", _of_files(_of_derived("refaults_per_stolen_page")), "count",
+        "the rest was demoted first"),
     Row("share of broadcasts, reclaim", _of_files(_share_of_broadcasts("reclaim")), "count", "by cause"),
     Row("share of broadcasts, demotion", _of_files(_share_of_broadcasts("demotion")), "count", "by cause"),
     Row("IPIs per reclaimed page", _of_files(_of_derived("ipis_per_stolen_page")), "time",
         "how many CPUs are busy, not asleep for the disk"),
     Row("kswapd's share of reclaim", _of_files(_of_derived("kswapd_share_of_steal")), "time",
         "how fast kswapd is beside the allocating CPUs"),
-    Row("kswapd's share of broadcasts", _of_files(_of_derived("kswapd_share_of_broadcasts")), "time", "the same"),
+    Row("kswapd's share of broadcasts", _of_files(_of_derived("kswapd_share_of_broadcasts")), "time",
+        "the same"),
     Row("pages demoted per 1000 touches", _of_files(_demoted_per_touch), "time",
         "whether the slow node has room at that moment"),
     Row("major faults per 1000 touches", _of_files(_of_derived("major_faults_per_1000_touches")), "time",
         "how often a thread comes before the disk"),
-    Row("pages promoted per second", _promoted_per_second, "time", "scan periods and hot threshold are times"),
+    Row("pages promoted per second", _promoted_per_second, "time",
+        "scan periods and hot threshold are times"),
 )  # fmt: skip

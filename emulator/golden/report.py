@@ -1,8 +1,8 @@
 """Tell people how the emulator differs from the real kernel: unexplained differences first, then explained
 ones, then the counts.
 
-Everything is made once as rich text, as in `emulator/report/text.py`; the same figures go to docs/fidelity.md by
-`emulator/golden/document.py`.
+Everything is made once as rich text, as in `emulator/report/text.py`; the same figures go to docs/fidelity.md
+by `emulator/golden/document.py`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def _rows(text: Text, rows: Sequence[Row]) -> None:
     names = max([len("scenario"), *(len(row.scenario) for row in rows)])
     wide = max([REAL, *(2 + len(real_text(row)) for row in rows)])
     text.append(
-        f"{'scenario':<{names}}{'T':>4}{'P':>6}  {'metric':<{width}}{'real':>{wide}}{'emulated':>11}{'difference':>12}\n",
+        f"{'scenario':<{names}}{'T':>4}{'P':>6}  "
+        f"{'metric':<{width}}{'real':>{wide}}{'emulated':>11}{'difference':>12}\n",
         QUIET,
     )
     for group in by_scenario(rows).values():
@@ -123,13 +124,16 @@ def _rows(text: Text, rows: Sequence[Row]) -> None:
             ours = "-" if row.emulated is None else number(row.emulated)
             change = f"{row.difference:+,.6g}" if row.difference else ""
             name = "" if i and group[i - 1].key == row.key else row.scenario
-            line = f"{name:<{names}}{row.T:>4}{row.P:>6}  {row.metric:<{width}}{real_text(row):>{wide}}{ours:>11}{change:>12}"
+            line = (
+                f"{name:<{names}}{row.T:>4}{row.P:>6}  "
+                f"{row.metric:<{width}}{real_text(row):>{wide}}{ours:>11}{change:>12}"
+            )
             said = row.problem or MARK.get(row.verdict, "")
             text.append(f"{line}   {said}".rstrip() + "\n", BAD if row.verdict == DIFFERS else "")
 
 
 def real_text(row: Row) -> str:
-    """Return what the real kernel did: `7`, `6..12..24` if it varied (min, median, max), `8.667` as a mean."""
+    """What the real kernel did: `7`, `6..12..24` if it varied (min, median, max), `8.667` as a mean."""
     if row.kind == COUNTER and row.real[0] != row.real[2]:
         return "..".join(number(one) for one in row.real)
     return number(row.middle)
@@ -158,11 +162,13 @@ def _scenarios(text: Text, fidelity: Fidelity, everything: bool) -> None:
             text.append(f"{scenario:<{width}}{'not known to the emulator':>39}\n", BAD)
             continue
         agree, cells = f"{one.agrees:,} of {one.judged:,}", f"{one.cells_agree} of {one.cells}"
-        line = f"{scenario:<{width}}{agree:>16}{percent_down(one.agrees, one.judged):>9}{one.varies or '':>7}{cells:>14}"
+        rate = percent_down(one.agrees, one.judged)
+        line = f"{scenario:<{width}}{agree:>16}{rate:>9}{one.varies or '':>7}{cells:>14}"
         text.append(line + "\n", BAD if one.differs else "")
     if whole:
         text.append(
-            f"{plural(whole, 'scenario')} {'agrees' if whole == 1 else 'agree'} in every row (--all lists them)\n",
+            f"{plural(whole, 'scenario')} {'agrees' if whole == 1 else 'agree'} in "
+            "every row (--all lists them)\n",
             GOOD,
         )
 
@@ -186,7 +192,10 @@ def _pressure(text: Text, fidelity: Fidelity, everything: bool) -> None:
 def _bands(text: Text, rows: Sequence[BandRow]) -> None:
     wide = max(len("metric"), *(len(row.metric) for row in rows))
     tag = max(len("run"), *(len(row.tag) for row in rows))
-    head = f"{'run':<{tag}}  {'metric':<{wide}}{'real':>12}{'its spread':>18}{'emulated':>12}{'its seeds':>18}{'ratio':>8}{'band':>8}\n"
+    head = (
+        f"{'run':<{tag}}  {'metric':<{wide}}{'real':>12}{'its spread':>18}"
+        f"{'emulated':>12}{'its seeds':>18}{'ratio':>8}{'band':>8}\n"
+    )
     text.append(head, QUIET)
     for row in rows:
         real = "-" if row.real is None else short(row.real)
@@ -220,7 +229,8 @@ def _directions(text: Text, fidelity: Fidelity, everything: bool) -> None:
     text.append(f"{'from -> to':<{route}}  {'metric':<{width}}{'real':>10}{'emulated':>10}\n", QUIET)
     for one in sorted(shown, key=lambda one: bool(one.explanation)):
         text.append(
-            f"{f'{one.first} -> {one.second}':<{route}}  {one.metric:<{width}}{signed(one.real):>10}{signed(one.emulated):>10}"
+            f"{f'{one.first} -> {one.second}':<{route}}  "
+            f"{one.metric:<{width}}{signed(one.real):>10}{signed(one.emulated):>10}"
         )
         text.append(f"   {direction_text(one)}".rstrip() + "\n", BAD if one.verdict == OPPOSITE else "")
 
@@ -258,7 +268,10 @@ def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
     one = fidelity.tally
     if fidelity.rows:
         rate = percent_down(one.agrees, one.judged)
-        said = f"{one.agrees:,} of {one.judged:,} judged rows agree ({rate}); {one.nothing:,} of these are 0 on both sides"
+        said = (
+            f"{one.agrees:,} of {one.judged:,} judged rows agree ({rate}); {one.nothing:,} of "
+            "these are 0 on both sides"
+        )
         solid, judged = one.agrees - one.nothing, one.judged - one.nothing
         lines.append(
             (
@@ -268,12 +281,18 @@ def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
             )
         )
         rate = percent_down(one.cells_agree, one.cells)
-        rest = f"cells that differ: {one.cells_differ:,}; cells with a row that is not judged: {one.cells_vary:,}"
+        rest = (
+            f"cells that differ: {one.cells_differ:,}; cells with a row that is not "
+            f"judged: {one.cells_vary:,}"
+        )
         lines.append(
             ("", f"{one.cells_agree:,} of {one.cells:,} cells agree in every row ({rate}); {rest}", None)
         )
     if one.varies:
-        text = "in which the real kernel itself varied and its range was not recorded: not judged, and not counted as agreeing"
+        text = (
+            "in which the real kernel itself varied and its range was not recorded: not judged, "
+            "and not counted as agreeing"
+        )
         lines.append(("", f"{plural(one.varies, 'row')} {text}", None))
     if fidelity.bands:
         inside, judged = len(fidelity.judged_bands) - len(fidelity.outside), len(fidelity.judged_bands)
@@ -285,11 +304,17 @@ def summary_lines(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
         )
         undecided = len(fidelity.undecided)
         flat = len(fidelity.directions) - judged - undecided
-        said = f"{same} of {judged} changes from run to run go the real way; {flat} have no direction in the real kernel"
+        said = (
+            f"{same} of {judged} changes from run to run go the real way; {flat} have no "
+            "direction in the real kernel"
+        )
         lines.append(("", said, same == judged))
         if undecided:
             median = sum(one.real * one.emulated > 0 for one in fidelity.undecided)
-            text = f"{plural(undecided, 'change')} not decided: the emulator's seeds overlap ({median} have the real sign in the median)"
+            text = (
+                f"{plural(undecided, 'change')} not decided: the emulator's seeds overlap ({median} have "
+                "the real sign in the median)"
+            )
             lines.append(("", text, None))
     unexplained = sum(not one.explanation for one in fidelity.differences)
     if fidelity.differences:
@@ -314,7 +339,10 @@ def _left_out(fidelity: Fidelity) -> list[tuple[str, str, bool | None]]:
         lines.append(
             (
                 "not run",
-                f"pressure runs that the emulator did not run, not judged: {', '.join(fidelity.not_emulated)}",
+                (
+                    "pressure runs that the emulator did not run, not judged: "
+                    f"{', '.join(fidelity.not_emulated)}"
+                ),
                 False,
             )
         )

@@ -104,13 +104,14 @@ def read_rules(folder: Path) -> Rules:
     rules = converted(_toml(folder / "rules.toml"), Rules, str(folder / "rules.toml"), GoldenError)
     if rules.kernel != folder.name:
         raise GoldenError(
-            f"{folder / 'rules.toml'}: 'kernel' must be its folder's name {folder.name!r} (got {rules.kernel!r})"
+            f"{folder / 'rules.toml'}: 'kernel' must be its folder's name "
+            f"{folder.name!r} (got {rules.kernel!r})"
         )
     return rules
 
 
 def read_explained(folder: Path) -> Explained:
-    """Read a version's explained.toml; raises GoldenError, also for a mechanism that names no Linux function."""
+    """Read a version's explained.toml; raises GoldenError, also if a mechanism names no Linux function."""
     file = folder / "explained.toml"
     explained = converted(_toml(file), Explained, str(file), GoldenError)
     for i, entry in enumerate(explained.difference):
@@ -134,7 +135,10 @@ def check_recording(rules: Rules, recording: Recording) -> None:
             pages = event.partition("/")[2]
             if pages != full and not (pages.isdigit() and int(pages) <= ceiling):
                 where = f"{recording.folder / FILE}: {cell.scenario}, T={cell.T}, P={cell.P}"
-                rule = f"be of at most {ceiling} pages or {full} (tlb_single_page_flush_ceiling of Linux {rules.kernel})"
+                rule = (
+                    f"be of at most {ceiling} pages or {full} "
+                    f"(tlb_single_page_flush_ceiling of Linux {rules.kernel})"
+                )
                 raise GoldenError(f"{where}: 'traced.events_per_rep' must {rule} (got {event!r})")
 
 

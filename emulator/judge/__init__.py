@@ -1,1 +1,1 @@
-"""What judges a run that is over, and shares nothing with what it judges: audit, witnesses, the wait-for graph."""
+"""What judges a run that is over, and shares nothing with what it judges: audit, witness, wait-for graph."""

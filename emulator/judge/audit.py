@@ -32,8 +32,8 @@ from emulator.judge.audit_frames import (
 from emulator.judge.audit_mappings import check_ptes, check_resident, check_vmas, read_mappings
 
 LOCK_WORDS = (
-    "run_lease_lock", "queue_lock", "pcp_lock", "mm_lock", "mm_table_lock", "object_lock", "object_cache_lock", "page_lock_word",
-    "zone_lock", "lru_lock", "kswapd_lock", "lufd_lock",
+    "run_lease_lock", "queue_lock", "pcp_lock", "mm_lock", "mm_table_lock", "object_lock",
+    "object_cache_lock", "page_lock_word", "zone_lock", "lru_lock", "kswapd_lock", "lufd_lock",
 )  # fmt: skip
 
 
@@ -63,8 +63,9 @@ def examine(ram: Any) -> list[Check]:
     frames = check_frames(ram, census, ptes, batch)
     mapcounts, references = check_counts(ram, census, ptes, batch)
     return [
-        frames, *lists, check_lru(ram, census), check_ptes(ram, found), mapcounts, references, check_resident(ram, found),
-        check_vmas(ram), check_keys(ram, census), *check_debug_records(ram, census), *check_interrupts(ram), check_flushes(ram),
+        frames, *lists, check_lru(ram, census), check_ptes(ram, found), mapcounts, references,
+        check_resident(ram, found), check_vmas(ram), check_keys(ram, census),
+        *check_debug_records(ram, census), *check_interrupts(ram), check_flushes(ram),
         check_locks(ram, census), check_tasks(ram),
     ]  # fmt: skip
 

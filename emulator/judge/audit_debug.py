@@ -40,7 +40,8 @@ def check_debug_records(ram: Any, census: Census) -> list[Check]:
         if late:
             cpus = ", ".join(f"cpu{cpu}" for cpu in late)
             check.fault(
-                f"free frame {pfn} may be taken as it is, and {cpus} has not done its record (key {int(ram.lufd_key[pfn])})"
+                f"free frame {pfn} may be taken as it is, and {cpus} has not done its record (key "
+                f"{int(ram.lufd_key[pfn])})"
             )
     return [check]
 

@@ -53,8 +53,8 @@ class Census:
             inside = slice(int(ram.zone_start[zone]), int(ram.zone_end[zone]))
             managed[inside], node[inside], zone_of[inside] = True, int(ram.zone_node[zone]), zone
         n = ram.nr_frames
-        return cls(ram, ram.page_flags[:n].copy(), ram.page_next[:n].tolist(), ram.page_prev[:n].tolist(), managed, node, zone_of,
-                   {home: np.zeros(n, np.int64) for home in HOMES})  # fmt: skip
+        return cls(ram, ram.page_flags[:n].copy(), ram.page_next[:n].tolist(), ram.page_prev[:n].tolist(),
+                   managed, node, zone_of, {home: np.zeros(n, np.int64) for home in HOMES})  # fmt: skip
 
     def walk(self, check: Check, name: str, first: int, last: int) -> list[int]:
         """Follow a list from its head; faults a link that is wrong, and gives the pages met before it."""
@@ -106,7 +106,8 @@ def check_free_blocks(ram: Any, census: Census) -> Check:
                         check.fault(f"{name}: block {pfn} is not aligned or not in its zone")
                     elif census.flags[pfn] != PG_BUDDY or order_of[pfn] != order:
                         check.fault(
-                            f"{name}: block {pfn} has flags {int(census.flags[pfn]):#x} and order {int(order_of[pfn])}"
+                            f"{name}: block {pfn} has flags {int(census.flags[pfn]):#x} and "
+                            f"order {int(order_of[pfn])}"
                         )
                     elif (key[pfn] > joined) != pends:
                         check.fault(
@@ -130,7 +131,8 @@ def check_pcp(ram: Any, census: Census) -> Check:
         for pfn in pages:
             if census.flags[pfn] != PG_PCP or census.zone[pfn] != zone:
                 check.fault(
-                    f"{name}: frame {pfn} has flags {int(census.flags[pfn]):#x} and lies in zone {int(census.zone[pfn])}"
+                    f"{name}: frame {pfn} has flags {int(census.flags[pfn]):#x} and lies in "
+                    f"zone {int(census.zone[pfn])}"
                 )
     return check
 
@@ -169,8 +171,9 @@ def check_cache(ram: Any, census: Census) -> Check:
         inside & (ram.page_object[at] == thing + 1) & (ram.page_index[at] == slots - ram.object_cache[thing])
     )
     for i in np.flatnonzero(~right).tolist():
-        check.fault(f"slot {int(slots[i] - ram.object_cache[thing[i]])} of object {int(thing[i])} holds frame {int(pfn[i])}, "
-                    f"which says page {int(ram.page_index[at[i]])} of object {int(ram.page_object[at[i]]) - 1}")  # fmt: skip
+        check.fault(f"slot {int(slots[i] - ram.object_cache[thing[i]])} of object {int(thing[i])} holds "
+                    f"frame {int(pfn[i])}, which says page {int(ram.page_index[at[i]])} of object "
+                    f"{int(ram.page_object[at[i]]) - 1}")  # fmt: skip
     np.add.at(census.claims["the page cache"], at[inside], 1)
     counted = np.bincount(thing, minlength=ram.nr_objects)
     for i in np.flatnonzero(counted != ram.object_nrpages[: ram.nr_objects]).tolist():
@@ -285,6 +288,7 @@ def check_keys(ram: Any, census: Census) -> Check:
     check.frames(ram, (keys != 0) & ~free & census.managed, "frame {} is in use and still has key {}", keys)
     for zone in np.flatnonzero(ram.zone_key_claimed != ram.zone_key_done).tolist():
         check.fault(
-            f"zone {zone}: generation {int(ram.zone_key_claimed[zone])} was claimed, flushed is {int(ram.zone_key_done[zone])}"
+            f"zone {zone}: generation {int(ram.zone_key_claimed[zone])} was claimed, flushed is "
+            f"{int(ram.zone_key_done[zone])}"
         )
     return check

@@ -97,7 +97,8 @@ def check_vmas(ram: Any) -> Check:
             listed[vma, thing] = listed.get((vma, thing), 0) + 1
             if thing not in (ram.vma_object[vma], ram.vma_anon[vma]):
                 check.fault(
-                    f"VMA {vma} of objects {int(ram.vma_object[vma])}, {int(ram.vma_anon[vma])} is in the list of object {thing}"
+                    f"VMA {vma} of objects {int(ram.vma_object[vma])}, {int(ram.vma_anon[vma])} is in "
+                    f"the list of object {thing}"
                 )
                 break
             following = ram.vma_next if ram.vma_object[vma] == thing else ram.vma_anon_next
@@ -111,7 +112,8 @@ def check_vmas(ram: Any) -> Check:
                 check.fault(f"VMA {vma} of mm {int(ram.vma_mm[vma])} is in mm {mm}")
             elif ram.vma_start[vma] < end or ram.vma_end[vma] <= ram.vma_start[vma]:
                 check.fault(
-                    f"VMA {vma} of mm {mm} ({int(ram.vma_start[vma]):#x}-{int(ram.vma_end[vma]):#x}) begins before {end:#x}"
+                    f"VMA {vma} of mm {mm} ({int(ram.vma_start[vma]):#x}-{int(ram.vma_end[vma]):#x}) "
+                    f"begins before {end:#x}"
                 )
             for thing in (int(ram.vma_object[vma]), int(ram.vma_anon[vma])):
                 if thing >= 0 and listed.pop((vma, thing), 0) != 1:

@@ -44,7 +44,10 @@ def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
     at = f"step {process.steps[thread][row]}" if process.steps else f"row {row}"
     what = _operation(process, thread, row)
     where = "" if stopped.code == BUS_ERROR else _place(ram, process, number, stopped.a)
-    sentence = f"workload {workload.name!r}: process {process.name!r} thread {thread} {at}: {what}{where} {RULES[stopped.code]}"
+    sentence = (
+        f"workload {workload.name!r}: process {process.name!r} thread {thread} {at}: "
+        f"{what}{where} {RULES[stopped.code]}"
+    )
     return BadAccess(sentence, stopped.cpu, stopped.code, stopped.a, stopped.b)
 
 

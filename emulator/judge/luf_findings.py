@@ -43,8 +43,9 @@ def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
     )
     function, kind = SITES[SITE_NAMES[site]]
     found: dict[str, Any] = {
-        "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, workload, task), "t_ns": now_ns, "frame": pfn,
-        "record": RECORD_NAMES[whose], "request": ugen, "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),
+        "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, workload, task),
+        "t_ns": now_ns, "frame": pfn, "record": RECORD_NAMES[whose], "request": ugen,
+        "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),
     }  # fmt: skip
     if kind == ADDRESS:
         found |= {"mm": a, "address": b * PAGE_BYTES}

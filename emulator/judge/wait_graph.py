@@ -27,8 +27,9 @@ CPUS_SHOWN = 64
 # what Linux calls a lock word; designs' own go by the names that they have
 LOCKS = {
     "zone_lock": "zone.lock", "lru_lock": "lruvec.lru_lock", "object_cache_lock": "mapping.i_pages.xa_lock",
-    "object_lock": "i_mmap/anon_vma lock", "page_lock_word": "pte lock", "mm_table_lock": "mm.page_table_lock",
-    "queue_lock": "rq.lock", "kswapd_lock": "kswapd_wait", "pcp_lock": "pcp.lock",
+    "object_lock": "i_mmap/anon_vma lock", "page_lock_word": "pte lock",
+    "mm_table_lock": "mm.page_table_lock", "queue_lock": "rq.lock", "kswapd_lock": "kswapd_wait",
+    "pcp_lock": "pcp.lock",
 }  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def _names(cpus: list[int]) -> str:
 
 
 def _silent_targets(ram: Any, sender: int) -> list[int]:
-    """Find the CPUs that have a request of `sender` in their queue, or are executing what they took off it."""
+    """Find the CPUs that have a request of `sender` in their queue, or execute what they took off it."""
     found = []
     for target in range(ram.nr_cpus):
         node, steps = int(ram.cpu_queue[target]) - 1, 0

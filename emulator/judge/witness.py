@@ -128,7 +128,10 @@ def _however(events: np.ndarray, cpu: int, mm: int, vpn: int, told: list[dict[st
     start = f"after {unmaps[0]['t_ns'] / 1000:,.1f} us" if unmaps else "in what the event rings hold"
     if len(flushed) == 0:
         return f"cpu{cpu} did not flush this page {start}."
-    return f"cpu{cpu} flushed this page {len(flushed)} times {start}, and filled the entry again from what it found."
+    return (
+        f"cpu{cpu} flushed this page {len(flushed)} times {start}, and filled the entry "
+        "again from what it found."
+    )
 
 
 def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, mm: int, vpn: int) -> list[dict[str, Any]]:
@@ -155,7 +158,10 @@ def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, mm: int, vpn:
 def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
     sequence, t_ns, kind, a, b, c, d, who = row
     if kind == EV_UNMAP:
-        what = f"unmap frame {a} from mm {b} at {c * PAGE_BYTES:#x} ({'writable' if d & PTE_WRITE else 'read-only'})"
+        what = (
+            f"unmap frame {a} from mm {b} at {c * PAGE_BYTES:#x} "
+            f"({'writable' if d & PTE_WRITE else 'read-only'})"
+        )
     elif kind == EV_MAP:
         what = f"map frame {a} in mm {b} at {c * PAGE_BYTES:#x}"
     elif kind == EV_FREE:

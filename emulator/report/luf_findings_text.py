@@ -27,13 +27,17 @@ def finding_lines(finding: Mapping[str, Any]) -> list[str]:
         f"WARNING: CPU: {finding['cpu']} ({finding['task']}) at {finding['function']}{_target(finding)}"
     )
     if finding["record"] == "page":
-        freed = f"freed by cpu{finding['freed_by']} at {finding['freed_ns'] / 1000:,.1f} us with key {finding['key']}"
+        freed = (
+            f"freed by cpu{finding['freed_by']} at {finding['freed_ns'] / 1000:,.1f} us "
+            f"with key {finding['key']}"
+        )
         lines.append(
             f"  frame {finding['frame']} held {finding['held']}; {freed}, request {finding['request']:,}"
         )
     else:
         lines.append(
-            f"  the record of {finding['record_of']}: unmapped lazily before this began, request {finding['request']:,}"
+            f"  the record of {finding['record_of']}: unmapped lazily before this began, "
+            f"request {finding['request']:,}"
         )
     lines.append(f"  done-numbers, ! where older than {finding['request']:,} and named by the record:")
     cells = [

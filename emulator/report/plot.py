@@ -97,7 +97,7 @@ def site_colour(site: str) -> str:
 
 
 def drawn_sites(sites: Iterable[str]) -> list[str]:
-    """Give sites in the order in which they are drawn: as declared, a design's own behind them, "other" last."""
+    """Give sites in the order they are drawn in: as declared, then a design's own, "other" last."""
     known = [site.text for site in SITES.values()]
     places = {text: i for i, text in enumerate(known)} | {known[SITE_OTHER]: len(known) + 1}
     return sorted(sites, key=lambda site: (places.get(site, len(known)), site))

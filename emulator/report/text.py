@@ -74,7 +74,9 @@ def render(comparison: Comparison) -> Text:
             )
     if comparison.folder:
         text.append(
-            f"\nmore: luf report {comparison.folder}   ·   picture, interrupts, vmstat and perf-stat in the folder\n",
+            "\n"
+            f"more: luf report {comparison.folder}   ·   picture, interrupts, vmstat and "
+            "perf-stat in the folder\n",
             QUIET,
         )
     verdict = of_comparison(comparison)
@@ -165,7 +167,8 @@ def _block(text: Text, runs: Sequence[Result], with_talk: bool) -> None:
     _row(text, "unmapped read-only", [share_text(share) for share in shares], None, talk_share)
     if not any(run.unmap.ro + run.unmap.rw or run.violations for run in runs):
         text.append(
-            f"{'':<{LABEL}}reclaim and migration unmapped nothing: this run does not say how a design flushes for them\n",
+            f"{'':<{LABEL}}reclaim and migration unmapped nothing: this run does not say how a "
+            "design flushes for them\n",
             QUIET,
         )
     _row(text, "host time", [seconds(run.host_seconds) for run in runs], None, "", QUIET)
@@ -240,7 +243,8 @@ def _shot_down_by(text: Text, comparison: Comparison) -> None:
         if run.broadcasts:
             what = "no shootdowns, but counted in `sent as messages` and `shot down by`"
             text.append(
-                f"{'':<{LABEL}}{run.design}: {run.broadcasts:,} of {run.ipi.requests:,} requests were broadcasts: {what}\n",
+                f"{'':<{LABEL}}{run.design}: {run.broadcasts:,} of {run.ipi.requests:,} requests "
+                f"were broadcasts: {what}\n",
                 QUIET,
             )
 
