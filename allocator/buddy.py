@@ -59,7 +59,7 @@ def _remove(ram, zone, pfn, order):
 
 @kernel
 def _join_if_done(ram, zone, order):
-    """Let the pend list join the free list when nothing on it is pending any more (flush_pend_list_if_done)."""
+    """Let the pend list join the free list when nothing on it is pending now (flush_pend_list_if_done)."""
     if ram.pend_count[zone, order] == 0 or ram.pend_key[zone, order] > ram.zone_key_done[zone]:
         return
     list_splice_tail(ram, ram.free_first, ram.free_last, (zone, order), ram.pend_first, ram.pend_last)

@@ -125,7 +125,7 @@ def _make_writable(ram, cpu, table, index):
 
 @kernel
 def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
-    """Give a store a copy of the page that `pte` shows (wp_page_copy). pte lock held on entry, not on return."""
+    """Give a store a copy of the page in `pte` (wp_page_copy). pte lock held on entry, not on return."""
     index, old = vpn & LEVEL_MASK, pte_pfn(pte)
     zero = pte & PTE_SPECIAL != 0
     if not zero:

@@ -112,7 +112,7 @@ def _publish_written(ram, cpu, thing, index):
 
 @kernel
 def _end_write(ram, cpu, thing, first, count):
-    """The device has written `count` pages: drop what was cached meanwhile, then they are the file's content."""
+    """The device has written `count` pages: drop what was cached meanwhile; they are the content now."""
     for index in range(first, first + count):
         logical = ram.object_logical[thing] + index
         newest = max(load_acquire(ram.version, logical), load_acquire(ram.disk_version, logical))

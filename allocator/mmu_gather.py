@@ -39,7 +39,7 @@ def tlb_gather_mmu(ram, cpu, mm):
 
 @kernel
 def tlb_flush_range(ram, cpu, start, end, level):
-    """Note that entries of a level were cleared or changed in start..end (tlb_flush_pte_range and its kin)."""
+    """Note that entries of a level were cleared or changed in start..end (tlb_flush_pte_range and kin)."""
     ram.gather_start[cpu] = min(ram.gather_start[cpu], start)
     ram.gather_end[cpu] = max(ram.gather_end[cpu], end)
     ram.gather_cleared[cpu] |= level

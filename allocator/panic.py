@@ -8,7 +8,8 @@ from cpus.compiled import kernel, later
 
 PANIC_TEXTS = (
     "no panic",
-    "out of memory: no page of node {a} after {b} rounds of direct reclaim; give the machine more memory or the workload less",
+    "out of memory: no page of node {a} after {b} rounds of direct reclaim; give the machine more "
+    "memory or the workload less",
     "buddy: frame {a} is freed twice (flags {b:#x})",
     "buddy: frame {a} lies outside zone {b}",
     "page {a}: reference count fell to {b}",
@@ -25,8 +26,9 @@ PANIC_TEXTS = (
     "page table {a} was freed while its entry {b} still maps something",
     "fork: process {a} cannot be started again before it has ended (mm {b})",
 )
-(_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR, BAD_OPERATION, BAD_LRU, BUS_ERROR,
- TOO_MANY_VMAS, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE, STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
+(_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR,
+ BAD_OPERATION, BAD_LRU, BUS_ERROR, TOO_MANY_VMAS, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE,
+ STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
 
 shell_panic = later("shell_panic", 4)
 

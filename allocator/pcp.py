@@ -82,7 +82,7 @@ def _clamped_high(ram, owner, zone):
 
 @kernel
 def nr_pcp_alloc(ram, owner, zone):
-    """How many pages the next refill takes: doubled from refill to refill while nothing is freed in between."""
+    """How many pages the next refill takes: twice the last one's while nothing is freed in between."""
     base = ram.pcp_batch[zone]
     high = _clamped_high(ram, owner, zone)
     batch = base << ram.pcp_alloc_factor[owner, zone]

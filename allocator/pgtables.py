@@ -91,7 +91,7 @@ def _take_out(ram, cpu, table, index, start, level):
 
 @kernel
 def _unused(start, end, floor, ceiling, span):
-    """May the table that maps `span` pages from `start` on go: does no VMA outside floor..ceiling lie in it?"""
+    """May the table that maps `span` pages from `start` on go: is no VMA outside floor..ceiling in it?"""
     top = ceiling & ~(span - 1)
     return start >= floor and top != 0 and end <= top
 

@@ -120,7 +120,7 @@ def address_in(ram, vma, index):
 
 @kernel
 def address_range(ram, vma, first, last):
-    """(start, end) of the vpns at which a VMA shows pages first..last-1 of its object; empty if start >= end."""
+    """(start, end) of the vpns at which a VMA shows pages first..last-1 of its object; none: start >= end."""
     skew = ram.vma_start[vma] - ram.vma_pgoff[vma]
     return max(ram.vma_start[vma], first + skew), min(ram.vma_end[vma], last + skew)
 

@@ -186,7 +186,7 @@ def _shrink_list(ram, cpu, sc, node, which):
 
 @kernel
 def age_anonymous(ram, cpu, sc, node):
-    """Keep the inactive anonymous list long enough where it can be reclaimed from at all (kswapd_age_node)."""
+    """Keep the inactive anonymous list long enough where it can be reclaimed at all (kswapd_age_node)."""
     if can_demote(ram, node) and inactive_is_low(ram, node, LRU_INACTIVE_ANON):
         ram.sc_batch[sc] = SWAP_CLUSTER_MAX
         shrink_active_list(ram, cpu, sc, node, LRU_ACTIVE_ANON)

@@ -381,7 +381,7 @@ def _count_reclaimed(ram, cpu, by, file, pages):
 
 @apart
 def shrink_inactive_list(ram, cpu, sc, node, which):
-    """Reclaim a batch from the tail of an inactive list, as much as `sc_batch` says; returns pages reclaimed."""
+    """Reclaim a batch from the tail of an inactive list, as `sc_batch` says; returns pages reclaimed."""
     if not _wait_for_isolated(ram, cpu, sc, node, which):
         return 0
     lru_add_drain(ram, cpu)

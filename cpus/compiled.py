@@ -261,7 +261,7 @@ else:
 
     @intrinsic
     def call(typingctx, ram, text, *args):
-        """Call what lies in the text table at a name, or at a number, with up to five int64; returns int64."""
+        """Call what lies in the text table at a name, or a number, with up to five int64; returns int64."""
         number = ram.text.get(text.text_name) if isinstance(text, TextType) else None
         if isinstance(text, TextType) and number is None:
             raise TypingError(f"no text {text.text_name!r} in the layout of {ram}")

@@ -25,8 +25,8 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an event adds to a CPU's virtual clock: the constant `ram.cost_NAME`. A machine file gives it, with its
-    source.
+    """What an event adds to a CPU's virtual clock: the constant `ram.cost_NAME`. A machine file gives it,
+    with its source.
     """
 
     name: str

@@ -11,11 +11,11 @@ from cpus.compiled import kernel
 from cpus.layout import EVENT_RING, EVENT_WORDS
 
 EVENT_NAMES = (
-    "none", "fault", "map", "unmap", "free", "take", "fill", "migrate", "shootdown", "flush", "switch", "wake", "barrier", "reclaim",
-    "task", "write",
+    "none", "fault", "map", "unmap", "free", "take", "fill", "migrate", "shootdown", "flush", "switch",
+    "wake", "barrier", "reclaim", "task", "write",
 )  # fmt: skip
-(_, EV_FAULT, EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE, EV_SHOOTDOWN, EV_FLUSH, EV_SWITCH, EV_WAKE,
- EV_BARRIER, EV_RECLAIM, EV_TASK, EV_WRITE) = range(len(EVENT_NAMES))  # fmt: skip
+(_, EV_FAULT, EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE, EV_SHOOTDOWN, EV_FLUSH, EV_SWITCH,
+ EV_WAKE, EV_BARRIER, EV_RECLAIM, EV_TASK, EV_WRITE) = range(len(EVENT_NAMES))  # fmt: skip
 
 EVENT_TASK_SHIFT = 16  # the last word: CPU, and above it the task that it ran + 1
 

@@ -22,7 +22,7 @@ PASS = "numba:run_pass"
 
 
 class HeldSignals(event.Listener):
-    """The first signal that arrived and has not been let in yet, and the handlers that it will be given to."""
+    """The first signal that arrived and was not let in yet, and the handlers that it will be given to."""
 
     def __init__(self) -> None:
         self.number = 0

@@ -62,8 +62,8 @@ def install_at(ram: Any, text: Text | str, item: Entry) -> None:
     if item.arguments != place.arguments:
         code = item.function.__code__
         raise ValueError(
-            f"{code.co_filename}:{code.co_firstlineno}: {item.name} must take {place.arguments} arguments behind"
-            f" `ram`, as those who call {place.name!r} give them (got {item.arguments})"
+            f"{code.co_filename}:{code.co_firstlineno}: {item.name} must take {place.arguments} arguments "
+            f"behind `ram`, as those who call {place.name!r} give them (got {item.arguments})"
         )
     if numba.config.DISABLE_JIT:
         python_text[number] = item.function

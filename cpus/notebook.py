@@ -1,9 +1,9 @@
 """Kernels of a notebook: code without a file, whose cells are run again, changed, while the process lives on.
 
 numba compiles what a function's names mean when it is first called, for good: a kernel goes on calling the
-old version of a helper whose cell was run again. Here a kernel without a file looks at its names, and at those
-of the kernels without a file that it calls, before it is called or compiled into another one. If one of them
-means something else than when it was compiled, it is compiled again.
+old version of a helper whose cell was run again. Here a kernel without a file looks at its names, and at
+those of the kernels without a file that it calls, before it is called or compiled into another one. If one of
+them means something else than when it was compiled, it is compiled again.
 
 Left out: an array that is changed in place (its elements are constants of the compiled code), and functions
 that are compiled by numba's own decorators.

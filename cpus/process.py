@@ -52,7 +52,7 @@ def run_when_started(ram, cpu):
 
 @apart
 def shell_wait(ram, cpu, target):
-    """Sleep until this CPU is RUNNING again, serving interrupts meanwhile; first rouse `target` (-1: nobody)."""
+    """Sleep until this CPU is RUNNING again, serving interrupts; first rouse `target` (-1: nobody)."""
     if target >= 0:
         rouse(ram, target)
     bound_ms = 2 * ram.wait_bound_ms if ram.wait_bound_ms > 0 else SLEEP_BOUND_MS

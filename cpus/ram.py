@@ -288,7 +288,8 @@ class Segment:
             self._map = mmap.mmap(fd, size, flags=mmap.MAP_SHARED)
         except OSError as error:
             raise MemoryError(
-                f"'RAM segment' must fit the host's address space and memory limits (got {size:,} bytes: {error})"
+                "'RAM segment' must fit the host's address space and memory limits "
+                f"(got {size:,} bytes: {error})"
             ) from None
         finally:
             os.close(fd)  # the mapping keeps the memory

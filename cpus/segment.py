@@ -99,7 +99,7 @@ class Layout:
 
     @cached_property
     def texts(self) -> dict[str, Text]:
-        """Name -> place of the text table, in order. Raises ValueError where modules contradict each other."""
+        """Name -> place of the text table, in order. Raises ValueError if modules contradict each other."""
         found: dict[str, Text] = {}
         for module in self.modules:
             for text in texts_of(module):
@@ -222,7 +222,7 @@ def _place_design(ram: Segment, fields: DesignFields, at: int) -> None:
 
 
 def word_at_address(ram: Segment, where: int) -> tuple[str, tuple[int, ...], int] | None:
-    """Find what lies at an address that compiled code has noted: the field, the index in it, and its value now."""
+    """Find what lies at an address that compiled code has noted: field, index in it, value now."""
     views = {name: getattr(ram, name) for name, place in ram.layout.places.items() if place.ndim}
     for name, view in (views | ram.design).items():
         index, rest = [], where - view.ctypes.data

@@ -57,7 +57,7 @@ def nobody_has_it(ram, state, cpu, mm, pfn):
 
 @hook("young_cleared")
 def abis_young_cleared(ram, cpu, mm, vpn, pfn, d):
-    """The stamp is drawn after the bit was cleared: a flush that notes this stamp or a newer one began later."""
+    """The stamp is drawn after the bit was cleared: a flush that notes this one or a newer began later."""
     state = abis_state(ram)
     stamp = fetch_add(state.stamp, 0, 1) + 1
     if load_acquire(state.cleared, pfn) < stamp:

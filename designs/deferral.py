@@ -1,10 +1,11 @@
 """Unmaps whose flush may wait, gathered folio by folio: what `luf`, `luf_hold`, `epoch` and `latr` share.
 
-Reclaim or migration walks the mappings of a folio. Those whose flush may wait are gathered by themselves (LUF's
-tlb_ubc_ro), the others join vanilla's batch (tlb_ubc). At the end of the walk one mapping that could not wait,
-or one that is still there, makes the whole folio vanilla's. Otherwise what was gathered joins the deferred batch
-(LUF's tlb_ubc_luf), which stands for all folios since it was handed over.
-Which mappings may wait, and what stands for the batch later (a key, a stamp, a mask), is each design's to say.
+Reclaim or migration walks the mappings of a folio. Those whose flush may wait are gathered by themselves
+(LUF's tlb_ubc_ro), the others join vanilla's batch (tlb_ubc). At the end of the walk one mapping that could
+not wait, or one that is still there, makes the whole folio vanilla's. Otherwise what was gathered joins the
+deferred batch (LUF's tlb_ubc_luf), which stands for all folios since it was handed over.
+Which mappings may wait, and what stands for the batch later (a key, a stamp, a mask), is each design's to
+say.
 """
 
 from allocator.tlb_flush import inc_mm_tlb_gen

@@ -103,7 +103,8 @@ class Epoch(Design):
 
     name = "epoch"
     hooks = (
-        *HELD_HOOKS, linux_unmap_flush, linux_mapping_change, epoch_force, epoch_pte_cleared, epoch_batch_key, *epoch_quiescent,
+        *HELD_HOOKS, linux_unmap_flush, linux_mapping_change, epoch_force, epoch_pte_cleared, epoch_batch_key,
+        *epoch_quiescent,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):

@@ -238,7 +238,7 @@ def ask_called(ram, state, cpu, why):
 
 @kernel
 def is_away(ram, other):
-    """Will this CPU look at tlb_gen before it next runs user code? (idle, a kernel thread, or nothing loaded)"""
+    """Will this CPU look at tlb_gen before it next runs user code? (idle, kernel thread, nothing loaded)"""
     return load_acquire(ram.cpu_lazy, other) != 0 or load_acquire(ram.cpu_loaded_mm, other) == INIT_MM
 
 
@@ -319,6 +319,6 @@ def held_truncate(ram, cpu, thing, page, c, d):
 
 
 HELD_HOOKS = (
-    deferral_walk_done, held_unmap_flush_dirty, held_page_freed, held_take_check, held_take, held_take_done, held_write_fault,
-    held_file_write, held_truncate,
+    deferral_walk_done, held_unmap_flush_dirty, held_page_freed, held_take_check, held_take, held_take_done,
+    held_write_fault, held_file_write, held_truncate,
 )  # fmt: skip

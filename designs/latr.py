@@ -320,7 +320,8 @@ class Latr(Design):
         },
     }
     hooks: tuple[Entry, ...] = (
-        *HELD_HOOKS, linux_mapping_change, latr_force, latr_pte_cleared, latr_unmap_flush, latr_batch_key, *latr_sweep, latr_interrupt,
+        *HELD_HOOKS, linux_mapping_change, latr_force, latr_pte_cleared, latr_unmap_flush, latr_batch_key,
+        *latr_sweep, latr_interrupt,
     )  # fmt: skip
 
     def __init__(self, **given: str):

@@ -167,12 +167,12 @@ def hold_file_changes(ram, cpu, thing, page, c, d):
 
 
 class LufHold(Design):
-    """LUF's first approach: pages unmapped read-only are kept back, and freed by the next flush (migrc v1-v8)"""
+    """LUF's first approach: pages unmapped read-only are kept back until the next flush (migrc v1-v8)"""
 
     name = "luf_hold"
     hooks = (
-        hold_pte_cleared, deferral_walk_done, hold_batch_key, linux_unmap_flush, hold_unmap_flush_dirty, hold_keep, hold_pressure,
-        hold_write_fault, linux_mapping_change, *hold_file_changes,
+        hold_pte_cleared, deferral_walk_done, hold_batch_key, linux_unmap_flush, hold_unmap_flush_dirty,
+        hold_keep, hold_pressure, hold_write_fault, linux_mapping_change, *hold_file_changes,
     )  # fmt: skip
 
     def fields(self, sizes: Sizes):

@@ -29,7 +29,8 @@ def measure_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Fields that the functions below need in a design's state."""
     return {
         # owner
-        "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,), "takeoff_max": (sizes.nr_cpus,),
+        "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,),
+        "takeoff_max": (sizes.nr_cpus,),
         "stat": (sizes.nr_cpus, len(STAT_NAMES)),  # owner
         # who publishes a generation, before zone_key_done
         "published_ns": (sizes.nr_zones,), "published_took": (sizes.nr_zones,),

@@ -25,8 +25,8 @@ class _PlainView:
 
 
 def own_fields(name: str, fields_of: Callable[[Sizes], DesignFields]):
-    """Give the function `state(ram)` for designs whose fields are these, or begin with these. Names, order and
-    dimensions count, sizes do not.
+    """Give the function `state(ram)` for designs whose fields are these, or begin with these. Names, order
+    and dimensions count, sizes do not.
     """
     if numba.config.DISABLE_JIT:
         return lambda ram: _PlainView(ram.design)

@@ -1,9 +1,10 @@
 """A munmap that flushes its own CPU alone: what `latr` and `fpr` share.
 
 Other CPUs may go on using their old translations of the addresses. That harms nobody as long as the addresses
-are free, which a program does not use; whoever maps one of them again (HOOK_MAP) has the others flushed first.
-One range for each mm covers what is unmapped and perhaps not flushed everywhere. Only private anonymous memory
-that nobody else holds is unmapped so, and only if no page table is freed.
+are free, which a program does not use; whoever maps one of them again (HOOK_MAP) has the others flushed
+first.
+One range for each mm covers what is unmapped and perhaps not flushed everywhere. Only private anonymous
+memory that nobody else holds is unmapped so, and only if no page table is freed.
 """
 
 from allocator.lru import lru_add_drain

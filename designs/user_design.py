@@ -30,7 +30,8 @@ from designs.design import Design, DesignError
 
 FIELD_WORDS_MAX = 1 << 30  # 8 GiB
 TELLING = re.compile(
-    r"Untyped global name|Unknown attribute|[Cc]annot|Invalid use|No implementation|not defined|No conversion|[Uu]nsupported|"
+    r"Untyped global name|Unknown attribute|[Cc]annot|Invalid use|No implementation|not defined|"
+    r"No conversion|[Uu]nsupported|"
     r"not supported|can't"
 )
 PLACE = re.compile(r'File "([^"]+)", line (\d+)')
@@ -79,7 +80,8 @@ def _check_parameters(kind: type[Design]) -> None:
         texts = [name, *values, *values.values()] if isinstance(values, dict) else []
         if len(texts) < 3 or not all(isinstance(text, str) for text in texts):
             raise DesignError(
-                f"{where}[{name!r}] must be a dict of texts, value -> what it means, the default first (got {values!r})"
+                f"{where}[{name!r}] must be a dict of texts, value -> what it means, the "
+                f"default first (got {values!r})"
             )
 
 
@@ -125,7 +127,8 @@ def check_design(design: Design) -> None:
     for item in design.hooks:
         if not isinstance(item, Entry):
             raise DesignError(
-                f"{where}.hooks must hold functions decorated with @hook(...) (got {getattr(item, '__name__', item)!r})"
+                f"{where}.hooks must hold functions decorated with @hook(...) "
+                f"(got {getattr(item, '__name__', item)!r})"
             )
         if item.text in taken:
             of = item.text.name.removeprefix("hook_")
@@ -155,12 +158,14 @@ def fields_of(design: Design, sizes: Sizes) -> DesignFields:
         )
         if not (isinstance(name, str) and name.isidentifier() and fits):
             raise DesignError(
-                f"{at}: field {name!r} must be a name with one or two sizes above 0, as (sizes.nr_cpus,) (got {shape!r})"
+                f"{at}: field {name!r} must be a name with one or two sizes above 0, as "
+                f"(sizes.nr_cpus,) (got {shape!r})"
             )
         words += shape[0] * (shape[1] if len(shape) == 2 else 1)
     if words > FIELD_WORDS_MAX:
         raise DesignError(
-            f"{at}: all fields together must be at most {FIELD_WORDS_MAX >> 17:,} MiB (got {words >> 17:,} MiB)"
+            f"{at}: all fields together must be at most {FIELD_WORDS_MAX >> 17:,} MiB "
+            f"(got {words >> 17:,} MiB)"
         )
     return fields
 
@@ -240,7 +245,7 @@ def _line_naming(file: str, first: int, text: str) -> int:
 
 
 def _gist(text: str) -> str:
-    """Find the sentences of a numba error that say what is wrong; without them, all of its first paragraph."""
+    """Find the sentences of a numba error that say what is wrong; without them, its first paragraph."""
     found = [line.strip(" -") for line in text.splitlines() if TELLING.search(line)]
     return " ".join((found[0] if found else text.split("\n\n")[0]).split())
 

@@ -1,4 +1,4 @@
-"""Numbers that programs and the kernel both know: pages, accesses, rights, advice. Linux's where it has them."""
+"""Numbers that programs and the kernel both know: pages, accesses, rights, advice. Linux's, if it has any."""
 
 from __future__ import annotations
 

@@ -122,7 +122,8 @@ BARRIER = _kind(
 )
 DRAW = _kind(
     "DRAW",
-    "do chunks of this section, each the next one of its counter, until none is left; the counter is never reset",
+    "do chunks of this section, each the next one of its counter, until none is left; "
+    "the counter is never reset",
     {"page": SECTION, "pages": DRAWING, "count": OWN_CHUNK},
     where=NOT_TOGETHER,
 )

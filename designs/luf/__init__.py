@@ -1,1 +1,1 @@
-"""LUF (Lazy Unmap Flush), one idea a file; `luf.py` is the design, `sync.py` lists who may flush at a take-off."""
+"""LUF (Lazy Unmap Flush), one idea a file; `luf.py` is the design, `sync.py` lists who may flush when."""

@@ -199,8 +199,9 @@ class Luf(Design):
     name = "luf"
     parameters = {"sync": {name: meaning for name, (meaning, _) in SYNC.items()}}  # noqa: RUF012
     hooks: tuple[Entry, ...] = (
-        luf_pte_cleared, deferral_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key, luf_take_begin, luf_pend_first,
-        luf_write_fault, linux_mapping_change, luf_file_write, *luf_file_changes,
+        luf_pte_cleared, deferral_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key,
+        luf_take_begin, luf_pend_first, luf_write_fault, linux_mapping_change, luf_file_write,
+        *luf_file_changes,
     )  # fmt: skip
 
     debug_hooks = LUF_DEBUG

@@ -40,7 +40,8 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "next_key": (1,),  # any, add
         "key_mask": (KEYS, words), "key_ugen": (KEYS,), "key_lock": (KEYS,),
         "mm_mask": (sizes.nr_mms, words), "mm_ugen": (sizes.nr_mms,), "mm_rec_lock": (sizes.nr_mms,),
-        "file_mask": (sizes.nr_objects, words), "file_ugen": (sizes.nr_objects,), "file_lock": (sizes.nr_objects,),
+        "file_mask": (sizes.nr_objects, words), "file_ugen": (sizes.nr_objects,),
+        "file_lock": (sizes.nr_objects,),
         "zone_mask": (sizes.nr_zones, words), "zone_ugen": zones,  # zone lock held: of the open generation
         "zone_generation": zones,  # zone lock held: generation that frees go into
         "take_mask": (sizes.nr_cpus, words), "take_ugen": cpus,  # owner: tlb_ubc_takeoff
@@ -53,7 +54,8 @@ def luf_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "each_mask": (sizes.nr_zones * EACH_ROWS, words), "each_ugen": (sizes.nr_zones * EACH_ROWS,),
         "each_key": zones,  # zone lock held: key of the newest generation
         # same
-        "claim_mask": (sizes.nr_zones * (sizes.nr_cpus + 2), words), "claim_ugen": (sizes.nr_zones * (sizes.nr_cpus + 2),),
+        "claim_mask": (sizes.nr_zones * (sizes.nr_cpus + 2), words),
+        "claim_ugen": (sizes.nr_zones * (sizes.nr_cpus + 2),),
         # global: compare-exchange 0 -> CPU + 1; then its holder
         "flusher": (1,), "flusher_ns": (1,), "flusher_took": (1,),
         "kicking": zones,  # kicker: any; only a hint

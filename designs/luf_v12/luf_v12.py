@@ -1,8 +1,8 @@
 """LUF RFC v12 (Byungchul Park, SK hynix, February 2025) as posted, statement by statement, to be judged by
 the oracle.
 
-Mechanism: what designs/luf/luf.py describes, with the series' own bookkeeping (luf_v12_state.py): patch 16 LUF
-proper, 18 three tries in a pcp list, 19 and 20 records of mm and mapping, 21 generations of a zone, 22 no
+Mechanism: what designs/luf/luf.py describes, with the series' own bookkeeping (luf_v12_state.py): patch 16
+LUF proper, 18 three tries in a pcp list, 19 and 20 records of mm and mapping, 21 generations of a zone, 22 no
 shootdown that the allocation can do without, 25 debug (luf_v12_debug.py), only with --debug-luf. Safety as
 claimed: a stale read-only translation shows bytes that do not change before take-off flushes it; flushes of
 the mm and of the mapping follow whatever makes the content differ. Where that does not hold, nothing is
@@ -14,11 +14,11 @@ repaired here:
 - truncate_inode_folio flushes at its end: a reader still finds the old bytes after the new length is seen.
 - A dirty read-only PTE is deferred (patch 14 cancels on the write bit only): between mprotect's or fork's
   write protection and its flush a CPU stores to a frame that has been copied already.
-tests/designs/test_luf_v12.py has a schedule for each, which designs/luf/luf.py survives; a run in which the first
-happens by itself is in tests/designs/test_file_writers.py. Simplified: rmqueue_bulk waits after it has let go
-of the pcp lock (v12: under it); the buddy keeps the whole generation beside a block, of which the design
-looks at the low 16 bits only, asks for clean or pending blocks first only while some are pending, puts the
-rest of a split pending block at the head of its list if it is older than what is there, and looks at the
+tests/designs/test_luf_v12.py has a schedule for each, which designs/luf/luf.py survives; a run in which the
+first happens by itself is in tests/designs/test_file_writers.py. Simplified: rmqueue_bulk waits after it has
+let go of the pcp lock (v12: under it); the buddy keeps the whole generation beside a block, of which the
+design looks at the low 16 bits only, asks for clean or pending blocks first only while some are pending, puts
+the rest of a split pending block at the head of its list if it is older than what is there, and looks at the
 newest generation of a list; a wait is a sleep, not a spin with cond_resched; an empty tlb_ubc is not left
 marked as required (it would flush nobody); finish_task_switch flushes at each borrowed mm that is left, not
 at the last reference; VM_MAYWRITE is "private, or VM_WRITE"; pages of shared anonymous memory, KSM,
@@ -359,13 +359,14 @@ class LufV12(Design):
     parameters = {  # noqa: RUF012
         "records": {
             "posted": "folds into mm and mapping leave flush_required alone, so their triggers flush nobody",
-            "required": "they set it: what is left are flushes that come too late (fault, truncation), and dirty PTEs that are deferred",
+            "required": "they set it: what is left are flushes that come too late (fault, truncation), and "
+            "dirty PTEs that are deferred",
         }
     }
     hooks = (
-        v12_pte_cleared, v12_walk_done, v12_batch_key, v12_unmap_flush, v12_unmap_flush_dirty, v12_page_freed, v12_take_begin,
-        v12_take_check, v12_take, v12_take_done, v12_pend_first, v12_mapping_change, v12_fault_done, v12_vma_done, v12_release,
-        *v12_file_changes,
+        v12_pte_cleared, v12_walk_done, v12_batch_key, v12_unmap_flush, v12_unmap_flush_dirty, v12_page_freed,
+        v12_take_begin, v12_take_check, v12_take, v12_take_done, v12_pend_first, v12_mapping_change,
+        v12_fault_done, v12_vma_done, v12_release, *v12_file_changes,
     )  # fmt: skip
     debug_hooks = V12_DEBUG
 

@@ -44,9 +44,12 @@ def v12_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "next_key": (1,),  # any, add: keys are handed out round robin
         # config: whether folds into mm and mapping set flush_required (as posted: 0)
         "records_required": (1,),
-        "key_mask": (KEYS, words), "key_required": (KEYS,), "key_writable": (KEYS,), "key_ugen": (KEYS,), "key_lock": (KEYS,),
-        "mm_mask": (sizes.nr_mms, words), "mm_required": (sizes.nr_mms,), "mm_ugen": (sizes.nr_mms,), "mm_rec_lock": (sizes.nr_mms,),
-        "file_mask": (sizes.nr_objects, words), "file_required": (sizes.nr_objects,), "file_ugen": (sizes.nr_objects,),
+        "key_mask": (KEYS, words), "key_required": (KEYS,), "key_writable": (KEYS,), "key_ugen": (KEYS,),
+        "key_lock": (KEYS,),
+        "mm_mask": (sizes.nr_mms, words), "mm_required": (sizes.nr_mms,), "mm_ugen": (sizes.nr_mms,),
+        "mm_rec_lock": (sizes.nr_mms,),
+        "file_mask": (sizes.nr_objects, words), "file_required": (sizes.nr_objects,),
+        "file_ugen": (sizes.nr_objects,),
         "file_lock": (sizes.nr_objects,),
         "zone_batch": (sizes.nr_zones, words), "zone_luf_ugen": zones, "zone_ugen": zones,  # zone lock held
         # of the task: owner
