@@ -224,34 +224,21 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         "--kernel", metavar="VERSION", default=KERNEL, help=f"whose rules and recording; default {KERNEL}"
     )
     how = golden.add_argument_group("how it is emulated")
-    how.add_argument(
-        "--jobs",
-        metavar="N",
-        type=at_least(1, None, int),
-        help="cells at a time, and leases of a pressure run; default: this host's cores",
+    _add_number(
+        how, "--jobs", 1, None, "cells at a time, and leases of a pressure run; default: this host's cores"
     )
-    how.add_argument(
-        "--seed",
-        metavar="N",
-        type=at_least(0, 2**63 - 1, int),
-        default=SEED,
-        help=f"of every random choice; default {SEED}",
-    )
-    how.add_argument(
+    _add_number(how, "--seed", 0, 2**63 - 1, f"of every random choice; default {SEED}", default=SEED)
+    _add_number(
+        how,
         "--repeat",
-        metavar="N",
-        type=at_least(1, 100, int),
+        1,
+        100,
+        f"seeds of a pressure run, from --seed on: their median and spread; default {GOLDEN_REPEAT}",
         default=GOLDEN_REPEAT,
-        help=f"seeds of a pressure run, from --seed on: their median and spread; default {GOLDEN_REPEAT}",
     )
-    how.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        type=assignment,
-        action="append",
-        default=[],
-        dest="overrides",
-        help="with --pressure: change one key of the machine, to see what a row depends on, such as "
+    _add_set(
+        how,
+        "with --pressure: change one key of the machine, to see what a row depends on, such as "
         "costs.disk_page=100000; may be repeated",
     )
     how.add_argument(
@@ -272,6 +259,29 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
         metavar="FILE.md",
         help="write the comparison as a page with its picture beside it; docs/fidelity.md "
         "only from committed sources",
+    )
+
+
+def _add_number(
+    group: argparse._ArgumentGroup,
+    name: str,
+    least: int,
+    most: int | None,
+    text: str,
+    default: int | None = None,
+) -> None:
+    group.add_argument(name, metavar="N", type=at_least(least, most, int), default=default, help=text)
+
+
+def _add_set(group: argparse._ArgumentGroup, text: str) -> None:
+    group.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        type=assignment,
+        action="append",
+        default=[],
+        dest="overrides",
+        help=text,
     )
 
 
@@ -326,11 +336,12 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help="divide memory and model size by N. TLBs, batch sizes and costs per page stay; watermarks go "
         "with the square root. Default: the machine's default_scale",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--cpus",
-        metavar="N",
-        type=at_least(1, CPUS_MAX, int),
-        help=f"emulated CPUs, each a process, 1 to {CPUS_MAX}; default: the machine's",
+        1,
+        CPUS_MAX,
+        f"emulated CPUs, each a process, 1 to {CPUS_MAX}; default: the machine's",
     )
     group.add_argument(
         "--tokens",
@@ -347,33 +358,30 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         help="give the machine memory for so much of the workload's working set, in the proportions of its "
         "nodes; 60%% is hard pressure. Default: what --scale leaves",
     )
-    group.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        type=assignment,
-        action="append",
-        default=[],
-        dest="overrides",
-        help="change one key of the machine, such as costs.ipi_latency=900 or "
+    _add_set(
+        group,
+        "change one key of the machine, such as costs.ipi_latency=900 or "
         "sysctl.numa_balancing=0; may be repeated",
     )
 
 
 def _add_how(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
+    _add_number(
+        group,
         "--leases",
-        metavar="N",
-        type=at_least(0, LEASES_MAX, int),
-        help=f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this "
+        0,
+        LEASES_MAX,
+        f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this "
         "host. 1 is the controlled mode: the run repeats exactly for the same seed. 0: no gate, "
         "the host's scheduler decides",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--seed",
-        metavar="N",
-        type=at_least(0, 2**63 - 1, int),
+        0,
+        2**63 - 1,
+        f"of every random choice; default {SEED}. Exact repetition needs --leases 1",
         default=SEED,
-        help=f"of every random choice; default {SEED}. Exact repetition needs --leases 1",
     )
     group.add_argument(
         "--check",

@@ -13,25 +13,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cpus.abi.numbers import LOAD, STORE
+from cpus.abi.row_kinds import EXIT_MM, FORK, MARK, NO_REGION, POST, SPIN, WAIT_FOR
 from workloads.parameters import Parameter, Room
 from workloads.rounds import Row
-from workloads.rows import (
-    EXIT_MM,
-    FORK,
-    LOAD,
-    MARK,
-    NO_REGION,
-    POST,
-    ROW,
-    SPIN,
-    STORE,
-    WAIT_FOR,
-    Process,
-    Region,
-    Workload,
-    control,
-    visit,
-)
+from workloads.rows import ROW, Process, Region, Workload, control, visit
 
 PARAMETERS = {
     "parents": Parameter(1, 64, "processes that fork"),

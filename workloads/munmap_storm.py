@@ -18,28 +18,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cpus.abi.numbers import LOAD, MADV_DONTNEED, PROT_READ, PROT_WRITE, STORE
+from cpus.abi.row_kinds import MADVISE, MMAP, MPROTECT, MUNMAP, NO_REGION, POST, SPIN, WAIT_FOR
 from workloads.parameters import THREADS, Parameter, Room
 from workloads.rounds import Rounds, Row
-from workloads.rows import (
-    LOAD,
-    MADV_DONTNEED,
-    MADVISE,
-    MMAP,
-    MPROTECT,
-    MUNMAP,
-    NO_REGION,
-    POST,
-    PROT_READ,
-    PROT_WRITE,
-    SPIN,
-    STORE,
-    WAIT_FOR,
-    Process,
-    Region,
-    Workload,
-    control,
-    visit,
-)
+from workloads.rows import Process, Region, Workload, control, visit
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 4096, "pages of each thread")}
 THREADS_OF_A_PROCESS = 32

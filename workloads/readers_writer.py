@@ -16,61 +16,30 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from workloads.hot_and_cold import HOT, files, readers, sizes, sweep
 from workloads.parameters import THREADS, Parameter, Room
-from workloads.rounds import LINES, Rounds, Row, share
-from workloads.rows import LOAD, SYNC, TRUNCATE, WRITE, Process, Region, Workload, control, visit
+from workloads.rounds import LINES, Rounds, Row
+from workloads.rows import SYNC, TRUNCATE, WRITE, Process, Workload, control
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 2**20, "pages of the file that is read and written")}
 READERS_MAX = 8
-HOT, COLD = range(2)
-# as many as a TLB holds, and too many for all of them to stay in memory: the oracle catches who does not
-# flush
-HOT_PAGES = 1000
 CHANGES = 48  # of the writer in a round
-SWEEP = 32  # pages of the cold file between two changes
-PASSES = 12  # of each reader through the hot file in a round
 SYNC_EVERY = 8
 
 
 def readers_writer(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
     """Return the workload."""
-    threads = given.get("threads", max(1, room.cpus - 1))
-    hot, cold = given.get("pages", max(64, min(HOT_PAGES, room.pages // 32))), max(1024, room.pages * 5 // 4)
+    threads, hot, cold = sizes(room, given, others=1)
     rng = np.random.default_rng((seed, 13))
-    regions = (Region("hot", hot, file="hot", shared=True), Region("cold", cold, file="cold", shared=True))
     meetings = Rounds(threads + 1, rounds)
-    count = min(READERS_MAX, threads)
-    processes = []
-    for number in range(count):
-        made = []
-        for k in range(number, threads, count):
-            part, size = share(cold, threads, k)
-            bodies = [_read(rng, hot, part, size) for _ in range(rounds)]
-            made.append(meetings.program(bodies, main=k == number))
-        processes.append(Process(f"reader{number}", regions, tuple(made), together=True))
+    processes = readers(rng, meetings, hot, cold, threads, processes_max=READERS_MAX, count=LINES)
     writer = meetings.program([_change(rng, hot, cold) for _ in range(rounds)], main=True)
     what = (
-        f"{count} processes, {threads} threads, read a file of {hot} pages; another writes, syncs and "
-        "truncates it under pressure"
+        f"{len(processes)} processes, {threads} threads, read a file of {hot} pages; another writes, syncs "
+        "and truncates it under pressure"
     )
-    processes.append(Process("writer", regions, (writer,), together=True))
+    processes.append(Process("writer", files(hot, cold), (writer,), together=True))
     return Workload("readers-writer", tuple(processes), what, rounds, exact=True)
-
-
-def _read(rng: np.random.Generator, hot: int, part: int, size: int) -> list[Row]:
-    """Rows of one reader and round: the hot file from anywhere on, and a piece of the reader's own share of
-    the cold one.
-    """
-    rows: list[Row] = []
-    piece = max(1, size // PASSES)
-    for number in range(PASSES):
-        first = int(rng.integers(0, hot))
-        rows.append(visit(LOAD, HOT, first, hot - first, LINES))
-        if first:
-            rows.append(visit(LOAD, HOT, 0, first, LINES))
-        at = min(number * piece, size - piece)
-        rows.append(visit(LOAD, COLD, part + at, piece, 4))
-    return rows
 
 
 def _change(rng: np.random.Generator, hot: int, cold: int) -> list[Row]:
@@ -80,7 +49,7 @@ def _change(rng: np.random.Generator, hot: int, cold: int) -> list[Row]:
         op = WRITE if rng.integers(0, 3) else TRUNCATE
         size = int(rng.integers(1, min(8, hot) + 1))
         rows.append(control(op, page=int(rng.integers(0, hot - size + 1)), pages=size, region=HOT))
-        rows.append(visit(LOAD, COLD, int(rng.integers(0, cold - SWEEP)), SWEEP))
+        rows.append(sweep(rng, cold))
         if number % SYNC_EVERY == SYNC_EVERY - 1:
             rows.append(control(SYNC, page=0, pages=hot, region=HOT))
     return rows

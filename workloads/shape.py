@@ -214,16 +214,8 @@ def scaled(shape: LlamaShape, scale: float, layers: int | None = None) -> LlamaS
     kv_width = max(heads, round(shape.layers * shape.kv_width / (scale * depth) / heads) * heads)
     vocab = max(64, round(shape.vocab * shape.n_embd / (scale * n_embd)))
     hash_table = max(1, round(shape.hash_table_pages / scale))
-    small = replace(
-        shape,
-        layers=depth,
-        n_embd=n_embd,
-        n_ff=block,
-        kv_width=kv_width,
-        vocab=vocab,
-        hash_table_pages=hash_table,
-        name=f"{shape.name}/{scale:g}",
-    )
+    small = replace(shape, layers=depth, n_embd=n_embd, n_ff=block, kv_width=kv_width, vocab=vocab)
+    small = replace(small, hash_table_pages=hash_table, name=f"{shape.name}/{scale:g}")
     # The feed-forward width takes up what rounding the others has left: the file comes out right, which the
     # experiment needs most.
     wanted = shape.file_bytes() / scale

@@ -14,20 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from workloads.rows import (
-    LOAD,
-    PAGES_PER_MIB,
-    POST,
-    ROW,
-    SNAPSHOT,
-    STORE,
-    WAIT_FOR,
-    Process,
-    Region,
-    Workload,
-    control,
-    visit,
-)
+from cpus.abi.numbers import LOAD, PAGES_PER_MIB, STORE
+from cpus.abi.row_kinds import POST, SNAPSHOT, WAIT_FOR
+from workloads.rows import ROW, Process, Region, Workload, control, visit
 
 FILE_RO, ANON_RW = "file_ro", "anon_rw"
 KINDS = {FILE_RO: LOAD, ANON_RW: STORE}

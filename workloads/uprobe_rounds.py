@@ -14,16 +14,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from workloads.hot_and_cold import COLD, cold_pages, dealt, pieces, sweep
 from workloads.parameters import THREADS, Parameter, Room
-from workloads.rounds import Rounds, Row, share
-from workloads.rows import IFETCH, LOAD, UPROBE, Process, Region, Workload, visit
+from workloads.rounds import Rounds, Row
+from workloads.rows import IFETCH, UPROBE, Process, Region, Workload, visit
 
 PARAMETERS = {"threads": THREADS, "pages": Parameter(1, 2**16, "pages of code")}
 PROCESSES_MAX = 4
-CODE, COLD = range(2)
+CODE = 0  # the hot region
 CODE_PAGES = 64
 CHANGES = 24  # pairs of setting and taking away in a round
-SWEEP = 32  # pages of the cold file between two changes
 PASSES = 48  # of each thread through the code in a round
 FETCHES = 20_000  # on each page, some 10 us: who sleeps has a lazy CPU, which is interrupted by nobody
 
@@ -31,42 +31,36 @@ FETCHES = 20_000  # on each page, some 10 us: who sleeps has a lazy CPU, which i
 def uprobes(room: Room, rounds: int, seed: int, given: Mapping[str, int]) -> Workload:
     """Return the workload."""
     threads = given.get("threads", max(1, room.cpus - 1))
-    code, cold = given.get("pages", CODE_PAGES), max(1024, room.pages * 5 // 4)
+    code, cold = given.get("pages", CODE_PAGES), cold_pages(room)
     rng = np.random.default_rng((seed, 18))
     regions = (
         Region("code", code, file="program", executable=True),
         Region("cold", cold, file="cold", shared=True),
     )
     meetings = Rounds(threads + 1, rounds)
-    count = min(PROCESSES_MAX, threads)
-    processes = []
-    for number in range(count):
-        made = []
-        for k in range(number, threads, count):
-            part, size = share(cold, threads, k)
-            made.append(
-                meetings.program([_execute(rng, code, part, size) for _ in range(rounds)], main=k == number)
-            )
-        processes.append(Process(f"server{number}", regions, tuple(made), together=True))
+
+    def server(k: int, main: bool) -> np.ndarray:
+        mine = pieces(cold, threads, k, PASSES)
+        return meetings.program([_execute(rng, code, mine) for _ in range(rounds)], main)
+
+    processes = dealt("server", regions, threads, PROCESSES_MAX, server)
     tracer = meetings.program([_trace(rng, code, cold) for _ in range(rounds)], main=True)
+    what = (
+        f"{len(processes)} processes, {threads} threads, execute {code} pages of code; a tracer sets and "
+        "removes breakpoints in it"
+    )
     processes.append(
         Process("tracer", (Region("code", code, file="program"), regions[COLD]), (tracer,), together=True)
-    )
-    what = (
-        f"{count} processes, {threads} threads, execute {code} pages of code; a tracer sets and "
-        "removes breakpoints in it"
     )
     return Workload("uprobes", tuple(processes), what, rounds, exact=True)
 
 
-def _execute(rng: np.random.Generator, code: int, part: int, size: int) -> list[Row]:
-    """Rows of one thread and round: through the code, and a piece of the thread's share of the cold file."""
+def _execute(rng: np.random.Generator, code: int, cold: list[Row]) -> list[Row]:
+    """Rows of one thread and round: before each piece of `cold` the code, from anywhere to its end."""
     rows: list[Row] = []
-    piece = max(1, size // PASSES)
-    for number in range(PASSES):
+    for piece in cold:
         first = int(rng.integers(0, code))
-        rows.append(visit(IFETCH, CODE, first, code - first, FETCHES))
-        rows.append(visit(LOAD, COLD, part + min(number * piece, size - piece), piece, 4))
+        rows += [visit(IFETCH, CODE, first, code - first, FETCHES), piece]
     return rows
 
 
@@ -78,5 +72,5 @@ def _trace(rng: np.random.Generator, code: int, cold: int) -> list[Row]:
         page = int(rng.integers(0, code - size + 1))
         for kind in (1, 0):
             rows.append((UPROBE, kind, CODE, size, 0, page))
-            rows.append(visit(LOAD, COLD, int(rng.integers(0, cold - SWEEP)), SWEEP))
+            rows.append(sweep(rng, cold))
     return rows

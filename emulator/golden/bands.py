@@ -43,6 +43,9 @@ class Metric(Protocol):
 
 
 Seeds = Sequence[dict[str, Any]]  # what the emulator did in one run, an entry for each seed
+Emulated = Mapping[str, Seeds]  # by the tag of the run
+Runs = Sequence[PressureRun]
+Metrics = Sequence[Metric]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +85,13 @@ class Direction:
     explanation: str = ""
 
 
-def first_runs(runs: Sequence[PressureRun]) -> list[PressureRun]:
+def first_runs(runs: Runs) -> list[PressureRun]:
     """Return the runs to emulate: all but those that repeat another one that is there."""
     tags = {run.tag for run in runs}
     return [run for run in runs if run.repeats == run.tag or run.repeats not in tags]
 
 
-def judge_runs(
-    runs: Sequence[PressureRun],
-    emulated: Mapping[str, Seeds],
-    metrics: Sequence[Metric],
-    explained: Explained,
-) -> list[BandRow]:
+def judge_runs(runs: Runs, emulated: Emulated, metrics: Metrics, explained: Explained) -> list[BandRow]:
     """Return a row for each metric of each run that is not a repetition; `emulated` has a run's entries, one
     for each seed.
     """
@@ -104,9 +102,7 @@ def judge_runs(
     ]
 
 
-def _row(
-    run: PressureRun, runs: Sequence[PressureRun], entries: Seeds, metric: Metric, explained: Explained
-) -> BandRow:
+def _row(run: PressureRun, runs: Runs, entries: Seeds, metric: Metric, explained: Explained) -> BandRow:
     factor = FACTORS[metric.kind]
     real = metric.value(run.entry)
     value, own = middle(metric, entries), own_spread(metric, entries)
@@ -172,7 +168,7 @@ def band_verdict(
     return INSIDE if low <= emulated <= high or itself else OUTSIDE
 
 
-def pairs(runs: Sequence[PressureRun]) -> list[tuple[str, PressureRun, PressureRun]]:
+def pairs(runs: Runs) -> list[tuple[str, PressureRun, PressureRun]]:
     """Return the runs that differ in one respect only, as (respect, first, second): T ascending, policy off
     to on, file to anonymous.
     """
@@ -200,10 +196,7 @@ def pairs(runs: Sequence[PressureRun]) -> list[tuple[str, PressureRun, PressureR
 
 
 def judge_directions(
-    runs: Sequence[PressureRun],
-    emulated: Mapping[str, Seeds],
-    metrics: Sequence[Metric],
-    explained: Explained,
+    runs: Runs, emulated: Emulated, metrics: Metrics, explained: Explained
 ) -> list[Direction]:
     """Return for each pair of runs and each metric whether it changes in the same direction; pairs that were
     not emulated give nothing.
@@ -248,7 +241,7 @@ def change(first: float | None, second: float | None) -> float | None:
     return (second - first) / larger if larger else 0.0
 
 
-def real_spread(runs: Sequence[PressureRun], metric: Metric) -> float:
+def real_spread(runs: Runs, metric: Metric) -> float:
     """Return the largest difference of this metric between a recorded run and its repetition, as a share."""
     by_tag = {run.tag: run for run in runs}
     repeated = [

@@ -155,25 +155,27 @@ def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, mm: int, vpn:
     return [_tell(ram, names, row.tolist()) for row in rows[:LET_AT_MOST]]
 
 
+RELATED = {
+    EV_UNMAP: "unmap frame {a} from mm {b} at {at:#x} ({how})",
+    EV_MAP: "map frame {a} in mm {b} at {at:#x}",
+    EV_FREE: "free frame {a}{key}",
+    EV_TAKE: "take frame {a} of node {b} in rmqueue",
+    EV_FILL: "read page {c} of object {b} into frame {a}",
+    EV_MIGRATE: "move frame {a} to frame {b}",
+}
+
+
 def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
     sequence, t_ns, kind, a, b, c, d, who = row
-    if kind == EV_UNMAP:
-        what = (
-            f"unmap frame {a} from mm {b} at {c * PAGE_BYTES:#x} "
-            f"({'writable' if d & PTE_WRITE else 'read-only'})"
-        )
-    elif kind == EV_MAP:
-        what = f"map frame {a} in mm {b} at {c * PAGE_BYTES:#x}"
-    elif kind == EV_FREE:
-        what = f"free frame {a}" + (f" with key {d}" if d else "")
-    elif kind == EV_TAKE:
-        what = f"take frame {a} of node {b} in rmqueue"
-    elif kind == EV_FILL:
-        what = f"read page {c} of object {b} into frame {a}"
-    elif kind == EV_MIGRATE:
-        what = f"move frame {a} to frame {b}"
-    else:
-        what = f"event {kind}"
+    what = RELATED.get(kind, "event {kind}").format(
+        kind=kind,
+        a=a,
+        b=b,
+        c=c,
+        at=c * PAGE_BYTES,
+        how="writable" if d & PTE_WRITE else "read-only",
+        key=f" with key {d}" if d else "",
+    )
     return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": _actor(ram, who), "what": what}
 
 
