@@ -7,34 +7,44 @@ without one they are calls of a function that returns 0. Left out: kmap for read
 from disk as DMA, which maps nothing in Linux (here they count as writes).
 """
 
+from dataclasses import dataclass
+
 from allocator.hooks import HOOK_KMAP, HOOK_MKWRITE
+from cpus.abi.numbered import Numbered
 from cpus.compiled import call, kernel
 
-# name -> (function of Linux 6.12 that does it, what the last two arguments of the hook are)
 ADDRESS, FILE_PAGE, NOTHING_ELSE = "mm and vpn", "object and index", "mm"
-SITES = {
-    "KMAP_ZERO": ("do_anonymous_page(), mm/memory.c", ADDRESS),
-    "KMAP_COPY": ("wp_page_copy(), mm/memory.c", ADDRESS),
-    "KMAP_COW": ("do_cow_fault(), mm/memory.c", ADDRESS),
-    "KMAP_TABLE": ("pte_alloc_one(), arch/x86/mm/pgtable.c", NOTHING_ELSE),
-    "KMAP_MOVE": ("migrate_folio(), mm/migrate.c", FILE_PAGE),
-    "KMAP_READ": ("read_pages(), mm/readahead.c", FILE_PAGE),
-    "KMAP_WRITE": ("generic_perform_write(), mm/filemap.c", FILE_PAGE),
-    "MKWRITE_ANON": ("do_anonymous_page(), mm/memory.c", ADDRESS),
-    "MKWRITE_COW": ("do_cow_fault(), mm/memory.c", ADDRESS),
-    "MKWRITE_SHARED": ("do_shared_fault(), mm/memory.c", ADDRESS),
-    "MKWRITE_COPY": ("wp_page_copy(), mm/memory.c", ADDRESS),
-    "MKWRITE_REUSE": ("wp_page_reuse(), mm/memory.c", ADDRESS),
-    "MKWRITE_PROTECT": ("change_pte_range(), mm/mprotect.c", ADDRESS),
-    "MKWRITE_NUMA": ("do_numa_page(), mm/memory.c", ADDRESS),
-    "MKWRITE_MOVED": ("remove_migration_pte(), mm/migrate.c", ADDRESS),
-    # neither of the two: where a debugged page gets its record
-    "FREE_PAGE": ("free_frozen_pages(), mm/page_alloc.c", NOTHING_ELSE),
-}
-SITE_NAMES = tuple(SITES)
-(KMAP_ZERO, KMAP_COPY, KMAP_COW, KMAP_TABLE, KMAP_MOVE, KMAP_READ, KMAP_WRITE, MKWRITE_ANON, MKWRITE_COW,
- MKWRITE_SHARED, MKWRITE_COPY, MKWRITE_REUSE, MKWRITE_PROTECT, MKWRITE_NUMA, MKWRITE_MOVED,
- FREE_PAGE) = range(len(SITES))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the kernel it happens: our name, the function of Linux 6.12 that does it, and what the last two
+    arguments of the hook are.
+    """
+
+    name: str
+    function: str
+    about: str
+
+
+PLACES = Numbered[Place]()
+KMAP_ZERO = PLACES.add(Place("KMAP_ZERO", "do_anonymous_page(), mm/memory.c", ADDRESS))
+KMAP_COPY = PLACES.add(Place("KMAP_COPY", "wp_page_copy(), mm/memory.c", ADDRESS))
+KMAP_COW = PLACES.add(Place("KMAP_COW", "do_cow_fault(), mm/memory.c", ADDRESS))
+KMAP_TABLE = PLACES.add(Place("KMAP_TABLE", "pte_alloc_one(), arch/x86/mm/pgtable.c", NOTHING_ELSE))
+KMAP_MOVE = PLACES.add(Place("KMAP_MOVE", "migrate_folio(), mm/migrate.c", FILE_PAGE))
+KMAP_READ = PLACES.add(Place("KMAP_READ", "read_pages(), mm/readahead.c", FILE_PAGE))
+KMAP_WRITE = PLACES.add(Place("KMAP_WRITE", "generic_perform_write(), mm/filemap.c", FILE_PAGE))
+MKWRITE_ANON = PLACES.add(Place("MKWRITE_ANON", "do_anonymous_page(), mm/memory.c", ADDRESS))
+MKWRITE_COW = PLACES.add(Place("MKWRITE_COW", "do_cow_fault(), mm/memory.c", ADDRESS))
+MKWRITE_SHARED = PLACES.add(Place("MKWRITE_SHARED", "do_shared_fault(), mm/memory.c", ADDRESS))
+MKWRITE_COPY = PLACES.add(Place("MKWRITE_COPY", "wp_page_copy(), mm/memory.c", ADDRESS))
+MKWRITE_REUSE = PLACES.add(Place("MKWRITE_REUSE", "wp_page_reuse(), mm/memory.c", ADDRESS))
+MKWRITE_PROTECT = PLACES.add(Place("MKWRITE_PROTECT", "change_pte_range(), mm/mprotect.c", ADDRESS))
+MKWRITE_NUMA = PLACES.add(Place("MKWRITE_NUMA", "do_numa_page(), mm/memory.c", ADDRESS))
+MKWRITE_MOVED = PLACES.add(Place("MKWRITE_MOVED", "remove_migration_pte(), mm/migrate.c", ADDRESS))
+# neither of the two: where a debugged page gets its record
+FREE_PAGE = PLACES.add(Place("FREE_PAGE", "free_frozen_pages(), mm/page_alloc.c", NOTHING_ELSE))
 
 
 @kernel

@@ -23,6 +23,7 @@ from allocator.page import (
 from allocator.page_alloc import free_page
 from allocator.page_list import NONE, list_add, list_del
 from allocator.panic import BAD_LRU, panic
+from cpus.abi.numbered import Numbered
 from cpus.compiled import apart, kernel
 from cpus.declare import VMSTAT, Counter
 from cpus.layout import FOLIO_BATCH
@@ -33,8 +34,12 @@ COUNTERS = (
     Counter("pglazyfree", VMSTAT, "anonymous pages that MADV_FREE has made free to drop", "pages"),
 )
 
-LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE, LRU_UNEVICTABLE = 0, 1, 2, 3, 4
-LIST_NAMES = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
+LISTS = Numbered[str]()  # include/linux/mmzone.h: enum lru_list
+LRU_INACTIVE_ANON = LISTS.add("inactive_anon")
+LRU_ACTIVE_ANON = LISTS.add("active_anon")
+LRU_INACTIVE_FILE = LISTS.add("inactive_file")
+LRU_ACTIVE_FILE = LISTS.add("active_file")
+LRU_UNEVICTABLE = LISTS.add("unevictable")
 SWAP_CLUSTER_MAX = 32
 
 

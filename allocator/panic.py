@@ -1,36 +1,77 @@
 """Stop the run when the emulated kernel finds itself in an impossible state, or out of memory.
 
 `panic(ram, cpu, CODE, a, b)` does not return: it leaves the process through the shell, and the supervisor
-prints the text with both values. It replaces exceptions, which cannot cross the text table.
+prints the code's text with both values. It replaces exceptions, which cannot cross the text table.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cpus.abi.numbered import Numbered
 from cpus.compiled import kernel, later
 
-PANIC_TEXTS = (
-    "no panic",
-    "out of memory: no page of node {a} after {b} rounds of direct reclaim; give the machine more "
-    "memory or the workload less",
-    "buddy: frame {a} is freed twice (flags {b:#x})",
-    "buddy: frame {a} lies outside zone {b}",
-    "page {a}: reference count fell to {b}",
-    "page {a}: mapcount fell to {b}",
-    "page fault at vpn {a:#x} of mm {b}: no mapping there (SIGSEGV)",
-    "write to read-only mapping at vpn {a:#x} of mm {b} (SIGSEGV)",
-    "program: row {a} has unknown operation {b}",
-    "lru: page {a} is on no list (flags {b:#x})",
-    "read past the end of file: page {a} of object {b} (SIGBUS)",
-    "too many VMAs in mm {a} (limit {b})",
-    "mmap: {b} pages at vpn {a:#x} are not free there",
-    "mmap: no free address range of {b} pages in mm {a}",
-    "mmap: no VMA is left for mm {a} (the machine has {b})",
-    "page table {a} was freed while its entry {b} still maps something",
-    "fork: process {a} cannot be started again before it has ended (mm {b})",
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """What is said when the run stops, with {a} and {b}; `rule` says what a workload has to do not to get it,
+    if a workload can be to blame.
+    """
+
+    text: str
+    rule: str = ""
+
+
+PANICS = Numbered[Panic]()
+OUT_OF_MEMORY = PANICS.add(
+    Panic(
+        "out of memory: no page of node {a} after {b} rounds of direct reclaim; "
+        "give the machine more memory or the workload less"
+    ),
+    1,  # 0: nobody has stopped the run
 )
-(_, OUT_OF_MEMORY, DOUBLE_FREE, FOREIGN_FRAME, BAD_REFCOUNT, BAD_MAPCOUNT, SEGV_MAPERR, SEGV_ACCERR,
- BAD_OPERATION, BAD_LRU, BUS_ERROR, TOO_MANY_VMAS, NOT_FREE, NO_ADDRESS, NO_VMA, TABLE_IN_USE,
- STILL_ALIVE) = range(len(PANIC_TEXTS))  # fmt: skip
+DOUBLE_FREE = PANICS.add(Panic("buddy: frame {a} is freed twice (flags {b:#x})"))
+FOREIGN_FRAME = PANICS.add(Panic("buddy: frame {a} lies outside zone {b}"))
+BAD_REFCOUNT = PANICS.add(Panic("page {a}: reference count fell to {b}"))
+BAD_MAPCOUNT = PANICS.add(Panic("page {a}: mapcount fell to {b}"))
+SEGV_MAPERR = PANICS.add(
+    Panic(
+        "page fault at vpn {a:#x} of mm {b}: no mapping there (SIGSEGV)",
+        "must name mapped pages, but nothing is mapped there (SIGSEGV)",
+    )
+)
+SEGV_ACCERR = PANICS.add(
+    Panic(
+        "write to read-only mapping at vpn {a:#x} of mm {b} (SIGSEGV)",
+        "must name pages whose rights allow it, but they do not (SIGSEGV)",
+    )
+)
+BAD_OPERATION = PANICS.add(Panic("program: row {a} has unknown operation {b}"))
+BAD_LRU = PANICS.add(Panic("lru: page {a} is on no list (flags {b:#x})"))
+BUS_ERROR = PANICS.add(
+    Panic(
+        "read past the end of file: page {a} of object {b} (SIGBUS)",
+        "must name pages of its file, but this is behind the end (SIGBUS)",
+    )
+)
+TOO_MANY_VMAS = PANICS.add(Panic("too many VMAs in mm {a} (limit {b})"))
+NOT_FREE = PANICS.add(
+    Panic(
+        "mmap: {b} pages at vpn {a:#x} are not free there",
+        "must name a place where nothing is mapped, but something is",
+    )
+)
+NO_ADDRESS = PANICS.add(Panic("mmap: no free address range of {b} pages in mm {a}"))
+NO_VMA = PANICS.add(Panic("mmap: no VMA is left for mm {a} (the machine has {b})"))
+TABLE_IN_USE = PANICS.add(Panic("page table {a} was freed while its entry {b} still maps something"))
+STILL_ALIVE = PANICS.add(Panic("fork: process {a} cannot be started again before it has ended (mm {b})"))
 
 shell_panic = later("shell_panic", 4)
+
+
+def panic_text(code: int, a: int, b: int) -> str:
+    """Give the sentence of a panic."""
+    return PANICS[code].text.format(a=a, b=b)
 
 
 @kernel

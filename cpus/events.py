@@ -6,16 +6,27 @@ saw. Only rare things are recorded (faults, unmaps, frees, takes, interrupts, sw
 Left out: anything older than the last EVENT_RING events of a CPU.
 """
 
+from cpus.abi.numbered import Numbered
 from cpus.atomics import fetch_add
 from cpus.compiled import kernel
 from cpus.layout import EVENT_RING, EVENT_WORDS
 
-EVENT_NAMES = (
-    "none", "fault", "map", "unmap", "free", "take", "fill", "migrate", "shootdown", "flush", "switch",
-    "wake", "barrier", "reclaim", "task", "write",
-)  # fmt: skip
-(_, EV_FAULT, EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE, EV_SHOOTDOWN, EV_FLUSH, EV_SWITCH,
- EV_WAKE, EV_BARRIER, EV_RECLAIM, EV_TASK, EV_WRITE) = range(len(EVENT_NAMES))  # fmt: skip
+EVENTS = Numbered[tuple[str, ...]]()  # the words of a record behind its kind, as far as they mean anything
+EV_FAULT = EVENTS.add(("mm", "page", "kind of access", "task"), 1)  # 0: memory that nobody has written
+EV_MAP = EVENTS.add(("frame", "mm", "page", "bits of the PTE"))
+EV_UNMAP = EVENTS.add(("frame", "mm", "page", "bits of the PTE"))
+EV_FREE = EVENTS.add(("frame", "object + 1", "page of it", "key"))
+EV_TAKE = EVENTS.add(("frame", "zone"))
+EV_FILL = EVENTS.add(("frame", "object", "page of it"))
+EV_MIGRATE = EVENTS.add(("frame", "new frame", "object", "page of it"))
+EV_SHOOTDOWN = EVENTS.add(("mm, 0 several", "CPUs asked", "SITE_*"))
+EV_FLUSH = EVENTS.add(("mm", "first page, -1 all", "pages", "who asked for it"))
+EV_SWITCH = EVENTS.add(("mm before", "mm"))
+EV_WAKE = EVENTS.add(("task", "CPU"))
+EV_BARRIER = EVENTS.add(("process", "barrier"))
+EV_RECLAIM = EVENTS.add(("node", "BY_KSWAPD, BY_DIRECT", "reclaimed; kswapd: free pages", "priority"))
+EV_TASK = EVENTS.add(("task", "1: it starts"))
+EV_WRITE = EVENTS.add(("frame, -1 none", "object", "page of it", "version"))
 
 EVENT_TASK_SHIFT = 16  # the last word: CPU, and above it the task that it ran + 1
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cpus.abi.numbers import LEASES_MAX
+
 MASK_BITS = 32  # CPUs per word of a cpumask: 32, so that a word is never negative
 NR_ASIDS = 6  # TLB_NR_DYN_ASIDS (arch/x86/mm/tlb.c)
 NR_LRU = 5  # inactive anon, active anon, inactive file, active file, unevictable (mmzone.h: enum lru_list)
@@ -35,7 +37,6 @@ WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRA
 TRACE_REASONS, TRACE_PAGES = 5, 36
 NR_SITES = 12
 PIN_PAGES = 32  # pages of a task that a device writes into, or reads, at a time
-LEASES_MAX = 62  # they are the bits of one word
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
 HEADER_WORDS = 2048
 

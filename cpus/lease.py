@@ -22,15 +22,28 @@ waits for.
 Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 """
 
+from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, kernel, later
 from cpus.host import rouse, sched_yield
 from cpus.steal import charge_stolen, pass_until
 
-OFF, RUNNING, READY, BLOCKED = 0, 1, 2, 3
-STATE_NAMES = ("off", "running", "ready", "blocked")
-WAIT_NONE, WAIT_LEASE, WAIT_ACKS, WAIT_WORD, WAIT_PAGE, WAIT_BARRIER, WAIT_IDLE, WAIT_MM, WAIT_FLAG = range(9)
-WAIT_NAMES = ("nothing", "a lease", "acks", "word", "page lock", "barrier", "work", "mmap_lock", "flag")
+STATES = Numbered[str]()  # of a CPU
+OFF = STATES.add("off")
+RUNNING = STATES.add("running")
+READY = STATES.add("ready")
+BLOCKED = STATES.add("blocked")
+
+WAITS = Numbered[str]()  # what a CPU waits for
+WAIT_NONE = WAITS.add("nothing")
+WAIT_LEASE = WAITS.add("a lease")
+WAIT_ACKS = WAITS.add("acks")
+WAIT_WORD = WAITS.add("word")
+WAIT_PAGE = WAITS.add("page lock")
+WAIT_BARRIER = WAITS.add("barrier")
+WAIT_IDLE = WAITS.add("work")
+WAIT_MM = WAITS.add("mmap_lock")
+WAIT_FLAG = WAITS.add("flag")
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 

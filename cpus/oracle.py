@@ -18,6 +18,7 @@ frame bears it any more. Left out: bytes within a page (one word stands for all)
 itself.
 """
 
+from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, marked
@@ -31,15 +32,12 @@ VERSION_MASK = (1 << VERSION_BITS) - 1
 # logical page of a frame that was handed out and not yet filled, or that the kernel uses
 NOBODY = (1 << 29) - 1
 
-REUSE, STALE, LOST, UNFILLED, LATE = 1, 2, 3, 4, 5
-VIOLATION_NAMES = (
-    "none",
-    "reuse",
-    "stale read",
-    "lost write",
-    "mapped before it was filled",
-    "access after completion",
-)
+VIOLATIONS = Numbered[str]()
+REUSE = VIOLATIONS.add("reuse", 1)  # 0: the details of a violation are not complete yet
+STALE = VIOLATIONS.add("stale read")
+LOST = VIOLATIONS.add("lost write")
+UNFILLED = VIOLATIONS.add("mapped before it was filled")
+LATE = VIOLATIONS.add("access after completion")
 
 
 @kernel

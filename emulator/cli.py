@@ -15,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from emulator.cli_arguments import LEASES_MAX, LISTED, parse
+from cpus.abi.numbers import LEASES_MAX
+from emulator.cli_arguments import LISTED, parse
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, tell
 from emulator.verdict import BAD_INPUT, CLEAN, FAILED, INTERRUPTED, TERMINATED, of_comparison, of_stopped
 

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
+
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
@@ -16,8 +18,6 @@ SEED = 1
 GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
-CPUS_MAX = 256
-LEASES_MAX = 62  # of cpus/layout.py
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows",)  # as data (emulator/declared.py)
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")

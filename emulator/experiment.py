@@ -21,10 +21,10 @@ import numpy as np
 
 from allocator.cpu import cpu_loop
 from allocator.flush_sites import SITE_NAMES
-from allocator.panic import PANIC_TEXTS
-from cpus.abi.numbers import PAGES_PER_MIB
+from allocator.panic import panic_text
+from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
 from cpus.declare import VMSTAT
-from cpus.layout import EVENT_RING, EVENT_WORDS, LEASES_MAX
+from cpus.layout import EVENT_RING, EVENT_WORDS
 from designs import shelf
 from designs.design import Design
 from designs.user_design import statistics_of
@@ -159,9 +159,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
          began: float, build_s: float, progress: Any) -> Result:  # fmt: skip
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
-    with Supervisor(
-        ram, cpu_loop, label=design.name, panic_text=lambda code, a, b: PANIC_TEXTS[code].format(a=a, b=b)
-    ) as processes:
+    with Supervisor(ram, cpu_loop, label=design.name, panic_text=panic_text) as processes:
         started = time.monotonic()
         processes.start()
         outcome = processes.watch(

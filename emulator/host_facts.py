@@ -11,7 +11,8 @@ import resource
 
 import psutil
 
-from emulator.machine import CPUS_MAX, Machine, MachineError
+from cpus.abi.numbers import CPUS_MAX
+from emulator.machine import Machine, MachineError
 
 BYTES_PER_FRAME = 512
 BYTES_PER_CPU = 12 << 20

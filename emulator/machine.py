@@ -19,14 +19,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from cpus.abi.numbers import PAGE_BYTES, PAGES_PER_MIB
+from cpus.abi.numbers import CPUS_MAX, PAGE_BYTES, PAGES_PER_MIB
 from emulator.checked import converted
 from emulator.costs import Nanoseconds, costs_type
 from emulator.cpu_nodes import cpu_mistake, cpu_nodes
 from emulator.watermarks import PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 
 MACHINES = Path(__file__).with_name("machines")
-CPUS_MAX = 256
 MEMORY_MIB_MIN = 8
 CHANGED = "changed before"  # of a table that was read: what a run's machine had overridden
 

@@ -31,8 +31,8 @@ from typing import Any, Self
 import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
+from cpus.abi.numbers import LEASES_MAX
 from cpus.host import place_leases
-from cpus.layout import LEASES_MAX
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
 from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
 from emulator.janitor import Janitor, remove

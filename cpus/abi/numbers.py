@@ -6,6 +6,8 @@ from cpus.abi.numbered import Numbered
 
 PAGE_BYTES = 4096
 PAGES_PER_MIB = (1 << 20) // PAGE_BYTES
+CPUS_MAX = 256
+LEASES_MAX = 62  # CPUs that execute at a time: they are the bits of one word
 TASK_SIZE = 1 << 35  # pages of user space: 128 TiB
 
 ACCESSES = Numbered[str]()

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from emulator.cli_arguments import LEASES_MAX
+from cpus.abi.numbers import LEASES_MAX
 from emulator.golden.bands import Metric, first_runs, judge_directions, judge_runs
 from emulator.golden.compare import judge_cells
 from emulator.golden.data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording

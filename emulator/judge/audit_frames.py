@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from allocator.lru import LIST_NAMES, lru_list
+from allocator.lru import LISTS, lru_list
 from allocator.page import PG_BUDDY, PG_EXCLUSIVE, PG_KEPT, PG_LARGE, PG_LRU, PG_PCP, PG_TABLE
 from allocator.page_cache import OBJECT_ANON
 from cpus.layout import NR_LRU, NR_ORDERS
@@ -254,7 +254,7 @@ def check_lru(ram: Any, census: Census) -> Check:
     met = np.zeros(ram.nr_frames, np.int64)
     for node in range(ram.nr_nodes):
         for which in range(NR_LRU):
-            name = f"{LIST_NAMES[which]} list of node {node}"
+            name = f"{LISTS[which]} list of node {node}"
             pages = census.walk(check, name, ram.lru_first[node, which], ram.lru_last[node, which])
             sizes = np.where(census.flags[pages] & PG_LARGE, 1 << ram.page_private[pages], 1)
             check.equal(name, sizes.sum(), ram.lru_size[node, which])

@@ -10,17 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from allocator.panic import BUS_ERROR, NOT_FREE, SEGV_ACCERR, SEGV_MAPERR
+from allocator.panic import BUS_ERROR, PANICS
 from emulator.supervisor import Panicked
 from workloads import names
 from workloads.rows import ACCESSES, ROW_KINDS, VISIT, Process, Workload
-
-RULES = {
-    SEGV_MAPERR: "must name mapped pages, but nothing is mapped there (SIGSEGV)",
-    SEGV_ACCERR: "must name pages whose rights allow it, but they do not (SIGSEGV)",
-    BUS_ERROR: "must name pages of its file, but this is behind the end (SIGBUS)",
-    NOT_FREE: "must name a place where nothing is mapped, but something is",
-}
 
 
 class BadAccess(Panicked, ValueError):
@@ -33,7 +26,7 @@ def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
     """Give what to raise for a panic: a BadAccess if a user's workload is to blame, else the panic itself."""
     task = int(ram.cpu_task[stopped.cpu])
     if (
-        stopped.code not in RULES
+        not (stopped.code in PANICS and PANICS[stopped.code].rule)
         or not 0 <= task < ram.user_tasks
         or workload.name.partition(":")[0] in names()
     ):
@@ -46,7 +39,7 @@ def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
     where = "" if stopped.code == BUS_ERROR else _place(ram, process, number, stopped.a)
     sentence = (
         f"workload {workload.name!r}: process {process.name!r} thread {thread} {at}: "
-        f"{what}{where} {RULES[stopped.code]}"
+        f"{what}{where} {PANICS[stopped.code].rule}"
     )
     return BadAccess(sentence, stopped.cpu, stopped.code, stopped.a, stopped.b)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from allocator.kmap import ADDRESS, FILE_PAGE, SITE_NAMES, SITES
+from allocator.kmap import ADDRESS, FILE_PAGE, PLACES
 from allocator.page_cache import OBJECT_FILE
 from allocator.sched import TASK_KSWAPD
 from cpus.abi.numbers import PAGE_BYTES
@@ -41,15 +41,15 @@ def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
     whose, site, cpu, pfn, a, b, ugen, number, key, thing, index, freed_by, freed_ns, now_ns, task = (
         ram.lufd_finding[n, :15].tolist()
     )
-    function, kind = SITES[SITE_NAMES[site]]
+    place = PLACES[site]
     found: dict[str, Any] = {
-        "site": SITE_NAMES[site], "function": function, "cpu": cpu, "task": _task(ram, workload, task),
+        "site": place.name, "function": place.function, "cpu": cpu, "task": _task(ram, workload, task),
         "t_ns": now_ns, "frame": pfn, "record": RECORD_NAMES[whose], "request": ugen,
         "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),
     }  # fmt: skip
-    if kind == ADDRESS:
+    if place.about == ADDRESS:
         found |= {"mm": a, "address": b * PAGE_BYTES}
-    elif kind == FILE_PAGE:
+    elif place.about == FILE_PAGE:
         found["page"] = _page_of(ram, names, a, b)
     if RECORD_NAMES[whose] == "page":
         found |= {

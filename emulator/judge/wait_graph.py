@@ -13,12 +13,12 @@ from cpus.lease import (
     OFF,
     READY,
     RUNNING,
-    STATE_NAMES,
+    STATES,
     WAIT_ACKS,
     WAIT_IDLE,
     WAIT_MM,
-    WAIT_NAMES,
     WAIT_WORD,
+    WAITS,
 )
 from cpus.locks import WAITERS
 from cpus.segment import word_at_address
@@ -62,7 +62,7 @@ def _clause(ram: Any, cpu: int) -> str:
     elif state == OFF:
         text = "has not started"
     elif state != BLOCKED:
-        text = STATE_NAMES[state]
+        text = STATES[state]
     elif kind == WAIT_ACKS:
         text = f"waits for acks of {_names(_silent_targets(ram, cpu)) or 'nobody: a wake-up was lost'}"
     elif kind == WAIT_WORD:
@@ -72,7 +72,7 @@ def _clause(ram: Any, cpu: int) -> str:
     elif kind == WAIT_IDLE:
         text = f"is idle with {int(ram.queue_count[cpu])} tasks queued"
     else:
-        text = f"waits for {WAIT_NAMES[kind]} {thing}"
+        text = f"waits for {WAITS[kind]} {thing}"
     return f"cpu{cpu} {text}{_notes(ram, cpu)}"
 
 

@@ -15,7 +15,7 @@ from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER
 from cpus.abi.numbers import PAGE_BYTES
 from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP, EVENT_TASK_SHIFT
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
-from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATION_NAMES
+from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
 from workloads.rows import Workload
@@ -87,7 +87,7 @@ def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[
     told = _related(ram, names, before, pfn, mm, vpn)
     freed = [e for e in told if e["kind"] == EV_FREE]
     return {
-        "kind": VIOLATION_NAMES[what],
+        "kind": VIOLATIONS[what],
         "cpu": cpu,
         "t_ns": at_ns,
         "access": _access(ram, entry),

@@ -23,7 +23,7 @@ from allocator.hooks import HOOKS, nothing
 from allocator.kswapd import ASLEEP
 from allocator.lru import LRU_ACTIVE_FILE, LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, lru_add_drain
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
-from allocator.panic import PANIC_TEXTS
+from allocator.panic import panic_text
 from allocator.sched import TASK_KSWAPD
 from allocator.shrink_lruvec import inactive_is_low
 from allocator.tlb_flush import enter_lazy_tlb, switch_mm
@@ -36,7 +36,7 @@ from cpus.cpumask import cpus_of
 from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
 from cpus.layout import TRACE_PAGES, Sizes
-from cpus.lease import RUNNING, WAIT_NAMES
+from cpus.lease import RUNNING, WAITS
 from cpus.oracle import VERSION_BITS
 from cpus.segment import build_ram
 from designs import Design
@@ -179,7 +179,7 @@ class SmallMachine:
         if self.on_wait is None:
             kind, thing = int(self.ram.cpu_wait_kind[cpu]), int(self.ram.cpu_wait_object[cpu])
             sys.stderr.write(
-                f"cpu{cpu} sleeps for {WAIT_NAMES[kind]} {thing:#x}, and nobody is there to wake it\n"
+                f"cpu{cpu} sleeps for {WAITS[kind]} {thing:#x}, and nobody is there to wake it\n"
             )
             os._exit(86)  # it would spin for ever
         self.on_wait(cpu)
@@ -196,7 +196,7 @@ class SmallMachine:
         return 0
 
     def _panic(self, _cpu: int, code: int, a: int, b: int) -> int:
-        self.panics.append(PANIC_TEXTS[code].format(a=a, b=b))
+        self.panics.append(panic_text(code, a, b))
         return 0
 
     def on_hook(self, name: str, function: Callable[..., Any]) -> None:
@@ -235,7 +235,7 @@ class SmallMachine:
         if child == 0:
 
             def leave(_cpu, code, a, b):
-                os.write(writer, PANIC_TEXTS[code].format(a=a, b=b).encode())
+                os.write(writer, panic_text(code, a, b).encode())
                 os._exit(0)
 
             self._shell.append(install_python(self.ram, "shell_panic", leave))

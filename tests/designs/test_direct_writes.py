@@ -12,7 +12,7 @@ import pytest
 from allocator.direct_io import ASLEEP, UNDER_WAY, direct_io
 from cpus.abi.numbers import STORE
 from cpus.abi.row_kinds import DIRECT_WRITE
-from cpus.oracle import VIOLATION_NAMES
+from cpus.oracle import VIOLATIONS
 from designs.luf.luf import Luf
 from designs.luf_v12.luf_v12 import LufV12
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
@@ -77,4 +77,4 @@ def test_who_defers_there_is_caught(broken_machine, design):
     machine = read_and_reclaimed(broken_machine(cpus=3, mms=2, design=design))
     assert call(machine) == []
     machine.touch(FILE_VPN, cpu=1)
-    assert VIOLATION_NAMES[int(machine.ram.violation[0, 0])] == "stale read"
+    assert VIOLATIONS[int(machine.ram.violation[0, 0])] == "stale read"

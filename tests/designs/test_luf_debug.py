@@ -28,7 +28,7 @@ from allocator.kmap import (
     MKWRITE_PROTECT,
     MKWRITE_REUSE,
     MKWRITE_SHARED,
-    SITE_NAMES,
+    PLACES,
 )
 from allocator.lru import lru_add_drain
 from allocator.migrate import move_pages
@@ -185,7 +185,7 @@ def move(machine):
     "use, site",
     [(zero, KMAP_ZERO), (copy, KMAP_COPY), (copy_of_file, KMAP_COW), (table, KMAP_TABLE), (read, KMAP_READ),
      (write, KMAP_WRITE), (move, KMAP_MOVE)],
-    ids=lambda value: SITE_NAMES[value] if isinstance(value, int) else "",
+    ids=lambda value: PLACES[value].name if isinstance(value, int) else "",
 )  # fmt: skip
 def test_it_looks_wherever_a_frame_is_written_to(broken_machine, use, site):
     """All frames have a record that is not done: the first use of one in this way is found there."""
@@ -215,7 +215,7 @@ def shared(machine):
         (shared, MKWRITE_SHARED),
         (reuse, MKWRITE_REUSE),
     ],
-    ids=lambda value: SITE_NAMES[value] if isinstance(value, int) else "",
+    ids=lambda value: PLACES[value].name if isinstance(value, int) else "",
 )
 def test_it_looks_wherever_a_fault_makes_a_pte_writable(broken_machine, use, site):
     """The mm's record is not done, and the design has forgotten its write fault; of a shared file, the file's
@@ -252,7 +252,7 @@ def moved(machine, vpn):
 @pytest.mark.parametrize(
     "use, site",
     [(protect, MKWRITE_PROTECT), (hint, MKWRITE_NUMA), (moved, MKWRITE_MOVED)],
-    ids=lambda value: SITE_NAMES[value] if isinstance(value, int) else "",
+    ids=lambda value: PLACES[value].name if isinstance(value, int) else "",
 )
 def test_it_looks_at_the_frame_wherever_else_a_pte_becomes_writable(broken_machine, use, site):
     """A writable page of anonymous memory whose frame has a record that is not done."""

@@ -16,7 +16,7 @@ from allocator.vma import VM_READ
 from cpus.abi.numbers import LOAD, STORE
 from cpus.compiled import kernel
 from cpus.cpumask import cpus_of
-from cpus.oracle import VIOLATION_NAMES
+from cpus.oracle import VIOLATIONS
 from cpus.page_table import PTE_PROTNONE, PTE_WRITE
 from designs import design
 from designs.luf_v12.state import (
@@ -76,7 +76,7 @@ def fold_key_of(ram, key, ugen):
 
 def violations(machine):
     """Names of what the oracle saw."""
-    return [VIOLATION_NAMES[machine.ram.violation[i, 0]] for i in range(int(machine.ram.run_violations[0]))]
+    return [VIOLATIONS[machine.ram.violation[i, 0]] for i in range(int(machine.ram.run_violations[0]))]
 
 
 # --- the schedules that break it ----------------------------------------------------------------------------

@@ -8,10 +8,8 @@ from importlib import metadata
 
 import pytest
 
-from cpus.layout import LEASES_MAX as LEASES_OF_THE_ENGINE
-from emulator import cli_arguments
+from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
 from emulator.cli_arguments import TOKENS, parse
-from emulator.machine import CPUS_MAX
 from workloads import workload
 
 
@@ -26,10 +24,9 @@ def said(capsys, *arguments: str) -> str:
 def test_limits_are_those_of_the_engine_and_in_the_help(capsys):
     """One lease more, or one token more than the help says, is refused."""
     shown = " ".join(said(capsys, "run", "--help").split())
-    assert cli_arguments.LEASES_MAX == LEASES_OF_THE_ENGINE
-    assert cli_arguments.CPUS_MAX == CPUS_MAX
-    assert f"at most {LEASES_OF_THE_ENGINE};" in shown
-    assert f"--leases: must be a whole number from 0 to {LEASES_OF_THE_ENGINE} (got" in said(
+    assert f"at most {LEASES_MAX};" in shown
+    assert f"each a process, 1 to {CPUS_MAX};" in shown
+    assert f"--leases: must be a whole number from 0 to {LEASES_MAX} (got" in said(
         capsys, "run", "luf", "--leases", "63"
     )
     assert (
