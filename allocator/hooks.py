@@ -1,71 +1,328 @@
-"""Where a flush design decides: the names of its hooks in the text table, and what each is asked.
+"""Where a flush design decides: every hook with its arguments, the locks held, and what its result means.
 
-Every hook is `int64 hook(ram, cpu, a, b, c, d)`, called with the locks said here held. A design that has
-nothing to say at a point leaves the default, which returns 0. The memory management never looks at a design's
-own fields, and knows it only here.
+A hook is `int64 hook(ram, cpu, a, b, c, d)`, of which only the arguments named here mean something. A design
+that has nothing to say at a point leaves the default, which returns 0. The memory management never looks at a
+design's own fields, and knows it only here. To add a hook, declare it and call it:
+`call(ram, HOOK_TAKE, cpu, zone, pfn, key, order)`. `luf list hooks` prints this table.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 from cpus.compiled import Text, entry
+from cpus.declare import Held, OneOf
 
-# name -> (arguments, locks held, meaning of the result)
-HOOKS = {
-    "hook_init": ("-", "none: before the CPUs start, on CPU 0", "ignored"),
-    "hook_pte_cleared": ("mm, vpn, old pte, object", "pte lock, object lock",
-                         "1: read-only mapping whose flush may wait for the frame's next owner"),
-    "hook_walk_done": ("pfn, all mappings were deferred read-only, unmapped completely, one was writable and flushed at once", "page lock",
-                       "1: free it with the batch's key"),
-    "hook_unmap_flush": ("-", "none, or page locks", "ignored: what was cleared is flushed, but for what a key stands for"),
-    "hook_unmap_flush_dirty": ("1: a page is kept after all, so flush what stands for it too", "page lock",
-                               "ignored: writable or dirty translations are flushed (before IO)"),
-    "hook_batch_key": ("-", "none", "key of the pages whose unmap was deferred, 0: nothing pending"),
-    "hook_page_freed": ("zone, pfn, key, order", "zone lock", "key to keep on the free block"),
-    "hook_take_begin": ("zone or -1 (pcp), 1: rmqueue_buddy; 0: rmqueue_bulk, which Linux does under the pcp lock", "none",
-                        "ignored: pages may be taken from here to HOOK_TAKE_DONE"),
-    "hook_take_check": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "1: may be taken now"),
-    "hook_take": ("zone or -1 (pcp), pfn, key, order", "zone or pcp lock", "ignored: the block is leaving the allocator"),
-    "hook_take_done": ("-", "none", "ignored: what was taken may be used when this returns"),
-    "hook_pend_first": ("zone", "zone lock",
-                        "0: clean blocks first within an order; 1: keyed blocks first; 2: clean blocks of any order before keyed ones"),
-    "hook_mapping_change": ("mm", "pte lock", "ignored: flush_tlb_batched_pending"),
-    "hook_write_fault": ("mm, vma, vpn, object", "mmap_lock, no spin lock", "ignored: a writable mapping is about to be seen"),
-    "hook_fault_done": ("mm, vma, vpn, 1 if it was a store", "mmap_lock, no spin lock", "ignored: a fault was handled, all see its PTE"),
-    "hook_vma_done": ("mm, vma", "mmap_lock or the object's lock",
-                      "ignored: PTEs of a VMA were torn down (tlb_end_vma), or one that no TLB may have was cleared (ptep_clear_flush)"),
-    "hook_file_write": ("object, page", "page lock", "ignored: the page cache is about to change"),
-    "hook_truncate": ("object, first page", "none, or page lock", "ignored: pages of the file are going, or have gone for a direct write"),
-    "hook_truncated": ("object, first page", "page lock if one was cached", "ignored: pages of the file are gone (truncated, invalidated)"),
-    "hook_mkclean": ("object, page", "page lock", "ignored"),
-    "hook_context_switch": ("previous mm, next mm, task", "none", "ignored"),
-    "hook_tick": ("-", "none", "ignored"),
-    "hook_idle": ("-", "none", "ignored"),
-    "hook_interrupt": ("sender", "in interrupt", "ignored: after the flush function ran here"),
-    "hook_shootdown": ("mm or 0 (several), 1 if page tables were freed, CPUs to ask", "any; the mask of the CPUs is call_mask",
-                       "0: interrupts, acked after the flush; 1: acked when the handler is entered; 2: a broadcast of the hardware"),
-    "hook_flushed": ("mm", "any; in interrupt, or in switch_mm", "ignored: this CPU has just flushed everything of the mm that it loads"),
-    "hook_young_cleared": ("mm, vpn, pfn", "pte lock, object lock", "ignored: reclaim has cleared an accessed bit, and has not flushed"),
-    "hook_user_flush": ("mm, start, end, 1: munmap that frees no page table; 0: any other gather", "mmap_lock, the gather is open",
-                        "0: flush now; else the pages of the gather are freed with this key, and nothing is flushed"),
-    "hook_map": ("mm, start, end", "mmap_lock for writing", "ignored: addresses that were free are about to be used"),
-    "hook_release": ("mm being left, 0", "none", "ignored: a kernel thread lets go of a borrowed mm"),
-    "hook_keep": ("pfn, key", "none, or page locks", "1: the design keeps the frame, and frees it itself later"),
-    "hook_kthread": ("-", "none", "1: more to do; 0: sleep until wake_kthread (a design with this hook has a kernel thread)"),
-    "hook_kmap": ("pfn, KMAP_*, then mm and vpn or object and index (kmap.py)", "any: page lock, pte lock, or exclusive owner",
-                  "ignored: the kernel is about to write to the frame"),
-    "hook_mkwrite": ("pfn, MKWRITE_*, mm, vpn", "pte lock", "ignored: a PTE that maps the frame is about to become writable"),
-    "hook_fault_begins": ("mm, vma, vpn, 1 if it is a store", "mmap_lock, no spin lock", "ignored: handle_mm_fault is about to begin"),
-    "hook_write_begins": ("object, page", "page lock", "ignored: write(2) has its page, and will ask HOOK_FILE_WRITE"),
-    "hook_pressure": ("node", "none, or mmap_lock and page locks", "ignored: no zone is above its low watermark (__alloc_pages_slowpath)"),
-}  # fmt: skip
-
-(HOOK_INIT, HOOK_PTE_CLEARED, HOOK_WALK_DONE, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY, HOOK_BATCH_KEY, HOOK_PAGE_FREED,
- HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TAKE, HOOK_TAKE_DONE, HOOK_PEND_FIRST, HOOK_MAPPING_CHANGE, HOOK_WRITE_FAULT,
- HOOK_FAULT_DONE, HOOK_VMA_DONE, HOOK_FILE_WRITE, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_MKCLEAN, HOOK_CONTEXT_SWITCH, HOOK_TICK,
- HOOK_IDLE, HOOK_INTERRUPT, HOOK_SHOOTDOWN, HOOK_FLUSHED, HOOK_YOUNG_CLEARED, HOOK_USER_FLUSH, HOOK_MAP, HOOK_RELEASE,
- HOOK_KEEP, HOOK_KTHREAD, HOOK_KMAP, HOOK_MKWRITE, HOOK_FAULT_BEGINS, HOOK_WRITE_BEGINS,
- HOOK_PRESSURE) = (Text(name) for name in HOOKS)  # fmt: skip
+IGNORED = "ignored"
 
 
-@entry(HOOK_INIT)
+@dataclass(frozen=True, slots=True)
+class Hook(Text):
+    """A place of the text table that a design may fill.
+
+    `asks` names its arguments behind the CPU, with what each is. `held` are locks that its caller holds, all
+    of them, and `at` of a lock is the argument that says which one, or "?". Where `waits`, no spin lock is
+    held and interrupts are on, so that the design may flush and wait for acks.
+    """
+
+    asks: tuple[tuple[str, str], ...] = ()
+    held: tuple[Held | OneOf, ...] = ()
+    waits: bool = False
+    when: str = ""
+    result: str = IGNORED
+
+    @property
+    def short(self) -> str:
+        """The name that designs use: "take"."""
+        return self.name.removeprefix("hook_")
+
+    @property
+    def signature(self) -> str:
+        """What a function for it takes: (ram, cpu, zone, b, c, d)."""
+        named = [name for name, _ in self.asks]
+        return f"({', '.join(['ram', 'cpu', *named, *'abcd'[len(named) :]])})"
+
+
+HOOKS: dict[str, Hook] = {}
+
+
+def _hook(
+    name: str, when: str, *held: Held | OneOf, waits: bool = False, result: str = IGNORED, **asks: str
+) -> Hook:
+    """Declare a hook: what has happened, or is about to; locks; the meaning of its result; its arguments."""
+    hook = Hook(f"hook_{name}", asks=tuple(asks.items()), held=held, waits=waits, when=when, result=result)
+    return HOOKS.setdefault(name, hook)
+
+
+# --- reclaim and migration unmap ----------------------------------------------------------------------------
+
+HOOK_PTE_CLEARED = _hook(
+    "pte_cleared",
+    "a PTE was cleared, and its frame cannot have gone anywhere yet",
+    Held("page_lock_word", "?"),
+    Held("object_lock", "object"),
+    mm="address space",
+    vpn="page of it",
+    pte="what the PTE was",
+    object="file or anonymous memory that it belongs to",
+    result="1: it was read-only, and its flush may wait for the frame's next owner",
+)
+HOOK_WALK_DONE = _hook(
+    "walk_done",
+    "all mappings of a page have been looked at",
+    Held("page_lock", "pfn"),
+    pfn="frame of the page",
+    deferred="1: the flushes of all of them may wait",
+    unmapped="1: none is left",
+    flushed="1: one was writable, and flushed at once",
+    result="1: free it with the batch's key",
+)
+HOOK_UNMAP_FLUSH = _hook(
+    "unmap_flush",
+    "a batch of pages is about to be freed: what was cleared is flushed, but for what a key stands for",
+    waits=True,
+)
+HOOK_UNMAP_FLUSH_DIRTY = _hook(
+    "unmap_flush_dirty",
+    "a page is about to be written to disk, or kept: writable and dirty translations are flushed",
+    Held("page_lock", "?"),
+    waits=True,
+    kept="1: it is kept after all, so what stands for it is flushed too",
+)
+HOOK_BATCH_KEY = _hook(
+    "batch_key",
+    "a batch of pages is about to be freed",
+    waits=True,
+    result="key of those whose flushes wait; 0: nothing is pending",
+)
+HOOK_YOUNG_CLEARED = _hook(
+    "young_cleared",
+    "reclaim has cleared an accessed bit, and has not flushed",
+    Held("page_lock_word", "?"),
+    mm="address space",
+    vpn="page of it",
+    pfn="frame",
+)
+
+# --- frames are freed and taken -----------------------------------------------------------------------------
+
+HOOK_KEEP = _hook(
+    "keep",
+    "a frame with a key is about to be freed",
+    pfn="frame",
+    key="its key",
+    result="1: the design keeps the frame, and frees it itself later",
+)
+HOOK_PAGE_FREED = _hook(
+    "page_freed",
+    "a block enters a free list of the buddy",
+    Held("zone_lock", "zone"),
+    zone="zone",
+    pfn="first frame of the block",
+    key="its key",
+    order="its order",
+    result="key to keep on it",
+)
+HOOK_TAKE_BEGIN = _hook(
+    "take_begin",
+    "pages may be taken from here to HOOK_TAKE_DONE",
+    waits=True,
+    zone="zone, or -1: a CPU's list (pcp)",
+    buddy="1: rmqueue_buddy; 0: rmqueue_bulk, which Linux does under the pcp lock",
+)
+HOOK_PEND_FIRST = _hook(
+    "pend_first",
+    "a block is about to be chosen",
+    Held("zone_lock", "zone"),
+    zone="zone",
+    result="0: clean blocks first within an order; 1: keyed blocks first; 2: clean blocks of any order before keyed ones",
+)
+HOOK_TAKE_CHECK = _hook(
+    "take_check",
+    "a block with a key was found",
+    OneOf(Held("zone_lock", "zone"), Held("pcp_lock", "?")),
+    zone="zone, or -1: a CPU's list (pcp)",
+    pfn="first frame of the block",
+    key="its key",
+    order="its order",
+    result="1: it may be taken now",
+)
+HOOK_TAKE = _hook(
+    "take",
+    "a block with a key leaves the allocator",
+    OneOf(Held("zone_lock", "zone"), Held("pcp_lock", "?")),
+    zone="zone, or -1: a CPU's list (pcp)",
+    pfn="first frame of the block",
+    key="its key",
+    order="its order",
+)
+HOOK_TAKE_DONE = _hook("take_done", "what was taken may be used when this returns", waits=True)
+HOOK_PRESSURE = _hook(
+    "pressure", "no zone is above its low watermark (__alloc_pages_slowpath)", waits=True, node="node"
+)
+
+# --- faults, and changes by users ---------------------------------------------------------------------------
+
+HOOK_FAULT_BEGINS = _hook(
+    "fault_begins",
+    "handle_mm_fault is about to begin",
+    Held("mm_lock", "mm", shared=True),
+    waits=True,
+    mm="address space",
+    vma="area",
+    vpn="page",
+    store="1: it is a store",
+)
+HOOK_WRITE_FAULT = _hook(
+    "write_fault",
+    "a writable mapping is about to be seen",
+    Held("mm_lock", "mm", shared=True),
+    waits=True,
+    mm="address space",
+    vma="area",
+    vpn="page",
+    object="file or anonymous memory",
+)
+HOOK_FAULT_DONE = _hook(
+    "fault_done",
+    "a fault was handled, and all see its PTE",
+    Held("mm_lock", "mm", shared=True),
+    waits=True,
+    mm="address space",
+    vma="area",
+    vpn="page",
+    store="1: it was a store",
+)
+HOOK_MAPPING_CHANGE = _hook(
+    "mapping_change",
+    "PTEs of a table are about to be changed by their user (flush_tlb_batched_pending)",
+    Held("page_lock_word", "?"),
+    mm="address space",
+)
+HOOK_VMA_DONE = _hook(
+    "vma_done",
+    "PTEs of an area were torn down (tlb_end_vma), or one that no TLB may have (ptep_clear_flush)",
+    OneOf(Held("mm_lock", "mm", shared=True), Held("object_lock", "?")),
+    mm="address space",
+    vma="area",
+)
+HOOK_USER_FLUSH = _hook(
+    "user_flush",
+    "a gather is about to flush",
+    OneOf(Held("mm_lock", "mm", shared=True), Held("object_lock", "?")),
+    mm="address space",
+    start="first page",
+    end="behind the last page",
+    munmap="1: of a munmap that frees no page table",
+    result="0: flush now; else nothing is flushed, and its pages are freed with this key",
+)
+HOOK_MAP = _hook(
+    "map",
+    "addresses that were free are about to be used",
+    Held("mm_lock", "mm"),
+    waits=True,
+    mm="address space",
+    start="first page",
+    end="behind the last page",
+)
+
+# --- files --------------------------------------------------------------------------------------------------
+
+HOOK_WRITE_BEGINS = _hook(
+    "write_begins",
+    "write(2) has its page, and will ask HOOK_FILE_WRITE",
+    Held("page_lock", "?"),
+    waits=True,
+    object="file",
+    page="page of it",
+)
+HOOK_FILE_WRITE = _hook(
+    "file_write",
+    "the page cache is about to change",
+    Held("page_lock", "?"),
+    waits=True,
+    object="file",
+    page="page of it",
+)
+HOOK_TRUNCATE = _hook(
+    "truncate",
+    "pages of a file are about to go, or have gone for a direct write",
+    waits=True,
+    object="file",
+    page="the first page of it",
+)
+HOOK_TRUNCATED = _hook(
+    "truncated",
+    "pages of a file are gone (truncated, invalidated)",
+    waits=True,
+    object="file",
+    page="the first page of it",
+)
+HOOK_MKCLEAN = _hook(
+    "mkclean",
+    "the PTEs of a page were made clean and read-only (folio_mkclean)",
+    Held("page_lock", "?"),
+    waits=True,
+    object="file",
+    page="page of it",
+)
+
+# --- the kernel writes to frames (kmap.py) ------------------------------------------------------------------
+
+HOOK_KMAP = _hook(
+    "kmap",
+    "the kernel is about to write to a frame",
+    pfn="frame",
+    place="KMAP_*",
+    a="address space, or object, as kmap.py says for the place",
+    b="page of it",
+)
+HOOK_MKWRITE = _hook(
+    "mkwrite",
+    "a PTE that maps a frame is about to become writable",
+    Held("page_lock_word", "?"),
+    pfn="frame",
+    place="MKWRITE_*",
+    mm="address space",
+    vpn="page of it",
+)
+
+# --- CPUs ---------------------------------------------------------------------------------------------------
+
+HOOK_CONTEXT_SWITCH = _hook(
+    "context_switch",
+    "another task is about to run",
+    waits=True,
+    before="address space that was loaded",
+    after="the one that is loaded now",
+    task="task",
+)
+HOOK_RELEASE = _hook(
+    "release", "a kernel thread lets go of a borrowed address space", waits=True, mm="address space"
+)
+HOOK_TICK = _hook("tick", "the scheduler's tick", waits=True)
+HOOK_IDLE = _hook("idle", "the CPU has nothing to do, and is about to sleep", waits=True)
+HOOK_KTHREAD = _hook(
+    "kthread",
+    "the design's kernel thread runs (a design with this hook has one)",
+    waits=True,
+    result="1: more to do; 0: sleep until wake_kthread",
+)
+HOOK_SHOOTDOWN = _hook(
+    "shootdown",
+    "CPUs are about to be asked to flush; they are in call_mask",
+    mm="address space, or 0: several",
+    freed="1: page tables were freed",
+    targets="how many CPUs",
+    result="0: by interrupts acked after the flush; 1: acked when the handler is entered; 2: by a broadcast of the hardware",
+)
+HOOK_INTERRUPT = _hook("interrupt", "the flush that another CPU asked for was done here", sender="that CPU")
+HOOK_FLUSHED = _hook(
+    "flushed", "this CPU has just flushed everything of the address space that it loads", mm="address space"
+)
+
+
+@entry(HOOK_TICK)
 def nothing(ram, cpu, a, b, c, d):
     """The default of every hook: nothing to do, nothing to say."""
     return 0

@@ -18,8 +18,8 @@ ADDRESS, FILE_PAGE, NOTHING_ELSE = "mm and vpn", "object and index", "mm"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the kernel it happens: our name, the function of Linux 6.12 that does it, and what the last two
-    arguments of the hook are.
+    """Where in the kernel it happens: our name, the function of Linux 6.12 that does it, and what the last
+    two arguments of the hook are.
     """
 
     name: str

@@ -243,20 +243,18 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
 
 
 @kernel
-def _tell_design(ram, cpu, hook, mm, vma, vpn, kind):
-    """Tell the design where handle_mm_fault begins, or ends; what it flushes there is for a write fault."""
-    site = ram.cpu_site[cpu]
-    ram.cpu_site[cpu] = SITE_WRITE_FAULT
-    call(ram, hook, cpu, mm, vma, vpn, 1 if kind == STORE else 0)
-    ram.cpu_site[cpu] = site
-
-
-@kernel
 def fault_in_vma(ram, cpu, mm, vma, vpn, kind):
-    """Resolve one fault under mmap_lock, and tell the design; AGAIN or WAIT."""
-    _tell_design(ram, cpu, HOOK_FAULT_BEGINS, mm, vma, vpn, kind)
+    """Resolve one fault under mmap_lock, AGAIN or WAIT, and tell the design where it begins and ends. What
+    the design flushes there is for a write fault.
+    """
+    site, store = ram.cpu_site[cpu], 1 if kind == STORE else 0
+    ram.cpu_site[cpu] = SITE_WRITE_FAULT
+    call(ram, HOOK_FAULT_BEGINS, cpu, mm, vma, vpn, store)
+    ram.cpu_site[cpu] = site
     result = handle_mm_fault(ram, cpu, mm, vma, vpn, kind)
-    _tell_design(ram, cpu, HOOK_FAULT_DONE, mm, vma, vpn, kind)
+    ram.cpu_site[cpu] = SITE_WRITE_FAULT
+    call(ram, HOOK_FAULT_DONE, cpu, mm, vma, vpn, store)
+    ram.cpu_site[cpu] = site
     return result
 
 

@@ -112,7 +112,7 @@ CONSTANTS = (
     "nr_leases", "controlled", "slice_ns", "check", "strict_ipi", "pcid", "nr_asids",
     "dtlb_sets", "dtlb_ways", "dtlb_base", "store_sets", "store_ways", "store_base", "itlb_sets", "itlb_ways", "itlb_base",
     "stlb_sets", "stlb_ways", "stlb_base",
-    "flush_ceiling", "readahead_pages", "fault_around_pages", "demotion", "numa_balancing", "swappiness", "promote_enough",
+    "flush_ceiling", "readahead_pages", "fault_around_pages", "numa_balancing", "swappiness", "promote_enough",
     "user_tasks", "nr_processes", "scan_pages", "scan_period_ns", "scan_period_max_ns", "scan_delay_ns", "hot_threshold_ns",
     "promote_limit", "lock_spins", "wait_bound_ms", "exact_rows", "zero_page", "zero_logical", "first_anon_logical", "violations_limit",
     "pend_apart", "series_ns", "events_on", "init_on_free", "kasan_poison", "lufd", "host_cores", "host_turn_ns", "base_slice_ns",

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from allocator.hooks import HOOKS
-from cpus.compiled import Entry, Text, entry
+from cpus.compiled import Entry, entry
 from cpus.layout import Sizes
 from cpus.segment import DesignFields
 
 HOOK_ARGUMENTS = 6
-NO_ARGUMENTS = "-"  # in HOOKS: the four that differ from hook to hook mean nothing
 
 
 class DesignError(ValueError):
@@ -30,23 +29,19 @@ def hook(name: str) -> Callable[[Callable], Entry]:
     The four arguments may bear names that say what they are (allocator/hooks.py). Raises DesignError for a
     name that no hook has, and for a function of other than six arguments.
     """
-    full = f"hook_{name}"
 
     def decorate(function: Callable) -> Entry:
         code = function.__code__
         place = f"{code.co_filename}:{code.co_firstlineno}"
-        if full not in HOOKS:
-            close = difflib.get_close_matches(name, [key.removeprefix("hook_") for key in HOOKS], n=1)
+        if name not in HOOKS:
+            close = difflib.get_close_matches(name, HOOKS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            known = ", ".join(key.removeprefix("hook_") for key in HOOKS)
-            raise DesignError(f"{place}: 'hook' must be one of {known} (got {name!r}){hint}")
+            raise DesignError(f"{place}: 'hook' must be one of {', '.join(HOOKS)} (got {name!r}){hint}")
         if code.co_argcount != HOOK_ARGUMENTS or code.co_kwonlyargcount:
             got = ", ".join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-            meaning = f": {HOOKS[full][0]}" * (HOOKS[full][0] != NO_ARGUMENTS)
-            raise DesignError(
-                f"{place}: hook {name} must take six arguments, (ram, cpu, a, b, c, d){meaning} (got {got})"
-            )
-        return entry(Text(full))(function)
+            wanted = HOOKS[name].signature
+            raise DesignError(f"{place}: hook {name} must take six arguments, {wanted} (got {got})")
+        return entry(HOOKS[name])(function)
 
     return decorate
 

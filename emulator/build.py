@@ -17,8 +17,8 @@ from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot
 from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
+from allocator.sysctl import SYSCTLS
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
-from cpus.abi.numbers import PAGE_BYTES
 from cpus.compiled import Entry
 from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
@@ -118,8 +118,8 @@ def check_debug_luf(design: Design) -> None:
 
 def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
-    for name in HOOKS:
-        install_at(ram, name, nothing)
+    for hook in HOOKS.values():
+        install_at(ram, hook, nothing)
     compile_ahead((*hooks, *MACHINE.entries), ram, progress)
     install(ram, MACHINE.entries, progress)
     missing = [item for item in hooks if not item.is_compiled_or_cached(ram._type)] if progress else []
@@ -250,7 +250,8 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
     ):
         found |= {f"{name}_sets": array.sets, f"{name}_ways": array.ways, f"{name}_base": base}
         base += array.entries
-    promote_pages = sysctl.numa_balancing_promote_rate_limit_mbps * 256 / machine.scale
+    for one in (one for one in SYSCTLS.values() if one.constant):
+        found[one.constant] = int(one.becomes(getattr(sysctl, one.name), machine.scale))
     return found | {
         "pcid": int(tlb.pcid),
         "nr_asids": tlb.asid_slots if tlb.pcid else 1,
@@ -261,33 +262,19 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "strict_ipi": int(options.strict_ipi),
         "violations_limit": VIOLATIONS_LIMIT,
         "events_on": int(options.events),
-        "flush_ceiling": sysctl.tlb_single_page_flush_ceiling,
-        "readahead_pages": max(1, sysctl.readahead_kb // 4),
-        "fault_around_pages": sysctl.fault_around_bytes // PAGE_BYTES,
-        "demotion": int(sysctl.demotion_enabled),
-        "numa_balancing": int(sysctl.numa_balancing == 2),
-        "swappiness": sysctl.swappiness,
         "promote_enough": round(PROMOTE_ENOUGH_PAGES / machine.scale),
         "user_tasks": sum(len(p.threads) for p in workload.processes),
         "nr_processes": len(workload.processes),
-        "scan_pages": max(16, round(sysctl.numa_balancing_scan_size_mb * 256 / machine.scale)),
-        "scan_period_ns": sysctl.numa_balancing_scan_period_min_ms * 1_000_000,
-        "scan_period_max_ns": sysctl.numa_balancing_scan_period_max_ms * 1_000_000,
-        "scan_delay_ns": sysctl.numa_balancing_scan_delay_ms * 1_000_000,
-        "hot_threshold_ns": sysctl.numa_balancing_hot_threshold_ms * 1_000_000,
-        "promote_limit": max(1, round(promote_pages)),
         "lock_spins": LOCK_SPINS,
         "exact_rows": int(workload.exact),
         "zero_page": _zone_starts(machine)[-1],
         "zero_logical": sum(file_sizes(workload).values()),
         "first_anon_logical": sum(file_sizes(workload).values()) + 1,
         "series_ns": SERIES_NS,
-        "init_on_free": int(sysctl.init_on_free),
-        "kasan_poison": int(sysctl.kasan_poison),
         "lufd": int(options.debug_luf),
         "host_cores": machine.host.cores,
         "host_turn_ns": machine.host.turn_ns,
-        "base_slice_ns": sysctl.sched_base_slice_ns or base_slice_ns(machine.cpus),
+        "base_slice_ns": found["base_slice_ns"] or base_slice_ns(machine.cpus),
     }
 
 

@@ -306,6 +306,8 @@ def list_command(options: Namespace, experiment: Any) -> int:
         "workloads": _workloads,
         "designs": lambda: (experiment or _experiment()).design_names(),
         "rows": _row_kinds,
+        "hooks": _hooks,
+        "sysctls": _sysctls,
     }
     wanted = [options.what] if options.what else LISTED
     listed = {title: names() for title, names in sections.items() if title in wanted}
@@ -334,6 +336,18 @@ def _row_kinds() -> Mapping[str, str]:
     from emulator.declared import row_kinds
 
     return row_kinds()
+
+
+def _hooks() -> Mapping[str, str]:
+    from emulator.declared import hooks
+
+    return hooks()
+
+
+def _sysctls() -> Mapping[str, str]:
+    from emulator.declared import sysctls
+
+    return sysctls()
 
 
 def report_command(options: Namespace, experiment: Any) -> int:

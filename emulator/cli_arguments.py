@@ -19,7 +19,7 @@ GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
-DECLARED = ("rows",)  # as data (emulator/declared.py)
+DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
 
 DESCRIPTION = """\
@@ -65,6 +65,8 @@ examples:
   luf list                                 machines, workloads and designs that ship with luf
   luf list designs                         one kind, with the values of each design's parameters
   luf list rows                            what a row of a workload can be: fields, and calls of scripts
+  luf list hooks                           where a design is asked: arguments, locks held, result
+  luf list sysctls                         the kernel's knobs: ranges, Linux's names, what they do
 
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 def row_kinds() -> Mapping[str, str]:
@@ -14,4 +15,46 @@ def row_kinds() -> Mapping[str, str]:
         lines = [kind.does, "; ".join(f"{name}: {what.what}" for name, what in kind.fields.items())]
         lines.append("call: " + ", ".join(kind.calls) if kind.calls else "")
         found[kind.name] = "\n".join(filter(None, lines))
+    return found
+
+
+def hooks() -> Mapping[str, str]:
+    """The hooks of a design: when each is called and with what, locks held, and what its result means."""
+    from allocator.hooks import HOOKS, IGNORED
+
+    found = {}
+    for name, hook in HOOKS.items():
+        lines = [hook.when, "; ".join(f"{argument}: {what}" for argument, what in hook.asks)]
+        if hook.held:
+            lines.append("held: " + ", ".join(map(_lock_text, hook.held)))
+        if hook.waits:
+            lines.append("may wait: no spin lock is held, and interrupts are on")
+        if hook.result != IGNORED:
+            lines.append("result: " + hook.result)
+        found[name] = "\n".join(filter(None, lines))
+    return found
+
+
+def _lock_text(rule: Any) -> str:
+    """Say which lock a rule asks for: `zone_lock of zone`, `some page_lock`."""
+    if hasattr(rule, "rules"):
+        return " or ".join(map(_lock_text, rule.rules))
+    text = f"{rule.lock} of {rule.at}" if rule.at != "?" else f"some {rule.lock}"
+    return text + " (shared is enough)" * rule.shared
+
+
+def sysctls() -> Mapping[str, str]:
+    """The kernel's knobs: what each does, Linux's name, range, and what kernels read of it."""
+    from allocator.sysctl import SYSCTLS
+
+    found = {}
+    for name, one in SYSCTLS.items():
+        if one.least is False:
+            values = "true or false"
+        else:
+            most = "on" if one.most is None else f"to {one.most:,}"
+            values = f"from {one.least:,} {most}" + f", {one.unit}" * bool(one.unit)
+        default = "" if one.default is None else f"; default {str(one.default).lower()}"
+        read = f"; kernels read ram.{one.constant}" if one.constant else ""
+        found[name] = f"{one.does}\n{one.linux}: {values}{default}{read}"
     return found

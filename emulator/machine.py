@@ -14,12 +14,13 @@ import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
-from cpus.abi.numbers import CPUS_MAX, PAGE_BYTES, PAGES_PER_MIB
+from allocator.sysctl import SYSCTLS
+from cpus.abi.numbers import CPUS_MAX, PAGES_PER_MIB
 from emulator.checked import converted
 from emulator.costs import Nanoseconds, costs_type
 from emulator.cpu_nodes import cpu_mistake, cpu_nodes
@@ -98,28 +99,23 @@ class Tlb(Struct, frozen=True, kw_only=True):
     stlb: TlbArray
 
 
-class Sysctl(Struct, frozen=True, kw_only=True):
-    """Kernel knobs under their Linux names; `min_free_kbytes` and `sched_base_slice_ns` 0 mean what the
-    kernel computes at boot.
-    """
+if TYPE_CHECKING:
 
-    watermark_scale_factor: Annotated[int, Meta(ge=1, le=3000)]
-    min_free_kbytes: Annotated[int, Meta(ge=0)]
-    demotion_enabled: bool
-    numa_balancing: Annotated[int, Meta(ge=0, le=2)]
-    numa_balancing_promote_rate_limit_mbps: Count
-    numa_balancing_hot_threshold_ms: Count
-    numa_balancing_scan_delay_ms: Annotated[int, Meta(ge=0)]
-    numa_balancing_scan_period_min_ms: Count
-    numa_balancing_scan_period_max_ms: Count
-    numa_balancing_scan_size_mb: Count
-    swappiness: Annotated[int, Meta(ge=0, le=200)]
-    readahead_kb: Annotated[int, Meta(ge=0, le=16384)]
-    fault_around_bytes: Annotated[int, Meta(ge=PAGE_BYTES, le=1 << 21)]
-    tlb_single_page_flush_ceiling: Annotated[int, Meta(ge=0, le=1 << 20)]
-    init_on_free: bool = False
-    kasan_poison: bool = False
-    sched_base_slice_ns: Nanoseconds = 0
+    class Sysctl(Struct):
+        """Kernel knobs, as allocator/sysctl.py declares them."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+
+    def _field(one: Any) -> tuple[Any, ...]:
+        """Give the field of a knob: name, type with its range, default."""
+        kind = bool if one.least is False else Annotated[int, Meta(ge=one.least, le=one.most)]
+        return (one.name, kind) if one.default is None else (one.name, kind, one.default)
+
+    Sysctl = msgspec.defstruct(
+        "Sysctl", [_field(one) for one in SYSCTLS.values()], frozen=True, kw_only=True, module=__name__
+    )
 
 
 class Host(Struct, frozen=True, kw_only=True):

@@ -135,7 +135,7 @@ ROW = TABLE.add("row")
 def walk(ram):
     return walk(ram) + TAKEN
 
-@entry(HOOK_INIT)
+@entry(HOOK_TICK)
 def nothing(ram):
     return 0
 

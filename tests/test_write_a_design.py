@@ -184,7 +184,7 @@ MISTAKES = {
     "hook signature, arguments": (
         '@hook("keep")\ndef f(ram, cpu):\n    return 0\n',
         4,
-        "a, b, c, d): pfn, key (got ram, cpu)",
+        "(ram, cpu, pfn, key, c, d) (got ram, cpu)",
     ),
     "statistics raise": (STATISTICS.format('raise ValueError("boom")'), 11, "ValueError: boom"),
     "statistics, no dict": (

@@ -87,7 +87,7 @@ class SmallMachine:
         usual = {
             "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33,
             "base_slice_ns": 3_000_000, "readahead_pages": 32, "fault_around_pages": 16,
-            "demotion": int(demotion), "swappiness": 60, "promote_enough": 0, "lock_spins": 4,
+            "swappiness": 60, "promote_enough": 0, "lock_spins": 4,
             "scan_pages": 64, "zero_page": frames - 1, "zero_logical": logical,
             "first_anon_logical": logical + 1, "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000,
             "events_on": 1, "lufd": int(debug_luf),
@@ -143,8 +143,8 @@ class SmallMachine:
 
     def _install(self) -> None:
         ram = self.ram
-        for name in HOOKS:
-            install_at(ram, name, nothing)
+        for hook in HOOKS.values():
+            install_at(ram, hook, nothing)
         install(ram, (*MACHINE.entries, *self.hooks))
         self._shell = [
             install_python(ram, "shell_wait", self._wait),

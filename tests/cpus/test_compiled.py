@@ -2,7 +2,7 @@
 
 import ctypes
 
-from allocator.hooks import HOOK_IDLE, HOOK_INIT, HOOK_TICK
+from allocator.hooks import HOOK_IDLE, HOOK_MAP, HOOK_TICK
 from benchmarks.storm import small_ram
 from cpus import install as install_module
 from cpus.compiled import (
@@ -15,7 +15,7 @@ from cpus.compiled import (
 from cpus.install import install
 from designs.memory_map import MACHINE
 
-FIRST, SECOND, PYTHON = HOOK_INIT, HOOK_TICK, HOOK_IDLE  # any places that take five
+FIRST, SECOND, PYTHON = HOOK_MAP, HOOK_TICK, HOOK_IDLE  # any places that take five
 
 
 @entry(FIRST)

@@ -32,8 +32,8 @@ def entries(ram, tmp_path, monkeypatch):
     """Entries of a file that the (empty) cache does not know; two host cores, so that there is one helper."""
     lines = ["from cpus.compiled import Text, entry"]
     lines += [
-        f"@entry(Text('{name}'))\ndef add_{i}(ram, a, b, c, d, e):\n    return a + {i}"
-        for i, name in zip(range(COUNT), HOOKS)
+        f"@entry(Text('{hook.name}'))\ndef add_{i}(ram, a, b, c, d, e):\n    return a + {i}"
+        for i, hook in zip(range(COUNT), HOOKS.values())
     ]
     (tmp_path / "many_entries.py").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "cache"))
@@ -113,7 +113,7 @@ def test_an_error_is_told_by_who_installs_the_entry(entries, tmp_path, ram):
     entry.
     """
     (tmp_path / "wrong_entry.py").write_text(
-        "from cpus.compiled import Text, entry\n@entry(Text('hook_init'))\n"
+        "from cpus.compiled import Text, entry\n@entry(Text('hook_tick'))\n"
         "def wrong(ram, a, b, c, d, e):\n    return nobody(a)\n"
     )
     wrong = importlib.import_module("wrong_entry").wrong

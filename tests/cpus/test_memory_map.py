@@ -46,7 +46,7 @@ def unlisted(modules, listed):
 
 def undefined(layout):
     """Give a sentence for each name of the text table that nothing fills."""
-    filled = {entry.text.name for entry in layout.entries} | SHELL | set(HOOKS)
+    filled = {entry.text.name for entry in layout.entries} | SHELL | {hook.name for hook in HOOKS.values()}
     filled |= {entry.text.name for kind in SHELF for entry in kind.hooks}
     return [
         f"{module.__name__}: nobody defines {text.name}(ram, ...), which it calls"
@@ -135,7 +135,7 @@ def test_code_of_another_layout_has_another_type():
     """Compiled code holds numbers and offsets: the name by which the cache knows its type says which."""
     module = planted("from cpus.compiled import later\naaa_first = later('aaa_first', 2)\n")
     other = assemble("machine", [*MACHINE.modules, module])
-    assert other.text["hook_init"] == MACHINE.text["hook_init"] + 1
+    assert other.text["hook_tick"] == MACHINE.text["hook_tick"] + 1
     assert other.type != MACHINE.type
     assert assemble("machine", MACHINE.modules).type == MACHINE.type
 
@@ -150,7 +150,7 @@ def test_a_function_of_other_arguments_is_refused():
     """Callers would pass what it does not read, or it would read what nobody passed."""
     ram = small_ram(2)
     with pytest.raises(ValueError, match=r"test_memory_map.py:.*too_few must take 5 arguments behind `ram`"):
-        install_at(ram, "hook_init", Entry(Text("hook_init"), too_few))
+        install_at(ram, "hook_tick", Entry(Text("hook_tick"), too_few))
     with pytest.raises(
         LookupError, match=r"'text' must be named by a module of the memory map .got 'nobody'"
     ):

@@ -325,6 +325,15 @@ def test_declarations_are_listed_when_they_are_asked_for(capsys):
         in said
     )
     assert " " * 16 + "call: madvise\n" in said
+    assert main(["list", "hooks"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^  take_check +a block with a key was found$", said, re.M)
+    assert re.search(
+        r"^ +held: zone_lock of zone or some pcp_lock\n +result: 1: it may be taken now$", said, re.M
+    )
+    assert main(["list", "sysctls"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^ +vm.swappiness: from 0 to 200; kernels read ram.swappiness$", said, re.M)
 
 
 def test_report_shows_and_draws_a_finished_run(capsys):
