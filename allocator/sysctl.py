@@ -79,7 +79,7 @@ _sysctl(
 _sysctl(
     "numa_balancing",
     "kernel.numa_balancing",
-    "2: hot pages of slow nodes are promoted (memory tiering); 1 (pages move to their users) does nothing here",
+    "2: hot pages of slow nodes are promoted (memory tiering); 1 (pages move to users) does nothing here",
     0,
     2,
     constant="numa_balancing",

@@ -20,6 +20,7 @@ from allocator.page_alloc import free_changes_bytes
 from allocator.sched import TICK_NS
 from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_called, flush_tlb_func
 from allocator.vma import VM_ANON, VM_SHARED
+from cpus.abi.numbered import Numbered
 from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import Text, call, kernel
 from cpus.cpumask import cpumask_test_cpu, cpumask_weight
@@ -42,8 +43,11 @@ TIMEOUT_NS = 2 * TICK_NS  # a closed generation that has waited longer is forced
 NEWEST = 1 << 60  # above all stamps
 # why CPUs are asked by interrupts: nothing but held frames is left, they were held too long, something
 # becomes visible
-TAKEN, TIMED_OUT, VISIBLE, FILE_CHANGED = range(4)
-WHY = ("taken", "timed_out", "visible", "file_changed")
+WHY = Numbered[str]()
+TAKEN = WHY.add("taken")
+TIMED_OUT = WHY.add("timed_out")
+VISIBLE = WHY.add("visible")
+FILE_CHANGED = WHY.add("file_changed")
 # (cpu, stamp, why): the design's entry that asks by interrupts whom it must; all have flushed up to the stamp
 # when it returns
 FORCE = Text("held_force", 3)
@@ -81,7 +85,7 @@ def prepare_held(ram) -> None:
 def held_statistics(ram: Any) -> dict[str, Any]:
     """Say why CPUs were asked by interrupts, how often and how many, in a run that is over."""
     return {
-        name: dict(zip(WHY, ram.design[name].sum(axis=0).tolist(), strict=True))
+        name: dict(zip(WHY.values(), ram.design[name].sum(axis=0).tolist(), strict=True))
         for name in ("rounds", "asked")
     }
 

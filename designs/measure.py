@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cpus.abi.numbered import Numbered
 from cpus.atomics import address, exchange, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import serve_interrupts
@@ -19,9 +20,15 @@ from cpus.layout import Sizes
 from cpus.lease import WAIT_WORD, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 
 BUCKETS = 256
-# columns of `stat`
-FLUSHES, MERGED, WAITS, WAIT_NS, SKIPPED, HELPED, KICKED, SELF_FLUSHED = range(8)
-STAT_NAMES = ("flushes", "merged", "waits", "wait_ns", "skipped", "helped", "kicked", "self_flushed")
+STATS = Numbered[str]()  # columns of `stat`
+FLUSHES = STATS.add("flushes")
+MERGED = STATS.add("merged")
+WAITS = STATS.add("waits")
+WAIT_NS = STATS.add("wait_ns")
+SKIPPED = STATS.add("skipped")
+HELPED = STATS.add("helped")
+KICKED = STATS.add("kicked")
+SELF_FLUSHED = STATS.add("self_flushed")
 SERIES_POINTS = 100
 
 
@@ -31,7 +38,7 @@ def measure_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         # owner
         "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,),
         "takeoff_max": (sizes.nr_cpus,),
-        "stat": (sizes.nr_cpus, len(STAT_NAMES)),  # owner
+        "stat": (sizes.nr_cpus, len(STATS)),  # owner
         # who publishes a generation, before zone_key_done
         "published_ns": (sizes.nr_zones,), "published_took": (sizes.nr_zones,),
     }  # fmt: skip
@@ -106,7 +113,7 @@ def takeoff_statistics(ram: Any) -> dict[str, Any]:
     histogram = state["takeoff_hist"].sum(axis=0)
     paid = histogram.copy()
     paid[0] = 0
-    found: dict[str, Any] = dict(zip(STAT_NAMES, state["stat"].sum(axis=0).tolist(), strict=True))
+    found: dict[str, Any] = dict(zip(STATS.values(), state["stat"].sum(axis=0).tolist(), strict=True))
     for name, counts in (("takeoff", histogram), ("takeoff_paid", paid)):
         found[name] = {
             "count": int(counts.sum()),

@@ -20,6 +20,7 @@ records at the end), kmap for reading.
 
 from allocator.kmap import FREE_PAGE, KMAP_WRITE, MKWRITE_ANON, MKWRITE_REUSE
 from allocator.vma import VM_ANON, VM_SHARED
+from cpus.abi.numbered import Numbered
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import __cpumask_set_cpu, cpumask_clear, cpumask_copy, cpumask_empty, for_each_cpu
@@ -30,8 +31,10 @@ from designs.luf.done import lock_done, unlock_done
 from designs.luf.state import luf_state
 from designs.luf_v12.state import is_done
 
-OF_PAGE, OF_MM, OF_FILE = 1, 2, 3  # whose record a finding is about
-RECORD_NAMES = ("?", "page", "mm", "file")
+RECORDS = Numbered[str]()  # whose record a finding is about
+OF_PAGE = RECORDS.add("page", 1)
+OF_MM = RECORDS.add("mm")
+OF_FILE = RECORDS.add("file")
 
 
 # --- findings -----------------------------------------------------------------------------------------------

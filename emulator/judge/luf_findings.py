@@ -15,7 +15,7 @@ from allocator.sched import TASK_KSWAPD
 from cpus.abi.numbers import PAGE_BYTES
 from cpus.cpumask import cpus_of
 from cpus.layout import LUFD_KEPT
-from designs.luf.debug import RECORD_NAMES
+from designs.luf.debug import OF_MM, OF_PAGE, RECORDS
 from emulator.judge.witness import Names
 from workloads.rows import Workload
 
@@ -44,21 +44,21 @@ def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
     place = PLACES[site]
     found: dict[str, Any] = {
         "site": place.name, "function": place.function, "cpu": cpu, "task": _task(ram, workload, task),
-        "t_ns": now_ns, "frame": pfn, "record": RECORD_NAMES[whose], "request": ugen,
+        "t_ns": now_ns, "frame": pfn, "record": RECORDS[whose], "request": ugen,
         "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),
     }  # fmt: skip
     if place.about == ADDRESS:
         found |= {"mm": a, "address": b * PAGE_BYTES}
     elif place.about == FILE_PAGE:
         found["page"] = _page_of(ram, names, a, b)
-    if RECORD_NAMES[whose] == "page":
+    if whose == OF_PAGE:
         found |= {
             "key": key,
             "held": _page_of(ram, names, thing - 1, index),
             "freed_by": freed_by,
             "freed_ns": freed_ns,
         }
-    elif RECORD_NAMES[whose] == "mm":
+    elif whose == OF_MM:
         found["record_of"] = f"mm {number}"
     else:
         found["record_of"] = _page_of(ram, names, number, -1)

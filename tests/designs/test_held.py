@@ -248,7 +248,7 @@ def test_who_isolates_a_page_of_the_gather_frees_it_with_its_key(small_machine, 
 
 
 @LAZY
-@pytest.mark.parametrize("why", WHY)
+@pytest.mark.parametrize("why", WHY.values())
 def test_the_design_says_why_it_asked(small_machine, design, why):
     """One round to the other CPU, put down to what it was for; nothing under the other reasons."""
     machine = two_cpus(small_machine, design)
@@ -265,7 +265,7 @@ def test_the_design_says_why_it_asked(small_machine, design, why):
     else:
         write_to_file(machine.ram, 0, FILE, 3)
     found = held_statistics(machine.ram)
-    assert found["rounds"] == found["asked"] == {name: int(name == why) for name in WHY}
+    assert found["rounds"] == found["asked"] == {name: int(name == why) for name in WHY.values()}
     everybody(machine)
 
 
