@@ -21,7 +21,7 @@ class Hook(Text):
     """A place of the text table that a design may fill.
 
     `asks` names its arguments behind the CPU, with what each is. `held` are locks that its caller holds, all
-    of them, and `at` of a lock is the argument that says which one, or "?". Where `waits`, no spin lock is
+    of them, and `at` of a lock is the argument that says which one, or "any". Where `waits`, no spin lock is
     held and interrupts are on, so that the design may flush and wait for acks.
     """
 
@@ -59,7 +59,7 @@ def _hook(
 HOOK_PTE_CLEARED = _hook(
     "pte_cleared",
     "a PTE was cleared, and its frame cannot have gone anywhere yet",
-    Held("page_lock_word", "?"),
+    Held("page_lock_word", "any"),
     Held("object_lock", "object"),
     mm="address space",
     vpn="page of it",
@@ -85,7 +85,7 @@ HOOK_UNMAP_FLUSH = _hook(
 HOOK_UNMAP_FLUSH_DIRTY = _hook(
     "unmap_flush_dirty",
     "a page is about to be written to disk, or kept: writable and dirty translations are flushed",
-    Held("page_lock", "?"),
+    Held("page_lock", "any"),
     waits=True,
     kept="1: it is kept after all, so what stands for it is flushed too",
 )
@@ -98,7 +98,7 @@ HOOK_BATCH_KEY = _hook(
 HOOK_YOUNG_CLEARED = _hook(
     "young_cleared",
     "reclaim has cleared an accessed bit, and has not flushed",
-    Held("page_lock_word", "?"),
+    Held("page_lock_word", "any"),
     mm="address space",
     vpn="page of it",
     pfn="frame",
@@ -140,7 +140,7 @@ HOOK_PEND_FIRST = _hook(
 HOOK_TAKE_CHECK = _hook(
     "take_check",
     "a block with a key was found",
-    OneOf(Held("zone_lock", "zone"), Held("pcp_lock", "?")),
+    OneOf(Held("zone_lock", "zone"), Held("pcp_lock", "any")),
     zone="zone, or -1: a CPU's list (pcp)",
     pfn="first frame of the block",
     key="its key",
@@ -150,7 +150,7 @@ HOOK_TAKE_CHECK = _hook(
 HOOK_TAKE = _hook(
     "take",
     "a block with a key leaves the allocator",
-    OneOf(Held("zone_lock", "zone"), Held("pcp_lock", "?")),
+    OneOf(Held("zone_lock", "zone"), Held("pcp_lock", "any")),
     zone="zone, or -1: a CPU's list (pcp)",
     pfn="first frame of the block",
     key="its key",
@@ -196,20 +196,20 @@ HOOK_FAULT_DONE = _hook(
 HOOK_MAPPING_CHANGE = _hook(
     "mapping_change",
     "PTEs of a table are about to be changed by their user (flush_tlb_batched_pending)",
-    Held("page_lock_word", "?"),
+    Held("page_lock_word", "any"),
     mm="address space",
 )
 HOOK_VMA_DONE = _hook(
     "vma_done",
     "PTEs of an area were torn down (tlb_end_vma), or one that no TLB may have (ptep_clear_flush)",
-    OneOf(Held("mm_lock", "mm", shared=True), Held("object_lock", "?")),
+    OneOf(Held("mm_lock", "mm", shared=True), Held("object_lock", "any")),
     mm="address space",
     vma="area",
 )
 HOOK_USER_FLUSH = _hook(
     "user_flush",
     "a gather is about to flush",
-    OneOf(Held("mm_lock", "mm", shared=True), Held("object_lock", "?")),
+    OneOf(Held("mm_lock", "mm", shared=True), Held("object_lock", "any")),
     mm="address space",
     start="first page",
     end="behind the last page",
@@ -231,7 +231,7 @@ HOOK_MAP = _hook(
 HOOK_WRITE_BEGINS = _hook(
     "write_begins",
     "write(2) has its page, and will ask HOOK_FILE_WRITE",
-    Held("page_lock", "?"),
+    Held("page_lock", "any"),
     waits=True,
     object="file",
     page="page of it",
@@ -239,7 +239,7 @@ HOOK_WRITE_BEGINS = _hook(
 HOOK_FILE_WRITE = _hook(
     "file_write",
     "the page cache is about to change",
-    Held("page_lock", "?"),
+    Held("page_lock", "any"),
     waits=True,
     object="file",
     page="page of it",
@@ -261,7 +261,7 @@ HOOK_TRUNCATED = _hook(
 HOOK_MKCLEAN = _hook(
     "mkclean",
     "the PTEs of a page were made clean and read-only (folio_mkclean)",
-    Held("page_lock", "?"),
+    Held("page_lock", "any"),
     waits=True,
     object="file",
     page="page of it",
@@ -280,7 +280,7 @@ HOOK_KMAP = _hook(
 HOOK_MKWRITE = _hook(
     "mkwrite",
     "a PTE that maps a frame is about to become writable",
-    Held("page_lock_word", "?"),
+    Held("page_lock_word", "any"),
     pfn="frame",
     place="MKWRITE_*",
     mm="address space",

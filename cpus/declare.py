@@ -17,7 +17,7 @@ from dataclasses import dataclass
 class Held:
     """Whoever holds a lock: that of the same row; with `at` that of another row, or of an argument.
 
-    "?" is one that the row alone does not tell. `shared` is enough where readers hold it together.
+    "any" is one that the row alone does not tell. `shared` is enough where readers hold it together.
     """
 
     lock: str

@@ -39,7 +39,7 @@ def _lock_text(rule: Any) -> str:
     """Say which lock a rule asks for: `zone_lock of zone`, `some page_lock`."""
     if hasattr(rule, "rules"):
         return " or ".join(map(_lock_text, rule.rules))
-    text = f"{rule.lock} of {rule.at}" if rule.at != "?" else f"some {rule.lock}"
+    text = f"{rule.lock} of {rule.at}" if rule.at != "any" else f"some {rule.lock}"
     return text + " (shared is enough)" * rule.shared
 
 

@@ -67,7 +67,7 @@ def half_declared(known: Iterable[Hook]) -> list[str]:
             )
         for held in one.held:
             for lock in getattr(held, "rules", [held]):
-                if lock.at not in (*names, "?"):
+                if lock.at not in (*names, "any"):
                     found.append(
                         f"hook {one.short}: which {lock.lock} is held must be an argument (got {lock.at!r})"
                     )

@@ -13,7 +13,7 @@ from cpus.locks import WAITERS, WRITER
 
 
 def holds(ram: Any, cpu: int, rule: Held | OneOf, arguments: Mapping[str, int]) -> bool:
-    """Does the CPU hold the lock (one of the locks)? `at` of a lock is an argument, or "?" for any one.
+    """Does the CPU hold the lock (one of the locks)? `at` of a lock is an argument, or "any" for any one.
 
     Nobody knows who holds a page lock, or mmap_lock for reading: that somebody does must do.
     """
@@ -21,9 +21,9 @@ def holds(ram: Any, cpu: int, rule: Held | OneOf, arguments: Mapping[str, int]) 
         return any(holds(ram, cpu, one, arguments) for one in rule.rules)
     if rule.lock == "page_lock":
         locked = ram.page_flags & PG_LOCKED != 0
-        return bool(locked.any() if rule.at == "?" else locked[arguments[rule.at]])
+        return bool(locked.any() if rule.at == "any" else locked[arguments[rule.at]])
     words = getattr(ram, rule.lock)
-    mine = np.atleast_1d(words if rule.at == "?" else words[arguments[rule.at]])
+    mine = np.atleast_1d(words if rule.at == "any" else words[arguments[rule.at]])
     if rule.lock == "mm_lock":
         return bool((mine == WRITER).any() or (rule.shared and (mine > 0).any()))
     return bool((mine & (WAITERS - 1) == cpu + 1).any())
