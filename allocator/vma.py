@@ -25,6 +25,12 @@ MMAP_BASE = 0x7FFFF7FFF  # mmap_base() without randomisation: below the stack an
 
 
 @kernel
+def is_shared_file(ram, vma):
+    """Is it a shared mapping of a file?"""
+    return ram.vma_flags[vma] & VM_SHARED != 0 and ram.vma_flags[vma] & VM_ANON == 0
+
+
+@kernel
 def find_vma_index(ram, mm, vpn):
     """Index of the first VMA of an mm that ends above `vpn` (find_vma); the number of VMAs if none does.
     mmap_lock held.

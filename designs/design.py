@@ -67,7 +67,7 @@ class Design:
     name: str = ""
     parameters: ClassVar[dict[str, dict[str, str]]] = {}
     hooks: tuple[Entry, ...] = ()
-    # what a run with LUF's debug feature adds (luf_debug.py); () it cannot
+    # what a run with LUF's debug feature adds (designs/luf/debug.py); () it cannot
     debug_hooks: tuple[Entry, ...] = ()
 
     def __init__(self, **given: str):

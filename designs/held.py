@@ -19,7 +19,7 @@ from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page_alloc import free_changes_bytes
 from allocator.sched import TICK_NS
 from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_called, flush_tlb_func
-from allocator.vma import VM_ANON, VM_SHARED
+from allocator.vma import is_shared_file
 from cpus.abi.numbered import Numbered
 from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import Text, call, kernel
@@ -302,7 +302,7 @@ def held_write_fault(ram, cpu, mm, vma, vpn, thing):
     """A mapping becomes writable: nobody may go on reading the mm's, or the shared file's, old pages."""
     state = held_state(ram)
     stamp = load_acquire(state.mm_stamp, mm)
-    if ram.vma_flags[vma] & VM_SHARED and ram.vma_flags[vma] & VM_ANON == 0:
+    if is_shared_file(ram, vma):
         stamp = max(stamp, load_acquire(state.file_stamp, thing))
     force(ram, state, cpu, stamp, VISIBLE)
     return 0

@@ -54,16 +54,30 @@ def flush_pending(ram, cpu):
 
 
 @kernel
+def unflushed(ram, mm):
+    """What reclaim has left pending for an mm, as counted now (tlb_flush_batched); 0 if all is flushed."""
+    batched = load_acquire(ram.mm_batched, mm)
+    return batched if batched & PENDING_MASK != batched >> FLUSHED_SHIFT else 0
+
+
+@kernel
+def note_flushed(ram, mm, batched):
+    """What was counted so is flushed. Another unmapper may have added meanwhile: then the next caller flushes
+    again.
+    """
+    pending = batched & PENDING_MASK
+    compare_exchange(ram.mm_batched, mm, batched, pending | (pending << FLUSHED_SHIFT))
+
+
+@kernel
 def flush_batched_pending(ram, cpu, mm):
     """Complete what reclaim has left pending for an mm before a user's change of its mappings
     (flush_tlb_batched_pending).
     """
-    batched = load_acquire(ram.mm_batched, mm)
-    pending, flushed = batched & PENDING_MASK, batched >> FLUSHED_SHIFT
-    if pending != flushed:
+    batched = unflushed(ram, mm)
+    if batched != 0:
         flush_tlb_mm(ram, cpu, mm)
-        # another unmapper may have added meanwhile: then the next caller flushes again
-        compare_exchange(ram.mm_batched, mm, batched, pending | (pending << FLUSHED_SHIFT))
+        note_flushed(ram, mm, batched)
 
 
 @hook("pte_cleared")

@@ -13,11 +13,8 @@ from typing import Any
 import numpy as np
 
 from cpus.abi.numbered import Numbered
-from cpus.atomics import address, exchange, load_acquire
 from cpus.compiled import kernel
-from cpus.ipi import serve_interrupts
 from cpus.layout import Sizes
-from cpus.lease import WAIT_WORD, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 
 BUCKETS = 256
 STATS = Numbered[str]()  # columns of `stat`
@@ -39,8 +36,6 @@ def measure_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "takeoff_hist": (sizes.nr_cpus, BUCKETS), "takeoff_began": (sizes.nr_cpus,),
         "takeoff_max": (sizes.nr_cpus,),
         "stat": (sizes.nr_cpus, len(STATS)),  # owner
-        # who publishes a generation, before zone_key_done
-        "published_ns": (sizes.nr_zones,), "published_took": (sizes.nr_zones,),
     }  # fmt: skip
 
 
@@ -67,37 +62,6 @@ def note_takeoff(ram, state, cpu):
     ns = max(ram.cpu_clock[cpu] - state.takeoff_began[cpu], 0)
     state.takeoff_hist[cpu, bucket_of(ns)] += 1
     state.takeoff_max[cpu] = max(state.takeoff_max[cpu], ns)
-
-
-@kernel
-def publish_generation(ram, state, cpu, zone, generation, began):
-    """Say that a zone's pages up to a generation are flushed, and wake who waits for that. `began`: when the
-    flush began.
-    """
-    state.published_ns[zone] = ram.cpu_clock[cpu]
-    state.published_took[zone] = ram.cpu_clock[cpu] - began
-    exchange(ram.zone_key_done, zone, generation)  # a full barrier before the look at who waits
-    wake_all_waiting_for(ram, WAIT_WORD, address(ram.zone_key_done, zone), ram.cpu_clock[cpu])
-
-
-@kernel
-def wait_for_generation(ram, state, cpu, zone, generation):
-    """Sleep until a zone's generation has been flushed by somebody else, serving interrupts."""
-    if load_acquire(ram.zone_key_done, zone) >= generation:
-        return
-    state.stat[cpu, WAITS] += 1
-    while load_acquire(ram.zone_key_done, zone) < generation:
-        if ram.cpu_bell[cpu] > 0:
-            serve_interrupts(ram, cpu)
-        if begin_wait(ram, cpu, WAIT_WORD, address(ram.zone_key_done, zone)):
-            if load_acquire(ram.zone_key_done, zone) >= generation:
-                cancel_wait(ram, cpu)
-            else:
-                finish_wait(ram, cpu)
-    # clocks of CPUs are apart by up to a slice: the wait is counted as at most what the flush took
-    waited = max(min(state.published_ns[zone] - ram.cpu_clock[cpu], state.published_took[zone]), 0)
-    ram.cpu_clock[cpu] += waited
-    state.stat[cpu, WAIT_NS] += waited
 
 
 def _percentile(histogram: np.ndarray, share: float) -> int:

@@ -5,13 +5,13 @@ Mechanism: a page that is freed with a key keeps a record of its own: the CPUs t
 request, what the page was. Whenever the kernel is about to write to a frame (HOOK_KMAP), or to make a PTE of
 it writable (HOOK_MKWRITE), every CPU of the record must have done that request. If one has not, it is a
 *finding*, kept with a dump of all CPUs' done-numbers (the first LUFD_KEPT; the patch warns once), and the run
-goes on. Done-numbers stand still meanwhile: one lock for all of them (luf_done.py).
+goes on. Done-numbers stand still meanwhile: one lock for all of them (ugen.py).
 Beyond the patch, which has such records in pages alone: when a store fault or a write(2) begins, the records
 of its mm and its file are noted, and whom they named must be done when the PTE becomes writable or the bytes
 are copied. So a forgotten flush of these triggers leaves a trace. Requests that come after the beginning are
 not asked for: reclaim goes on.
 v12 flushes at the end of handle_mm_fault, too late for that look, so with debug on it also flushes before (as
-the patch does): that closes a window which is open without (luf_v12_debug.py). luf.py flushes in time as it
+the patch does): that closes a window which is open without (luf_v12/debug.py). luf.py flushes in time as it
 is; nothing is added there, or who forgets it would not be found.
 It looks at the design's bookkeeping, never at contents: docs/debug-luf.md has a violation that it cannot see.
 Left out: the looks of the patch at the end of a take-off and in __free_one_page (the audit looks at all
@@ -19,17 +19,16 @@ records at the end), kmap for reading.
 """
 
 from allocator.kmap import FREE_PAGE, KMAP_WRITE, MKWRITE_ANON, MKWRITE_REUSE
-from allocator.vma import VM_ANON, VM_SHARED
+from allocator.vma import is_shared_file
 from cpus.abi.numbered import Numbered
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
-from cpus.cpumask import __cpumask_set_cpu, cpumask_clear, cpumask_copy, cpumask_empty, for_each_cpu
+from cpus.cpumask import __cpumask_set_cpu, cpumask_clear, cpumask_empty, for_each_cpu
 from cpus.layout import LUFD_KEPT
-from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook
-from designs.luf.done import lock_done, unlock_done
-from designs.luf.state import luf_state
-from designs.luf_v12.state import is_done
+from designs.luf.fields import common_state, luf_state
+from designs.luf.records import add_record, of_file, of_key, of_mm
+from designs.luf.ugen import all_have_done, is_done, lock_done, unlock_done
 
 RECORDS = Numbered[str]()  # whose record a finding is about
 OF_PAGE = RECORDS.add("page", 1)
@@ -68,14 +67,11 @@ def _note(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
 def all_done(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
     """Have all CPUs of a record done its request? If not, that is a finding."""
     lock_done(ram, cpu)
-    late = False
-    for target in for_each_cpu(mask, row):
-        if not is_done(state, target, ugen):
-            late = True
-    if late:
+    done = all_have_done(state, mask, row, ugen)
+    if not done:
         _note(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b)
     unlock_done(ram, cpu)
-    return not late
+    return done
 
 
 # --- records of pages ---------------------------------------------------------------------------------------
@@ -83,7 +79,7 @@ def all_done(ram, state, cpu, whose, mask, row, ugen, number, pfn, site, a, b):
 
 @kernel
 def check_page(ram, state, cpu, pfn, site, a, b):
-    """Look at a frame's record, if it has one, and forget it: it is done, or told."""
+    """Look at a frame's record, if it has one, and forget it: it is done, or reported."""
     ram.lufd_checks[cpu] += 1
     ugen = ram.lufd_ugen[pfn]
     if ugen == 0:
@@ -101,10 +97,8 @@ def mark_page(ram, state, cpu, pfn, key, required):
     that is not done.
     """
     check_page(ram, state, cpu, pfn, FREE_PAGE, 0, 0)
-    spin_lock(ram, cpu, state.key_lock, key)
-    cpumask_copy(ram.lufd_mask, pfn, state.key_mask, key)
-    ugen = state.key_ugen[key]
-    spin_unlock(ram, cpu, state.key_lock, key)
+    cpumask_clear(ram.lufd_mask, pfn)
+    ugen = add_record(ram, state, cpu, of_key(ram, key), ram.lufd_mask, pfn)
     if not required or cpumask_empty(ram.lufd_mask, pfn):
         return  # such a batch is folded into nothing
     ram.lufd_ugen[pfn], ram.lufd_key[pfn] = ugen, key
@@ -119,19 +113,17 @@ def mark_page(ram, state, cpu, pfn, key, required):
 @kernel
 def note_mm(ram, state, cpu, mm):
     """A store fault begins: whom the mm's record names now must be done when the PTE becomes writable."""
-    spin_lock(ram, cpu, state.mm_rec_lock, mm)
-    cpumask_copy(ram.lufd_mm_mask, cpu, state.mm_mask, mm)
-    ram.lufd_mm[cpu], ram.lufd_mm_ugen[cpu] = mm, state.mm_ugen[mm]
-    spin_unlock(ram, cpu, state.mm_rec_lock, mm)
+    cpumask_clear(ram.lufd_mm_mask, cpu)
+    ram.lufd_mm_ugen[cpu] = add_record(ram, state, cpu, of_mm(ram, mm), ram.lufd_mm_mask, cpu)
+    ram.lufd_mm[cpu] = mm
 
 
 @kernel
 def note_file(ram, state, cpu, thing):
     """A store fault in a shared file, or a write(2), begins: the same for the file's record."""
-    spin_lock(ram, cpu, state.file_lock, thing)
-    cpumask_copy(ram.lufd_file_mask, cpu, state.file_mask, thing)
-    ram.lufd_file[cpu], ram.lufd_file_ugen[cpu] = thing + 1, state.file_ugen[thing]
-    spin_unlock(ram, cpu, state.file_lock, thing)
+    cpumask_clear(ram.lufd_file_mask, cpu)
+    ram.lufd_file_ugen[cpu] = add_record(ram, state, cpu, of_file(thing), ram.lufd_file_mask, cpu)
+    ram.lufd_file[cpu] = thing + 1
 
 
 @kernel
@@ -142,7 +134,7 @@ def forget_noted(ram, cpu):
 
 @kernel
 def _check_noted(ram, state, cpu, pfn, site, a, b):
-    """Look at what was noted when the fault or the write began; told once."""
+    """Look at what was noted when the fault or the write began; reported once."""
     mm, thing = ram.lufd_mm[cpu], ram.lufd_file[cpu] - 1
     if mm > 0 and not all_done(
         ram, state, cpu, OF_MM, ram.lufd_mm_mask, cpu, ram.lufd_mm_ugen[cpu], mm, pfn, site, a, b
@@ -154,23 +146,27 @@ def _check_noted(ram, state, cpu, pfn, site, a, b):
         ram.lufd_file[cpu] = 0
 
 
-@kernel
-def check_kmap(ram, state, cpu, pfn, site, a, b):
-    """HOOK_KMAP: the frame's record, and for write(2) its file's."""
+# --- hooks --------------------------------------------------------------------------------------------------
+
+
+@hook("kmap")
+def debug_kmap(ram, cpu, pfn, site, a, b):
+    """The kernel is about to write to a frame: look at its record, and for write(2) at its file's."""
+    state = common_state(ram)
     check_page(ram, state, cpu, pfn, site, a, b)
     if site == KMAP_WRITE:
         _check_noted(ram, state, cpu, pfn, site, a, b)
+    return 0
 
 
-@kernel
-def check_mkwrite(ram, state, cpu, pfn, site, mm, vpn):
-    """HOOK_MKWRITE: the frame's record, and in a write fault the mm's and the file's."""
+@hook("mkwrite")
+def debug_mkwrite(ram, cpu, pfn, site, mm, vpn):
+    """A PTE becomes writable: look at its frame's record, and in a write fault at the mm's and the file's."""
+    state = common_state(ram)
     check_page(ram, state, cpu, pfn, site, mm, vpn)
     if MKWRITE_ANON <= site <= MKWRITE_REUSE:
         _check_noted(ram, state, cpu, pfn, site, mm, vpn)
-
-
-# --- hooks of luf -------------------------------------------------------------------------------------------
+    return 0
 
 
 @hook("keep")
@@ -180,26 +176,14 @@ def luf_debug_free(ram, cpu, pfn, key, c, d):
     return 0
 
 
-@hook("kmap")
-def luf_debug_kmap(ram, cpu, pfn, site, a, b):
-    check_kmap(ram, luf_state(ram), cpu, pfn, site, a, b)
-    return 0
-
-
-@hook("mkwrite")
-def luf_debug_mkwrite(ram, cpu, pfn, site, mm, vpn):
-    check_mkwrite(ram, luf_state(ram), cpu, pfn, site, mm, vpn)
-    return 0
-
-
 @hook("fault_begins")
 def luf_debug_fault(ram, cpu, mm, vma, vpn, store):
     """Note the records that luf_write_fault will flush."""
     forget_noted(ram, cpu)
     if store:
-        state, flags = luf_state(ram), ram.vma_flags[vma]
+        state = luf_state(ram)
         note_mm(ram, state, cpu, mm)
-        if flags & VM_SHARED and flags & VM_ANON == 0:
+        if is_shared_file(ram, vma):
             note_file(ram, state, cpu, ram.vma_object[vma])
     return 0
 
@@ -212,4 +196,4 @@ def luf_debug_write(ram, cpu, thing, page, c, d):
     return 0
 
 
-LUF_DEBUG = (luf_debug_free, luf_debug_kmap, luf_debug_mkwrite, luf_debug_fault, luf_debug_write)
+LUF_DEBUG = (debug_kmap, debug_mkwrite, luf_debug_free, luf_debug_fault, luf_debug_write)

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from designs.luf_v12.luf_v12 import LufV12, v12_release
+from designs.luf_v12.luf_v12 import LufV12
+from designs.luf_v12.triggers import v12_release
 from emulator.experiment import run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically

@@ -45,6 +45,7 @@ from cpus.segment import word_at_address
 from designs import design
 from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
 from designs.luf.luf import Luf
+from designs.luf.records import of_key, of_mm
 from designs.luf_v12.luf_v12 import LufV12
 from designs.memory_map import MACHINE
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
@@ -84,9 +85,8 @@ def plant_in_pages(machine, frames):
 
 def plant_in_records(machine):
     """Give mm 1 and both files a record that CPU 1 has not done."""
-    state = machine.ram.design
-    for what in ("mm", "file"):
-        state[f"{what}_mask"][:, 0], state[f"{what}_ugen"][:] = 1 << 1, 1 << 40
+    state, keys_from = machine.ram.design, of_key(machine.ram, 0)
+    state["record_mask"][:keys_from, 0], state["record_ugen"][:keys_from] = 1 << 1, 1 << 40
 
 
 # --- records ------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_a_page_freed_with_a_key_has_a_record_until_it_is_used(small_machine, na
     for pfn in frames:
         assert (ram.lufd_object[pfn], ram.lufd_freed_by[pfn]) == (FILE + 1, 0)
         assert 1 in cpus_of(ram.lufd_mask[pfn])
-        assert ram.lufd_ugen[pfn] == ram.design["key_ugen"][ram.lufd_key[pfn]] > 0
+        assert ram.lufd_ugen[pfn] == ram.design["record_ugen"][of_key(ram, int(ram.lufd_key[pfn]))] > 0
     assert ram.lufd_key[in_pcp].tolist() == ram.page_key[in_pcp].tolist()  # in the buddy that is a generation
     pend_all(machine)
     ram.wmark_min[ZONE] = 512
@@ -287,7 +287,7 @@ def test_a_skipped_take_off_is_found_at_kmap(broken_machine):
     assert (whose, site, cpu, mm, vpn) == (OF_PAGE, KMAP_ZERO, 0, 1, ANON_VPN + page)
     assert pfn in frames
     assert (number, thing - 1, index, freed_by) == (pfn, FILE, frames.index(pfn), 0)
-    assert ugen == ram.design["key_ugen"][key]
+    assert ugen == ram.design["record_ugen"][of_key(ram, int(key))]
     assert cpus_of(ram.lufd_lag[0]) == [0, 1]
     assert ram.lufd_done[0].tolist() == [1, 1, 1], "the dump: nobody has done anything"
     assert ugen > 1
@@ -353,7 +353,11 @@ def test_what_is_unmapped_after_the_fault_began_is_not_asked_for(small_machine, 
     newer = []
 
     def note_newer(*_):
-        newer.append(bool(machine.ram.design["mm_ugen"][1] > machine.ram.design["ugen_done"][1]))
+        newer.append(
+            bool(
+                machine.ram.design["record_ugen"][of_mm(machine.ram, 1)] > machine.ram.design["ugen_done"][1]
+            )
+        )
 
     def unmap_meanwhile(*_):
         machine.on_send = note_newer

@@ -9,7 +9,8 @@ from cpus.abi.numbers import LOAD, STORE
 from cpus.cpumask import cpus_of
 from cpus.ipi import serve_interrupts
 from designs import design
-from designs.luf.sync import SYNC
+from designs.luf.records import of_key
+from designs.luf.sync.answers import SYNC
 from designs.measure import FLUSHES, HELPED, KICKED, SELF_FLUSHED, SKIPPED, bucket_end, bucket_of
 from emulator.experiment import run_design
 from emulator.machine import load_machine
@@ -148,13 +149,14 @@ def test_each_remembers_the_cpus_of_older_batches(machine_of):
     ram = machine.ram
     ram.design["ugen"][0] = 100
     for key, cpu in ((1, 1), (2, 3)):
-        ram.design["key_mask"][key, 0] = 1 << cpu
-        ram.design["key_ugen"][key] = 10 + key
+        record = of_key(ram, key)
+        ram.design["record_mask"][record, 0], ram.design["record_ugen"][record] = 1 << cpu, 10 + key
     newer = [machine.enter("hook_page_freed", 0, ZONE, 0, key) for key in (1, 2)][1]
     machine.enter("hook_take", 0, ZONE, 0, newer)
     assert cpus_of(ram.design["take_mask"][0]) == [1, 3]
     machine.enter("hook_take_done", 0)
-    ram.design["key_mask"][3, 0], ram.design["key_ugen"][3] = 1 << 0, 1000
+    record = of_key(ram, 3)
+    ram.design["record_mask"][record, 0], ram.design["record_ugen"][record] = 1 << 0, 1000
     newest = machine.enter("hook_page_freed", 0, ZONE, 0, 3)
     machine.enter("hook_take", 0, ZONE, 0, newest)
     assert cpus_of(ram.design["take_mask"][0]) == [0]

@@ -19,17 +19,12 @@ from cpus.cpumask import cpus_of
 from cpus.oracle import VIOLATIONS
 from cpus.page_table import PTE_PROTNONE, PTE_WRITE
 from designs import design
-from designs.luf_v12.state import (
-    KEYS,
-    before,
-    fold_into_key,
-    new_luf_key,
-    new_luf_ugen,
-    next_ugen,
-    prev_ugen,
-    v12_state,
-    whole_generation,
-)
+from designs.luf.records import of_key
+from designs.luf.ugen import before, new_luf_ugen
+from designs.luf_v12.batches import fold_into_key
+from designs.luf_v12.fields import KEYS, v12_state
+from designs.luf_v12.generations import next_ugen, prev_ugen, whole_generation
+from designs.luf_v12.unmap import new_luf_key
 from emulator.experiment import run_design
 from emulator.machine import load_machine
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
@@ -71,7 +66,7 @@ def key_of(ram):
 @kernel
 def fold_key_of(ram, key, ugen):
     """Fold CPU 0's scratch mask into a key."""
-    fold_into_key(ram, v12_state(ram), 0, key, ram.tmp_mask, 0, 0, ugen)
+    fold_into_key(ram, v12_state(ram), 0, key, ram.tmp_mask, 0, ugen)
 
 
 def violations(machine):
@@ -265,24 +260,24 @@ def test_stamps_and_keys_skip_what_is_not_valid(machine):
 
 def test_a_key_that_is_used_again_stands_for_both(machine):
     """CPU 1 of the old use stays, unless it has flushed since; the generation is the newer."""
-    ram = machine.ram
+    ram, record = machine.ram, of_key(machine.ram, 9)
     ram.tmp_mask[0, 0] = 1 << 1
     fold_key_of(ram, 9, 10)
     ram.tmp_mask[0, 0] = 1 << 2
     fold_key_of(ram, 9, 20)
-    assert cpus_of(ram.design["key_mask"][9]) == [1, 2]
+    assert cpus_of(ram.design["record_mask"][record]) == [1, 2]
     ram.design["ugen_done"][1] = 20
     ram.tmp_mask[0, 0] = 1 << 3
     fold_key_of(ram, 9, 30)
-    assert cpus_of(ram.design["key_mask"][9]) == [2, 3]
-    assert ram.design["key_ugen"][9] == 30
+    assert cpus_of(ram.design["record_mask"][record]) == [2, 3]
+    assert ram.design["record_ugen"][record] == 30
 
 
 def test_nothing_is_lost_when_stamps_wrap_around(machine):
     """The counter passes the largest signed word between unmap and take-off: CPU 1 is interrupted, once."""
     design, last = machine.ram.design, np.iinfo(np.int64).max
     design["ugen"][0] = last - 20
-    for name in ("ugen_done", "key_ugen", "mm_ugen", "file_ugen", "zone_luf_ugen"):
+    for name in ("ugen_done", "record_ugen", "zone_luf_ugen"):
         design[name][:] = last - 21
     frames = reclaim(machine)
     assert design["ugen"][0] < 0
@@ -306,7 +301,7 @@ def test_whom_the_vanilla_batch_flushes_needs_no_key(machine):
     ram = machine.ram
     machine.enter("hook_pte_cleared", 0, 1, FILE_VPN, 0, FILE)
     machine.enter("hook_walk_done", 0, 0, 1, 1)
-    ram.ubc_mask[0] = ram.design["luf_mask"][0]
+    ram.ubc_mask[0] = ram.design["lazy_mask"][0]
     ram.ubc_required[0] = 1
     assert machine.enter("hook_batch_key", 0) == 0
     machine.enter("hook_unmap_flush", 0)

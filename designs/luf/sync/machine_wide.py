@@ -13,9 +13,12 @@ from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_WORD, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook
-from designs.luf.state import diet, luf_state
-from designs.luf.take import claim_generation, flush_taken, take_keyed
-from designs.measure import MERGED, WAIT_NS, WAITS, note_takeoff, publish_generation
+from designs.luf.fields import luf_state
+from designs.luf.generations import claim_generation
+from designs.luf.published import charge_wait, publish_generation
+from designs.luf.take_off import flush_taken, take_keyed
+from designs.luf.ugen import NO_UGEN, diet
+from designs.measure import MERGED, WAITS, note_takeoff
 
 
 @hook("take")
@@ -74,9 +77,7 @@ def _wait_for_flusher(ram, state, cpu):
                 cancel_wait(ram, cpu)
             else:
                 finish_wait(ram, cpu)
-    waited = max(min(state.flusher_ns[0] - ram.cpu_clock[cpu], state.flusher_took[0]), 0)
-    ram.cpu_clock[cpu] += waited
-    state.stat[cpu, WAIT_NS] += waited
+    charge_wait(ram, state, cpu, state.flusher_ns[0], state.flusher_took[0])
 
 
 @hook("take_done")
@@ -95,6 +96,6 @@ def global_take_done(ram, cpu, a, b, c, d):
         state.stat[cpu, MERGED] += 1
     for zone in range(ram.nr_zones):
         state.wait_generation[cpu, zone] = 0
-    state.take_ugen[cpu] = 0
+    state.take_ugen[cpu] = NO_UGEN
     note_takeoff(ram, state, cpu)
     return 0

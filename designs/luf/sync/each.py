@@ -10,35 +10,42 @@ more.
 """
 
 from allocator.flush_sites import SITE_ALLOC
-from cpus.cpumask import cpumask_copy, cpumask_or
-from cpus.locks import spin_lock, spin_unlock
+from cpus.compiled import kernel
+from cpus.cpumask import cpumask_clear, cpumask_copy, cpumask_or
 from designs.design import hook
-from designs.luf.state import EACH_ROWS, diet, luf_state
-from designs.luf.take import flush_taken, take_keyed
+from designs.luf.fields import EACH_ROWS, luf_state
+from designs.luf.records import of_key, take_pending
+from designs.luf.take_off import flush_taken, take_keyed
+from designs.luf.ugen import NO_UGEN, diet, newer
 from designs.measure import note_takeoff
+
+
+@kernel
+def _row(state, zone, generation):
+    """Row of a generation of a zone."""
+    return zone * EACH_ROWS + generation % EACH_ROWS
 
 
 @hook("page_freed")
 def each_page_freed(ram, cpu, zone, pfn, key, order):
     """A keyed page enters the buddy; with another key than the one before, a new generation begins."""
     state = luf_state(ram)
-    spin_lock(ram, cpu, state.key_lock, key)
-    clean = diet(ram, state, cpu, state.key_mask, key, state.key_ugen[key])
-    ugen = state.key_ugen[key]
-    row = zone * EACH_ROWS + state.zone_generation[zone] % EACH_ROWS
-    if not clean:
-        if state.each_key[zone] != key:
-            before = row
-            diet(ram, state, cpu, state.each_mask, before, state.each_ugen[before])
-            state.each_key[zone] = key
-            state.zone_generation[zone] += 1
-            row = zone * EACH_ROWS + state.zone_generation[zone] % EACH_ROWS
-            state.each_ugen[row] = state.each_ugen[before]
-            cpumask_copy(state.each_mask, row, state.each_mask, before)
-        cpumask_or(state.each_mask, row, state.key_mask, key)
-        state.each_ugen[row] = max(state.each_ugen[row], ugen)
-    spin_unlock(ram, cpu, state.key_lock, key)
-    return 0 if clean else state.zone_generation[zone]
+    cpumask_clear(ram.tmp_mask, cpu)
+    ugen = take_pending(ram, state, cpu, of_key(ram, key), ram.tmp_mask, cpu)
+    if ugen == NO_UGEN:
+        return 0
+    row = _row(state, zone, state.zone_generation[zone])
+    if state.each_key[zone] != key:
+        before = row
+        diet(ram, state, cpu, state.each_mask, before, state.each_ugen[before])
+        state.each_key[zone] = key
+        state.zone_generation[zone] += 1
+        row = _row(state, zone, state.zone_generation[zone])
+        cpumask_copy(state.each_mask, row, state.each_mask, before)
+        state.each_ugen[row] = state.each_ugen[before]
+    cpumask_or(state.each_mask, row, ram.tmp_mask, cpu)
+    state.each_ugen[row] = newer(state.each_ugen[row], ugen)
+    return state.zone_generation[zone]
 
 
 @hook("take")
@@ -48,9 +55,9 @@ def each_take(ram, cpu, zone, pfn, key, order):
     if zone < 0:
         take_keyed(ram, state, cpu, key)
         return 0
-    row = zone * EACH_ROWS + key % EACH_ROWS
+    row = _row(state, zone, key)
     cpumask_or(state.take_mask, cpu, state.each_mask, row)
-    state.take_ugen[cpu] = max(state.take_ugen[cpu], state.each_ugen[row])
+    state.take_ugen[cpu] = newer(state.take_ugen[cpu], state.each_ugen[row])
     return 0
 
 

@@ -8,9 +8,11 @@ cannot wait for each other in a ring.
 from allocator.flush_sites import SITE_ALLOC
 from cpus.compiled import kernel
 from designs.design import hook
-from designs.luf.state import luf_state
-from designs.luf.take import claim_generation, claim_other_zones, flush_taken, owns_a_generation, take_keyed
-from designs.measure import MERGED, note_takeoff, publish_generation, wait_for_generation
+from designs.luf.fields import luf_state
+from designs.luf.generations import claim_generation, claim_other_zones, owns_a_generation
+from designs.luf.published import publish_generation, wait_for_generation
+from designs.luf.take_off import flush_taken, take_keyed
+from designs.measure import MERGED, note_takeoff
 
 
 @hook("take")

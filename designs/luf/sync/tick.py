@@ -11,13 +11,13 @@ from allocator.sched import TICK_NS
 from allocator.tlb_flush import FLUSH_ALL, INIT_MM, NO_GENERATION, flush_tlb_func
 from cpus.atomics import compare_exchange, load_acquire, store_release
 from cpus.compiled import kernel
-from cpus.cpumask import cpumask_test_cpu, for_each_cpu
+from cpus.cpumask import cpumask_test_cpu
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook, hooks
-from designs.luf.done import lock_done, unlock_done
-from designs.luf.kicker import flush_in_background
-from designs.luf.state import luf_state, new_stamp
-from designs.luf.take import join_generation
+from designs.luf.fields import luf_state
+from designs.luf.generations import join_generation
+from designs.luf.sync.kicker import flush_in_background
+from designs.luf.ugen import check_done, is_done, lock_done, new_luf_ugen, unlock_done
 from designs.measure import SELF_FLUSHED
 
 TIMEOUT_NS = 2 * TICK_NS
@@ -39,30 +39,18 @@ def flush_myself(ram, cpu):
     """
     state = luf_state(ram)
     for zone in range(ram.nr_zones):
-        done = load_acquire(state.ugen_done, cpu)
         if (
             ram.zone_pending[zone] > 0
             and cpumask_test_cpu(cpu, state.zone_mask, zone)
-            and done < state.zone_ugen[zone]
+            and not is_done(state, cpu, state.zone_ugen[zone])
         ):
-            stamp = new_stamp(state)
+            done = load_acquire(state.ugen_done, cpu)
+            ugen = new_luf_ugen(state)
             flush_tlb_func(ram, cpu, INIT_MM, 0, FLUSH_ALL, NO_GENERATION, 0, cpu)
             lock_done(ram, cpu)
-            compare_exchange(state.ugen_done, cpu, done, stamp)  # lost: somebody's flush was faster
+            compare_exchange(state.ugen_done, cpu, done, ugen)  # lost: somebody's flush was faster
             unlock_done(ram, cpu)
             state.stat[cpu, SELF_FLUSHED] += 1
-
-
-@kernel
-def _all_done(ram, state, cpu, zone):
-    """Have all CPUs of a zone's open generation flushed by themselves? Zone lock held."""
-    lock_done(ram, cpu)
-    done = True
-    for target in for_each_cpu(state.zone_mask, zone):
-        if load_acquire(state.ugen_done, target) < state.zone_ugen[zone]:
-            done = False
-    unlock_done(ram, cpu)
-    return done
 
 
 @hook("tick")
@@ -73,7 +61,9 @@ def tick_tick(ram, cpu, a, b, c, d):
     for zone in range(ram.nr_zones):
         if ram.zone_pending[zone] > 0:
             spin_lock_irq(ram, cpu, ram.zone_lock, zone)
-            due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or _all_done(ram, state, cpu, zone)
+            due = ram.cpu_clock[cpu] - state.request_ns[zone] > TIMEOUT_NS or check_done(
+                ram, state, cpu, state.zone_mask, zone, state.zone_ugen[zone]
+            )
             spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
             if due and compare_exchange(state.kick_cpu, 0, 0, cpu + 1) == 0:
                 flush_in_background(ram, state, cpu, zone)

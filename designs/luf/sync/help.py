@@ -14,8 +14,10 @@ from cpus.cpumask import cpumask_or
 from cpus.lease import WAIT_WORD, wake_all_waiting_for
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook
-from designs.luf.state import luf_state
-from designs.luf.take import claim_other_zones, claim_row, flush_taken, owns_a_generation
+from designs.luf.fields import luf_state
+from designs.luf.generations import claim_other_zones, claim_row, owns_a_generation
+from designs.luf.take_off import flush_taken
+from designs.luf.ugen import newer
 from designs.measure import HELPED, note_takeoff
 
 
@@ -26,7 +28,7 @@ def _gather_claimed(ram, state, cpu, zone, generation):
     for older in range(load_acquire(ram.zone_key_done, zone) + 1, generation + 1):
         row = claim_row(ram, zone, older)
         cpumask_or(state.take_mask, cpu, state.claim_mask, row)
-        state.take_ugen[cpu] = max(state.take_ugen[cpu], state.claim_ugen[row])
+        state.take_ugen[cpu] = newer(state.take_ugen[cpu], state.claim_ugen[row])
     spin_unlock_irq(ram, cpu, ram.zone_lock, zone)
 
 

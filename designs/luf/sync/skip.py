@@ -7,7 +7,7 @@ Only if the zone has no clean block of any order left does a taker wait for the 
 from cpus.compiled import kernel
 from cpus.layout import NR_ORDERS
 from designs.design import hook
-from designs.luf.state import luf_state
+from designs.luf.fields import luf_state
 from designs.measure import SKIPPED
 
 

@@ -13,9 +13,9 @@ from cpus.atomics import load_acquire, store_release
 from cpus.compiled import kernel
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.design import hook
-from designs.luf.owner import finish_as_owner
-from designs.luf.state import luf_state
-from designs.luf.take import claim_generation, clean_left
+from designs.luf.fields import luf_state
+from designs.luf.generations import claim_generation, clean_left
+from designs.luf.sync.owner import finish_as_owner
 from designs.measure import KICKED, note_takeoff
 
 

@@ -1,0 +1,1 @@
+"""Who flushes when many allocators reach the same pending shootdown; `answers.py` lists the answers."""
