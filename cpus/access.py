@@ -77,7 +77,8 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
     while True:
         pte = use_entry(ram, table, vpn & LEVEL_MASK, kind == STORE)
         if pte < 0:
-            return page_fault(ram, cpu, vpn, kind)
+            # one of two constants: what any int64 may be costs the callers' hot path 10 %
+            return WAIT if page_fault(ram, cpu, vpn, kind) == WAIT else AGAIN
         pfn = pte_pfn(pte)
         if not ram.check:
             break
