@@ -4,8 +4,9 @@
 hardware atomics across processes. Orders: loads acquire, stores release, read-modify-writes acquire-release,
 `fence` is sequentially consistent; each caller says why it needs what it uses.
 
-With NUMBA_DISABLE_JIT=1 they fall back to plain Python on numpy views: right for ONE CPU (debugging,
-coverage), not for more.
+With NUMBA_DISABLE_JIT=1 they fall back to plain Python on numpy views, which nobody may interrupt: right for
+one CPU, and for many under one lease, of which one executes at a time (the controlled mode). Values stay
+numpy's int64, which wrap around as compiled ones do.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ def _is_word_field(field) -> bool:
     return isinstance(field, FieldType) and field.dtype == "int64"
 
 
-def _operands(context, builder, sig, args):
-    """Give the pointer to the word, and the values that follow field and index, as int64."""
-    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+def _operands(context, builder, sig, args, store=True):
+    """Give the pointer to the word, to store to it or not, and the values behind field and index as int64."""
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], store)
     values = (context.cast(builder, arg, kind, types.int64) for arg, kind in zip(args[2:], sig.args[2:]))
     return pointer, *values
 
@@ -55,38 +56,38 @@ def _read_modify_write(name: str, doc: str):
 if numba.config.DISABLE_JIT:
 
     def load_acquire(field, index):
-        return int(field[index])
+        return field[index]
 
     def store_release(field, index, value):
         field[index] = value
 
     def exchange(field, index, value):
-        old = int(field[index])
+        old = field[index]
         field[index] = value
         return old
 
     def fetch_add(field, index, value):
-        old = int(field[index])
+        old = field[index]
         field[index] = old + value
         return old
 
     def fetch_or(field, index, value):
-        old = int(field[index])
+        old = field[index]
         field[index] = old | value
         return old
 
     def fetch_and(field, index, value):
-        old = int(field[index])
+        old = field[index]
         field[index] = old & value
         return old
 
     def fetch_max(field, index, value):
-        old = int(field[index])
+        old = field[index]
         field[index] = max(old, value)
         return old
 
     def compare_exchange(field, index, expected, new):
-        old = int(field[index])
+        old = field[index]
         if old == expected:
             field[index] = new
         return old
@@ -98,14 +99,11 @@ if numba.config.DISABLE_JIT:
         return None
 
     def address(field, index):
-        return (
-            field[index : index + 1].ctypes.data
-            if isinstance(index, int)
-            else field[index[0], index[1] :].ctypes.data
-        )
+        steps = zip(index if isinstance(index, tuple) else (index,), field.strides, strict=True)
+        return field.ctypes.data + sum(int(i) * stride for i, stride in steps)
 
     def word_at(where):
-        return np.ctypeslib.as_array((ctypes.c_int64 * 1).from_address(where))
+        return np.ctypeslib.as_array((ctypes.c_int64 * 1).from_address(int(where)))
 
     def pause():
         os.sched_yield()
@@ -130,7 +128,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.load_atomic(*_operands(context, builder, sig, args), "acquire", 8)
+            return builder.load_atomic(*_operands(context, builder, sig, args, store=False), "acquire", 8)
 
         return types.int64(field, index), build
 
@@ -166,7 +164,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.ptrtoint(*_operands(context, builder, sig, args), I64)
+            return builder.ptrtoint(*_operands(context, builder, sig, args, store=False), I64)
 
         return types.int64(field, index), build
 

@@ -21,6 +21,7 @@ int64, and must not raise: `panic` stops the run instead.
 from __future__ import annotations
 
 import ctypes
+import dis
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -29,26 +30,40 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.ccallback import CFunc
 from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
 from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic, models, register_model, typeof_impl
 
+from cpus.callback import Callback
 from cpus.code_cache import CodeCache, code_folder
 from cpus.notebook import CellKernel, Meanings, meanings, same
 from cpus.ram import element_pointer
 
 ARGUMENTS = 5
-ERRORS = {
-    "error_model": "numpy"
-}  # a division by zero gives 0 instead of an exception, which nobody could catch
+# a division by zero gives 0 instead of an exception, which nobody could catch
+ERRORS = {"error_model": "numpy"}
+HOOK = "hook_"  # how the names of hooks begin in the text table
+
+
+class KernelError(ValueError):
+    """Compiled code cannot be made of a function: one sentence that names its file and line."""
+
+
+def _refuse_print(function: Callable) -> None:
+    """Raise KernelError for a function that prints: a CPU process has no screen, its lines would be lost."""
+    if function.__globals__.get("print", print) is print:
+        for step in dis.get_instructions(function):
+            if step.opname == "LOAD_GLOBAL" and step.argval == "print":
+                place = f"{function.__code__.co_filename}:{step.positions.lineno if step.positions else '?'}"
+                hint = 'trace(ram, cpu, "text {}", value) of cpus.trace does'
+                raise KernelError(f"{place}: print in {function.__name__} would reach nobody; {hint}")
 
 
 def kernel(function: Callable) -> Any:
     """Compile `function` to native code at its first call, with the disk cache described above."""
-    return _dispatcher(function)
+    return dispatcher(function)
 
 
 def generator(function: Callable) -> Any:
@@ -60,10 +75,12 @@ def generator(function: Callable) -> Any:
 
 def inlined(function: Callable) -> Any:
     """Compile `function` into every kernel that calls it, whatever the compiler thinks of its size."""
-    return _dispatcher(function, forceinline=True)
+    return dispatcher(function, forceinline=True)
 
 
-def _dispatcher(function: Callable, **more: bool) -> Any:
+def dispatcher(function: Callable, **more: Any) -> Any:
+    """Compile `function` with more options of numba than those of every kernel, or other ones."""
+    _refuse_print(function)
     if numba.config.DISABLE_JIT:
         return function
     options: dict[str, Any] = {"nopython": True, "no_cfunc_wrapper": True, **ERRORS, **more}
@@ -109,7 +126,10 @@ def _lower_text(context, builder, text_type, value):
 class Entry:
     """A kernel with a place in the text table."""
 
+    errors = ERRORS
+
     def __init__(self, text: Text, function: Callable):
+        _refuse_print(function)
         self.text, self.function, self.name = text, function, function.__name__
         self.compiled: Any = None
         self._meant: Meanings = []  # what the names of a function without a file meant when it was compiled
@@ -138,7 +158,8 @@ class Entry:
         code = self._cache()
         meant = meanings(self.function) if code is None else []
         if self.compiled is None or not same(meant, self._meant):
-            made: Any = CFunc(self.function, normalize_signature(self._signature(segment_type)), {}, ERRORS)
+            signature = normalize_signature(self._signature(segment_type))
+            made: Any = Callback(self.function, signature, {}, self.errors)
             if code is not None:
                 made._cache = code
             made.compile()
@@ -147,7 +168,7 @@ class Entry:
 
     def _cache(self) -> CodeCache | None:
         folder = code_folder(self.function)
-        return None if folder is None else CodeCache(self.function, folder, ERRORS)
+        return None if folder is None else CodeCache(self.function, folder, self.errors)
 
     def _signature(self, segment_type: types.Type) -> Any:
         return types.int64(segment_type, *[types.int64] * self.arguments)
@@ -255,13 +276,24 @@ def install_python(ram: Any, text: Text | str, function: Callable[..., int]) -> 
 if numba.config.DISABLE_JIT:
 
     def call(ram, text, *args):
-        return python_text[text_at(ram, text)[0] if isinstance(text, Text) else text](ram, *args)
+        number = text_at(ram, text)[0] if isinstance(text, Text) else text
+        if not (isinstance(text, Text) and text.name.startswith(HOOK)):
+            return python_text[number](ram, *args)
+        cpu = args[0]
+        before, ram.cpu_hook[cpu] = ram.cpu_hook[cpu], number + 1
+        result = python_text[number](ram, *args)
+        ram.cpu_hook[cpu] = before
+        return result
 
 else:
 
     @intrinsic
     def call(typingctx, ram, text, *args):
-        """Call what lies in the text table at a name, or a number, with up to five int64; returns int64."""
+        """Call what lies in the text table at a name, or at a number, with up to five int64; returns int64.
+
+        The first argument of a hook is the CPU: while it is in it, `ram.cpu_hook` holds the hook's number +
+        1.
+        """
         number = ram.text.get(text.text_name) if isinstance(text, TextType) else None
         if isinstance(text, TextType) and number is None:
             raise TypingError(f"no text {text.text_name!r} in the layout of {ram}")
@@ -275,7 +307,17 @@ else:
             given = cgutils.unpack_tuple(builder, args[2])
             words = [context.cast(builder, *pair, types.int64) for pair in zip(given, sig.args[2])]
             kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * len(words)])
-            return builder.call(builder.inttoptr(where, kind.as_pointer()), [args[0], *words])
+            code = builder.inttoptr(where, kind.as_pointer())
+            if number is None or not text.text_name.startswith(HOOK):
+                return builder.call(code, [args[0], *words])
+            noted_type = context.typing_context.resolve_getattr(sig.args[0], "cpu_hook")
+            noted = context.get_getattr(sig.args[0], "cpu_hook")(context, builder, ram, args[0], "cpu_hook")
+            place = element_pointer(context, builder, noted_type, noted, types.int64, words[0])
+            before = builder.load(place)
+            builder.store(ir.Constant(i64, number + 1), place)
+            result = builder.call(code, [args[0], *words])
+            builder.store(before, place)
+            return result
 
         return types.int64(
             ram, types.int64 if number is None else text, types.BaseTuple.from_types(args)

@@ -2,11 +2,12 @@
 protects it.
 
 This is the machine's memory map, the only place where shared fields are declared. Rules are written in xv6's
-  manner: owner          only the CPU of that index reads or writes it (others: after the run, or for a dump)
-  config         written before the CPUs start, read-only then any, add       any CPU, by atomic
-  read-modify-write (named operation) X held         only while holding lock X Counts are in pages or events,
-  times in virtual ns, unless said otherwise. Array sizes are names of `Sizes`. Left out: nothing may be
-  shared but what is here, sockets and eventfds apart.
+manner:
+  owner     only the CPU of that index reads or writes it (others: after the run, or for a dump)
+  config    written before the CPUs start, read-only then
+  any, add  any CPU, by atomic read-modify-write (named operation)
+  X held    only while holding lock X
+Counts are in pages or events, times in virtual ns, unless said otherwise; array sizes are names of `Sizes`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MAX_REGIONS = 64  # per process of a workload
 EVENT_WORDS = 8
 EVENT_RING = 131072  # events kept per CPU (8 MiB, touched only as far as used)
 VIOLATION_WORDS = 12
+TRACES_FIRST, TRACES_LAST, TRACE_WORDS = 1000, 4000, 24  # lines of `trace` kept per CPU (trace.py)
 GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MAX_GATHER_BATCH)
 GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
 LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
@@ -124,9 +126,10 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("run_stop", "supervisor or any CPU sets, once; all read: 0 run, 1 finished, 2 interrupted, 3 panic, 4 violation"),
         _m("run_ready", "any, add: CPUs that are ready to start"),
         _m("run_tasks_left", "any, add: user threads that have not finished", True),
-        _m("run_tokens", "any, add: evaluations finished, all processes"),
-        _m("run_violations", "any, add"),
+        _m("run_tokens", "any, add: evaluations finished, all processes"), _m("run_violations", "any, add"),
         _m("run_event_seq", "any, add: total order of events", True),
+        _m("run_trace_seq", "any, add: total order of trace lines"),
+        _m("run_debugger", "any sets 1: somebody looks into a CPU with pdb, and nothing moves meanwhile"),
         _m("run_lease_lock", "spin word of the lease table; held for a scan of the CPUs at most", True),
         _m("run_lease_free", "run_lease_lock held: bit of each lease that nobody holds"),
         _m("run_random", "run_lease_lock held: state of the schedule's random stream (controlled mode)"),
@@ -165,9 +168,10 @@ LAYOUT: tuple[Struct | Table, ...] = (
         _m("cpu_task", "owner: task it runs, -1 idle"),
         _m("cpu_last_task", "owner: task it ran last"),
         _m("cpu_site", "owner: SITE_* that a shootdown is put down to"),
+        _m("cpu_hook", "owner: text-table number + 1 of the hook it is in, 0 none"),
         _m("cpu_random", "owner: state of its random stream"),
         _m("cpu_tick_ns", "owner: next scheduler tick"),
-        _m("cpu_event_head", "owner: events recorded"),
+        _m("cpu_event_head", "owner: events recorded"), _m("cpu_traces", "owner: trace lines made"),
         _m("cpu_spin_page", "owner: page that its thread reads while it spins at a barrier + 1, 0 not spinning"),
         _m("cpu_last_fetch", "owner: code page that its thread entered last"),
         _m("cpu_live_count", "owner: entries of live_page"),
@@ -224,6 +228,7 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("asid_changes", "owner: completed changes of the slot's mm that it has looked at (oracle)", "nr_cpus", NR_ASIDS),
     Table("live_page", "owner: pages in use when the TLB was flushed, vpn << 2 | kind (live.py)", "nr_cpus", LIVE_PAGES),
     Table("live_now", "owner: those being visited again", "nr_cpus", LIVE_PAGES),
+    Table("trace", "owner: TRACES_FIRST lines, then a ring of TRACES_LAST", "nr_cpus", (TRACES_FIRST + TRACES_LAST) * TRACE_WORDS),
     Table("event", "owner: ring of EVENT_WORDS-word records", "nr_cpus", EVENT_RING * EVENT_WORDS),
     Table("lru_batch", "owner: folio_batch of pages on their way to an LRU list", "nr_cpus", FOLIO_BATCH + 1),
     Table("free_batch", "owner: folio_batch of pages on their way to the allocator", "nr_cpus", 2 * (FOLIO_BATCH + 1)),

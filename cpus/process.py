@@ -31,10 +31,12 @@ from numba import types
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import Text, apart, install_python, kernel
+from cpus.faults import EXIT_FAULT, leave_with, listen
 from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
 from cpus.install import install
 from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
+from cpus.uncompiled import Terminal, ready
 from cpus.zeromq import failure, handle, shell_receive, shell_send
 
 PR_SET_PDEATHSIG = 1
@@ -159,9 +161,17 @@ def _panic(ram: Any, cpu: int, code: int, a: int, b: int) -> None:
 
 
 def cpu_process(
-    ram: Any, cpu: int, eventfds: list[int], folder: str, cores: list[int], main: Callable[[Any, int], int]
+    ram: Any,
+    cpu: int,
+    eventfds: list[int],
+    folder: str,
+    cores: list[int],
+    main: Callable[[Any, int], int],
+    terminal: Terminal | None = None,
 ) -> None:
-    """Be CPU `cpu` until the run ends. `main(ram, cpu)` is the compiled loop. Never returns."""
+    """Be CPU `cpu` until the run ends. `main(ram, cpu)` is the compiled loop. `terminal` is there without the
+    JIT. Never returns.
+    """
     global _shell
     status = 1
     try:
@@ -173,13 +183,18 @@ def cpu_process(
         # not a notebook's, which sends over inherited sockets
         sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         faulthandler.enable(file=2)
+        listen(ram, cpu, folder)
+        if terminal:
+            ready(ram, terminal)
         gc.disable()  # the shell makes no cycles, and a collection would copy pages that all CPUs share
         ram.cpu_pid[cpu] = os.getpid()
         _shell = Shell(ram, cpu, eventfds, folder, cores)
         run_when_started(ram, cpu)
         status = int(main(ram, cpu))
-    except BaseException:  # noqa: BLE001 (the process ends here)
+    except BaseException as error:  # noqa: BLE001 (the process ends here)
         traceback.print_exc()
+        if leave_with(ram, cpu, folder, error):
+            status = EXIT_FAULT
     finally:
         sys.stderr.flush()
         os._exit(status)

@@ -12,8 +12,9 @@ Three kinds of field:
 - table of one or two dimensions (`ram.page_key[pfn]`, `ram.tlb_tag[cpu, i]`).
 Integers narrower than 64 bits are widened on load and cut on store; everything computes in int64.
 
-Left out: bounds checks in compiled code (plain loads and stores; run with NUMBA_DISABLE_JIT=1 to get
-numpy's).
+A *checked* segment type (`checked(...)`) is the same memory seen by code in which every access is checked:
+`--check bounds` compiles a design's hooks with it (bounds.py). Left out: checks in all other compiled code
+(plain loads and stores; with NUMBA_DISABLE_JIT=1 numpy refuses what lies behind the end).
 """
 
 from __future__ import annotations
@@ -48,8 +49,12 @@ from numba.extending import (
     unbox,
 )
 
+from cpus.bounds import check_index, check_owner
+
 WORD = 8
 CACHE_LINE = 64
+PIDS = "cpu_pid"  # the field that tells which process is which CPU
+SLOT_WORDS = 3  # header words of a field that is no constant: offset, row length, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Place:
     """Where one field lives: header `slot` (its base offset; constants: its value), element `stride` and
     `offset` in bytes.
 
-    `ndim` 0 is a constant, 1 an array, 2 a table whose row length (in elements) is header word `slot + 1`.
+    `ndim` 0 is a constant, 1 an array, 2 a table whose row length (in elements) is header word `slot + 1`;
+    the number of rows is word `slot + 2`. `owned`: only the CPU of that row may write there.
     """
 
     slot: int
@@ -65,14 +71,20 @@ class Place:
     ndim: int
     stride: int = WORD
     offset: int = 0
+    owned: bool = False
 
 
 class FieldType(types.Type):
-    """Compiled type of one field: a pointer to element 0 (two dimensions: with the row length)."""
+    """Compiled type of one field: a pointer to element 0 (two dimensions: with the row length).
 
-    def __init__(self, dtype: str, ndim: int, stride: int):
+    `checked` is the field's name if accesses are checked: then the number of rows is there, too. With
+    `pid_stride`, stores are to be made by the row's own CPU: then a pointer to the CPUs' process ids.
+    """
+
+    def __init__(self, dtype: str, ndim: int, stride: int, checked: str = "", pid_stride: int = 0):
         self.dtype, self.ndim, self.stride = dtype, ndim, stride
-        super().__init__(name=f"Field({dtype},{ndim},{stride})")
+        self.checked, self.pid_stride = checked, pid_stride
+        super().__init__(name=f"Field({dtype},{ndim},{stride}{checked and f',{checked},{pid_stride}'})")
 
 
 class SegmentType(types.Type):
@@ -83,10 +95,30 @@ class SegmentType(types.Type):
     code knows it: code of one layout is never taken for another's.
     """
 
-    def __init__(self, layout_name: str, places: dict[str, Place], text: dict[str, int] | None = None):
-        self.places, self.text = places, text or {}
+    def __init__(
+        self,
+        layout_name: str,
+        places: dict[str, Place],
+        text: dict[str, int] | None = None,
+        checked: bool = False,
+    ):
+        self.layout_name, self.places, self.text, self.checked = layout_name, places, text or {}, checked
         told = repr((sorted(places.items()), sorted(self.text.items())))
-        super().__init__(name=f"Segment({layout_name} {hashlib.sha256(told.encode()).hexdigest()[:16]})")
+        kind = "Checked" * checked + "Segment"
+        super().__init__(name=f"{kind}({layout_name} {hashlib.sha256(told.encode()).hexdigest()[:16]})")
+
+    def field_type(self, name: str) -> FieldType:
+        """Give the compiled type of a field that is no constant."""
+        place = self.places[name]
+        if not self.checked:
+            return FieldType(place.dtype, place.ndim, place.stride)
+        pid_stride = self.places[PIDS].stride if place.owned else 0
+        return FieldType(place.dtype, place.ndim, place.stride, name, pid_stride)
+
+
+def checked(segment_type: SegmentType) -> SegmentType:
+    """Give the type through which code sees the same memory with every access checked."""
+    return SegmentType(segment_type.layout_name, segment_type.places, segment_type.text, checked=True)
 
 
 @register_model(SegmentType)
@@ -101,6 +133,10 @@ class _FieldModel(models.StructModel):
         members = [("base", types.voidptr)]
         if fe_type.ndim == 2:
             members.append(("columns", types.int64))
+        if fe_type.checked:
+            members.append(("rows", types.int64))
+        if fe_type.pid_stride:
+            members.append(("pids", types.voidptr))
         super().__init__(dmm, fe_type, members)
 
 
@@ -112,7 +148,7 @@ class _SegmentAttributes(AttributeTemplate):
         place = segment.places.get(name)
         if place is None:
             raise AttributeError(f"no field {name!r} in the layout of {segment}")
-        return types.int64 if place.ndim == 0 else FieldType(place.dtype, place.ndim, place.stride)
+        return types.int64 if place.ndim == 0 else segment.field_type(name)
 
 
 def _header_word(builder, base, slot):
@@ -131,18 +167,24 @@ def _lower_segment_getattr(context, builder, segment, value, name):
     first = _header_word(builder, value, place.slot)
     if place.ndim == 0:
         return first
-    field_type = FieldType(place.dtype, place.ndim, place.stride)
+    field_type = segment.field_type(name)
     field = cgutils.create_struct_proxy(field_type)(context, builder)
     at = builder.add(first, ir.Constant(ir.IntType(64), place.offset))
     field.base = builder.gep(value, [at])
     if place.ndim == 2:
         field.columns = _header_word(builder, value, place.slot + 1)
+    if field_type.checked:
+        field.rows = _header_word(builder, value, place.slot + 2)
+    if field_type.pid_stride:
+        pids = segment.places[PIDS]
+        at = builder.add(_header_word(builder, value, pids.slot), ir.Constant(ir.IntType(64), pids.offset))
+        field.pids = builder.gep(value, [at])
     return field._getvalue()
 
 
-def element_pointer(context, builder, field_type, field_value, index_type, index_value):
-    """Build the typed LLVM pointer to one element; the one place that knows strides. Also used by
-    `atomics.py`.
+def element_pointer(context, builder, field_type, field_value, index_type, index_value, store=False):
+    """Build the typed LLVM pointer to one element, to store to it or to load; the one place that knows
+    strides. Also used by `atomics.py`.
     """
     field = cgutils.create_struct_proxy(field_type)(context, builder, value=field_value)
     i64 = ir.IntType(64)
@@ -150,9 +192,17 @@ def element_pointer(context, builder, field_type, field_value, index_type, index
         row, column = cgutils.unpack_tuple(builder, index_value, 2)
         row = context.cast(builder, row, index_type.types[0], types.int64)
         column = context.cast(builder, column, index_type.types[1], types.int64)
+        if field_type.checked:
+            check_index(context, builder, field_type.checked, "row", row, field.rows)
+            check_index(context, builder, field_type.checked, "column", column, field.columns)
         number = builder.add(builder.mul(row, field.columns), column)
     else:
         number = context.cast(builder, index_value, index_type, types.int64)
+        row = number
+        if field_type.checked:
+            check_index(context, builder, field_type.checked, "index", number, field.rows)
+    if store and field_type.pid_stride:
+        check_owner(context, builder, field_type.checked, row, field.pids, field_type.pid_stride)
     at = builder.mul(number, ir.Constant(i64, field_type.stride))
     raw = builder.gep(field.base, [at])
     return builder.bitcast(
@@ -219,9 +269,17 @@ def _lower_getitem(context, builder, sig, args):
 
 @lower_builtin(operator.setitem, FieldType, types.Any, types.Any)
 def _lower_setitem(context, builder, sig, args):
-    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1])
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], store=True)
     builder.store(narrow(context, builder, sig.args[0], args[2], sig.args[2]), pointer)
     return context.get_dummy_value()
+
+
+class WideField(np.ndarray):
+    """A field of narrow integers without the JIT: what is loaded has 64 bits, as in compiled code."""
+
+    def __getitem__(self, index: Any) -> Any:
+        value = super().__getitem__(index)
+        return np.int64(value) if isinstance(value, np.integer) else value
 
 
 if numba.config.DISABLE_JIT:
@@ -243,16 +301,20 @@ else:
         """
         if not (isinstance(field, FieldType) and field.ndim == 2):
             return None
-        result = FieldType(field.dtype, 1, field.stride)
+        result = FieldType(field.dtype, 1, field.stride, field.checked)
 
         def build(context, builder, sig, args):
             source = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
             number = context.cast(builder, args[1], sig.args[1], types.int64)
+            if field.checked:
+                check_index(context, builder, field.checked, "row", number, source.rows)
             skip = builder.mul(
                 builder.mul(number, source.columns), ir.Constant(ir.IntType(64), sig.args[0].stride)
             )
             out = cgutils.create_struct_proxy(sig.return_type)(context, builder)
             out.base = builder.gep(source.base, [skip])
+            if field.checked:
+                out.rows = source.columns
             return out._getvalue()
 
         return result(field, i), build
@@ -309,6 +371,7 @@ class Segment:
         """
         place = self._type.places[name]
         self.header[place.slot] = offset - place.offset
+        self.header[place.slot + 2] = shape[0]
         dtype = np.dtype(place.dtype)
         if place.ndim == 2:
             columns = columns or shape[1]
@@ -316,7 +379,9 @@ class Segment:
             strides: tuple[int, ...] = (columns * place.stride, place.stride)
         else:
             strides = (place.stride,)
-        setattr(self, name, np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset, strides=strides))
+        view = np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset, strides=strides)
+        narrow = dtype.kind in "iu" and dtype.itemsize < WORD
+        setattr(self, name, view.view(WideField) if numba.config.DISABLE_JIT and narrow else view)
 
     def __getattr__(self, name: str) -> Any:
         place = self._type.places.get(name) if not name.startswith("_") else None

@@ -19,7 +19,7 @@ import numpy as np
 from cpus.compiled import Entry, Text, apart_entries, texts_of
 from cpus.declare import Cost, Counter
 from cpus.layout import CONSTANTS, DESIGN_SLOTS, HEADER_WORDS, LAYOUT, Sizes, Struct, Table
-from cpus.ram import CACHE_LINE, WORD, Place, Segment, SegmentType
+from cpus.ram import CACHE_LINE, SLOT_WORDS, WORD, Place, Segment, SegmentType
 
 
 def _dimension(sizes: dict[str, int], size: str | int | None) -> int:
@@ -59,14 +59,14 @@ def _places(constants: Sequence[str], counters: Sequence[Counter]) -> dict[str, 
         else:
             ndim = 1 if item.columns is None else 2
             places[item.name] = Place(slot, item.dtype, ndim, np.dtype(item.dtype).itemsize)
-        slot += 2
+        slot += SLOT_WORDS
     # one memory, two views: a field for each counter, and a table of them all
     for i, counter in enumerate(counters):
-        places[counter.name] = Place(slot, "int64", 1, _counter_row(counters), WORD * i)
-    places["counter"] = Place(slot, "int64", 2)
-    slot += 2
-    if slot + 2 * DESIGN_SLOTS > HEADER_WORDS:
-        raise ValueError(f"'header words' must be at most {HEADER_WORDS} (got {slot + 2 * DESIGN_SLOTS})")
+        places[counter.name] = Place(slot, "int64", 1, _counter_row(counters), WORD * i, owned=True)
+    places["counter"] = Place(slot, "int64", 2, owned=True)
+    words = slot + SLOT_WORDS + SLOT_WORDS * DESIGN_SLOTS
+    if words > HEADER_WORDS:
+        raise ValueError(f"'header words' must be at most {HEADER_WORDS} (got {words})")
     return places
 
 
@@ -133,7 +133,7 @@ def assemble(name: str, modules: Sequence[ModuleType]) -> Layout:
     return layout
 
 
-DESIGN_FIRST_SLOT = HEADER_WORDS - 2 * DESIGN_SLOTS
+DESIGN_FIRST_SLOT = HEADER_WORDS - SLOT_WORDS * DESIGN_SLOTS
 
 
 def _extents(layout: Layout, sizes: Sizes) -> tuple[list[tuple[Struct | Table, int, tuple[int, ...]]], int]:
@@ -173,7 +173,7 @@ def design_type(name: str, fields: DesignFields) -> SegmentType:
     if len(fields) > DESIGN_SLOTS:
         raise ValueError(f"'fields of design {name}' must be at most {DESIGN_SLOTS} (got {len(fields)})")
     places = {
-        field: Place(DESIGN_FIRST_SLOT + 2 * i, "int64", len(shape))
+        field: Place(DESIGN_FIRST_SLOT + SLOT_WORDS * i, "int64", len(shape))
         for i, (field, shape) in enumerate(fields.items())
     }
     signature = ",".join(f"{field}:{len(shape)}" for field, shape in fields.items())
@@ -214,9 +214,10 @@ def build_ram(
 
 def _place_design(ram: Segment, fields: DesignFields, at: int) -> None:
     for i, (name, shape) in enumerate(fields.items()):
-        slot = DESIGN_FIRST_SLOT + 2 * i
+        slot = DESIGN_FIRST_SLOT + SLOT_WORDS * i
         ram.header[slot] = at
         ram.header[slot + 1] = shape[1] if len(shape) == 2 else 0
+        ram.header[slot + 2] = shape[0]
         ram.design[name] = np.ndarray(shape, np.int64, buffer=ram.bytes.data, offset=at)
         at += -(-int(np.prod(shape)) * WORD // CACHE_LINE) * CACHE_LINE
 

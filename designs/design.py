@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from allocator.hooks import HOOKS
-from cpus.compiled import Entry, entry
+from cpus.compiled import HOOK, Entry, entry
 from cpus.layout import Sizes
 from cpus.segment import DesignFields
 
@@ -49,6 +49,15 @@ def hook(name: str) -> Callable[[Callable], Entry]:
 def hooks(*names: str) -> Callable[[Callable], tuple[Entry, ...]]:
     """Make the decorated function several of the design's hooks, which it answers alike: a tuple of them."""
     return lambda function: tuple(hook(name)(function) for name in names)
+
+
+def hook_places(hooks: tuple[Entry, ...]) -> dict[str, str]:
+    """Give, by the hook's name, where its function stands, and what it is called."""
+    places = {}
+    for item in hooks:
+        code = item.function.__code__
+        places[item.text.name.removeprefix(HOOK)] = f"{code.co_filename}:{code.co_firstlineno} {item.name}"
+    return places
 
 
 def replaced(hooks: tuple[Entry, ...], *own: Entry) -> tuple[Entry, ...]:

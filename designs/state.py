@@ -12,6 +12,7 @@ import numba
 from numba.extending import intrinsic
 
 from cpus.layout import Sizes
+from cpus.ram import checked
 from cpus.segment import DesignFields, design_type
 
 _ANY_SIZES = Sizes(**{field.name: 1 for field in fields(Sizes) if field.default is MISSING})
@@ -31,9 +32,11 @@ def own_fields(name: str, fields_of: Callable[[Sizes], DesignFields]):
     if numba.config.DISABLE_JIT:
         return lambda ram: _PlainView(ram.design)
     view_type = design_type(name, fields_of(_ANY_SIZES))
+    checked_type = checked(view_type)
 
     @intrinsic
     def state(typingctx, ram):
-        return view_type(ram), lambda context, builder, sig, args: args[0]
+        found = checked_type if ram.checked else view_type
+        return found(ram), lambda context, builder, sig, args: args[0]
 
     return state

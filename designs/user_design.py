@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from cpus.compiled import Entry, Text
+from cpus.compiled import Entry, KernelError, Text
 from cpus.layout import DESIGN_SLOTS, Sizes
 from cpus.segment import DesignFields
 from designs.design import Design, DesignError
@@ -209,6 +209,8 @@ def blamed_on(file: str) -> Iterator[None]:
         yield
     except DesignError:
         raise
+    except KernelError as error:  # says file and line itself
+        raise DesignError(str(error)) from error
     except (Exception, SystemExit) as error:
         line = _line_in(file, error)
         raise DesignError(f"{file}{f':{line}' if line else ''}: {type(error).__name__}: {error}") from error

@@ -25,6 +25,8 @@ from cpus.install import compile_ahead, install, install_at
 from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
+from cpus.uncompiled import refuse_many
+from designs.checked import checked_hooks
 from designs.design import Design
 from designs.memory_map import MACHINE
 from designs.user_design import check_design, compiling, fields_of, prepare
@@ -70,6 +72,7 @@ class RunOptions:
     events: bool = True
     slice_ns: int = SLICE_NS
     debug_luf: bool = False
+    bounds: bool = False  # the design's code is compiled with every access checked
 
 
 def build(
@@ -77,6 +80,7 @@ def build(
 ) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError if things do not fit together."""
     check_design(design)
+    refuse_many(options.leases)
     if options.debug_luf:
         check_debug_luf(design)
     sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)
@@ -84,7 +88,8 @@ def build(
     for cost in MACHINE.costs:
         ram.set_constant(f"cost_{cost.name}", getattr(machine.costs, cost.name))
     with signals_held():  # the engine is compiled, and what boots the machine
-        _install_text(ram, (*design.hooks, *(design.debug_hooks if options.debug_luf else ())), progress)
+        hooks = (*design.hooks, *(design.debug_hooks if options.debug_luf else ()))
+        _install_text(ram, checked_hooks(hooks) if options.bounds else hooks, progress)
         _zones(ram, machine)
         rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
         ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)

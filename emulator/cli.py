@@ -104,6 +104,7 @@ def _sentence(error: BaseException) -> str:
 
 def compare_command(options: Namespace, experiment: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
+    from cpus.uncompiled import UNCOMPILED
     from emulator.host_facts import check_host
     from emulator.machine import load_machine
     from emulator.result import compare
@@ -118,9 +119,8 @@ def compare_command(options: Namespace, experiment: Any) -> int:
         machine, workload = _squeezed(machine, options)
     check_host(machine)
     _check_places(options)
-    options.leases = (
-        min(LEASES_MAX, len(os.sched_getaffinity(0))) if options.leases is None else options.leases
-    )
+    if options.leases is None:
+        options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
     if options.leases == 1:
         tell(
             "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly "

@@ -387,9 +387,10 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--check",
-        choices=["full", "off"],
+        choices=["full", "bounds", "off"],
         default="full",
-        help="judge every load and store against what the page really holds; default full (it costs little)",
+        help="full (the default): judge every load and store against what the page really holds, which costs "
+        "little; bounds: that, and indexes, owners and divisions in the design's own code; off: nothing",
     )
     group.add_argument(
         "--strict-ipi",

@@ -26,16 +26,18 @@ from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
 from cpus.declare import VMSTAT
 from cpus.layout import EVENT_RING, EVENT_WORDS
 from designs import shelf
-from designs.design import Design
+from designs.design import Design, hook_places
 from designs.user_design import statistics_of
 from emulator.build import RunOptions, build
 from emulator.judge.audit import audit
 from emulator.judge.bad_access import explained
 from emulator.judge.luf_findings import debug_counts, debug_findings
+from emulator.judge.traces import Printer
 from emulator.judge.witness import violations
 from emulator.machine import Machine
 from emulator.report.timeline import timeline
 from emulator.result import Ipi, Result, Series, Unmapped
+from emulator.streams import tell
 from emulator.supervisor import Panicked, RunStopped, Supervisor
 from workloads import Workload, is_recorded
 from workloads import workload as make_workload
@@ -46,7 +48,7 @@ from workloads.rules.one_row import check_nodes
 VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
 SERIES_POINTS = 400
-CHECKS = ("full", "off")
+CHECKS = ("full", "bounds", "off")
 NUMBERS: dict[str, tuple[Any, int, int]] = {
     "scale": (Real, 1, 2**20),
     "tokens": (Integral, 0, 2**31 - 1),  # each workload has a limit of its own
@@ -81,8 +83,10 @@ def run_design(
     `leases` 1 is the controlled mode: the same seed repeats the run exactly. `debug_luf` adds LUF's debug
     feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what it found is in `debug_luf`
     and `debug_findings`. `observe` is called with the RAM when the run is over and audited (for the
-    workload's snapshots, say). Raises ValueError for bad input, RunStopped when the run cannot be finished,
-    Interrupted on Ctrl-C or SIGTERM.
+    workload's snapshots, say). `check` is full (the oracle judges every access), bounds (that, and the
+    design's own code is compiled with indexes, owners and divisions checked) or off. Raises ValueError for
+    bad input, RunStopped when the run cannot be finished (DesignFault if a hook is to blame), Interrupted on
+    Ctrl-C or SIGTERM.
     """
     _check_arguments(design, machine, workload, check)
     _check_numbers(scale=scale, tokens=tokens, leases=leases, seed=seed)
@@ -93,7 +97,8 @@ def run_design(
     options = RunOptions(
         leases=leases,
         seed=seed,
-        check=check == "full",
+        check=check != "off",
+        bounds=check == "bounds",
         strict_ipi=strict_ipi,
         controlled=leases == 1,
         debug_luf=debug_luf,
@@ -159,12 +164,24 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
          began: float, build_s: float, progress: Any) -> Result:  # fmt: skip
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
-    with Supervisor(ram, cpu_loop, label=design.name, panic_text=panic_text) as processes:
+    machinery = Supervisor(
+        ram,
+        cpu_loop,
+        label=design.name,
+        panic_text=panic_text,
+        hook_places=hook_places((*design.hooks, *design.debug_hooks)),
+    )
+
+    def look(ram: Any) -> None:
+        _tell_progress(ram, progress, evaluations)
+        traces.look()
+
+    with Printer(ram, tell if progress is None else progress.line) as traces, machinery as processes:
         started = time.monotonic()
         processes.start()
         outcome = processes.watch(
             lambda ram: int(ram.run_tasks_left[0]) == 0,
-            lambda ram: _tell_progress(ram, progress, evaluations),
+            look,
             violations_limit=VIOLATIONS_TO_STOP,
         )
         if outcome == "finished":

@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -32,9 +32,11 @@ import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
 from cpus.abi.numbers import LEASES_MAX
+from cpus.faults import EXIT_FAULT, fault_file, hook_of
 from cpus.host import place_leases
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
 from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
+from cpus.uncompiled import UNCOMPILED, Terminal
 from emulator.janitor import Janitor, remove
 from emulator.judge.wait_graph import wait_graph
 
@@ -44,6 +46,7 @@ LEAVE_BOUND_S = 5.0
 WAIT_BOUND_MS = 10_000  # of the watchdog, where the machine names none
 SOCKET_PATH_MAX = 107  # sun_path of a Unix socket
 STDERR_SHOWN = 2000
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
 
 
 class RunStopped(Exception):
@@ -70,6 +73,13 @@ class Panicked(RunStopped):
         self.cpu, self.code, self.a, self.b = cpu, code, a, b
 
 
+class DesignFault(RunStopped):
+    """A hook of the design raised, or crashed its CPU process; the text says which, where and why."""
+
+    by = "the design's own code"
+    by_design = True
+
+
 class Stuck(RunStopped):
     """Nothing moved for the bound of a wait; the text is the wait-for graph of all CPUs."""
 
@@ -94,7 +104,7 @@ class Supervisor:
     CPU.
 
     `host_cores`: the cores that leases stand for (default: all this process may use). `panic_text(code, a,
-    b)` words a panic.
+    b)` words a panic. `hook_places`: name of each hook of the design -> where its function stands.
     """
 
     def __init__(
@@ -105,16 +115,19 @@ class Supervisor:
         host_cores: list[int] | None = None,
         label: str = "run",
         panic_text: Callable[[int, int, int], str] | None = None,
+        hook_places: Mapping[str, str] | None = None,
     ):
         if ram.nr_leases > LEASES_MAX:
             raise ValueError(f"'leases' must be at most {LEASES_MAX} (got {ram.nr_leases})")
         self.ram, self.main, self.label = ram, main, label
         self.cores = host_cores or sorted(os.sched_getaffinity(0))
+        self.hook_places = hook_places or {}
         self.panic_text = panic_text or (lambda code, a, b: f"panic {code} ({a}, {b})")
         self.processes: list[Any] = []
         self.eventfds: list[int] = []
         self.folder = ""
         self.janitor: Janitor | None = None
+        self.terminal: Terminal | None = None
         self.ready_s = 0.0
         self._signal = 0
         self._handlers: dict[int, Any] = {}
@@ -199,6 +212,8 @@ class Supervisor:
             )
         self.janitor.remove_if_killed(self.folder)
         os.mkdir(self.folder, 0o700)
+        if UNCOMPILED:
+            self.terminal = Terminal.of_this_process()
         self.eventfds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(ram.nr_cpus)]
         # Python 3.12+ warns of forks beside threads; a CPU touches nothing that they may hold
         with warnings.catch_warnings():
@@ -214,7 +229,7 @@ class Supervisor:
 
         def be_cpu() -> None:
             janitor.leave_to_parent()
-            cpu_process(self.ram, cpu, self.eventfds, self.folder, self.cores, self.main)
+            cpu_process(self.ram, cpu, self.eventfds, self.folder, self.cores, self.main, self.terminal)
 
         process = multiprocess.get_context("fork").Process(
             target=be_cpu, name=f"{self.label}-cpu{cpu}", daemon=True
@@ -261,7 +276,18 @@ class Supervisor:
         for cpu, process in enumerate(self.processes):
             if process.sentinel in dead:
                 process.join()
-                raise CpuDied(f"cpu{cpu} (pid {process.pid}) {_ending(process.exitcode)}{self._said(cpu)}")
+                raise self._death(cpu, process)
+
+    def _death(self, cpu: int, process: Any) -> RunStopped:
+        """Word the end of a CPU process that nobody had asked to leave."""
+        code, hook = process.exitcode, hook_of(self.ram, cpu)
+        if code == EXIT_FAULT:
+            return DesignFault(fault_file(self.folder, cpu).read_text(encoding="utf-8") + self._said(cpu))
+        if -code in CRASHES and hook:
+            place = self.hook_places.get(hook)
+            where = f"in hook {hook}{f' ({place})' if place else ''}"
+            return DesignFault(f"cpu{cpu} crashed with {signal.Signals(-code).name} {where}")
+        return CpuDied(f"cpu{cpu} (pid {process.pid}) {_ending(code)}{self._said(cpu)}")
 
     def _panic(self) -> None:
         ram = self.ram
@@ -312,6 +338,9 @@ class Supervisor:
         for fd in self.eventfds:
             os.close(fd)
         self.eventfds.clear()
+        if self.terminal:
+            self.terminal.close()
+            self.terminal = None
         if self.folder:
             remove(self.folder)
         if self.janitor:
@@ -346,7 +375,7 @@ class Watchdog:
     def look(self, reason: str = "") -> None:
         """Raise Stuck if nothing has moved since long."""
         now, state = time.monotonic(), self._state()
-        if state != self.seen:
+        if state != self.seen or self.ram.run_debugger[0]:
             self.seen, self.since = state, now
         elif now - self.since > self.bound_s:
             raise Stuck(

@@ -36,7 +36,7 @@ def of_comparison(comparison: Comparison) -> Verdict:
     blamed = [f"{run.design} by {_by(run)}" for run in comparison.runs if run.blamed_by]
     if blamed:
         return _verdict(DIRTY, "; ".join(blamed))
-    unjudged = [run.design for run in comparison.runs if run.check != "full"]
+    unjudged = [run.design for run in comparison.runs if run.check == "off"]
     return _verdict(CLEAN, f"the oracle did not judge {', '.join(unjudged)}" if unjudged else "")
 
 
@@ -45,8 +45,8 @@ def _by(run: Result) -> str:
 
 
 def of_stopped(stopped: RunStopped) -> Verdict:
-    """Judge a run that could not be finished. A deadlock is what a design did, as a violation is; the rest is
-    the emulator's failure.
+    """Judge a run that could not be finished. A deadlock is what a design did, as a violation is, and so is
+    an exception or a crash in a hook; the rest is the emulator's failure.
     """
     return _verdict(DIRTY if stopped.by_design else FAILED, f"{stopped.design} by {stopped.by}".strip())
 

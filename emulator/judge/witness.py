@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER
 from cpus.abi.numbers import PAGE_BYTES
-from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP, EVENT_TASK_SHIFT
+from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
+from emulator.judge.traces import CPU_MASK, actor, kept_lines
 from workloads.rows import Workload
 
 LET_AT_MOST = 8
-CPU_MASK = (1 << EVENT_TASK_SHIFT) - 1
 
 
 class Names:
@@ -102,7 +101,10 @@ def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[
         "however": _however(before, cpu, mm, vpn, told)
         if freed or told
         else "the event rings no longer hold what happened to the frame",
-        "events": [{"t_ns": e["t_ns"], "actor": e["actor"], "what": e["what"]} for e in told],
+        "events": [
+            {"t_ns": e["t_ns"], "actor": e["actor"], "what": e["what"]}
+            for e in _with_traces(ram, told, sequence, pfn, vpn)
+        ],
     }
 
 
@@ -176,11 +178,26 @@ def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
         how="writable" if d & PTE_WRITE else "read-only",
         key=f" with key {d}" if d else "",
     )
-    return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": _actor(ram, who), "what": what}
+    return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": actor(ram, who), "what": what}
 
 
-def _actor(ram: Any, who: int) -> str:
-    cpu, task = who & CPU_MASK, (who >> EVENT_TASK_SHIFT) - 1
-    kind = int(ram.task_kind[task]) if task >= 0 else TASK_USER
-    threads = {TASK_KSWAPD: f" (kswapd{int(ram.task_index[task])})", TASK_DESIGN: " (the design's thread)"}
-    return f"cpu{cpu}{threads.get(kind, '')}"
+def _with_traces(
+    ram: Any, told: list[dict[str, Any]], until: int, pfn: int, vpn: int
+) -> list[dict[str, Any]]:
+    """Put lines of `trace` among the events, from the first that is told on: those that have the frame or the
+    page among their values, or else the last ones.
+    """
+    since = told[0]["sequence"] if told else 0
+    lines = [line for line in kept_lines(ram) if since <= line.sequence <= until]
+    about = [line for line in lines if {pfn, vpn} & set(line.values)]
+    said = about[:LET_AT_MOST] or lines[-LET_AT_MOST:]
+    traces = [
+        {
+            "sequence": line.sequence,
+            "t_ns": line.t_ns,
+            "actor": actor(ram, line.who),
+            "what": f"trace: {line.said}",
+        }
+        for line in said
+    ]
+    return sorted([*told, *traces], key=lambda one: one["sequence"])  # a line stands behind its event

@@ -67,6 +67,14 @@ class Progress:
             self._bar.bar_format = _layout(text)
             self._bar.refresh()
 
+    def line(self, text: str) -> None:
+        """Print a line of text; it stands above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
     def update(self, evaluated: float, total: int, free_mib: Sequence[float] = (), ipis: int = 0) -> None:
         """Show the state of the run; cheap to call often, drawn at most ten times a second."""
         if self._bar is None:

@@ -16,7 +16,7 @@ STRIDE = 64  # of an array of structs with one member of each type
 PLACES_HERE = (
     {"elements": Place(0, "int64", 0)}
     | {f"m_{dtype}": Place(1, dtype, 1, STRIDE, 8 * i) for i, dtype in enumerate(DTYPES)}
-    | {f"t_{dtype}": Place(10 + 2 * i, dtype, 2, np.dtype(dtype).itemsize) for i, dtype in enumerate(DTYPES)}
+    | {f"t_{dtype}": Place(10 + 3 * i, dtype, 2, np.dtype(dtype).itemsize) for i, dtype in enumerate(DTYPES)}
 )
 ZOO = SegmentType("zoo of types", PLACES_HERE)
 
