@@ -15,9 +15,8 @@ from pathlib import Path
 
 from designs.design import hook, replaced
 from designs.luf.fields import luf_state
-from designs.luf.luf import Luf
+from designs.luf.luf import Luf, luf_write_fault
 from designs.luf.published import publish_generation
-from designs.luf.triggers import luf_write_fault
 from emulator import load_machine, run_design
 
 

@@ -7,7 +7,7 @@ Covers:
 Scenario:
   Linux clears the PTEs of up to 32 pages before it interrupts anybody, once for all of them. Eager flushes
   each page at once, under the page-table lock. It is correct, as the oracle confirms, and shows what batching
-  saves.
+  saves. It is also on the shelf (designs/eager.py); this file needs nothing of that.
 """
 
 from allocator.tlb_flush import flush_tlb_page

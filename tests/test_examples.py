@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from emulator import load_machine, run_design
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LINES_MAX = 60
@@ -85,3 +87,14 @@ def test_example_is_short_and_says_what_it_covers(example):
     assert len(text.splitlines()) <= LINES_MAX
     assert "\nCovers:\n" in text
     assert "\nScenario:\n" in text
+
+
+def test_eager_of_the_example_is_the_one_on_the_shelf():
+    """A file of a user's does the same as the design on the shelf, event by event; vanilla does not."""
+    machine = load_machine("guest-8cpu", scale=16)
+    example = f"{ROOT / 'examples' / 'eager.py'}:Eager"
+    own, shelf, vanilla = (
+        run_design(name, machine, "churn", tokens=1, leases=1).fingerprint
+        for name in (example, "eager", "linux")
+    )
+    assert own == shelf != vanilla
