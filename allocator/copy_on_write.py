@@ -23,7 +23,7 @@ from allocator.page import (
 )
 from allocator.page_alloc import GFP_USER, alloc_page
 from allocator.page_cache import OBJECT_ANON
-from allocator.rmap import lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
+from allocator.rmap import lock_pte, mod_rss, record_unmap, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import flush_tlb_page
 from allocator.vma import VM_HAS_ANON, VM_SHARED
 from cpus.atomics import exchange, fetch_or, load_acquire
@@ -66,7 +66,7 @@ def new_anonymous_page(ram, cpu, vma, vpn, site):
     pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
     kmap(ram, cpu, pfn, site, ram.vma_mm[vma], vpn)
     thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
-    name_anonymous(ram, pfn, thing, index)
+    name_anonymous(ram, cpu, pfn, thing, index)
     ram.page_object[pfn] = thing + 1
     ram.page_index[pfn] = index
     ram.page_flags[pfn] = PG_SWAPBACKED | PG_UPTODATE | PG_EXCLUSIVE  # nobody else can reach it yet
@@ -141,9 +141,9 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_FAULT
         change = change_begins(ram, mm)
-        exchange(ram.frame_word, (table, index), 0)
+        record_unmap(ram, cpu, mm, vpn, exchange(ram.frame_word, (table, index), 0))
         flush_tlb_page(ram, cpu, mm, vpn)
-        change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
+        change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
         mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)

@@ -86,10 +86,9 @@ def _device_writes(ram, cpu, pfn):
                 break
             word = seen  # somebody stores to the page
         set_flag(ram, pfn, PG_DIRTY)
-        publish(ram, word >> VERSION_BITS, (word + 1) & VERSION_MASK)
-        record(
-            ram, cpu, EV_WRITE, pfn, ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK
-        )
+        thing, index, version = ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK
+        record(ram, cpu, EV_WRITE, pfn, thing, index, version)
+        publish(ram, word >> VERSION_BITS, version)
     unlock_page(ram, cpu, pfn)
 
 
@@ -106,8 +105,8 @@ def _publish_written(ram, cpu, thing, index):
         drop_page(ram, cpu, pfn)
     # looked at in this order: who writes back drops his page later
     if not old and load_acquire(ram.disk_version, logical) == version:
-        publish(ram, logical, version)
         record(ram, cpu, EV_WRITE, -1, thing, index, version)
+        publish(ram, logical, version)
 
 
 @kernel

@@ -61,8 +61,8 @@ def write_to_file(ram, cpu, thing, index):
             break
         word = seen  # somebody stores through a shared mapping
     set_flag(ram, pfn, PG_DIRTY)
-    publish(ram, ram.object_logical[thing] + index, (word + 1) & VERSION_MASK)
     record(ram, cpu, EV_WRITE, pfn, thing, index, (word + 1) & VERSION_MASK)
+    publish(ram, ram.object_logical[thing] + index, (word + 1) & VERSION_MASK)
     unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
@@ -87,7 +87,7 @@ def _clean_mappings(ram, cpu, pfn, thing):
                 change = change_begins(ram, mm)
                 fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~(PTE_WRITE | PTE_DIRTY))
                 flush_tlb_page(ram, cpu, mm, vpn)
-                change_is_complete(ram, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
+                change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
                 cleaned += 1
             unlock_pte(ram, cpu, table)
         vma = next_vma_of(ram, thing, vma)
@@ -130,6 +130,7 @@ def _forget_on_disk(ram, cpu, thing, index):
         return False
     # now: it may have been entered, mapped and lazily unmapped until the look-up
     call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
+    record(ram, cpu, EV_WRITE, -1, thing, index, version)
     publish(ram, logical, version)  # whoever enters it from now on reads the disk after us
     return True
 
@@ -160,8 +161,8 @@ def truncate_file_page(ram, cpu, thing, index):
     ram.disk_version[logical] = version
     fetch_and(ram.page_flags, pfn, ~PG_DIRTY)
     delete_from_page_cache(ram, cpu, pfn, thing)
-    publish(ram, logical, version)
     record(ram, cpu, EV_WRITE, pfn, thing, index, version)
+    publish(ram, logical, version)
     call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
     unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site

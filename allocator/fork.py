@@ -147,7 +147,7 @@ def dup_mm(ram, cpu, mm, child):
     for i in range(ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, i]
         if ram.vma_flags[vma] & VM_HAS_ANON:
-            change_is_complete(ram, mm, change, ram.vma_start[vma], ram.vma_end[vma], WRITE_PROTECTED)
+            change_is_complete(ram, cpu, mm, change, ram.vma_start[vma], ram.vma_end[vma], WRITE_PROTECTED)
     ram.cpu_site[cpu] = site
     mmap_write_unlock(ram, cpu, mm)
     return 0

@@ -95,12 +95,14 @@ def _move_to_target(ram, cpu, pfn, target):
         if not freeze_refs(ram, pfn, 1):
             return False
         kmap(ram, cpu, target, KMAP_MOVE, thing, index)
+        record(ram, cpu, EV_MIGRATE, pfn, target, 0, load_acquire(ram.content, pfn))
         move_content(ram, pfn, target)
         return True
     spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
     alone = freeze_refs(ram, pfn, 2)
     if alone:
         kmap(ram, cpu, target, KMAP_MOVE, thing, index)
+        record(ram, cpu, EV_MIGRATE, pfn, target, 0, load_acquire(ram.content, pfn))
         move_content(ram, pfn, target)
         fetch_add(ram.page_refcount, target, 1)  # the cache's
         store_release(ram.cache_slot, ram.object_cache[thing] + index, target + 1)
@@ -114,9 +116,7 @@ def _finish_move(ram, cpu, pfn, target, key):
     ram.cpu_clock[cpu] += ram.cost_page_copy
     remove_migration_ptes(ram, cpu, pfn, target)
     unlock_page(ram, cpu, target)
-    thing, index = ram.page_object[target], ram.page_index[target]
     lru_add_held(ram, cpu, target)  # with the allocation's reference
-    record(ram, cpu, EV_MIGRATE, pfn, target, thing, index)
     mod_isolated(ram, cpu, node_of(ram, pfn), ram.page_flags[pfn], -1)
     unlock_page(ram, cpu, pfn)
     free_page(ram, cpu, pfn, key)

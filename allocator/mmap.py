@@ -108,7 +108,7 @@ def _unmap(ram, cpu, mm, start, end):
         call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     free_pgtables(ram, cpu, mm, first, count)
     tlb_finish_munmap(ram, cpu)
-    change_is_complete(ram, mm, change, start, end, UNMAPPED)
+    change_is_complete(ram, cpu, mm, change, start, end, UNMAPPED)
     ram.cpu_site[cpu] = site
     for _ in range(count):
         remove_vma(ram, mm, first)

@@ -121,7 +121,7 @@ def mprotect(ram, cpu, mm, start, end, rights):
         at += 1
     tlb_finish_mmu(ram, cpu)
     if rights & VM_WRITE == 0:
-        change_is_complete(ram, mm, change, start, end, WRITE_PROTECTED if rights else UNMAPPED)
+        change_is_complete(ram, cpu, mm, change, start, end, WRITE_PROTECTED if rights else UNMAPPED)
     ram.cpu_site[cpu] = site
     merge_vmas(ram, cpu, mm, start)
     merge_vmas(ram, cpu, mm, end)

@@ -13,14 +13,14 @@ from allocator.hooks import HOOK_MAP, HOOK_MAPPING_CHANGE
 from allocator.mmap import do_munmap
 from allocator.panic import NOT_FREE, SEGV_MAPERR, panic
 from allocator.pgtables import PMD_PAGES, ensure_pmd, ensure_table
-from allocator.rmap import lock_pte, unlock_pte
+from allocator.rmap import lock_pte, record_move, unlock_pte
 from allocator.tlb_flush import flush_tlb_mm_range
 from allocator.vma import find_vma, find_vma_index, insert_vma, link_rmap, lock_rmap, new_vma, unlock_rmap
-from cpus.atomics import exchange, store_release
+from cpus.atomics import exchange, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
-from cpus.page_table import LEVEL_BITS, LEVEL_MASK, find_table, pte_present
+from cpus.page_table import LEVEL_BITS, LEVEL_MASK, find_table, pte_pfn, pte_present
 
 
 @kernel
@@ -38,6 +38,7 @@ def _move_ptes(ram, cpu, mm, old, new, pages):
         pte = exchange(ram.frame_word, (source, (old + i) & LEVEL_MASK), 0)
         if pte != 0:
             moved = moved or pte_present(pte)
+            record_move(ram, cpu, mm, old + i, new + i, pte)
             store_release(ram.frame_word, (target, (new + i) & LEVEL_MASK), pte)
     if moved:  # before the locks go: nobody may free a page that is still in a TLB under its old address
         flush_tlb_mm_range(ram, cpu, mm, old, old + pages, 0)
@@ -54,7 +55,11 @@ def _move_table(ram, cpu, mm, old, new):
     source, target = ensure_pmd(ram, cpu, mm, old), ensure_pmd(ram, cpu, mm, new)  # both are there
     old_slot, new_slot = (old >> LEVEL_BITS) & LEVEL_MASK, (new >> LEVEL_BITS) & LEVEL_MASK
     spin_lock(ram, cpu, ram.mm_table_lock, mm)
-    store_release(ram.frame_word, (target, new_slot), exchange(ram.frame_word, (source, old_slot), 0))
+    table = exchange(ram.frame_word, (source, old_slot), 0)
+    for i in range(PMD_PAGES):
+        pte = load_acquire(ram.frame_word, (pte_pfn(table), i))
+        record_move(ram, cpu, mm, old + i, new + i, pte)
+    store_release(ram.frame_word, (target, new_slot), table)
     spin_unlock(ram, cpu, ram.mm_table_lock, mm)
     flush_tlb_mm_range(ram, cpu, mm, old, old + PMD_PAGES, 0)
 
@@ -106,7 +111,7 @@ def mremap(ram, cpu, mm, old, pages, new):
     ram.cpu_site[cpu] = SITE_USER
     change = change_begins(ram, mm)
     move_page_tables(ram, cpu, vma, old, new, pages)
-    change_is_complete(ram, mm, change, old, old + pages, UNMAPPED)
+    change_is_complete(ram, cpu, mm, change, old, old + pages, UNMAPPED)
     ram.cpu_site[cpu] = site
     mmap_write_unlock(ram, cpu, mm)
     do_munmap(ram, cpu, mm, old, old + pages)

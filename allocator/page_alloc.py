@@ -45,12 +45,12 @@ def prepare_new_page(ram, cpu, pfn, zone):
         panic(ram, cpu, BAD_REFCOUNT, pfn, ram.page_refcount[pfn])
     if ram.page_mapcount[pfn] != 0:
         panic(ram, cpu, BAD_MAPCOUNT, pfn, ram.page_mapcount[pfn])
+    record(ram, cpu, EV_TAKE, pfn, zone, 0, 0)
     poison(ram, pfn)  # from here on whoever reads it through an old translation reads what is not his
     ram.page_flags[pfn] = 0
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 1
     ram.pgalloc_normal[cpu] += 1
-    record(ram, cpu, EV_TAKE, pfn, zone, 0, 0)
 
 
 @inlined
@@ -123,9 +123,9 @@ def check_unused(ram, cpu, pfn):
 @inlined
 def take_from_owner(ram, cpu, pfn, key):
     """Make a page nobody's, with the key of what is pending for it (free_pages_prepare)."""
+    record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
     if free_changes_bytes(ram):
         poison(ram, pfn)
-    record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 0
     ram.page_key[pfn] = key

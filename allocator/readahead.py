@@ -21,7 +21,7 @@ from cpus.atomics import load_acquire
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import VMSTAT, Cost, Counter
 from cpus.events import EV_FILL, record
-from cpus.oracle import set_content
+from cpus.oracle import VERSION_BITS, set_content
 
 COUNTERS = (Counter("pgpgin", VMSTAT, "read from disk", "KiB"),)
 COSTS = (Cost("read_page", "file system and block layer: submitting and completing one page of a read"),)
@@ -49,8 +49,9 @@ def _fill(ram, cpu, thing, first, count):
         logical = ram.object_logical[thing] + index
         ram.page_io_ns[pfn] = done
         kmap(ram, cpu, pfn, KMAP_READ, thing, index)
-        set_content(ram, pfn, logical, ram.disk_version[logical])
-        record(ram, cpu, EV_FILL, pfn, thing, index, 0)
+        version = ram.disk_version[logical]
+        record(ram, cpu, EV_FILL, pfn, thing, index, (logical << VERSION_BITS) | version)
+        set_content(ram, pfn, logical, version)
         end_read(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
     ram.pgpgin[cpu] += 4 * count

@@ -99,8 +99,22 @@ def set_pte(ram, cpu, mm, vpn, table, pfn, bits):
     fetch_add(ram.page_mapcount, pfn, 1)
     mod_rss(ram, cpu, mm, 1)
     present = PTE_PRESENT if bits & PTE_PROTNONE == 0 else 0
-    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), pfn_pte(pfn, present | bits))
     record(ram, cpu, EV_MAP, pfn, mm, vpn, bits)
+    store_release(ram.frame_word, (table, vpn & LEVEL_MASK), pfn_pte(pfn, present | bits))
+
+
+@kernel
+def record_unmap(ram, cpu, mm, vpn, old):
+    """Record that a PTE that was `old` is cleared; pte lock still held."""
+    record(ram, cpu, EV_UNMAP, pte_pfn(old), mm, vpn, old & PTE_WRITTEN)
+
+
+@kernel
+def record_move(ram, cpu, mm, old, new, pte):
+    """Record that a PTE, taken from page `old`, is about to be seen at page `new`; pte lock held."""
+    if pte_present(pte):
+        record_unmap(ram, cpu, mm, old, pte)
+        record(ram, cpu, EV_MAP, pte_pfn(pte), mm, new, pte & PTE_WRITTEN)
 
 
 @inlined
@@ -226,7 +240,7 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
         ram.unmap_rw[cpu] += 1
     else:
         ram.unmap_ro[cpu] += 1
-    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & PTE_WRITTEN)
+    record_unmap(ram, cpu, mm, vpn, old)
     ram.cpu_clock[cpu] += ram.cost_unmap_page
     result = CLEARED
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
@@ -337,7 +351,7 @@ def clear_mapped(ram, cpu, mm, vpn, table):
     pfn = pte_pfn(old)
     if old & PTE_DIRTY:
         set_flag(ram, pfn, PG_DIRTY)
-    record(ram, cpu, EV_UNMAP, pfn, mm, vpn, old & PTE_WRITTEN)
+    record_unmap(ram, cpu, mm, vpn, old)
     mod_rss(ram, cpu, mm, -1)
     if old & PTE_DIRTY and ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON:
         return pfn | DELAYED_RMAP

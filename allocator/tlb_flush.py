@@ -120,25 +120,18 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
         if cpu == initiator:
             ram.nr_tlb_local_flush_one[cpu] += pages
         trace_tlb_flush(ram, cpu, reason, pages)
+        record(ram, cpu, EV_FLUSH, loaded, start, end - start, initiator)
     else:
         trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
         invalidate_asid(ram, cpu, slot)
         if cpu == initiator:
             ram.nr_tlb_local_flush_all[cpu] += 1
         ram.cpu_clock[cpu] += ram.cost_flush_full
+        record(ram, cpu, EV_FLUSH, loaded, -1, -1, initiator)
         call(ram, HOOK_FLUSHED, cpu, loaded, 0, 0, 0)
     ram.asid_gen[cpu, slot] = newest
     if ram.cpu_spin_page[cpu] > 0:
         touch_spin_pages(ram, cpu)
-    record(
-        ram,
-        cpu,
-        EV_FLUSH,
-        loaded,
-        start if end != FLUSH_ALL else -1,
-        end - start if end != FLUSH_ALL else -1,
-        initiator,
-    )
 
 
 @apart
@@ -258,6 +251,8 @@ def _choose_asid(ram, cpu, mm):
                 return slot
     slot = (ram.cpu_next_asid[cpu]) % ram.nr_asids
     ram.cpu_next_asid[cpu] += 1
+    if ram.asid_context[cpu, slot] != 0:
+        record(ram, cpu, EV_FLUSH, ram.asid_mm[cpu, slot], -1, -1, cpu)
     ram.asid_mm[cpu, slot] = mm
     ram.asid_context[cpu, slot] = new_context(ram, cpu)
     ram.asid_gen[cpu, slot] = -1
@@ -296,6 +291,7 @@ def switch_mm(ram, cpu, mm):
         trace_tlb_flush(ram, cpu, ON_TASK_SWITCH, ALL_PAGES)
         if ram.asid_gen[cpu, slot] >= 0:
             invalidate_asid(ram, cpu, slot)
+            record(ram, cpu, EV_FLUSH, mm, -1, -1, cpu)
             call(ram, HOOK_FLUSHED, cpu, mm, 0, 0, 0)
         ram.asid_gen[cpu, slot] = newest
     return 0

@@ -75,7 +75,7 @@ def zap_range(ram, cpu, mm, start, end):
     tlb_gather_mmu(ram, cpu, mm)
     zap_ptes(ram, cpu, mm, start, end, True)
     tlb_finish_mmu(ram, cpu)
-    change_is_complete(ram, mm, change, start, end, UNMAPPED)
+    change_is_complete(ram, cpu, mm, change, start, end, UNMAPPED)
     ram.cpu_site[cpu] = site
     return 0
 
@@ -98,7 +98,7 @@ def _zap_all_but_copies(ram, cpu, vma, start, end):
         cleared = ram.gather_cleared[cpu] != 0
         tlb_finish_mmu(ram, cpu)
         if cleared or not alone:
-            change_is_complete(ram, mm, change, vpn, stop, UNMAPPED)
+            change_is_complete(ram, cpu, mm, change, vpn, stop, UNMAPPED)
         vpn = stop
     ram.cpu_site[cpu] = site
 

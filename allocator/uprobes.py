@@ -19,7 +19,7 @@ from allocator.memory import fault_in_vma
 from allocator.page import lock_page, try_get_page
 from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.page_list import NONE
-from allocator.rmap import address_in, lock_pte, mod_rss, remove_rmap, set_pte, unlock_pte
+from allocator.rmap import address_in, lock_pte, mod_rss, record_unmap, remove_rmap, set_pte, unlock_pte
 from allocator.tlb_flush import flush_tlb_page
 from allocator.vma import VM_EXEC, VM_SHARED, VM_WRITE, lock_object, next_vma_of, unlock_object
 from cpus.abi.numbers import IFETCH
@@ -106,9 +106,9 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
     same = pte & PTE_PRESENT != 0 and pte_pfn(pte) == old
     if same:
         change = change_begins(ram, mm)
-        exchange(ram.frame_word, (table, index), 0)
+        record_unmap(ram, cpu, mm, vpn, exchange(ram.frame_word, (table, index), 0))
         flush_tlb_page(ram, cpu, mm, vpn)
-        change_is_complete(ram, mm, change, vpn, vpn + 1, UNMAPPED)
+        change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         if fresh != NONE:
             set_pte(ram, cpu, mm, vpn, table, fresh, PTE_ACCESSED)
         remove_rmap(ram, cpu, old)

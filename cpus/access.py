@@ -236,6 +236,7 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
                 )
             why = MISS if coherent else BAD
         if why == BAD:
+            _put_time(ram, cpu, tenths, stamp)  # of the report
             incoherent(ram, cpu, 2 * i + (kind == STORE), logical, published, word)
         if why != VISITED:
             tenths += in_dram if pfn < fast_end else in_cxl

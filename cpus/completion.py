@@ -17,6 +17,7 @@ visits do not look).
 
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, kernel
+from cpus.events import EV_CHANGE, record
 from cpus.layout import CHANGE_WORDS, CHANGES_KEPT
 from cpus.page_table import PTE_WRITE
 from cpus.ram import row
@@ -41,8 +42,9 @@ def change_begins(ram, mm):
 
 
 @kernel
-def change_is_complete(ram, mm, number, start, end, taken):
+def change_is_complete(ram, cpu, mm, number, start, end, taken):
     """Say that nobody can use the old translations of start..end any more (or write through them)."""
+    record(ram, cpu, EV_CHANGE, mm, start, end, taken)
     position = fetch_add(ram.mm_changes_done, mm, 1)
     at = (position % CHANGES_KEPT) * CHANGE_WORDS
     # whoever reads the slot meanwhile sees that it changes

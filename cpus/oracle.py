@@ -22,6 +22,7 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, marked
+from cpus.events import EV_FILL, draw_place, record
 from cpus.host import EXIT_STOPPED, exit_process
 from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import VIOLATED
@@ -43,16 +44,17 @@ LATE = VIOLATIONS.add("access after completion")
 @kernel
 def report(ram, cpu, what, vpn, pfn, expected, found, entry):
     """Record a violation (the first VIOLATIONS_KEPT with their details)."""
+    place = draw_place(ram)  # after the load: whatever it has seen has an earlier one
     n = fetch_add(ram.run_violations, 0, 1)
     if n < VIOLATIONS_KEPT:
-        _note(ram, cpu, n, what, vpn, pfn, expected, found, entry)
+        _note(ram, cpu, n, what, vpn, pfn, expected, found, entry, place)
     if ram.violations_limit > 0 and n + 1 >= ram.violations_limit:
         store_release(ram.run_stop, 0, VIOLATED)
         exit_process(EXIT_STOPPED)  # at once: a controlled run then ends at the same event each time
 
 
 @kernel
-def _note(ram, cpu, n, what, vpn, pfn, expected, found, entry):
+def _note(ram, cpu, n, what, vpn, pfn, expected, found, entry, place):
     """Keep the details of violation number `n`; its kind last, which says that they are complete."""
     ram.violation[n, 1] = cpu
     ram.violation[n, 2] = vpn
@@ -62,7 +64,7 @@ def _note(ram, cpu, n, what, vpn, pfn, expected, found, entry):
     ram.violation[n, 6] = ram.cpu_clock[cpu]
     ram.violation[n, 7] = ram.tlb_filled_ns[cpu, entry] if entry >= 0 else -1
     ram.violation[n, 8] = ram.cpu_loaded_mm[cpu]
-    ram.violation[n, 9] = load_acquire(ram.run_event_seq, 0)
+    ram.violation[n, 9] = place
     ram.violation[n, 10] = ram.cpu_task[cpu]
     ram.violation[n, 11] = entry
     ram.violation[n, 0] = what
@@ -145,7 +147,7 @@ CLAIMED = -1
 
 
 @kernel
-def name_anonymous(ram, pfn, thing, index):
+def name_anonymous(ram, cpu, pfn, thing, index):
     """Fill a frame, which its caller owns alone, with a new anonymous page: a free logical page and its next
     version.
 
@@ -164,6 +166,7 @@ def name_anonymous(ram, pfn, thing, index):
             break
     ram.anon_object[number], ram.anon_index[number] = thing, index
     word = (logical << VERSION_BITS) | (load_acquire(ram.version, logical) + 1)
+    record(ram, cpu, EV_FILL, pfn, thing, index, word)
     store_release(ram.content, pfn, word)
     store_release(ram.anon_holder, number, pfn + 1)
     publish(ram, logical, word & VERSION_MASK)

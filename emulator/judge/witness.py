@@ -1,6 +1,8 @@
-"""Tell a violation as a proof: the last events that touched its frame and page, merged over all CPUs from
+"""Write a violation as a proof: the last events that touched its frame and page, merged over all CPUs from
 their rings.
 
+Their order is the total order of events (cpus/events.py), in which the access itself has a place, too. Each bears the
+clock of its CPU, and clocks of CPUs differ: a later event may show an earlier time.
 Reads the RAM after the run has stopped. Left out: events that the rings no longer hold (the text says so),
 drawing (Perfetto comes with the traces).
 """
@@ -11,8 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from allocator.page_cache import OBJECT_FILE
 from cpus.abi.numbers import PAGE_BYTES
-from cpus.events import EV_FILL, EV_FLUSH, EV_FREE, EV_MAP, EV_MIGRATE, EV_TAKE, EV_UNMAP
+from cpus.completion import WRITE_PROTECTED
+from cpus.events import (
+    EV_CHANGE,
+    EV_FILL,
+    EV_FLUSH,
+    EV_FREE,
+    EV_MAP,
+    EV_MIGRATE,
+    EV_TAKE,
+    EV_UNMAP,
+    EV_WRITE,
+    EVENT_TASK_SHIFT,
+)
 from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS
 from cpus.page_table import PTE_WRITE
@@ -20,7 +35,11 @@ from emulator.build import file_sizes
 from emulator.judge.traces import CPU_MASK, actor, kept_lines
 from workloads.rows import Workload
 
-LET_AT_MOST = 8
+PLACE, _, KIND, A, B, C, D, WHO = range(EVENT_WORDS)
+FRAME_EVENTS = {EV_MAP: "map", EV_UNMAP: "unmap", EV_FREE: "free", EV_TAKE: "take", EV_FILL: "fill", EV_MIGRATE: "migrate"}
+KINDS = FRAME_EVENTS | {EV_WRITE: "write", EV_FLUSH: "flush", EV_CHANGE: "change"}
+LINES_AT_MOST, FIRST_LINES = 8, 3  # of a proof, before the access; those that are kept at its beginning
+HANDED_OUT = "memory that was handed out again"
 
 
 class Names:
@@ -28,6 +47,7 @@ class Names:
 
     def __init__(self, ram: Any, workload: Workload):
         self.ram = ram
+        self.free_clears = bool(ram.init_on_free or ram.kasan_poison)
         self.files: list[tuple[int, int, str]] = []
         self.anonymous: dict[int, str] = {}
         first = 0
@@ -41,20 +61,29 @@ class Names:
     def logical(self, number: int) -> str:
         """`file model1, page 66`; what the kernel uses has no logical page."""
         if number == NOBODY:
-            return "memory that was handed out again"
+            return "memory that was cleared, or handed out again" if self.free_clears else HANDED_OUT
         if number == self.ram.zero_logical:
             return "the zero page"
         for first, pages, name in self.files:
             if first <= number < first + pages:
                 return f"{name}, page {number - first}"
         own = number - self.ram.first_anon_logical
-        thing = int(self.ram.anon_object[own])
-        return (
-            f"{self.anonymous.get(thing, f'anonymous memory {thing}')}, page {int(self.ram.anon_index[own])}"
-        )
+        return self.private(int(self.ram.anon_object[own]), int(self.ram.anon_index[own]))
+
+    def private(self, thing: int, index: int) -> str:
+        """A page of anonymous memory."""
+        return f"{self.anonymous.get(thing, f'anonymous memory {thing}')}, page {index}"
+
+    def of_object(self, thing: int, index: int) -> str:
+        """A page of a file or of anonymous memory, by the object's number."""
+        if self.ram.object_kind[thing] != OBJECT_FILE:
+            return self.private(thing, index)
+        return self.logical(int(self.ram.object_logical[thing]) + index)
 
     def word(self, word: int) -> str:
         """A content word: its page and version."""
+        if word < 0:
+            return "what was never filled"
         if word >> VERSION_BITS == NOBODY:
             return self.logical(NOBODY)
         return f"{self.logical(word >> VERSION_BITS)}, version {word & VERSION_MASK}"
@@ -64,10 +93,12 @@ def merged_events(ram: Any) -> np.ndarray:
     """Give all events that the rings still hold, in their total order: rows of EVENT_WORDS words."""
     rows = []
     for cpu in range(ram.nr_cpus):
-        count = min(int(ram.cpu_event_head[cpu]), EVENT_RING)
-        rows.append(ram.event[cpu].reshape(EVENT_RING, EVENT_WORDS)[:count])
+        head = int(ram.cpu_event_head[cpu])
+        own = ram.event[cpu].reshape(EVENT_RING, EVENT_WORDS)[: min(head, EVENT_RING)]
+        # of a ring that has wrapped the oldest may be half overwritten: its CPU was killed in the midst of it
+        rows.append(own if head < EVENT_RING else np.delete(own, head % EVENT_RING, axis=0))
     events = np.concatenate(rows)
-    return events[np.argsort(events[:, 0], kind="stable")]
+    return events[np.argsort(events[:, PLACE], kind="stable")]
 
 
 def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]]:
@@ -77,19 +108,26 @@ def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]
         return []
     names = Names(ram, workload)
     events = merged_events(ram)
-    return [_one(ram, names, events, ram.violation[i].tolist()) for i in range(count) if ram.violation[i, 0]]
+    return [
+        witnessed(ram, names, events, ram.violation[i].tolist()) for i in range(count) if ram.violation[i, 0]
+    ]
 
 
-def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
-    what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, sequence, task, entry = record[:12]
-    before = events[events[:, 0] <= sequence]
-    told = _related(ram, names, before, pfn, mm, vpn)
-    freed = [e for e in told if e["kind"] == EV_FREE]
+def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
+    """Give one violation with the events that led to it, in their order; the access itself is the last of them."""
+    what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, entry = record[:12]
+    access = _access(ram, entry)
+    rows = _related(ram, events[events[:, PLACE] < place], record)
+    rows = rows[: _seen(names, rows, pfn, expected, found)]
+    this = {
+        "place": place, "t_ns": at_ns, "kind": access, "actor": actor(ram, cpu | (task + 1) << EVENT_TASK_SHIFT),
+        "frame": pfn, "what": f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}",
+    }  # fmt: skip
     return {
         "kind": VIOLATIONS[what],
         "cpu": cpu,
         "t_ns": at_ns,
-        "access": _access(ram, entry),
+        "access": access,
         "address": vpn * PAGE_BYTES,
         "page": vpn,
         "mm": mm,
@@ -98,14 +136,40 @@ def _one(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[
         "filled_ns": filled_ns,
         "expected": names.word(expected),
         "found": names.word(found),
-        "however": _however(before, cpu, mm, vpn, told)
-        if freed or told
-        else "the event rings no longer hold what happened to the frame",
-        "events": [
-            {"t_ns": e["t_ns"], "actor": e["actor"], "what": e["what"]}
-            for e in _with_traces(ram, told, sequence, pfn, vpn)
-        ],
+        "however": _however(rows, cpu, mm, vpn),
+        "events": [*_with_traces(ram, [_told(names, row.tolist()) for row in rows], place, pfn, vpn), this],
     }
+
+
+def _shortened(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out the middle of a long proof, and say so."""
+    more = len(lines) - LINES_AT_MOST + 1
+    if more < 2:
+        return lines
+    rest = lines[FIRST_LINES + more :]
+    gap = {"place": rest[0]["place"] - 1, "kind": "gap", "what": f"({more} more events)"}
+    return [*lines[:FIRST_LINES], gap, *rest]
+
+
+def _with_traces(
+    ram: Any, lines: list[dict[str, Any]], until: int, pfn: int, vpn: int
+) -> list[dict[str, Any]]:
+    """Put lines of `trace` among the events, from the first of these on: those that have the frame or the page
+    among their values, or else the last ones. A line stands behind the event that it came after.
+    """
+    since = lines[0]["place"] if lines else 0
+    traced = [line for line in kept_lines(ram) if since <= line.sequence < until]
+    about = [line for line in traced if {pfn, vpn} & set(line.values)]
+    told = [
+        {"place": line.sequence, "t_ns": line.t_ns, "kind": "trace", "actor": actor(ram, line.who),
+         "what": f"trace: {line.said}"}
+        for line in about[:LINES_AT_MOST] or traced[-LINES_AT_MOST:]
+    ]  # fmt: skip
+    return sorted([*_shortened(lines), *told], key=lambda line: line["place"])
+
+
+def _address(vpn: int) -> str:
+    return f"0x{vpn * PAGE_BYTES:_x}"
 
 
 def _access(ram: Any, entry: int) -> str:
@@ -115,89 +179,91 @@ def _access(ram: Any, entry: int) -> str:
     return "store" if entry < ram.itlb_base else "fetch"
 
 
-def _however(events: np.ndarray, cpu: int, mm: int, vpn: int, told: list[dict[str, Any]]) -> str:
-    """Say whether the CPU flushed this page between the unmap and the access."""
-    unmaps = [e for e in told if e["kind"] == EV_UNMAP]
-    since = unmaps[0]["sequence"] if unmaps else 0
-    mine = events[
-        (events[:, 2] == EV_FLUSH)
-        & (events[:, 7] & CPU_MASK == cpu)
-        & (events[:, 0] > since)
-        & (events[:, 3] == mm)
-    ]
-    full = mine[:, 4] < 0
-    flushed = mine[full | ((mine[:, 4] <= vpn) & (vpn < mine[:, 4] + mine[:, 5]))]
-    start = f"after {unmaps[0]['t_ns'] / 1000:,.1f} us" if unmaps else "in what the event rings hold"
-    if len(flushed) == 0:
-        return f"cpu{cpu} did not flush this page {start}."
-    return (
-        f"cpu{cpu} flushed this page {len(flushed)} times {start}, and filled the entry "
-        "again from what it found."
-    )
+def _related(ram: Any, events: np.ndarray, record: list[int]) -> np.ndarray:
+    """Pick the events that matter from the unmap on that left the entry stale: those of the frame, what was
+    promised of the address, the flushes of it by this CPU, and what was written to the page that the CPU meant.
 
-
-def _related(ram: Any, names: Names, events: np.ndarray, pfn: int, mm: int, vpn: int) -> list[dict[str, Any]]:
-    """Pick the events about the frame from the unmap on that left the entry stale (in sequence, not by
-    clock).
-
-    If the rings no longer hold that one: from the last unmap before the frame was handed out again.
+    That unmap is the last one of this mapping: had the entry been filled after it, there would be a newer mapping. If
+    the rings no longer hold it: from the last unmap before the frame was handed out again.
     """
-    about = np.isin(events[:, 2], (EV_MAP, EV_UNMAP, EV_FREE, EV_TAKE, EV_FILL, EV_MIGRATE)) & (
-        events[:, 3] == pfn
-    )
-    rows = events[about]
-    own = np.flatnonzero((rows[:, 2] == EV_UNMAP) & (rows[:, 4] == mm) & (rows[:, 5] == vpn))
+    cpu, vpn, pfn, expected, mm = record[1], record[2], record[3], record[4], record[8]
+    kind, a, b, c = (events[:, column] for column in (KIND, A, B, C))
+    files = (kind == EV_WRITE) & (ram.object_kind[np.where(kind == EV_WRITE, b, 0)] == OBJECT_FILE)
+    written = files & (ram.object_logical[np.where(files, b, 0)] + c == expected >> VERSION_BITS)
+    promised = (kind == EV_CHANGE) & (a == mm) & (b <= vpn) & (vpn < c)
+    flushed = (kind == EV_FLUSH) & (events[:, WHO] & CPU_MASK == cpu) & (a == mm)
+    flushed &= (b < 0) | ((b <= vpn) & (vpn < b + c))
+    of_frame = (np.isin(kind, list(FRAME_EVENTS)) & (a == pfn)) | ((kind == EV_MIGRATE) & (b == pfn))
+    rows, of_frame = (array[of_frame | written | promised | flushed] for array in (events, of_frame))
+    unmaps = of_frame & (rows[:, KIND] == EV_UNMAP)
+    own = np.flatnonzero(unmaps & (rows[:, B] == mm) & (rows[:, C] == vpn))
     if len(own):  # the very mapping that the entry was filled from
-        return [_tell(ram, names, row.tolist()) for row in rows[own[-1] :][:LET_AT_MOST]]
-    # the frame left the page that the entry was filled for
-    left = np.flatnonzero(np.isin(rows[:, 2], (EV_TAKE, EV_MIGRATE)))
-    until = left[-1] if len(left) else len(rows)
-    stale = np.flatnonzero(rows[:until, 2] == EV_UNMAP)
-    rows = rows[stale[-1] :] if len(stale) else rows[-LET_AT_MOST:]
-    return [_tell(ram, names, row.tolist()) for row in rows[:LET_AT_MOST]]
+        return rows[own[-1] :]
+    left = np.flatnonzero(of_frame & np.isin(rows[:, KIND], (EV_TAKE, EV_MIGRATE)))
+    stale = np.flatnonzero(unmaps[: left[-1] if len(left) else len(rows)])
+    first = stale[-1:] if len(stale) else np.flatnonzero(of_frame)[-LINES_AT_MOST:]
+    return rows[first[0] :] if len(first) else rows[:0]
 
 
-RELATED = {
-    EV_UNMAP: "unmap frame {a} from mm {b} at {at:#x} ({how})",
-    EV_MAP: "map frame {a} in mm {b} at {at:#x}",
-    EV_FREE: "free frame {a}{key}",
-    EV_TAKE: "take frame {a} of node {b} in rmqueue",
-    EV_FILL: "read page {c} of object {b} into frame {a}",
-    EV_MIGRATE: "move frame {a} to frame {b}",
-}
+def _seen(names: Names, rows: np.ndarray, pfn: int, expected: int, found: int) -> int:
+    """Give how many of the rows came before the access: what it found in the frame says it.
 
-
-def _tell(ram: Any, names: Names, row: list[int]) -> dict[str, Any]:
-    sequence, t_ns, kind, a, b, c, d, who = row
-    what = RELATED.get(kind, "event {kind}").format(
-        kind=kind,
-        a=a,
-        b=b,
-        c=c,
-        at=c * PAGE_BYTES,
-        how="writable" if d & PTE_WRITE else "read-only",
-        key=f" with key {d}" if d else "",
-    )
-    return {"sequence": sequence, "t_ns": t_ns, "kind": kind, "actor": actor(ram, who), "what": what}
-
-
-def _with_traces(
-    ram: Any, told: list[dict[str, Any]], until: int, pfn: int, vpn: int
-) -> list[dict[str, Any]]:
-    """Put lines of `trace` among the events, from the first that is told on: those that have the frame or the
-    page among their values, or else the last ones.
+    What changes contents is recorded before it does so. So an event that the access has not seen yet may have an
+    earlier number; it is left out, with all behind it.
     """
-    since = told[0]["sequence"] if told else 0
-    lines = [line for line in kept_lines(ram) if since <= line.sequence <= until]
-    about = [line for line in lines if {pfn, vpn} & set(line.values)]
-    said = about[:LET_AT_MOST] or lines[-LET_AT_MOST:]
-    traces = [
-        {
-            "sequence": line.sequence,
-            "t_ns": line.t_ns,
-            "actor": actor(ram, line.who),
-            "what": f"trace: {line.said}",
-        }
-        for line in said
-    ]
-    return sorted([*told, *traces], key=lambda one: one["sequence"])  # a line stands behind its event
+    poisons = (EV_TAKE, EV_FREE) if names.free_clears else (EV_TAKE,)
+    held = [(0, expected >> VERSION_BITS << VERSION_BITS)]  # (rows so far, what the frame held then)
+    for i, row in enumerate(rows.tolist(), 1):
+        if row[KIND] in poisons and row[A] == pfn:
+            held.append((i, NOBODY << VERSION_BITS))
+        elif (row[KIND] == EV_FILL and row[A] == pfn) or (row[KIND] == EV_MIGRATE and row[B] == pfn):
+            held.append((i, row[D]))
+    for n, (_, word) in reversed(list(enumerate(held))):
+        if word >> VERSION_BITS == found >> VERSION_BITS and word <= found:
+            return len(rows) if n + 1 == len(held) else held[n + 1][0] - 1
+    return len(rows)
+
+
+def _however(rows: np.ndarray, cpu: int, mm: int, vpn: int) -> str:
+    """Say whether the CPU flushed this page between the unmap and the access."""
+    if not len(rows):
+        return "the event rings no longer hold what happened to the frame"
+    first = rows[0].tolist()
+    since = "after that unmap" if first[KIND] == EV_UNMAP else "in what the event rings still hold"
+    flushes = int((rows[:, KIND] == EV_FLUSH).sum())
+    if flushes == 0:
+        return f"cpu{cpu} did not flush this page {since}."
+    times = "once" if flushes == 1 else f"{flushes} times"
+    return f"cpu{cpu} flushed this page {times} {since}, and filled the entry again from what it found."
+
+
+def _told(names: Names, row: list[int]) -> dict[str, Any]:
+    place, t_ns, kind, a, b, c, d, who = row
+    line = {"place": place, "t_ns": t_ns, "kind": KINDS[kind], "actor": actor(names.ram, who)}
+    if kind in FRAME_EVENTS:
+        line["frame"] = b if kind == EV_MIGRATE else a
+    return line | {"what": _what(names, kind, a, b, c, d)}
+
+
+def _what(names: Names, kind: int, a: int, b: int, c: int, d: int) -> str:
+    if kind == EV_UNMAP:
+        rights = "writable" if d & PTE_WRITE else "read-only"
+        return f"unmap frame {a} from mm {b} at {_address(c)} ({rights})"
+    if kind == EV_MAP:
+        return f"map frame {a} in mm {b} at {_address(c)}"
+    if kind == EV_FREE:
+        return f"free frame {a}" + (f" with key {d}" if d else "") + " and clear it" * names.free_clears
+    if kind == EV_TAKE:
+        return f"take frame {a} in rmqueue"
+    if kind == EV_FILL:
+        return f"fill frame {a} with {names.word(d)}"
+    if kind == EV_MIGRATE:
+        return f"move frame {a} to frame {b}"
+    if kind == EV_WRITE:
+        return f"publish version {d} of {names.of_object(b, c)}"
+    if kind == EV_FLUSH:
+        return f"flush mm {a}" + (f" from {_address(b)} to {_address(b + c)}" if b >= 0 else "")
+    use = "writes to" if d == WRITE_PROTECTED else "uses"
+    return f"promise that nobody {use} mm {a} from {_address(b)} to {_address(c)} any more"
+
+

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from emulator.report.console import BAD, QUIET
 
+CLOCKS = "Lines are in the order in which they happened. Each time is by the clock of its CPU; clocks differ."
 _CLAIMS = {
     "reuse": "{actor} {did} memory that now belongs to somebody else",
     "stale read": "{actor} read an older version than was published",
@@ -26,7 +27,8 @@ def violation_text(violation: Mapping[str, Any], events: Sequence[Mapping[str, A
     what was not (however).
 
     `violation`: kind, cpu, t_ns; if known access (load, store, fetch), address, expected, found, frame,
-    filled_ns, design, seed, should, however, again. `events`: t_ns, actor, what, in any order.
+    filled_ns, design, seed, should, however, again. `events`: actor, what, t_ns (by the clock of its CPU), in the
+    order in which they happened.
     """
     return violation_proof(violation, events).plain
 
@@ -48,16 +50,15 @@ def violation_proof(violation: Mapping[str, Any], events: Sequence[Mapping[str, 
         "\n"
     )
     text.append(f"  {_seen(violation, actor, access)}\n")
-    for i, event in enumerate(sorted(events, key=lambda event: int(event.get("t_ns", 0)))):
-        text.append("  Let    " if i == 0 else "         ")
-        text.append(
-            f"{event.get('actor', '?')} {event.get('what', '')} at {microseconds(event.get('t_ns', 0))}\n"
-        )
+    for i, event in enumerate(events):
+        text.append("  Let    " if i == 0 else "         ").append(f"{_line(event)}\n")
     should = violation.get("should") or _should(violation, actor)
     if should:
         text.append(f"  Then   {should}\n")
     if violation.get("however"):
         text.append(f"  However {violation['however']}\n")
+    if events:
+        text.append(f"  {CLOCKS}\n", QUIET)
     if violation.get("again"):
         text.append(f"  again: {violation['again']}\n", QUIET)
     return text
@@ -78,11 +79,23 @@ def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
     return text
 
 
+def _line(event: Mapping[str, Any]) -> str:
+    if "t_ns" not in event:  # what was left out
+        return str(event.get("what", ""))
+    return f"{event.get('actor', '?')} {event.get('what', '')} at {microseconds(event['t_ns'])}"
+
+
+_BEFORE = {
+    "reuse": "frame {frame} was used again",
+    "stale read": "a newer version was published",
+    "lost write": "a newer version was published",
+    "access after completion": "the call that changed the mapping returned",
+}
+
+
 def _should(violation: Mapping[str, Any], actor: str) -> str:
-    if violation.get("kind") == "reuse":
-        frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
-        return f"{actor} should have been flushed before {frame} was used again."
-    return ""
+    before = _BEFORE.get(str(violation.get("kind")), "").format(frame=violation.get("frame", "?"))
+    return f"{actor} should have been flushed before {before}." if before else ""
 
 
 def microseconds(t_ns: int) -> str:

@@ -43,7 +43,7 @@ def late(ram, kind, cpu=0):
 
 def change(ram, taken=UNMAPPED, start=VPN, end=VPN + 1):
     """Change mappings and forget to flush."""
-    change_is_complete(ram, 0, change_begins(ram, 0), start, end, taken)
+    change_is_complete(ram, 0, 0, change_begins(ram, 0), start, end, taken)
 
 
 @pytest.mark.parametrize("kind", [LOAD, STORE, IFETCH])
@@ -94,14 +94,14 @@ def test_before_it_is_complete_a_stale_use_is_legal(ram):
     """That is what deferring means."""
     number = change_begins(ram, 0)
     assert not late(ram, LOAD)
-    change_is_complete(ram, 0, number, VPN, VPN + 1, UNMAPPED)
+    change_is_complete(ram, 0, 0, number, VPN, VPN + 1, UNMAPPED)
     assert late(ram, LOAD)
 
 
 def test_flushed_in_time_is_no_violation(ram):
     number = change_begins(ram, 0)
     invalidate_page(ram, 0, VPN, ram.cpu_context[0])
-    change_is_complete(ram, 0, number, VPN, VPN + 1, UNMAPPED)
+    change_is_complete(ram, 0, 0, number, VPN, VPN + 1, UNMAPPED)
     assert not any(late(ram, kind) for kind in (LOAD, STORE, IFETCH))
 
 
@@ -110,14 +110,14 @@ def test_a_fill_that_overlaps_the_change_is_not_judged(ram):
     number = change_begins(ram, 0)
     invalidate_page(ram, 0, VPN, ram.cpu_context[0])
     assert not late(ram, LOAD)  # fills it
-    change_is_complete(ram, 0, number, VPN, VPN + 1, UNMAPPED)
+    change_is_complete(ram, 0, 0, number, VPN, VPN + 1, UNMAPPED)
     assert not late(ram, LOAD)
 
 
 def test_other_pages_and_other_address_spaces_are_not_meant(ram):
     change(ram, start=VPN + 1, end=VPN + 100)
     change(ram, start=0, end=VPN)
-    change_is_complete(ram, 1, change_begins(ram, 1), 0, 1000, UNMAPPED)
+    change_is_complete(ram, 0, 1, change_begins(ram, 1), 0, 1000, UNMAPPED)
     assert not late(ram, LOAD)
 
 
