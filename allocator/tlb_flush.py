@@ -16,6 +16,7 @@ from allocator.flush_sites import (
     REMOTE_SEND_IPI,
     REMOTE_SHOOTDOWN,
 )
+from allocator.flush_times import note_time
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
 from cpus.atomics import fence, fence_after_atomic, fetch_add, load_acquire
 from cpus.compiled import apart, call, inlined, kernel
@@ -186,6 +187,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
         ram.call_start[cpu], ram.call_end[cpu], ram.call_stride[cpu] = start, end, how >> 1
         asked = send_interrupts(ram, cpu)
         ram.site_ipis[cpu, site] += asked
+        note_time(ram, cpu, site, asked)
     if here:  # while the others are at it
         flush_tlb_func(ram, cpu, mm, start, end, gen, how >> 1, cpu)
     if asked:

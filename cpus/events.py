@@ -4,11 +4,11 @@ A record is EVENT_WORDS words: sequence, virtual ns, kind, four arguments, cpu a
 from one counter that all CPUs add to, so merging the rings gives an order that agrees with what every CPU
 saw. Only rare things are recorded (faults, unmaps, frees, takes, interrupts, switches), never page visits.
 
-Whoever sees what an event did has a later number than the event: that is up to where it is recorded. What others
-may see or take from then on (a page mapped, filled, moved, given back, handed out, written, a change complete) is
-recorded before it is done. What takes away (a PTE cleared, a TLB flushed) is recorded after it is done, but before
-anybody may rely on it: under the PTE lock, before the ack. A violating access draws its number after its load.
-Left out: anything older than the last EVENT_RING events of a CPU.
+Whoever sees what an event did has a later number than the event: that is up to where it is recorded. What
+others may see or take from then on (a page mapped, filled, moved, given back, handed out, written, a change
+complete) is recorded before it is done. What takes away (a PTE cleared, a TLB flushed) is recorded after it
+is done, but before anybody may rely on it: under the PTE lock, before the ack. A violating access draws its
+number after its load. Left out: anything older than the last EVENT_RING events of a CPU.
 """
 
 from cpus.abi.numbered import Numbered

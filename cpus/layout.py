@@ -38,6 +38,7 @@ WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRA
 # tlb:tlb_flush: reasons (tlb_flush.py), pages 0..34, and one column for "all"
 TRACE_REASONS, TRACE_PAGES = 5, 36
 NR_SITES = 12
+TIME_PIECES = 512  # in which a run is divided to count when shootdowns were made; a power of two
 PIN_PAGES = 32  # pages of a task that a device writes into, or reads, at a time
 DESIGN_SLOTS = 48  # header words pairs reserved for a design's own fields
 HEADER_WORDS = 2048
@@ -214,6 +215,8 @@ LAYOUT: tuple[Struct | Table, ...] = (
     Table("lease_core", "config: host core of each lease", LEASES_MAX),
     Table("lease_affinity", "config: the same as a cpu_set_t", LEASES_MAX, 16),
     Table("site_ipis", "owner: requests sent, by SITE_*", "nr_cpus", NR_SITES),
+    Table("site_time", "owner: the same, by SITE_* and piece of virtual time (flush_times.py)", "nr_cpus", NR_SITES * TIME_PIECES),
+    Table("site_time_joined", "owner: how often two pieces of site_time have become one", "nr_cpus"),
     Table("site_flushes", "owner: broadcasts sent, by SITE_*", "nr_cpus", NR_SITES),
     Table("asid_mm", "owner: mm of each ASID slot, -1 none", "nr_cpus", NR_ASIDS),
     Table("asid_gen", "owner: tlb_gen that the slot has reached", "nr_cpus", NR_ASIDS),

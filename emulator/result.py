@@ -50,14 +50,23 @@ class Series(Struct, frozen=True, kw_only=True):
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
-    """CPUs interrupted by site over virtual time, in equal pieces of 0 .. `end_ns`; from the event rings
-    (timeline.py).
+    """Requests by site over virtual time, in equal pieces from 0 on: all that were made, so the sums are
+    those of `flush_sites`.
+
+    Results of a luf that counted them from event rings have no `piece_ns`, and may be incomplete.
     """
 
-    end_ns: int = 0
+    end_ns: int = 0  # of the last program; kernel threads go on for a moment
+    piece_ns: int = 0
     sites: dict[str, list[int]] = {}
     rings_wrapped: int = 0  # CPUs whose ring lost its oldest events
     complete_from_ns: int = 0  # nothing is missing from here on
+
+    def pieces(self, site: str) -> list[tuple[float, int]]:
+        """Return the middle of each piece, in ns, and the requests of a site there."""
+        counts = self.sites[site]
+        length = self.piece_ns or self.end_ns / len(counts)
+        return [((i + 0.5) * length, count) for i, count in enumerate(counts)]
 
 
 class Result(Struct, frozen=True, kw_only=True):

@@ -71,7 +71,9 @@ def examine(ram: Any) -> list[Check]:
 
 
 def check_interrupts(ram: Any) -> list[Check]:
-    """Requests = executed = acked; messages sent = received; no bell, queue or count of acks stands."""
+    """Requests = executed = acked, all of them under a site and a time; messages sent = received; no bell,
+    queue or count of acks stands.
+    """
     checks = []
     for name, one, other, word, meaning in (
         ("message", "ipi_messages", "ipi_received", "cpu_bell", "announced and not taken"),
@@ -87,6 +89,9 @@ def check_interrupts(ram: Any) -> list[Check]:
         if len(left):
             check.fault(f"{meaning} at {listed('cpu', left)}", 0 if check.wrong else len(left))
         checks.append(check)
+    _, requests, _ = checks
+    requests.equal("by site", ram.ipi_requests.sum(), ram.site_ipis.sum())
+    requests.equal("over time", ram.ipi_requests.sum(), ram.site_time.sum())
     return checks
 
 

@@ -1,10 +1,10 @@
 """Write a violation as a proof: the last events that touched its frame and page, merged over all CPUs from
 their rings.
 
-Their order is the total order of events (cpus/events.py), in which the access itself has a place, too. Each bears the
-clock of its CPU, and clocks of CPUs differ: a later event may show an earlier time.
-Reads the RAM after the run has stopped. Left out: events that the rings no longer hold (the text says so),
-drawing (Perfetto comes with the traces).
+Their order is the total order of events (cpus/events.py), in which the access itself has a place, too. Each
+bears the clock of its CPU, and clocks of CPUs differ: a later event may show an earlier time. Reads the RAM
+after the run has stopped. Left out: events that the rings no longer hold (the text says so), drawing
+(Perfetto comes with the traces).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from emulator.judge.traces import CPU_MASK, actor, kept_lines
 from workloads.rows import Workload
 
 PLACE, _, KIND, A, B, C, D, WHO = range(EVENT_WORDS)
-FRAME_EVENTS = {EV_MAP: "map", EV_UNMAP: "unmap", EV_FREE: "free", EV_TAKE: "take", EV_FILL: "fill", EV_MIGRATE: "migrate"}
+FRAME_EVENTS = {EV_MAP: "map", EV_UNMAP: "unmap", EV_FREE: "free", EV_TAKE: "take", EV_FILL: "fill"}
+FRAME_EVENTS |= {EV_MIGRATE: "migrate"}  # A is a frame
 KINDS = FRAME_EVENTS | {EV_WRITE: "write", EV_FLUSH: "flush", EV_CHANGE: "change"}
 LINES_AT_MOST, FIRST_LINES = 8, 3  # of a proof, before the access; those that are kept at its beginning
 HANDED_OUT = "memory that was handed out again"
@@ -114,14 +115,15 @@ def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]
 
 
 def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
-    """Give one violation with the events that led to it, in their order; the access itself is the last of them."""
+    """Give one violation with the events that led to it, in their order, the access itself last."""
     what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, entry = record[:12]
     access = _access(ram, entry)
     rows = _related(ram, events[events[:, PLACE] < place], record)
     rows = rows[: _seen(names, rows, pfn, expected, found)]
     this = {
-        "place": place, "t_ns": at_ns, "kind": access, "actor": actor(ram, cpu | (task + 1) << EVENT_TASK_SHIFT),
-        "frame": pfn, "what": f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}",
+        "place": place, "t_ns": at_ns, "kind": access, "frame": pfn,
+        "actor": actor(ram, cpu | (task + 1) << EVENT_TASK_SHIFT),
+        "what": f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}",
     }  # fmt: skip
     return {
         "kind": VIOLATIONS[what],
@@ -154,7 +156,7 @@ def _shortened(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _with_traces(
     ram: Any, lines: list[dict[str, Any]], until: int, pfn: int, vpn: int
 ) -> list[dict[str, Any]]:
-    """Put lines of `trace` among the events, from the first of these on: those that have the frame or the page
+    """Put lines of `trace` among the events, from the first of these on: those with the frame or the page
     among their values, or else the last ones. A line stands behind the event that it came after.
     """
     since = lines[0]["place"] if lines else 0
@@ -181,10 +183,11 @@ def _access(ram: Any, entry: int) -> str:
 
 def _related(ram: Any, events: np.ndarray, record: list[int]) -> np.ndarray:
     """Pick the events that matter from the unmap on that left the entry stale: those of the frame, what was
-    promised of the address, the flushes of it by this CPU, and what was written to the page that the CPU meant.
+    promised of the address, the flushes of it by this CPU, and what was written to the page that the CPU
+    meant.
 
-    That unmap is the last one of this mapping: had the entry been filled after it, there would be a newer mapping. If
-    the rings no longer hold it: from the last unmap before the frame was handed out again.
+    That unmap is the last one of this mapping: had the entry been filled after it, there would be a newer
+    mapping. If the rings no longer hold it: from the last unmap before the frame was handed out again.
     """
     cpu, vpn, pfn, expected, mm = record[1], record[2], record[3], record[4], record[8]
     kind, a, b, c = (events[:, column] for column in (KIND, A, B, C))
@@ -208,8 +211,8 @@ def _related(ram: Any, events: np.ndarray, record: list[int]) -> np.ndarray:
 def _seen(names: Names, rows: np.ndarray, pfn: int, expected: int, found: int) -> int:
     """Give how many of the rows came before the access: what it found in the frame says it.
 
-    What changes contents is recorded before it does so. So an event that the access has not seen yet may have an
-    earlier number; it is left out, with all behind it.
+    What changes contents is recorded before it does so. So an event that the access has not seen yet may have
+    an earlier number; it is left out, with all behind it.
     """
     poisons = (EV_TAKE, EV_FREE) if names.free_clears else (EV_TAKE,)
     held = [(0, expected >> VERSION_BITS << VERSION_BITS)]  # (rows so far, what the frame held then)
@@ -265,5 +268,3 @@ def _what(names: Names, kind: int, a: int, b: int, c: int, d: int) -> str:
         return f"flush mm {a}" + (f" from {_address(b)} to {_address(b + c)}" if b >= 0 else "")
     use = "writes to" if d == WRITE_PROTECTED else "uses"
     return f"promise that nobody {use} mm {a} from {_address(b)} to {_address(c)} any more"
-
-

@@ -27,8 +27,8 @@ def violation_text(violation: Mapping[str, Any], events: Sequence[Mapping[str, A
     what was not (however).
 
     `violation`: kind, cpu, t_ns; if known access (load, store, fetch), address, expected, found, frame,
-    filled_ns, design, seed, should, however, again. `events`: actor, what, t_ns (by the clock of its CPU), in the
-    order in which they happened.
+    filled_ns, design, seed, should, however, again. `events`: actor, what, t_ns (by the clock of its CPU), in
+    the order in which they happened.
     """
     return violation_proof(violation, events).plain
 

@@ -1,13 +1,14 @@
-"""When did each design flush: shootdowns by site over virtual time, as the talk's last slides draw it, in
+"""When did each design flush: requests by site over virtual time, as the talk's last slides draw it, in
 blocks of text.
 
-Counted from the event rings when a run is over (an EV_SHOOTDOWN has the CPU that asked, its site, and how
-many CPUs it interrupted), so the hot path has no counter for it. A ring keeps the last EVENT_RING events of a
-CPU; where one has wrapped, what is older is missing, and `complete_from_ns` says from when on nothing is.
+They are counted when they are made (allocator/flush_times.py), so none is missing, and the sums are those of
+the table. A result of an older luf may have lost its oldest ones: what is not known is drawn as `?`, never as
+nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,46 +16,44 @@ import numpy as np
 
 from emulator.result import Result, Timeline
 
-BINS = 240
 COLUMNS = 80
 LABEL = 18
 BLOCKS = " ▁▂▃▄▅▆▇█"
+UNKNOWN = "?"
 ASCII_BLOCKS = " .:-=+*#@"  # for a stream that has no others
 
 
 def timeline(ram: Any) -> Timeline:
-    """Count the shootdowns that the rings still hold: CPUs interrupted, by site, in BINS equal pieces of the
-    run.
-    """
+    """Bring the tables of all CPUs of a run that is over to pieces of one length, and add them up."""
     from allocator.flush_sites import SITE_NAMES
-    from cpus.events import EV_SHOOTDOWN
-    from cpus.layout import EVENT_RING, EVENT_WORDS
+    from allocator.flush_times import FIRST_SHIFT
+    from cpus.layout import TIME_PIECES
 
-    end = max(int(ram.proc_end_ns[: ram.nr_processes].max()), 1)
-    counts = np.zeros((len(SITE_NAMES), BINS), np.int64)
-    wrapped, complete_from = 0, 0
-    for cpu, head in enumerate(ram.cpu_event_head.tolist()):
-        rows = ram.event[cpu].reshape(EVENT_RING, EVENT_WORDS)[: min(head, EVENT_RING)]
-        if head > EVENT_RING:
-            wrapped += 1
-            complete_from = max(complete_from, int(rows[head % EVENT_RING, 1]))
-        rows = rows[rows[:, 2] == EV_SHOOTDOWN]
-        # kernel threads go on for a moment after the last program's end
-        bins = np.clip(rows[:, 1] * BINS // end, 0, BINS - 1)
-        np.add.at(counts, (rows[:, 5], bins), rows[:, 4])
-    sites = {name: counts[i].tolist() for i, name in enumerate(SITE_NAMES) if counts[i].any()}
-    return Timeline(end_ns=end, sites=sites, rings_wrapped=wrapped, complete_from_ns=complete_from)
+    joined = ram.site_time_joined.tolist()
+    counts = np.zeros((TIME_PIECES, len(SITE_NAMES)), np.int64)
+    for cpu, times in enumerate(joined):
+        own = ram.site_time[cpu].reshape(len(SITE_NAMES), TIME_PIECES)
+        np.add.at(counts, np.arange(TIME_PIECES) >> (max(joined) - times), own.T)
+    used = 1 + int(np.flatnonzero(counts.any(axis=1)).max(initial=0))
+    ended = ram.proc_end_ns[: ram.nr_processes]  # 0: a violation came first
+    return Timeline(
+        end_ns=max(int(ended.max(initial=0) if ended.all() else ram.cpu_clock.max()), 1),
+        piece_ns=1 << (FIRST_SHIFT + max(joined)),
+        sites={name: counts[:used, i].tolist() for i, name in enumerate(SITE_NAMES) if counts[:, i].any()},
+    )
 
 
-def rebinned(counts: Sequence[int], end_ns: int, axis_ns: int, columns: int = COLUMNS) -> list[int]:
-    """Give the counts of a run that took `end_ns` in columns of an axis of `axis_ns`, which is at least as
-    long.
-    """
+def in_columns(line: Timeline, site: str, axis_ns: float, columns: int = COLUMNS) -> list[int]:
+    """Give the requests of a site in columns of an axis; what is behind its end goes into the last one."""
     found = [0] * columns
-    for i, count in enumerate(counts):
-        middle = (i + 0.5) / len(counts) * end_ns
+    for middle, count in line.pieces(site):
         found[min(int(middle / axis_ns * columns), columns - 1)] += count
     return found
+
+
+def unknown_columns(line: Timeline, axis_ns: float, columns: int = COLUMNS) -> int:
+    """Give how many columns lie before the time from which on nothing is missing."""
+    return math.ceil(line.complete_from_ns / axis_ns * columns) if line.rings_wrapped else 0
 
 
 def timeline_text(runs: Sequence[Result], blocks: str = BLOCKS) -> str:
@@ -65,26 +64,24 @@ def timeline_text(runs: Sequence[Result], blocks: str = BLOCKS) -> str:
     if not axis_ns:
         return ""
     rows = {
-        run.design: {
-            site: rebinned(counts, run.timeline.end_ns, axis_ns)
-            for site, counts in run.timeline.sites.items()
-        }
+        run.design: {site: in_columns(run.timeline, site, axis_ns) for site in run.timeline.sites}
         for run in runs
     }
     top = max((count for sites in rows.values() for counts in sites.values() for count in counts), default=0)
     width = max(map(len, rows)) + 2
     axis = f"0{f'{axis_ns / 1e6:,.1f} ms':>{COLUMNS - 1}}"
     lines = [
-        "when it flushed: CPUs interrupted, by what the asking CPU was doing, over virtual time",
+        "when it flushed: CPUs asked to, by what the asking CPU was doing, over virtual time",
         " " * (width + LABEL) + axis,
     ]
     for run in runs:
         sites = sorted(rows[run.design].items(), key=lambda pair: -sum(pair[1]))
         for i, (site, counts) in enumerate(sites):
-            heights = "".join(_block(count, top, blocks) for count in counts)
+            unknown = unknown_columns(run.timeline, axis_ns)
+            heights = UNKNOWN * unknown + "".join(_block(count, top, blocks) for count in counts[unknown:])
             lines.append(f"{run.design if i == 0 else '':<{width}}{site:<{LABEL}}{heights}  {sum(counts):,}")
         if not sites:
-            lines.append(f"{run.design:<{width}}nobody")
+            lines.append(f"{run.design:<{width}}{_nobody(run)}")
     if top:
         lines.append(
             f"{blocks[-1]} is {top:,} in {axis_ns / COLUMNS / 1e6:,.2f} ms; {blocks[1]} at least one"
@@ -97,8 +94,19 @@ def _block(count: int, top: int, blocks: str) -> str:
     return blocks[-(-count * (len(blocks) - 1) // top)] if count else blocks[0]
 
 
+def _nobody(run: Result) -> str:
+    """Say why a run has no row."""
+    line = run.timeline
+    if not line.end_ns:
+        return "no timeline in this result"
+    return "nobody" if not line.rings_wrapped else f"nobody after {line.complete_from_ns / 1e6:,.1f} ms"
+
+
 def _missing(run: Result) -> str:
-    """Say what the rings did not hold."""
+    """Say what the rings of an older luf did not hold."""
     line = run.timeline
     rings = f"the event rings of {line.rings_wrapped} CPU{'s' * (line.rings_wrapped > 1)} wrapped"
-    return f"{run.design}: {rings}; some of what was before {line.complete_from_ns / 1e6:,.1f} ms is missing"
+    until = f"{line.complete_from_ns / 1e6:,.1f} ms"
+    return (
+        f"{run.design}: {rings}: what was before {until} is not known ({UNKNOWN}), and the sums are too small"
+    )

@@ -343,6 +343,18 @@ def a_queue_not_empty(m):
     m.ram.cpu_queue[1] = 2
 
 
+@plant("request")
+def a_request_without_a_site(m):
+    m.ram.site_ipis[1, 3] -= 1
+
+
+@plant("request")
+def a_request_missing_in_time(m):
+    busiest = m.ram.site_time[0].argmax()
+    assert m.ram.site_time[0, busiest] > 0
+    m.ram.site_time[0, busiest] -= 1
+
+
 @plant("ack")
 def an_ack_too_many(m):
     m.ram.ipi_acked[0] += 1

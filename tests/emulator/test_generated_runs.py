@@ -221,13 +221,3 @@ def test_a_writer_makes_luf_flush_early():
     assert "file write" not in linux
     assert linux["munmap/madvise"] > 0
     assert luf["munmap/madvise"] > 0
-
-
-def test_the_timeline_has_every_shootdown():
-    """As long as no ring has wrapped, sites over time sum up to the sites' totals."""
-    result = small("linux", "readers-writer")
-    assert result.timeline.rings_wrapped == 0
-    assert {
-        site: sum(counts) for site, counts in result.timeline.sites.items()
-    }.keys() == result.flush_sites.keys()
-    assert sum(map(sum, result.timeline.sites.values())) >= result.tlb_shootdowns

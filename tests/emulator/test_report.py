@@ -144,8 +144,8 @@ def test_colour_only_on_a_terminal():
 
 
 def test_violation_tells_let_then_however_in_the_order_of_events():
-    """Which is not that of the clocks: the frame was taken after it had been unmapped, by a CPU that is behind. Only
-    the first line says Let.
+    """Which is not that of the clocks: the frame was taken after it had been unmapped, by a CPU that is
+    behind. Only the first line says Let.
     """
     text = violation_text({**REUSE, "design": "none", "seed": 4}, REUSE["events"])
     lines = text.splitlines()

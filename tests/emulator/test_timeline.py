@@ -1,11 +1,17 @@
-"""When it flushed: counts keep their sum and their place in time, and what the rings lost is said."""
+"""When it flushed: counts keep their sum and their place in time, and what an older luf lost is said."""
 
 from __future__ import annotations
 
-from emulator.report.timeline import ASCII_BLOCKS, BINS, BLOCKS, rebinned, timeline_text
+import pytest
+
+from emulator.experiment import run_design
+from emulator.machine import load_machine
+from emulator.report.timeline import ASCII_BLOCKS, BLOCKS, in_columns, timeline_text
 from emulator.report.timeline_plot import draw_timeline
 from emulator.result import Timeline
 from tests.emulator.fixed import run
+
+BINS = 240
 
 
 def with_timeline(design: str, sites: dict[str, dict[int, int]], **about: int):
@@ -14,11 +20,34 @@ def with_timeline(design: str, sites: dict[str, dict[int, int]], **about: int):
     return run(design, timeline=Timeline(end_ns=about.pop("end_ns", 10_000_000), sites=counts, **about))
 
 
-def test_rebinning_keeps_the_sum_and_the_time():
-    """A run of half the axis ends in the middle."""
-    counts = [1] * BINS
-    assert sum(rebinned(counts, 100, 100)) == sum(rebinned(counts, 50, 100)) == BINS
-    assert rebinned(counts, 50, 100, 10)[5:] == [0] * 5
+def test_columns_keep_the_sum_and_the_time():
+    """A run of half the axis ends in the middle; what comes after the last program is in the last column."""
+    line = with_timeline("linux", {"kswapd": dict.fromkeys(range(BINS), 1)}, end_ns=100).timeline
+    assert sum(in_columns(line, "kswapd", 100)) == sum(in_columns(line, "kswapd", 200)) == BINS
+    assert in_columns(line, "kswapd", 200, 10)[5:] == [0] * 5
+    late = Timeline(end_ns=100, piece_ns=30, sites={"kswapd": [1, 0, 0, 2, 4]})
+    assert in_columns(late, "kswapd", 100, 10) == [0, 1, 0, 0, 0, 0, 0, 0, 0, 6]
+
+
+DESIGNS = ["linux", "luf", "eager", "epoch", "invlpgb", "none"]
+
+
+def run_of(design):
+    machine = load_machine("guest-8cpu", cpus=4, overrides={f"nodes.{n}.memory_mib": 8 for n in (0, 1)})
+    return run_design(design, machine, "readers-writer", tokens=2, leases=2, check="off")
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_its_sums_are_the_counters(design):
+    """Site by site, and in all: every request of the run, in the text and in the table."""
+    result = run_of(design)
+    sums = {site: sum(counts) for site, counts in result.timeline.sites.items()}
+    assert sums == result.flush_sites
+    assert sum(sums.values()) == result.ipi.requests
+    assert result.ipi.requests > 0 or design == "none"
+    assert result.clean
+    shown = [line.rsplit("  ", 1)[-1] for line in timeline_text([result]).splitlines()[2 : 2 + len(sums)]]
+    assert sorted(int(count.replace(",", "")) for count in shown) == sorted(sums.values())
 
 
 def test_text_has_a_row_for_each_site_largest_first():
@@ -43,14 +72,25 @@ def test_a_plain_alphabet_keeps_the_heights():
     assert len(set(ASCII_BLOCKS)) == len(BLOCKS)
 
 
-def test_wrapped_rings_are_said():
-    """Nobody takes a part for the whole."""
-    text = timeline_text(
-        [with_timeline("linux", {"kswapd": {200: 1}}, rings_wrapped=2, complete_from_ns=8_000_000)]
-    )
-    assert text.endswith(
-        "linux: the event rings of 2 CPUs wrapped; some of what was before 8.0 ms is missing\n"
-    )
+OLD = {"rings_wrapped": 2, "complete_from_ns": 5_000_000}
+
+
+def test_what_an_older_luf_has_lost_is_not_drawn_as_nothing(tmp_path):
+    """Half of its columns are `?`, in every row, and a sentence says why; the picture says so, too."""
+    old = with_timeline("linux", {"kswapd": {200: 1}, "direct reclaim": {30: 8}}, **OLD)
+    lines = timeline_text([old, with_timeline("luf", {"fault": {0: 3}})]).splitlines()
+    rows = {line[5:25].strip(): line[25:105] for line in lines[2:5]}
+    for site in ("kswapd", "direct reclaim"):
+        assert rows[site][:40] == "?" * 40
+        assert "?" not in rows[site][40:]
+    assert "?" not in rows["fault"]
+    said = "the event rings of 2 CPUs wrapped: what was before 5.0 ms is not known (?), and the sums are"
+    assert lines[-1] == f"linux: {said} too small"
+    draw_timeline([old], tmp_path / "old.svg")
+    assert "not known: its event rings wrapped" in (tmp_path / "old.svg").read_text()
+    draw_timeline([with_timeline("linux", {"kswapd": {200: 1}})], tmp_path / "new.svg")
+    assert "not known" not in (tmp_path / "new.svg").read_text()
+    assert "nobody after 5.0 ms" in timeline_text([with_timeline("linux", {}, **OLD)])
 
 
 def test_nothing_to_show():

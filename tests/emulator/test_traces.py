@@ -88,5 +88,5 @@ def test_lines_stand_in_a_proof(tmp_path, capsys):
         if one in traced:
             mm = one["what"].rpartition(" ")[2]
             assert one["what"] == f"trace: cleared {violation['page']:#x} in mm {mm}"
-            assert f" from mm {mm} at {violation['address']:#x} " in events[at - 1]["what"]
+            assert f" from mm {mm} at 0x{violation['address']:_x} " in events[at - 1]["what"]
             assert one["actor"] == events[at - 1]["actor"]

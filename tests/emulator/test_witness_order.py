@@ -1,4 +1,6 @@
-"""No witness contradicts itself: the checker that every test's witnesses pass, and contradictions that it must see."""
+"""No witness contradicts itself: the checker that every test's witnesses pass, and contradictions that it
+must see.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +45,13 @@ def test_a_sound_one_passes():
     assert contradictions(SOUND) == []
 
 
+LINES = SOUND["events"]
+
+
+def with_lines(*lines):
+    return SOUND | {"events": list(lines)}
+
+
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
@@ -51,15 +60,15 @@ def test_a_sound_one_passes():
         (changed([UNMAP, LOAD, FREE, TAKE, LOAD]), "load 0x1000: the access is before it"),
         (changed([FREE, UNMAP, TAKE, LOAD]), "unmap frame 7: the frame is free"),
         (changed([UNMAP, FREE, LOAD]), "it found handed out again, and the frame held file a, page 1"),
-        (changed([FREE, TAKE, LOAD], found="file a, page 1, version 0"), "and the frame held handed out again"),
-        (SOUND | {"events": SOUND["events"][::-1]}, "the access is not the last line"),
-        (SOUND | {"events": sorted(SOUND["events"], key=lambda line: line["t_ns"])}, "the access is not the last line"),
-        (SOUND | {"events": [flush(9), *SOUND["events"]]}, "a flush is told before the unmap"),
-        (SOUND | {"events": [*SOUND["events"][:1], flush(12), *SOUND["events"][2:]]}, "that is then denied"),
-        (SOUND | {"events": [SOUND["events"][0] | {"actor": "cpu2"}, *SOUND["events"][1:]]}, "cpu2's clock goes back"),
-        (SOUND | {"events": [SOUND["events"][0] | {"place": 99}, *SOUND["events"][1:]]}, "at place 11, behind 99"),
+        (changed([FREE, TAKE, LOAD], found="file a, page 1, version 0"), "the frame held handed out again"),
+        (with_lines(*LINES[::-1]), "the access is not the last line"),
+        (with_lines(*sorted(LINES, key=lambda line: line["t_ns"])), "the access is not the last line"),
+        (with_lines(flush(9), *LINES), "a flush is listed before the unmap"),
+        (with_lines(LINES[0], flush(12), *LINES[2:]), "a flush is listed that is then denied"),
+        (with_lines(LINES[0] | {"actor": "cpu2"}, *LINES[1:]), "cpu2's clock goes back"),
+        (with_lines(LINES[0] | {"place": 99}, *LINES[1:]), "at place 11, behind 99"),
     ],
-)  # fmt: skip
+)
 def test_planted_contradictions_are_seen(wrong, sentence):
     """And fail the test that makes such a witness."""
     assert any(sentence in found for found in contradictions(wrong)), contradictions(wrong)
@@ -72,21 +81,19 @@ def test_every_test_has_its_witnesses_checked():
     assert witness.witnessed.__wrapped__.__name__ == "witnessed"
 
 
-@pytest.mark.parametrize("workload", ["llama3x15", "churn", "munmap-storm", "readers-writer"])
-def test_none_contradicts_itself_under_no_schedule(workload):
-    """`luf run none` with several seeds, free and controlled: where there is a violation its witness is sound, and told
-    in the order of its lines, whatever the clocks say.
+def test_no_schedule_makes_none_contradict_itself():
+    """`luf run none` with several workloads and seeds, free and controlled: each witness is sound, and is
+    printed in the order of its lines, whatever the clocks say.
     """
-    machine = load_machine("xeon6430-cxl", scale=2048, cpus=8)
-    runs = [
-        run_design("none", machine, workload, tokens=1, leases=leases, seed=seed)
-        for leases in (1, 2)
-        for seed in range(1, 4)
-    ]
-    caught = [violation for run in runs for violation in run.violations]
+    machine = load_machine("guest-8cpu", scale=16)
+    caught = []
+    for workload in ("llama3x15:scale=4096", "churn", "munmap-storm", "readers-writer"):
+        for seed in range(1, 7):
+            result = run_design("none", machine, workload, tokens=1, leases=1 + seed % 2, seed=seed)
+            caught += result.violations
+    assert len(caught) >= 5
     for violation in caught:
         assert contradictions(violation) == []
-        told = violation_text(violation, violation["events"])
-        places = [told.index(line["what"]) for line in violation["events"]]
-        assert places == sorted(places)
-    assert caught or workload != "llama3x15"
+        text, at = violation_text(violation, violation["events"]), 0
+        for line in violation["events"]:
+            at = text.index(line["what"], at) + 1

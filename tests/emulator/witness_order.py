@@ -1,9 +1,10 @@
-"""Do the lines of a witness contradict each other? Its own small model of a frame's life, sharing nothing with the
-code that makes witnesses.
+"""Do the lines of a witness contradict each other? Its own small model of a frame's life, sharing nothing
+with the code that makes witnesses.
 
-A frame belongs to somebody, or is free. Who takes it must find it free; who maps, fills, moves, unmaps or frees it must
-find it owned. The access comes last, finds what the lines before it say that the frame holds, and an unmap that it is
-blamed for is before it. Places rise, and so do the times of each CPU, whose clock never goes back.
+A frame belongs to somebody, or is free. Who takes it must find it free; who maps, fills, moves, unmaps or
+frees it must find it owned. The access comes last, finds what the lines before it say that the frame holds,
+and an unmap that it is blamed for is before it. Places rise, and so do the times of each CPU, whose clock
+never goes back.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def _order(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     for line in lines:
         if line["kind"] == "gap":
             continue
-        if line["place"] <= place:
+        if line["place"] < place + (line["kind"] != "trace"):  # a trace stands behind its event
             yield f"{line['what']}: at place {line['place']}, behind {place}"
         cpu = line["actor"].split()[0]
         if line["t_ns"] < clocks.get(cpu, 0):
@@ -76,13 +77,13 @@ def _content(lines: list[Mapping[str, Any]], violation: Mapping[str, Any]) -> li
 
 
 def _flushes(lines: list[Mapping[str, Any]], violation: Mapping[str, Any]) -> list[str]:
-    """Flushes of the page are told from the unmap on, and only if the last sentence says that there were some."""
+    """Flushes of the page are listed from the unmap on, and only if `however` says that there were some."""
     kinds = [line["kind"] for line in lines]
     found = []
     if "flush" in kinds and "did not flush" in violation["however"]:
-        found.append("a flush is told that is then denied")
+        found.append("a flush is listed that is then denied")
     if "unmap" in kinds and "flush" in kinds[: kinds.index("unmap")]:
-        found.append("a flush is told before the unmap that it cannot have flushed")
+        found.append("a flush is listed before the unmap")
     return found
 
 
