@@ -382,7 +382,7 @@ def a_zone_lock_still_held(m):
 
 @plant("lock")
 def a_design_lock_still_held(m):
-    m.ram.design["key_lock"][5] = 1
+    m.ram.design["record_lock"][5] = 1
 
 
 @plant("lock")
