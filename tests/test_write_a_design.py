@@ -134,6 +134,11 @@ MISTAKES = {
         7,
         "The use of a reflected list",
     ),
+    "print": (
+        TICK.format("print(cpu)") + CLASS.format("f,"),
+        6,
+        "print in f would reach nobody; trace(ram, ",
+    ),
     "type": (TICK.format('return "a" + cpu') + CLASS.format("f,"), 6, "does not compile"),
     "no result": (TICK.format("ram.tmp_mask[cpu, 0] = 0") + CLASS.format("f,"), 6, "No conversion from none"),
     "no such word": (TICK.format("return ram.no_such_word[cpu]") + CLASS.format("f,"), 6, "no_such_word"),

@@ -74,6 +74,12 @@ def remainder(ram, cpu, a, b, c, d):
 
 
 @hook("tick")
+def stranger(ram, cpu, a, b, c, d):
+    ram.pgfault[(cpu + 1) % ram.nr_cpus] += 1  # stranger
+    return 0
+
+
+@hook("tick")
 def crash(ram, cpu, a, b, c, d):
     word_at(8)[0] = 1
     return 0

@@ -43,6 +43,7 @@ CHECKED = {
     "negative": ("negative", "negative", r"column of 'table' must be from 0 to 1 \(got -1\)"),
     "of_a_row": ("of a row", "of_a_row", r"index of 'table' must be from 0 to 1 \(got 2\)"),
     "atomic": ("atomic", "atomic", r"index of 'zone_free' must be from 0 to 1 \(got 2\)"),
+    "stranger": ("stranger", "stranger", r"pgfault\[[0-2]\] must be written by cpu[0-2] alone, its owner"),
     "zero": ("zero", "ratio", "ZeroDivisionError: integer division by zero"),
     "remainder": ("remainder", "remainder", "ZeroDivisionError: integer modulo by zero"),
 }
