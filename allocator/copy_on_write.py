@@ -65,9 +65,9 @@ def new_anonymous_page(ram, cpu, vma, vpn, site):
     """
     pfn = alloc_page(ram, cpu, ram.cpu_node[cpu], GFP_USER)
     kmap(ram, cpu, pfn, site, ram.vma_mm[vma], vpn)
-    thing, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
-    name_anonymous(ram, cpu, pfn, thing, index)
-    ram.page_object[pfn] = thing + 1
+    object, index = ram.vma_anon[vma], vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
+    name_anonymous(ram, cpu, pfn, object, index)
+    ram.page_object[pfn] = object + 1
     ram.page_index[pfn] = index
     ram.page_flags[pfn] = PG_SWAPBACKED | PG_UPTODATE | PG_EXCLUSIVE  # nobody else can reach it yet
     if ram.vma_flags[vma] & VM_HAS_ANON == 0:  # anon_vma_prepare

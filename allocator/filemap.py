@@ -30,30 +30,30 @@ from cpus.steal import pass_until
 
 
 @kernel
-def _locked_page(ram, cpu, thing, index):
+def _locked_page(ram, cpu, object, index):
     """Find a page of a file, reading it if need be, and lock it; the caller gets a reference."""
     while True:
-        pfn = find_page(ram, cpu, thing, index)
+        pfn = find_page(ram, cpu, object, index)
         if pfn == NONE:
-            read_pages(ram, cpu, thing, index, 1, NONE)
+            read_pages(ram, cpu, object, index, 1, NONE)
             continue
         lock_page(ram, cpu, pfn)
-        if ram.page_object[pfn] == thing + 1 and ram.page_index[pfn] == index:
+        if ram.page_object[pfn] == object + 1 and ram.page_index[pfn] == index:
             return pfn
         unlock_and_drop(ram, cpu, pfn)  # reclaimed meanwhile
 
 
 @apart
-def write_to_file(ram, cpu, thing, index):
+def write_to_file(ram, cpu, object, index):
     """write(2) of one whole page (generic_perform_write): ask the design, change the page, mark it dirty."""
     ram.cpu_clock[cpu] += ram.cost_syscall + ram.cost_page_copy
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
-    pfn = _locked_page(ram, cpu, thing, index)
+    pfn = _locked_page(ram, cpu, object, index)
     pass_until(ram, cpu, ram.page_io_ns[pfn])  # a partial write would wait for the read; so do we
-    call(ram, HOOK_WRITE_BEGINS, cpu, thing, index, 0, 0)
-    call(ram, HOOK_FILE_WRITE, cpu, thing, index, 0, 0)
-    kmap(ram, cpu, pfn, KMAP_WRITE, thing, index)
+    call(ram, HOOK_WRITE_BEGINS, cpu, object, index, 0, 0)
+    call(ram, HOOK_FILE_WRITE, cpu, object, index, 0, 0)
+    kmap(ram, cpu, pfn, KMAP_WRITE, object, index)
     word = load_acquire(ram.content, pfn)
     while True:
         seen = compare_exchange(ram.content, pfn, word, word + 1)
@@ -61,21 +61,21 @@ def write_to_file(ram, cpu, thing, index):
             break
         word = seen  # somebody stores through a shared mapping
     set_flag(ram, pfn, PG_DIRTY)
-    record(ram, cpu, EV_WRITE, pfn, thing, index, (word + 1) & VERSION_MASK)
-    publish(ram, ram.object_logical[thing] + index, (word + 1) & VERSION_MASK)
+    record(ram, cpu, EV_WRITE, pfn, object, index, (word + 1) & VERSION_MASK)
+    publish(ram, ram.object_logical[object] + index, (word + 1) & VERSION_MASK)
     unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
 
 
 @kernel
-def _clean_mappings(ram, cpu, pfn, thing):
+def _clean_mappings(ram, cpu, pfn, object):
     """Write-protect and clean every PTE of a page, flushing each that was dirty (folio_mkclean); returns how
     many were.
     """
     cleaned = 0
-    lock_object(ram, cpu, thing)
-    vma = ram.object_vmas[thing] - 1
+    lock_object(ram, cpu, object)
+    vma = ram.object_vmas[object] - 1
     while vma >= 0:
         vpn, mm = address_in(ram, vma, ram.page_index[pfn]), ram.vma_mm[vma]
         table = find_table(ram, ram.mm_pgd[mm], vpn) if vpn >= 0 else -1
@@ -90,100 +90,100 @@ def _clean_mappings(ram, cpu, pfn, thing):
                 change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
                 cleaned += 1
             unlock_pte(ram, cpu, table)
-        vma = next_vma_of(ram, thing, vma)
-    unlock_object(ram, cpu, thing)
-    call(ram, HOOK_MKCLEAN, cpu, thing, ram.page_index[pfn], 0, 0)
+        vma = next_vma_of(ram, object, vma)
+    unlock_object(ram, cpu, object)
+    call(ram, HOOK_MKCLEAN, cpu, object, ram.page_index[pfn], 0, 0)
     return cleaned
 
 
 @apart
-def sync_file_page(ram, cpu, thing, index):
+def sync_file_page(ram, cpu, object, index):
     """fdatasync of one page: clean its mappings, then write it if it was dirty."""
-    pfn = find_page(ram, cpu, thing, index)
+    pfn = find_page(ram, cpu, object, index)
     if pfn == NONE:
         return 0
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
     lock_page(ram, cpu, pfn)
-    if ram.page_object[pfn] == thing + 1:
-        if _clean_mappings(ram, cpu, pfn, thing):
+    if ram.page_object[pfn] == object + 1:
+        if _clean_mappings(ram, cpu, pfn, object):
             set_flag(ram, pfn, PG_DIRTY)
         if ram.page_flags[pfn] & PG_DIRTY:
-            write_page(ram, cpu, pfn, thing)
+            write_page(ram, cpu, pfn, object)
     unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
 
 
 @kernel
-def _forget_on_disk(ram, cpu, thing, index):
+def _forget_on_disk(ram, cpu, object, index):
     """A page that is not cached loses its contents: the next read gives a newer version. False if it is
     cached by now.
     """
-    logical = ram.object_logical[thing] + index
+    logical = ram.object_logical[object] + index
     version = load_acquire(ram.version, logical) + 1
     exchange(ram.disk_version, logical, version)
-    pfn = find_page(ram, cpu, thing, index)
+    pfn = find_page(ram, cpu, object, index)
     # whoever entered it may have read the old contents: it must be dropped like any cached page
     if pfn != NONE:
         drop_page(ram, cpu, pfn)
         return False
     # now: it may have been entered, mapped and lazily unmapped until the look-up
-    call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
-    record(ram, cpu, EV_WRITE, -1, thing, index, version)
+    call(ram, HOOK_TRUNCATE, cpu, object, index, 0, 0)
+    record(ram, cpu, EV_WRITE, -1, object, index, version)
     publish(ram, logical, version)  # whoever enters it from now on reads the disk after us
     return True
 
 
 @apart
-def truncate_file_page(ram, cpu, thing, index):
+def truncate_file_page(ram, cpu, object, index):
     """Drop one page of a file, whose mappings are gone, with its contents (truncate_inode_folio): it reads as
     a new version after it.
     """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
-    pfn = find_page(ram, cpu, thing, index)
+    pfn = find_page(ram, cpu, object, index)
     if pfn == NONE:
-        if _forget_on_disk(ram, cpu, thing, index):
-            call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
+        if _forget_on_disk(ram, cpu, object, index):
+            call(ram, HOOK_TRUNCATED, cpu, object, index, 0, 0)
             ram.cpu_site[cpu] = site
             return 0
-        pfn = _locked_page(ram, cpu, thing, index)
+        pfn = _locked_page(ram, cpu, object, index)
     else:
         drop_page(ram, cpu, pfn)
-        pfn = _locked_page(ram, cpu, thing, index)
-    call(ram, HOOK_TRUNCATE, cpu, thing, index, 0, 0)
+        pfn = _locked_page(ram, cpu, object, index)
+    call(ram, HOOK_TRUNCATE, cpu, object, index, 0, 0)
     # mapped again since the range was unmapped (unmap_mapping_folio)
     if load_acquire(ram.page_mapcount, pfn) > 0:
-        unmap_mapping_range(ram, cpu, thing, index, index + 1, True)
-    logical = ram.object_logical[thing] + index
+        unmap_mapping_range(ram, cpu, object, index, index + 1, True)
+    logical = ram.object_logical[object] + index
     version = load_acquire(ram.version, logical) + 1
     ram.disk_version[logical] = version
     fetch_and(ram.page_flags, pfn, ~PG_DIRTY)
-    delete_from_page_cache(ram, cpu, pfn, thing)
-    record(ram, cpu, EV_WRITE, pfn, thing, index, version)
+    delete_from_page_cache(ram, cpu, pfn, object)
+    record(ram, cpu, EV_WRITE, pfn, object, index, version)
     publish(ram, logical, version)
-    call(ram, HOOK_TRUNCATED, cpu, thing, index, 0, 0)
+    call(ram, HOOK_TRUNCATED, cpu, object, index, 0, 0)
     unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
 
 
 @apart
-def fadvise(ram, cpu, thing, first, last):
+def fadvise(ram, cpu, object, first, last):
     """POSIX_FADV_DONTNEED: drop the clean pages first..last-1 that nobody maps or holds
     (mapping_try_invalidate).
     """
     lru_add_drain(ram, cpu)
     for index in range(first, last):
-        pfn = find_page(ram, cpu, thing, index)
+        pfn = find_page(ram, cpu, object, index)
         if pfn == NONE:
             continue
         if try_lock_page(ram, pfn):
             unused = load_acquire(ram.page_mapcount, pfn) == 0 and load_acquire(ram.page_refcount, pfn) == 2
-            if ram.page_object[pfn] == thing + 1 and unused and ram.page_flags[pfn] & PG_DIRTY == 0:
-                delete_from_page_cache(ram, cpu, pfn, thing)
+            if ram.page_object[pfn] == object + 1 and unused and ram.page_flags[pfn] & PG_DIRTY == 0:
+                delete_from_page_cache(ram, cpu, pfn, object)
             unlock_page(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)
-    call(ram, HOOK_TRUNCATED, cpu, thing, first, 0, 0)
+    call(ram, HOOK_TRUNCATED, cpu, object, first, 0, 0)
     return 0

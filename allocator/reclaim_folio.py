@@ -55,7 +55,7 @@ def unmap_and_remove_folio(ram, cpu, head):
     """Unmap a large folio whose head is locked, take it out of its file's cache: all of its pages, or none.
     Returns what becomes of it.
     """
-    size, thing, dirty = folio_pages(ram, head), ram.page_object[head] - 1, 0
+    size, object, dirty = folio_pages(ram, head), ram.page_object[head] - 1, 0
     if not _lock_folio(ram, cpu, head):
         return KEEP
     in_use, lazy = False, UNMAP_DONE
@@ -69,8 +69,8 @@ def unmap_and_remove_folio(ram, cpu, head):
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
         for page in range(head, head + size):
             if ram.page_flags[page] & PG_DIRTY:
-                write_page(ram, cpu, page, thing)
-    gone = not in_use and remove_folio(ram, cpu, head, thing)
+                write_page(ram, cpu, page, object)
+    gone = not in_use and remove_folio(ram, cpu, head, object)
     for page in range(head + 1, head + size):
         if gone:
             clear_flag(ram, page, PG_LOCKED)

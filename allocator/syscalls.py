@@ -102,23 +102,23 @@ def change_file(ram, cpu, task, row):
     ended before all was done.
     """
     op, process, region = ram.row_op[row], ram.task_process[task], ram.row_region[row]
-    thing = ram.proc_file[process, region]
+    object = ram.proc_file[process, region]
     first = ram.proc_offset[process, region] + ram.row_page[row]
     if ram.task_visit[task] == 0:
         ram.cpu_clock[cpu] += ram.cost_syscall
         if op == TRUNCATE:
-            unmap_mapping_range(ram, cpu, thing, first, first + ram.row_pages[row], True)
+            unmap_mapping_range(ram, cpu, object, first, first + ram.row_pages[row], True)
         elif op == FADVISE:
-            fadvise(ram, cpu, thing, first, first + ram.row_pages[row])
+            fadvise(ram, cpu, object, first, first + ram.row_pages[row])
             return True
     while ram.task_visit[task] < ram.row_pages[row]:
         index = first + ram.task_visit[task]
         if op == WRITE:
-            write_to_file(ram, cpu, thing, index)
+            write_to_file(ram, cpu, object, index)
         elif op == SYNC:
-            sync_file_page(ram, cpu, thing, index)
+            sync_file_page(ram, cpu, object, index)
         elif op == TRUNCATE:
-            truncate_file_page(ram, cpu, thing, index)
+            truncate_file_page(ram, cpu, object, index)
         else:
             panic(ram, cpu, BAD_OPERATION, row, op)
         ram.task_visit[task] += 1

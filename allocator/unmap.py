@@ -104,12 +104,12 @@ def _zap_all_but_copies(ram, cpu, vma, start, end):
 
 
 @apart
-def unmap_mapping_range(ram, cpu, thing, first, last, copies):
+def unmap_mapping_range(ram, cpu, object, first, last, copies):
     """Clear every PTE, in whatever process, that shows pages first..last-1 of a file, with `copies` copies on
     write, too.
     """
-    lock_object(ram, cpu, thing)
-    vma = ram.object_vmas[thing] - 1
+    lock_object(ram, cpu, object)
+    vma = ram.object_vmas[object] - 1
     while vma >= 0:
         start, end = address_range(ram, vma, first, last)
         if start < end:
@@ -118,6 +118,6 @@ def unmap_mapping_range(ram, cpu, thing, first, last, copies):
             else:
                 _zap_all_but_copies(ram, cpu, vma, start, end)
             call(ram, HOOK_VMA_DONE, cpu, ram.vma_mm[vma], vma, 0, 0)
-        vma = next_vma_of(ram, thing, vma)
-    unlock_object(ram, cpu, thing)
+        vma = next_vma_of(ram, object, vma)
+    unlock_object(ram, cpu, object)
     return 0

@@ -33,22 +33,22 @@ from cpus.tlb import WAIT
 
 
 @kernel
-def _next_mm(ram, cpu, thing, last):
+def _next_mm(ram, cpu, object, last):
     """The mm with the smallest number above `last` that maps a file, 0 if there is none (build_map_info)."""
     found = 0
-    lock_object(ram, cpu, thing)
-    vma = ram.object_vmas[thing] - 1
+    lock_object(ram, cpu, object)
+    vma = ram.object_vmas[object] - 1
     while vma >= 0:
         mm = ram.vma_mm[vma]
         if mm > last and (found == 0 or mm < found):
             found = mm
-        vma = next_vma_of(ram, thing, vma)
-    unlock_object(ram, cpu, thing)
+        vma = next_vma_of(ram, object, vma)
+    unlock_object(ram, cpu, object)
     return found
 
 
 @kernel
-def _code_vma(ram, mm, thing, index, after):
+def _code_vma(ram, mm, object, index, after):
     """The first VMA of an mm, from index `after` on, that shows page `index` of a file as private code
     (valid_vma); its index or -1.
     """
@@ -57,7 +57,7 @@ def _code_vma(ram, mm, thing, index, after):
         code = ram.vma_flags[vma] & (VM_EXEC | VM_WRITE | VM_SHARED) == VM_EXEC
         if (
             code
-            and ram.vma_object[vma] == thing
+            and ram.vma_object[vma] == object
             and ram.vma_anon[vma] >= 0
             and address_in(ram, vma, index) >= 0
         ):
@@ -90,9 +90,9 @@ def hold_mapped(ram, cpu, mm, vpn, pfn):
 
 @kernel
 def _has_copy(ram, pfn):
-    thing = ram.page_object[pfn] - 1
+    object = ram.page_object[pfn] - 1
     # none: truncated meanwhile, and mapped no more
-    return thing >= 0 and ram.object_kind[thing] == OBJECT_ANON
+    return object >= 0 and ram.object_kind[object] == OBJECT_ANON
 
 
 @kernel
@@ -160,7 +160,7 @@ def _is_cached(ram, cpu, vma, vpn):
 
 
 @apart
-def uprobe_write(ram, cpu, task, thing, index, kind):
+def uprobe_write(ram, cpu, task, object, index, kind):
     """Set (kind 1) or take away (0) a breakpoint in page `index` of a file, one process after another;
     ASLEEP: come again at task_wait_ns.
 
@@ -169,18 +169,18 @@ def uprobe_write(ram, cpu, task, thing, index, kind):
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
     result = COMPLETE
-    mm = _next_mm(ram, cpu, thing, ram.task_step[task])
+    mm = _next_mm(ram, cpu, object, ram.task_step[task])
     while mm != 0 and result == COMPLETE:
         mmap_write_lock(ram, cpu, mm)
-        at = _code_vma(ram, mm, thing, index, 0)
+        at = _code_vma(ram, mm, object, index, 0)
         while at != NONE and result == COMPLETE:
             vma = ram.mm_vma[mm, at]
             result = _write_opcode(ram, cpu, mm, vma, address_in(ram, vma, index), kind)
-            at = _code_vma(ram, mm, thing, index, at + 1)
+            at = _code_vma(ram, mm, object, index, at + 1)
         mmap_write_unlock(ram, cpu, mm)
         if result == COMPLETE:
             ram.task_step[task] = mm
-            mm = _next_mm(ram, cpu, thing, mm)
+            mm = _next_mm(ram, cpu, object, mm)
     if result == COMPLETE:
         ram.task_step[task] = 0
     ram.cpu_site[cpu] = site

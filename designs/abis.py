@@ -74,7 +74,7 @@ def abis_flushed(ram, cpu, mm, b, c, d):
 
 
 @hook("pte_cleared")
-def abis_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def abis_pte_cleared(ram, cpu, mm, vpn, pte, object):
     state = abis_state(ram)
     if pte & PTE_ACCESSED == 0 and load_acquire(ram.mm_flush_pending, mm) == 0:
         inc_mm_tlb_gen(ram, mm)

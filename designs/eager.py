@@ -12,7 +12,7 @@ from designs.design import Design, hook
 
 
 @hook("pte_cleared")
-def eager_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def eager_pte_cleared(ram, cpu, mm, vpn, pte, object):
     flush_tlb_page(ram, cpu, mm, vpn)
     return 0
 

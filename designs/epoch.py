@@ -85,8 +85,8 @@ def epoch_quiescent(ram, cpu, a, b, c, d):
 
 
 @hook("pte_cleared")
-def epoch_pte_cleared(ram, cpu, mm, vpn, pte, thing):
-    return hold_unmap(ram, epoch_state(ram), cpu, mm, pte, thing)
+def epoch_pte_cleared(ram, cpu, mm, vpn, pte, object):
+    return hold_unmap(ram, epoch_state(ram), cpu, mm, pte, object)
 
 
 @hook("batch_key")

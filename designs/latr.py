@@ -207,10 +207,10 @@ def open_batch(state, cpu):
 
 
 @hook("pte_cleared")
-def latr_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def latr_pte_cleared(ram, cpu, mm, vpn, pte, object):
     state = latr_state(ram)
     open_batch(state, cpu)
-    return hold_unmap(ram, state, cpu, mm, pte, thing)
+    return hold_unmap(ram, state, cpu, mm, pte, object)
 
 
 @hook("unmap_flush")

@@ -99,7 +99,7 @@ def flush_kept(ram, state, cpu, site):
 
 
 @hook("pte_cleared")
-def hold_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def hold_pte_cleared(ram, cpu, mm, vpn, pte, object):
     """A read-only PTE: its CPUs join the mask at once, before the page can be freed, so no release can miss
     them.
     """
@@ -155,13 +155,13 @@ def hold_pressure(ram, cpu, node, b, c, d):
 
 
 @hook("write_fault")
-def hold_write_fault(ram, cpu, mm, vma, vpn, thing):
+def hold_write_fault(ram, cpu, mm, vma, vpn, object):
     flush_kept(ram, hold_state(ram), cpu, ram.cpu_site[cpu])
     return 0
 
 
 @hooks("file_write", "truncate", "mkclean")
-def hold_file_changes(ram, cpu, thing, page, c, d):
+def hold_file_changes(ram, cpu, object, page, c, d):
     flush_kept(ram, hold_state(ram), cpu, SITE_FILE)
     return 0
 

@@ -29,8 +29,8 @@ def _gathered_is_private(ram, cpu):
     lru_add_drain(ram, cpu)  # a reference of this CPU's batch is nobody's
     for i in range(ram.gather_pages[cpu]):
         pfn = ram.gather[cpu, i]
-        thing = ram.page_object[pfn] - 1
-        if thing < 0 or ram.object_kind[thing] != OBJECT_ANON or load_acquire(ram.page_refcount, pfn) != 1:
+        object = ram.page_object[pfn] - 1
+        if object < 0 or ram.object_kind[object] != OBJECT_ANON or load_acquire(ram.page_refcount, pfn) != 1:
             return False
     return ram.gather_pages[cpu] > 0
 

@@ -217,7 +217,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(runs: Iterable[Result], **about: Any) -> Comparison:
-    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same thing.
+    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same workload on
+    the same machine.
 
     Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a
     folder: eight, eight-2.

@@ -16,7 +16,7 @@ from emulator import load_machine, run_design
 
 
 @hook("pte_cleared")
-def eager_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def eager_pte_cleared(ram, cpu, mm, vpn, pte, object):
     """Reclaim or migration has cleared a PTE. Flush it everywhere; 0: there is nothing left to defer."""
     flush_tlb_page(ram, cpu, mm, vpn)
     return 0

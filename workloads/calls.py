@@ -280,7 +280,7 @@ class Calls:
         return self._waits[flag]
 
 
-def told(calls: Calls, error: Exception) -> str:
+def reported(calls: Calls, error: Exception) -> str:
     """Say what went wrong in a step; what a call was given wrongly in terms of the call, not of the method
     behind it.
     """

@@ -46,7 +46,7 @@ def dealt(
     processes_max: int,
     program: Callable[[int, bool], np.ndarray],
 ) -> list[Process]:
-    """Deal threads to processes like cards; `program` gives the rows of thread k, and is told whether it is
+    """Deal threads to processes like cards; `program` gives the rows of thread k, and is asked whether it is
     the main one of its process.
     """
     count = min(processes_max, threads)

@@ -28,7 +28,7 @@ class Rounds:
     def program(
         self, bodies: Iterable[Iterable[Row] | np.ndarray], main: bool = False, last: Iterable[Row] = ()
     ) -> np.ndarray:
-        """Give a thread's rows: `bodies` has those of each round (the first may set things up), `last` those
+        """Give a thread's rows: `bodies` has those of each round (the first may set up), `last` those
         after all.
         """
         parts = []

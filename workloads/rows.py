@@ -127,7 +127,7 @@ class Workload:
         return sum(len(p.chunk_rows) + sum(len(rows) for rows in p.threads) for p in self.processes)
 
     def count_of(self, what: Argument) -> int:
-        """Return one more than the largest number by which a row names such a thing; 0 if none does."""
+        """Return one more than the largest number by which a row names such an object; 0 if none does."""
         largest = -1
         for number, kind in ROW_KINDS.items():
             for name in (name for name, argument in kind.fields.items() if argument == what):

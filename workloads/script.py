@@ -13,8 +13,8 @@
     workload = script.workload()
 
 What a thread can do are the methods of `Calls` (workloads/calls.py). The generators run when `workload()` is
-called; they know then which processes there are. Whoever is wrong about anything is told script, process,
-thread, step, rule and value. The same in TOML: workloads/script_toml.py. Left out: decisions at run time; a
+called; they know then which processes there are. A mistake is reported with script, process, thread,
+step, rule and value. The same in TOML: workloads/script_toml.py. Left out: decisions at run time; a
 generator runs before the workload does.
 """
 
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from workloads import rows as p
-from workloads.calls import Calls, Meeting, Names, Row, told
+from workloads.calls import Calls, Meeting, Names, Row, reported
 from workloads.rows import Process, Region, Workload
 from workloads.rules.place import RowError
 from workloads.rules.whole import validate
@@ -143,7 +143,9 @@ class Script:
             except (AttributeError, ValueError, TypeError) as error:
                 if isinstance(error, AttributeError) and error.obj is not calls:
                     raise
-                raise ScriptError(f"{self._place(part.name, index, number)}: {told(calls, error)}") from error
+                raise ScriptError(
+                    f"{self._place(part.name, index, number)}: {reported(calls, error)}"
+                ) from error
             made.rows += rows
             made.steps += [number] * len(rows)
             number += 1

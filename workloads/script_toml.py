@@ -29,7 +29,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from workloads.calls import Calls, told
+from workloads.calls import Calls, reported
 from workloads.rows import Region
 from workloads.script import Script, ScriptError, Thread
 
@@ -146,7 +146,7 @@ def _repeated(t: Calls, arguments: list[Any]) -> Iterator[Any]:
             try:
                 yield _step(t, step, time)
             except (ValueError, TypeError) as error:
-                raise ValueError(f"repeated step {number}: {told(t, error)}") from error
+                raise ValueError(f"repeated step {number}: {reported(t, error)}") from error
 
 
 def _numbered(value: Any, time: int) -> Any:

@@ -23,9 +23,9 @@ def record_fields(sizes: Sizes, keys: int) -> dict[str, tuple[int, ...]]:
 
 
 @kernel
-def of_file(thing):
+def of_file(object):
     """Find the record of a file."""
-    return thing
+    return object
 
 
 @kernel

@@ -13,25 +13,25 @@ from designs.luf.records import flush_record, of_file, of_mm
 
 
 @hook("write_fault")
-def luf_write_fault(ram, cpu, mm, vma, vpn, thing):
+def luf_write_fault(ram, cpu, mm, vma, vpn, object):
     """A mapping becomes writable: nobody may go on reading the mm's, or the shared file's, old pages."""
     state = luf_state(ram)
     flush_record(ram, state, cpu, of_mm(ram, mm))
     if is_shared_file(ram, vma):
-        flush_record(ram, state, cpu, of_file(thing))
+        flush_record(ram, state, cpu, of_file(object))
     return 0
 
 
 @hook("file_write")
-def luf_file_write(ram, cpu, thing, page, c, d):
+def luf_file_write(ram, cpu, object, page, c, d):
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
-    flush_record(ram, luf_state(ram), cpu, of_file(thing))
+    flush_record(ram, luf_state(ram), cpu, of_file(object))
     ram.cpu_site[cpu] = site
     return 0
 
 
 @hooks("truncate", "mkclean")
-def luf_file_changes(ram, cpu, thing, page, c, d):
-    flush_record(ram, luf_state(ram), cpu, of_file(thing))
+def luf_file_changes(ram, cpu, object, page, c, d):
+    flush_record(ram, luf_state(ram), cpu, of_file(object))
     return 0

@@ -7,7 +7,7 @@ that is not older than a request needs no flush for it.
 CONFIG_LUF_DEBUG "strongly synchronizes on objects for checking" (slides; patch 25): in a run that is debugged
 every operation on done-numbers holds one global spin lock, so that a check never meets half of one, and no
 raise is lost to another. (Without it one attempt of compare-and-swap is made; a lost one costs a flush too
-many.) Here a global lock is the modelled thing. It changes timing: where CPUs run at once a debugged run has
+many.) Here a global lock is what is modelled. It changes timing: where CPUs run at once a debugged run has
 other interleavings. Waiting for a lock costs no virtual time (cpus/locks.py): how much slower such a kernel
 is cannot be read off.
 """

@@ -23,7 +23,7 @@ from designs.luf.ugen import flush_vanilla_batch, new_luf_ugen
 
 
 @hook("pte_cleared")
-def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def luf_pte_cleared(ram, cpu, mm, vpn, pte, object):
     state = luf_state(ram)
     # can_luf_init
     if not is_clean_read_only(pte) or free_changes_bytes(ram) or is_large(ram, pte_pfn(pte)):
@@ -32,7 +32,7 @@ def luf_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     defer_flush(ram, state, cpu, mm)
     ugen = new_luf_ugen(state)
     fold(ram, state, cpu, of_mm(ram, mm), ram.mm_cpumask, mm, ugen)
-    fold(ram, state, cpu, of_file(thing), ram.mm_cpumask, mm, ugen)
+    fold(ram, state, cpu, of_file(object), ram.mm_cpumask, mm, ugen)
     return 1
 
 

@@ -44,10 +44,10 @@ def fold_into_mm(ram, state, cpu, mm):
 
 
 @kernel
-def fold_into_mapping(ram, state, cpu, thing, mm):
+def fold_into_mapping(ram, state, cpu, object, mm):
     """The same in the file's mapping (patch 20), if it is a file."""
-    if ram.object_kind[thing] == OBJECT_FILE:
-        _fold_mm_into(ram, state, cpu, of_file(thing), mm)
+    if ram.object_kind[object] == OBJECT_FILE:
+        _fold_mm_into(ram, state, cpu, of_file(object), mm)
 
 
 @kernel

@@ -38,11 +38,11 @@ def v12_debug_fault(ram, cpu, mm, vma, vpn, store):
 
 
 @hook("write_begins")
-def v12_debug_write(ram, cpu, thing, page, c, d):
+def v12_debug_write(ram, cpu, object, page, c, d):
     state = v12_state(ram)
     forget_noted(ram, cpu)
-    if state.record_required[of_file(thing)]:
-        note_file(ram, state, cpu, thing)
+    if state.record_required[of_file(object)]:
+        note_file(ram, state, cpu, object)
     return 0
 
 

@@ -64,12 +64,12 @@ def v12_release(ram, cpu, mm, b, c, d):
 
 
 @hooks("file_write", "truncated", "mkclean")
-def v12_file_changes(ram, cpu, thing, page, c, d):
+def v12_file_changes(ram, cpu, object, page, c, d):
     """mapping_write_begin, before the bytes are copied; truncate_inode_folio and its kin, and
     mapping_try_invalidate, at their end; folio_mkclean, after the walk.
     """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
-    luf_flush_record(ram, v12_state(ram), cpu, of_file(thing))
+    luf_flush_record(ram, v12_state(ram), cpu, of_file(object))
     ram.cpu_site[cpu] = site
     return 0

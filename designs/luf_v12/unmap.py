@@ -23,7 +23,7 @@ from designs.luf_v12.fields import v12_state
 
 
 @hook("pte_cleared")
-def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def v12_pte_cleared(ram, cpu, mm, vpn, pte, object):
     """set_tlb_ubc_flush_pending: with the write bit once in the old PTE, the folio is vanilla; dirty alone
     only marks the batch.
     """
@@ -36,7 +36,7 @@ def v12_pte_cleared(ram, cpu, mm, vpn, pte, thing):
     if pte & PTE_DIRTY:
         state.ro_writable[cpu] = 1
     fold_into_mm(ram, state, cpu, mm)
-    fold_into_mapping(ram, state, cpu, thing, mm)
+    fold_into_mapping(ram, state, cpu, object, mm)
     return 1
 
 

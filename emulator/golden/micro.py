@@ -94,7 +94,7 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
     try:
         machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=SETTINGS)
         result = run_design("linux", machine, script.workload(), leases=1, seed=seed, observe=observe)
-    except Exception as error:  # noqa: BLE001 (whatever it was, it is told beside the cells that are missing for it)
+    except Exception as error:  # noqa: BLE001 (whatever it was, it is reported beside the cells that are missing for it)
         return {
             (name, threads, p): MicroCell({}, {}, False, " ".join(str(error).split()) or type(error).__name__)
             for p in pages

@@ -36,7 +36,7 @@ class Constants(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Names(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How recordings of this version call things."""
+    """The names that recordings of this version use."""
 
     counters: Annotated[list[Text], Meta(min_length=1)]
     full_flush: Text

@@ -1,4 +1,4 @@
-"""One check of the audit: how many things there are, how many of them are right, and what is wrong with the
+"""One check of the audit: how many objects there are, how many of them are right, and what is wrong with the
 others.
 """
 
@@ -15,7 +15,7 @@ FAULTS_KEPT = 5  # with their sentence; the others are only counted
 
 @dataclass(slots=True)
 class Check:
-    """A check named by a singular noun, so that a report can say "every NOUN". `expected` things, of which
+    """A check named by a singular noun, so that a report can say "every NOUN". `expected` objects, of which
     `wrong` are not right.
     """
 
@@ -24,18 +24,18 @@ class Check:
     wrong: int = 0
     faults: list[str] = field(default_factory=list)
 
-    def of(self, things: int) -> None:
-        """Count things that this check looks at."""
-        self.expected += int(things)
+    def of(self, objects: int) -> None:
+        """Count objects that this check looks at."""
+        self.expected += int(objects)
 
-    def fault(self, sentence: str, things: int = 1) -> None:
+    def fault(self, sentence: str, objects: int = 1) -> None:
         """Note something that is wrong."""
-        self.wrong += int(things)
+        self.wrong += int(objects)
         if len(self.faults) < FAULTS_KEPT:
             self.faults.append(sentence)
 
     def equal(self, what: str, expected: int, found: int) -> None:
-        """Fault unless two counts agree; not counted as things."""
+        """Fault unless two counts agree; not counted as objects."""
         if int(expected) != int(found):
             self.fault(f"{what}: expected {int(expected):,}, found {int(found):,}")
 
@@ -61,7 +61,7 @@ class Check:
 
 
 def listed(kind: str, numbers: Iterable[int]) -> str:
-    """Name the first few of some numbered things: `cpu0, cpu3, cpu4 ...`."""
+    """Name the first few of some numbered objects: `cpu0, cpu3, cpu4 ...`."""
     found = [int(number) for number in numbers]
     return ", ".join(f"{kind}{number}" for number in found[:FAULTS_KEPT]) + (
         " ..." if len(found) > FAULTS_KEPT else ""

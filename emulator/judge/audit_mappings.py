@@ -88,20 +88,20 @@ def check_vmas(ram: Any) -> Check:
     """
     check = Check("VMA")
     listed: dict[tuple[int, int], int] = {}  # (VMA, object) -> times
-    for thing in range(ram.nr_objects):
-        vma, steps = int(ram.object_vmas[thing]) - 1, 0
+    for object in range(ram.nr_objects):
+        vma, steps = int(ram.object_vmas[object]) - 1, 0
         while vma >= 0:
             if steps > ram.nr_vmas or vma >= ram.nr_vmas:
-                check.fault(f"the VMA list of object {thing} does not end")
+                check.fault(f"the VMA list of object {object} does not end")
                 break
-            listed[vma, thing] = listed.get((vma, thing), 0) + 1
-            if thing not in (ram.vma_object[vma], ram.vma_anon[vma]):
+            listed[vma, object] = listed.get((vma, object), 0) + 1
+            if object not in (ram.vma_object[vma], ram.vma_anon[vma]):
                 check.fault(
                     f"VMA {vma} of objects {int(ram.vma_object[vma])}, {int(ram.vma_anon[vma])} is in "
-                    f"the list of object {thing}"
+                    f"the list of object {object}"
                 )
                 break
-            following = ram.vma_next if ram.vma_object[vma] == thing else ram.vma_anon_next
+            following = ram.vma_next if ram.vma_object[vma] == object else ram.vma_anon_next
             vma, steps = int(following[vma]) - 1, steps + 1
     for mm in np.flatnonzero(ram.mm_users).tolist():
         vmas = ram.mm_vma[mm, : int(ram.mm_nr_vmas[mm])].tolist()
@@ -115,12 +115,12 @@ def check_vmas(ram: Any) -> Check:
                     f"VMA {vma} of mm {mm} ({int(ram.vma_start[vma]):#x}-{int(ram.vma_end[vma]):#x}) "
                     f"begins before {end:#x}"
                 )
-            for thing in (int(ram.vma_object[vma]), int(ram.vma_anon[vma])):
-                if thing >= 0 and listed.pop((vma, thing), 0) != 1:
-                    check.fault(f"VMA {vma} of mm {mm} is not in the list of object {thing} exactly once")
+            for object in (int(ram.vma_object[vma]), int(ram.vma_anon[vma])):
+                if object >= 0 and listed.pop((vma, object), 0) != 1:
+                    check.fault(f"VMA {vma} of mm {mm} is not in the list of object {object} exactly once")
             end = int(ram.vma_end[vma])
-    for vma, thing in listed:
-        check.fault(f"VMA {vma} is in the list of object {thing} but in no mm")
+    for vma, object in listed:
+        check.fault(f"VMA {vma} is in the list of object {object} but in no mm")
     return check
 
 

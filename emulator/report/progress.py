@@ -96,8 +96,8 @@ class Progress:
         free = "   free " + " + ".join(f"{mib:.1f}" for mib in free_mib) + " MiB" if free_mib else ""
         speed = f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
         # `luf golden` counts cells, and nothing else
-        told = f"{free}   {speed} IPI/s" if free or ipis else ""
-        self._bar.bar_format = _layout(f"{int(evaluated)}/{total} {self._unit}{told}")
+        state = f"{free}   {speed} IPI/s" if free or ipis else ""
+        self._bar.bar_format = _layout(f"{int(evaluated)}/{total} {self._unit}{state}")
         self._bar.refresh()
 
 

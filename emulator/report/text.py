@@ -24,8 +24,8 @@ VALUE = 14
 DELTA = 12
 SITES_SHOWN = 3
 BLOCK = 4  # designs beside the first in a block of the table: 138 columns, 150 with the talk's
-FINDINGS_TOLD = 1  # of LUF's debug feature, which warns once; the rest is in the JSON
-VIOLATIONS_TOLD = 2  # proofs on the screen; the rest is in the JSON
+FINDINGS_SHOWN = 1  # of LUF's debug feature, which warns once; the rest is in the JSON
+VIOLATIONS_SHOWN = 2  # proofs on the screen; the rest is in the JSON
 ITS_OWN_SHOWN = 3  # findings of a design itself
 
 
@@ -56,18 +56,18 @@ def render(comparison: Comparison) -> Text:
     _shot_down_by(text, comparison)
     _checked(text, comparison)
     for run in comparison.runs:
-        for violation in run.violations[:VIOLATIONS_TOLD]:
+        for violation in run.violations[:VIOLATIONS_SHOWN]:
             text.append("\n")
             text.append_text(
                 violation_proof(
                     {"design": run.design, "seed": run.seed, **violation}, violation.get("events", ())
                 )
             )
-        for finding in run.debug_findings[:FINDINGS_TOLD]:
+        for finding in run.debug_findings[:FINDINGS_SHOWN]:
             text.append("\n")
             _finding(text, run, finding)
-        _and_more(text, run.debug_luf.get("findings", 0) - FINDINGS_TOLD, len(run.debug_findings))
-        more = len(run.violations) - VIOLATIONS_TOLD
+        _and_more(text, run.debug_luf.get("findings", 0) - FINDINGS_SHOWN, len(run.debug_findings))
+        more = len(run.violations) - VIOLATIONS_SHOWN
         if more > 0:
             text.append(
                 f"  ... and {more} more before the run was stopped, in the run folder's JSON\n", QUIET

@@ -20,8 +20,8 @@ ALL = range(SIZE)
 
 def large(machine):
     """Files are cached in folios of eight pages; process 1 runs on CPUs 0 and 1."""
-    for thing in (FILE, SHARED):
-        machine.ram.object_order[thing] = ORDER
+    for object in (FILE, SHARED):
+        machine.ram.object_order[object] = ORDER
     for cpu in (0, 1):
         machine.run(1, cpu=cpu)
     return machine
@@ -32,8 +32,8 @@ def machine(small_machine):
     return large(small_machine())
 
 
-def folio(machine, thing=FILE, first=0):
-    return [machine.cached(thing, first + i) for i in ALL]
+def folio(machine, object=FILE, first=0):
+    return [machine.cached(object, first + i) for i in ALL]
 
 
 def on_lru(machine, pages):
@@ -91,8 +91,8 @@ def test_luf_flushes_at_once(small_machine, design):
     assert machine.asked() == [[1]]
     assert not any(machine.ram.page_key[pfn] for pfn in frames)
     assert machine.ram.zone_pending[0] == 0
-    for thing in (FILE, SHARED):
-        machine.ram.object_order[thing] = 0
+    for object in (FILE, SHARED):
+        machine.ram.object_order[object] = 0
     frames = reclaim(machine)
     assert machine.asked() == []
     assert all(machine.ram.page_key[pfn] for pfn in frames)

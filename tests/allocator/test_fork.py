@@ -100,7 +100,7 @@ def test_the_last_one_that_maps_a_page_writes_it_in_place(machine):
 
 
 def test_a_page_that_somebody_else_holds_is_copied(machine):
-    """Isolated by reclaim, say: it cannot be told whether the reference is a use."""
+    """Isolated by reclaim, say: nobody can say whether the reference is a use."""
     exit_mm(machine.ram, 2, CHILD)
     old = machine.pfn(PARENT, ANON_VPN)
     assert isolate_page(machine.ram, 1, old)

@@ -160,12 +160,12 @@ def test_a_store_after_a_read_makes_the_mapping_writable(machine):
 
 
 @pytest.mark.parametrize(
-    "vpn, kind, thing",
+    "vpn, kind, object",
     [(ANON_VPN + 7, STORE, 2), (SHARED_VPN + 7, STORE, SHARED)],
     ids=["anonymous", "file"],
 )
 @pytest.mark.parametrize("read_before", [False, True])
-def test_the_design_is_asked_before_a_mapping_may_be_written(machine, vpn, kind, thing, read_before):
+def test_the_design_is_asked_before_a_mapping_may_be_written(machine, vpn, kind, object, read_before):
     """What it has pending for the mm or the file must be done when the writable PTE can first be seen."""
     if read_before:
         machine.touch(vpn, LOAD)
@@ -175,7 +175,7 @@ def test_the_design_is_asked_before_a_mapping_may_be_written(machine, vpn, kind,
         lambda cpu, mm, vma, page, of: seen.append((mm, page, of, machine.pte(1, vpn) & PTE_WRITE)),
     )
     machine.touch(vpn, kind)
-    assert set(seen) == {(1, vpn, thing, 0)}, "perhaps twice, but never too late"
+    assert set(seen) == {(1, vpn, object, 0)}, "perhaps twice, but never too late"
     assert machine.pte(1, vpn) & PTE_WRITE
 
 
@@ -189,13 +189,15 @@ def test_a_read_asks_nobody(machine):
 
 def test_the_design_is_told_of_populated_pages_too(machine):
     """MAP_POPULATE goes through handle_mm_fault as an access does, once for all that fault-around maps."""
-    ram, told = machine.ram, []
-    machine.on_hook("fault_done", lambda cpu, mm, vma, page, store: told.append((mm, page - FILE_VPN, store)))
+    ram, reported = machine.ram, []
+    machine.on_hook(
+        "fault_done", lambda cpu, mm, vma, page, store: reported.append((mm, page - FILE_VPN, store))
+    )
     ram.task_row[CPU], ram.task_end[CPU], ram.cpu_slice_end[CPU] = 0, 1, 1 << 50
     ram.row_op[0], ram.row_region[0], ram.row_page[0], ram.row_pages[0] = POPULATE, 0, 64, 32
     while machine.enter("run_user", CPU, CPU) != ENDED:
         ram.cpu_clock[CPU] = max(ram.cpu_clock[CPU], ram.task_wait_ns[CPU])
-    assert set(told) >= {(1, 64, 0), (1, 80, 0)}
+    assert set(reported) >= {(1, 64, 0), (1, 80, 0)}
     assert mapped(machine, FILE_VPN) == list(range(64, 96))
 
 

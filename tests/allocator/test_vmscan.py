@@ -44,8 +44,8 @@ def tiered(small_machine):
     return machine
 
 
-def cached(machine, thing=FILE):
-    return {index for index in range(256) if machine.cached(thing, index) >= 0}
+def cached(machine, object=FILE):
+    return {index for index in range(256) if machine.cached(object, index) >= 0}
 
 
 def test_the_cold_go_and_the_hot_stay(machine):
@@ -438,11 +438,11 @@ def test_who_reclaims_for_itself_waits_while_others_hold_too_much(machine):
         assert (ram.cpu_clock[CPU] - before >= 20_000_000) == waits
 
 
-def hold(machine, thing):
+def hold(machine, object):
     """Let all cached pages of a file be under IO, so that reclaim passes them by."""
     for index in range(256):
-        if machine.cached(thing, index) >= 0:
-            machine.ram.page_io_ns[machine.cached(thing, index)] = 1 << 60
+        if machine.cached(object, index) >= 0:
+            machine.ram.page_io_ns[machine.cached(object, index)] = 1 << 60
 
 
 def test_a_run_that_only_looked_at_cache_in_vain_starts_again_with_everything(mixed):

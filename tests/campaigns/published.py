@@ -252,10 +252,10 @@ def reasons(runs: Runs) -> str:
         lines.append(
             f"| {name} | {result.tlb_shootdowns:,} | {sites_text(result.flush_sites)} | {_words(counters)} |"
         )
-    return "\n".join([_told(runs), *lines, "", _lazy_munmap(runs)])
+    return "\n".join([_filled_in(runs), *lines, "", _lazy_munmap(runs)])
 
 
-def _told(runs: Runs) -> str:
+def _filled_in(runs: Runs) -> str:
     """Fill the figures into the paragraphs."""
     found = {name: runs.get("talk", name).result for name in CASES if name != WithoutRelease.name}
     linux, required, fpr = found["linux"], found["luf_v12:records=required"], found["fpr"].design_stats

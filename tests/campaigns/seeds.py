@@ -80,10 +80,10 @@ def wrong(result: Result) -> dict[str, str]:
     """Give kind -> witness of what is wrong with a run."""
     found: dict[str, str] = {}
     for violation in result.violations:
-        told = violation_text(
+        reported = violation_text(
             {"design": result.design, "seed": result.seed, **violation}, violation.get("events", ())
         )
-        found.setdefault(str(violation.get("kind", "violation")), told)
+        found.setdefault(str(violation.get("kind", "violation")), reported)
     for name, (expected, counted) in result.unaccounted.items():
         found[f"{name} unaccounted"] = f"{name}: expected {expected:,}, found {counted:,}"
     return found

@@ -85,13 +85,13 @@ def test_a_python_function_is_an_entry_too():
 
 def test_progress_is_told_of_what_is_compiled_alone(monkeypatch, tmp_path):
     """Compiling takes long at the first run: name, number and how many. What the cache holds is loaded, and
-    nothing is told.
+    nothing is reported.
     """
     monkeypatch.setattr(install_module, "compile_ahead", lambda *_: 0)
-    ram, told = small_ram(2), []
+    ram, reported = small_ram(2), []
     fresh = [Entry(item.text, item.function) for item in (add_up, call_the_first)]
     monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path))
-    install(ram, fresh, lambda *what: told.append(what))
-    assert told == [("add_up", 0, 2), ("call_the_first", 1, 2)]
-    install(ram, [Entry(item.text, item.function) for item in fresh], lambda *what: told.append(what))
-    assert len(told) == 2
+    install(ram, fresh, lambda *what: reported.append(what))
+    assert reported == [("add_up", 0, 2), ("call_the_first", 1, 2)]
+    install(ram, [Entry(item.text, item.function) for item in fresh], lambda *what: reported.append(what))
+    assert len(reported) == 2

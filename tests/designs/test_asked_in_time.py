@@ -27,7 +27,7 @@ def test_a_page_that_comes_after_the_question_is_not_made_writable(broken_machin
         machine.use(SHARED_VPN + 3, 1, LOAD, cpu=cpu)
     before, played = machine.pfn(1, SHARED_VPN + 3), []
 
-    def others(cpu, mm, vma, at, thing):
+    def others(cpu, mm, vma, at, object):
         if at == SHARED_VPN + 3 and not played:
             played.append(at)
             machine.reclaim_file(SHARED, cpu=3)
@@ -56,7 +56,7 @@ def test_a_truncated_page_that_was_not_cached_at_first(broken_machine):
     machine.touch(FILE_VPN, LOAD, cpu=1)
     played = []
 
-    def others(cpu, thing, page, c, d):
+    def others(cpu, object, page, c, d):
         if not played:
             played.append(page)
             for user in (1, 0):

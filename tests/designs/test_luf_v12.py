@@ -215,15 +215,15 @@ def test_ptep_clear_flush_of_what_no_tlb_may_have(machine):
     luf_flush_vma.
     """
     machine.touch(FILE_VPN, LOAD, cpu=2)
-    told = []
+    reported = []
     mprotect(machine.ram, 2, 2, FILE_VPN, FILE_VPN + 256, 0)
     assert machine.pte(2, FILE_VPN) & PTE_PROTNONE
-    machine.on_hook("vma_done", lambda cpu, mm, vma, c, d: told.append((cpu, mm)))
+    machine.on_hook("vma_done", lambda cpu, mm, vma, c, d: reported.append((cpu, mm)))
     pfn = machine.cached(FILE, 0)
     lock_page(machine.ram, 2, pfn)
     try_to_unmap(machine.ram, 2, pfn, UNMAP_FOR_RECLAIM)
     unlock_page(machine.ram, 2, pfn)
-    assert told == [(2, 2)]
+    assert reported == [(2, 2)]
 
 
 # --- generations and keys -----------------------------------------------------------------------------------

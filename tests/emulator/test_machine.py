@@ -109,7 +109,7 @@ def test_switches_are_off_unless_asked_for():
 
 
 def test_a_cost_without_a_figure_is_named(tmp_path):
-    """The engine declares it, and no file gives it: whoever adds a cost is told where it is missing."""
+    """The engine declares it, and no file gives it: whoever adds a cost hears where it is missing."""
     base = (MACHINES / "xeon6430-cxl.toml").read_text()
     file = tmp_path / "halfway.toml"
     file.write_text(re.sub(r"\nwalk = .*", "", base))
@@ -216,7 +216,7 @@ def test_an_impossible_machine_gets_one_sentence(change, sentence):
 
 @pytest.mark.parametrize("cpus", [0, "3"])
 def test_what_cpus_replaces_must_be_right_too(cpus):
-    """A mistake in a file or in --set is told, whether --cpus is given or not."""
+    """A mistake in a file or in --set is reported, whether --cpus is given or not."""
     with pytest.raises(MachineError, match=r"^xeon6430-cxl.toml: 'cpus' must be "):
         load_machine("xeon6430-cxl", cpus=4, overrides={"cpus": cpus})
 

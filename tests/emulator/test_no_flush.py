@@ -1,8 +1,8 @@
 """`none:what=user` leaves out the flushes of changes by the user: each kind of call is caught, at the same
 access each time.
 
-Scripts of two threads on a CPU each: one changes a mapping and says so, the other one, told, uses it. Under
-vanilla the same script is clean, or ends with the signal that Linux would send.
+Scripts of two threads on a CPU each: one changes a mapping and posts a flag, the other one waits for it and
+uses the mapping. Under vanilla the same script is clean, or ends with the signal that Linux would send.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def changed(change, use="load", again=()):
 
 
 def forked():
-    """A parent forks and stores; its second thread, told, reads what the parent stored."""
+    """A parent forks and stores; its second thread waits for that and reads what the parent stored."""
 
     def main(t):
         yield [
@@ -73,7 +73,9 @@ def forked():
 
 
 def stored_after_fork():
-    """A parent forks; its second thread, told, stores to what the child shares, through its old right to."""
+    """A parent forks; its second thread waits for that and stores to what the child shares, through its old
+    right to.
+    """
 
     def main(t):
         yield [

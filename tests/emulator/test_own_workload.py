@@ -77,9 +77,9 @@ def test_a_mistake_is_one_sentence_and_bad_input(tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(TOML.replace("0, 8", "0, 80"))
     options = ["--machine", "guest-8cpu", "--out", str(tmp_path / "runs")]
     assert main(["run", "linux", "--workload", f"{tmp_path}/mine.toml", *options]) == BAD_INPUT
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     rule = "'pages' must be a whole number from 1 to 16 from page 0 of region 'file' on (got 80)"
-    assert told == f"luf: {tmp_path}/mine.toml: script 'mine': process 'p' thread 0 step 2: {rule}\n"
+    assert reported == f"luf: {tmp_path}/mine.toml: script 'mine': process 'p' thread 0 step 2: {rule}\n"
 
 
 def test_a_cpu_that_the_machine_has_not(tmp_path, capsys):
@@ -87,9 +87,9 @@ def test_a_cpu_that_the_machine_has_not(tmp_path, capsys):
     (tmp_path / "mine.toml").write_text(TOML.replace("[0, 1]", "[0, 77]"))
     options = ["--machine", "guest-8cpu", "--out", str(tmp_path / "runs")]
     assert main(["run", "linux", "--workload", f"{tmp_path}/mine.toml", *options]) == BAD_INPUT
-    told = capsys.readouterr().err.splitlines()[-1]
+    reported = capsys.readouterr().err.splitlines()[-1]
     assert (
-        told
+        reported
         == "luf: workload 'mine': process 'p' thread 1: 'cpus' must be below the machine's 8 CPUs (got 77)"
     )
 
@@ -115,7 +115,7 @@ ACCESSES = {
 
 @pytest.mark.parametrize("access", ACCESSES)
 def test_an_access_that_a_process_would_be_killed_for_is_bad_input(access, tmp_path, capsys):
-    """The kernel knows a page number alone; the user is told process, thread, step, region and page. The
+    """The kernel knows a page number alone; the message names process, thread, step, region and page. The
     thread is not the first one.
     """
     steps, said = ACCESSES[access]
@@ -125,8 +125,8 @@ def test_an_access_that_a_process_would_be_killed_for_is_bad_input(access, tmp_p
     file.write_text(HEAP + data + OTHER + process)
     options = ["--machine", "guest-8cpu", "--cpus", "2", "--leases", "1", "--out", str(tmp_path / "runs")]
     assert main(["run", "linux", "--workload", str(file), *options]) == BAD_INPUT
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told == f"luf: workload 'mine': process 'p' thread 1 step {said} (SIGSEGV)"
+    reported = capsys.readouterr().err.splitlines()[-1]
+    assert reported == f"luf: workload 'mine': process 'p' thread 1 step {said} (SIGSEGV)"
 
 
 def rows_that_touch_what_they_unmapped(name):
@@ -138,7 +138,7 @@ def rows_that_touch_what_they_unmapped(name):
 
 
 def test_rows_have_no_steps():
-    """Who writes rows is told the row."""
+    """For rows the message names the row."""
     with pytest.raises(
         BadAccess,
         match=r"^workload 'mine': process 'p' thread 0 row 1: "

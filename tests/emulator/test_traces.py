@@ -60,7 +60,7 @@ from designs.none import NoFlush
 
 
 @hook("pte_cleared")
-def note(ram, cpu, mm, vpn, pte, thing):
+def note(ram, cpu, mm, vpn, pte, object):
     if vpn == {page}:
         trace(ram, cpu, "cleared {{:#x}} in mm", vpn, mm)
     return 0

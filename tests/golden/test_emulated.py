@@ -27,11 +27,11 @@ def test_small_cells_of_every_scenario_agree():
         found = emulated.emulate_micro(asked, seed=1, jobs=2, progress=progress)
     rows = judge_cells(cells, found, known, read_rules(FOLDER), read_explained(FOLDER))
     unexplained = [row for row in rows if row.verdict == DIFFERS and not row.explanation]
-    told = [
+    reported = [
         f"{row.key} {row.metric}: real {real_text(row)}, emulated {row.emulated} {row.problem}"
         for row in unexplained
     ]
-    assert told == []
+    assert reported == []
     share = tally(rows).share
     assert share is not None
     assert share >= SHARE_LEAST

@@ -1,4 +1,4 @@
-"""A kind of row is declared once (cpus/abi/row_kinds.py); whoever forgets the other half of it is told so."""
+"""A kind of row is declared once (cpus/abi/row_kinds.py); a forgotten half is reported."""
 
 from __future__ import annotations
 

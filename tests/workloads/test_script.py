@@ -1,4 +1,4 @@
-"""A script makes the rows that its calls say, in order; whoever is wrong is told where, by which rule, with
+"""A script makes the rows that its calls say, in order; what is wrong is reported with place, rule and
 which value.
 """
 
@@ -38,10 +38,10 @@ def steps(*calls):
 
 
 def refused(make) -> str:
-    with pytest.raises(ScriptError) as told:
+    with pytest.raises(ScriptError) as reported:
         make()
-    assert "\n" not in str(told.value)
-    return str(told.value)
+    assert "\n" not in str(reported.value)
+    return str(reported.value)
 
 
 @pytest.mark.parametrize(
@@ -231,19 +231,19 @@ def test_a_script_can_be_made_twice():
 )
 def test_a_wrong_step_is_told_with_its_place(call, message):
     """Script, process, thread and step come first; then the rule and the value."""
-    told = refused(lambda: rows_of(steps(("load", "heap")), steps(("load", "heap"), call)))
-    assert told.startswith("script 's': process 'main' thread 1 step 1: ")
-    assert message in told
+    reported = refused(lambda: rows_of(steps(("load", "heap")), steps(("load", "heap"), call)))
+    assert reported.startswith("script 's': process 'main' thread 1 step 1: ")
+    assert message in reported
 
 
 def test_threads_that_would_wait_for_each_other_are_refused():
     """Each waits for what the other posts afterwards: no schedule ends it."""
     one, two = steps(("wait", "b"), ("post", "a")), steps(("load", "heap"), ("spin", "a"), ("post", "b"))
-    told = refused(lambda: rows_of(one, two))
+    reported = refused(lambda: rows_of(one, two))
     assert re.fullmatch(
         r"script 's': process 'main' thread 0 step 0: WAIT_FOR 'b': "
         r"a wait must end, but here 2 threads .*\(got 0\)",
-        told,
+        reported,
     )
 
 
@@ -266,8 +266,8 @@ def test_a_child_ends_with_its_exit():
         .process("main", [steps(("fork", "child"))])
         .process("child", [child], forked=True)
     )
-    told = refused(script.workload)
-    assert told == (
+    reported = refused(script.workload)
+    assert reported == (
         "script 's': process 'child' thread 0 step 1: VISIT: the last row of a forked process "
         "must be EXIT_MM (got VISIT)"
     )
@@ -293,8 +293,8 @@ def test_a_wrong_process_is_refused(wrong, message):
 
 
 def test_what_is_yielded_must_come_from_a_call():
-    """`yield from t.store(...)`, or a call that was forgotten, is told; an error of the user's own stays what
-    it is.
+    """`yield from t.store(...)`, or a call that was forgotten, is reported; an error of the user's own stays
+    what it is.
     """
 
     def scattered(t):
@@ -312,8 +312,8 @@ def test_what_is_yielded_must_come_from_a_call():
 
 @pytest.mark.parametrize("thread", [lambda t: None, lambda: iter([]), lambda t, more: iter([])])
 def test_a_thread_that_is_no_generator_is_refused(thread):
-    told = refused(lambda: rows_of(thread))
-    assert told.startswith(
+    reported = refused(lambda: rows_of(thread))
+    assert reported.startswith(
         "script 's': process 'main' thread 0: 'threads' must be generator functions of one argument (got "
     )
 
@@ -378,8 +378,8 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_file_is_one_sentence_with_file_and_line(mistake, tmp_path):
-    """Whatever goes wrong in a user's file is bad input (ValueError), and is told with its line where a line
-    is to blame.
+    """Whatever goes wrong in a user's file is bad input (ValueError), and is reported with its line where a
+    line is to blame.
     """
     code, said = MISTAKES[mistake]
     head, end = (
@@ -388,6 +388,6 @@ def test_a_mistake_in_a_file_is_one_sentence_with_file_and_line(mistake, tmp_pat
     )
     file = tmp_path / "mine.py"
     file.write_text(code.replace("{0}", head).replace("{1}", end))
-    with pytest.raises(ValueError, match="^" + re.escape(f"{file}{said}")) as told:
+    with pytest.raises(ValueError, match="^" + re.escape(f"{file}{said}")) as reported:
         workload(f"{file}:mine")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)

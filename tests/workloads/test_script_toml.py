@@ -1,4 +1,4 @@
-"""TOML is the same language as Python, call for call; what is wrong is told with file and place."""
+"""TOML is the same language as Python, call for call; what is wrong is reported with file and place."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_file_and_place(tmp_path, text, message):
     file = written(tmp_path, text)
-    with pytest.raises(ScriptError) as told:
+    with pytest.raises(ScriptError) as reported:
         script_from_toml(file).workload()
-    assert str(told.value).startswith(str(file))
-    assert message in str(told.value)
+    assert str(reported.value).startswith(str(file))
+    assert message in str(reported.value)

@@ -125,7 +125,7 @@ def test_damaged_trace_is_refused(damaged, arrays: dict, about: dict, message: s
 
 
 def test_what_is_no_trace(tmp_path: Path):
-    """A missing file, a missing JSON, and a file that is something else are told apart."""
+    """A missing file, a missing JSON, and a file that is something else are reported as such."""
     with pytest.raises(ValueError, match=r"none\.npz: trace must be"):
         replay(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("hello")
