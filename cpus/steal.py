@@ -1,16 +1,19 @@
-"""CPUs that are virtual: a guest with more of them than its host gives it cores (steal time, as /proc/stat
-calls it).
+"""CPUs that are virtual: a guest that has more of them than its host gives it cores (steal time, as
+/proc/stat calls it).
 
-The host gives each CPU that has something to do a core for a turn of `host_turn_ns`, one after the other.
-With B busy CPUs on C cores, B > C, whatever a CPU does takes B / C as long. Charged once per slice of virtual
-time, with as many as are busy then. Who spins for n others (acks of an interrupt, say) goes on when each has
-had a core since and it has one again itself; turns end one after the other, and who had one goes to the end
-of the queue (turn_ns computes the mean of that exactly; a test plays it). A thread of the host that has
-slept, as those that carry out what the disk is asked for, is due first, but does not end anybody's turn
-(kernel/sched/fair.c: place_entity, RUN_TO_PARITY).
-A CPU that spins, for acks too, is busy; one that idles is not. `host_cores` 0: every CPU is a core of its
-own, and nothing here matters. Left out: which CPUs have a core at a moment (all make the same progress), the
-host's placement, what else the host runs, and that a virtual CPU that was idle waits for a core too.
+The host lets each busy CPU have a core for a turn of `host_turn_ns`, and then puts it at the end of the
+queue. A CPU is busy if it runs a task or spins, for acks too; one that idles is not.
+
+If B CPUs are busy on C cores, B > C, all that a CPU does takes B / C times as long. That is charged once per
+slice of virtual time, for as many as are busy at that moment.
+A CPU that spins for n others, for the acks of an interrupt say, goes on when each of them has had a core
+since and it has a core again itself. `turn_ns` computes the mean of that time exactly; a test plays it.
+A thread of the host that has slept, such as one that serves the disk, is due first, but it does not end
+anybody's turn (kernel/sched/fair.c: place_entity, RUN_TO_PARITY).
+
+`host_cores` 0 means that every CPU is a core of its own, and that nothing here matters. Left out: which CPUs
+have a core at a moment (all make the same progress), where the host places them, what else the host runs, and
+that a virtual CPU that was idle waits for a core, too.
 """
 
 from cpus.atomics import load_acquire
@@ -61,9 +64,10 @@ def turn_ns(ram, others):
     """How long a CPU waits on average until `others` have had a core and it has one itself; 0 if there is one
     for each that is busy.
 
-    Its own turn is the j-th to end from now on, j = 1 .. cores alike. If the last of the others has its core
-    before that, that is all; else it goes on when it has one again, after as many more ends as there are in
-    the queue. The i-th end comes after i - 1/2 of a turn / cores.
+    Turns end one after the other, the i-th at (i - 1/2) / cores of a turn from now. Our own is the j-th to
+    end, with the same chance for each j = 1 .. cores. If all others have had a core by then, we go on when
+    the last of them gets it. Else we go to the end of the queue, and go on when we have a core again, which
+    is as many ends later as there are CPUs in the queue.
     """
     cores = ram.host_cores
     if cores == 0:
