@@ -4,11 +4,11 @@ Runs in the supervisor, as if on CPU 0, once per machine. Left out: memblock, me
 (the frames that the kernel has in use itself are not there at all).
 """
 
-from allocator.buddy import free_one_page
+from allocator.buddy import NR_ORDERS, free_one_page
+from allocator.lru import NR_LRU
 from allocator.mmap import map_region, new_mm
 from allocator.page_list import NONE
 from cpus.compiled import kernel
-from cpus.layout import NR_LRU, NR_ORDERS
 from cpus.oracle import poison, set_content
 from cpus.tlb import new_context
 

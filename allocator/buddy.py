@@ -8,11 +8,37 @@ Left out: migratetypes and pageblocks (all pages here are movable but for page t
 """
 
 from allocator.hooks import HOOK_PAGE_FREED, HOOK_PEND_FIRST, HOOK_TAKE, HOOK_TAKE_CHECK
-from allocator.page import PG_BUDDY
+from allocator.page import ALONE, PG_BUDDY
 from allocator.page_list import NONE, list_add, list_add_tail, list_del, list_splice_tail
 from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
 from cpus.compiled import call, inlined, kernel
-from cpus.layout import NR_ORDERS
+from cpus.declare import ANY, Atomic, Constant, Field, Held, Lock, OneOf, Struct
+
+NR_ORDERS = 11  # MAX_PAGE_ORDER + 1
+LISTS, ZONE_LOCK = ("nr_zones", NR_ORDERS), Held("zone_lock")
+FIELDS = (
+    Constant("pend_apart", "1: free blocks with a key that is not done lie in lists of their own"),
+    Struct("nr_zones", "lock", (
+        Lock("zone_lock", "zone.lock", "the zone's free blocks", irq_safe=True),
+        Field("zone_free", ZONE_LOCK, "NR_FREE_PAGES", reads=ANY, unit="pages"),
+        Field("zone_pending", ZONE_LOCK, "free pages with a key above zone_key_claimed (LUF: nr_luf_pages)",
+              reads=ANY, unit="pages"),
+        Field("zone_key_claimed", ZONE_LOCK, "keys up to this one are being flushed by somebody, or done",
+              reads=ANY),
+        Field("zone_key_done", Atomic("exchange", "fetch_max"),
+              "keys up to this one have nothing pending: whoever flushed, in order"),
+    )),
+    Field("page_key", OneOf(Held("zone_lock", at="zone"), Held("pcp_lock", at="any"), ALONE),
+          "the design's word for a free block, 0 nothing pending", ("nr_frames",)),
+    Field("free_first", ZONE_LOCK, "first free block of [zone, order], -1 none", LISTS, reads=ANY),
+    Field("free_last", ZONE_LOCK, "last one", LISTS),
+    Field("free_count", ZONE_LOCK, "blocks", LISTS, reads=ANY),
+    Field("pend_first", ZONE_LOCK, "first free block whose key is not 0", LISTS, reads=ANY),
+    Field("pend_last", ZONE_LOCK, "last one", LISTS),
+    Field("pend_count", ZONE_LOCK, "blocks", LISTS, reads=ANY),
+    Field("pend_key", ZONE_LOCK, "newest key on the list", LISTS, reads=ANY),
+    Field("pend_joined", ZONE_LOCK, "newest key of the list when it last joined the free list", LISTS),
+)  # fmt: skip
 
 # answers of HOOK_PEND_FIRST: within an order, within an order, over all orders
 CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2

@@ -23,11 +23,36 @@ from allocator.sched import (
 from allocator.tlb_flush import INIT_MM, enter_lazy_tlb, switch_mm
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
+from cpus.declare import OWNER, Atomic, Constant, Exclusive, Field, OwnerOf, Struct
 from cpus.ipi import serve_interrupts
 from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
 
 SERIES_COLUMNS = 8
+FIELDS = (
+    Constant("base_slice_ns", "sched_base_slice_ns", "ns"),
+    Constant("series_ns", "between two samples of free memory", "ns"),
+    Struct("one", "tasks", (Field("run_tasks_left", Atomic("fetch_add"),
+                                  "user threads that have not finished"),)),
+    Struct("one", "rotors", (
+        Field("run_series_next_ns", Atomic("compare_exchange"), "virtual time of the next sample", unit="ns"),
+        Field("run_series_count", Atomic("fetch_add"), "samples taken"),
+    )),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_last_task", OWNER, "task it ran last"),
+        Field("cpu_tick_ns", OWNER, "next scheduler tick", unit="ns"),
+    )),
+    Struct("nr_tasks", "task", (
+        Field("task_end_ns", OwnerOf("task_cpu"), "when it ended", unit="ns"),
+        Field("task_slice_ns", OwnerOf("task_cpu"), "end of its time slice", unit="ns"),
+        Field("task_runtime_ns",
+              Atomic("fetch_add", why="a task that blocked may run elsewhere before it is added here"),
+              "time it has run", unit="ns"),
+    )),
+    Field("series", Exclusive("winner of a sample"),
+          "virtual ns, free pages of each node, then those with nothing pending",
+          ("series_length", SERIES_COLUMNS)),
+)  # fmt: skip
 
 
 @kernel

@@ -24,10 +24,21 @@ from allocator.unmap import unmap_mapping_range
 from cpus.abi.row_kinds import DIRECT_READ
 from cpus.atomics import compare_exchange, exchange, load_acquire
 from cpus.compiled import apart, call, kernel
+from cpus.declare import Field, OwnerOf, Struct
 from cpus.events import EV_WRITE, record
 from cpus.ipi import serve_interrupts
-from cpus.layout import PIN_PAGES
 from cpus.oracle import VERSION_BITS, VERSION_MASK, publish
+
+PIN_PAGES = 32  # pages of a task that a device writes into, or reads, at a time
+FIELDS = (
+    Struct("nr_tasks", "task", (
+        Field("task_step", OwnerOf("task_cpu"),
+              "how far a system call is that sleeps in the middle, 0 not begun"),
+        Field("task_pins", OwnerOf("task_cpu"), "entries of task_pin"),
+    )),
+    Field("task_pin", OwnerOf("task_cpu"), "frames that a device works on for it, -1 the zero page",
+          ("nr_tasks", PIN_PAGES)),
+)  # fmt: skip
 
 COMPLETE, ASLEEP = 0, 1
 BEGUN, PREPARED, UNDER_WAY = 0, 1, 2  # task_step

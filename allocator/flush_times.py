@@ -8,7 +8,14 @@ Left out: which CPUs were asked, which only the event rings have.
 
 from allocator.flush_sites import NR_SITES
 from cpus.compiled import inlined, kernel
-from cpus.layout import TIME_PIECES
+from cpus.declare import OWNER, Field
+
+TIME_PIECES = 512  # in which a run is divided; a power of two
+FIELDS = (
+    Field("site_time", OWNER, "requests sent, by SITE_* and piece of virtual time",
+          ("nr_cpus", NR_SITES * TIME_PIECES)),
+    Field("site_time_joined", OWNER, "how often two pieces of site_time have become one", ("nr_cpus",)),
+)  # fmt: skip
 
 FIRST_SHIFT = 12  # the first pieces are of 4,096 ns
 

@@ -14,7 +14,7 @@ from allocator.copy_on_write import new_anonymous_page
 from allocator.flush_sites import SITE_USER
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add
-from allocator.mmap import new_mm
+from allocator.mmap import MAX_REGIONS, new_mm
 from allocator.page import PG_EXCLUSIVE, clear_flag, get_page, maybe_dma_pinned
 from allocator.page_list import NONE
 from allocator.panic import STILL_ALIVE, panic
@@ -25,7 +25,6 @@ from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
-from cpus.layout import MAX_REGIONS
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -120,6 +119,7 @@ def dup_mm(ram, cpu, mm, child):
     if ram.mm_users[child]:
         panic(ram, cpu, STILL_ALIVE, ram.mm_process[child], child)
     mmap_write_lock(ram, cpu, mm)
+    mmap_write_lock(ram, cpu, child)
     change = change_begins(ram, mm)
     new_mm(ram, cpu, child)
     for region in range(MAX_REGIONS):
@@ -149,5 +149,6 @@ def dup_mm(ram, cpu, mm, child):
         if ram.vma_flags[vma] & VM_HAS_ANON:
             change_is_complete(ram, cpu, mm, change, ram.vma_start[vma], ram.vma_end[vma], WRITE_PROTECTED)
     ram.cpu_site[cpu] = site
+    mmap_write_unlock(ram, cpu, child)
     mmap_write_unlock(ram, cpu, mm)
     return 0

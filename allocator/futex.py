@@ -12,9 +12,22 @@ Left out: everything else that futexes do.
 from allocator.sched import wake_task
 from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import kernel
+from cpus.declare import ANY, Atomic, Field, OwnerOf, Struct
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
 from cpus.steal import pass_until
+
+FIELDS = (
+    Struct("nr_tasks", "task", (
+        Field("task_wait_flag",
+              Atomic("store_release", "exchange", why="the sleeper sets it, who takes it back wakes it"),
+              "flag it sleeps for + 1"),
+        Field("task_wait_count", OwnerOf("task_cpu"), "the count that it sleeps for, before task_wait_flag",
+              reads=ANY),
+    )),
+    Field("flag_count", Atomic("fetch_add"), "times that a flag of the workload was posted", ("nr_flags",)),
+    Field("flag_ns", Atomic("fetch_max"), "virtual time of its latest post", ("nr_flags",), unit="ns"),
+)  # fmt: skip
 
 
 @kernel

@@ -23,9 +23,25 @@ from allocator.shrink_lruvec import (
 from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE_TRIM
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import apart, kernel
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import ANY, CONFIG, VMSTAT, Counter, Field, Held, Lock, OwnerOf, Racy, Struct
 from cpus.events import EV_RECLAIM, record
 from cpus.locks import spin_lock, spin_unlock
+
+FIELDS = (
+    Struct("nr_zones", "state", (
+        Field("zone_reclaim_active", OwnerOf("zone_node", "kswapd_task", "task_cpu"), "ZONE_RECLAIM_ACTIVE",
+              reads=ANY),
+    )),
+    Struct("nr_nodes", "kswapd", (
+        Lock("kswapd_lock", "kswapd_wait", "wake-up of the node's kswapd"),
+        Field("kswapd_task", CONFIG, "task number"),
+        Field("kswapd_state", Held("kswapd_lock"), "ASLEEP, NAPS, AWAKE", reads=ANY),
+        Field("kswapd_nap_ns", Held("kswapd_lock"), "end of its short sleep", reads=ANY, unit="ns"),
+        Field("kswapd_phase", OwnerOf("kswapd_task", "task_cpu"), "PHASE_*"),
+        Field("kswapd_failures", Racy("as in Linux: one lost try more or less"),
+              "runs in a row that reclaimed nothing"),
+    )),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("pageoutrun", VMSTAT, "runs of kswapd"),

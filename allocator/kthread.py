@@ -11,7 +11,15 @@ from allocator.hooks import HOOK_KTHREAD
 from allocator.sched import ON_CPU, SLEEPING, enqueue, wake_task
 from cpus.atomics import compare_exchange, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
+from cpus.declare import Atomic, Field, Struct
 from cpus.ipi import serve_interrupts
+
+FIELDS = (
+    Struct("nr_tasks", "task", (
+        Field("task_asked", Atomic("compare_exchange", "store_release"),
+              "a design's thread is ASLEEP, AWAKE, AWAKE_AGAIN"),
+    )),
+)  # fmt: skip
 
 ASLEEP, AWAKE, AWAKE_AGAIN = 0, 1, 2
 

@@ -25,9 +25,28 @@ from allocator.page_list import NONE, list_add, list_del
 from allocator.panic import BAD_LRU, panic
 from cpus.abi.numbered import Numbered
 from cpus.compiled import apart, kernel
-from cpus.declare import VMSTAT, Counter
-from cpus.layout import FOLIO_BATCH
+from cpus.declare import ANY, OWNER, VMSTAT, Counter, Field, Held, Lock, Struct
 from cpus.locks import spin_lock_irq, spin_unlock_irq
+
+NR_LRU = 5  # mmzone.h: enum lru_list
+FOLIO_BATCH = 31  # PAGEVEC_SIZE in 6.12
+LRU, LRU_LOCK = ("nr_nodes", NR_LRU), Held("lru_lock")
+FIELDS = (
+    Struct("nr_nodes", "lru", (
+        Lock("lru_lock", "lruvec.lru_lock", "the node's LRU lists", irq_safe=True),
+        Field("node_anon_cost", LRU_LOCK, "lruvec->anon_cost", reads=ANY),
+        Field("node_file_cost", LRU_LOCK, "lruvec->file_cost", reads=ANY),
+    )),
+    Struct("nr_cpus", "batches", (Field("lru_batch_count", OWNER, "pages in lru_batch"),)),
+    Field("lru_batch", OWNER, "folio_batch of pages on their way to an LRU list",
+          ("nr_cpus", FOLIO_BATCH + 1)),
+    Field("lru_first", LRU_LOCK, "head of [node, list], -1 empty", LRU),
+    Field("lru_last", LRU_LOCK, "its tail", LRU),
+    Field("lru_size", LRU_LOCK, "pages on the list", LRU, reads=ANY),
+    Field("isolated_anon", OWNER, "NR_ISOLATED_ANON of each node: the sum over CPUs", ("nr_cpus", "nr_nodes"),
+          reads=ANY),
+    Field("isolated_file", OWNER, "the same for files", ("nr_cpus", "nr_nodes"), reads=ANY),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("pgdeactivate", VMSTAT, "pages moved from an active list to an inactive one", "pages"),

@@ -36,7 +36,7 @@ from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.abi.numbers import STORE
 from cpus.atomics import fetch_or, store_release
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.declare import VMSTAT, Cost, Counter
+from cpus.declare import VMSTAT, Constant, Cost, Counter, Field, OwnerOf, Struct
 from cpus.events import EV_FAULT, record
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
@@ -52,6 +52,13 @@ from cpus.page_table import (
     zero_pte,
 )
 from cpus.tlb import AGAIN, WAIT
+
+FIELDS = (
+    Constant("fault_around_pages", "PTEs set around a read fault", "pages"),
+    Struct("nr_tasks", "task", (
+        Field("task_tried", OwnerOf("task_cpu"), "page + 1 whose fault it sleeps for (FAULT_FLAG_TRIED)"),
+    )),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("pgfault", VMSTAT, "page faults"),

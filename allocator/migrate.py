@@ -42,12 +42,21 @@ from allocator.rmap import (
 )
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import OWNER, VMSTAT, Counter, Field
 from cpus.events import EV_MIGRATE, record
-from cpus.layout import WORK_PAGES
 from cpus.locks import mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
 from cpus.page_table import LEVEL_MASK, NO_PAGE, find_table, vm_normal_page
+
+WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
+FIELDS = (
+    Field(
+        "work_list",
+        OWNER,
+        "pages isolated by reclaim and by migration, six lists",
+        ("nr_cpus", WORK_PARTS * WORK_PAGES),
+    ),
+)
 
 COUNTERS = (
     Counter("pgmigrate_success", VMSTAT, "pages moved to another frame", "pages"),

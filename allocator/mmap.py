@@ -25,7 +25,23 @@ from allocator.vma import (
 )
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.declare import ANY, CONFIG, Exclusive, Field, Struct
 from cpus.locks import mmap_write_lock, mmap_write_unlock
+
+MAX_REGIONS = 64  # per process of a workload
+REGIONS = ("nr_mms", MAX_REGIONS)
+FIELDS = (
+    Struct("nr_mms", "identity", (
+        Field("mm_users", Exclusive("who makes or ends the mm"), "1: it exists", reads=ANY),
+        Field("mm_process", CONFIG, "process that it belongs to"),
+    )),
+    Field("proc_region", Exclusive("the thread whose call places it"), "first vpn of each region", REGIONS,
+          reads=ANY),
+    Field("proc_flags", CONFIG, "VM_* of each region", REGIONS),
+    Field("proc_file", CONFIG, "file that each region shows, -1 none", REGIONS),
+    Field("proc_offset", CONFIG, "page of the file at which it begins", REGIONS),
+    Field("proc_anon", CONFIG, "anon_vma of each region, -1 none", REGIONS),
+)  # fmt: skip
 
 UNPLACED = -1  # of proc_region: the kernel finds room
 

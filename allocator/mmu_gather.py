@@ -15,8 +15,30 @@ from allocator.rmap import DELAYED_RMAP, remove_rmap
 from allocator.tlb_flush import FLUSH_ALL, FREED_TABLES, flush_tlb_mm_range
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import call, kernel
-from cpus.layout import GATHER_PAGES, GATHER_TABLES
+from cpus.declare import OWNER, Atomic, Field, Struct
 from cpus.page_table import LEVEL_BITS
+
+GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MAX_GATHER_BATCH)
+GATHER_TABLES = 8192  # page tables that one gather may free: as many as map 16 GiB
+FIELDS = (
+    Struct("nr_mms", "lock", (
+        Field("mm_flush_pending", Atomic("fetch_add"),
+              "changes of PTEs under way whose flush has not been sent yet (tlb_flush_pending)"),
+    )),
+    Struct("nr_cpus", "gather", (
+        Field("gather_mm", OWNER, "address space of its mmu_gather"),
+        Field("gather_start", OWNER, "first vpn to flush"),
+        Field("gather_end", OWNER, "behind the last vpn to flush"),
+        Field("gather_cleared", OWNER, "levels cleared, bit 0 PTEs ... bit 3 P4Ds"),
+        Field("gather_freed", OWNER, "page tables were taken out"),
+        Field("gather_pages", OWNER, "pages in gather"),
+        Field("gather_tables", OWNER, "tables in gather_table"),
+    )),
+    Field("gather", OWNER, "pages whose PTEs are cleared and not yet flushed (mmu_gather)",
+          ("nr_cpus", GATHER_PAGES)),
+    Field("gather_table", OWNER, "page tables taken out and not yet flushed (mmu_table_batch)",
+          ("nr_cpus", GATHER_TABLES)),
+)  # fmt: skip
 
 NO_START = 1 << 60
 PTES, PMDS, PUDS, P4DS = 1, 2, 4, 8  # levels at which entries were cleared

@@ -26,7 +26,19 @@ from allocator.tlb_flush import flush_tlb_mm_range
 from allocator.vma import VM_ANON, VM_WRITE
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import (
+    ANY,
+    CONFIG,
+    VMSTAT,
+    Atomic,
+    Constant,
+    Counter,
+    Exclusive,
+    Field,
+    OwnerOf,
+    Racy,
+    Struct,
+)
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -40,6 +52,43 @@ from cpus.page_table import (
     vm_normal_page,
 )
 from cpus.tlb import AGAIN
+
+SCANNER = Exclusive("who has set mm_scan_next_ns")
+FIELDS = (
+    Constant("numa_balancing", "1: memory tiering (kernel.numa_balancing=2)"),
+    Constant("promote_enough", "pgdat_free_space_enough", "pages"),
+    Constant("promote_limit", "numa_balancing_promote_rate_limit_MBps", "pages a second"),
+    Constant("hot_threshold_ns", "numa_balancing_hot_threshold_ms", "ns"),
+    Constant("scan_pages", "numa_balancing_scan_size_mb", "pages"),
+    Constant("scan_period_ns", "numa_balancing_scan_period_min_ms", "ns"),
+    Constant("scan_period_max_ns", "numa_balancing_scan_period_max_ms", "ns"),
+    Constant("scan_delay_ns", "numa_balancing_scan_delay_ms", "ns"),
+    Struct("nr_mms", "lock", (
+        Field("mm_scan_vpn", SCANNER, "next page of the NUMA scanner", reads=ANY),
+        Field("mm_scan_next_ns", Atomic("compare_exchange", "store_release"),
+              "when the next scan is due, 0 never set", unit="ns"),
+        Field("mm_scan_seq", SCANNER, "passes over the whole mm", reads=ANY),
+    )),
+    Struct("nr_nodes", "config", (Field("node_latency", CONFIG, "0 fast, 1 slow tier"),)),
+    Struct("nr_nodes", "kswapd", (
+        Field("promote_start_ns", Atomic("compare_exchange"), "start of the rate limit's second", unit="ns"),
+        Field("promote_start_count", Exclusive("who set promote_start_ns"), "promote_count then", reads=ANY),
+        Field("promote_count", Atomic("fetch_add"), "PGPROMOTE_CANDIDATE"),
+        Field("hot_threshold", Racy("as in Linux: who adjusts it last"), "adjusted threshold, 0 the default",
+              unit="ns"),
+        Field("hot_start_ns", Atomic("compare_exchange"), "start of the threshold's period", unit="ns"),
+        Field("hot_start_count", Exclusive("who set hot_start_ns"), "promote_count then", reads=ANY),
+    )),
+    Struct("nr_tasks", "task", (
+        Field("task_scan_period", OwnerOf("task_cpu"), "between scans of its mm by it, 0 the shortest",
+              unit="ns"),
+        Field("task_scan_seq", OwnerOf("task_cpu"), "mm_scan_seq judged last"),
+        Field("task_scan_stamp", OwnerOf("task_cpu"), "task_runtime_ns from which its scan period counts",
+              unit="ns"),
+    )),
+    Field("page_scan_ns", Racy("as in Linux: a guess how hot it is"), "when the NUMA scanner unmapped it",
+          ("nr_frames",), unit="ns"),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("numa_pte_updates", VMSTAT, "PTEs made inaccessible by the scanner"),

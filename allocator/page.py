@@ -10,8 +10,40 @@ Left out: compound pages, writeback as a state of its own.
 from allocator.panic import BAD_REFCOUNT, panic
 from cpus.atomics import compare_exchange, fetch_add, fetch_and, fetch_or, load_acquire
 from cpus.compiled import kernel
+from cpus.declare import ANY, BIT, CONFIG, Atomic, Exclusive, Field, Held, Lock, OneOf, Struct
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_PAGE, begin_wait, cancel_wait, finish_wait, wake_all_waiting_for
+
+ALONE = Exclusive("who has the only reference, or has it out of the allocator without one", references=1)
+ON_A_LIST = OneOf(
+    Held("zone_lock", at="zone"), Held("lru_lock", at="node"), Held("pcp_lock", at="any"), ALONE
+)
+FLAGS = OneOf(Atomic("fetch_or", "fetch_and", "compare_exchange"), ALONE)
+FIELDS = (
+    Struct("nr_zones", "config", (
+        Field("zone_start", CONFIG, "first pfn"),
+        Field("zone_end", CONFIG, "behind the last pfn"),
+        Field("zone_node", CONFIG, "node"),
+    )),
+    Struct("nr_nodes", "config", (
+        Field("node_end", CONFIG, "behind the last pfn"),
+        Field("node_first_zone", CONFIG, "its first zone"),
+        Field("node_end_zone", CONFIG, "behind its last zone"),
+    )),
+    Struct("nr_frames", "page", (  # one cache line
+        Field("page_flags", FLAGS, "PG_*", reads=ANY),
+        Field("page_refcount", OneOf(Atomic("fetch_add", "compare_exchange"), ALONE),
+              "references; 0 free, or frozen", reads=ANY),
+        Field("page_mapcount", OneOf(Atomic("fetch_add"), ALONE), "PTEs that map it", reads=ANY),
+        Field("page_object", OneOf(Held("page_lock"), ALONE), "object + 1, 0 none", reads=ANY),
+        Field("page_index", OneOf(Held("page_lock"), ALONE), "page of the object", reads=ANY),
+        Field("page_next", ON_A_LIST, "next pfn of its list, -1 end"),
+        Field("page_prev", ON_A_LIST, "previous pfn of its list"),
+        Field("page_private", ON_A_LIST, "order of a free block, or of the large folio that it is in",
+              reads=ANY),
+    )),
+    Lock("page_lock", "folio lock", "the page's identity and content", kind=BIT, word="page_flags", bit=0),
+)  # fmt: skip
 
 PG_LOCKED, PG_WAITERS, PG_UPTODATE, PG_DIRTY = 1, 2, 4, 8
 PG_LRU, PG_ACTIVE, PG_REFERENCED, PG_WORKINGSET = 16, 32, 64, 128

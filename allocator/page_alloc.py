@@ -17,9 +17,19 @@ from allocator.page_list import NONE
 from allocator.panic import BAD_MAPCOUNT, BAD_REFCOUNT, DOUBLE_FREE, panic
 from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_pcp, zone_watermark_ok
 from cpus.compiled import apart, call, inlined, kernel, later
-from cpus.declare import VMSTAT, Cost, Counter
+from cpus.declare import CONFIG, VMSTAT, Constant, Cost, Counter, Field, Struct
 from cpus.events import EV_FREE, EV_TAKE, record
 from cpus.oracle import poison
+
+FIELDS = (
+    Constant("init_on_free", "1: pages are cleared when they are freed"),
+    Constant("kasan_poison", "1: pages are poisoned when they are freed"),
+    Struct("nr_cpus", "lease", (Field("cpu_node", CONFIG,
+                                      "node that it belongs to, from which it allocates first"),)),
+    Field("zonelist", CONFIG,
+          "zones by distance of their node, a node's higher ones first, -1 behind the last",
+          ("nr_nodes", "nr_zones")),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("pgalloc_normal", VMSTAT, "pages handed out", "pages"),

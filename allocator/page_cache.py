@@ -22,11 +22,33 @@ from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, inlined, kernel
-from cpus.declare import VMSTAT, Cost, Counter
+from cpus.declare import ANY, CONFIG, VMSTAT, Atomic, Cost, Counter, Field, Held, Lock, OneOf, Struct
 from cpus.lease import sched_yield
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from cpus.oracle import VERSION_MASK
 from cpus.steal import wakeup_turn_ns
+
+FIELDS = (
+    Struct("one", "disk", (Field("run_disk_free_ns", Atomic("compare_exchange"),
+                                 "when the disk has done what is queued", unit="ns"),)),
+    Struct("nr_objects", "config", (
+        Field("object_kind", CONFIG, "OBJECT_FILE or OBJECT_ANON"),
+        Field("object_cache", CONFIG, "first slot in cache_slot (files)"),
+        Field("object_pages", CONFIG, "size", unit="pages"),
+        Field("object_logical", CONFIG, "first logical page (files)"),
+        Field("object_order", CONFIG, "order of the folios that cache it (files)"),
+    )),
+    Struct("nr_objects", "cache", (
+        Lock("object_cache_lock", "mapping.i_pages.xa_lock", "the file's page cache", irq_safe=True),
+        Field("object_nrpages", Held("object_cache_lock"), "pages cached"),
+    )),
+    Field("cache_slot", Held("object_cache_lock", at="any"), "pfn + 1, 0 empty, negative shadow",
+          ("nr_cache_slots",), reads=ANY),
+    Field("page_io_ns", Held("page_lock"), "virtual time at which the read of it is done", ("nr_frames",),
+          reads=ANY, unit="ns"),
+    Field("disk_version", OneOf(Held("page_lock", at="any"), Atomic("exchange", why="a device has written")),
+          "version on disk of a file page", ("nr_logical",), reads=ANY, oracle=True),
+)  # fmt: skip
 
 COUNTERS = (Counter("pgpgout", VMSTAT, "written to disk", "KiB"),)
 COSTS = (

@@ -14,7 +14,33 @@ from allocator.hooks import HOOK_TAKE, HOOK_TAKE_BEGIN, HOOK_TAKE_CHECK, HOOK_TA
 from allocator.page import PG_PCP
 from allocator.page_list import NONE, list_add, list_add_tail, list_del
 from cpus.compiled import apart, call, inlined, kernel
+from cpus.declare import ANY, CONFIG, OWNER, Field, Held, Lock, Racy, Struct
 from cpus.locks import spin_lock, spin_lock_irq, spin_unlock, spin_unlock_irq
+
+PCP, PCP_LOCK = ("nr_cpus", "nr_zones"), Held("pcp_lock")
+FIELDS = (
+    Struct("nr_zones", "config", (
+        Field("zone_reserve", CONFIG,
+              "kept from allocations that could use a higher zone of the node (lowmem_reserve)",
+              unit="pages"),
+        *(Field(f"wmark_{name}", CONFIG, f"WMARK_{name.upper()}",
+                unit="pages") for name in ("min", "low", "high", "promo")),
+        Field("pcp_batch", CONFIG, "moved between a list and the buddy at a time", unit="pages"),
+        Field("pcp_high_min", CONFIG, "least that pcp->high may be tuned to", unit="pages"),
+        Field("pcp_high_max", CONFIG, "most that pcp->high may be tuned to", unit="pages"),
+    )),
+    Struct("nr_zones", "state", (
+        Field("zone_below_high", Racy("as in Linux: a hint to tune by"),
+              "an allocation found it below HIGH (ZONE_BELOW_HIGH)"),
+    )),
+    Lock("pcp_lock", "pcp.lock", "a CPU's free pages of a zone: its own, and whoever drains all lists", PCP),
+    Field("pcp_count", PCP_LOCK, "pages in the list", PCP, reads=ANY),
+    Field("pcp_first", PCP_LOCK, "first page of the list, -1 none", PCP),
+    Field("pcp_last", PCP_LOCK, "last one", PCP),
+    Field("pcp_tuned", OWNER, "pcp->high as tuned so far", PCP, reads=ANY, unit="pages"),
+    Field("pcp_alloc_factor", OWNER, "refills in a row without a free", PCP),
+    Field("pcp_free_count", OWNER, "frees in a row, halved by each allocation", PCP, unit="pages"),
+)  # fmt: skip
 
 PCP_TRIES = 3  # luf_v12 looks at three pending pages of a pcp list, then goes to the buddy
 PCP_BATCH_SCALE_MAX = 5  # CONFIG_PCP_BATCH_SCALE_MAX, its default

@@ -16,9 +16,17 @@ from allocator.page_alloc import GFP_USER, alloc_page, put_page
 from allocator.panic import TABLE_IN_USE, panic
 from allocator.vma import unlink_rmap
 from cpus.abi.numbers import TASK_SIZE
+from cpus.atomics import store_release
 from cpus.compiled import apart, kernel
+from cpus.declare import Lock, Struct
 from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, PTE_PRESENT, pfn_pte, pte_pfn
+
+FIELDS = (
+    Struct(
+        "nr_mms", "lock", (Lock("mm_table_lock", "mm.page_table_lock", "upper levels of the page table"),)
+    ),
+)
 
 # that one entry maps
 PMD_PAGES, PUD_PAGES, PGDIR_PAGES = 1 << LEVEL_BITS, 1 << 2 * LEVEL_BITS, 1 << 3 * LEVEL_BITS
@@ -33,7 +41,7 @@ def new_table(ram, cpu, mm):
     for i in range(LEVEL_MASK + 1):
         ram.frame_word[pfn, i] = 0
     ram.page_flags[pfn] = PG_TABLE
-    ram.page_lock_word[pfn] = 0
+    store_release(ram.page_lock_word, pfn, 0)
     return pfn
 
 

@@ -53,6 +53,7 @@ from cpus.access import visit_pages
 from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import look_for_completed_changes
+from cpus.declare import CONFIG, Atomic, Constant, Field, OwnerOf, Struct
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
@@ -61,6 +62,54 @@ from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import LEVEL_MASK, find_table
 from cpus.steal import pass_until
 from cpus.tlb import WAIT
+
+MAX_MARKS = 4096  # evaluations of a process whose times are kept
+TASKS_CPU, MAIN = OwnerOf("task_cpu"), OwnerOf("proc_first_task", "task_cpu")
+FIELDS = (
+    Constant("user_tasks", "user threads; behind them kswapd of each node, and the design's thread"),
+    Constant("nr_processes", "processes of the workload"),
+    Struct("one", "tasks", (Field("run_tokens", Atomic("fetch_add"), "evaluations begun, all processes"),)),
+    Struct("nr_tasks", "task", (
+        Field("task_row", TASKS_CPU, "next row of its program"),
+        Field("task_end", CONFIG, "behind its last row"),
+        Field("task_visit", TASKS_CPU, "pages of the row already visited"),
+        Field("task_section", TASKS_CPU, "section whose chunks it draws, -1 none"),
+        Field("task_chunk_row", TASKS_CPU, "next row of the chunk"),
+        Field("task_chunk_end", TASKS_CPU, "behind its last row"),
+        Field("task_barrier", TASKS_CPU, "1: it has arrived at the barrier"),
+    )),
+    Struct("nr_rows", "", (
+        Field("row_op", CONFIG, "what to do", dtype="uint8"),
+        Field("row_kind", CONFIG, "LOAD, STORE, IFETCH; of some operations a number", dtype="uint8"),
+        Field("row_region", CONFIG, "region, or NO_REGION", dtype="uint16"),
+        Field("row_pages", CONFIG, "pages, or parties", dtype="uint32"),
+        Field("row_count", CONFIG, "accesses of each page, or another number", dtype="uint32"),
+        Field("row_page", CONFIG, "first page of the region, or a number", dtype="uint32"),
+    )),
+    Struct("nr_mms", "barrier", (
+        Field("proc_barrier_arrived", Atomic("fetch_add", "store_release"), "parties at the barrier"),
+        Field("proc_barrier_done", Atomic("store_release", why="the last one to arrive"),
+              "barriers completed"),
+    )),
+    Struct("nr_mms", "workers", (
+        Field("proc_exited", Atomic("fetch_add"), "workers that have executed EXIT since the last JOIN"),
+        Field("proc_join_parties", Atomic("store_release"), "workers that main waits for"),
+        Field("proc_join_waits", Atomic("exchange", why="main sets 1, who takes it back wakes main"),
+              "main sleeps in JOIN"),
+        Field("proc_start_ns", MAIN, "when main began", unit="ns"),
+        Field("proc_end_ns", MAIN, "when main ended", unit="ns"),
+        Field("proc_tokens", MAIN, "evaluations begun"),
+        Field("proc_first_task", CONFIG, "main thread"),
+        Field("proc_first_section", CONFIG, "first section"),
+        Field("proc_join_ns", Atomic("fetch_max"), "virtual time of the latest EXIT", unit="ns"),
+    )),
+    Field("proc_barrier_ns", Atomic("fetch_max"), "latest arrival at barriers of even and odd number",
+          ("nr_mms", 2), unit="ns"),
+    Field("proc_token_ns", MAIN, "virtual time at each MARK", ("nr_mms", MAX_MARKS), unit="ns"),
+    Field("section_next", Atomic("fetch_add"), "next undrawn chunk", ("nr_sections",)),
+    Field("section_info", CONFIG, "first chunk, number of chunks", ("nr_sections", 2)),
+    Field("chunk_rows", CONFIG, "first row, behind the last row", ("nr_chunks", 2)),
+)  # fmt: skip
 
 SYNCHRONISES = (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT)
 RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)

@@ -19,9 +19,25 @@ from allocator.page_list import NONE
 from allocator.vma import VM_SEQ_READ
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, inlined, kernel
-from cpus.declare import VMSTAT, Cost, Counter
+from cpus.declare import VMSTAT, Constant, Cost, Counter, Field, Racy, Struct
 from cpus.events import EV_FILL, record
 from cpus.oracle import VERSION_BITS, set_content
+
+READAHEAD = Racy("as in Linux: readahead state, a guess")
+FIELDS = (
+    Constant("readahead_pages", "window of readahead", "pages"),
+    Struct(
+        "nr_vmas",
+        "readahead",
+        (
+            Field("vma_ra_start", READAHEAD, "file_ra_state: start of the window"),
+            Field("vma_ra_size", READAHEAD, "its size"),
+            Field("vma_ra_async", READAHEAD, "its part that is read ahead of need"),
+            Field("vma_ra_miss", READAHEAD, "mmap_miss"),
+            Field("vma_ra_prev", READAHEAD, "page read last"),
+        ),
+    ),
+)
 
 COUNTERS = (Counter("pgpgin", VMSTAT, "read from disk", "KiB"),)
 COSTS = (Cost("read_page", "file system and block layer: submitting and completing one page of a read"),)

@@ -27,7 +27,7 @@ from allocator.tlb_flush import flush_tlb_page, others_cache
 from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import call, inlined, kernel
-from cpus.declare import OURS, Cost, Counter
+from cpus.declare import ANY, OURS, OWNER, Cost, Counter, Field, Lock
 from cpus.events import EV_MAP, EV_UNMAP, record
 from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import (
@@ -45,6 +45,17 @@ from cpus.page_table import (
     pte_pfn,
     pte_present,
     ptep_get,
+)
+
+FIELDS = (
+    Lock("page_lock_word", "pte lock", "the entries of a page-table frame", ("nr_frames",)),
+    Field(
+        "mm_rss",
+        OWNER,
+        "pages mapped in each mm less those unmapped: the sum over CPUs",
+        ("nr_cpus", "nr_mms"),
+        reads=ANY,
+    ),
 )
 
 COUNTERS = (

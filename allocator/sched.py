@@ -13,11 +13,53 @@ from allocator.hooks import HOOK_IDLE
 from allocator.tlb_flush import enter_lazy_tlb
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.declare import INTERRUPTS, Cost, Counter
+from cpus.declare import (
+    ANY,
+    CONFIG,
+    INTERRUPTS,
+    Atomic,
+    Cost,
+    Counter,
+    Exclusive,
+    Field,
+    Held,
+    Lock,
+    OneOf,
+    OwnerOf,
+    Struct,
+)
 from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_IDLE, block, idle_until, offer_lease, wake
 from cpus.locks import spin_lock, spin_unlock
+
+QUEUE = Held("queue_lock")
+FIELDS = (
+    Struct("one", "rotors", (Field("run_next_task_cpu", Atomic("fetch_add"),
+                                   "rotor for placing new tasks"),)),
+    Struct("nr_cpus", "queue", (
+        Lock("queue_lock", "rq.lock", "the CPU's run queue"),
+        Field("queue_count", QUEUE, "tasks in it", reads=ANY),
+        Field("queue_first", QUEUE, "first task + 1"),
+        Field("queue_last", QUEUE, "last one + 1"),
+    )),
+    Struct("nr_tasks", "task", (
+        Field("task_kind", CONFIG, "TASK_USER, TASK_KSWAPD, TASK_DESIGN"),
+        Field("task_state", OneOf(Held("queue_lock", at="task_cpu"), OwnerOf("task_cpu")),
+              "SLEEPING, QUEUED, ON_CPU, DONE", reads=ANY),
+        Field("task_cpu", Exclusive("who wakes it, before it is queued"), "CPU it runs or ran on, -1 never",
+              reads=ANY),
+        Field("task_pinned", CONFIG, "CPU or -1"),
+        Field("task_next", Held("queue_lock", at="task_cpu"), "next in the run queue + 1"),
+        Field("task_mm", CONFIG, "address space"),
+        Field("task_process", CONFIG, "process"),
+        Field("task_index", CONFIG, "thread of the process, or node of kswapd"),
+        Field("task_wake_ns", Exclusive("who wakes it, before it is queued"), "not before this virtual time",
+              reads=ANY, unit="ns"),
+        Field("task_wait_ns", OwnerOf("task_cpu"), "virtual time at which what it waits for is there",
+              unit="ns"),
+    )),
+)  # fmt: skip
 
 COUNTERS = (Counter("irq_resched", INTERRUPTS, "RES: idle CPUs woken because a task was queued there"),)
 COSTS = (Cost("wakeup", "from waking a task until it runs"),)
@@ -49,8 +91,8 @@ def cond_resched(ram, cpu):
 def enqueue(ram, cpu, target, task):
     """Put a task at the end of a CPU's queue."""
     spin_lock(ram, cpu, ram.queue_lock, target)
-    ram.task_state[task] = QUEUED
     ram.task_cpu[task] = target
+    ram.task_state[task] = QUEUED
     ram.task_next[task] = 0
     if ram.queue_count[target] == 0:
         ram.queue_first[target] = task + 1

@@ -14,6 +14,7 @@ from allocator.lru import (
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     LRU_UNEVICTABLE,
+    NR_LRU,
     SWAP_CLUSTER_MAX,
 )
 from allocator.vmscan import (
@@ -32,6 +33,18 @@ from allocator.vmscan import (
 )
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, kernel
+from cpus.declare import Constant, Field, OwnerOf, Racy, Struct
+
+FIELDS = (
+    Constant("swappiness", "vm.swappiness"),
+    Struct("nr_nodes", "lru", (
+        Field("node_activated_seen", Racy("who ends a reclaim: a guess how much is used"),
+              "node_activated then (lruvec->refaults)"),
+    )),
+    Field("sc_left", OwnerOf("scan"), "pages left to scan per list", ("nr_scans", NR_LRU)),
+    Field("sc_target", OwnerOf("scan"), "pages to scan per list, as get_scan_count said",
+          ("nr_scans", NR_LRU)),
+)  # fmt: skip
 
 DEF_PRIORITY = 12
 MAX_SWAPPINESS = 200

@@ -12,7 +12,9 @@ flush, or by a broadcast. Left out: PTI's second address space, the paravirtual 
 from allocator.flush_sites import (
     LOCAL_MM_SHOOTDOWN,
     LOCAL_SHOOTDOWN,
+    NR_SITES,
     ON_TASK_SWITCH,
+    REASONS,
     REMOTE_SEND_IPI,
     REMOTE_SHOOTDOWN,
 )
@@ -32,12 +34,31 @@ from cpus.cpumask import (
     cpumask_weight,
     for_each_cpu,
 )
-from cpus.declare import INTERRUPTS, OURS, VMSTAT, Cost, Counter
+from cpus.declare import ANY, INTERRUPTS, OURS, OWNER, VMSTAT, Atomic, Constant, Cost, Counter, Field, Struct
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import BROADCAST_FLUSH, IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, send_interrupts, wait_for_acks
-from cpus.layout import TRACE_PAGES
 from cpus.live import touch_spin_pages
-from cpus.tlb import invalidate_asid, invalidate_page, new_context
+from cpus.tlb import SLOTS, invalidate_asid, invalidate_page, new_context
+
+# of tlb:tlb_flush events: pages 0..34, and one column for "all"
+TRACE_REASONS, TRACE_PAGES = len(REASONS), 36
+FIELDS = (
+    Constant("pcid", "1: TLB entries bear an address-space tag"),
+    Constant("flush_ceiling", "tlb_single_page_flush_ceiling", "pages"),
+    Struct("nr_cpus", "clock", (Field("cpu_site", OWNER, "SITE_* that a shootdown is put down to"),)),
+    Struct("nr_cpus", "mm", (Field("cpu_next_asid", OWNER, "slot to recycle next"),)),
+    Struct("nr_mms", "generation", (
+        Field("mm_tlb_gen", Atomic("fetch_add"), "invalidations asked for (context.tlb_gen)"),
+    )),
+    Field("mm_cpumask", Atomic("fetch_or", "fetch_and", why="CPU c sets and clears bit c"),
+          "CPUs that may have translations of the mm", ("nr_mms", "mask_words")),
+    Field("asid_mm", OWNER, "mm of each ASID slot, -1 none", SLOTS),
+    Field("asid_gen", OWNER, "tlb_gen that the slot has reached", SLOTS),
+    Field("site_ipis", OWNER, "requests sent, by SITE_*", ("nr_cpus", NR_SITES)),
+    Field("site_flushes", OWNER, "broadcasts sent, by SITE_*", ("nr_cpus", NR_SITES), reads=ANY),
+    Field("tlb_flush_count", OWNER, "tlb:tlb_flush events, reason * TRACE_PAGES + pages",
+          ("nr_cpus", TRACE_REASONS * TRACE_PAGES), reads=ANY),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("nr_tlb_remote_flush", VMSTAT, "shootdowns begun, also where all targets turn out to be lazy"),

@@ -14,8 +14,42 @@ from allocator.panic import NO_ADDRESS, NO_VMA, TOO_MANY_VMAS, panic
 from cpus.abi.numbers import PROT_EXEC, PROT_READ, PROT_WRITE
 from cpus.atomics import compare_exchange, store_release
 from cpus.compiled import kernel
-from cpus.layout import MAX_VMAS
+from cpus.declare import Atomic, Field, Held, Lock, OneOf, Struct
 from cpus.locks import spin_lock, spin_unlock
+
+MAX_VMAS = 256  # per mm
+MM = Held("mm_lock", at="vma_mm")
+READERS = OneOf(
+    Held("mm_lock", at="vma_mm", shared=True),
+    Held("object_lock", at="vma_object"),
+    Held("object_lock", at="vma_anon"),
+)
+FIELDS = (
+    Struct("nr_mms", "identity", (
+        Field("mm_nr_vmas", Held("mm_lock"), "entries of mm_vma", reads=Held("mm_lock", shared=True)),
+    )),
+    Field("mm_vma", Held("mm_lock"), "VMA numbers in address order", ("nr_mms", MAX_VMAS),
+          reads=Held("mm_lock", shared=True)),
+    Struct("nr_vmas", "vma", (
+        Field("vma_start", MM, "first vpn", reads=READERS),
+        Field("vma_end", MM, "behind the last vpn", reads=READERS),
+        Field("vma_flags", OneOf(MM, Atomic("fetch_or", why="VM_HAS_ANON")), "VM_*", reads=READERS),
+        Field("vma_mm",
+              Atomic("compare_exchange", "store_release", why="0 -> mm takes a free VMA, 0 gives it back"),
+              "mm"),
+        Field("vma_object", MM, "the file that it shows, -1 none", reads=READERS),
+        Field("vma_anon", MM, "its anon_vma, -1 none", reads=READERS),
+        Field("vma_pgoff", MM, "page of the object at vma_start", reads=READERS),
+        Field("vma_next", Held("object_lock", at="vma_object"), "next VMA that shows the file + 1"),
+        Field("vma_anon_next", Held("object_lock", at="vma_anon"), "next VMA of the anon_vma + 1"),
+    )),
+    Struct("nr_objects", "config", (
+        Field("object_vmas", Held("object_lock"), "first VMA that maps it + 1 (i_mmap, anon_vma)"),
+    )),
+    Struct("nr_objects", "lock", (
+        Lock("object_lock", "i_mmap/anon_vma lock", "who maps the object; its holder may wait for acks"),
+    )),
+)  # fmt: skip
 
 VM_READ, VM_WRITE, VM_EXEC = PROT_READ, PROT_WRITE, PROT_EXEC  # mprotect gives rights as they stand
 VM_SHARED, VM_SEQ_READ, VM_ANON = 8, 16, 32

@@ -13,6 +13,7 @@ from allocator.flush_sites import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
 from allocator.folio import free_folio
 from allocator.hooks import HOOK_BATCH_KEY, HOOK_UNMAP_FLUSH, HOOK_UNMAP_FLUSH_DIRTY
 from allocator.lru import (
+    FOLIO_BATCH,
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_FILE,
     drop_page,
@@ -24,7 +25,7 @@ from allocator.lru import (
     mod_isolated,
     unlink_page,
 )
-from allocator.migrate import WORK_DEMOTE, WORK_ISOLATED, migrate_list
+from allocator.migrate import WORK_DEMOTE, WORK_ISOLATED, WORK_PAGES, migrate_list
 from allocator.page import (
     PG_ACTIVE,
     PG_DIRTY,
@@ -52,10 +53,31 @@ from allocator.rmap import UNMAP_FAILED, UNMAP_FOR_RECLAIM, UNMAP_LAZY, page_ref
 from allocator.sched import cond_resched
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.declare import OURS, VMSTAT, Cost, Counter
-from cpus.layout import FOLIO_BATCH
+from cpus.declare import CONFIG, OURS, OWNER, VMSTAT, Cost, Counter, Field, OwnerOf, Struct
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
+
+SCAN = OwnerOf("scan")
+FIELDS = (
+    Struct("nr_nodes", "config", (Field("demotion_target", CONFIG, "node to demote to, or -1"),)),
+    Struct("nr_scans", "scan", (
+        Field("sc_priority", SCAN, "share of the lists that is scanned, log2"),
+        Field("sc_to_reclaim", SCAN, "pages wanted"),
+        Field("sc_reclaimed", SCAN, "pages reclaimed"),
+        Field("sc_scanned", SCAN, "pages looked at"),
+        Field("sc_batch", SCAN, "pages to take off a list next"),
+        Field("sc_got", SCAN, "pages that shrink_lruvec has reclaimed in this call"),
+        Field("sc_kept", SCAN, "pages that shrink_folio_list has left at the front of the work list"),
+        Field("sc_by", SCAN, "BY_KSWAPD, BY_DIRECT, BY_GROUP"),
+        Field("sc_flags", SCAN, "SC_*"),
+        Field("sc_group_low", SCAN,
+              "BY_GROUP: bit of each inactive list (node * 4 + list) that was low when the call began"),
+        Field("sc_before", SCAN, "sc_reclaimed when the round began"),
+    )),
+    Field("free_batch", OWNER, "folio_batch of pages on their way to the allocator",
+          ("nr_cpus", 2 * (FOLIO_BATCH + 1))),
+    Field("keep_list", OWNER, "pages set aside by reclaim's second pass", ("nr_cpus", WORK_PAGES)),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("pgactivate", VMSTAT, "pages moved to an active list by reclaim", "pages"),

@@ -5,10 +5,21 @@ As in Linux, every CPU counts for itself and a reader sums up without stopping a
 Left out: sampling while the run goes on (the series of free memory is cpu.py's).
 """
 
+from allocator.flush_sites import NR_SITES
+from allocator.tlb_flush import TRACE_PAGES, TRACE_REASONS
 from cpus.compiled import apart
-from cpus.layout import NR_SITES, TRACE_PAGES, TRACE_REASONS
+from cpus.declare import Constant, Exclusive, Field
 
 NR_TRACED = TRACE_REASONS * TRACE_PAGES
+TAKER = Exclusive("the task that takes it")
+FIELDS = (
+    Constant("nr_counters", "columns of counter"),
+    Field("snapshot", TAKER, "counters summed over all CPUs", ("nr_snapshots", "nr_counters")),
+    Field("snapshot_tlb", TAKER, "tlb_flush_count summed over all CPUs", ("nr_snapshots", NR_TRACED)),
+    Field("snapshot_irq", TAKER, "irq_tlb of each CPU", ("nr_snapshots", "nr_cpus")),
+    Field("snapshot_site", TAKER, "broadcasts by SITE_*", ("nr_snapshots", NR_SITES)),
+    Field("snapshot_ns", TAKER, "virtual time, 0 not taken", ("nr_snapshots",), unit="ns"),
+)  # fmt: skip
 
 
 @apart

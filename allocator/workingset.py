@@ -11,7 +11,18 @@ from allocator.lru import LRU_ACTIVE_FILE, lru_note_cost
 from allocator.page import PG_ACTIVE, PG_WORKINGSET, node_of, set_flag
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
-from cpus.declare import VMSTAT, Counter
+from cpus.declare import VMSTAT, Atomic, Counter, Field, Struct
+
+FIELDS = (
+    Struct(
+        "nr_nodes",
+        "lru",
+        (
+            Field("node_age", Atomic("fetch_add"), "lruvec->nonresident_age"),
+            Field("node_activated", Atomic("fetch_add"), "WORKINGSET_ACTIVATE_FILE"),
+        ),
+    ),
+)
 
 COUNTERS = (
     Counter("workingset_refault_file", VMSTAT, "pages of files read again that reclaim had evicted", "pages"),

@@ -21,8 +21,8 @@ from benchmarks.bare import bare_push_pull
 from benchmarks.storm import set_storm, shots_done, small_ram, storm
 from cpus.atomics import host_ticks
 from cpus.compiled import kernel
+from cpus.events import EVENT_RING
 from cpus.ipi import unaccounted_interrupts
-from cpus.layout import EVENT_RING
 from emulator.supervisor import Supervisor
 
 LOOK_S = 0.002

@@ -9,9 +9,10 @@ from typing import Any
 from cpus.atomics import fetch_add, host_ticks, load_acquire
 from cpus.compiled import apart_entries, entry, kernel
 from cpus.cpumask import __cpumask_set_cpu, cpumask_clear
+from cpus.events import EVENT_RING
 from cpus.install import install
 from cpus.ipi import irq_handler, send_interrupts, serve_interrupts, wait_for_acks
-from cpus.layout import EVENT_RING, Sizes
+from cpus.layout import Sizes
 from cpus.lease import RUN, WAIT_IDLE, block, new_slice, offer_lease, random_next
 from cpus.memory_map import MODULES
 from cpus.segment import build_ram

@@ -15,7 +15,7 @@ from cpus.abi.numbers import LOAD, STORE
 from cpus.atomics import load_acquire, unlikely
 from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
-from cpus.declare import OURS, PERF, Cost, Counter
+from cpus.declare import OURS, OWNER, PERF, Cost, Counter, Field, Struct
 from cpus.ipi import serve_interrupts
 from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import (
@@ -30,6 +30,14 @@ from cpus.page_table import (
 )
 from cpus.ram import row
 from cpus.tlb import AGAIN, CONTEXT_BITS, VALUE_SHIFT, WAIT, find_way, first_level, oldest_way
+
+FIELDS = (
+    Struct(
+        "nr_cpus",
+        "clock",
+        (Field("cpu_tenths", OWNER, "tenths of a ns of user accesses that are not in cpu_clock yet"),),
+    ),
+)
 
 COUNTERS = (
     Counter("dtlb_loads", PERF, "accesses by loads"),

@@ -17,11 +17,27 @@ visits do not look).
 
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, kernel
+from cpus.declare import ANY, OWNER, Atomic, Exclusive, Field, Struct
 from cpus.events import EV_CHANGE, record
-from cpus.layout import CHANGE_WORDS, CHANGES_KEPT
 from cpus.page_table import PTE_WRITE
 from cpus.ram import row
-from cpus.tlb import CONTEXT_BITS, CONTEXT_MASK
+from cpus.tlb import CONTEXT_BITS, CONTEXT_MASK, NR_ASIDS
+
+CHANGES_KEPT, CHANGE_WORDS = 256, 4  # completed changes of mappings that an mm remembers
+FIELDS = (
+    Struct("nr_mms", "changes", (
+        Field("mm_changes_begun", Atomic("fetch_add"), "changes of mappings that have begun", oracle=True),
+        Field("mm_changes_done", Atomic("fetch_add"), "changes that are complete", oracle=True),
+    )),
+    Field("mm_change", Exclusive("who completed the change; its number is stored last"),
+          "ring of completed changes", ("nr_mms", CHANGES_KEPT * CHANGE_WORDS), reads=ANY, oracle=True),
+    Field("tlb_change", OWNER, "changes of the mm that had begun when the entry was filled",
+          ("nr_cpus", "tlb_entries"), oracle=True),
+    Field("tlb_marked", OWNER, "what the logical page of a marked entry was, and what was taken away",
+          ("nr_cpus", "tlb_entries"), oracle=True),
+    Field("asid_changes", OWNER, "completed changes of the slot's mm that it has looked at",
+          ("nr_cpus", NR_ASIDS), oracle=True),
+)  # fmt: skip
 
 UNMAPPED, WRITE_PROTECTED = 0, 1  # what a change has taken away
 NUMBER, START, END, TAKEN = range(CHANGE_WORDS)

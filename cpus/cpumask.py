@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 from cpus.atomics import fetch_and, fetch_or, load_acquire
 from cpus.compiled import generator, kernel
-from cpus.layout import MASK_BITS
 from cpus.ram import columns
+
+MASK_BITS = 32  # CPUs per word: 32, so that a word is never negative
 
 
 @kernel

@@ -14,7 +14,16 @@ number after its load. Left out: anything older than the last EVENT_RING events 
 from cpus.abi.numbered import Numbered
 from cpus.atomics import fetch_add, store_release
 from cpus.compiled import kernel
-from cpus.layout import EVENT_RING, EVENT_WORDS
+from cpus.declare import ANY, OWNER, Atomic, Constant, Field, Struct
+
+EVENT_WORDS = 8
+EVENT_RING = 131072  # events kept per CPU (8 MiB, touched only as far as used)
+FIELDS = (
+    Constant("events_on", "1: events are recorded"),
+    Struct("one", "events", (Field("run_event_seq", Atomic("fetch_add"), "total order of events"),)),
+    Struct("nr_cpus", "clock", (Field("cpu_event_head", OWNER, "events recorded", reads=ANY),)),
+    Field("event", OWNER, "ring of records", ("nr_cpus", EVENT_RING * EVENT_WORDS), reads=ANY),
+)  # fmt: skip
 
 EVENTS = Numbered[tuple[str, ...]]()  # the words of a record behind its kind, as far as they mean anything
 EV_FAULT = EVENTS.add(("mm", "page", "kind of access", "task"), 1)  # 0: memory that nobody has written

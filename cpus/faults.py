@@ -17,6 +17,13 @@ from typing import Any
 
 from cpus.bounds import BoundsError, OwnerError
 from cpus.compiled import HOOK
+from cpus.declare import ANY, OWNER, Field, Struct
+
+FIELDS = (
+    Struct("nr_cpus", "clock", (
+        Field("cpu_hook", OWNER, "text-table number + 1 of the hook it is in, 0 none", reads=ANY),
+    )),
+)  # fmt: skip
 
 EXIT_FAULT = 18  # status of a CPU process whose design raised
 

@@ -16,14 +16,29 @@ from typing import Any
 import numba
 from numba import types
 
+from cpus.abi.numbers import LEASES_MAX
 from cpus.atomics import address
 from cpus.compiled import kernel
+from cpus.declare import ANY, CONFIG, OWNER, Exclusive, Field, Struct
+
+AFFINITY_WORDS = 16  # a cpu_set_t of 1024 host cores
+POLLED = 8  # words of a row of poll_set
+FIELDS = (
+    Struct("nr_cpus", "lease", (
+        Field("cpu_host_core",
+              Exclusive("who has granted it a lease rouses it, and nobody else does until it has run"),
+              "host core it is pinned to, + 1", reads=ANY),
+    )),
+    Field("poll_set", OWNER, "struct pollfd of its eventfd and of its inbox, scratch", ("nr_cpus", POLLED),
+          reads=ANY),
+    Field("lease_core", CONFIG, "host core of each lease", (LEASES_MAX,)),
+    Field("lease_affinity", CONFIG, "the same as a cpu_set_t", (LEASES_MAX, AFFINITY_WORDS)),
+)  # fmt: skip
 
 EXIT_STOPPED = 17  # status of a CPU process that left because the run was stopped
 # what `poll` found: somebody wants this CPU to look at its state; its inbox has something to say
 ROUSED, NEWS = 1, 2
 POLLIN = 1
-AFFINITY_WORDS = 16  # a cpu_set_t of 1024 host cores
 FD_MASK = 0xFFFFFFFF
 
 

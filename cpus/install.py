@@ -24,8 +24,10 @@ import numba
 from numba import types
 
 from cpus.compiled import Entry, Text, python_text, text_at
+from cpus.declare import CONFIG, Field
 from cpus.held_signals import HeldSignals, signals_held
 
+FIELDS = (Field("text", CONFIG, "the text table: addresses of compiled functions", ("nr_text",)),)
 Progress = Callable[[str, int, int], None]  # name, how many before it, how many in all
 WORTHWHILE = 8  # entries: a fork and a compiler's cold start cost as much as some small ones
 PROCESSES_MAX = 8  # there is not work for more, and each may take 0.3 GB

@@ -24,9 +24,44 @@ import numpy as np
 from cpus.atomics import compare_exchange, exchange, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, kernel, later
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_weight, for_each_cpu
-from cpus.declare import OURS, Cost, Counter
+from cpus.declare import ANY, OURS, OWNER, Atomic, Constant, Cost, Counter, Field, OneOf, OwnerOf, Struct
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.steal import pass_time, turn_ns
+
+MASKS = ("nr_cpus", "mask_words")
+FIELDS = (
+    Constant("strict_ipi", "1: a message for each request"),
+    Struct("nr_cpus", "bell", (
+        Field("cpu_bell",
+              Atomic("fetch_add", why="1 is added BEFORE a message is sent, subtracted when it was received"),
+              "messages on their way"),
+        Field("cpu_queue",
+              Atomic("compare_exchange", "exchange", why="whoever asks pushes, the owner takes all"),
+              "call_single_queue: node + 1 of the newest request"),
+    )),
+    Struct("nr_cpus", "acks", (
+        Field("cpu_acks",
+              Atomic("store_release", "fetch_add", why="the owner sets it, who executes subtracts"),
+              "requests not yet acked"),
+    )),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_in_irq", OWNER, "1 inside an interrupt handler", reads=ANY),
+    )),
+    Struct("nr_cpus", "call", (  # the owner writes before it queues; targets read until they ack
+        Field("call_kind", OWNER, "what to do (IPI_*)", reads=ANY),
+        Field("call_mm", OWNER, "address space", reads=ANY),
+        Field("call_start", OWNER, "first vpn", reads=ANY),
+        Field("call_end", OWNER, "behind the last vpn", reads=ANY),
+        Field("call_gen", OWNER, "tlb_gen", reads=ANY),
+        Field("call_stride", OWNER, "pages from one address of the range to the next, log2", reads=ANY),
+        Field("call_time", OWNER, "virtual send time", reads=ANY, unit="ns"),
+        Field("call_sequence", OWNER, "requests so far", reads=ANY),
+    )),
+    Field("csd_next", OneOf(OWNER, OwnerOf(index=1)),
+          "next node + 1 (node = sender * nr_cpus + target): of the sender until it " "has pushed it, then "
+          "of the target until it acks", ("nr_cpus", "nr_cpus")),
+    Field("call_mask", OWNER, "targets of the request being built", MASKS),
+)  # fmt: skip
 
 COUNTERS = (
     Counter("ipi_requests", OURS, "requests, one for each CPU that is asked; by who asks"),

@@ -25,8 +25,46 @@ Left out: fairness beyond the clocks. The shell (process.py) does the sleeping.
 from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, kernel, later
+from cpus.declare import ANY, FLAG, OWNER, Atomic, Constant, Field, Held, Lock, OneOf, Struct
 from cpus.host import rouse, sched_yield
 from cpus.steal import charge_stolen, pass_until
+
+LEASE_TABLE = Held("run_lease_lock", at="one")
+FIELDS = (
+    Constant("nr_leases", "CPUs that may run at once, 0: all"),
+    Constant("controlled", "1: one lease, and who gets it is drawn"),
+    Constant("slice_ns", "how far a CPU runs before it offers its lease", "ns"),
+    Struct("one", "stop", (
+        Field("run_stop", Atomic("store_release"),
+              "RUN, FINISHED ...: why the run ends; the first one is believed"),
+    )),
+    Struct("one", "leases", (
+        Lock("run_lease_lock", "lease table", "who runs; held for a scan of the CPUs at most", kind=FLAG),
+        Field("run_lease_free", LEASE_TABLE, "bit of each lease that nobody holds", reads=ANY),
+        Field("run_random", LEASE_TABLE, "state of the schedule's random stream (controlled mode)"),
+        Field("run_handovers", LEASE_TABLE, "leases that went to another CPU"),
+        Field("run_schedule_hash", LEASE_TABLE,
+              "hash of the CPUs that got the lease, in order (controlled mode)"),
+    )),
+    Struct("nr_cpus", "lease", (
+        Field("cpu_state", LEASE_TABLE, "OFF, RUNNING, READY, BLOCKED", reads=ANY),
+        Field("cpu_wake", LEASE_TABLE, "a wake-up that came while not blocked", reads=ANY),
+        Field("cpu_ready_ns", LEASE_TABLE, "its virtual clock while it has no lease", unit="ns"),
+        Field("cpu_order_ns", LEASE_TABLE, "leases go to the READY CPU where this is smallest", reads=ANY,
+              unit="ns"),
+        Field("cpu_wait_kind", OneOf(LEASE_TABLE, OWNER), "what it waits for (WAIT_*)", reads=ANY),
+        Field("cpu_wait_object", LEASE_TABLE, "which one: an address, page, barrier", reads=ANY),
+        Field("cpu_lease", LEASE_TABLE, "number of the lease it holds", reads=ANY),
+        Field("cpu_out_of_turn", LEASE_TABLE, "it has its lease only because an ack may hang on it",
+              reads=ANY),
+    )),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_clock", OWNER, "virtual time", reads=ANY, unit="ns"),
+        Field("cpu_slice_end", OWNER, "virtual time at which it offers its lease", reads=ANY, unit="ns"),
+        Field("cpu_task", OWNER, "task it runs, -1 idle", reads=ANY),
+        Field("cpu_random", OWNER, "state of its random stream"),
+    )),
+)  # fmt: skip
 
 STATES = Numbered[str]()  # of a CPU
 OFF = STATES.add("off")

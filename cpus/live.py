@@ -15,6 +15,18 @@ Left out: pages in use that had left the first level before the flush.
 from cpus.abi.numbers import IFETCH, LOAD
 from cpus.access import visit_pages
 from cpus.compiled import apart, kernel
+from cpus.declare import OWNER, Field, Struct
+from cpus.tlb import LIVE_PAGES
+
+FIELDS = (
+    Struct("nr_cpus", "clock", (
+        Field("cpu_spin_page", OWNER,
+              "page that its thread reads while it spins at a barrier + 1, 0 not spinning"),
+        Field("cpu_last_fetch", OWNER, "code page that its thread entered last"),
+        Field("cpu_probing", OWNER, "1 while it touches live pages again, which need not be mapped any more"),
+    )),
+    Field("live_now", OWNER, "live pages that are being visited again", ("nr_cpus", LIVE_PAGES)),
+)  # fmt: skip
 
 FOREVER = 1 << 56
 

@@ -22,7 +22,7 @@ from cpus.atomics import (
     word_at,
 )
 from cpus.compiled import apart, kernel
-from cpus.declare import OURS, Counter
+from cpus.declare import ANY, OURS, OWNER, RWSEM, Atomic, Constant, Counter, Field, Lock, Struct
 from cpus.ipi import serve_interrupts
 from cpus.lease import (
     WAIT_MM,
@@ -33,6 +33,18 @@ from cpus.lease import (
     sched_yield,
     wake_all_waiting_for,
 )
+
+FIELDS = (
+    Constant("lock_spins", "tries before a waiter sleeps"),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_irq_off", OWNER, "depth of irq-safe locks held", reads=ANY),
+        Field("cpu_no_resched", OWNER, "depth of spin locks held", reads=ANY),
+    )),
+    Struct("nr_mms", "lock", (
+        Lock("mm_lock", "mm.mmap_lock", "the mm's VMAs and page tables", kind=RWSEM),
+        Field("mm_lock_waiters", Atomic("exchange"), "somebody sleeps for mm_lock"),
+    )),
+)  # fmt: skip
 
 COUNTERS = (Counter("lock_waits", OURS, "times that a CPU slept for a spin lock, having spun in vain"),)
 

@@ -1,5 +1,27 @@
 """The modules of this room that the memory map is assembled from, in the order in which their fields lie."""
 
-from cpus import access, completion, ipi, lease, live, locks, oracle, process, zeromq
+from cpus import (
+    access,
+    completion,
+    events,
+    faults,
+    host,
+    install,
+    ipi,
+    lease,
+    live,
+    locks,
+    oracle,
+    page_table,
+    process,
+    steal,
+    tlb,
+    trace,
+    uncompiled,
+    zeromq,
+)
 
-MODULES = (lease, ipi, locks, zeromq, process, completion, oracle, access, live)
+MODULES = (
+    *(install, lease, steal, host, ipi, locks, zeromq, process, events, faults, trace, uncompiled),
+    *(tlb, page_table, completion, oracle, access, live),
+)

@@ -22,11 +22,39 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, marked
+from cpus.declare import OWNER, Atomic, Constant, Exclusive, Field, Struct
 from cpus.events import EV_FILL, draw_place, record
 from cpus.host import EXIT_STOPPED, exit_process
-from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import VIOLATED
 from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT
+
+VIOLATIONS_KEPT, VIOLATION_WORDS = 64, 12
+FIELDS = (
+    Constant("check", "1: every access is judged"),
+    Constant("violations_limit", "violations after which the run ends"),
+    Constant("zero_logical", "logical page of the zero page"),
+    Constant("first_anon_logical", "first logical page of anonymous memory"),
+    Struct("one", "tasks", (Field("run_violations", Atomic("fetch_add"), "violations found", oracle=True),)),
+    Struct("one", "rotors", (Field("run_next_anon", Atomic("fetch_add"), "rotor over anonymous logical pages",
+                                   oracle=True),)),
+    Field("violation", Exclusive("winner of run_violations"), "details of the first ones",
+          (VIOLATIONS_KEPT, VIOLATION_WORDS), oracle=True),
+    Field("tlb_logical", OWNER, "logical page that the entry was filled for", ("nr_cpus", "tlb_entries"),
+          oracle=True),
+    Field("tlb_filled_ns", OWNER, "virtual time of the fill", ("nr_cpus", "tlb_entries"), unit="ns",
+          oracle=True),
+    Field("content",
+          Atomic("compare_exchange", "store_release", why="a store, or who has the frame to himself"),
+          "logical page << 34 | version of what a frame holds", ("nr_frames",), oracle=True),
+    Field("version", Atomic("fetch_max"), "newest published version of a logical page", ("nr_logical",),
+          oracle=True),
+    Field("anon_holder", Atomic("compare_exchange", "store_release"),
+          "frame that bears the anonymous logical page + 1, 0 none", ("nr_anon_logical",), oracle=True),
+    Field("anon_object", Exclusive("winner of anon_holder"), "anon_vma of the logical page, for witnesses",
+          ("nr_anon_logical",), oracle=True),
+    Field("anon_index", Exclusive("winner of anon_holder"), "its page of that", ("nr_anon_logical",),
+          oracle=True),
+)  # fmt: skip
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
 VERSION_MASK = (1 << VERSION_BITS) - 1

@@ -11,6 +11,19 @@ Left out: huge pages, 5 levels, NX and user bits, accessed bits of the upper lev
 
 from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import kernel
+from cpus.declare import ANY, Atomic, Constant, Exclusive, Field, OneOf, Struct
+
+FIELDS = (
+    Constant("zero_page", "frame that reads of untouched memory show"),
+    Struct("nr_mms", "identity", (
+        Field("mm_pgd", Exclusive("who makes or ends the mm"), "frame of its top page table", reads=ANY),
+    )),
+    Field("frame_word",
+          OneOf(Atomic("compare_exchange", "exchange", "store_release", "fetch_and", "fetch_or"),
+                Exclusive("who fills or frees the table")),
+          "what page-table frames hold: 512 entries each (other frames are never touched)",
+          ("nr_frames", 512), pages=True),
+)  # fmt: skip
 
 PTE_PRESENT, PTE_WRITE, PTE_ACCESSED, PTE_DIRTY = 1, 2, 0x20, 0x40
 PTE_WRITTEN = PTE_WRITE | PTE_ACCESSED | PTE_DIRTY  # what an entry has through which was written

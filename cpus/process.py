@@ -31,6 +31,7 @@ from numba import types
 from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import Text, apart, install_python, kernel
+from cpus.declare import ANY, OWNER, Atomic, Constant, Field, Racy, Struct
 from cpus.faults import EXIT_FAULT, leave_with, listen
 from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
 from cpus.install import install
@@ -38,6 +39,19 @@ from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
 from cpus.uncompiled import Terminal, ready
 from cpus.zeromq import failure, handle, shell_receive, shell_send
+
+FIELDS = (
+    Constant("wait_bound_ms", "longest sleep before a CPU looks by itself, 0: SLEEP_BOUND_MS", "ms"),
+    Struct("one", "stop", (
+        Field("run_ready", Atomic("fetch_add"), "CPUs that are ready to start"),
+        Field("run_panic", Racy("the run ends; of two that panic at once one is shown"),
+              "CPU + 1 that stopped the run"),
+        Field("run_panic_code", Racy("the same"), "why"),
+        Field("run_panic_a", Racy("the same"), "first value of the sentence"),
+        Field("run_panic_b", Racy("the same"), "second value of the sentence"),
+    )),
+    Struct("nr_cpus", "lease", (Field("cpu_pid", OWNER, "process id", reads=ANY),)),
+)  # fmt: skip
 
 PR_SET_PDEATHSIG = 1
 SHELL_PANIC = Text("shell_panic", 4)  # cpu, what, and two values: stops the run

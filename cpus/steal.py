@@ -18,6 +18,16 @@ that a virtual CPU that was idle waits for a core, too.
 
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
+from cpus.declare import OWNER, Constant, Field, Struct
+
+FIELDS = (
+    Constant("host_cores", "cores that all CPUs share, 0: each has its own"),
+    Constant("host_turn_ns", "how long one keeps a core", "ns"),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_charged_ns", OWNER, "virtual time up to which the others have taken their share",
+              unit="ns"),
+    )),
+)  # fmt: skip
 
 NOBODY = -1  # of cpu_task
 # Threads of the host that a request to the disk wakes: QEMU's main loop (ioeventfd), a worker of its pool

@@ -21,8 +21,34 @@ prefetch.
 
 from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.compiled import inlined, kernel
-from cpus.layout import LIVE_PAGES
+from cpus.declare import ANY, OWNER, Constant, Field, Struct
 from cpus.ram import row
+
+NR_ASIDS = 6  # TLB_NR_DYN_ASIDS (arch/x86/mm/tlb.c)
+LIVE_PAGES = 32  # pages in use noted at a flush: the 16 + 8 of a recorded visit, and some
+ENTRIES, SLOTS = ("nr_cpus", "tlb_entries"), ("nr_cpus", NR_ASIDS)
+FIELDS = (
+    Constant("nr_asids", "ASID slots in use, 1 without PCID"),
+    Constant("exact_rows", "1: the workload's rows name every use of a page"),
+    *(Constant(f"{tlb}_{word}", f"{word} of the TLB, in entries") for tlb in ("dtlb", "store", "itlb", "stlb")
+      for word in ("sets", "ways", "base")),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_visit_stamp", OWNER, "number of the last page visit, the TLB's notion of age"),
+        Field("cpu_live_count", OWNER, "entries of live_page"),
+    )),
+    Struct("nr_cpus", "mm", (  # others look whom to interrupt
+        Field("cpu_loaded_mm", OWNER, "mm in cr3", reads=ANY),
+        Field("cpu_lazy", OWNER, "runs no user code of cpu_loaded_mm", reads=ANY),
+        Field("cpu_asid", OWNER, "slot of cpu_loaded_mm"),
+        Field("cpu_context", OWNER, "tag of TLB entries of the current address space, never 0"),
+    )),
+    Field("asid_context", OWNER, "tag of the slot's TLB entries", SLOTS),
+    Field("tlb_tag", OWNER, "vpn << 12 | context, 0 empty", ENTRIES),
+    Field("tlb_value", OWNER, "pfn << 8 | TLB_* bits", ENTRIES),
+    Field("tlb_age", OWNER, "stamp of the last use", ENTRIES),
+    Field("live_page", OWNER, "pages in use when the TLB was flushed, vpn << 2 | kind (live.py)",
+          ("nr_cpus", LIVE_PAGES)),
+)  # fmt: skip
 
 CONTEXT_BITS = 12  # as many as a PCID has
 CONTEXT_MASK = (1 << CONTEXT_BITS) - 1

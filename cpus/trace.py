@@ -21,8 +21,18 @@ from numba.extending import overload
 
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import kernel
+from cpus.declare import ANY, OWNER, Atomic, Field, OneOf, Struct
 from cpus.events import EVENT_TASK_SHIFT
-from cpus.layout import TRACE_WORDS, TRACES_FIRST, TRACES_LAST
+
+TRACES_FIRST, TRACES_LAST, TRACE_WORDS = 1000, 4000, 24  # lines kept per CPU
+FIELDS = (
+    Struct("one", "events", (Field("run_trace_seq", Atomic("fetch_add"), "total order of trace lines"),)),
+    Struct("nr_cpus", "clock", (
+        Field("cpu_traces", OneOf(OWNER, Atomic("store_release")), "trace lines made", reads=ANY),
+    )),
+    Field("trace", OWNER, "TRACES_FIRST lines, then a ring of TRACES_LAST",
+          ("nr_cpus", (TRACES_FIRST + TRACES_LAST) * TRACE_WORDS), reads=ANY),
+)  # fmt: skip
 
 VALUES_MAX = 4
 HEAD_WORDS = 10  # event before it, its number, virtual ns, CPU and task, hook, number of values, values

@@ -17,6 +17,15 @@ from typing import Any, Self
 import numba
 import numpy as np
 
+from cpus.declare import Field, Racy, Struct
+
+FIELDS = (
+    Struct("one", "stop", (
+        Field("run_debugger", Racy("one CPU executes at a time without the JIT"),
+              "1: somebody looks into a CPU with pdb, and nothing moves meanwhile"),
+    )),
+)  # fmt: skip
+
 UNCOMPILED = bool(numba.config.DISABLE_JIT)
 IN, OUT = 0, 1
 

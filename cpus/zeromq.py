@@ -22,10 +22,23 @@ from zmq.backend.cython import _zmq
 from cpus.atomics import address, load_acquire
 from cpus.compiled import apart, kernel, later
 from cpus.cpumask import for_each_cpu
+from cpus.declare import OWNER, Constant, Field
 from cpus.host import EXIT_STOPPED, exit_process, poll_inbox
 from cpus.ipi import MESSAGE_ANNOUNCED
 
 MESSAGE_WORDS = 8  # sender, sequence, kind, mm, start, end, tlb_gen, virtual send time
+FIELDS = (
+    Constant("zmq_send", "address of libzmq's function"),
+    Constant("zmq_recv", "address of libzmq's function"),
+    Constant("zmq_getsockopt", "address of libzmq's function"),
+    Field("message", OWNER, "the interrupt message being sent, behind it the one received",
+          ("nr_cpus", 2 * MESSAGE_WORDS)),
+    Field("inbox_socket", OWNER, "ZeroMQ handle, of its process only", ("nr_cpus",)),
+    Field("peer_socket", OWNER, "ZeroMQ handle of the way to each CPU, 0 not connected",
+          ("nr_cpus", "nr_cpus")),
+    Field("socket_events", OWNER, "scratch of zmq_getsockopt", ("nr_cpus", 8)),
+)  # fmt: skip
+
 MESSAGE_BYTES = 8 * MESSAGE_WORDS
 RECEIVED_AT = 8  # first word of the received message in ram.message
 ZMQ_DONTWAIT, ZMQ_EVENTS, ZMQ_POLLIN = 1, 15, 1

@@ -15,6 +15,7 @@ faults, writes to a file, truncation, a user's change of mappings).
 
 from typing import Any
 
+from allocator.buddy import NR_ORDERS
 from allocator.flush_sites import SITE_ALLOC, SITE_FILE
 from allocator.page_alloc import free_changes_bytes
 from allocator.sched import TICK_NS
@@ -24,7 +25,7 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import Text, call, kernel
 from cpus.cpumask import cpumask_test_cpu, cpumask_weight
-from cpus.layout import NR_ORDERS, Sizes
+from cpus.layout import Sizes
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.deferral import (
     cannot_defer,

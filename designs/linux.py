@@ -12,8 +12,23 @@ from allocator.tlb_flush import flush_batch, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_or
+from cpus.declare import OWNER, Atomic, Field, Struct
+from cpus.ipi import MASKS
 from cpus.page_table import PTE_DIRTY
 from designs.design import Design, hook
+
+FIELDS = (
+    Struct("nr_mms", "changes", (
+        Field("mm_batched", Atomic("fetch_add", "compare_exchange"),
+              "tlb_flush_batched: pending | flushed << 16"),
+    )),
+    Struct("nr_cpus", "batches", (  # tlb_ubc of the task that runs
+        Field("ubc_required", OWNER, "a batched flush is due (tlb_ubc.flush_required)"),
+        Field("ubc_writable", OWNER, "a dirty or writable PTE is in the batch"),
+    )),
+    Field("ubc_mask", OWNER, "CPUs that the batched flush must reach (tlb_ubc.cpumask)", MASKS),
+    Field("tmp_mask", OWNER, "scratch of a design", MASKS),
+)  # fmt: skip
 
 FLUSHED_SHIFT = 16  # TLB_FLUSH_BATCH_FLUSHED_SHIFT
 PENDING_MASK = (1 << (FLUSHED_SHIFT - 1)) - 1  # TLB_FLUSH_BATCH_PENDING_MASK

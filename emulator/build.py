@@ -15,16 +15,19 @@ import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
 from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
+from allocator.mmap import MAX_REGIONS
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
+from allocator.program import MAX_MARKS
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
 from allocator.sysctl import SYSCTLS
-from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
+from allocator.vma import MAX_VMAS, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from cpus.compiled import Entry
 from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
-from cpus.layout import MAX_MARKS, MAX_REGIONS, MAX_VMAS, NR_ASIDS, Sizes
+from cpus.layout import Sizes
 from cpus.oracle import NOBODY
 from cpus.segment import build_ram
+from cpus.tlb import NR_ASIDS
 from cpus.uncompiled import refuse_many
 from designs.checked import checked_hooks
 from designs.design import Design
@@ -292,7 +295,7 @@ def _zones(ram: Any, machine: Machine) -> None:
             starts[z] + zone.usable_pages,
             zone.node,
         )
-        ram.zone_managed[z], ram.zone_reserve[z] = zone.managed_pages, zone.lowmem_reserve
+        ram.zone_reserve[z] = zone.lowmem_reserve
         marks, pcp = machine.watermarks[z], machine.pcp[z]
         ram.wmark_min[z], ram.wmark_low[z], ram.wmark_high[z], ram.wmark_promo[z] = (
             marks.min,
@@ -312,7 +315,6 @@ def _zones(ram: Any, machine: Machine) -> None:
             starts[own[-1] + 1],
         )
         ram.node_latency[n] = int(node.read_latency_ns > slowest_fast)
-        ram.node_has_cpus[n] = int(n in machine.cpu_nodes)
         slower = [m for m, other in enumerate(machine.nodes) if other.read_latency_ns > node.read_latency_ns]
         near = sorted(slower, key=lambda m: machine.distances[n][m])
         ram.demotion_target[n] = near[0] if near and machine.sysctl.demotion_enabled else -1
@@ -381,11 +383,7 @@ def _address_space(
 
 def _programs(ram: Any, at: dict[str, int], p: int, process: Process) -> None:
     """Copy rows and sections; one task per thread."""
-    ram.proc_first_task[p], ram.proc_nr_tasks[p], ram.proc_first_section[p] = (
-        at["task"],
-        len(process.threads),
-        at["section"],
-    )
+    ram.proc_first_task[p], ram.proc_first_section[p] = at["task"], at["section"]
     for index, rows in enumerate(process.threads):
         task = at["task"]
         at["task"] += 1

@@ -24,7 +24,7 @@ from allocator.flush_sites import SITE_NAMES
 from allocator.panic import panic_text
 from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
 from cpus.declare import VMSTAT
-from cpus.layout import EVENT_RING, EVENT_WORDS
+from cpus.events import EVENT_RING, EVENT_WORDS
 from designs import shelf
 from designs.design import Design, hook_places
 from designs.user_design import statistics_of

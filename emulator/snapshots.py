@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from allocator.flush_sites import REASONS, SITE_NAMES
-from allocator.tlb_flush import ALL_PAGES
-from cpus.layout import TRACE_PAGES, TRACE_REASONS
+from allocator.tlb_flush import ALL_PAGES, TRACE_PAGES, TRACE_REASONS
 from designs.design import Design
 from emulator.experiment import run_design
 from emulator.machine import Machine

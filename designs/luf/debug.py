@@ -24,11 +24,45 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import __cpumask_set_cpu, cpumask_clear, cpumask_empty, for_each_cpu
-from cpus.layout import LUFD_KEPT
+from cpus.declare import OWNER, Constant, Exclusive, Field, Held, Struct
+from cpus.ipi import MASKS
 from designs.design import hook
 from designs.luf.fields import common_state, luf_state
 from designs.luf.records import add_record, of_file, of_key, of_mm
 from designs.luf.ugen import all_have_done, is_done, lock_done, unlock_done
+
+LUFD_KEPT, LUFD_WORDS = 16, 16  # findings with their details
+RECORD = Exclusive("who frees the frame, or has just taken it", references=1)
+FIELDS = (
+    Constant("lufd", "1: the debug feature is on"),
+    Struct("nr_lufd_frames", "", (
+        Field("lufd_ugen", RECORD, "newest request of the frame's key, 0 no record"),
+        Field("lufd_key", RECORD, "its key"),
+        Field("lufd_object", RECORD, "object that it held + 1"),
+        Field("lufd_index", RECORD, "page of that"),
+        Field("lufd_freed_by", RECORD, "CPU"),
+        Field("lufd_freed_ns", RECORD, "when", unit="ns"),
+    )),
+    Field("lufd_mask", RECORD, "CPUs that the key named", ("nr_lufd_frames", "mask_words")),
+    Struct("nr_cpus", "lufd", (
+        Field("lufd_mm", OWNER, "mm whose record was noted when its store fault began, 0 none"),
+        Field("lufd_mm_ugen", OWNER, "newest request of that record"),
+        Field("lufd_file", OWNER,
+              "object + 1 whose record was noted when its store fault, or write(2), began"),
+        Field("lufd_file_ugen", OWNER, "newest request of that record"),
+        Field("lufd_marked", OWNER, "records made"),
+        Field("lufd_cleared", OWNER, "records found done"),
+        Field("lufd_wrong", OWNER, "records found not done"),
+        Field("lufd_checks", OWNER, "frames looked at"),
+    )),
+    Field("lufd_mm_mask", OWNER, "CPUs of the mm's record", MASKS),
+    Field("lufd_file_mask", OWNER, "CPUs of the file's record", MASKS),
+    Struct("one", "lufd", (Field("lufd_findings", Held("lufd_lock", at="one"),
+                                 "findings, also those that are not kept"),)),
+    Field("lufd_finding", Held("lufd_lock", at="one"), "details of a finding", (LUFD_KEPT, LUFD_WORDS)),
+    Field("lufd_lag", Held("lufd_lock", at="one"), "CPUs that lag", (LUFD_KEPT, "mask_words")),
+    Field("lufd_done", Held("lufd_lock", at="one"), "done-number of every CPU", (LUFD_KEPT, "nr_cpus")),
+)  # fmt: skip
 
 RECORDS = Numbered[str]()  # whose record a finding is about
 OF_PAGE = RECORDS.add("page", 1)

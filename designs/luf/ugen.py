@@ -18,10 +18,14 @@ from allocator.tlb_flush import flush_batch
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_copy, cpumask_empty, for_each_cpu
+from cpus.declare import Lock, Struct
 from cpus.layout import Sizes
 from cpus.locks import spin_lock, spin_unlock
 from designs.measure import FLUSHES
 
+FIELDS = (
+    Struct("one", "lufd", (Lock("lufd_lock", "LUF's done-numbers", "all done-numbers, if LUF is debugged"),)),
+)
 NO_UGEN = 0
 LOW = 0xFFFF  # stamps of which these bits are 0 are not drawn: in v12 they mean "none"
 

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from allocator.flush_sites import REASONS, SITES
+from allocator.tlb_flush import TRACE_PAGES
 from cpus.abi.numbers import PAGES_PER_MIB
 from cpus.declare import VMSTAT
-from cpus.layout import TRACE_PAGES
 from emulator.experiment import run_design
 from emulator.machine import Machine, load_machine
 from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, sweep

@@ -15,6 +15,7 @@ import numpy as np
 
 from allocator.page import PG_BUDDY, PG_LOCKED, PG_PCP
 from allocator.sched import DONE, TASK_USER
+from cpus.declare import BIT
 from emulator.judge.audit_check import Check, listed
 from emulator.judge.audit_debug import check_debug_records
 from emulator.judge.audit_frames import (
@@ -30,11 +31,6 @@ from emulator.judge.audit_frames import (
     check_tables,
 )
 from emulator.judge.audit_mappings import check_ptes, check_resident, check_vmas, read_mappings
-
-LOCK_WORDS = (
-    "run_lease_lock", "queue_lock", "pcp_lock", "mm_lock", "mm_table_lock", "object_lock",
-    "object_cache_lock", "page_lock_word", "zone_lock", "lru_lock", "kswapd_lock", "lufd_lock",
-)  # fmt: skip
 
 
 def audit(ram: Any) -> dict[str, tuple[int, int]]:
@@ -112,7 +108,10 @@ def check_locks(ram: Any, census: Census) -> Check:
         for name, words in getattr(ram, "design", {}).items()
         if name.endswith("_lock")
     ]
-    for name, words in [*((name, getattr(ram, name)) for name in LOCK_WORDS), *own]:
+    declared = [
+        (lock.name, getattr(ram, lock.name)) for lock in ram.layout.locks.values() if lock.kind != BIT
+    ]
+    for name, words in [*declared, *own]:
         held = np.flatnonzero(words)
         check.of(words.size)
         if len(held):

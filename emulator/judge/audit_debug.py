@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from allocator.buddy import NR_ORDERS
 from cpus.cpumask import cpus_of
-from cpus.layout import NR_ORDERS
 from emulator.judge.audit_check import Check
 from emulator.judge.audit_frames import Census
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from allocator.lru import LISTS, lru_list
+from allocator.buddy import NR_ORDERS
+from allocator.lru import LISTS, NR_LRU, lru_list
 from allocator.page import PG_BUDDY, PG_EXCLUSIVE, PG_KEPT, PG_LARGE, PG_LRU, PG_PCP, PG_TABLE
 from allocator.page_cache import OBJECT_ANON
-from cpus.layout import NR_LRU, NR_ORDERS
 from emulator.judge.audit_check import Check
 from emulator.judge.audit_mappings import Mappings
 

@@ -14,8 +14,7 @@ from allocator.page_cache import OBJECT_FILE
 from allocator.sched import TASK_KSWAPD
 from cpus.abi.numbers import PAGE_BYTES
 from cpus.cpumask import cpus_of
-from cpus.layout import LUFD_KEPT
-from designs.luf.debug import OF_MM, OF_PAGE, RECORDS
+from designs.luf.debug import LUFD_KEPT, OF_MM, OF_PAGE, RECORDS
 from emulator.judge.witness import Names
 from workloads.rows import Workload
 

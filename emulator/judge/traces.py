@@ -14,8 +14,7 @@ from typing import Any, NamedTuple, Self
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER
 from cpus.events import EVENT_TASK_SHIFT
 from cpus.faults import hook_name
-from cpus.layout import TRACE_WORDS, TRACES_FIRST, TRACES_LAST
-from cpus.trace import HEAD_WORDS, places_in
+from cpus.trace import HEAD_WORDS, TRACE_WORDS, TRACES_FIRST, TRACES_LAST, places_in
 
 CPU_MASK = (1 << EVENT_TASK_SHIFT) - 1
 

@@ -24,13 +24,6 @@ from cpus.locks import WAITERS
 from cpus.segment import word_at_address
 
 CPUS_SHOWN = 64
-# what Linux calls a lock word; designs' own go by the names that they have
-LOCKS = {
-    "zone_lock": "zone.lock", "lru_lock": "lruvec.lru_lock", "object_cache_lock": "mapping.i_pages.xa_lock",
-    "object_lock": "i_mmap/anon_vma lock", "page_lock_word": "pte lock",
-    "mm_table_lock": "mm.page_table_lock", "queue_lock": "rq.lock", "kswapd_lock": "kswapd_wait",
-    "pcp_lock": "pcp.lock",
-}  # fmt: skip
 
 
 def wait_graph(ram: Any) -> str:
@@ -112,8 +105,9 @@ def _word(ram: Any, where: int) -> str:
     if found is None:
         return f"a word at {where:#x} that nothing declares"
     name, index, value = found
-    text = f"{LOCKS.get(name, name)}[{', '.join(map(str, index))}]"
-    if name not in LOCKS and not name.endswith("_lock"):
+    lock = ram.layout.locks.get(name)
+    text = f"{lock.linux if lock else name}[{', '.join(map(str, index))}]"
+    if lock is None and not name.endswith("_lock"):  # a design's own lock goes by its name
         return f"{text} to change ({value})"
     holder = (value & (WAITERS - 1)) - 1
     return f"{text} held by cpu{holder}" if holder >= 0 else f"{text}, which nobody holds"

@@ -26,10 +26,11 @@ from cpus.events import (
     EV_TAKE,
     EV_UNMAP,
     EV_WRITE,
+    EVENT_RING,
     EVENT_TASK_SHIFT,
+    EVENT_WORDS,
 )
-from cpus.layout import EVENT_RING, EVENT_WORDS, VIOLATIONS_KEPT
-from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS
+from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
 from emulator.judge.traces import CPU_MASK, actor, kept_lines

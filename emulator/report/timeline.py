@@ -26,8 +26,7 @@ ASCII_BLOCKS = " .:-=+*#@"  # for a stream that has no others
 def timeline(ram: Any) -> Timeline:
     """Bring the tables of all CPUs of a run that is over to pieces of one length, and add them up."""
     from allocator.flush_sites import SITE_NAMES
-    from allocator.flush_times import FIRST_SHIFT
-    from cpus.layout import TIME_PIECES
+    from allocator.flush_times import FIRST_SHIFT, TIME_PIECES
 
     joined = ram.site_time_joined.tolist()
     counts = np.zeros((TIME_PIECES, len(SITE_NAMES)), np.int64)

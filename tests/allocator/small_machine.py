@@ -26,7 +26,7 @@ from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.panic import panic_text
 from allocator.sched import TASK_KSWAPD
 from allocator.shrink_lruvec import inactive_is_low
-from allocator.tlb_flush import enter_lazy_tlb, switch_mm
+from allocator.tlb_flush import TRACE_PAGES, enter_lazy_tlb, switch_mm
 from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.abi.numbers import LOAD, STORE
@@ -35,7 +35,7 @@ from cpus.compiled import call, install_python, kernel
 from cpus.cpumask import cpus_of
 from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
-from cpus.layout import TRACE_PAGES, Sizes
+from cpus.layout import Sizes
 from cpus.lease import RUNNING, WAITS
 from cpus.oracle import VERSION_BITS
 from cpus.segment import build_ram
@@ -108,11 +108,7 @@ class SmallMachine:
         self._install()
         for zone, count in enumerate(pages):
             node = node_of[zone]
-            ram.zone_start[zone], ram.zone_end[zone], ram.zone_managed[zone] = (
-                starts[zone],
-                starts[zone] + count,
-                count,
-            )
+            ram.zone_start[zone], ram.zone_end[zone] = starts[zone], starts[zone] + count
             ram.wmark_min[zone], ram.wmark_low[zone], ram.wmark_high[zone], ram.wmark_promo[zone] = (
                 *marks,
                 marks[2] * 2,

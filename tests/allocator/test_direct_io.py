@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.direct_io import ASLEEP, COMPLETE, UNDER_WAY, direct_io
+from allocator.direct_io import ASLEEP, COMPLETE, PIN_PAGES, UNDER_WAY, direct_io
 from allocator.fork import dup_mm
 from allocator.gup import pin_if_still_there, unpin_page
 from allocator.lru import LRU_ACTIVE_FILE
@@ -17,7 +17,6 @@ from allocator.page import PG_DIRTY, PIN_BIAS
 from allocator.vma import VM_READ, VM_WRITE
 from cpus.abi.numbers import LOAD, MADV_FREE, STORE
 from cpus.abi.row_kinds import DIRECT_READ, DIRECT_WRITE
-from cpus.layout import PIN_PAGES
 from cpus.page_table import LEVEL_MASK, PTE_WRITE, find_table
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 

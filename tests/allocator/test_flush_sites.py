@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import pytest
 
 from allocator import flush_sites
-from allocator.flush_sites import REASONS, SITE_NAMES, SITE_OTHER, SITES, Site
-from cpus.layout import NR_SITES, TRACE_REASONS
+from allocator.flush_sites import NR_SITES, REASONS, SITE_NAMES, SITE_OTHER, SITES, Site
+from allocator.tlb_flush import TRACE_REASONS
 from tests.support.sources import never_read, sources
 
 COLOUR = re.compile(r"#[0-9A-F]{6}")

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from allocator.flush_sites import NR_SITES
-from allocator.flush_times import FIRST_SHIFT, note_time
+from allocator.flush_times import FIRST_SHIFT, TIME_PIECES, note_time
 from cpus.compiled import kernel
-from cpus.layout import TIME_PIECES
 from emulator.report.timeline import timeline
 from tests.allocator.small_machine import SmallMachine
 

@@ -3,6 +3,7 @@
 import pytest
 
 from allocator.lru import (
+    FOLIO_BATCH,
     LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_ANON,
@@ -16,7 +17,6 @@ from allocator.lru import (
 )
 from allocator.page import PG_ACTIVE, PG_SWAPBACKED
 from allocator.page_alloc import GFP_USER, alloc_page
-from cpus.layout import FOLIO_BATCH
 
 CPU, NODE = 0, 0
 

@@ -7,13 +7,13 @@ import pytest
 from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.completion import (
+    CHANGES_KEPT,
     UNMAPPED,
     WRITE_PROTECTED,
     change_begins,
     change_is_complete,
     look_for_completed_changes,
 )
-from cpus.layout import CHANGES_KEPT
 from cpus.oracle import LATE, REUSE, STALE, publish, set_content
 from cpus.tlb import invalidate_page
 from tests.cpus import bare_machine as bare

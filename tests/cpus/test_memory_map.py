@@ -14,7 +14,7 @@ from allocator.hooks import HOOKS
 from benchmarks.storm import small_ram
 from cpus.compiled import Entry, Text, apart_entries, later, texts_of
 from cpus.install import install_at
-from cpus.segment import assemble
+from cpus.layout import assemble
 from designs.memory_map import MACHINE
 from designs.shelf import SHELF
 

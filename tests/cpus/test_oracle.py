@@ -10,7 +10,6 @@ from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
 from cpus.atomics import fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
-from cpus.layout import VIOLATIONS_KEPT
 from cpus.lease import random_next, sched_yield
 from cpus.oracle import (
     LOST,
@@ -19,6 +18,7 @@ from cpus.oracle import (
     UNFILLED,
     VERSION_BITS,
     VERSION_MASK,
+    VIOLATIONS_KEPT,
     check_store,
     poison,
     publish,

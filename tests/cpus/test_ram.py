@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cpus.compiled import kernel
-from cpus.layout import DESIGN_SLOTS, LAYOUT, Struct
+from cpus.declare import Struct
+from cpus.layout import DESIGN_SLOTS
 from cpus.ram import CACHE_LINE, Place, Segment, SegmentType, row
 from cpus.segment import build_ram, design_type
 from designs.memory_map import MACHINE
@@ -214,25 +215,24 @@ def _count(ram, cpu):
     ram.pgfault[cpu] += 1
 
 
-def test_words_that_others_write_start_a_cache_line(small):
-    """A member declared `new_line` lies on a cache line of its own in every element."""
+def test_lines_of_a_struct_are_cache_lines_of_their_own(small):
+    """Members of one line share cache lines with each other and with nobody else, in every element."""
     ram = build_ram(MACHINE, small, {})
-    for item in LAYOUT:
-        if isinstance(item, Struct):
+    lines: dict[tuple[int, ...], set[tuple[str, str]]] = {}
+    for _, item in MACHINE.declared("FIELDS"):
+        if isinstance(item, Struct) and item.line:
             for member in item.members:
                 view = getattr(ram, member.name)
-                if member.new_line:
-                    assert view.ctypes.data % CACHE_LINE == 0, member.name
-                    assert view.strides[0] % CACHE_LINE == 0, member.name
+                for element in range(len(view)):
+                    line = (view.ctypes.data + element * view.strides[0]) // CACHE_LINE
+                    lines.setdefault((line,), set()).add((item.count, f"{item.line}[{element}]"))
+    assert len(lines) > 50
+    assert {line: of for line, of in lines.items() if len(of) > 1} == {}
 
 
-def test_constants_and_fields_have_different_names(zoo):
-    """One name, one place, and none that the segment itself has."""
+def test_constants_and_fields_have_names_that_a_segment_has_not(zoo):
+    """`ram.close` is a method."""
     assert not set(MACHINE.places) & ({*dir(Segment), *vars(zoo)} - set(PLACES_HERE))
-    assert len(MACHINE.places) == len(set(MACHINE.constants)) + len(MACHINE.counters) + 1 + sum(
-        len(i.members) if isinstance(i, Struct) else 1 for i in LAYOUT
-    )
-    assert set(MACHINE.constants) <= set(MACHINE.places)
 
 
 def test_too_many_fields_of_a_design_are_refused():

@@ -38,12 +38,11 @@ from allocator.page_alloc import free_page
 from allocator.vma import VM_READ, VM_WRITE, find_vma
 from cpus.abi.numbers import LOAD, STORE
 from cpus.cpumask import cpus_of
-from cpus.layout import LUFD_KEPT
 from cpus.locks import WAITERS
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from cpus.segment import word_at_address
 from designs import design
-from designs.luf.debug import OF_FILE, OF_MM, OF_PAGE
+from designs.luf.debug import LUFD_KEPT, OF_FILE, OF_MM, OF_PAGE
 from designs.luf.luf import Luf
 from designs.luf.records import of_key, of_mm
 from designs.luf_v12.luf_v12 import LufV12

@@ -12,7 +12,7 @@ import pytest
 
 from allocator.pcp import drain_all_pages
 from cpus.abi.numbers import LOAD, STORE
-from cpus.layout import LUFD_KEPT
+from designs.luf.debug import LUFD_KEPT
 from designs.luf.sync.answers import SYNC
 from emulator.cli import main
 from emulator.experiment import run_design

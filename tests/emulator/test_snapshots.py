@@ -9,9 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, REMOTE_SHOOTDOWN, SITE_FAULT, SITE_USER
-from allocator.tlb_flush import ALL_PAGES
-from cpus.layout import NR_SITES, TRACE_PAGES, TRACE_REASONS
+from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, NR_SITES, REMOTE_SHOOTDOWN, SITE_FAULT, SITE_USER
+from allocator.tlb_flush import ALL_PAGES, TRACE_PAGES, TRACE_REASONS
 from designs.memory_map import MACHINE
 from emulator import load_machine, run_script
 from emulator.snapshots import Snapshots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from cpus.layout import TRACES_FIRST
+from cpus.trace import TRACES_FIRST
 from emulator.judge.traces import kept_lines
 from tests.emulator.test_design_faults import run
 from tests.emulator.test_experiment import run as talk

@@ -4,8 +4,8 @@ comes back later.
 Only if the zone has no clean block of any order left does a taker wait for the owner, as under sync=owner.
 """
 
+from allocator.buddy import NR_ORDERS
 from cpus.compiled import kernel
-from cpus.layout import NR_ORDERS
 from designs.design import hook
 from designs.luf.fields import luf_state
 from designs.measure import SKIPPED

@@ -1,0 +1,70 @@
+"""A small program that makes every call of the kernel, some of them while others use the same pages, on a
+machine whose memory it does not fit into.
+"""
+
+from workloads import Region, Script
+
+PAGES = 5000  # more than memory
+
+
+def main(t):
+    """Maps, changes and unmaps what the other threads and processes use."""
+    yield [
+        t.store("heap"),
+        t.madvise("heap", "MADV_FREE", 240, 40),
+        t.load("file"),
+        t.store("shared", 0, 64),
+        t.execute("code"),
+    ]
+    yield [t.meet("begin", 3), t.fork("child")]
+    yield [t.store("heap", 0, 40), t.mprotect("heap", "PROT_READ", 0, 16), t.load("heap", 0, 16)]
+    yield [t.mprotect("heap", "PROT_READ|PROT_WRITE", 0, 16), t.store("heap", 0, 16)]
+    yield [t.post("go"), t.wait("gone")]
+    for advice in ("MADV_COLD", "MADV_PAGEOUT", "MADV_FREE", "MADV_DONTNEED"):
+        yield [t.store("heap", 40, 24), t.madvise("heap", advice, 40, 24)]
+    yield [t.madvise("file", "MADV_PAGEOUT", 0, 64), t.load("file", 0, 64)]
+    yield [t.move_pages("heap", 1, 0, 16), t.store("heap", 0, 16), t.move_pages("heap", 0, 0, 16)]
+    yield [t.write("shared", 0, 16), t.fdatasync("shared", 0, 16), t.truncate("shared", 8, 8)]
+    yield [t.fadvise_dontneed("other"), t.uprobe_register("code", 0, 4), t.uprobe_unregister("code", 0, 4)]
+    yield [t.direct_read("other", "buffer", 0, 16), t.direct_write("other", "buffer", 0, 16)]
+    yield [t.mmap("late"), t.store("late"), t.mremap("late", "place"), t.munmap("place")]
+    yield [t.memory_reclaim(64), t.snapshot("end"), t.post("over"), t.meet("end", 3)]
+    yield [t.munmap("file"), t.munmap("heap", 100, 100)]
+
+
+def reader(t):
+    """Goes round in the file, so that there is always something to reclaim."""
+    yield [t.meet("begin", 3), t.populate("file", 0, 32)]
+    for _ in range(3):
+        yield [t.load("file"), t.nanosleep(1_000_000)]
+    yield [t.spin("over"), t.meet("end", 3)]
+
+
+def writer(t):
+    """Writes to memory that it shares with nobody, and to the shared file."""
+    yield t.meet("begin", 3)
+    for _ in range(2):
+        yield [t.store("heap", 200, 100), t.store("shared", 0, 32), t.load("other", 0, 32)]
+    yield [t.wait("over"), t.meet("end", 3)]
+
+
+def child(t):
+    """Copies what it writes to."""
+    yield [t.store("heap", 0, 8), t.wait("go"), t.exit("gone")]
+
+
+def every_call() -> Script:
+    """Give the script, for a machine of three CPUs."""
+    regions = [
+        Region("heap", 300, writable=True),
+        Region("file", PAGES, file="data"),
+        Region("other", 64, file="other"),
+        Region("shared", 64, file="written", writable=True, shared=True),
+        Region("code", 8, file="code", executable=True),
+        Region("buffer", 16, writable=True),
+        Region("late", 32, writable=True, mapped=False),
+        Region("place", 32, writable=True, mapped=False),
+    ]
+    script = Script("every call", "every call of the kernel", regions)
+    script.process("main", [main, reader, writer], cpus=[0, 1, 2])
+    return script.process("child", [child], forked=True)
