@@ -45,41 +45,41 @@ BEGUN, PREPARED, UNDER_WAY = 0, 1, 2  # task_step
 
 
 @kernel
-def _invalidate_page(ram, cpu, thing, index, pfn):
+def _invalidate_page(ram, cpu, object, index, pfn):
     """Take one page out of the cache, and out of all address spaces; False if it is dirty and stays
     (invalidate_complete_folio2).
     """
     lock_page(ram, cpu, pfn)
     gone = True
-    if ram.page_object[pfn] == thing + 1 and ram.page_index[pfn] == index:
+    if ram.page_object[pfn] == object + 1 and ram.page_index[pfn] == index:
         if load_acquire(ram.page_mapcount, pfn) > 0:
-            unmap_mapping_range(ram, cpu, thing, index, index + 1, False)
+            unmap_mapping_range(ram, cpu, object, index, index + 1, False)
         gone = ram.page_flags[pfn] & PG_DIRTY == 0
         if gone:
-            delete_from_page_cache(ram, cpu, pfn, thing)
+            delete_from_page_cache(ram, cpu, pfn, object)
     unlock_page(ram, cpu, pfn)
     return gone
 
 
 @apart
-def invalidate_inode_pages2_range(ram, cpu, thing, first, last):
+def invalidate_inode_pages2_range(ram, cpu, object, first, last):
     """Take pages first..last-1 of a file out of the cache and out of all address spaces; False if a dirty one
     stays.
 
-    The design is told when all old pages are out, before anybody can see that there are newer ones.
+    The design is asked when all old pages are out, before anybody can see that there are newer ones.
     """
     complete, unmapped = True, False
     for index in range(first, last):
-        pfn = find_page(ram, cpu, thing, index)
+        pfn = find_page(ram, cpu, object, index)
         if pfn == NONE:
             continue
         if not unmapped and load_acquire(ram.page_mapcount, pfn) > 0:  # the rest of the range in one go
-            unmap_mapping_range(ram, cpu, thing, index, last, False)
+            unmap_mapping_range(ram, cpu, object, index, last, False)
             unmapped = True
-        complete = _invalidate_page(ram, cpu, thing, index, pfn) and complete
+        complete = _invalidate_page(ram, cpu, object, index, pfn) and complete
         drop_page(ram, cpu, pfn)
-    call(ram, HOOK_TRUNCATE, cpu, thing, first, 0, 0)
-    call(ram, HOOK_TRUNCATED, cpu, thing, first, 0, 0)
+    call(ram, HOOK_TRUNCATE, cpu, object, first, 0, 0)
+    call(ram, HOOK_TRUNCATED, cpu, object, first, 0, 0)
     return complete
 
 
@@ -97,47 +97,47 @@ def _device_writes(ram, cpu, pfn):
                 break
             word = seen  # somebody stores to the page
         set_flag(ram, pfn, PG_DIRTY)
-        thing, index, version = ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK
-        record(ram, cpu, EV_WRITE, pfn, thing, index, version)
+        object, index, version = ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK
+        record(ram, cpu, EV_WRITE, pfn, object, index, version)
         publish(ram, word >> VERSION_BITS, version)
     unlock_page(ram, cpu, pfn)
 
 
 @kernel
-def _publish_written(ram, cpu, thing, index):
+def _publish_written(ram, cpu, object, index):
     """What the device wrote to page `index` is the file's content, unless an older one is cached, or has been
     written to disk since.
     """
-    logical = ram.object_logical[thing] + index
+    logical = ram.object_logical[object] + index
     version = load_acquire(ram.disk_version, logical)
-    pfn = find_page(ram, cpu, thing, index)
+    pfn = find_page(ram, cpu, object, index)
     old = pfn != NONE and load_acquire(ram.content, pfn) & VERSION_MASK < version
     if pfn != NONE:
         drop_page(ram, cpu, pfn)
     # looked at in this order: who writes back drops his page later
     if not old and load_acquire(ram.disk_version, logical) == version:
-        record(ram, cpu, EV_WRITE, -1, thing, index, version)
+        record(ram, cpu, EV_WRITE, -1, object, index, version)
         publish(ram, logical, version)
 
 
 @kernel
-def _end_write(ram, cpu, thing, first, count):
+def _end_write(ram, cpu, object, first, count):
     """The device has written `count` pages: drop what was cached meanwhile; they are the content now."""
     for index in range(first, first + count):
-        logical = ram.object_logical[thing] + index
+        logical = ram.object_logical[object] + index
         newest = max(load_acquire(ram.version, logical), load_acquire(ram.disk_version, logical))
         exchange(ram.disk_version, logical, newest + 1)
-    invalidate_inode_pages2_range(ram, cpu, thing, first, first + count)
+    invalidate_inode_pages2_range(ram, cpu, object, first, first + count)
     for index in range(first, first + count):
-        _publish_written(ram, cpu, thing, index)
+        _publish_written(ram, cpu, object, index)
 
 
 @kernel
-def _end_transfer(ram, cpu, task, reads, thing, first):
+def _end_transfer(ram, cpu, task, reads, object, first):
     """The device is done with the pages that the task has pinned."""
     count = ram.task_pins[task]
     if not reads:
-        _end_write(ram, cpu, thing, first, count)
+        _end_write(ram, cpu, object, first, count)
     for i in range(count):
         pfn = ram.task_pin[task, i]
         if pfn >= 0:
@@ -153,25 +153,25 @@ def _end_transfer(ram, cpu, task, reads, thing, first):
 
 
 @kernel
-def _prepare(ram, cpu, reads, thing, first, count):
+def _prepare(ram, cpu, reads, object, first, count):
     """Write what is dirty in the cache to disk; before a write, empty the cache. False: the write must go
     through the cache after all.
     """
     for index in range(first, first + count):
-        sync_file_page(ram, cpu, thing, index)
+        sync_file_page(ram, cpu, object, index)
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-    return reads or invalidate_inode_pages2_range(ram, cpu, thing, first, first + count)
+    return reads or invalidate_inode_pages2_range(ram, cpu, object, first, first + count)
 
 
 @kernel
-def _write_buffered(ram, cpu, thing, first, count):
+def _write_buffered(ram, cpu, object, first, count):
     """Somebody stored to the range just now: write through the cache, and that to disk (fall back of
     ext4_dio_write_iter).
     """
     for index in range(first, first + count):
-        write_to_file(ram, cpu, thing, index)
-        sync_file_page(ram, cpu, thing, index)
+        write_to_file(ram, cpu, object, index)
+        sync_file_page(ram, cpu, object, index)
 
 
 @apart
@@ -182,13 +182,13 @@ def direct_io(ram, cpu, task, row):
     Pages `page` .. of the file that `region` shows, to or from page `count` .. of region `kind`.
     """
     process, site = ram.task_process[task], ram.cpu_site[cpu]
-    thing = ram.proc_file[process, ram.row_region[row]]
+    object = ram.proc_file[process, ram.row_region[row]]
     first = ram.proc_offset[process, ram.row_region[row]] + ram.row_page[row]
     buffer = ram.proc_region[process, ram.row_kind[row]] + ram.row_count[row]
     reads = ram.row_op[row] == DIRECT_READ
     ram.cpu_site[cpu] = SITE_FILE
     if ram.task_step[task] == UNDER_WAY:
-        _end_transfer(ram, cpu, task, reads, thing, first + ram.task_visit[task])
+        _end_transfer(ram, cpu, task, reads, object, first + ram.task_visit[task])
     elif ram.task_step[task] == BEGUN:
         ram.cpu_clock[cpu] += ram.cost_syscall
     result = COMPLETE
@@ -196,8 +196,8 @@ def direct_io(ram, cpu, task, row):
         at = ram.task_visit[task]
         count = min(PIN_PAGES, ram.row_pages[row] - at)
         if ram.task_step[task] == BEGUN:
-            if not _prepare(ram, cpu, reads, thing, first + at, count):
-                _write_buffered(ram, cpu, thing, first + at, count)
+            if not _prepare(ram, cpu, reads, object, first + at, count):
+                _write_buffered(ram, cpu, object, first + at, count)
                 ram.task_visit[task] += count
                 continue
             ram.task_step[task] = PREPARED

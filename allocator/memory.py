@@ -119,14 +119,14 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
     around = ram.fault_around_pages
     first = max(vpn & ~(around - 1), ram.vma_start[vma], vpn & ~LEVEL_MASK)
     last = min((vpn | (around - 1)) + 1, ram.vma_end[vma], (vpn | LEVEL_MASK) + 1)
-    thing = ram.vma_object[vma]
+    object = ram.vma_object[vma]
     skew = ram.vma_pgoff[vma] - ram.vma_start[vma]
     hit, mapped, hits = False, 0, 0
     lock_pte(ram, cpu, table)
     for page in range(first, last):
         if ptep_get(ram, table, page) != 0:
             continue
-        pfn = lookup(ram, thing, page + skew)
+        pfn = lookup(ram, object, page + skew)
         if pfn < 0:
             if pfn < NONE:  # a failed look-up holds the last reference: hand it on after the lock
                 unlock_pte(ram, cpu, table)
@@ -134,7 +134,7 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
                 lock_pte(ram, cpu, table)
             continue
         taken = _mappable(ram, cpu, pfn) and try_lock_page(ram, pfn)
-        if taken and ram.page_object[pfn] == thing + 1:
+        if taken and ram.page_object[pfn] == object + 1:
             set_pte(ram, cpu, mm, page, table, pfn, PTE_ACCESSED)  # the look-up's reference becomes the PTE's
             unlock_page(ram, cpu, pfn)
             mapped += 1
@@ -151,21 +151,21 @@ def map_pages_around(ram, cpu, mm, vma, vpn, table):
 
 
 @inlined
-def _file_page(ram, cpu, vma, thing, index, tried):
+def _file_page(ram, cpu, vma, object, index, tried):
     """Find the page of a file fault, reading it if need be; returns it with a reference, or -1 if the task
     must wait.
     """
     major = False
     while True:
-        pfn = find_page(ram, cpu, thing, index)
+        pfn = find_page(ram, cpu, object, index)
         if pfn != NONE:
             break
         major = True
-        mmap_readahead(ram, cpu, vma, thing, index)
+        mmap_readahead(ram, cpu, vma, object, index)
     if major:
         ram.pgmajfault[cpu] += 1
     elif not tried:
-        async_readahead(ram, cpu, vma, thing, index, pfn)
+        async_readahead(ram, cpu, vma, object, index, pfn)
     if ram.page_io_ns[pfn] > ram.cpu_clock[cpu]:
         ram.task_wait_ns[ram.cpu_task[cpu]] = ram.page_io_ns[pfn]
         drop_page(ram, cpu, pfn)
@@ -176,13 +176,13 @@ def _file_page(ram, cpu, vma, thing, index, tried):
 @apart
 def do_file_fault(ram, cpu, mm, vma, vpn, store):
     """Map a page of a file (do_read_fault, do_shared_fault)."""
-    thing = ram.vma_object[vma]
+    object = ram.vma_object[vma]
     index = vpn - ram.vma_start[vma] + ram.vma_pgoff[vma]
-    check_in_file(ram, cpu, thing, index)
+    check_in_file(ram, cpu, object, index)
     table = ensure_table(ram, cpu, mm, vpn)
     if not store and ram.fault_around_pages > 1 and map_pages_around(ram, cpu, mm, vma, vpn, table):
         return AGAIN
-    pfn = _file_page(ram, cpu, vma, thing, index, ram.task_tried[ram.cpu_task[cpu]] == vpn + 1)
+    pfn = _file_page(ram, cpu, vma, object, index, ram.task_tried[ram.cpu_task[cpu]] == vpn + 1)
     if pfn == NONE:
         return WAIT
     lock_page(ram, cpu, pfn)
@@ -190,7 +190,7 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
         ram.task_wait_ns[ram.cpu_task[cpu]] = ram.page_io_ns[pfn]
         unlock_and_drop(ram, cpu, pfn)
         return WAIT
-    if ram.page_object[pfn] != thing + 1 or ram.page_index[pfn] != index:  # truncated or reclaimed meanwhile
+    if ram.page_object[pfn] != object + 1 or ram.page_index[pfn] != index:  # truncated or reclaimed meanwhile
         unlock_and_drop(ram, cpu, pfn)
         return AGAIN
     if store and ram.vma_flags[vma] & VM_SHARED == 0:

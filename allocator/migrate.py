@@ -94,28 +94,28 @@ def _move_to_target(ram, cpu, pfn, target):
     """Put `target` in the place of `pfn`: in the cache, in contents and flags. False if somebody else holds a
     reference.
     """
-    thing, index = ram.page_object[pfn] - 1, ram.page_index[pfn]
-    anonymous = ram.object_kind[thing] == OBJECT_ANON
+    object, index = ram.page_object[pfn] - 1, ram.page_index[pfn]
+    anonymous = ram.object_kind[object] == OBJECT_ANON
     ram.page_flags[target] = PG_LOCKED | (ram.page_flags[pfn] & MOVED_FLAGS)  # nobody else can reach it yet
-    ram.page_object[target] = thing + 1
+    ram.page_object[target] = object + 1
     ram.page_index[target] = index
     ram.page_io_ns[target] = ram.page_io_ns[pfn]
     if anonymous:
         if not freeze_refs(ram, pfn, 1):
             return False
-        kmap(ram, cpu, target, KMAP_MOVE, thing, index)
+        kmap(ram, cpu, target, KMAP_MOVE, object, index)
         record(ram, cpu, EV_MIGRATE, pfn, target, 0, load_acquire(ram.content, pfn))
         move_content(ram, pfn, target)
         return True
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
     alone = freeze_refs(ram, pfn, 2)
     if alone:
-        kmap(ram, cpu, target, KMAP_MOVE, thing, index)
+        kmap(ram, cpu, target, KMAP_MOVE, object, index)
         record(ram, cpu, EV_MIGRATE, pfn, target, 0, load_acquire(ram.content, pfn))
         move_content(ram, pfn, target)
         fetch_add(ram.page_refcount, target, 1)  # the cache's
-        store_release(ram.cache_slot, ram.object_cache[thing] + index, target + 1)
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
+        store_release(ram.cache_slot, ram.object_cache[object] + index, target + 1)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, object)
     return alone
 
 

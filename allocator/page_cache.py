@@ -61,9 +61,9 @@ OBJECT_FILE, OBJECT_ANON = 1, 2
 
 
 @inlined
-def lookup(ram, thing, index):
+def lookup(ram, object, index):
     """Find a page of a file and take a reference; -1 if it is not cached (filemap_get_folio)."""
-    slot = ram.object_cache[thing] + index
+    slot = ram.object_cache[object] + index
     spins = 0
     while True:
         seen = load_acquire(ram.cache_slot, slot)
@@ -81,10 +81,10 @@ def lookup(ram, thing, index):
 
 
 @kernel
-def find_page(ram, cpu, thing, index):
+def find_page(ram, cpu, object, index):
     """`lookup` for callers that may free: a page whose last reference a failed look-up held is freed here."""
     while True:
-        pfn = lookup(ram, thing, index)
+        pfn = lookup(ram, object, index)
         if pfn >= NONE:
             return pfn
         drop_failed_lookup(ram, cpu, pfn)
@@ -102,15 +102,15 @@ def drop_failed_lookup(ram, cpu, answer):
 
 
 @inlined
-def add_to_page_cache(ram, cpu, pfn, thing, index):
+def add_to_page_cache(ram, cpu, pfn, object, index):
     """Enter the pages of a new folio (one more reference each) and queue it for the LRU; False if a slot is
     taken (filemap_add_folio).
     """
-    slot, size = ram.object_cache[thing] + index, folio_pages(ram, pfn)
+    slot, size = ram.object_cache[object] + index, folio_pages(ram, pfn)
     for i in range(size):
-        ram.page_object[pfn + i] = thing + 1
+        ram.page_object[pfn + i] = object + 1
         ram.page_index[pfn + i] = index + i
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
     shadow, taken = 0, False
     for i in range(size):
         taken = taken or ram.cache_slot[slot + i] > 0
@@ -120,8 +120,8 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
             # the cache's, and the LRU batch's for the folio
             fetch_add(ram.page_refcount, pfn + i, 1 if i else 2)
             store_release(ram.cache_slot, slot + i, pfn + i + 1)
-        ram.object_nrpages[thing] += size
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
+        ram.object_nrpages[object] += size
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, object)
     if taken:
         for i in range(size):
             ram.page_object[pfn + i] = 0
@@ -134,12 +134,12 @@ def add_to_page_cache(ram, cpu, pfn, thing, index):
 
 
 @inlined
-def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
+def remove_mapping(ram, cpu, pfn, object, keep_shadow):
     """Remove a locked page that only the cache and the caller refer to; True if it is the caller's alone now
     (0 references).
     """
     index = ram.page_index[pfn]
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
     alone = freeze_refs(ram, pfn, 2)
     # dirtied since it was looked at: the freeze came first, so this is certain
     if alone and ram.page_flags[pfn] & PG_DIRTY:
@@ -148,20 +148,20 @@ def remove_mapping(ram, cpu, pfn, thing, keep_shadow):
     if alone:
         store_release(
             ram.cache_slot,
-            ram.object_cache[thing] + index,
+            ram.object_cache[object] + index,
             workingset_eviction(ram, pfn) if keep_shadow else 0,
         )
-        ram.object_nrpages[thing] -= 1
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
+        ram.object_nrpages[object] -= 1
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, object)
     return alone
 
 
 @apart
-def remove_folio(ram, cpu, head, thing):
+def remove_folio(ram, cpu, head, object):
     """The same for a large folio, all of whose pages are locked; the caller refers to its head alone."""
     size = folio_pages(ram, head)
-    slot, frozen, alone = ram.object_cache[thing] + ram.page_index[head], 0, True
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
+    slot, frozen, alone = ram.object_cache[object] + ram.page_index[head], 0, True
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
     while frozen < size and alone:
         alone = freeze_refs(ram, head + frozen, 2 if frozen == 0 else 1)
         frozen += alone
@@ -169,37 +169,37 @@ def remove_folio(ram, cpu, head, thing):
     if alone:
         for i in range(size):
             store_release(ram.cache_slot, slot + i, workingset_eviction(ram, head + i))
-        ram.object_nrpages[thing] -= size
+        ram.object_nrpages[object] -= size
     else:
         for i in range(frozen):
             store_release(ram.page_refcount, head + i, 2 if i == 0 else 1)
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, object)
     return alone
 
 
 @kernel
-def delete_from_page_cache(ram, cpu, pfn, thing):
+def delete_from_page_cache(ram, cpu, pfn, object):
     """Take a locked page out of its file whoever else refers to it, and drop the cache's reference
     (filemap_remove_folio).
 
     Of a large folio the others stay, as pages by themselves (truncate_inode_partial_folio).
     """
     split_folio(ram, cpu, pfn)
-    spin_lock_irq(ram, cpu, ram.object_cache_lock, thing)
-    store_release(ram.cache_slot, ram.object_cache[thing] + ram.page_index[pfn], 0)
-    ram.object_nrpages[thing] -= 1
-    spin_unlock_irq(ram, cpu, ram.object_cache_lock, thing)
+    spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
+    store_release(ram.cache_slot, ram.object_cache[object] + ram.page_index[pfn], 0)
+    ram.object_nrpages[object] -= 1
+    spin_unlock_irq(ram, cpu, ram.object_cache_lock, object)
     ram.page_object[pfn] = 0
     drop_page(ram, cpu, pfn)  # the caller holds another
 
 
 @kernel
-def write_page(ram, cpu, pfn, thing):
+def write_page(ram, cpu, pfn, object):
     """Write a locked dirty page to disk: its version becomes the file's on disk; the disk is busy for it,
     nobody waits.
     """
     clear_flag(ram, pfn, PG_DIRTY)
-    logical = ram.object_logical[thing] + ram.page_index[pfn]
+    logical = ram.object_logical[object] + ram.page_index[pfn]
     ram.disk_version[logical] = load_acquire(ram.content, pfn) & VERSION_MASK
     queue_disk(ram, cpu, 1)
     ram.pgpgout[cpu] += 4
@@ -220,7 +220,7 @@ def queue_disk(ram, cpu, pages):
 
 
 @kernel
-def check_in_file(ram, cpu, thing, index):
+def check_in_file(ram, cpu, object, index):
     """Stop the run at an access behind the end of the file."""
-    if index < 0 or index >= ram.object_pages[thing]:
-        panic(ram, cpu, BUS_ERROR, index, thing)
+    if index < 0 or index >= ram.object_pages[object]:
+        panic(ram, cpu, BUS_ERROR, index, object)

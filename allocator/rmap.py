@@ -4,7 +4,7 @@ An object (file or anonymous memory) has a list of the VMAs that map it; a page 
 at one address of each. `try_to_unmap` and `try_to_migrate` clear those PTEs; whether the flush is sent now or
 batched follows should_defer_flush, and what becomes of a batch is the design's. `page_referenced` looks at
 accessed bits without flushing, as x86 does.
-One anon_vma serves a whole family of forked processes; a page of one of them is told from another's by its
+One anon_vma serves a whole family of forked processes; a page of one of them differs from another's by its
 frame. Left out: KSM, mlock, device-private pages; i_mmap_rwsem is a plain lock here, not a reader-writer one.
 """
 
@@ -174,12 +174,12 @@ def page_referenced(ram, cpu, pfn):
     """Count the mappings of a folio that were used since the last look and clear their accessed bits; returns
     how many, and whether one of them maps code (folio_referenced).
     """
-    thing, size = ram.page_object[pfn] - 1, folio_pages(ram, pfn)
+    object, size = ram.page_object[pfn] - 1, folio_pages(ram, pfn)
     found, maps_code = 0, False
-    if thing < 0 or (size == 1 and load_acquire(ram.page_mapcount, pfn) == 0):
+    if object < 0 or (size == 1 and load_acquire(ram.page_mapcount, pfn) == 0):
         return found, maps_code
-    lock_object(ram, cpu, thing)
-    vma = ram.object_vmas[thing] - 1
+    lock_object(ram, cpu, object)
+    vma = ram.object_vmas[object] - 1
     while vma >= 0:
         used = False
         for i in range(size):
@@ -187,8 +187,8 @@ def page_referenced(ram, cpu, pfn):
         if used:
             found += 1
             maps_code = maps_code or ram.vma_flags[vma] & VM_EXEC != 0
-        vma = next_vma_of(ram, thing, vma)
-    unlock_object(ram, cpu, thing)
+        vma = next_vma_of(ram, object, vma)
+    unlock_object(ram, cpu, object)
     return found, maps_code
 
 
@@ -201,7 +201,7 @@ def is_lazyfree(ram, pfn):
 
 
 @inlined
-def _unmap_one(ram, cpu, pfn, thing, vma, why):
+def _unmap_one(ram, cpu, pfn, object, vma, why):
     """Clear the PTE by which one VMA maps the page.
 
     Returns NO_PTE, CLEARED (flushed, or left to the batch), DEFERRED (read-only, its flush may wait), or
@@ -256,7 +256,7 @@ def _unmap_one(ram, cpu, pfn, thing, vma, why):
     result = CLEARED
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
     accessible = old & PTE_PRESENT != 0 or load_acquire(ram.mm_flush_pending, mm) > 0
-    if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, thing) != 0:
+    if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, object) != 0:
         result = DEFERRED
     if not defer:  # ptep_clear_flush: under the lock, so that nobody finds the PTE gone before the flush
         if accessible:
@@ -279,14 +279,14 @@ def try_to_unmap(ram, cpu, pfn, why):
     A page that nobody maps is no business of the design (folio_mapped): while it is locked nobody maps it.
     Flushes that are not sent at once lie with the design until HOOK_UNMAP_FLUSH (TTU_BATCH_FLUSH).
     """
-    thing = ram.page_object[pfn] - 1
+    object = ram.page_object[pfn] - 1
     if load_acquire(ram.page_mapcount, pfn) == 0:
         return UNMAP_DONE
     walked, deferred, writable = 0, 0, 0
-    lock_object(ram, cpu, thing)
-    vma = ram.object_vmas[thing] - 1
+    lock_object(ram, cpu, object)
+    vma = ram.object_vmas[object] - 1
     while vma >= 0:
-        result = _unmap_one(ram, cpu, pfn, thing, vma, why)
+        result = _unmap_one(ram, cpu, pfn, object, vma, why)
         if result != NO_PTE:
             walked += 1
             # the PTE's reference; the caller holds one, so it is not the last
@@ -295,8 +295,8 @@ def try_to_unmap(ram, cpu, pfn, why):
             deferred += 1
         elif result == WRITABLE_FLUSHED:
             writable = 1
-        vma = next_vma_of(ram, thing, vma)
-    unlock_object(ram, cpu, thing)
+        vma = next_vma_of(ram, object, vma)
+    unlock_object(ram, cpu, object)
     complete = load_acquire(ram.page_mapcount, pfn) == 0
     lazy = call(
         ram,
@@ -319,9 +319,9 @@ def remove_migration_ptes(ram, cpu, old, new):
     Whether the page is exclusive is asked under the pte lock: a fork that has copied its entry meanwhile has
     taken that from `old`.
     """
-    thing = ram.page_object[new] - 1
-    lock_object(ram, cpu, thing)
-    vma = ram.object_vmas[thing] - 1
+    object = ram.page_object[new] - 1
+    lock_object(ram, cpu, object)
+    vma = ram.object_vmas[object] - 1
     while vma >= 0:
         vpn = address_in(ram, vma, ram.page_index[new])
         mm = ram.vma_mm[vma]
@@ -340,8 +340,8 @@ def remove_migration_ptes(ram, cpu, old, new):
                     mkwrite(ram, cpu, new, MKWRITE_MOVED, mm, vpn)
                 set_pte(ram, cpu, mm, vpn, table, new, bits)
             unlock_pte(ram, cpu, table)
-        vma = next_vma_of(ram, thing, vma)
-    unlock_object(ram, cpu, thing)
+        vma = next_vma_of(ram, object, vma)
+    unlock_object(ram, cpu, object)
     return 0
 
 

@@ -121,17 +121,17 @@ def new_vma(ram, cpu, mm):
 
 
 @kernel
-def lock_object(ram, cpu, thing):
+def lock_object(ram, cpu, object):
     """Take the lock of a file's or anon_vma's list of VMAs; of none (-1) there is nothing to take."""
-    if thing >= 0:
-        spin_lock(ram, cpu, ram.object_lock, thing)
+    if object >= 0:
+        spin_lock(ram, cpu, ram.object_lock, object)
 
 
 @kernel
-def unlock_object(ram, cpu, thing):
+def unlock_object(ram, cpu, object):
     """Let go of it."""
-    if thing >= 0:
-        spin_unlock(ram, cpu, ram.object_lock, thing)
+    if object >= 0:
+        spin_unlock(ram, cpu, ram.object_lock, object)
 
 
 @kernel
@@ -149,44 +149,44 @@ def unlock_rmap(ram, cpu, vma):
 
 
 @kernel
-def next_vma_of(ram, thing, vma):
+def next_vma_of(ram, object, vma):
     """The VMA behind `vma` on the list of an object, -1 at its end. Object lock held."""
-    return (ram.vma_next[vma] if ram.vma_object[vma] == thing else ram.vma_anon_next[vma]) - 1
+    return (ram.vma_next[vma] if ram.vma_object[vma] == object else ram.vma_anon_next[vma]) - 1
 
 
 @kernel
-def _set_next(ram, thing, vma, after):
-    if ram.vma_object[vma] == thing:
+def _set_next(ram, object, vma, after):
+    if ram.vma_object[vma] == object:
         ram.vma_next[vma] = after + 1
     else:
         ram.vma_anon_next[vma] = after + 1
 
 
 @kernel
-def _link(ram, thing, vma, before):
+def _link(ram, object, vma, before):
     """Put a VMA on an object's list behind `before`, at its head if that is -1. Object lock held."""
-    if thing < 0:
+    if object < 0:
         return
     if before == NONE:
-        _set_next(ram, thing, vma, ram.object_vmas[thing] - 1)
-        ram.object_vmas[thing] = vma + 1
+        _set_next(ram, object, vma, ram.object_vmas[object] - 1)
+        ram.object_vmas[object] = vma + 1
     else:
-        _set_next(ram, thing, vma, next_vma_of(ram, thing, before))
-        _set_next(ram, thing, before, vma)
+        _set_next(ram, object, vma, next_vma_of(ram, object, before))
+        _set_next(ram, object, before, vma)
 
 
 @kernel
-def _unlink(ram, thing, vma):
-    if thing < 0:
+def _unlink(ram, object, vma):
+    if object < 0:
         return
-    after = next_vma_of(ram, thing, vma)
-    if ram.object_vmas[thing] == vma + 1:
-        ram.object_vmas[thing] = after + 1
+    after = next_vma_of(ram, object, vma)
+    if ram.object_vmas[object] == vma + 1:
+        ram.object_vmas[object] = after + 1
         return
-    before = ram.object_vmas[thing] - 1
-    while next_vma_of(ram, thing, before) != vma:
-        before = next_vma_of(ram, thing, before)
-    _set_next(ram, thing, before, after)
+    before = ram.object_vmas[object] - 1
+    while next_vma_of(ram, object, before) != vma:
+        before = next_vma_of(ram, object, before)
+    _set_next(ram, object, before, after)
 
 
 @kernel
@@ -273,7 +273,7 @@ def _mergeable(ram, low, high):
 
 @kernel
 def merge_vmas(ram, cpu, mm, vpn):
-    """Merge the VMAs on both sides of `vpn` if they show one thing in one way (vma_merge)."""
+    """Merge the VMAs on both sides of `vpn` if they show the same memory in the same way (vma_merge)."""
     at = find_vma_index(ram, mm, vpn)
     if at == 0 or at >= ram.mm_nr_vmas[mm] or ram.vma_start[ram.mm_vma[mm, at]] != vpn:
         return

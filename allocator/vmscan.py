@@ -216,16 +216,16 @@ def _unmap_and_remove(ram, cpu, pfn):
     if maybe_dma_pinned(ram, pfn):
         keep_after_all(ram, cpu, unmapped)
         return ACTIVATE
-    thing = ram.page_object[pfn] - 1
+    object = ram.page_object[pfn] - 1
     # freed lazily (MADV_FREE) and not written to since: gone without IO
-    if ram.object_kind[thing] == OBJECT_ANON:
+    if ram.object_kind[object] == OBJECT_ANON:
         alone = freeze_refs(ram, pfn, 1)
         ram.pglazyfreed[cpu] += alone
     else:
         if ram.page_flags[pfn] & PG_DIRTY:
             call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
-            write_page(ram, cpu, pfn, thing)
-        alone = remove_mapping(ram, cpu, pfn, thing, True)
+            write_page(ram, cpu, pfn, object)
+        alone = remove_mapping(ram, cpu, pfn, object, True)
     if not alone:
         keep_after_all(ram, cpu, unmapped)
         return KEEP

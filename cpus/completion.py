@@ -3,8 +3,8 @@ completion).
 
 A change of mappings *begins* before it touches a PTE and is *complete* when the call that asked for it may
 return. A translation that was filled before the change began, and is still used after it is complete, breaks
-the promise, whatever the frame holds by then: a second thread has been told that nobody can reach those pages
-(or write to them) any more.
+the promise, whatever the frame holds by then: a second thread may have learned that nobody can reach those
+pages (or write to them) any more.
 
 Each mm counts the changes that began, and keeps the last CHANGES_KEPT complete ones in a ring. A fill
 remembers the count that it saw AFTER it had read the PTE: if that is below a change's number, the PTE was

@@ -12,7 +12,7 @@ Before the CPUs start and after they have stopped everything may be read and wri
     OwnerOf("task_cpu")  the same where the row is something else: `task_cpu[row]` is the owner's number
     Atomic("fetch_add")  any CPU, by these operations of atomics.py alone; any CPU reads
     Held("zone_lock")    whoever holds that lock (`at` says which of them)
-    Exclusive(why)       whoever has the thing to himself: took the frame out, froze it, won the race for it
+    Exclusive(why)       whoever has the object to himself: took the frame out, froze it, won the race for it
     Racy(why)            any CPU, with plain loads and stores, as in Linux
     OneOf(rule, ...)     whoever one of these allows
 Left out: a design's own fields, which the design alone knows (`Design.fields`).
@@ -83,7 +83,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Exclusive:
-    """Whoever has the thing to himself, for the reason given: of a frame, while it has at most so many
+    """Whoever has the object to himself, for the reason given: of a frame, while it has at most so many
     `references`.
     """
 

@@ -2,7 +2,7 @@
 
 A record is EVENT_WORDS words: sequence, virtual ns, kind, four arguments, cpu and task. The sequence comes
 from one counter that all CPUs add to, so merging the rings gives an order that agrees with what every CPU
-saw. Only rare things are recorded (faults, unmaps, frees, takes, interrupts, switches), never page visits.
+saw. Only rare events are recorded (faults, unmaps, frees, takes, interrupts, switches), never page visits.
 
 Whoever sees what an event did has a later number than the event: that is up to where it is recorded. What
 others may see or take from then on (a page mapped, filled, moved, given back, handed out, written, a change

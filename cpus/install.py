@@ -3,7 +3,8 @@ has none yet.
 
 Helpers are forked; they and their parent take entries off one queue, a pipe of a byte each, until it is
 empty. Nothing is handed back but the cache on disk, so whatever goes wrong in a helper (an error in a user's
-hook, too little memory, a kill) is met again, and told, by the parent that then compiles the entry itself.
+hook, too little memory, a kill) is met again, and reported, by the parent that then compiles the entry
+itself.
 Two processes may compile the same small callee; files of the cache appear in one step, whole. Ctrl-C and
 SIGTERM wait for the end of a compiler's pass (held_signals.py). Left out: code without a cache (notebook
 cells), which only its own process can compile.
@@ -39,7 +40,7 @@ PR_SET_PDEATHSIG = 1
 def install(ram: Any, entries: Iterable[Entry], progress: Progress | None = None) -> float:
     """Put the addresses of entries into `ram.text`; later ones win.
 
-    `progress` is told of those that are compiled, not of those that the cache has. Returns the seconds spent
+    `progress` hears of those that are compiled, not of those that the cache has. Returns the seconds spent
     compiling or loading.
     """
     entries = list(entries)

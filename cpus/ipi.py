@@ -1,4 +1,4 @@
-"""Inter-processor interrupts: one ZeroMQ message per target that was not already told, a doorbell, a queue,
+"""Inter-processor interrupts: one ZeroMQ message per target that does not know already, a doorbell, a queue,
 and acks.
 
 As in Linux (kernel/smp.c: smp_call_function_many_cond, llist_add of call_single_queue) the request itself
@@ -65,7 +65,7 @@ FIELDS = (
 
 COUNTERS = (
     Counter("ipi_requests", OURS, "requests, one for each CPU that is asked; by who asks"),
-    Counter("ipi_messages", OURS, "messages sent for them: none to a CPU that has been told already"),
+    Counter("ipi_messages", OURS, "messages sent for them: none to a CPU that has been reported already"),
     Counter("ipi_received", OURS, "messages received"),
     Counter("ipi_executed", OURS, "requests executed; by who executes them"),
     Counter("ipi_acked", OURS, "requests acked; by who acks them"),

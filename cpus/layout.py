@@ -55,7 +55,7 @@ class LayoutError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How many there are of each thing; fixed for the life of a machine."""
+    """How many there are of each kind; fixed for the life of a machine."""
 
     nr_cpus: int
     nr_nodes: int
@@ -199,7 +199,7 @@ def _flat(layout: Layout) -> Iterator[tuple[str, Field | Lock | Constant]]:
             yield module, item
 
 
-# --- where things lie ---------------------------------------------------------------------------------------
+# --- where objects lie ---------------------------------------------------------------------------------------
 
 
 def _structs(layout: Layout) -> Iterator[Array]:

@@ -317,7 +317,7 @@ def idle_until(ram, cpu, due_ns):
 
 
 @kernel
-def begin_wait(ram, cpu, kind, thing):
+def begin_wait(ram, cpu, kind, object):
     """Declare CPU `cpu` blocked, with the lease table locked; False (and unlocked) if a wake-up came before.
 
     Between this and `finish_wait` or `cancel_wait` the caller may re-check, against wakers that look for
@@ -332,7 +332,7 @@ def begin_wait(ram, cpu, kind, thing):
     ram.cpu_ready_ns[cpu] = ram.cpu_clock[cpu]
     ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu] if ram.controlled else ram.cpu_slice_end[cpu] - ram.slice_ns
     ram.cpu_wait_kind[cpu] = kind
-    ram.cpu_wait_object[cpu] = thing
+    ram.cpu_wait_object[cpu] = object
     # the caller's re-check must not be done before these stores are seen (store-buffering, also on x86)
     fence()
     return True
@@ -364,9 +364,9 @@ def finish_wait(ram, cpu):
 
 
 @kernel
-def block(ram, cpu, kind, thing):
+def block(ram, cpu, kind, object):
     """Sleep until woken (spurious returns happen: re-check)."""
-    if begin_wait(ram, cpu, kind, thing):
+    if begin_wait(ram, cpu, kind, object):
         finish_wait(ram, cpu)
 
 
@@ -436,14 +436,14 @@ def wake(ram, target, at_ns):
 
 
 @apart
-def wake_all_waiting_for(ram, kind, thing, at_ns):
-    """Wake every CPU that is blocked on this very thing (the slow path of unlocking: somebody said that it
+def wake_all_waiting_for(ram, kind, object, at_ns):
+    """Wake every CPU that is blocked on this very object (the slow path of unlocking: somebody said that it
     waits).
     """
     for c in range(ram.nr_cpus):
-        if ram.cpu_wait_object[c] == thing:  # a waiter wrote it before the word that told us of it
+        if ram.cpu_wait_object[c] == object:  # a waiter wrote it before the word that let us know of it
             _lock(ram)
-            waits = ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == thing
+            waits = ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == object
             if waits and ram.cpu_state[c] != RUNNING:
                 _wake_and_unlock(ram, c, at_ns)
             else:

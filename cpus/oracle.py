@@ -175,7 +175,7 @@ CLAIMED = -1
 
 
 @kernel
-def name_anonymous(ram, cpu, pfn, thing, index):
+def name_anonymous(ram, cpu, pfn, object, index):
     """Fill a frame, which its caller owns alone, with a new anonymous page: a free logical page and its next
     version.
 
@@ -192,9 +192,9 @@ def name_anonymous(ram, cpu, pfn, thing, index):
             continue
         if compare_exchange(ram.anon_holder, number, holder, CLAIMED) == holder:
             break
-    ram.anon_object[number], ram.anon_index[number] = thing, index
+    ram.anon_object[number], ram.anon_index[number] = object, index
     word = (logical << VERSION_BITS) | (load_acquire(ram.version, logical) + 1)
-    record(ram, cpu, EV_FILL, pfn, thing, index, word)
+    record(ram, cpu, EV_FILL, pfn, object, index, word)
     store_release(ram.content, pfn, word)
     store_release(ram.anon_holder, number, pfn + 1)
     publish(ram, logical, word & VERSION_MASK)

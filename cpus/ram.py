@@ -103,9 +103,9 @@ class SegmentType(types.Type):
         checked: bool = False,
     ):
         self.layout_name, self.places, self.text, self.checked = layout_name, places, text or {}, checked
-        told = repr((sorted(places.items()), sorted(self.text.items())))
+        reported = repr((sorted(places.items()), sorted(self.text.items())))
         kind = "Checked" * checked + "Segment"
-        super().__init__(name=f"{kind}({layout_name} {hashlib.sha256(told.encode()).hexdigest()[:16]})")
+        super().__init__(name=f"{kind}({layout_name} {hashlib.sha256(reported.encode()).hexdigest()[:16]})")
 
     def field_type(self, name: str) -> FieldType:
         """Give the compiled type of a field that is no constant."""

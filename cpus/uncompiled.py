@@ -62,7 +62,7 @@ def ready(ram: Any, terminal: Terminal) -> None:
     np.seterr(over="ignore", divide="raise")
 
     def stop_here(*_: Any, **__: Any) -> None:
-        ram.run_debugger[0] = 1  # nothing will move meanwhile: the watchdog is told
+        ram.run_debugger[0] = 1  # nothing will move meanwhile: the watchdog reads it
         pdb.Pdb(
             stdin=os.fdopen(terminal.read, closefd=False),
             stdout=os.fdopen(terminal.write, "w", closefd=False),

@@ -120,8 +120,8 @@ def _take(ram, cpu):
 
 @kernel
 def _something_there(ram, cpu):
-    """Ask the inbox whether it has a message. Its file descriptor tells of news only to somebody who was told
-    "no".
+    """Ask the inbox whether it has a message. Its file descriptor reports news only to somebody who was
+    answered "no".
     """
     ram.socket_events[cpu, 0] = 0
     ram.socket_events[cpu, 1] = 4  # bytes of an int
@@ -132,7 +132,7 @@ def _something_there(ram, cpu):
 
 @apart
 def shell_receive(ram, cpu, what):
-    """Take one message that the doorbell has announced; it may still be on its way. Then be told "nothing
+    """Take one message that the doorbell has announced; it may still be on its way. Then be answered "nothing
     there" (see above).
     """
     counted = 0

@@ -101,7 +101,7 @@ def new_stamp(state):
 
 
 @kernel
-def hold_unmap(ram, state, cpu, mm, pte, thing):
+def hold_unmap(ram, state, cpu, mm, pte, object):
     """A PTE was cleared: 1 if its flush may wait, else it joins vanilla's batch."""
     if not is_clean_read_only(pte) or free_changes_bytes(ram):
         cannot_defer(ram, state, cpu, mm, pte)
@@ -109,7 +109,7 @@ def hold_unmap(ram, state, cpu, mm, pte, thing):
     defer_flush(ram, state, cpu, mm)
     stamp = new_stamp(state)
     fetch_max(state.mm_stamp, mm, stamp)
-    fetch_max(state.file_stamp, thing, stamp)
+    fetch_max(state.file_stamp, object, stamp)
     return 1
 
 
@@ -299,27 +299,27 @@ def held_take_done(ram, cpu, a, b, c, d):
 
 
 @hook("write_fault")
-def held_write_fault(ram, cpu, mm, vma, vpn, thing):
+def held_write_fault(ram, cpu, mm, vma, vpn, object):
     """A mapping becomes writable: nobody may go on reading the mm's, or the shared file's, old pages."""
     state = held_state(ram)
     stamp = load_acquire(state.mm_stamp, mm)
     if is_shared_file(ram, vma):
-        stamp = max(stamp, load_acquire(state.file_stamp, thing))
+        stamp = max(stamp, load_acquire(state.file_stamp, object))
     force(ram, state, cpu, stamp, VISIBLE)
     return 0
 
 
 @hook("file_write")
-def held_file_write(ram, cpu, thing, page, c, d):
+def held_file_write(ram, cpu, object, page, c, d):
     state = held_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), FILE_CHANGED)
+    force(ram, state, cpu, load_acquire(state.file_stamp, object), FILE_CHANGED)
     return 0
 
 
 @hook("truncate")
-def held_truncate(ram, cpu, thing, page, c, d):
+def held_truncate(ram, cpu, object, page, c, d):
     state = held_state(ram)
-    force(ram, state, cpu, load_acquire(state.file_stamp, thing), VISIBLE)
+    force(ram, state, cpu, load_acquire(state.file_stamp, object), VISIBLE)
     return 0
 
 

@@ -96,7 +96,7 @@ def flush_batched_pending(ram, cpu, mm):
 
 
 @hook("pte_cleared")
-def linux_pte_cleared(ram, cpu, mm, vpn, pte, thing):
+def linux_pte_cleared(ram, cpu, mm, vpn, pte, object):
     set_flush_pending(ram, cpu, mm, pte)
     return 0
 

@@ -3,7 +3,7 @@
     machine = load_machine("xeon6430-cxl", scale=512)
     result = run_design("luf", machine, "llama3x15", tokens=2, leases=2, seed=1)
 
-The order of things: build the RAM (build.py), start the CPU processes (supervisor.py), watch until the last
+The order: build the RAM (build.py), start the CPU processes (supervisor.py), watch until the last
 user thread has ended, let kernel threads finish, stop, audit, collect. A violation ends the run at once; its
 witness is in the result.
 """
@@ -227,7 +227,7 @@ def _phase(progress: Any, text: str) -> None:
 
 
 def _evaluations(workload: Workload) -> int:
-    """Count the MARK rows of all processes: the steps that progress is told in."""
+    """Count the MARK rows of all processes: the steps of the progress bar."""
     from workloads.rows import MARK
 
     return max(

@@ -1,4 +1,4 @@
-"""Numbers that name things: a table whose rows are numbered in the order in which they are declared.
+"""Numbers that stand for names: a table whose rows are numbered in the order in which they are declared.
 
     WAITS = Numbered[str]()
     WAIT_NONE = WAITS.add("nothing")

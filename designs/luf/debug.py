@@ -153,11 +153,11 @@ def note_mm(ram, state, cpu, mm):
 
 
 @kernel
-def note_file(ram, state, cpu, thing):
+def note_file(ram, state, cpu, object):
     """A store fault in a shared file, or a write(2), begins: the same for the file's record."""
     cpumask_clear(ram.lufd_file_mask, cpu)
-    ram.lufd_file_ugen[cpu] = add_record(ram, state, cpu, of_file(thing), ram.lufd_file_mask, cpu)
-    ram.lufd_file[cpu] = thing + 1
+    ram.lufd_file_ugen[cpu] = add_record(ram, state, cpu, of_file(object), ram.lufd_file_mask, cpu)
+    ram.lufd_file[cpu] = object + 1
 
 
 @kernel
@@ -169,13 +169,13 @@ def forget_noted(ram, cpu):
 @kernel
 def _check_noted(ram, state, cpu, pfn, site, a, b):
     """Look at what was noted when the fault or the write began; reported once."""
-    mm, thing = ram.lufd_mm[cpu], ram.lufd_file[cpu] - 1
+    mm, object = ram.lufd_mm[cpu], ram.lufd_file[cpu] - 1
     if mm > 0 and not all_done(
         ram, state, cpu, OF_MM, ram.lufd_mm_mask, cpu, ram.lufd_mm_ugen[cpu], mm, pfn, site, a, b
     ):
         ram.lufd_mm[cpu] = 0
-    if thing >= 0 and not all_done(
-        ram, state, cpu, OF_FILE, ram.lufd_file_mask, cpu, ram.lufd_file_ugen[cpu], thing, pfn, site, a, b
+    if object >= 0 and not all_done(
+        ram, state, cpu, OF_FILE, ram.lufd_file_mask, cpu, ram.lufd_file_ugen[cpu], object, pfn, site, a, b
     ):
         ram.lufd_file[cpu] = 0
 
@@ -223,10 +223,10 @@ def luf_debug_fault(ram, cpu, mm, vma, vpn, store):
 
 
 @hook("write_begins")
-def luf_debug_write(ram, cpu, thing, page, c, d):
+def luf_debug_write(ram, cpu, object, page, c, d):
     """Note the record that luf_file_write will flush."""
     forget_noted(ram, cpu)
-    note_file(ram, luf_state(ram), cpu, thing)
+    note_file(ram, luf_state(ram), cpu, object)
     return 0
 
 

@@ -183,7 +183,7 @@ def derived(counters: Mapping[str, int], sites: Mapping[str, int], touches: int)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of a run, real or emulated: `value(entry)` is None where the run has no such thing, or too
+    """One figure of a run, real or emulated: `value(entry)` is None where the run has no such figure, or too
     little of it to compare.
 
     `kind` "count" must agree within a factor of 1.25, "time" within 2. None on both sides agrees, None on one

@@ -2,7 +2,7 @@
 
 `audit(ram)` is for a machine at rest: all CPUs idle, no interrupt under way (Supervisor.quiesce). It reads
 the RAM as a debugger would, sharing nothing with the kernel but the names of its flags, so that no bug of the
-kernel can hide itself. A check says how many things there are and how many of them are right; the two are
+kernel can hide itself. A check says how many objects there are and how many of them are right; the two are
 equal exactly if nothing is wrong. Left out: what a design keeps in its own fields (its locks are looked at),
 and contents, which the oracle judges at every access.
 """
@@ -34,12 +34,12 @@ from emulator.judge.audit_mappings import check_ptes, check_resident, check_vmas
 
 
 def audit(ram: Any) -> dict[str, tuple[int, int]]:
-    """Return, for each kind of thing, how many there are and how many of them are accounted for."""
+    """Return, for each kind of object, how many there are and how many of them are accounted for."""
     return {check.name: check.pair for check in examine(ram)}
 
 
 def audit_text(ram: Any) -> str:
-    """Say what is not accounted for, a line for each kind of thing; empty if all is."""
+    """Say what is not accounted for, a line for each kind of object; empty if all is."""
     return "\n".join(check.text for check in examine(ram) if check.wrong)
 
 

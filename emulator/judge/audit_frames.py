@@ -166,16 +166,18 @@ def check_cache(ram: Any, census: Census) -> Check:
         if ram.object_kind[file] != OBJECT_ANON:
             owner[int(ram.object_cache[file]) :][: int(ram.object_pages[file])] = file
     inside = pfn < ram.nr_frames
-    thing, at = owner[slots], np.where(inside, pfn, 0)
+    object, at = owner[slots], np.where(inside, pfn, 0)
     right = (
-        inside & (ram.page_object[at] == thing + 1) & (ram.page_index[at] == slots - ram.object_cache[thing])
+        inside
+        & (ram.page_object[at] == object + 1)
+        & (ram.page_index[at] == slots - ram.object_cache[object])
     )
     for i in np.flatnonzero(~right).tolist():
-        check.fault(f"slot {int(slots[i] - ram.object_cache[thing[i]])} of object {int(thing[i])} holds "
+        check.fault(f"slot {int(slots[i] - ram.object_cache[object[i]])} of object {int(object[i])} holds "
                     f"frame {int(pfn[i])}, which says page {int(ram.page_index[at[i]])} of object "
                     f"{int(ram.page_object[at[i]]) - 1}")  # fmt: skip
     np.add.at(census.claims["the page cache"], at[inside], 1)
-    counted = np.bincount(thing, minlength=ram.nr_objects)
+    counted = np.bincount(object, minlength=ram.nr_objects)
     for i in np.flatnonzero(counted != ram.object_nrpages[: ram.nr_objects]).tolist():
         check.equal(f"object_nrpages of object {i}", counted[i], ram.object_nrpages[i])
     return check
@@ -195,8 +197,8 @@ def check_frames(ram: Any, census: Census, ptes: np.ndarray, batch: np.ndarray) 
     check.of(census.managed.sum())
     claims = census.claims
     cached = claims["the page cache"] > 0
-    thing = np.clip(ram.page_object[: ram.nr_frames] - 1, 0, max(ram.nr_objects - 1, 0))
-    anonymous = (ram.page_object[: ram.nr_frames] > 0) & (ram.object_kind[thing] == OBJECT_ANON)
+    object = np.clip(ram.page_object[: ram.nr_frames] - 1, 0, max(ram.nr_objects - 1, 0))
+    anonymous = (ram.page_object[: ram.nr_frames] > 0) & (ram.object_kind[object] == OBJECT_ANON)
     free = claims["a free block"] + claims["a pcp list"] + claims["a page table"] > 0
     claims["anonymous memory"] += (ptes > 0) & ~cached & (anonymous | free)
     claims["an LRU batch"] += (batch > 0) & ~cached & (claims["anonymous memory"] == 0)

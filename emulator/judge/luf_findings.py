@@ -37,7 +37,7 @@ def debug_findings(ram: Any, workload: Workload) -> list[dict[str, Any]]:
 
 
 def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
-    whose, site, cpu, pfn, a, b, ugen, number, key, thing, index, freed_by, freed_ns, now_ns, task = (
+    whose, site, cpu, pfn, a, b, ugen, number, key, object, index, freed_by, freed_ns, now_ns, task = (
         ram.lufd_finding[n, :15].tolist()
     )
     place = PLACES[site]
@@ -53,7 +53,7 @@ def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
     if whose == OF_PAGE:
         found |= {
             "key": key,
-            "held": _page_of(ram, names, thing - 1, index),
+            "held": _page_of(ram, names, object - 1, index),
             "freed_by": freed_by,
             "freed_ns": freed_ns,
         }
@@ -73,10 +73,10 @@ def _task(ram: Any, workload: Workload, task: int) -> str:
     return f"{workload.processes[int(ram.task_process[task])].name}, thread {int(ram.task_index[task])}"
 
 
-def _page_of(ram: Any, names: Names, thing: int, index: int) -> str:
+def _page_of(ram: Any, names: Names, object: int, index: int) -> str:
     """`file model1, page 66`; with a negative index the object alone."""
-    if ram.object_kind[thing] == OBJECT_FILE:
-        text = names.logical(int(ram.object_logical[thing]) + max(index, 0)).rpartition(", page ")[0]
+    if ram.object_kind[object] == OBJECT_FILE:
+        text = names.logical(int(ram.object_logical[object]) + max(index, 0)).rpartition(", page ")[0]
     else:
-        text = names.anonymous.get(thing, f"anonymous memory {thing}")
+        text = names.anonymous.get(object, f"anonymous memory {object}")
     return text if index < 0 else f"{text}, page {index}"

@@ -47,7 +47,7 @@ def _idle(ram: Any, cpu: int) -> bool:
 
 
 def _clause(ram: Any, cpu: int) -> str:
-    state, kind, thing = int(ram.cpu_state[cpu]), int(ram.cpu_wait_kind[cpu]), int(ram.cpu_wait_object[cpu])
+    state, kind, object = int(ram.cpu_state[cpu]), int(ram.cpu_wait_kind[cpu]), int(ram.cpu_wait_object[cpu])
     if state == RUNNING:
         text = "runs"
     elif state == READY:
@@ -59,13 +59,13 @@ def _clause(ram: Any, cpu: int) -> str:
     elif kind == WAIT_ACKS:
         text = f"waits for acks of {_names(_silent_targets(ram, cpu)) or 'nobody: a wake-up was lost'}"
     elif kind == WAIT_WORD:
-        text = f"waits for {_word(ram, thing)}"
+        text = f"waits for {_word(ram, object)}"
     elif kind == WAIT_MM:
-        text = f"waits for mmap_lock of mm {thing} ({_mm_holder(int(ram.mm_lock[thing]))})"
+        text = f"waits for mmap_lock of mm {object} ({_mm_holder(int(ram.mm_lock[object]))})"
     elif kind == WAIT_IDLE:
         text = f"is idle with {int(ram.queue_count[cpu])} tasks queued"
     else:
-        text = f"waits for {WAITS[kind]} {thing}"
+        text = f"waits for {WAITS[kind]} {object}"
     return f"cpu{cpu} {text}{_notes(ram, cpu)}"
 
 

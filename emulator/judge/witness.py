@@ -72,15 +72,15 @@ class Names:
         own = number - self.ram.first_anon_logical
         return self.private(int(self.ram.anon_object[own]), int(self.ram.anon_index[own]))
 
-    def private(self, thing: int, index: int) -> str:
+    def private(self, object: int, index: int) -> str:
         """A page of anonymous memory."""
-        return f"{self.anonymous.get(thing, f'anonymous memory {thing}')}, page {index}"
+        return f"{self.anonymous.get(object, f'anonymous memory {object}')}, page {index}"
 
-    def of_object(self, thing: int, index: int) -> str:
+    def of_object(self, object: int, index: int) -> str:
         """A page of a file or of anonymous memory, by the object's number."""
-        if self.ram.object_kind[thing] != OBJECT_FILE:
-            return self.private(thing, index)
-        return self.logical(int(self.ram.object_logical[thing]) + index)
+        if self.ram.object_kind[object] != OBJECT_FILE:
+            return self.private(object, index)
+        return self.logical(int(self.ram.object_logical[object]) + index)
 
     def word(self, word: int) -> str:
         """A content word: its page and version."""
@@ -163,12 +163,12 @@ def _with_traces(
     since = lines[0]["place"] if lines else 0
     traced = [line for line in kept_lines(ram) if since <= line.sequence < until]
     about = [line for line in traced if {pfn, vpn} & set(line.values)]
-    told = [
+    reported = [
         {"place": line.sequence, "t_ns": line.t_ns, "kind": "trace", "actor": actor(ram, line.who),
          "what": f"trace: {line.said}"}
         for line in about[:LINES_AT_MOST] or traced[-LINES_AT_MOST:]
     ]  # fmt: skip
-    return sorted([*_shortened(lines), *told], key=lambda line: line["place"])
+    return sorted([*_shortened(lines), *reported], key=lambda line: line["place"])
 
 
 def _address(vpn: int) -> str:

@@ -151,21 +151,21 @@ class SmallMachine:
 
     def _spaces(self, mms: int, region: int) -> None:
         ram = self.ram
-        for thing in range(2 + mms):
-            ram.object_kind[thing] = OBJECT_FILE if thing <= SHARED else OBJECT_ANON
-            ram.object_pages[thing] = region
-            ram.object_logical[thing] = ram.object_cache[thing] = thing * region if thing <= SHARED else 0
+        for object in range(2 + mms):
+            ram.object_kind[object] = OBJECT_FILE if object <= SHARED else OBJECT_ANON
+            ram.object_pages[object] = region
+            ram.object_logical[object] = ram.object_cache[object] = object * region if object <= SHARED else 0
         for mm in range(1, mms + 1):
             process = ram.mm_process[mm] = mm - 1
             boot_mm(ram, mm)
-            for i, (vpn, thing, flags) in enumerate((
+            for i, (vpn, object, flags) in enumerate((
                 (FILE_VPN, FILE, VM_READ),
                 (SHARED_VPN, SHARED, VM_READ | VM_WRITE | VM_SHARED),
                 (ANON_VPN, 1 + mm, VM_READ | VM_WRITE | VM_ANON),
             )):  # fmt: skip
                 ram.proc_region[process, i], ram.proc_flags[process, i] = vpn, flags
                 ram.proc_file[process, i], ram.proc_anon[process, i] = (
-                    (thing, -1) if thing <= SHARED else (-1, thing)
+                    (object, -1) if object <= SHARED else (-1, object)
                 )
                 boot_region(ram, mm, i, region)
 
@@ -173,9 +173,9 @@ class SmallMachine:
 
     def _wait(self, cpu: int, *_: int) -> int:
         if self.on_wait is None:
-            kind, thing = int(self.ram.cpu_wait_kind[cpu]), int(self.ram.cpu_wait_object[cpu])
+            kind, object = int(self.ram.cpu_wait_kind[cpu]), int(self.ram.cpu_wait_object[cpu])
             sys.stderr.write(
-                f"cpu{cpu} sleeps for {WAITS[kind]} {thing:#x}, and nobody is there to wake it\n"
+                f"cpu{cpu} sleeps for {WAITS[kind]} {object:#x}, and nobody is there to wake it\n"
             )
             os._exit(86)  # it would spin for ever
         self.on_wait(cpu)
@@ -283,14 +283,14 @@ class SmallMachine:
             pages -= 32
         return reclaimed
 
-    def reclaim_file(self, thing: int, cpu: int = 0) -> None:
+    def reclaim_file(self, object: int, cpu: int = 0) -> None:
         """Reclaim on a CPU until no page of a file is cached."""
         for _ in range(60):
-            if not self.cached_pages(thing):
+            if not self.cached_pages(object):
                 return
             self.scan(32, LRU_ACTIVE_FILE, cpu=cpu)
             self.scan(32, cpu=cpu)
-        raise AssertionError(f"pages {self.cached_pages(thing)} of object {thing} cannot be reclaimed")
+        raise AssertionError(f"pages {self.cached_pages(object)} of object {object} cannot be reclaimed")
 
     def forget_wakeups(self) -> None:
         """Nobody runs kswapd here: let it never have been woken."""
@@ -312,13 +312,15 @@ class SmallMachine:
         """Give the frame that a PTE names."""
         return self.pte(mm, vpn) >> 12
 
-    def cached(self, thing: int, index: int) -> int:
+    def cached(self, object: int, index: int) -> int:
         """Give the frame that caches a page of a file, -1 if none does."""
-        return max(int(self.ram.cache_slot[self.ram.object_cache[thing] + index]) - 1, -1)
+        return max(int(self.ram.cache_slot[self.ram.object_cache[object] + index]) - 1, -1)
 
-    def cached_pages(self, thing: int) -> list[int]:
+    def cached_pages(self, object: int) -> list[int]:
         """Give the pages of a file that are cached."""
-        return [index for index in range(int(self.ram.object_pages[thing])) if self.cached(thing, index) >= 0]
+        return [
+            index for index in range(int(self.ram.object_pages[object])) if self.cached(object, index) >= 0
+        ]
 
     def content(self, pfn: int) -> tuple[int, int]:
         """Give (logical page, version) of a frame."""

@@ -190,7 +190,7 @@ def careless_store(ram, logical, pfn):
 
 @kernel
 def store_many(ram, cpu, stores, careless):
-    """Store to page VPN until told to stop or `stores` are done; each version seen must be above the last
+    """Store to page VPN until it is to stop or `stores` are done; each version seen must be above the last
     one.
     """
     fetch_add(ram.run_ready, 0, 1)

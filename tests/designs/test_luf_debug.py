@@ -280,12 +280,12 @@ def test_a_skipped_take_off_is_found_at_kmap(broken_machine):
         machine.touch(ANON_VPN + page, STORE, cpu=0)
         if ram.lufd_findings[0]:
             break
-    whose, site, cpu, pfn, mm, vpn, ugen, number, key, thing, index, freed_by = ram.lufd_finding[
+    whose, site, cpu, pfn, mm, vpn, ugen, number, key, object, index, freed_by = ram.lufd_finding[
         0, :12
     ].tolist()
     assert (whose, site, cpu, mm, vpn) == (OF_PAGE, KMAP_ZERO, 0, 1, ANON_VPN + page)
     assert pfn in frames
-    assert (number, thing - 1, index, freed_by) == (pfn, FILE, frames.index(pfn), 0)
+    assert (number, object - 1, index, freed_by) == (pfn, FILE, frames.index(pfn), 0)
     assert ugen == ram.design["record_ugen"][of_key(ram, int(key))]
     assert cpus_of(ram.lufd_lag[0]) == [0, 1]
     assert ram.lufd_done[0].tolist() == [1, 1, 1], "the dump: nobody has done anything"

@@ -1,5 +1,5 @@
-"""LUF's debug feature in whole runs: sound designs have no finding; those of broken ones, how they are told
-and accounted for.
+"""LUF's debug feature in whole runs: sound designs have no finding; those of broken ones, how they are
+reported and accounted for.
 """
 
 from __future__ import annotations
