@@ -12,7 +12,7 @@ Left out: caches and prefetchers (a cost per line stands for them), out-of-order
 """
 
 from cpus.abi.numbers import LOAD, STORE
-from cpus.atomics import load_acquire, unlikely
+from cpus.atomics import address, load_acquire, unlikely, word_at
 from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
 from cpus.declare import OURS, OWNER, PERF, Cost, Counter, Field, Struct
@@ -28,7 +28,7 @@ from cpus.page_table import (
     ptep_get,
     use_entry,
 )
-from cpus.ram import row
+from cpus.ram import WORD, row
 from cpus.tlb import AGAIN, CONTEXT_BITS, VALUE_SHIFT, WAIT, find_way, first_level, oldest_way
 
 FIELDS = (
@@ -56,6 +56,9 @@ COSTS = (
     Cost("stlb_hit", "an L1 TLB miss that hits the second level"),
     Cost("walk", "a page walk with its paging-structure caches warm"),
 )
+
+# bytes from the accesses of one kind to those of the next (LOAD, STORE, IFETCH): its misses lie between
+ACCESSES_APART = 2 * WORD
 
 page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64
@@ -250,12 +253,8 @@ def visit_pages(ram, cpu, kind, vpn, pages, count, done):
             tenths += in_dram if pfn < fast_end else in_cxl
             done += 1
     _put_time(ram, cpu, tenths, stamp)
-    accesses = (done - first_done) * count
-    if kind == LOAD:
-        ram.dtlb_loads[cpu] += accesses
-    elif kind == STORE:
-        ram.dtlb_stores[cpu] += accesses
-    else:
-        ram.itlb_loads[cpu] += accesses
+    # dtlb_loads, dtlb_stores or itlb_loads: choosing by a branch costs rows of one page 8 % of their time
+    accesses = word_at(address(ram.dtlb_loads, cpu) + kind * ACCESSES_APART)
+    accesses[0] += (done - first_done) * count
     ram.page_visits[cpu] += done - first_done
     return -1 - done if waits else done

@@ -81,7 +81,7 @@ class RunOptions:
 def build(
     machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None
 ) -> Any:
-    """Return the RAM of a machine that is ready to start. Raises BuildError if the three do not fit together."""
+    """Return the RAM of a machine that is ready to start. Raises BuildError if these do not fit together."""
     check_design(design)
     refuse_many(options.leases)
     if options.debug_luf:

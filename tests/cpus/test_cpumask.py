@@ -26,7 +26,7 @@ from tests.cpus.forked import run_forked
 CPUS = 70  # three words, the last one not full
 ONE, OTHER = 5, 6  # rows
 SETS = [set(), {0}, {31, 32}, {63, 64, 69}, {0, 31, 32, 63, 64, 69}, set(range(CPUS))]
-ROUNDS = 100_000
+ROUNDS = 3_000_000  # long enough that two processes surely run side by side, on a busy host too
 
 
 @pytest.fixture(scope="module")

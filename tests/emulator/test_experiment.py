@@ -118,7 +118,7 @@ def test_strict_interrupts_send_one_message_per_request():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"check": "Full"}, "'check' must be one of full, off (got 'Full')"),
+        ({"check": "Full"}, "'check' must be one of full, bounds, off (got 'Full')"),
         ({"leases": -1}, "'leases' must be a whole number from 0 to 62 (got -1)"),
         ({"leases": True}, "'leases' must be a whole number from 0 to 62 (got True)"),
         ({"scale": 0}, "'scale' must be a number from 1 to 1,048,576 (got 0)"),
