@@ -13,6 +13,7 @@ import pytest
 from allocator.hooks import HOOKS
 from benchmarks.storm import small_ram
 from cpus.compiled import Entry, Text, apart_entries, later, texts_of
+from cpus.declare import BIT, Lock, Struct
 from cpus.install import install_at
 from cpus.layout import assemble
 from designs.memory_map import MACHINE
@@ -80,6 +81,25 @@ def uncounted(layout, source):
     ]
 
 
+def untouched(layout, source):
+    """Give a sentence for each field, lock and constant that no code reads or writes."""
+    names = set(re.findall(r"\bram\.(\w+)", source)) | set(re.findall(r'"(\w+)"', source))
+    return [
+        f"{module.__name__}: {item.name} is declared, and nothing uses it: ram.{item.name}"
+        for module in layout.modules
+        for declared in getattr(module, "FIELDS", ())
+        for item in (declared.members if isinstance(declared, Struct) else (declared,))
+        if not (isinstance(item, Lock) and item.kind == BIT) and item.name not in names
+    ]
+
+
+def used():
+    """Give the sources of the rooms without the lines that declare: a name between quotes stands for a field
+    that is found by it (the header's constants, the rows of programs).
+    """
+    return re.sub(r'\b(Field|Lock|Constant|Counter|Cost)\(\s*"\w+"', "", written((*ROOMS, "emulator")))
+
+
 def planted(source, name="planted"):
     """Make a module of a source."""
     module = ModuleType(name)
@@ -126,6 +146,20 @@ def test_a_counter_that_nobody_raises_and_a_cost_that_nobody_charges_are_named()
     assert uncounted(layout, written()) == [
         "planted: counter pglost is declared, and nothing counts it: ram.pglost[cpu] += 1",
         "planted: cost losing is declared, and nothing charges it: ram.cost_losing",
+    ]
+
+
+def test_every_field_is_used():
+    assert untouched(MACHINE, used()) == []
+
+
+def test_a_field_that_nothing_uses_is_named():
+    module = planted(
+        "from cpus.declare import *\nFIELDS = (Field('page_moves', OWNER, 'moves', ('nr_cpus',)),)\n"
+    )
+    layout = assemble("planted", [*MACHINE.modules, module])
+    assert untouched(layout, used()) == [
+        "planted: page_moves is declared, and nothing uses it: ram.page_moves"
     ]
 
 
