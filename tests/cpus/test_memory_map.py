@@ -155,11 +155,11 @@ def test_every_field_is_used():
 
 def test_a_field_that_nothing_uses_is_named():
     module = planted(
-        "from cpus.declare import *\nFIELDS = (Field('page_moves', OWNER, 'moves', ('nr_cpus',)),)\n"
+        "from cpus.declare import *\nFIELDS = (Field('nobody_reads', OWNER, 'moves', ('nr_cpus',)),)\n"
     )
     layout = assemble("planted", [*MACHINE.modules, module])
     assert untouched(layout, used()) == [
-        "planted: page_moves is declared, and nothing uses it: ram.page_moves"
+        "planted: nobody_reads is declared, and nothing uses it: ram.page_moves"
     ]
 
 
