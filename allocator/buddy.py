@@ -25,7 +25,7 @@ FIELDS = (
               reads=ANY, unit="pages"),
         Field("zone_key_claimed", ZONE_LOCK, "keys up to this one are being flushed by somebody, or done",
               reads=ANY),
-        Field("zone_key_done", Atomic("exchange", "fetch_max"),
+        Field("zone_key_done", Atomic("store_release", "exchange", "fetch_max"),
               "keys up to this one have nothing pending: whoever flushed, in order"),
     )),
     Field("page_key", OneOf(Held("zone_lock", at="zone"), Held("pcp_lock", at="any"), ALONE),

@@ -239,7 +239,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
         _make_accessible(ram, cpu, mm, vpn, table, pte)
     unlock_pte(ram, cpu, table)
     ram.numa_hint_faults[cpu] += 1
-    if ram.node_latency[node_of(ram, pfn)] == 0:
+    if node_of(ram, pfn) == ram.cpu_node[cpu]:
         ram.numa_hint_faults_local[cpu] += 1
     if isolated:
         site = ram.cpu_site[cpu]

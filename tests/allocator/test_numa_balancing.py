@@ -125,6 +125,15 @@ def test_a_page_used_late_stays(machine):
     assert [machine.count(name) for name in ("numa_hint_faults", "pgpromote_candidate")] == [1, 0]
 
 
+@pytest.mark.parametrize("node, local", [(FAST, 0), (SLOW, 1)])
+def test_a_hint_fault_is_local_if_the_page_is_on_the_node_of_the_cpu(machine, node, local):
+    """As numa_migrate_check counts it: whatever tier that node is of."""
+    machine.ram.cpu_node[CPU] = node
+    task_numa_work(machine.ram, CPU, 1)
+    machine.touch(ANON_VPN + slow(machine, ANON_VPN)[0], cpu=CPU)
+    assert [machine.count(f"numa_hint_faults{of}") for of in ("", "_local")] == [1, local]
+
+
 def test_promotion_has_a_rate_limit(machine):
     task_numa_work(machine.ram, CPU, 1)
     machine.ram.wmark_promo[FAST] = 600

@@ -2,20 +2,22 @@
 
 Without the JIT (NUMBA_DISABLE_JIT=1) kernels are plain Python and fields numpy arrays. `watch(ram)` puts a
 `Watched` in the place of each array; from then on an access by a kernel that its rule does not allow raises
-`RuleBroken`, in the CPU's own process, with field, index, CPU, operation and lock words. Who accesses is read
-off the call stack: the nearest kernel that has a `cpu`. What tests and the emulator access is not looked at.
+`RuleBroken`, in the CPU's own process, with field, index, CPU, operation and place. Who accesses is read off
+the call stack: the nearest kernel that has a `cpu`. What tests and the emulator access is not looked at.
 Left out: rules of reading and writing a design's own fields, which declare none; whether a lock is held long
 enough; accesses through addresses (lock_slow, the host's system calls).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import emulator.supervisor
 from cpus.declare import (
     BIT,
     OWNER,
@@ -49,11 +51,25 @@ class RuleBroken(AssertionError):
     """An access that the declared rule of its field does not allow."""
 
 
-def watch(ram: Any) -> None:
-    """Have all fields of this RAM watched from now on."""
+def watch(ram: Any, instead: dict[str, Rule] | None = None) -> None:
+    """Have all fields of this RAM watched from now on; `instead`: rules in the place of declared ones."""
     for name, declared in ram.layout.fields.items():
-        if not (isinstance(declared, Lock) and declared.kind == BIT):
-            setattr(ram, name, Watched(ram, declared, getattr(ram, name)))
+        if isinstance(declared, Lock) and declared.kind == BIT:
+            continue
+        if name in (instead or {}):
+            declared = dataclasses.replace(declared, rule=(instead or {})[name], reads=None)
+        setattr(ram, name, Watched(ram, declared, getattr(ram, name)))
+
+
+def watch_cpus(monkeypatch: Any, instead: dict[str, Rule] | None = None) -> None:
+    """Have every CPU process of the runs to come watch its accesses."""
+    real = emulator.supervisor.cpu_process
+
+    def watched(ram: Any, *rest: Any) -> None:
+        watch(ram, instead)
+        real(ram, *rest)
+
+    monkeypatch.setattr(emulator.supervisor, "cpu_process", watched)
 
 
 class Watched:
