@@ -159,7 +159,7 @@ def test_a_field_that_nothing_uses_is_named():
     )
     layout = assemble("planted", [*MACHINE.modules, module])
     assert untouched(layout, used()) == [
-        "planted: nobody_reads is declared, and nothing uses it: ram.page_moves"
+        "planted: nobody_reads is declared, and nothing uses it: ram.nobody_reads"
     ]
 
 
