@@ -2,9 +2,9 @@
 
 A module of kernels has a folder, named by the module and by the hash of all that its code depends on
 (source_hash.py). In it each version of a function, compiled for one signature, is a file of its own, whose
-name says which: there is no index that processes which compile at the same time could take from each other,
-and a file appears in one step, whole. A checksum stands before the code: a file that was cut or damaged since
-is compiled again.
+name says which (and where its source lies, if errors out of it say that): there is no index that processes
+which compile at the same time could take from each other, and a file appears in one step, whole. A checksum
+stands before the code: a file that was cut or damaged since is compiled again.
 
 Whoever compiles also prunes: folders that nobody has used for long go, and the least recently used ones as
 long as there is more than the limit. A process that uses a folder holds a lock on it while it lives (one byte
@@ -37,7 +37,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-from cpus.source_hash import source_hash
+from cpus.source_hash import ROOMS, source_hash
 
 SIZE_MAX = 512 << 20  # four checkouts with everything that tests and benchmarks compile
 UNUSED_DAYS_MAX = 21
@@ -130,7 +130,8 @@ class CodeCache(_Cache):
         code = self.function.__code__
         cells = tuple(cell.cell_contents for cell in self.function.__closure__ or ())
         made_of = hashlib.sha256(code.co_code + (dumps(cells) if cells else b"")).hexdigest()
-        which = (str(signature), codegen.magic_tuple(), sorted(self.options.items()), made_of)
+        where = code.co_filename if _names_its_file(self.function, str(signature)) else ""
+        which = (str(signature), codegen.magic_tuple(), sorted(self.options.items()), made_of, where)
         name = f"{self.function.__qualname__[-100:]}-{code.co_firstlineno}"
         return self.folder / f"{name}-{hashlib.sha256(repr(which).encode()).hexdigest()[:16]}{CODE}"
 
@@ -178,6 +179,15 @@ class CodeCache(_Cache):
 
     def flush(self) -> None:
         """Numba's word before it compiles again: a version that is saved again replaces the old one."""
+
+
+def _names_its_file(function: Callable, signature: str) -> bool:
+    """Tell whether errors out of this code, compiled for this signature, say in which file it stands.
+
+    The code of a user's file may raise, and code of a checked segment (ram.py) reports what it finds. Two
+    copies of such a file must not share it: one would be blamed for the other.
+    """
+    return function.__module__.partition(".")[0] not in ROOMS or "CheckedSegment" in signature
 
 
 def _checksum(data: bytes | memoryview) -> bytes:

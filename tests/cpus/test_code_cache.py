@@ -105,6 +105,34 @@ def test_two_checkouts_share_what_one_has_compiled(tmp_path):
     assert run(RUN_SAMPLE, two, cache) == "42 6 10 False double multiply multiply quadruple\n"
 
 
+MINE = """
+from cpus.compiled import kernel
+
+@kernel
+def raising(x):
+    if x > 1:
+        raise ValueError("too large")
+    return x
+"""
+RUN_MINE = """
+import traceback
+from mine import raising
+try:
+    raising(2)
+except ValueError as error:
+    print(traceback.extract_tb(error.__traceback__)[-1].filename)
+"""
+
+
+def test_an_error_names_the_copy_of_a_file_that_was_run(tmp_path):
+    """Two copies of a user's file do not share code that would say where the other one lies."""
+    cache = tmp_path / "cache"
+    for name in ("one", "two"):
+        folder = checkout(tmp_path / name)
+        (folder / "mine.py").write_text(MINE)
+        assert run(RUN_MINE, folder, cache) == f"{folder}/mine.py\n"
+
+
 def test_a_file_may_be_imported_and_run_as_a_script(tmp_path):
     """A user's design file is both: compiled code names the module that it came from, so neither may get the
     other's from the cache.
