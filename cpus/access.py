@@ -40,6 +40,7 @@ FIELDS = (
 )
 
 COUNTERS = (
+    # accesses and misses of LOAD, STORE and IFETCH, in this order (ACCESSES_APART)
     Counter("dtlb_loads", PERF, "accesses by loads"),
     Counter("dtlb_load_misses", PERF, "page walks for a load"),
     Counter("dtlb_stores", PERF, "accesses by stores"),
@@ -62,7 +63,6 @@ ACCESSES_APART = 2 * WORD
 
 page_fault = later("page_fault", 3)
 LINES_PER_PAGE = 64
-# then stores, then fetches, two apart
 PERMISSION = PTE_WRITE | PTE_DIRTY  # what a store needs of an entry
 # why the inner loop ended: no time, no entry, incoherent, all done (or a bell)
 SLICE_OVER, MISS, BAD, VISITED = range(4)
