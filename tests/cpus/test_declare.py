@@ -88,7 +88,7 @@ def test_a_mistake_is_one_sentence(wrong, sentence):
 
 
 def test_a_name_is_declared_once():
-    """By one module: whoever comes second is told who was first, also across fields, counters and costs."""
+    """By one module: whoever comes second reads who was first, also across fields, counters and costs."""
     one, field = module(Field("a", OWNER, "", CPUS), name="one"), Field("a", CONFIG, "", CPUS)
     assert refused(one, module(field)) == "planted: 'a' must be declared once (got it from one too)"
     member = module(Struct("nr_cpus", "own", (field,)))
