@@ -21,7 +21,7 @@ BOUND_S = 600
 PROGRAM = """
 import json, sys, time
 began = time.perf_counter()
-from cpus.code_cache import cache_root
+from cpus.cache_place import cache_root
 from designs import shelf
 from emulator.build import RunOptions, build
 from allocator.cpu import cpu_loop

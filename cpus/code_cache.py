@@ -4,26 +4,27 @@ A module of kernels has a folder, named by the module and by the hash of all tha
 (source_hash.py). In it each version of a function, compiled for one signature, is a file of its own, whose
 name says which (and where its source lies, if errors out of it say that): there is no index that processes
 which compile at the same time could take from each other, and a file appears in one step, whole. A checksum
-stands before the code: a file that was cut or damaged since is compiled again.
+stands before the code: what was cut or damaged since, and what does not load for any other reason, is
+compiled again. What cannot be kept costs the next run time, and this one a line.
 
 Whoever compiles also prunes: folders that nobody has used for long go, and the least recently used ones as
 long as there is more than the limit. A process that uses a folder holds a lock on it while it lives (one byte
 of the file `in-use`, chosen by the hash, so that hundreds of folders cost one descriptor and locks end with
-their process): what somebody uses or writes is never pruned.
+their process): what somebody uses or writes is never pruned. Nor is a file that does not begin as ours do.
 
-What is kept are pickles, so who can write to the folder decides what we execute: it must be ours, and
-writable by nobody else.
+What is kept are pickles, so who could write a file decides what we execute: the folder (cache_place.py), each
+folder in it and each file must be ours, and writable by nobody else.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import pickle
 import re
 import stat
+import sys
 import tempfile
 import time
 import zlib
@@ -37,6 +38,7 @@ from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from cpus.cache_place import cache_root, check_private, is_ours
 from cpus.source_hash import ROOMS, source_hash
 
 SIZE_MAX = 512 << 20  # four checkouts with everything that tests and benchmarks compile
@@ -44,50 +46,8 @@ UNUSED_DAYS_MAX = 21
 PRUNE_EVERY = 32 << 20  # bytes that a process saves
 CODE, UNFINISHED = ".code", ".unfinished"
 FOLDER = re.compile(r".+-([0-9a-f]{16})")
-CHECKSUM_BYTES = 4
-
-
-class CacheError(ValueError):
-    """There is no folder from which code may be loaded safely: one sentence."""
-
-
-def cache_root() -> Path:
-    """Give the folder of compiled code: $LUF_CACHE_DIR, else one in the user's cache, else in the temporary
-    folder. Raises CacheError.
-    """
-    if wanted := os.environ.get("LUF_CACHE_DIR"):
-        try:
-            return _private(Path(wanted))
-        except OSError as error:
-            got = f"got {wanted}: {error.strerror}"
-            raise CacheError(f"LUF_CACHE_DIR must name a folder that can be written to ({got})") from error
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    user = Path(home) if os.path.isabs(home) else Path.home() / ".cache"  # as the XDG rules have it
-    try:
-        return _private(user / "luf-emulator")
-    except OSError:
-        return _private(Path(tempfile.gettempdir()) / f"luf-emulator-{os.getuid()}")
-
-
-def _private(folder: Path) -> Path:
-    """Make a folder that only we can write to. Raises CacheError if it is another's, OSError if it cannot be
-    made or written to.
-    """
-    if not folder.is_absolute():
-        raise CacheError(f"LUF_CACHE_DIR must name an absolute path (got {folder})")
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        with suppress(FileExistsError):
-            place.mkdir(mode=0o700)
-    found = folder.lstat()
-    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or others_write:
-        got = f"{stat.filemode(found.st_mode)} of user {found.st_uid}"
-        rule = "the cache of compiled code must be a folder that only you can write to"
-        raise CacheError(f"{folder}: {rule} (got {got}); set LUF_CACHE_DIR")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "no permission")
-    return folder
+MARK = b"luf-code"  # with which each of our files begins, and a checksum behind it
+HEAD_BYTES = len(MARK) + 4
 
 
 def code_folder(function: Callable) -> Path | None:
@@ -104,7 +64,7 @@ def code_folder(function: Callable) -> Path | None:
 
 
 def _root() -> Path:
-    return _checked(os.environ.get("LUF_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME"))
+    return _checked(*map(os.environ.get, ("LUF_CACHE_DIR", "XDG_CACHE_HOME", "HOME")))
 
 
 @cache
@@ -141,35 +101,31 @@ class CodeCache(_Cache):
         return self.file_of(signature, target_context.codegen()).is_file()
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """Load a version; None if it is not there, or is not what was written."""
+        """Load a version; None if it is not there, is not what was written, or cannot be loaded."""
         target_context.refresh()
         use(self.folder)
+        data = _own(self.file_of(signature, target_context.codegen()))
+        code = memoryview(data)[HEAD_BYTES:]
+        if data[:HEAD_BYTES] != _head(code):
+            return None
         try:
-            data = self.file_of(signature, target_context.codegen()).read_bytes()
-        except FileNotFoundError:
+            return CompileResult._rebuild(target_context, *pickle.loads(code))
+        except Exception:  # noqa: BLE001 (whatever numba, LLVM or pickle say of it: it is compiled again)
             return None
-        code = memoryview(data)[CHECKSUM_BYTES:]
-        if data[:CHECKSUM_BYTES] != _checksum(code):
-            return None
-        return CompileResult._rebuild(target_context, *pickle.loads(code))
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep a version, unless it holds addresses of this process; and prune."""
         if result.library.has_dynamic_globals or not all(part.can_cache for part in result.lifted):
             return
-        use(self.folder)
-        self.folder.mkdir(mode=0o700, exist_ok=True)
         # without the source as it was typed, which is for people, long, and names the checkout
         data = dumps(result._replace(type_annotation="")._reduce())
-        file, unfinished = tempfile.mkstemp(UNFINISHED, dir=self.folder)
         try:
-            with open(file, "wb") as out:
-                out.write(_checksum(data) + data)
-            os.replace(unfinished, self.file_of(signature, result.codegen))
-        except BaseException:
-            os.unlink(unfinished)
-            raise
-        _saved(self.folder.parent, len(data))
+            use(self.folder)
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            _write(self.file_of(signature, result.codegen), data)
+            _saved(self.folder.parent, len(data))
+        except OSError as error:
+            _tell_not_kept(error.filename or str(self.folder), error.strerror or str(error))
 
     def enable(self) -> None:
         """Numba's word for what is always so here."""
@@ -190,16 +146,53 @@ def _names_its_file(function: Callable, signature: str) -> bool:
     return function.__module__.partition(".")[0] not in ROOMS or "CheckedSegment" in signature
 
 
-def _checksum(data: bytes | memoryview) -> bytes:
-    return zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "little")
+def _head(data: bytes | memoryview) -> bytes:
+    return MARK + zlib.crc32(data).to_bytes(HEAD_BYTES - len(MARK), "little")
+
+
+def _own(file: Path, size: int = -1) -> bytes:
+    """Read a file, or its beginning, if nobody else can have written it; nothing if it cannot be read."""
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            found = os.fstat(opened.fileno())
+            return opened.read(size) if stat.S_ISREG(found.st_mode) and is_ours(found) else b""
+    except OSError:
+        return b""
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file in one step. Raises OSError, and leaves nothing then."""
+    number, unfinished = tempfile.mkstemp(UNFINISHED, dir=file.parent)
+    try:
+        with open(number, "wb") as out:
+            out.write(_head(data) + data)
+        os.replace(unfinished, file)
+    except BaseException:
+        os.unlink(unfinished)
+        raise
+
+
+_not_kept: list[str] = []  # said once by a process and those that it forks; they meet what it has met
+_ME = os.getpid()
+
+
+def _tell_not_kept(file: str, why: str) -> None:
+    if not _not_kept and os.getpid() == _ME:  # a helper's parent will compile it too, and say so
+        _not_kept.append(f"luf: compiled code is not kept: {file}: {why}")
+        with suppress(OSError, AttributeError):
+            sys.stderr.write(_not_kept[0] + "\n")
 
 
 _used: set[Path] = set()  # by this process, or by one that forked it and lives as long
 
 
 def use(folder: Path) -> None:
-    """Keep others from pruning a folder as long as this process lives, and say when it was last used."""
+    """Keep others from pruning a folder as long as this process lives, and say when it was last used. Raises
+    CacheError if others can write to it.
+    """
     if folder not in _used:
+        with suppress(FileNotFoundError):
+            check_private(folder)
         _used.add(folder)
         with suppress(OSError):  # without locks there (some network file systems) nobody can prune
             fcntl.lockf(_locks(folder.parent), fcntl.LOCK_SH, 1, _byte_of(folder))
@@ -210,7 +203,7 @@ def use(folder: Path) -> None:
 @cache
 def _locks(root: Path) -> int:
     """Open the file of locks. It must stay open: closing it once would end all locks of this process."""
-    return os.open(root / "in-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(root / "in-use", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _byte_of(folder: Path) -> int:
@@ -245,24 +238,29 @@ def _folders(root: Path) -> Iterator[tuple[float, int, Path]]:
     for entry in os.scandir(root):
         if FOLDER.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
             try:
-                size = sum(file.stat().st_size for file in os.scandir(entry))
+                size = sum(file.stat().st_size for file in os.scandir(entry) if _is_code(file))
             except FileNotFoundError:  # somebody else prunes
                 continue
             yield entry.stat().st_mtime, size, Path(entry.path)
+
+
+def _is_code(file: os.DirEntry[str]) -> bool:
+    """Tell whether we have written a file, of this name or of another luf's, wholly or in part."""
+    return file.name.endswith((CODE, UNFINISHED)) and _own(Path(file), len(MARK)) == MARK
 
 
 def _remove(folder: Path) -> bool:
     """Delete a folder unless somebody uses it. What is not ours in it stays, and the folder with it."""
     if folder in _used:
         return False
-    locks, byte = _locks(folder.parent), _byte_of(folder)
     try:
+        locks, byte = _locks(folder.parent), _byte_of(folder)
         fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
     except OSError:
         return False
     try:
         for file in os.scandir(folder):
-            if file.name.endswith((CODE, UNFINISHED)):
+            if _is_code(file):
                 os.unlink(file)
         folder.rmdir()
         return True

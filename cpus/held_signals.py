@@ -1,5 +1,5 @@
-"""Hold SIGINT and SIGTERM back while numba compiles, and let them in where what their handlers raise is not
-lost.
+"""Hold the signals that end a run back while numba compiles, and let them in where what their handlers raise
+is not lost.
 
 LLVM calls Python while it works (ctypes callbacks), and an exception that is raised there is printed and
 forgotten: Ctrl-C had no effect, and the compiler went on for a minute. So a signal is noted first; its
@@ -17,7 +17,8 @@ from typing import Any
 
 from numba.core import event
 
-HELD = (signal.SIGINT, signal.SIGTERM)
+from cpus.ending import ENDING
+
 PASS = "numba:run_pass"
 
 
@@ -68,7 +69,7 @@ def signals_held() -> Iterator[HeldSignals]:
     _holding.append(held)
     try:
         with event.install_listener(PASS, held):
-            for number in HELD:
+            for number in ENDING:
                 handler = signal.getsignal(number)
                 if callable(handler):
                     held.handlers[number] = handler

@@ -26,6 +26,7 @@ from numba import types
 
 from cpus.compiled import Entry, Text, python_text, text_at
 from cpus.declare import CONFIG, Field
+from cpus.ending import ENDING
 from cpus.held_signals import HeldSignals, signals_held
 
 FIELDS = (Field("text", CONFIG, "the text table: addresses of compiled functions", ("nr_text",)),)
@@ -136,8 +137,8 @@ def _taken(get: int, missing: Sequence[Entry]) -> Iterable[tuple[int, Entry]]:
 def _help(get: int, missing: Sequence[Entry], segment_type: types.Type, held: HeldSignals) -> None:
     """Be a helper. Never returns."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its helpers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)  # the parent ends its helpers, by a signal that nobody ignores
     held.forget()
     for _, item in _taken(get, missing):
         with suppress(Exception):

@@ -9,8 +9,8 @@
 Compiled code runs `main`; it sleeps and rouses others (host.py), sends and receives (zeromq.py) by itself.
 The shell in Python makes the sockets, and ends the process when something failed.
 While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for
-the lease. A CPU process ignores SIGINT and SIGTERM, which are the supervisor's to handle, and dies with the
-supervisor (PDEATHSIG). Left out: everything that has a policy.
+the lease. A CPU process ignores the signals that end a run, which are the supervisor's to handle, and dies
+with the supervisor (PDEATHSIG). Left out: everything that has a policy.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import Text, apart, install_python, kernel
 from cpus.declare import ANY, OWNER, Atomic, Constant, Field, Racy, Struct
+from cpus.ending import ENDING
 from cpus.faults import EXIT_FAULT, leave_with, listen
 from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
 from cpus.install import install
@@ -190,8 +191,8 @@ def cpu_process(
     status = 1
     try:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
         errors = os.open(f"{folder}/err{cpu}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(errors, 2)
         # not a notebook's, which sends over inherited sockets

@@ -1,9 +1,10 @@
 """Compiled code is kept once for all who have the same sources, in a bounded space that is never taken from
-who uses it, and only where nobody else can write.
+who uses it, and loaded only if nobody else can have written it.
 """
 
 import importlib
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,8 @@ import pytest
 
 from benchmarks.storm import small_ram
 from cpus import code_cache
-from cpus.code_cache import CODE, UNFINISHED, CacheError, CodeCache, cache_root, prune, use
+from cpus.cache_place import CacheError
+from cpus.code_cache import CODE, MARK, UNFINISHED, CodeCache, prune, use
 from cpus.compiled import Entry, kernel
 
 ROOT = Path(__file__).parents[2]
@@ -170,14 +172,27 @@ def again(made):
     return kernel(made.py_func)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "flipped"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "no pickle", "no code", "folder", "pipe"])
 def test_a_damaged_file_is_compiled_again(sample, tmp_path, damage):
-    """And replaced: the next one loads it."""
+    """And replaced: the next one loads it. Also if what was written cannot be loaded, or is no file."""
     sample.double(1)
     (file,) = (tmp_path / "cache").rglob(f"*{CODE}")
     whole = file.read_bytes()
     flipped = whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]
-    file.write_bytes({"cut": whole[:-100], "empty": b"", "flipped": flipped}[damage])
+    made = {"no pickle": b"\x80\x05garbage", "no code": pickle.dumps((1, 2, 3))}
+    data = {"cut": whole[:-100], "empty": b"", "flipped": flipped} | {
+        name: code_cache._head(code) + code for name, code in made.items()
+    }
+    file.unlink()
+    if damage == "pipe":
+        os.mkfifo(file, 0o600)
+    elif damage != "folder":
+        file.write_bytes(data[damage])
+        file.chmod(0o600)
+    else:
+        file.mkdir()
+        assert again(sample.double)(4) == 8
+        file.rmdir()
     second, third = again(sample.double), again(sample.double)
     assert (second(4), sum(second.stats.cache_misses.values())) == (8, 1)
     assert (third(4), sum(third.stats.cache_misses.values())) == (8, 0)
@@ -214,7 +229,7 @@ def folder(cache: Path, name: str, size: int, unused_days: float) -> Path:
     """Make a folder of code that nobody has used for so long."""
     made = cache / f"{name}-{abs(hash(name)) % 16**16:016x}"
     made.mkdir(parents=True)
-    (made / f"f-1-0123{CODE}").write_bytes(bytes(size))
+    (made / f"f-1-0123{CODE}").write_bytes(MARK + bytes(size - len(MARK)))
     stamp = time.time() - unused_days * DAY_S
     os.utime(made, (stamp, stamp))
     return made
@@ -244,17 +259,24 @@ def test_the_least_recently_used_goes_until_the_rest_fits(tmp_path, limit, gone)
 
 
 def test_what_is_not_ours_stays(tmp_path):
-    """A folder that merely looks like one of ours, a file in one of ours, a link."""
+    """A folder that merely looks like one of ours, also if the names in it do, a file in one of ours, a
+    link.
+    """
     mine = folder(tmp_path, "mine", 10, 30)
     (mine / "diary.txt").write_text("kept\n")
     theirs = tmp_path / "notes-0123456789abcdef"
     theirs.mkdir()
     (theirs / "diary.txt").write_text("kept\n")
+    sources = tmp_path / "morse-0123456789abcdee"
+    sources.mkdir()
+    for name in ("message.code", "answer.unfinished"):
+        (sources / name).write_text("... --- ...\n")
     elsewhere = folder(tmp_path / "elsewhere", "far", 10, 30)
     (tmp_path / "link-0123456789abcdee").symlink_to(elsewhere)
     assert prune(tmp_path, size_max=-1, unused_days_max=-1) == []
     assert (mine / "diary.txt").exists()
     assert (theirs / "diary.txt").exists()
+    assert len(list(sources.iterdir())) == 2
     assert len(list(elsewhere.iterdir())) == 1
 
 
@@ -338,65 +360,6 @@ def test_who_compiles_prunes_and_who_loads_does_not(sample, tmp_path, monkeypatc
     assert len(looked) == 2
 
 
-def by_variable(monkeypatch, tmp_path):
-    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "wanted"))
-    return tmp_path / "wanted"
-
-
-def by_user(monkeypatch, tmp_path):
-    monkeypatch.delenv("LUF_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "luf-emulator"
-
-
-def by_temporary_folder(monkeypatch, tmp_path):
-    """The user's own cannot be written to."""
-    (tmp_path / "file").touch()
-    monkeypatch.delenv("LUF_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setattr(code_cache.tempfile, "gettempdir", lambda: str(tmp_path))
-    return tmp_path / f"luf-emulator-{os.getuid()}"
-
-
-WAYS = pytest.mark.parametrize("way", [by_variable, by_user, by_temporary_folder])
-
-
-@WAYS
-def test_the_cache_is_made_for_us_alone(monkeypatch, tmp_path, way):
-    """Whatever the umask; others may be allowed to read it."""
-    place = way(monkeypatch, tmp_path)
-    mask = os.umask(0)
-    try:
-        assert cache_root() == place
-    finally:
-        os.umask(mask)
-    assert place.stat().st_mode & 0o777 == 0o700
-    place.chmod(0o755)
-    assert cache_root() == place
-
-
-@WAYS
-@pytest.mark.parametrize("wrong", ["others write", "group writes", "link", "file", "owner"])
-def test_a_cache_that_others_can_write_to_is_refused(monkeypatch, tmp_path, way, wrong):
-    """Who can write there decides what is executed. One sentence; nothing is loaded from there."""
-    place = way(monkeypatch, tmp_path)
-    if wrong == "link":
-        place.symlink_to(tmp_path)
-    elif wrong == "file":
-        place.touch()
-    else:
-        place.mkdir()
-    if wrong.endswith(("write", "writes")):
-        place.chmod(0o777 if wrong == "others write" else 0o770)
-    if wrong == "owner":
-        user = os.getuid()
-        place = place.rename(str(place).replace(f"-{user}", f"-{user + 1}"))
-        monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    rule = "the cache of compiled code must be a folder that only you can write to"
-    with pytest.raises(CacheError, match=rf"^{place}: {rule} \(got .*\); set LUF_CACHE_DIR$"):
-        cache_root()
-
-
 def test_what_is_kept_is_for_us_alone(sample, tmp_path):
     """Folders and files too, whatever the umask."""
     mask = os.umask(0)
@@ -408,25 +371,73 @@ def test_what_is_kept_is_for_us_alone(sample, tmp_path):
     assert [path.stat().st_mode & 0o777 for path in (file, file.parent)] == [0o600, 0o700]
 
 
-def test_a_wanted_cache_is_used_or_refused(monkeypatch, tmp_path):
-    """Who names a folder wants that one, and not silently another."""
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "new" / "cache"))
-    assert cache_root() == tmp_path / "new" / "cache"
-    monkeypatch.setenv("LUF_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(
-        CacheError, match=rf"^LUF_CACHE_DIR must name .* \(got {tmp_path}/file/cache: Not a directory\)$"
-    ):
-        cache_root()
-    monkeypatch.setenv("LUF_CACHE_DIR", "here")
-    with pytest.raises(CacheError, match=r"^LUF_CACHE_DIR must name an absolute path \(got here\)$"):
-        cache_root()
+class Evil:
+    """A pickle that leaves a file behind when it is loaded."""
+
+    def __init__(self, marker: Path):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
 
 
-@pytest.mark.parametrize("value", ["", "here", "./here"])
-def test_a_user_cache_that_is_no_absolute_path_is_not_one(monkeypatch, tmp_path, value):
-    """As the XDG rules have it: the working directory is no place for a cache."""
-    monkeypatch.delenv("LUF_CACHE_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", value)
-    assert cache_root() == tmp_path / ".cache" / "luf-emulator"
+@pytest.mark.parametrize("way", ["owner", "group", "others", "link", "none"])
+def test_what_others_could_write_is_not_executed(sample, tmp_path, monkeypatch, way):
+    """A poisoned file in our own folder, that of another user or with rights for others: compiled again, and
+    replaced. Planted: with nobody else's hand in it the poison works.
+    """
+    sample.double(1)
+    (file,) = (tmp_path / "cache").rglob(f"*{CODE}")
+    poison = pickle.dumps(Evil(tmp_path / "marker"))
+    file.write_bytes(code_cache._head(poison) + poison)
+    if way in ("group", "others"):
+        file.chmod(0o620 if way == "group" else 0o602)
+    if way == "link":
+        file.rename(tmp_path / "poison")
+        file.symlink_to(tmp_path / "poison")
+    found = os.fstat
+    theirs = {"owner": os.getuid() + 1}.get(way, os.getuid())
+    monkeypatch.setattr(os, "fstat", lambda fd: os.stat_result((*found(fd)[:4], theirs, *found(fd)[5:])))
+    assert again(sample.double)(4) == 8
+    assert (tmp_path / "marker").exists() == (way == "none")
+    monkeypatch.undo()
+    assert file.lstat().st_mode & 0o177777 == 0o100600
+
+
+def test_a_folder_of_code_that_others_can_write_to_is_refused(sample, tmp_path, monkeypatch):
+    """As a cache of an older luf under umask 0 has it."""
+    sample.double(1)
+    (file,) = (tmp_path / "cache").rglob(f"*{CODE}")
+    file.parent.chmod(0o777)
+    monkeypatch.setattr(code_cache, "_used", set())
+    with pytest.raises(CacheError, match=rf"^{file.parent}: the cache .* \(got drwxrwxrwx of user "):
+        again(sample.double)(4)
+
+
+UNKEPT = """
+import errno, os, sys
+import cpus.code_cache as c
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+c.os.replace = full
+sys.path.insert(0, sys.argv[1])
+from one_sample import double, quadruple
+print(double(21), double(0.5))
+"""
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_run(sample, tmp_path):
+    """One line says what is not kept and why, however much it is; nothing half-written stays."""
+    cache = tmp_path / "cache"
+    done = subprocess.run(
+        [sys.executable, "-c", UNKEPT, str(tmp_path)],
+        env=os.environ | {"LUF_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "42 1.0\n")
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    assert done.stderr == f"luf: compiled code is not kept: {folder}: No space left on device\n"
+    assert list(folder.iterdir()) == []
