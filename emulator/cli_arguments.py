@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
+from inputs.text import clipped, is_odd, visible
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
@@ -18,6 +19,7 @@ SEED = 1
 GOLDEN_REPEAT = 3
 KERNEL = "6.12"
 OUT = "runs"
+MESSAGE = 1000  # characters of a refusal
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
@@ -75,7 +77,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"luf: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"luf: {visible(message, MESSAGE)} (see {self.prog} --help)\n")
 
 
 class Version(argparse.Action):
@@ -103,7 +105,7 @@ def at_least(least: float, most: float | None, kind: Callable[[str], float]) -> 
         except ValueError:
             value = None
         if value is None or not value >= least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"must be {rule} (got {text!r})")
+            raise argparse.ArgumentTypeError(f"must be {rule} (got {clipped(text)})")
         return value
 
     return convert
@@ -116,21 +118,26 @@ def percentage(text: str) -> float:
     except ValueError:
         value = 0.0
     if not text.endswith("%") or not 0.01 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"must be a percentage from 1% to 1000% (got {text!r})")
+        raise argparse.ArgumentTypeError(f"must be a percentage from 1% to 1000% (got {clipped(text)})")
     return value
 
 
 def assignment(text: str) -> tuple[str, object]:
-    """Convert KEY=VALUE of --set; the value is read as TOML, else taken as text."""
-    import tomllib
+    """Convert KEY=VALUE of --set; the value is read as TOML if it is one value of it, else taken as text."""
+    from inputs.decode import NotOneValue, toml_value
 
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, such as sysctl.numa_balancing=0 (got {text!r})")
+    key, equals, value = (word.strip() for word in text.partition("="))
+    if not equals or not key:
+        rule = "be KEY=VALUE, such as sysctl.numa_balancing=0"
+        raise argparse.ArgumentTypeError(f"must {rule} (got {clipped(text)})")
+    if is_odd(text) or "\n" in text:
+        raise argparse.ArgumentTypeError(f"must be one line without control characters (got {clipped(text)})")
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        return key, toml_value(value)
+    except NotOneValue:
+        return key, value
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error} (got {clipped(text)})") from None
 
 
 def parser() -> argparse.ArgumentParser:

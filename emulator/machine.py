@@ -10,7 +10,6 @@ Left out: swap, huge pages, sub-NUMA clustering, hyper-threads sharing a core's 
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +20,11 @@ from msgspec import Meta, Struct
 
 from allocator.sysctl import SYSCTLS
 from cpus.abi.numbers import CPUS_MAX, PAGES_PER_MIB
-from emulator.checked import converted
 from emulator.costs import Nanoseconds, costs_type
 from emulator.cpu_nodes import cpu_mistake, cpu_nodes
 from emulator.watermarks import PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
+from inputs.checked import converted
+from inputs.decode import read_toml
 
 MACHINES = Path(__file__).with_name("machines")
 MEMORY_MIB_MIN = 8
@@ -306,12 +306,7 @@ def _find(name: str) -> Path:
 
 
 def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MachineError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise MachineError(f"{path}: is not TOML ({error})") from error
+    table = read_toml(path, MachineError)
     # a run's config.toml: its machine in full, the scale it had is the default
     if isinstance(run := table.get("machine"), dict):
         own = {"default_scale": run.pop("scale", run.get("default_scale")), CHANGED: run.pop("overrides", {})}

@@ -14,7 +14,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
-from emulator.checked import clipped, converted
+from inputs.checked import clipped, converted
+from inputs.decode import JSON_BYTES, json_value
+from inputs.file import read_bytes, shown
 
 SCHEMA = "luf-comparison/1"
 FOREIGN = "this is not a result of luf"
@@ -261,10 +263,7 @@ def to_json(value: Result | Comparison) -> str:
 
 def from_json(text: str | bytes) -> Comparison:
     """Return the Comparison that `to_json` wrote; raises ResultError if it is none, or of another schema."""
-    try:
-        head = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise ResultError(f"{FOREIGN}: {error}") from error
+    head = json_value(text, FOREIGN, ResultError)
     if not isinstance(head, dict):
         raise ResultError(f"{FOREIGN}: it must be a table (got {clipped(head)})")
     if head.get("schema") != SCHEMA:
@@ -283,9 +282,8 @@ def read_comparison(path: str | Path) -> Comparison:
         raise ResultError(
             f"{path}: must be a run's folder, such as runs/latest (got one without result.json)"
         )
+    data = read_bytes(file, most=JSON_BYTES, refusal=ResultError)
     try:
-        return from_json(file.read_bytes())
-    except OSError as error:
-        raise ResultError(f"{path}: cannot be read ({error.strerror})") from error
+        return from_json(data)
     except ResultError as error:
-        raise ResultError(f"{path}: {error}") from error
+        raise ResultError(f"{shown(path)}: {error}") from error

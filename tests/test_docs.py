@@ -24,7 +24,8 @@ DOCUMENTS = sorted(
 )
 COLUMNS = 110
 README_WORDS = 1000
-ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator", "tests", "benchmarks", "examples", "docs")
+ROOMS = ("inputs", "cpus", "allocator", "designs", "workloads", "emulator")
+ROOMS += ("tests", "benchmarks", "examples", "docs")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(rf"\b(?:{'|'.join(ROOMS)})/[\w/.-]*\w\.(?:py|md|toml|png|out|c)\b")
 FUNCTION = re.compile(r"`(?:[\w.]+\.)?([a-z_][a-z0-9_]*)(?:\([^`]*\))?`")

@@ -11,11 +11,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
-    "workloads": {"workloads", "cpus.abi"},
+    "inputs": {"inputs"},
+    "workloads": {"workloads", "inputs", "cpus.abi"},
     "cpus": {"cpus"},
     "allocator": {"allocator", "cpus"},
-    "designs": {"designs", "allocator", "cpus"},
-    "emulator": {"emulator", "designs", "allocator", "cpus", "workloads"},
+    "designs": {"designs", "allocator", "cpus", "inputs"},
+    "emulator": {"emulator", "designs", "allocator", "cpus", "workloads", "inputs"},
 }
 OUTSIDE = {"tests", "benchmarks", "examples"}
 DRAWERS = {

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("cpus", "allocator", "designs", "workloads", "emulator")
+ROOMS = ("inputs", "cpus", "allocator", "designs", "workloads", "emulator")
 USERS = (*ROOMS, "examples", "benchmarks")
 # decorators that leave a function to be called by its name; all others (entry, hook, lower_builtin, ...)
 # register it

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from inputs.text import clipped, whole_number
+
 CPUS = 8  # if nobody says how many CPUs there are
 MEMORY_PAGES = 16_384  # and how much memory
 THREADS_MAX = 256
@@ -41,14 +43,15 @@ def parameters(name: str, text: str, known: Mapping[str, Parameter]) -> dict[str
         key, equals, value = (word.strip() for word in part.partition("="))
         if not equals or key not in known:
             keys = ", ".join(f"{key}=N" for key in known) or "none"
-            raise ValueError(f"workload {name!r}: a parameter must be one of {keys} (got {part!r})")
+            raise ValueError(f"workload {name!r}: a parameter must be one of {keys} (got {clipped(part)})")
         if key in found:
-            raise ValueError(f"workload {name!r}: {key!r} must be given once (got {part!r} again)")
+            raise ValueError(f"workload {name!r}: {key!r} must be given once (got {clipped(part)} again)")
         rule = known[key]
-        if not value.isdecimal() or not rule.least <= int(value) <= rule.most:
+        number = whole_number(value)
+        if number is None or not rule.least <= number <= rule.most:
             raise ValueError(
                 f"workload {name!r}: {key!r} must be a whole number from {rule.least} to "
-                f"{rule.most} (got {value!r})"
+                f"{rule.most} (got {clipped(value)})"
             )
-        found[key] = int(value)
+        found[key] = number
     return found

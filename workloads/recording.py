@@ -9,8 +9,7 @@ The JSON names regions, functions, evaluations and the memory system calls.
 
 from __future__ import annotations
 
-import json
-import zipfile
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,9 @@ from typing import Any
 import numpy as np
 
 from cpus.abi.numbers import PAGE_BYTES
+from inputs.archive import read_arrays
+from inputs.decode import read_json
+from inputs.file import shown
 
 COLUMNS = ("thread", "page", "region", "kind", "count")
 MARKS = ("mark_pos", "mark_thread", "mark_id")
@@ -62,24 +64,11 @@ def read(path: str | Path) -> Recording:
     path = Path(path)
     about_path = path.with_suffix(".json")
     for needed in (path, about_path):
-        if not needed.is_file():
-            raise ValueError(
-                f"{needed}: trace must be a .npz file with a .json of the same name "
-                "beside it (got no such file)"
-            )
-    try:
-        about = json.loads(about_path.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise ValueError(f"{about_path}: must be JSON (got: {problem})") from None
-    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and speak of allow_pickle
-        raise ValueError(
-            f"{path}: must be a numpy .npz archive of plain arrays (got a file that is no archive)"
-        )
-    try:
-        with np.load(path) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as problem:
-        raise ValueError(f"{path}: must be a numpy .npz archive of plain arrays (got: {problem})") from None
+        if not os.path.lexists(needed):
+            rule = "trace must be a .npz file with a .json of the same name beside it"
+            raise ValueError(f"{shown(needed)}: {rule} (got no such file)")
+    about = read_json(about_path, ValueError)
+    arrays = read_arrays(path, (*COLUMNS, "eval_start", *MARKS), ValueError)
     _check_about(about_path, about)
     _check_arrays(path, arrays, about)
     return Recording(path, arrays, about)
@@ -103,15 +92,6 @@ def _check_about(path: Path, about: Any) -> None:
 
 
 def _check_arrays(path: Path, arrays: dict[str, np.ndarray], about: dict[str, Any]) -> None:
-    for name in (*COLUMNS, "eval_start", *MARKS):
-        if name not in arrays:
-            raise ValueError(
-                f"{path}: {name!r} must be in the archive (got {', '.join(arrays) or 'an empty one'})"
-            )
-        if arrays[name].ndim != 1 or not np.issubdtype(arrays[name].dtype, np.integer):
-            raise ValueError(
-                f"{path}: {name!r} must be a row of integers (got {arrays[name].dtype} {arrays[name].shape})"
-            )
     rows = len(arrays["thread"])
     if not rows:
         raise ValueError(f"{path}: 'thread' must have at least one row (got 0)")

@@ -23,12 +23,12 @@ to compute writes Python.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from inputs.decode import read_toml
 from workloads.calls import Calls, reported
 from workloads.rows import Region
 from workloads.script import Script, ScriptError, Thread
@@ -45,10 +45,7 @@ TYPES: dict[type, str] = {str: "text", list: "a list", bool: "true or false", in
 
 def script_from_toml(path: str | Path) -> Script:
     """Read a script. Raises ScriptError naming file, process, thread, step, rule and value."""
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ScriptError(f"{path}: is not TOML ({error})") from None
+    table = read_toml(path, ScriptError)
     _check(str(path), table, SCRIPT_KEYS, ("process",))
     script = _FileScript(
         str(path),

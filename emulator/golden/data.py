@@ -8,6 +8,7 @@ samples and the stack traces, which only people read.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
-import msgspec
 from msgspec import Meta
 
-from emulator.checked import clipped, converted
+from inputs.checked import clipped, converted
+from inputs.decode import read_json
 
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
 Range: TypeAlias = tuple[int, int, int]  # min, median, max over repetitions
@@ -211,16 +212,9 @@ def read_recording(folder: str | Path) -> Recording:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = msgspec.json.decode(file.read_bytes())
-    except FileNotFoundError:
-        raise GoldenError(
-            f"'--data' must be a folder with a file {FILE} (got {str(file.parent)!r})"
-        ) from None
-    except OSError as error:
-        raise GoldenError(f"{file}: cannot be read ({error.strerror})") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise GoldenError(f"{file}: is not JSON ({error})") from error
+    if not os.path.lexists(file):
+        raise GoldenError(f"'--data' must be a folder with a file {FILE} (got {clipped(str(file.parent))})")
+    raw = read_json(file, GoldenError)
     if not isinstance(raw, dict):
         raise GoldenError(f"{file}: must be a table with 'micro' and 'pressure' (got a {type(raw).__name__})")
     return raw

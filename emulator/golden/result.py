@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from emulator.checked import converted
 from emulator.golden.bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME, UNDECIDED, BandRow, Direction
 from emulator.golden.compare import DIFFERS, UNKNOWN, Row, Tally, by_scenario, cells_of, tally
 from emulator.golden.data import GoldenError
 from emulator.golden.rules import Explained, Rules
+from inputs.checked import clipped, converted
+from inputs.decode import read_json
 
 SCHEMA = "luf-golden/2"
 
@@ -159,10 +160,9 @@ def read_fidelity(file: str | Path, rules: Rules, explained: Explained, docs: di
     """Read what `to_json` wrote and explain it anew; raises GoldenError if it is something else, or of
     another kernel.
     """
-    try:
-        table = msgspec.json.decode(Path(file).read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise GoldenError(f"{file}: is not a result of luf golden ({error})") from None
+    table = read_json(file, GoldenError)
+    if not isinstance(table, dict):
+        raise GoldenError(f"{file}: must be a result of luf golden, a table (got {clipped(table)})")
     for key, value in (("schema", SCHEMA), ("kernel", rules.kernel)):
         if table.get(key) != value:
             raise GoldenError(f"{file}: '{key}' must be {value!r} (got {table.get(key)!r})")

@@ -7,15 +7,15 @@ Another kernel version is another folder beside `emulator/golden/6.12`, not anot
 from __future__ import annotations
 
 import re
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from emulator.checked import converted
 from emulator.golden.data import FILE, GoldenError, Recording
+from inputs.checked import converted
+from inputs.decode import read_toml
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -101,11 +101,11 @@ class Explained(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def read_rules(folder: Path) -> Rules:
     """Read a version's rules.toml; raises GoldenError with file, key, rule and value."""
-    rules = converted(_toml(folder / "rules.toml"), Rules, str(folder / "rules.toml"), GoldenError)
+    file = folder / "rules.toml"
+    rules = converted(read_toml(file, GoldenError), Rules, str(file), GoldenError)
     if rules.kernel != folder.name:
         raise GoldenError(
-            f"{folder / 'rules.toml'}: 'kernel' must be its folder's name "
-            f"{folder.name!r} (got {rules.kernel!r})"
+            f"{file}: 'kernel' must be its folder's name {folder.name!r} (got {rules.kernel!r})"
         )
     return rules
 
@@ -113,7 +113,7 @@ def read_rules(folder: Path) -> Rules:
 def read_explained(folder: Path) -> Explained:
     """Read a version's explained.toml; raises GoldenError, also if a mechanism names no Linux function."""
     file = folder / "explained.toml"
-    explained = converted(_toml(file), Explained, str(file), GoldenError)
+    explained = converted(read_toml(file, GoldenError), Explained, str(file), GoldenError)
     for i, entry in enumerate(explained.difference):
         if not FUNCTION.search(entry.mechanism):
             rule = "name the Linux function as name()"
@@ -140,12 +140,3 @@ def check_recording(rules: Rules, recording: Recording) -> None:
                     f"(tlb_single_page_flush_ceiling of Linux {rules.kernel})"
                 )
                 raise GoldenError(f"{where}: 'traced.events_per_rep' must {rule} (got {event!r})")
-
-
-def _toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GoldenError(f"{file}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise GoldenError(f"{file}: is not TOML ({error})") from error

@@ -129,7 +129,7 @@ def test_a_result_is_reported_again(fake, capsys):
     assert main(["golden", "--again", "old.json"]) == 2
     assert capsys.readouterr().err == "luf: old.json: 'schema' must be 'luf-golden/2' (got 'luf-golden/0')\n"
     assert main(["golden", "--again", "none.json"]) == 2
-    assert capsys.readouterr().err == "luf: none.json: No such file or directory\n"
+    assert capsys.readouterr().err == "luf: none.json: cannot be read (No such file or directory)\n"
 
 
 @pytest.mark.parametrize(

@@ -132,12 +132,12 @@ def test_what_is_no_trace(tmp_path: Path):
     with pytest.raises(ValueError, match=r"text\.json: trace must be"):
         replay(tmp_path / "text.npz")
     (tmp_path / "text.json").write_text("{")
-    with pytest.raises(ValueError, match=r"text\.json: must be JSON"):
+    with pytest.raises(ValueError, match=r"text\.json: is not JSON"):
         replay(tmp_path / "text.npz")
     (tmp_path / "text.json").write_text(SHIPPED.with_suffix(".json").read_text())
     with pytest.raises(
         ValueError,
-        match=r"text\.npz: must be a numpy \.npz archive of plain arrays \(got a file that is no archive\)$",
+        match=r"text\.npz: must be a numpy \.npz archive of plain arrays \(got: File is not a zip file\)$",
     ):
         replay(tmp_path / "text.npz")
 

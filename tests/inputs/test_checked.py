@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import Struct
 
-from emulator.checked import converted
 from emulator.golden.data import GoldenError, read_recording
+from inputs.checked import converted
 
 
 class Table(Struct):
