@@ -15,13 +15,14 @@ from cpus.abi.numbers import PAGE_BYTES, PAGES_PER_MIB
 
 NS_PER_MS = 1_000_000
 NS_MAX = 10**9
+INT_MAX = 2**31 - 1  # Linux has them in an int
 SCAN_PAGES_MIN = 16
 TIERING = 2  # NUMA_BALANCING_MEMORY_TIERING
 
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """One knob, from `least` to `most` (None: whatever fits a word); from False to True it is a switch.
+    """One knob, from `least` to `most`; from False to True it is a switch.
 
     `becomes(value, scale)` is the value of `constant` on a machine whose memory is divided by `scale`.
     Without a `default` every machine file must give the knob.
@@ -31,7 +32,7 @@ class Sysctl:
     linux: str
     does: str
     least: int
-    most: int | None
+    most: int
     unit: str = ""
     constant: str = ""
     becomes: Callable[[int, float], int] = lambda value, scale: value
@@ -49,7 +50,7 @@ def _pages_of_mib(value: int, scale: float) -> int:
 SYSCTLS: dict[str, Sysctl] = {}
 
 
-def _sysctl(name: str, linux: str, does: str, least: int, most: int | None, **more: Any) -> None:
+def _sysctl(name: str, linux: str, does: str, least: int, most: int, **more: Any) -> None:
     SYSCTLS[name] = Sysctl(name, linux, does, least, most, **more)
 
 
@@ -66,7 +67,7 @@ _sysctl(
     "vm.min_free_kbytes",
     "all min watermarks together; 0: as the kernel computes it at boot",
     0,
-    None,
+    INT_MAX,
     unit="KiB",
 )
 _sysctl(
@@ -90,7 +91,7 @@ _sysctl(
     "kernel.numa_balancing_promote_rate_limit_MBps",
     "how much may be promoted to a node",
     1,
-    None,
+    INT_MAX,
     unit="MB/s",
     constant="promote_limit",
     becomes=_pages_of_mib,
@@ -100,7 +101,7 @@ _sysctl(
     "/sys/kernel/debug/sched/numa_balancing/hot_threshold_ms",
     "a page touched so soon after it was scanned is hot",
     1,
-    None,
+    INT_MAX,
     unit="ms",
     constant="hot_threshold_ns",
     becomes=_ns_of_ms,
@@ -110,7 +111,7 @@ _sysctl(
     "/sys/kernel/debug/sched/numa_balancing/scan_delay_ms",
     "how long a new address space is left alone",
     0,
-    None,
+    INT_MAX,
     unit="ms",
     constant="scan_delay_ns",
     becomes=_ns_of_ms,
@@ -120,7 +121,7 @@ _sysctl(
     "/sys/kernel/debug/sched/numa_balancing/scan_period_min_ms",
     "shortest time between two scans by one task",
     1,
-    None,
+    INT_MAX,
     unit="ms",
     constant="scan_period_ns",
     becomes=_ns_of_ms,
@@ -130,7 +131,7 @@ _sysctl(
     "/sys/kernel/debug/sched/numa_balancing/scan_period_max_ms",
     "longest time between them",
     1,
-    None,
+    INT_MAX,
     unit="ms",
     constant="scan_period_max_ns",
     becomes=_ns_of_ms,
@@ -140,7 +141,7 @@ _sysctl(
     "/sys/kernel/debug/sched/numa_balancing/scan_size_mb",
     "how much one scan unmaps",
     1,
-    None,
+    INT_MAX,
     unit="MiB",
     constant="scan_pages",
     becomes=lambda value, scale: max(SCAN_PAGES_MIN, _pages_of_mib(value, scale)),

@@ -45,17 +45,17 @@ def program() -> int:
 def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     """Run the command line and return its exit code; tests give an `experiment` of their own."""
     ready_streams()
-    options = parse(arguments)
-    command: Callable[[Namespace, Any], int] = {
+    commands: dict[str, Callable[[Namespace, Any], int]] = {
         "compare": compare_command,
         "run": compare_command,
         "golden": golden,
         "list": list_command,
         "report": report_command,
-    }[options.command]
+    }
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return command(options, experiment)
+        options = parse(arguments)
+        return commands[options.command](options, experiment)
     except KeyboardInterrupt as error:
         # the supervisor catches both signals while CPUs run, and says which it was
         code = getattr(error, "exit_code", INTERRUPTED)

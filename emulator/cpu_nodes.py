@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cpus.abi.numbers import CPUS_MAX
+from inputs.text import clipped, whole_number
+
 
 def cpu_list(text: str) -> list[int]:
-    """Read a list of CPUs as /sys/devices/system/node/node0/cpulist has it; raises ValueError if it is none.
+    """Read a list of CPUs as /sys/devices/system/node/node0/cpulist has it; raises ValueError if it is none,
+    or names a CPU that no machine has.
 
     >>> cpu_list("0-2,8")
     [0, 1, 2, 8]
     """
     found: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.partition("-")
-        found += range(int(first), int(last if dash else first) + 1)
+        words, dash, more = part.partition("-")
+        first = whole_number(words)
+        last = whole_number(more) if dash else first
+        if first is None or last is None or not first <= last < CPUS_MAX:
+            raise ValueError(f"it must be numbers and ranges of CPUs below {CPUS_MAX} (got {clipped(part)})")
+        found += range(first, last + 1)
     return found
 
 
@@ -37,7 +45,7 @@ def cpu_nodes(wanted: Sequence[bool | str], cpus: int) -> list[int]:
     return [found[cpu] for cpu in range(cpus)]
 
 
-def cpu_mistake(wanted: Sequence[bool | str], cpus: int, most: int) -> tuple[str, str, object] | None:
+def cpu_mistake(wanted: Sequence[bool | str], cpus: int) -> tuple[str, str, object] | None:
     """Give key, rule and value of the first mistake: a broken list, a CPU of two nodes, one of none; None if
     there is none.
     """
@@ -49,11 +57,11 @@ def cpu_mistake(wanted: Sequence[bool | str], cpus: int, most: int) -> tuple[str
             listed = cpu_list(words)
         except ValueError:
             listed = []
-        if not listed or not 0 <= min(listed) <= max(listed) < most:
+        if not listed:
             return (
                 f"nodes[{i}].cpus",
-                f'be true, false, or a list of CPUs below {most} such as "0-15,32-47"',
-                repr(words),
+                f'be true, false, or a list of CPUs below {CPUS_MAX} such as "0-15,32-47"',
+                clipped(words),
             )
         for cpu in listed:
             if owner.setdefault(cpu, i) != i:

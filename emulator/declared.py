@@ -52,8 +52,7 @@ def sysctls() -> Mapping[str, str]:
         if one.least is False:
             values = "true or false"
         else:
-            most = "on" if one.most is None else f"to {one.most:,}"
-            values = f"from {one.least:,} {most}" + f", {one.unit}" * bool(one.unit)
+            values = f"from {one.least:,} to {one.most:,}" + f", {one.unit}" * bool(one.unit)
         default = "" if one.default is None else f"; default {str(one.default).lower()}"
         read = f"; kernels read ram.{one.constant}" if one.constant else ""
         found[name] = f"{one.does}\n{one.linux}: {values}{default}{read}"

@@ -9,7 +9,6 @@ Left out: swap, huge pages, sub-NUMA clustering, hyper-threads sharing a core's 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,19 +21,14 @@ from allocator.sysctl import SYSCTLS
 from cpus.abi.numbers import CPUS_MAX, PAGES_PER_MIB
 from emulator.costs import Nanoseconds, costs_type
 from emulator.cpu_nodes import cpu_mistake, cpu_nodes
+from emulator.machine_file import MACHINES, MachineError, MachineTable, did_you_mean, read_machine
 from emulator.watermarks import PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
-from inputs.checked import converted
+from inputs.checked import Line, converted
 from inputs.decode import read_toml
+from inputs.text import clipped
 
-MACHINES = Path(__file__).with_name("machines")
 MEMORY_MIB_MIN = 8
-CHANGED = "changed before"  # of a table that was read: what a run's machine had overridden
-
-Count = Annotated[int, Meta(ge=1)]
-
-
-class MachineError(ValueError):
-    """A machine that cannot be: one sentence with file, key, rule and value."""
+ZONES_MAX = 5  # DMA, DMA32, Normal, Movable, Device
 
 
 class ZoneSize(Struct, frozen=True, kw_only=True):
@@ -42,7 +36,7 @@ class ZoneSize(Struct, frozen=True, kw_only=True):
     when it had booted.
     """
 
-    name: str
+    name: Line
     managed_pages: Annotated[int, Meta(ge=1024)]
     kernel_pages: Annotated[int, Meta(ge=0)] = 0
 
@@ -55,11 +49,11 @@ class Node(Struct, frozen=True, kw_only=True):
     its memory.
     """
 
-    name: str
+    name: Line
     memory_mib: Annotated[float, Meta(gt=0, le=2**24)]
     cpus: bool | str
     read_latency_ns: Annotated[int, Meta(ge=1, le=10**6)]
-    zones: list[ZoneSize] = []
+    zones: Annotated[list[ZoneSize], Meta(max_length=ZONES_MAX)] = []
 
     @property
     def full_zones(self) -> list[ZoneSize]:
@@ -132,10 +126,9 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     the scaled machine's.
     """
 
-    name: Annotated[str, Meta(min_length=1)]
-    description: str
+    name: Line
+    description: Line
     cpus: Annotated[int, Meta(ge=1, le=CPUS_MAX)]
-    cpu_mhz: Count
     default_scale: Annotated[float, Meta(ge=1, le=2**20)]
     swap_mib: Annotated[int, Meta(ge=0, le=0)]
     distances: list[list[Annotated[int, Meta(ge=10, le=255)]]]
@@ -232,7 +225,10 @@ def memory_text(mib: float) -> str:
 
 def machine_names() -> dict[str, str]:
     """Return the machines that ship with the emulator: name -> one-line description."""
-    return {path.stem: str(_read(path, ())["description"]) for path in sorted(MACHINES.glob("*.toml"))}
+    return {
+        path.stem: str(read_toml(path, MachineError)["description"])
+        for path in sorted(MACHINES.glob("*.toml"))
+    }
 
 
 def load_machine(
@@ -252,30 +248,27 @@ def load_machine(
     >>> load_machine("xeon6430-cxl", scale=1024).pages
     [10752, 24576]
     """
-    path = _find(str(name_or_path))
-    table = _read(path, ())
-    changed = table.pop(CHANGED, {})
+    read = read_machine(str(name_or_path))
+    table = read.table
     for key, value in (overrides or {}).items():
-        _override(table, key, value, path.name)
-    if "scale" in table:
-        raise MachineError(
-            f"{path.name}: 'scale' must be given as --scale, or be the file's "
-            f"'default_scale' (got {table['scale']!r})"
-        )
-    if "overrides" in table:
-        raise MachineError(f"{path.name}: 'overrides' must be given as --set (got {table['overrides']!r})")
-    table["overrides"] = changed | dict(overrides or {})
+        read.override(key, value)
+    for key, option in (("scale", "--scale, or be the file's 'default_scale'"), ("overrides", "--set")):
+        if key in table:
+            raise MachineError(
+                f"{read.named(key)}: '{key}' must be given as {option} (got {clipped(table[key])})"
+            )
+    table["overrides"] = read.changed
     table["scale"] = table.get("default_scale", 1.0) if scale is None else scale
-    _check_keys(Machine, table, "", path.name)
+    _check_keys(Machine, table, "", read)
     if cpus is not None:
         # what is replaced must be right too
-        converted({"cpus": cpus} | table, Machine, path.name, MachineError)
+        converted({"cpus": cpus} | table, Machine, read.named, MachineError)
         table["cpus"] = cpus
-    machine = converted(table, Machine, path.name, MachineError)
+    machine = converted(table, Machine, read.named, MachineError)
     costed: Any = msgspec.defstruct("Costed", [("costs", costs_type())])
-    costs = converted({"costs": machine.costs}, costed, path.name, MachineError).costs
+    costs = converted({"costs": machine.costs}, costed, read.named, MachineError).costs
     machine = msgspec.structs.replace(machine, costs=costs)
-    _check_rules(machine, path.name)
+    _check_rules(machine, read)
     return machine
 
 
@@ -286,88 +279,19 @@ def machine_table(machine: Machine) -> dict[str, Any]:
     return table
 
 
-# -- reading -------------------------------------------------------------------------------------------------
-
-
-def _find(name: str) -> Path:
-    if name.endswith(".toml") or "/" in name:
-        path = Path(name)
-        if not path.is_file():
-            raise MachineError(f"there is no machine file {name!r}")
-        return path
-    path = MACHINES / f"{name}.toml"
-    if not path.is_file():
-        known = sorted(p.stem for p in MACHINES.glob("*.toml"))
-        raise MachineError(
-            f"'machine' must be one of {', '.join(known)}, or a .toml file "
-            f"(got {name!r}){_did_you_mean(name, known)}"
-        )
-    return path
-
-
-def _read(path: Path, seen: tuple[str, ...]) -> dict[str, Any]:
-    table = read_toml(path, MachineError)
-    # a run's config.toml: its machine in full, the scale it had is the default
-    if isinstance(run := table.get("machine"), dict):
-        own = {"default_scale": run.pop("scale", run.get("default_scale")), CHANGED: run.pop("overrides", {})}
-        return run | own
-    like = table.pop("like", None)
-    if like is None:
-        return table
-    if not isinstance(like, str):
-        raise MachineError(f"{path.name}: 'like' must be the name of a machine (got {like!r})")
-    if path.stem in seen:
-        raise MachineError(
-            f"{path.name}: 'like' must not lead back to the file itself "
-            f"(got {' -> '.join((*seen, path.stem))})"
-        )
-    return _merge(_read(_find(like), (*seen, path.stem)), table)
-
-
-def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in change.items():
-        old = base.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _override(table: dict[str, Any], key: str, value: Any, file: str) -> None:
-    place: Any = table
-    *path, last = key.split(".")
-    for part in path:
-        try:
-            place = place[int(part)] if isinstance(place, list) else place[part]
-        except (KeyError, IndexError, ValueError, TypeError):
-            raise MachineError(
-                f"{file}: {key!r} must name a key of the machine (got {part!r}, which is not there)"
-            ) from None
-    if isinstance(place, list) and last.isdigit() and int(last) < len(place):
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise MachineError(
-            f"{file}: {key!r} must name a key of the machine (got {last!r}, which is not there)"
-        )
-
-
 # -- checking ------------------------------------------------------------------------------------------------
 
 
-def _did_you_mean(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
+def _check_keys(kind: type, table: Any, where: str, read: MachineTable) -> None:
     if not isinstance(table, dict):
         return
     known = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in table.items():
         if key not in known:
-            hint = _did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
-            raise MachineError(f"{file}: {where + key!r} is not a key of a machine{hint}")
+            hint = did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
+            raise MachineError(
+                f"{read.named(where + key)}: {clipped(where + key)} is not a key of a machine{hint}"
+            )
         inner = {
             "nodes": Node,
             "zones": ZoneSize,
@@ -378,18 +302,18 @@ def _check_keys(kind: type, table: Any, where: str, file: str) -> None:
         }.get(key, known[key])
         if key in ("nodes", "zones") and isinstance(value, list):
             for i, part in enumerate(value):
-                _check_keys(inner, part, f"{where}{key}[{i}].", file)
+                _check_keys(inner, part, f"{where}{key}[{i}].", read)
         elif isinstance(inner, type) and issubclass(inner, Struct):
-            _check_keys(inner, value, f"{where}{key}.", file)
+            _check_keys(inner, value, f"{where}{key}.", read)
 
 
-def _check_rules(machine: Machine, file: str) -> None:
+def _check_rules(machine: Machine, read: MachineTable) -> None:
     def refuse(key: str, rule: str, got: object) -> None:
-        raise MachineError(f"{file}: '{key}' must {rule} (got {got})")
+        raise MachineError(f"{read.named(key)}: '{key}' must {rule} (got {got})")
 
     if not any(node.cpus for node in machine.nodes):
         refuse("nodes", "have at least one node with cpus = true", "none")
-    mistake = cpu_mistake([node.cpus for node in machine.nodes], machine.cpus, CPUS_MAX)
+    mistake = cpu_mistake([node.cpus for node in machine.nodes], machine.cpus)
     if mistake:
         refuse(*mistake)
     count = len(machine.nodes)

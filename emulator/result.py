@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
-from inputs.checked import clipped, converted
+from inputs.checked import converted
 from inputs.decode import JSON_BYTES, json_value
 from inputs.file import read_bytes, shown
+from inputs.text import clipped
 
 SCHEMA = "luf-comparison/1"
 FOREIGN = "this is not a result of luf"

@@ -5,12 +5,20 @@ file breaks which rule.
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
+
+from inputs.text import clipped, visible
 
 T = TypeVar("T")
-SHOWN = 80  # characters of a value that is refused
+LINE = r"\A[^\n\t]+\Z"
+Line = Annotated[str, Meta(min_length=1, max_length=500, pattern=LINE)]  # a name, or what people read of it
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what a counter of 64 bits can be
+KEY_SHOWN = 120
+TRIED = 1000  # keys of a table, to find the one that is wrong
 _TYPES = {
     "int": "a whole number",
     "float": "a number",
@@ -23,41 +31,86 @@ _TYPES = {
 _BOUNDS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
 
-def converted(table: Any, kind: type[T], file: str, refusal: type[ValueError] = ValueError) -> T:
-    """Return `table` as a `kind`; raises `refusal` with file, key, rule and value."""
+def converted(
+    table: Any, kind: type[T], file: str | Callable[[str], str], refusal: type[ValueError] = ValueError
+) -> T:
+    """Return `table` as a `kind`; raises `refusal` with file, key, rule and value. `file` may be a function
+    that names the file of a key.
+    """
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        raise refusal(_sentence(str(error), table, file)) from None
+        where, sentence = _told(str(error), table, kind)
+    raise refusal(f"{file if isinstance(file, str) else file(where)}: {sentence}")
 
 
-def _sentence(text: str, table: Any, file: str) -> str:
-    where = (re.search(r"at `\$\.?([^`]*)`", text) or [None, ""])[1] or ""
-    if missing := re.search(r"missing required field `(\w+)`", text):
-        return f"{file}: '{where + '.' if where else ''}{missing[1]}' is missing"
-    if unknown := re.search(r"unknown field `([^`]*)`", text):
-        return f"{file}: '{where + '.' if where else ''}{unknown[1]}' is not a key that is known"
-    got = clipped(_value_at(table, where))
-    if bound := re.search(r"Expected `(\w+)` (>=|<=|>|<) ([\d.]+)", text):
-        limit = bound[3].removesuffix(".0")
-        return f"{file}: '{where}' must be {_BOUNDS[bound[2]]} {limit} (got {got})"
+def _told(text: str, table: Any, kind: type) -> tuple[str, str]:
+    """Give the key that is wrong, and the sentence about it."""
+    place = re.search(r" - at `(key` in `)?\$(.*)`$", text, re.S)
+    if place:
+        text = text[: place.start()]
+    where, value = _found(place[2] if place else "", table, kind)
+    dot = "." * bool(where)
+    if lacks := re.search(r"missing required field `(\w+)`", text):
+        where += f"{dot}{lacks[1]}"
+        return where, f"'{visible(where, KEY_SHOWN)}' is missing"
+    if unknown := re.search(r"unknown field `(.*)`", text, re.S):
+        where += f"{dot}{unknown[1]}"
+        return where, f"'{visible(where, KEY_SHOWN)}' is not a key that is known"
+    key = f"'{visible(where, KEY_SHOWN)}'" if where else "it"
+    if place and place[1]:
+        return where, f"{key} must have keys of another kind ({visible(text, KEY_SHOWN)})"
+    return where, f"{key} must {_rule(text)} (got {clipped(value)})"
+
+
+def _rule(text: str) -> str:
+    """Give the rule that a value breaks, in plain words."""
+    if bound := re.search(r"Expected `(\w+)` (>=|<=|>|<) ([\d.e+-]+)", text):
+        return f"be {_BOUNDS[bound[2]]} {bound[3].removesuffix('.0')}"
+    if "matching regex" in text:
+        return "be text on one line"
     if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=)? ?(\d+))?", text):
         bounds = f"{_BOUNDS[kind[2]]} " if kind[2] else ""
         length = f" of {bounds}{kind[3]}{' character' * (kind[1] == 'str')}" if kind[3] else ""
-        return f"{file}: '{where}' must be {_TYPES.get(kind[1], kind[1])}{length} (got {got})"
-    return f"{file}: '{where}': {text}"
+        return "be " + " or ".join(_TYPES.get(one, one) for one in kind[1].split(" | ")) + length
+    return "be one of those that are known" if "enum value" in text else "be a number in range"
 
 
-def clipped(value: Any) -> str:
-    """Show a value in a sentence: all of it, or its beginning."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else text[: SHOWN - 4] + " ..."
+def _found(path: str, table: Any, kind: type) -> tuple[str, Any]:
+    """Follow a path of msgspec's to the value that is wrong. For a key of a dict it has `[...]`: that is the
+    key which is wrong alone, too.
+    """
+    steps: list[str | int] = []
+    where, value = "", table
+    for part in re.findall(r"\[\.\.\.\]|[^.\[\]]+", path):
+        step: str | int | None = part
+        if isinstance(value, list):
+            step = int(part)
+        elif part == "[...]":
+            keys = list(value)[:TRIED]
+            step = next((key for key in keys if _is_wrong(_only(table, steps, key), kind)), None)
+        if step is None or (isinstance(value, dict) and step not in value):
+            break
+        where += f"[{step}]" if isinstance(value, list) else f"{'.' * bool(where)}{step}"
+        if part == "[...]":
+            table = _only(table, steps, str(step))
+        steps.append(step)
+        value = value[step]
+    return where, value
 
 
-def _value_at(table: Any, where: str) -> Any:
-    for part in re.findall(r"\w+", where):
-        if part.isdigit() and isinstance(table, list):
-            table = table[int(part)]
-        elif isinstance(table, dict):
-            table = table.get(part)
-    return table
+def _is_wrong(table: Any, kind: type) -> bool:
+    try:
+        msgspec.convert(table, kind)
+    except msgspec.ValidationError:
+        return True
+    return False
+
+
+def _only(table: Any, steps: list[str | int], key: str) -> Any:
+    """Return a table in which the one at the end of the steps has nothing but `key`."""
+    if not steps:
+        return {key: table[key]}
+    changed = table.copy()
+    changed[steps[0]] = _only(table[steps[0]], steps[1:], key)
+    return changed

@@ -18,8 +18,9 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta
 
-from inputs.checked import clipped, converted
+from inputs.checked import converted
 from inputs.decode import read_json
+from inputs.text import clipped
 
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
 Range: TypeAlias = tuple[int, int, int]  # min, median, max over repetitions

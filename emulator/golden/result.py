@@ -15,8 +15,9 @@ from emulator.golden.bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME,
 from emulator.golden.compare import DIFFERS, UNKNOWN, Row, Tally, by_scenario, cells_of, tally
 from emulator.golden.data import GoldenError
 from emulator.golden.rules import Explained, Rules
-from inputs.checked import clipped, converted
+from inputs.checked import converted
 from inputs.decode import read_json
+from inputs.text import clipped
 
 SCHEMA = "luf-golden/2"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -234,13 +235,22 @@ def test_a_scale_below_one_is_refused():
         (
             'like = "nothing"',
             (
-                "'machine' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, "
+                "bad.toml: 'like' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, "
                 "guest-8cpu-tcg-large, qemu-16, two-socket, "
             ),
         ),
         ("like = 3", "'like' must be the name of a machine (got 3)"),
         ('name = "x"', "'description' is missing"),
-        ('like = "LOOP"', "'like' must not lead back to the file itself"),
+        ('like = "LOOP"', "'like' must not lead back to the file itself (got bad.toml -> bad.toml)"),
+        ('like = "none.toml"', "bad.toml: 'like' leads nowhere: there is no machine file 'none.toml'"),
+        ("[machine]\noverrides = 5", "bad.toml: 'machine.overrides' must be a table (got 5)"),
+        ('"changed before" = 5', "bad.toml: 'changed before' is not a key of a machine; known are name, "),
+        ('like = "guest-8cpu"\nname = "a\\nb"', "bad.toml: 'name' must be text on one line (got 'a\\nb')"),
+        ('like = "guest-8cpu"\n[costs]\nwalk = -1', "bad.toml: 'costs.walk' must be at least 0 (got -1)"),
+        (
+            'like = "guest-8cpu"\n[sysctl]\nmin_free_kbytes = 0xffffffff',
+            "must be at most 2147483647 (got 4294967295)",
+        ),
     ],
 )
 def test_a_bad_file_gets_one_sentence(tmp_path, text, sentence):
@@ -249,6 +259,78 @@ def test_a_bad_file_gets_one_sentence(tmp_path, text, sentence):
     file.write_text(text.replace("LOOP", str(file)))
     with pytest.raises(MachineError, match=re.escape(sentence)):
         load_machine(file)
+
+
+MISTAKES = [
+    ("cpus = 300", "'cpus' must be at most 256 (got 300)"),
+    ("[costs]\nwlak = 1", "'costs.wlak' is not a key of a machine; did you mean 'walk'?"),
+    ("[tlb.stlb]\nways = 7", "'tlb.stlb.ways' must divide the 2048 entries (got 7)"),
+    ('like = "nothing"', "'like' must be one of cpu-128"),
+    ("like = 3", "'like' must be the name of a machine (got 3)"),
+    ("scale = 4", "'scale' must be given as --scale"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), MISTAKES)
+def test_a_mistake_in_another_file_names_both(tmp_path, monkeypatch, text, sentence):
+    """The file at hand, and the one that it is like where the mistake stands."""
+    monkeypatch.chdir(tmp_path)
+    like = "" if text.startswith("like") else 'like = "guest-8cpu"\n'
+    Path("base.toml").write_text(like + text, encoding="utf-8")
+    Path("between.toml").write_text('like = "./base.toml"\nname = "between"', encoding="utf-8")
+    Path("mine.toml").write_text('like = "./between.toml"\ndescription = "mine"', encoding="utf-8")
+    with pytest.raises(MachineError, match=rf"^mine\.toml \(like base\.toml\): {re.escape(sentence)}"):
+        load_machine("mine.toml")
+    with pytest.raises(MachineError, match=rf"^base\.toml: {re.escape(sentence)}"):
+        load_machine("base.toml")
+
+
+@pytest.mark.parametrize(("text", "sentence"), MISTAKES[:3])
+def test_a_mistake_at_hand_names_no_other_file(tmp_path, monkeypatch, text, sentence):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(f'like = "xeon6430-cxl"\n{text}', encoding="utf-8")
+    with pytest.raises(MachineError, match=rf"^mine\.toml: {re.escape(sentence)}"):
+        load_machine("mine.toml")
+
+
+def test_a_file_of_the_same_name_elsewhere_is_another_file(tmp_path):
+    """A file is like a machine that ships, under its name; but not like itself by way of a link."""
+    file = tmp_path / "guest-8cpu.toml"
+    file.write_text('like = "guest-8cpu"\ncpus = 3\n', encoding="utf-8")
+    assert load_machine(file).cpus == 3
+    (tmp_path / "link.toml").symlink_to(file)
+    file.write_text(f'like = "{tmp_path}/link.toml"\n', encoding="utf-8")
+    with pytest.raises(MachineError, match=r"lead back .* \(got guest-8cpu\.toml -> link\.toml\)$"):
+        load_machine(file)
+
+
+def test_what_older_files_have_is_no_mistake(tmp_path):
+    """A frequency: it was asked for and meant nothing, as every cost is in ns."""
+    file = tmp_path / "old.toml"
+    file.write_text('like = "guest-8cpu"\ncpu_mhz = 2100\n', encoding="utf-8")
+    assert "cpu_mhz" not in machine_table(load_machine(file))
+
+
+@pytest.mark.parametrize(
+    "words", ["0-99999999999", "9" * 5000, "5-3", "1_0", " 1", "+1", "1-", "-1", "²", "0,,1"]
+)
+def test_a_list_of_cpus_is_numbers(words):
+    """Not what `int` takes beside them; a range of a hundred thousand million is not even begun."""
+    with pytest.raises(MachineError) as refused:
+        load_machine("xeon6430-cxl", overrides={"nodes.0.cpus": words})
+    assert CPU_LIST_RULE in str(refused.value)
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "key", ["nodes.-1.cpus", "nodes.1_0.cpus", "nodes.².cpus", "cpus.x", "name.0", "nodes.+1", "nodes.9"]
+)
+def test_a_key_that_is_not_there(key):
+    """A list is counted from 0 on, in digits."""
+    with pytest.raises(
+        MachineError, match=r"must name a key of the machine \(got '.*', which is not there\)$"
+    ):
+        load_machine("xeon6430-cxl", overrides={key: 1})
 
 
 def test_an_unknown_machine_gets_a_guess():

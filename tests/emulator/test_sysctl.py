@@ -32,10 +32,7 @@ def half_declared(known: Iterable[Sysctl]) -> list[str]:
     for one in known:
         if not one.linux or not one.does:
             found.append(f"sysctl {one.name} must say what Linux calls it, and what it does")
-        if (
-            one.most is not None
-            and not one.least <= (one.least if one.default is None else one.default) <= one.most
-        ):
+        if not one.least <= (one.least if one.default is None else one.default) <= one.most:
             found.append(f"sysctl {one.name} must have a default in its range (got {one.default})")
     return found
 
