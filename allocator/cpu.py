@@ -7,7 +7,9 @@ from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
 from allocator.kswapd import end_naps, kswapd_falls_asleep, kswapd_step
 from allocator.kthread import run_kthread_slice
 from allocator.numa_balancing import task_tick_numa
-from allocator.program import BLOCKED, ENDED, SLEEP, YIELD, run_user
+from allocator.outcome import BLOCKED, ENDED, SLEEP, YIELD
+from allocator.panic import TIME_IS_OVER, panic
+from allocator.program import run_user
 from allocator.sched import (
     DONE,
     SLEEPING,
@@ -29,6 +31,7 @@ from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
 
 SERIES_COLUMNS = 8
+TIME_MAX_NS = 10**17  # three years
 FIELDS = (
     Constant("base_slice_ns", "sched_base_slice_ns", "ns"),
     Constant("series_ns", "between two samples of free memory", "ns"),
@@ -89,6 +92,15 @@ def tick(ram, cpu, task):
 
 
 @kernel
+def _check_time(ram, cpu):
+    """Stop the run long before a clock could wrap: from here on it may gain what one row's visit of a page
+    and all of the kernel's doings between two looks add, 10^18 ns at the most.
+    """
+    if ram.cpu_clock[cpu] > TIME_MAX_NS:
+        panic(ram, cpu, TIME_IS_OVER, ram.cpu_clock[cpu], TIME_MAX_NS)
+
+
+@kernel
 def _start_task(ram, cpu, task):
     """Switch to a task: a user thread's address space is loaded, a kernel thread borrows what is loaded."""
     before = ram.cpu_loaded_mm[cpu]
@@ -96,6 +108,7 @@ def _start_task(ram, cpu, task):
     if task != ram.cpu_last_task[cpu]:
         ram.cpu_live_count[cpu] = 0
     ram.cpu_task[cpu] = ram.cpu_last_task[cpu] = task
+    _check_time(ram, cpu)
     ram.task_slice_ns[task] = ram.cpu_clock[cpu] + ram.base_slice_ns
     ram.cpu_clock[cpu] += ram.cost_context_switch
     if ram.task_kind[task] == TASK_USER:
@@ -144,6 +157,7 @@ def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
     began = ram.cpu_clock[cpu]
     result = run_user(ram, cpu, task)
+    _check_time(ram, cpu)
     charge_stolen(ram, cpu)
     fetch_add(ram.task_runtime_ns, task, ram.cpu_clock[cpu] - began)
     if result == ENDED:

@@ -8,21 +8,24 @@ of the cache and out of all address spaces, before and once more after the devic
 meanwhile is old. Both times the design is asked, last of all: pages that reclaim has taken out of the cache,
 without a flush, may still be read through old translations, and from the return of the call on nobody may
 read them. Whoever stores to the range through a mapping meanwhile has a dirty page that stays: its content is
-the file's then. Left out: asynchronous calls, partial blocks, the inode's lock, the CPU time of building
-requests.
+the file's then. The inode's lock is shared by direct calls: two may write one page at once, and the disk
+orders them. Left out: asynchronous calls, partial blocks, blocks that are not there yet, the CPU time of
+building requests.
 """
 
 from allocator.filemap import sync_file_page, write_to_file
 from allocator.flush_sites import SITE_FILE
 from allocator.gup import MUST_SLEEP, pin_user_page, unpin_page
 from allocator.hooks import HOOK_TRUNCATE, HOOK_TRUNCATED
+from allocator.inode_lock import EXCLUSIVE, SHARED, inode_lock, inode_unlock
 from allocator.lru import drop_page
+from allocator.outcome import BLOCKED, NEXT, SLEEP
 from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
 from allocator.page_list import NONE
 from allocator.unmap import unmap_mapping_range
 from cpus.abi.row_kinds import DIRECT_READ
-from cpus.atomics import compare_exchange, exchange, load_acquire
+from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.declare import Field, OwnerOf, Struct
 from cpus.events import EV_WRITE, record
@@ -38,10 +41,11 @@ FIELDS = (
     )),
     Field("task_pin", OwnerOf("task_cpu"), "frames that a device works on for it, -1 the zero page",
           ("nr_tasks", PIN_PAGES)),
+    Field("task_written", OwnerOf("task_cpu"), "versions that a device has written for it",
+          ("nr_tasks", PIN_PAGES), oracle=True),
 )  # fmt: skip
 
-COMPLETE, ASLEEP = 0, 1
-BEGUN, PREPARED, UNDER_WAY = 0, 1, 2  # task_step
+BEGUN, PREPARED, UNDER_WAY, BUFFERED = range(4)  # task_step
 
 
 @kernel
@@ -104,32 +108,39 @@ def _device_writes(ram, cpu, pfn):
 
 
 @kernel
-def _publish_written(ram, cpu, object, index):
+def _write_on_disk(ram, logical):
+    """The device writes a page: the newest version there is, and one more. Returns it."""
+    while True:
+        seen = load_acquire(ram.disk_version, logical)
+        fresh = max(load_acquire(ram.version, logical), seen) + 1
+        if compare_exchange(ram.disk_version, logical, seen, fresh) == seen:
+            return fresh
+
+
+@kernel
+def _publish_written(ram, cpu, object, index, version):
     """What the device wrote to page `index` is the file's content, unless an older one is cached, or has been
     written to disk since.
     """
     logical = ram.object_logical[object] + index
-    version = load_acquire(ram.disk_version, logical)
     pfn = find_page(ram, cpu, object, index)
     old = pfn != NONE and load_acquire(ram.content, pfn) & VERSION_MASK < version
     if pfn != NONE:
         drop_page(ram, cpu, pfn)
     # looked at in this order: who writes back drops his page later
-    if not old and load_acquire(ram.disk_version, logical) == version:
+    if not old and load_acquire(ram.disk_version, logical) >= version:
         record(ram, cpu, EV_WRITE, -1, object, index, version)
         publish(ram, logical, version)
 
 
 @kernel
-def _end_write(ram, cpu, object, first, count):
+def _end_write(ram, cpu, task, object, first, count):
     """The device has written `count` pages: drop what was cached meanwhile; they are the content now."""
-    for index in range(first, first + count):
-        logical = ram.object_logical[object] + index
-        newest = max(load_acquire(ram.version, logical), load_acquire(ram.disk_version, logical))
-        exchange(ram.disk_version, logical, newest + 1)
+    for i in range(count):
+        ram.task_written[task, i] = _write_on_disk(ram, ram.object_logical[object] + first + i)
     invalidate_inode_pages2_range(ram, cpu, object, first, first + count)
-    for index in range(first, first + count):
-        _publish_written(ram, cpu, object, index)
+    for i in range(count):
+        _publish_written(ram, cpu, object, first + i, ram.task_written[task, i])
 
 
 @kernel
@@ -137,7 +148,7 @@ def _end_transfer(ram, cpu, task, reads, object, first):
     """The device is done with the pages that the task has pinned."""
     count = ram.task_pins[task]
     if not reads:
-        _end_write(ram, cpu, object, first, count)
+        _end_write(ram, cpu, task, object, first, count)
     for i in range(count):
         pfn = ram.task_pin[task, i]
         if pfn >= 0:
@@ -174,10 +185,42 @@ def _write_buffered(ram, cpu, object, first, count):
         sync_file_page(ram, cpu, object, index)
 
 
+@kernel
+def _pin_and_submit(ram, cpu, task, buffer, count, reads):
+    """Pin the pages of memory that are not pinned yet, and ask the device; the task must sleep either way."""
+    while ram.task_pins[task] < count:
+        pfn = pin_user_page(ram, cpu, ram.task_mm[task], buffer + ram.task_pins[task], reads)
+        if pfn == MUST_SLEEP:
+            return SLEEP
+        ram.task_pin[task, ram.task_pins[task]] = pfn
+        ram.task_pins[task] += 1
+    ram.task_step[task] = UNDER_WAY
+    ram.task_wait_ns[task] = queue_disk(ram, cpu, count)
+    return SLEEP
+
+
+@kernel
+def _transfer(ram, cpu, task, object, first, buffer, count, reads):
+    """Go on with the pages that are next; NEXT when there is nothing to wait for."""
+    how = EXCLUSIVE if ram.task_step[task] == BUFFERED else SHARED
+    if not inode_lock(ram, cpu, task, object, how):
+        return BLOCKED
+    if ram.task_step[task] == BEGUN:
+        prepared = _prepare(ram, cpu, reads, object, first, count)
+        ram.task_step[task] = PREPARED if prepared else BUFFERED
+    elif ram.task_step[task] == BUFFERED:
+        _write_buffered(ram, cpu, object, first, count)
+        ram.task_visit[task] += count
+        ram.task_step[task] = BEGUN
+    else:
+        return _pin_and_submit(ram, cpu, task, buffer, count, reads)
+    return NEXT
+
+
 @apart
 def direct_io(ram, cpu, task, row):
-    """Do a DIRECT_READ or DIRECT_WRITE row from where the task left it; ASLEEP if it must wait until
-    task_wait_ns and come again.
+    """Do a DIRECT_READ or DIRECT_WRITE row from where the task left it. SLEEP: it must wait until
+    task_wait_ns and come again. BLOCKED: it sleeps for the inode's lock.
 
     Pages `page` .. of the file that `region` shows, to or from page `count` .. of region `kind`.
     """
@@ -189,30 +232,15 @@ def direct_io(ram, cpu, task, row):
     ram.cpu_site[cpu] = SITE_FILE
     if ram.task_step[task] == UNDER_WAY:
         _end_transfer(ram, cpu, task, reads, object, first + ram.task_visit[task])
-    elif ram.task_step[task] == BEGUN:
+    elif ram.task_step[task] == BEGUN and ram.task_visit[task] == 0:
         ram.cpu_clock[cpu] += ram.cost_syscall
-    result = COMPLETE
-    while ram.task_visit[task] < ram.row_pages[row] and result == COMPLETE:
+    result = NEXT
+    while ram.task_visit[task] < ram.row_pages[row] and result == NEXT:
         at = ram.task_visit[task]
         count = min(PIN_PAGES, ram.row_pages[row] - at)
-        if ram.task_step[task] == BEGUN:
-            if not _prepare(ram, cpu, reads, object, first + at, count):
-                _write_buffered(ram, cpu, object, first + at, count)
-                ram.task_visit[task] += count
-                continue
-            ram.task_step[task] = PREPARED
-        while ram.task_pins[task] < count and result == COMPLETE:
-            pfn = pin_user_page(ram, cpu, ram.task_mm[task], buffer + at + ram.task_pins[task], reads)
-            if pfn == MUST_SLEEP:
-                result = ASLEEP
-            else:
-                ram.task_pin[task, ram.task_pins[task]] = pfn
-                ram.task_pins[task] += 1
-        if result == COMPLETE:
-            ram.task_step[task] = UNDER_WAY
-            ram.task_wait_ns[task] = queue_disk(ram, cpu, count)
-            result = ASLEEP
+        result = _transfer(ram, cpu, task, object, first + at, buffer + at, count, reads)
     ram.cpu_site[cpu] = site
-    if result == COMPLETE:
+    if result == NEXT:
         ram.task_visit[task] = 0
+        inode_unlock(ram, cpu, task, object)
     return result

@@ -4,8 +4,8 @@ mm/rmap.c: folio_mkclean).
 Each asks the design first: before new bytes are visible at a file offset, what other CPUs may still read
 there through translations that reclaim left pending must be flushed. Past the page cache: direct_io.py.
 The writer's own copy is not a mapped access: the oracle sees it as the next version of the page, published
-when it is complete. Left out: sizes (a file keeps its pages; truncate drops contents), write-back threads and
-throttling, page-cache locks on ranges.
+when it is complete. Buffered write and truncate of one file exclude each other (inode_lock.py). Left out:
+sizes (a file keeps its pages; truncate drops contents), write-back threads and throttling.
 """
 
 from allocator.flush_sites import SITE_FILE
@@ -13,7 +13,13 @@ from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_T
 from allocator.kmap import KMAP_WRITE, kmap
 from allocator.lru import drop_page, lru_add_drain, unlock_and_drop
 from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
-from allocator.page_cache import delete_from_page_cache, find_page, write_page
+from allocator.page_cache import (
+    delete_from_page_cache,
+    filemap_invalidate_lock,
+    filemap_invalidate_unlock,
+    find_page,
+    write_page,
+)
 from allocator.page_list import NONE
 from allocator.readahead import read_pages
 from allocator.rmap import address_in, lock_pte, unlock_pte
@@ -24,23 +30,33 @@ from cpus.atomics import compare_exchange, exchange, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.events import EV_WRITE, record
+from cpus.ipi import serve_interrupts
 from cpus.oracle import VERSION_MASK, publish
 from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, find_table, pte_pfn, ptep_get
 from cpus.steal import pass_until
 
 
 @kernel
-def _locked_page(ram, cpu, object, index):
-    """Find a page of a file, reading it if need be, and lock it; the caller gets a reference."""
+def _lock_if_cached(ram, cpu, object, index):
+    """Find a page of a file and lock it, the caller gets a reference; NONE if it is not cached."""
     while True:
         pfn = find_page(ram, cpu, object, index)
         if pfn == NONE:
-            read_pages(ram, cpu, object, index, 1, NONE)
-            continue
+            return NONE
         lock_page(ram, cpu, pfn)
         if ram.page_object[pfn] == object + 1 and ram.page_index[pfn] == index:
             return pfn
         unlock_and_drop(ram, cpu, pfn)  # reclaimed meanwhile
+
+
+@kernel
+def _locked_page(ram, cpu, object, index):
+    """The same; a page that is not cached is read."""
+    while True:
+        pfn = _lock_if_cached(ram, cpu, object, index)
+        if pfn != NONE:
+            return pfn
+        read_pages(ram, cpu, object, index, 1, NONE)
 
 
 @apart
@@ -115,57 +131,45 @@ def sync_file_page(ram, cpu, object, index):
     return 0
 
 
-@kernel
-def _forget_on_disk(ram, cpu, object, index):
-    """A page that is not cached loses its contents: the next read gives a newer version. False if it is
-    cached by now.
-    """
-    logical = ram.object_logical[object] + index
-    version = load_acquire(ram.version, logical) + 1
-    exchange(ram.disk_version, logical, version)
-    pfn = find_page(ram, cpu, object, index)
-    # whoever entered it may have read the old contents: it must be dropped like any cached page
-    if pfn != NONE:
-        drop_page(ram, cpu, pfn)
-        return False
-    # now: it may have been entered, mapped and lazily unmapped until the look-up
-    call(ram, HOOK_TRUNCATE, cpu, object, index, 0, 0)
-    record(ram, cpu, EV_WRITE, -1, object, index, version)
-    publish(ram, logical, version)  # whoever enters it from now on reads the disk after us
-    return True
-
-
 @apart
 def truncate_file_page(ram, cpu, object, index):
     """Drop one page of a file, whose mappings are gone, with its contents (truncate_inode_folio): it reads as
-    a new version after it.
+    a new version after it. invalidate_lock held for writing: what is not cached stays so.
     """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_FILE
-    pfn = find_page(ram, cpu, object, index)
-    if pfn == NONE:
-        if _forget_on_disk(ram, cpu, object, index):
-            call(ram, HOOK_TRUNCATED, cpu, object, index, 0, 0)
-            ram.cpu_site[cpu] = site
-            return 0
-        pfn = _locked_page(ram, cpu, object, index)
-    else:
-        drop_page(ram, cpu, pfn)
-        pfn = _locked_page(ram, cpu, object, index)
+    pfn = _lock_if_cached(ram, cpu, object, index)
     call(ram, HOOK_TRUNCATE, cpu, object, index, 0, 0)
     # mapped again since the range was unmapped (unmap_mapping_folio)
-    if load_acquire(ram.page_mapcount, pfn) > 0:
+    if pfn != NONE and load_acquire(ram.page_mapcount, pfn) > 0:
         unmap_mapping_range(ram, cpu, object, index, index + 1, True)
     logical = ram.object_logical[object] + index
     version = load_acquire(ram.version, logical) + 1
-    ram.disk_version[logical] = version
-    fetch_and(ram.page_flags, pfn, ~PG_DIRTY)
-    delete_from_page_cache(ram, cpu, pfn, object)
+    exchange(ram.disk_version, logical, version)
+    if pfn != NONE:
+        fetch_and(ram.page_flags, pfn, ~PG_DIRTY)
+        delete_from_page_cache(ram, cpu, pfn, object)
     record(ram, cpu, EV_WRITE, pfn, object, index, version)
     publish(ram, logical, version)
     call(ram, HOOK_TRUNCATED, cpu, object, index, 0, 0)
-    unlock_and_drop(ram, cpu, pfn)
+    if pfn != NONE:
+        unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
+    return 0
+
+
+@apart
+def truncate_range(ram, cpu, object, first, last):
+    """Drop pages first..last-1 of a file, their mappings and their contents (truncate_pagecache_range). The
+    inode's lock is held; invalidate_lock keeps readers from bringing pages in meanwhile.
+    """
+    filemap_invalidate_lock(ram, cpu, object)
+    unmap_mapping_range(ram, cpu, object, first, last, True)
+    for index in range(first, last):
+        truncate_file_page(ram, cpu, object, index)
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+    filemap_invalidate_unlock(ram, cpu, object)
     return 0
 
 

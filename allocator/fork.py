@@ -124,6 +124,7 @@ def dup_mm(ram, cpu, mm, child):
     new_mm(ram, cpu, child)
     for region in range(MAX_REGIONS):
         ram.proc_region[ram.mm_process[child], region] = ram.proc_region[ram.mm_process[mm], region]
+        ram.proc_anon[ram.mm_process[child], region] = ram.proc_anon[ram.mm_process[mm], region]
     for i in range(ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, i]
         copy = new_vma(ram, cpu, child)

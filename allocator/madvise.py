@@ -22,10 +22,10 @@ from allocator.page import (
     node_of,
     set_flag,
 )
-from allocator.panic import BAD_OPERATION, panic
+from allocator.panic import BAD_OPERATION, NOT_ANONYMOUS, panic
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.unmap import zap_range
-from allocator.vma import find_vma_index
+from allocator.vma import VM_ANON, find_vma_index
 from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, move_folios_to_lru, shrink_folio_list
 from cpus.abi.numbers import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT
 from cpus.atomics import fetch_and, load_acquire
@@ -136,6 +136,8 @@ def madvise(ram, cpu, mm, start, end, advice):
     while at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < end:
         vma = ram.mm_vma[mm, at]
         first, last = max(start, ram.vma_start[vma]), min(end, ram.vma_end[vma])
+        if advice == MADV_FREE and ram.vma_flags[vma] & VM_ANON == 0:
+            panic(ram, cpu, NOT_ANONYMOUS, first, mm)
         if advice == MADV_DONTNEED:
             zap_range(ram, cpu, mm, first, last)
         else:

@@ -9,7 +9,7 @@ while pages are zapped.
 from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAP, HOOK_VMA_DONE
 from allocator.mmu_gather import tlb_finish_mmu, tlb_finish_munmap, tlb_flush_everything, tlb_gather_mmu
-from allocator.panic import NOT_FREE, panic
+from allocator.panic import BEYOND_USER_SPACE, NOT_FREE, panic
 from allocator.pgtables import free_pgtables, free_table, new_table
 from allocator.tlb_flush import INIT_MM, inc_mm_tlb_gen, switch_mm
 from allocator.unmap import zap_ptes
@@ -23,6 +23,7 @@ from allocator.vma import (
     remove_vma,
     split_at,
 )
+from cpus.abi.numbers import TASK_SIZE
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.declare import ANY, CONFIG, Exclusive, Field, Struct
@@ -40,7 +41,8 @@ FIELDS = (
     Field("proc_flags", CONFIG, "VM_* of each region", REGIONS),
     Field("proc_file", CONFIG, "file that each region shows, -1 none", REGIONS),
     Field("proc_offset", CONFIG, "page of the file at which it begins", REGIONS),
-    Field("proc_anon", CONFIG, "anon_vma of each region, -1 none", REGIONS),
+    Field("proc_anon", Exclusive("who forks the process"), "anon_vma of each region, -1 none", REGIONS,
+          reads=ANY),
 )  # fmt: skip
 
 UNPLACED = -1  # of proc_region: the kernel finds room
@@ -55,6 +57,13 @@ def new_mm(ram, cpu, mm):
     inc_mm_tlb_gen(ram, mm)
     ram.mm_users[mm] = 1
     return ram.mm_pgd[mm]
+
+
+@kernel
+def check_in_user_space(ram, cpu, start, pages):
+    """Stop the run at a mapping that would not lie in user space."""
+    if start < 0 or start + pages > TASK_SIZE:
+        panic(ram, cpu, BEYOND_USER_SPACE, start, pages)
 
 
 @apart
@@ -72,7 +81,8 @@ def do_mmap(ram, cpu, mm, region, page, pages):
         ram.proc_region[process, region] = start - page
     else:
         start = ram.proc_region[process, region] + page
-        _unmap(ram, cpu, mm, start, start + pages)
+        check_in_user_space(ram, cpu, start, pages)
+        unmap_range(ram, cpu, mm, start, start + pages)
     call(ram, HOOK_MAP, cpu, mm, start, start + pages, 0)
     map_region(ram, cpu, mm, region, page, pages)
     mmap_write_unlock(ram, cpu, mm)
@@ -104,7 +114,7 @@ def map_region(ram, cpu, mm, region, page, pages):
 
 
 @kernel
-def _unmap(ram, cpu, mm, start, end):
+def unmap_range(ram, cpu, mm, start, end):
     """Unmap start..end; mmap_lock held for writing."""
     split_at(ram, cpu, mm, start)
     split_at(ram, cpu, mm, end)
@@ -134,7 +144,7 @@ def _unmap(ram, cpu, mm, start, end):
 def do_munmap(ram, cpu, mm, start, end):
     """Unmap start..end, whatever lies there (do_munmap)."""
     mmap_write_lock(ram, cpu, mm)
-    _unmap(ram, cpu, mm, start, end)
+    unmap_range(ram, cpu, mm, start, end)
     mmap_write_unlock(ram, cpu, mm)
     return 0
 

@@ -4,7 +4,7 @@ A PTE whose rights change is flushed whichever way they change (pte_needs_flush)
 so that one call costs one flush. More rights: a private page that nobody shares is made writable at once,
 others fault first.
 Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared mappings (they fault, as with
-page_mkwrite).
+page_mkwrite), partial success: a hole stops the run (ENOMEM).
 """
 
 from allocator.flush_sites import SITE_USER
@@ -18,10 +18,10 @@ from allocator.vma import (
     VM_RIGHTS,
     VM_SHARED,
     VM_WRITE,
-    find_vma,
     find_vma_index,
+    first_hole,
     lock_rmap,
-    merge_vmas,
+    merge_range,
     split_at,
     unlock_rmap,
 )
@@ -92,8 +92,9 @@ def change_protection(ram, cpu, vma, start, end):
 def mprotect(ram, cpu, mm, start, end, rights):
     """Give start..end the rights `rights` (VM_READ, VM_WRITE, VM_EXEC; 0 none) (do_mprotect_pkey)."""
     mmap_write_lock(ram, cpu, mm)
-    if find_vma(ram, mm, start) < 0:
-        panic(ram, cpu, SEGV_MAPERR, start, mm)
+    hole = first_hole(ram, mm, start, end)
+    if hole < end:
+        panic(ram, cpu, SEGV_MAPERR, hole, mm)
     split_at(ram, cpu, mm, start)
     split_at(ram, cpu, mm, end)
     site = ram.cpu_site[cpu]
@@ -123,7 +124,6 @@ def mprotect(ram, cpu, mm, start, end, rights):
     if rights & VM_WRITE == 0:
         change_is_complete(ram, cpu, mm, change, start, end, WRITE_PROTECTED if rights else UNMAPPED)
     ram.cpu_site[cpu] = site
-    merge_vmas(ram, cpu, mm, start)
-    merge_vmas(ram, cpu, mm, end)
+    merge_range(ram, cpu, mm, start, end)
     mmap_write_unlock(ram, cpu, mm)
     return 0

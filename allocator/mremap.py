@@ -10,12 +10,21 @@ Left out: growing and shrinking in place, MREMAP_DONTUNMAP, moving of whole PMD 
 
 from allocator.flush_sites import SITE_USER
 from allocator.hooks import HOOK_MAP, HOOK_MAPPING_CHANGE
-from allocator.mmap import do_munmap
-from allocator.panic import NOT_FREE, SEGV_MAPERR, panic
+from allocator.mmap import UNPLACED, check_in_user_space, unmap_range
+from allocator.panic import MOVED_ONTO_ITSELF, SEGV_MAPERR, SEVERAL_MAPPINGS, panic
 from allocator.pgtables import PMD_PAGES, ensure_pmd, ensure_table
 from allocator.rmap import lock_pte, record_move, unlock_pte
 from allocator.tlb_flush import flush_tlb_mm_range
-from allocator.vma import find_vma, find_vma_index, insert_vma, link_rmap, lock_rmap, new_vma, unlock_rmap
+from allocator.vma import (
+    find_vma,
+    first_hole,
+    get_unmapped_area,
+    insert_vma,
+    link_rmap,
+    lock_rmap,
+    new_vma,
+    unlock_rmap,
+)
 from cpus.atomics import exchange, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
@@ -90,16 +99,31 @@ def move_page_tables(ram, cpu, vma, old, new, pages):
     return 0
 
 
+@kernel
+def _vma_to_move(ram, cpu, mm, old, pages):
+    """The VMA that holds all of the pages to be moved (vma_to_resize); the run ends if there is none."""
+    hole = first_hole(ram, mm, old, old + pages)
+    if hole < old + pages:
+        panic(ram, cpu, SEGV_MAPERR, hole, mm)
+    vma = find_vma(ram, mm, old)
+    if ram.vma_end[vma] < old + pages:
+        panic(ram, cpu, SEVERAL_MAPPINGS, ram.vma_end[vma], mm)
+    return vma
+
+
 @apart
 def mremap(ram, cpu, mm, old, pages, new):
-    """Move `pages` pages from `old` to `new`, where nothing is mapped (MREMAP_MAYMOVE | MREMAP_FIXED)."""
+    """Move `pages` pages from `old` to `new`, whatever lies there (MREMAP_MAYMOVE | MREMAP_FIXED), or where
+    there is room if that is UNPLACED. Returns where they are now.
+    """
     mmap_write_lock(ram, cpu, mm)
-    vma = find_vma(ram, mm, old)
-    if vma < 0 or ram.vma_end[vma] < old + pages:
-        panic(ram, cpu, SEGV_MAPERR, old, mm)
-    at = find_vma_index(ram, mm, new)
-    if at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < new + pages:
-        panic(ram, cpu, NOT_FREE, new, pages)
+    if new == UNPLACED:
+        new = get_unmapped_area(ram, cpu, mm, pages)
+    check_in_user_space(ram, cpu, new, pages)
+    if old < new + pages and new < old + pages:
+        panic(ram, cpu, MOVED_ONTO_ITSELF, old, pages)
+    unmap_range(ram, cpu, mm, new, new + pages)
+    vma = _vma_to_move(ram, cpu, mm, old, pages)
     call(ram, HOOK_MAP, cpu, mm, new, new + pages, 0)
     moved = new_vma(ram, cpu, mm)
     ram.vma_start[moved], ram.vma_end[moved], ram.vma_flags[moved] = new, new + pages, ram.vma_flags[vma]
@@ -113,6 +137,6 @@ def mremap(ram, cpu, mm, old, pages, new):
     move_page_tables(ram, cpu, vma, old, new, pages)
     change_is_complete(ram, cpu, mm, change, old, old + pages, UNMAPPED)
     ram.cpu_site[cpu] = site
+    unmap_range(ram, cpu, mm, old, old + pages)
     mmap_write_unlock(ram, cpu, mm)
-    do_munmap(ram, cpu, mm, old, old + pages)
-    return 0
+    return new

@@ -22,9 +22,9 @@ from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, inlined, kernel
-from cpus.declare import ANY, CONFIG, VMSTAT, Atomic, Cost, Counter, Field, Held, Lock, OneOf, Struct
-from cpus.lease import sched_yield
-from cpus.locks import spin_lock_irq, spin_unlock_irq
+from cpus.declare import ANY, CONFIG, RWSEM, VMSTAT, Atomic, Cost, Counter, Field, Held, Lock, OneOf, Struct
+from cpus.lease import WAIT_INVALIDATE, sched_yield
+from cpus.locks import down_read, down_write, spin_lock_irq, spin_unlock_irq, up_read, up_write
 from cpus.oracle import VERSION_MASK
 from cpus.steal import wakeup_turn_ns
 
@@ -42,11 +42,18 @@ FIELDS = (
         Lock("object_cache_lock", "mapping.i_pages.xa_lock", "the file's page cache", irq_safe=True),
         Field("object_nrpages", Held("object_cache_lock"), "pages cached"),
     )),
+    Struct("nr_objects", "invalidate", (
+        Lock("invalidate_lock", "mapping.invalidate_lock", "pages come into the cache; alone: they must not",
+             kind=RWSEM),
+        Field("invalidate_waiters", Atomic("exchange"), "somebody sleeps for invalidate_lock"),
+    )),
     Field("cache_slot", Held("object_cache_lock", at="any"), "pfn + 1, 0 empty, negative shadow",
           ("nr_cache_slots",), reads=ANY),
     Field("page_io_ns", Held("page_lock"), "virtual time at which the read of it is done", ("nr_frames",),
           reads=ANY, unit="ns"),
-    Field("disk_version", OneOf(Held("page_lock", at="any"), Atomic("exchange", why="a device has written")),
+    Field("disk_version",
+          OneOf(Held("page_lock", at="any"),
+                Atomic("exchange", "compare_exchange", why="a device has written, or nothing is cached")),
           "version on disk of a file page", ("nr_logical",), reads=ANY, oracle=True),
 )  # fmt: skip
 
@@ -96,6 +103,33 @@ def drop_failed_lookup(ram, cpu, answer):
     pfn = -2 - answer
     get_page(ram, pfn)
     drop_page(ram, cpu, pfn)
+
+
+# --- who brings pages in, and who wants them to stay out (a miss takes the lock, a hit does not) ------------
+
+
+@kernel
+def filemap_invalidate_lock_shared(ram, cpu, object):
+    """Bring pages in, while nobody truncates the file."""
+    down_read(ram, cpu, ram.invalidate_lock, ram.invalidate_waiters, object, WAIT_INVALIDATE)
+
+
+@kernel
+def filemap_invalidate_unlock_shared(ram, cpu, object):
+    """Let truncation go on."""
+    up_read(ram, cpu, ram.invalidate_lock, ram.invalidate_waiters, object, WAIT_INVALIDATE)
+
+
+@kernel
+def filemap_invalidate_lock(ram, cpu, object):
+    """Keep everybody from bringing pages of a file in. Inside the inode's lock, outside page locks."""
+    down_write(ram, cpu, ram.invalidate_lock, ram.invalidate_waiters, object, WAIT_INVALIDATE)
+
+
+@kernel
+def filemap_invalidate_unlock(ram, cpu, object):
+    """Let them again."""
+    up_write(ram, cpu, ram.invalidate_lock, ram.invalidate_waiters, object, WAIT_INVALIDATE)
 
 
 # --- adding and removing ------------------------------------------------------------------------------------

@@ -15,11 +15,12 @@ from cpus.compiled import kernel, later
 @dataclass(frozen=True, slots=True)
 class Panic:
     """What is said when the run stops, with {a} and {b}; `rule` says what a workload has to do not to get it,
-    if a workload can be to blame.
+    if a workload can be to blame. `names_page`: {a} is a page number of its address space.
     """
 
     text: str
     rule: str = ""
+    names_page: bool = True
 
 
 PANICS = Numbered[Panic]()
@@ -52,19 +53,84 @@ BUS_ERROR = PANICS.add(
     Panic(
         "read past the end of file: page {a} of object {b} (SIGBUS)",
         "must name pages of its file, but this is behind the end (SIGBUS)",
+        names_page=False,
     )
 )
-TOO_MANY_VMAS = PANICS.add(Panic("too many VMAs in mm {a} (limit {b})"))
+TOO_MANY_VMAS = PANICS.add(
+    Panic(
+        "too many VMAs in mm {a} (limit {b})",
+        "must not make more mappings than a process may have (ENOMEM)",
+        names_page=False,
+    )
+)
 NOT_FREE = PANICS.add(
     Panic(
         "mmap: {b} pages at vpn {a:#x} are not free there",
         "must name a place where nothing is mapped, but something is",
     )
 )
-NO_ADDRESS = PANICS.add(Panic("mmap: no free address range of {b} pages in mm {a}"))
-NO_VMA = PANICS.add(Panic("mmap: no VMA is left for mm {a} (the machine has {b})"))
+NO_ADDRESS = PANICS.add(
+    Panic(
+        "mmap: no free address range of {b} pages in mm {a}",
+        "must leave room in the address space (ENOMEM)",
+        names_page=False,
+    )
+)
+NO_VMA = PANICS.add(
+    Panic(
+        "mmap: no VMA is left for mm {a} (the machine has {b})",
+        "must not make more mappings than there is memory for (ENOMEM)",
+        names_page=False,
+    )
+)
 TABLE_IN_USE = PANICS.add(Panic("page table {a} was freed while its entry {b} still maps something"))
-STILL_ALIVE = PANICS.add(Panic("fork: process {a} cannot be started again before it has ended (mm {b})"))
+STILL_ALIVE = PANICS.add(
+    Panic(
+        "fork: process {a} cannot be started again before it has ended (mm {b})",
+        "must not fork a process again that has not ended",
+        names_page=False,
+    )
+)
+SEVERAL_MAPPINGS = PANICS.add(
+    Panic(
+        "mremap: another mapping begins at vpn {a:#x} of mm {b} (EFAULT)",
+        "must name pages of one mapping, but another one begins there (EFAULT)",
+    )
+)
+MOVED_ONTO_ITSELF = PANICS.add(
+    Panic(
+        "mremap: {b} pages at vpn {a:#x} are moved onto themselves (EINVAL)",
+        "must not move pages onto themselves (EINVAL)",
+    )
+)
+BEYOND_USER_SPACE = PANICS.add(
+    Panic(
+        "mmap: {b} pages at vpn {a:#x} reach beyond the end of user space (ENOMEM)",
+        "must not reach beyond the end of user space (ENOMEM)",
+    )
+)
+HAS_NO_PLACE = PANICS.add(
+    Panic(
+        "region {b} of process {a} has no place yet",
+        "must name a region that has a place: mmap it first",
+        names_page=False,
+    )
+)
+NOT_ANONYMOUS = PANICS.add(
+    Panic(
+        "madvise: vpn {a:#x} of mm {b} shows a file, and MADV_FREE is for anonymous memory (EINVAL)",
+        "with MADV_FREE must name anonymous memory, but a file is mapped there (EINVAL)",
+    )
+)
+TIME_IS_OVER = PANICS.add(
+    Panic(
+        "virtual time beyond {b:,} ns, where clocks end (got {a:,} ns): "
+        "give the machine smaller costs or the workload fewer accesses",
+        "takes the run beyond 100,000,000 s of virtual time, where clocks end: it needs fewer accesses, or "
+        "the machine smaller costs",
+        names_page=False,
+    )
+)
 
 shell_panic = later("shell_panic", 4)
 

@@ -7,11 +7,12 @@ kinds, and what their fields are, stand in cpus/abi/row_kinds.py.
 Left out: signals; exit of an address space unless a row asks for it (mappings stay until the run ends).
 """
 
-from allocator.direct_io import ASLEEP, direct_io
+from allocator.direct_io import direct_io
 from allocator.direct_reclaim import memory_reclaim
 from allocator.futex import futex_wait, post_flag, spin_on_flag, spin_until
-from allocator.memory import fault_in_vma
+from allocator.outcome import BLOCKED, ENDED, NEXT, RAN, SLEEP, YIELD
 from allocator.panic import BAD_OPERATION, panic
+from allocator.populate import populate
 from allocator.sched import wake_task
 from allocator.syscalls import (
     CHANGES_FILE,
@@ -23,9 +24,8 @@ from allocator.syscalls import (
     start_child,
 )
 from allocator.uprobes import uprobe
-from allocator.vma import VM_SHARED, VM_WRITE, find_vma
 from allocator.vmstat import take_snapshot
-from cpus.abi.numbers import IFETCH, LOAD, STORE
+from cpus.abi.numbers import IFETCH
 from cpus.abi.row_kinds import (
     BARRIER,
     CLONE,
@@ -58,10 +58,7 @@ from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
 from cpus.live import touch_live_pages
-from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, find_table
 from cpus.steal import pass_until
-from cpus.tlb import WAIT
 
 MAX_MARKS = 4096  # evaluations of a process whose times are kept
 TASKS_CPU, MAIN = OwnerOf("task_cpu"), OwnerOf("proc_first_task", "task_cpu")
@@ -112,7 +109,6 @@ FIELDS = (
 )  # fmt: skip
 
 SYNCHRONISES = (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT)
-RAN, SLEEP, BLOCKED, YIELD, ENDED, NEXT = range(6)
 
 
 @kernel
@@ -186,36 +182,6 @@ def _draw(ram, cpu, task, row):
                 return result
             ram.task_chunk_row[task] += 1
         chunk = fetch_add(ram.section_next, section, 1)
-
-
-@kernel
-def _populate(ram, cpu, task, row):
-    """Read and map a range without touching it (populate_vma_page_range)."""
-    mm, process = ram.task_mm[task], ram.task_process[task]
-    first = ram.proc_region[process, ram.row_region[row]] + ram.row_page[row]
-    result = NEXT
-    mmap_read_lock(ram, cpu, mm)
-    vma = find_vma(ram, mm, first)
-    kind = STORE if ram.vma_flags[vma] & (VM_WRITE | VM_SHARED) == VM_WRITE else LOAD
-    while ram.task_visit[task] < ram.row_pages[row] and result == NEXT:
-        vpn = first + ram.task_visit[task]
-        table = find_table(ram, ram.mm_pgd[mm], vpn)
-        if table >= 0 and ram.frame_word[table, vpn & LEVEL_MASK] != 0:
-            ram.task_visit[task] += 1
-        elif fault_in_vma(ram, cpu, mm, vma, vpn, kind) == WAIT:
-            result = SLEEP
-        if ram.cpu_bell[cpu] > 0:
-            serve_interrupts(ram, cpu)
-        if (
-            ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]
-            and result == NEXT
-            and ram.task_visit[task] < ram.row_pages[row]
-        ):
-            result = RAN
-    mmap_read_unlock(ram, cpu, mm)
-    if result == NEXT:
-        ram.task_visit[task] = 0
-    return result
 
 
 @kernel
@@ -359,16 +325,16 @@ def _execute(ram, cpu, task, row):
     if op == BARRIER:
         return _barrier(ram, cpu, task, row)
     if op == POPULATE:
-        return _populate(ram, cpu, task, row)
+        return populate(ram, cpu, task, row)
     if op in CHANGES_MAPPING:
         change_mapping(ram, cpu, task, row)
         return NEXT
     if op in CHANGES_FILE:
-        return NEXT if change_file(ram, cpu, task, row) else RAN
+        return change_file(ram, cpu, task, row)
     if op in (DIRECT_READ, DIRECT_WRITE):
-        return SLEEP if direct_io(ram, cpu, task, row) == ASLEEP else NEXT
+        return direct_io(ram, cpu, task, row)
     if op == UPROBE:
-        return SLEEP if uprobe(ram, cpu, task, row) == ASLEEP else NEXT
+        return uprobe(ram, cpu, task, row)
     if op in SYNCHRONISES:
         return _synchronise(ram, cpu, task, row)
     return _change_process(ram, cpu, task, row)

@@ -14,7 +14,12 @@ from allocator.kmap import KMAP_READ, kmap
 from allocator.lru import drop_page
 from allocator.page import PG_LARGE, PG_LOCKED, PG_READAHEAD, clear_flag, end_read, set_flag
 from allocator.page_alloc import GFP_KSWAPD, GFP_NORETRY, GFP_RECLAIM, GFP_USER, alloc_page
-from allocator.page_cache import add_to_page_cache, queue_disk
+from allocator.page_cache import (
+    add_to_page_cache,
+    filemap_invalidate_lock_shared,
+    filemap_invalidate_unlock_shared,
+    queue_disk,
+)
 from allocator.page_list import NONE
 from allocator.vma import VM_SEQ_READ
 from cpus.atomics import load_acquire
@@ -132,6 +137,7 @@ def read_pages(ram, cpu, object, first, count, mark):
     end = min(end, ram.object_pages[object])
     gfp = GFP_READAHEAD if count > 1 else GFP_USER
     run, index, outcome = first, first, 0
+    filemap_invalidate_lock_shared(ram, cpu, object)
     while index < end and outcome >= 0:
         if (
             order
@@ -151,6 +157,7 @@ def read_pages(ram, cpu, object, first, count, mark):
         index += 1
     if index > run:
         _fill(ram, cpu, object, run, index - run)
+    filemap_invalidate_unlock_shared(ram, cpu, object)
     return 0
 
 

@@ -5,16 +5,17 @@ A row names a region of its process; where that lies now stands in `proc_region`
 Linux would refuse stops the run with a sentence), partial success.
 """
 
-from allocator.filemap import fadvise, sync_file_page, truncate_file_page, write_to_file
+from allocator.filemap import fadvise, sync_file_page, truncate_range, write_to_file
 from allocator.fork import dup_mm
+from allocator.inode_lock import EXCLUSIVE, inode_lock, inode_unlock
 from allocator.madvise import madvise
 from allocator.migrate import move_pages
 from allocator.mmap import UNPLACED, do_mmap, do_munmap, exit_mm
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
-from allocator.panic import BAD_OPERATION, panic
+from allocator.outcome import BLOCKED, NEXT, RAN
+from allocator.panic import BAD_OPERATION, HAS_NO_PLACE, panic
 from allocator.sched import wake_task
-from allocator.unmap import unmap_mapping_range
 from cpus.abi.numbers import MADV_DONTNEED
 from cpus.abi.row_kinds import (
     ANYWHERE,
@@ -67,7 +68,10 @@ def start_child(ram, cpu, task, row):
 def change_mapping(ram, cpu, task, row):
     """The calls that change or inspect mappings of the caller's process."""
     op, mm, region = ram.row_op[row], ram.task_mm[task], ram.row_region[row]
-    first = ram.proc_region[ram.task_process[task], region] + ram.row_page[row]
+    place = ram.proc_region[ram.task_process[task], region]
+    if place == UNPLACED and op != MMAP:
+        panic(ram, cpu, HAS_NO_PLACE, ram.task_process[task], region)
+    first = place + ram.row_page[row]
     last = first + ram.row_pages[row]
     ram.cpu_clock[cpu] += ram.cost_syscall
     if op == MMAP:
@@ -77,14 +81,8 @@ def change_mapping(ram, cpu, task, row):
     elif op == MPROTECT:
         mprotect(ram, cpu, mm, first, last, ram.row_kind[row])
     elif op == MREMAP:
-        mremap(
-            ram,
-            cpu,
-            mm,
-            first,
-            ram.row_pages[row],
-            ram.proc_region[ram.task_process[task], ram.row_count[row]],
-        )
+        target = (ram.task_process[task], ram.row_count[row])
+        ram.proc_region[target] = mremap(ram, cpu, mm, first, ram.row_pages[row], ram.proc_region[target])
     elif op == DONTNEED:
         madvise(ram, cpu, mm, first, last, MADV_DONTNEED)
     elif op == MADVISE:
@@ -97,37 +95,47 @@ def change_mapping(ram, cpu, task, row):
 
 
 @kernel
-def change_file(ram, cpu, task, row):
-    """write(2), fdatasync, truncation, posix_fadvise of the file that a region shows; False if the slice
-    ended before all was done.
-    """
-    op, process, region = ram.row_op[row], ram.task_process[task], ram.row_region[row]
-    object = ram.proc_file[process, region]
-    first = ram.proc_offset[process, region] + ram.row_page[row]
-    if ram.task_visit[task] == 0:
-        ram.cpu_clock[cpu] += ram.cost_syscall
-        if op == TRUNCATE:
-            unmap_mapping_range(ram, cpu, object, first, first + ram.row_pages[row], True)
-        elif op == FADVISE:
-            fadvise(ram, cpu, object, first, first + ram.row_pages[row])
-            return True
-    while ram.task_visit[task] < ram.row_pages[row]:
+def _change_pages(ram, cpu, task, op, object, first, pages):
+    """The calls that go page by page, and may go on in another slice."""
+    while ram.task_visit[task] < pages:
         index = first + ram.task_visit[task]
         if op == WRITE:
             write_to_file(ram, cpu, object, index)
         elif op == SYNC:
             sync_file_page(ram, cpu, object, index)
-        elif op == TRUNCATE:
-            truncate_file_page(ram, cpu, object, index)
         else:
-            panic(ram, cpu, BAD_OPERATION, row, op)
+            panic(ram, cpu, BAD_OPERATION, index, op)
         ram.task_visit[task] += 1
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
-        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and ram.task_visit[task] < ram.row_pages[row]:
-            return False
-    ram.task_visit[task] = 0
-    return True
+        if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu] and ram.task_visit[task] < pages:
+            return RAN
+    return NEXT
+
+
+@kernel
+def change_file(ram, cpu, task, row):
+    """write(2), fdatasync, truncation, posix_fadvise of the file that a region shows, from where the task
+    left it.
+    """
+    op, process, region = ram.row_op[row], ram.task_process[task], ram.row_region[row]
+    object, pages = ram.proc_file[process, region], ram.row_pages[row]
+    first = ram.proc_offset[process, region] + ram.row_page[row]
+    if op in (WRITE, TRUNCATE) and not inode_lock(ram, cpu, task, object, EXCLUSIVE):
+        return BLOCKED
+    if ram.task_visit[task] == 0:
+        ram.cpu_clock[cpu] += ram.cost_syscall
+    result = NEXT
+    if op == TRUNCATE:
+        truncate_range(ram, cpu, object, first, first + pages)
+    elif op == FADVISE:
+        fadvise(ram, cpu, object, first, first + pages)
+    else:
+        result = _change_pages(ram, cpu, task, op, object, first, pages)
+    if result == NEXT:
+        ram.task_visit[task] = 0
+        inode_unlock(ram, cpu, task, object)
+    return result
 
 
 @kernel

@@ -11,11 +11,11 @@ counts of probes.
 """
 
 from allocator.copy_on_write import new_anonymous_page
-from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.flush_sites import SITE_USER
 from allocator.kmap import KMAP_COPY
 from allocator.lru import drop_page, lru_add, unlock_and_drop
 from allocator.memory import fault_in_vma
+from allocator.outcome import NEXT, SLEEP
 from allocator.page import lock_page, try_get_page
 from allocator.page_cache import OBJECT_ANON, find_page
 from allocator.page_list import NONE
@@ -126,13 +126,13 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
         old = _mapped_frame(ram, mm, vpn)
         if old == NONE:
             if fault_in_vma(ram, cpu, mm, vma, vpn, IFETCH) == WAIT:
-                return ASLEEP
+                return SLEEP
             continue
         if not hold_mapped(ram, cpu, mm, vpn, old):
             continue
         if _has_copy(ram, old) == (kind == REGISTER):
             drop_page(ram, cpu, old)
-            return COMPLETE  # the breakpoint is as it is wanted already
+            return NEXT  # the breakpoint is as it is wanted already
         fresh = NONE
         if kind == REGISTER or not _is_cached(ram, cpu, vma, vpn):
             fresh = new_anonymous_page(ram, cpu, vma, vpn, KMAP_COPY)
@@ -144,7 +144,7 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
             drop_page(ram, cpu, old)  # the PTE's
             if fresh != NONE:
                 lru_add(ram, cpu, fresh)
-            return COMPLETE
+            return NEXT
         if fresh != NONE:
             drop_page(ram, cpu, fresh)
 
@@ -162,26 +162,26 @@ def _is_cached(ram, cpu, vma, vpn):
 @apart
 def uprobe_write(ram, cpu, task, object, index, kind):
     """Set (kind 1) or take away (0) a breakpoint in page `index` of a file, one process after another;
-    ASLEEP: come again at task_wait_ns.
+    SLEEP: come again at task_wait_ns.
 
     `task_step` is the last mm that is done.
     """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
-    result = COMPLETE
+    result = NEXT
     mm = _next_mm(ram, cpu, object, ram.task_step[task])
-    while mm != 0 and result == COMPLETE:
+    while mm != 0 and result == NEXT:
         mmap_write_lock(ram, cpu, mm)
         at = _code_vma(ram, mm, object, index, 0)
-        while at != NONE and result == COMPLETE:
+        while at != NONE and result == NEXT:
             vma = ram.mm_vma[mm, at]
             result = _write_opcode(ram, cpu, mm, vma, address_in(ram, vma, index), kind)
             at = _code_vma(ram, mm, object, index, at + 1)
         mmap_write_unlock(ram, cpu, mm)
-        if result == COMPLETE:
+        if result == NEXT:
             ram.task_step[task] = mm
             mm = _next_mm(ram, cpu, object, mm)
-    if result == COMPLETE:
+    if result == NEXT:
         ram.task_step[task] = 0
     ram.cpu_site[cpu] = site
     return result
@@ -204,9 +204,9 @@ def uprobe(ram, cpu, task, row):
                 first + ram.task_visit[task],
                 ram.row_kind[row],
             )
-            == ASLEEP
+            == SLEEP
         ):
-            return ASLEEP
+            return SLEEP
         ram.task_visit[task] += 1
     ram.task_visit[task] = 0
-    return COMPLETE
+    return NEXT

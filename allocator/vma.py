@@ -89,6 +89,16 @@ def find_vma(ram, mm, vpn):
 
 
 @kernel
+def first_hole(ram, mm, start, end):
+    """The first page of start..end that no VMA holds, `end` if there is none. mmap_lock held."""
+    at = find_vma_index(ram, mm, start)
+    while start < end and at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] <= start:
+        start = ram.vma_end[ram.mm_vma[mm, at]]
+        at += 1
+    return min(start, end)
+
+
+@kernel
 def get_unmapped_area(ram, cpu, mm, pages):
     """Choose the highest free place for `pages` pages below MMAP_BASE (vm_unmapped_area, top down)."""
     top = MMAP_BASE
@@ -287,3 +297,15 @@ def merge_vmas(ram, cpu, mm, vpn):
     _unlink(ram, ram.vma_anon[high], high)
     unlock_rmap(ram, cpu, low)
     remove_vma(ram, mm, at)
+
+
+@kernel
+def merge_range(ram, cpu, mm, start, end):
+    """Merge what can be merged at each boundary between VMAs from `start` to `end`. No hole lies there."""
+    edge = start
+    while edge <= end:
+        merge_vmas(ram, cpu, mm, edge)
+        at = find_vma_index(ram, mm, edge)
+        if at == ram.mm_nr_vmas[mm]:
+            return
+        edge = ram.vma_end[ram.mm_vma[mm, at]]

@@ -82,6 +82,7 @@ WAIT_BARRIER = WAITS.add("barrier")
 WAIT_IDLE = WAITS.add("work")
 WAIT_MM = WAITS.add("mmap_lock")
 WAIT_FLAG = WAITS.add("flag")
+WAIT_INVALIDATE = WAITS.add("invalidate_lock")
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 

@@ -3,7 +3,7 @@ go.
 
 A lock word is 0 (free) or holder + 1, with bit 40 when somebody sleeps for it. Spin locks come in two kinds
 as in Linux: irq-safe ones (`_irq`: the holder takes no interrupts, and must not wait for acks) and plain ones
-(interrupts are served while waiting). The rwlock (mmap_lock) counts readers, -1 is a writer.
+(interrupts are served while waiting). Reader-writer locks (mmap_lock) count readers, -1 is a writer.
 No lock serialises virtual time: clocks of CPUs may differ by a slice, and carrying the holder's clock over to
 the waiter would drag all clocks to the largest. Lock contention therefore costs host time, not virtual time
 (stated in docs/design.md). Left out: fairness (queued spin locks), sleeping readers' order.
@@ -127,62 +127,88 @@ WRITER = -1
 
 
 @kernel
-def _wait_for_mm(ram, cpu, mm, seen):
-    """Sleep until mmap_lock is no longer as `seen`."""
+def _wait_for_rwsem(ram, cpu, lock, waiters, index, kind, seen):
+    """Sleep until a reader-writer lock is no longer as `seen`."""
     if ram.cpu_bell[cpu] > 0:
         serve_interrupts(ram, cpu)
-    if not begin_wait(ram, cpu, WAIT_MM, mm):
+    if not begin_wait(ram, cpu, kind, index):
         return
-    exchange(ram.mm_lock_waiters, mm, 1)
+    exchange(waiters, index, 1)
     fence()  # the flag before the second look: the releaser changes the lock before it looks at the flag
-    if load_acquire(ram.mm_lock, mm) != seen:
+    if load_acquire(lock, index) != seen:
         cancel_wait(ram, cpu)
     else:
         finish_wait(ram, cpu)
 
 
 @kernel
-def _wake_mm(ram, cpu, mm):
-    """Wake who waits for mmap_lock. The caller has let go of it before, with a fence between that and this
-    look at the flag.
+def _wake_rwsem(ram, cpu, waiters, index, kind):
+    """Wake who waits for a reader-writer lock. The caller has let go of it before, with a fence between that
+    and this look at the flag.
     """
-    if load_acquire(ram.mm_lock_waiters, mm) and exchange(ram.mm_lock_waiters, mm, 0):
-        wake_all_waiting_for(ram, WAIT_MM, mm, ram.cpu_clock[cpu])
+    if load_acquire(waiters, index) and exchange(waiters, index, 0):
+        wake_all_waiting_for(ram, kind, index, ram.cpu_clock[cpu])
+
+
+@kernel
+def down_read(ram, cpu, lock, waiters, index, kind):
+    """Take a reader-writer lock shared: many readers, no writer. Interrupts are served while waiting; `kind`
+    says what for.
+    """
+    while True:
+        readers = load_acquire(lock, index)
+        if readers == WRITER:
+            _wait_for_rwsem(ram, cpu, lock, waiters, index, kind, readers)
+        elif compare_exchange(lock, index, readers, readers + 1) == readers:
+            return
+
+
+@kernel
+def up_read(ram, cpu, lock, waiters, index, kind):
+    """Let go of it as a reader."""
+    if fetch_add(lock, index, -1) == 1:
+        fence_after_atomic()
+        _wake_rwsem(ram, cpu, waiters, index, kind)
+
+
+@kernel
+def down_write(ram, cpu, lock, waiters, index, kind):
+    """Take it alone."""
+    while True:
+        readers = load_acquire(lock, index)
+        if readers != 0:
+            _wait_for_rwsem(ram, cpu, lock, waiters, index, kind, readers)
+        elif compare_exchange(lock, index, 0, WRITER) == 0:
+            return
+
+
+@kernel
+def up_write(ram, cpu, lock, waiters, index, kind):
+    """Let go of it as the writer."""
+    store_release(lock, index, 0)
+    fence()
+    _wake_rwsem(ram, cpu, waiters, index, kind)
 
 
 @kernel
 def mmap_read_lock(ram, cpu, mm):
-    """Take mmap_lock shared: many readers, no writer. Interrupts are served while waiting."""
-    while True:
-        readers = load_acquire(ram.mm_lock, mm)
-        if readers == WRITER:
-            _wait_for_mm(ram, cpu, mm, readers)
-        elif compare_exchange(ram.mm_lock, mm, readers, readers + 1) == readers:
-            return
+    """Take mmap_lock shared."""
+    down_read(ram, cpu, ram.mm_lock, ram.mm_lock_waiters, mm, WAIT_MM)
 
 
 @kernel
 def mmap_read_unlock(ram, cpu, mm):
     """Let go of mmap_lock as a reader."""
-    if fetch_add(ram.mm_lock, mm, -1) == 1:
-        fence_after_atomic()
-        _wake_mm(ram, cpu, mm)
+    up_read(ram, cpu, ram.mm_lock, ram.mm_lock_waiters, mm, WAIT_MM)
 
 
 @kernel
 def mmap_write_lock(ram, cpu, mm):
     """Take mmap_lock alone."""
-    while True:
-        readers = load_acquire(ram.mm_lock, mm)
-        if readers != 0:
-            _wait_for_mm(ram, cpu, mm, readers)
-        elif compare_exchange(ram.mm_lock, mm, 0, WRITER) == 0:
-            return
+    down_write(ram, cpu, ram.mm_lock, ram.mm_lock_waiters, mm, WAIT_MM)
 
 
 @kernel
 def mmap_write_unlock(ram, cpu, mm):
     """Let go of mmap_lock as the writer."""
-    store_release(ram.mm_lock, mm, 0)
-    fence()
-    _wake_mm(ram, cpu, mm)
+    up_write(ram, cpu, ram.mm_lock, ram.mm_lock_waiters, mm, WAIT_MM)

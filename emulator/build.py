@@ -38,6 +38,8 @@ from workloads.rows import (
     DRAW,
     EVALUATION,
     FLAG,
+    MPROTECT,
+    PROT_WRITE,
     ROW,
     SNAPSHOT_NUMBER,
     UPROBE,
@@ -171,11 +173,19 @@ def probed_files(workload: Workload) -> set[str | None]:
     return found
 
 
-def has_private_pages(region: Region, probed: set[str | None]) -> bool:
-    """May a process have pages of its own there: anonymous ones, copies on write, code with a breakpoint?"""
-    return region.file is None or (
-        not region.shared and (region.writable or (region.executable and region.file in probed))
-    )
+def files_of_copies(workload: Workload) -> set[str | None]:
+    """Name the files of whose pages there may be private copies although no region says so: breakpoints are
+    set in their code, or mprotect(2) gives the right to write to what shows them, wherever it was moved.
+    """
+    rows = [rows for process in workload.processes for rows in process.threads]
+    if any(((one["op"] == MPROTECT) & (one["kind"] & PROT_WRITE != 0)).any() for one in rows):
+        return {region.file for process in workload.processes for region in process.regions}
+    return probed_files(workload)
+
+
+def has_private_pages(region: Region, copied: set[str | None]) -> bool:
+    """May a process have pages of its own there: anonymous ones, or copies of a file's?"""
+    return region.file is None or (not region.shared and (region.writable or region.file in copied))
 
 
 def file_sizes(workload: Workload) -> dict[str, int]:
@@ -193,9 +203,9 @@ def _has_thread(design: Design) -> bool:
 
 
 def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:
-    files, probed = file_sizes(workload), probed_files(workload)
+    files, copied = file_sizes(workload), files_of_copies(workload)
     private = sum(
-        1 for p in workload.processes for r in p.regions if not p.forked and has_private_pages(r, probed)
+        1 for p in workload.processes for r in p.regions if not p.forked and has_private_pages(r, copied)
     )
     frames = _zone_starts(machine)[-1] + 1  # the last one, in no zone, is the zero page
     regions = max(len(p.regions) for p in workload.processes)
@@ -325,12 +335,12 @@ def _processes(ram: Any, workload: Workload) -> None:
     """Create files, anonymous memory, address spaces, programs and user tasks; queue the main threads."""
     at = {"object": 0, "slot": 0, "row": 0, "section": 0, "chunk": 0, "task": 0}
     files: dict[str, int] = {}
-    orders, probed = folio_orders(workload), probed_files(workload)
+    orders, copied = folio_orders(workload), files_of_copies(workload)
     for name, pages in file_sizes(workload).items():
         files[name] = _new_object(ram, at, OBJECT_FILE, pages)
         ram.object_order[files[name]] = orders[name]
     for p, process in enumerate(workload.processes):
-        _address_space(ram, at, files, probed, p, process)
+        _address_space(ram, at, files, copied, p, process)
         _programs(ram, at, p, process)
     for p, process in enumerate(workload.processes):
         main = int(ram.proc_first_task[p])
@@ -351,7 +361,7 @@ def _new_object(ram: Any, at: dict[str, int], kind: int, pages: int) -> int:
 
 
 def _address_space(
-    ram: Any, at: dict[str, int], files: dict[str, int], probed: set[str | None], p: int, process: Process
+    ram: Any, at: dict[str, int], files: dict[str, int], copied: set[str | None], p: int, process: Process
 ) -> None:
     """Write down what the regions are and where they lie; make the mm and map them, unless it is a process
     that will be forked.
@@ -369,7 +379,7 @@ def _address_space(
         )
         if region.file is None:
             flags = (flags | VM_ANON) & ~VM_SHARED
-        private = has_private_pages(region, probed)
+        private = has_private_pages(region, copied)
         ram.proc_region[p, i], ram.proc_flags[p, i] = vpn, flags
         ram.proc_file[p, i] = -1 if region.file is None else files[region.file]
         ram.proc_offset[p, i] = region.file_offset

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from allocator.panic import BUS_ERROR, PANICS
+from allocator.panic import PANICS
 from emulator.supervisor import Panicked
 from workloads import names
 from workloads.rows import ACCESSES, ROW_KINDS, VISIT, Process, Workload
@@ -36,7 +36,7 @@ def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
     row = int(ram.task_row[task]) - _first_row(workload, number, thread)
     at = f"step {process.steps[thread][row]}" if process.steps else f"row {row}"
     what = _operation(process, thread, row)
-    where = "" if stopped.code == BUS_ERROR else _place(ram, process, number, stopped.a)
+    where = _place(ram, process, number, stopped.a) if PANICS[stopped.code].names_page else ""
     sentence = (
         f"workload {workload.name!r}: process {process.name!r} thread {thread} {at}: "
         f"{what}{where} {PANICS[stopped.code].rule}"

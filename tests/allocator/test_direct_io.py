@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.direct_io import ASLEEP, COMPLETE, PIN_PAGES, UNDER_WAY, direct_io
+from allocator.direct_io import PIN_PAGES, UNDER_WAY, direct_io
 from allocator.fork import dup_mm
 from allocator.gup import pin_if_still_there, unpin_page
 from allocator.lru import LRU_ACTIVE_FILE
 from allocator.madvise import madvise
 from allocator.migrate import move_pages
 from allocator.mmap import do_mmap, do_munmap, exit_mm
+from allocator.outcome import NEXT, SLEEP
 from allocator.page import PG_DIRTY, PIN_BIAS
 from allocator.vma import VM_READ, VM_WRITE
 from cpus.abi.numbers import LOAD, MADV_FREE, STORE
@@ -42,7 +43,7 @@ def begin(machine, op, region=FILE_REGION, page=0, pages=4, at=0, memory=MEMORY)
     ram.row_op[0], ram.row_kind[0], ram.row_region[0] = op, memory, region
     ram.row_pages[0], ram.row_count[0], ram.row_page[0] = pages, at, page
     ram.proc_file[0, FILE_REGION], ram.proc_file[0, SHARED_REGION] = FILE, SHARED
-    while (result := go_on(machine)) == ASLEEP and ram.task_step[0] != UNDER_WAY:
+    while (result := go_on(machine)) == SLEEP and ram.task_step[0] != UNDER_WAY:
         pass
     return result
 
@@ -57,7 +58,7 @@ def go_on(machine):
 def finish(machine):
     """Go on until the call returns; how often it slept."""
     sleeps = 1
-    while go_on(machine) == ASLEEP:
+    while go_on(machine) == SLEEP:
         sleeps += 1
         assert sleeps < 20
     assert (machine.ram.task_visit[0], machine.ram.task_step[0], machine.ram.task_pins[0]) == (0, 0, 0)
@@ -82,7 +83,7 @@ def test_what_a_read_brings_is_a_new_version_that_all_threads_see(machine):
     pages = frames(machine, ANON_VPN)
     before = [machine.content(pfn) for pfn in pages]
     machine.asked()
-    assert begin(machine, DIRECT_READ) == ASLEEP
+    assert begin(machine, DIRECT_READ) == SLEEP
     assert [machine.content(pfn) for pfn in pages] == before
     finish(machine)
     assert [machine.content(pfn) for pfn in pages] == [(logical, version + 1) for logical, version in before]
@@ -165,7 +166,7 @@ def test_a_read_writes_dirty_pages_first(machine):
 
 
 def test_a_long_call_goes_in_pieces(machine):
-    assert begin(machine, DIRECT_READ, pages=2 * PIN_PAGES + 3) == ASLEEP
+    assert begin(machine, DIRECT_READ, pages=2 * PIN_PAGES + 3) == SLEEP
     assert machine.ram.task_pins[0] == PIN_PAGES
     assert finish(machine) == 3
 
@@ -251,7 +252,7 @@ def test_a_page_stored_to_after_it_was_synced_is_written_through_the_cache(machi
             machine.touch(SHARED_VPN + 2, STORE, cpu=2)
 
     machine.on_send = store
-    assert begin(machine, DIRECT_WRITE, region=SHARED_REGION) == COMPLETE
+    assert begin(machine, DIRECT_WRITE, region=SHARED_REGION) == NEXT
     assert done
     assert 2 in machine.cached_pages(SHARED)
     logical, version = machine.content(machine.cached(SHARED, 2))

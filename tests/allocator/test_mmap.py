@@ -8,14 +8,14 @@ import pytest
 from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.lru import isolate_page, lru_add_drain
 from allocator.migrate import migrate_one
-from allocator.mmap import do_mmap, do_munmap
+from allocator.mmap import UNPLACED, do_mmap, do_munmap
 from allocator.mprotect import mprotect
 from allocator.mremap import mremap
 from allocator.page import PG_LOCKED
 from allocator.pcp import drain_all_pages
 from allocator.tlb_flush import ALL_PAGES
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
-from cpus.abi.numbers import LOAD, STORE
+from cpus.abi.numbers import LOAD, STORE, TASK_SIZE
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
@@ -340,13 +340,62 @@ def test_a_table_for_the_new_place_is_allocated_before_reverse_mapping_is_kept_a
     machine.forget_wakeups()
 
 
-def test_a_place_that_is_taken_is_refused(broken_machine):
+def test_what_lay_at_the_new_place_is_unmapped(machine):
+    """MREMAP_FIXED. Shared file: ssssssss  ->  aaaa ssss; anonymous: aaaaaaaa  ->  .... aaaa"""
+    machine.touch(ANON_VPN, STORE, pages=8)
+    machine.touch(SHARED_VPN, STORE, pages=8)
+    pfn, old = machine.pfn(1, ANON_VPN), machine.pfn(1, SHARED_VPN)
+    assert mremap(machine.ram, 0, 1, ANON_VPN, 4, SHARED_VPN) == SHARED_VPN
+    assert machine.pfn(1, SHARED_VPN) == pfn
+    assert machine.ram.page_mapcount[old] == 0
+    assert vmas(machine, SHARED_VPN, SHARED_VPN + 256) == [(0, 4, 0), (4, 256, 4)]
+    assert vmas(machine) == [(4, 256, 4)]
+
+
+def test_the_kernel_finds_room_for_a_region_without_a_place(machine):
+    machine.touch(ANON_VPN, STORE, pages=8)
+    pfn = machine.pfn(1, ANON_VPN + 2)
+    new = int(mremap(machine.ram, 0, 1, ANON_VPN + 2, 4, UNPLACED))
+    assert new == MMAP_BASE - 4
+    assert machine.pfn(1, new) == pfn
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (ANON_VPN + 250, FAR, "page fault at vpn 0x30100 of mm 1: no mapping there (SIGSEGV)"),
+        (ANON_VPN + 4, FAR, "mremap: another mapping begins at vpn 0x30008 of mm 1 (EFAULT)"),
+        (ANON_VPN, ANON_VPN + 7, "mremap: 8 pages at vpn 0x30000 are moved onto themselves (EINVAL)"),
+        (ANON_VPN, TASK_SIZE - 7, "mmap: 8 pages at vpn 0x7fffffff9 reach beyond the end of user space "
+         "(ENOMEM)"),
+    ],
+)  # fmt: skip
+def test_what_linux_refuses_to_move_stops_the_run(broken_machine, old, new, said):
+    """Behind the end of a mapping, across two, onto itself, beyond user space."""
     machine = broken_machine()
     machine.run(1)
-    assert (
-        machine.panic_of(lambda ram: mremap(ram, 0, 1, ANON_VPN, 8, SHARED_VPN))
-        == "mmap: 8 pages at vpn 0x20000 are not free there"
-    )
+    mprotect(machine.ram, 0, 1, ANON_VPN + 8, ANON_VPN + 16, VM_READ)
+    assert machine.panic_of(lambda ram: mremap(ram, 0, 1, old, 8, new)) == said
+
+
+def test_rights_that_are_the_same_again_make_one_mapping(machine):
+    """r.r.rw  ->  rrrrrr: merged at each boundary inside the range, so that it can be moved as one."""
+    for first in (8, 24):
+        mprotect(machine.ram, 0, 1, ANON_VPN + first, ANON_VPN + first + 8, VM_READ)
+    assert len(vmas(machine)) == 5
+    mprotect(machine.ram, 0, 1, ANON_VPN, ANON_VPN + 40, VM_READ)
+    assert vmas(machine) == [(0, 40, 0), (40, 256, 40)]
+    mprotect(machine.ram, 0, 1, ANON_VPN + 4, END, VM_READ | VM_WRITE)
+    mprotect(machine.ram, 0, 1, ANON_VPN, ANON_VPN + 4, VM_READ | VM_WRITE)
+    assert vmas(machine) == [(0, 256, 0)]
+
+
+def test_rights_across_a_hole_stop_the_run_at_the_hole(broken_machine):
+    machine = broken_machine()
+    machine.run(1)
+    do_munmap(machine.ram, 0, 1, ANON_VPN + 8, ANON_VPN + 10)
+    said = machine.panic_of(lambda ram: mprotect(ram, 0, 1, ANON_VPN, END, VM_READ))
+    assert said == "page fault at vpn 0x30008 of mm 1: no mapping there (SIGSEGV)"
 
 
 def test_a_private_file_mapping_gives_its_writer_a_copy(machine):

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.direct_io import ASLEEP, COMPLETE
 from allocator.fork import dup_mm
 from allocator.lru import drop_page
 from allocator.mmap import do_mmap, do_munmap, exit_mm
+from allocator.outcome import NEXT, SLEEP
 from allocator.uprobes import hold_mapped, uprobe
 from allocator.vma import VM_EXEC, VM_READ, VM_SHARED
 from cpus.abi.numbers import IFETCH
@@ -53,7 +53,7 @@ def change(machine, kind, page=0, pages=1):
     """Make the call on CPU 3, going through its waits for the disk."""
     ram = machine.ram
     ram.row_kind[0], ram.row_region[0], ram.row_pages[0], ram.row_page[0] = kind, REGION, pages, page
-    while int(uprobe(ram, 3, 3, 0)) == ASLEEP:
+    while int(uprobe(ram, 3, 3, 0)) == SLEEP:
         ram.cpu_clock[3] = ram.task_wait_ns[3]
     assert (ram.task_step[3], ram.task_visit[3]) == (0, 0)
 
@@ -212,4 +212,4 @@ def test_a_frame_that_was_freed_meanwhile_is_not_held(machine):
 def test_a_row_that_is_done_begins_anew(machine):
     """The state of the call is its task's, and is given back."""
     change(machine, REGISTER, pages=2)
-    assert int(uprobe(machine.ram, 3, 3, 0)) == COMPLETE
+    assert int(uprobe(machine.ram, 3, 3, 0)) == NEXT

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.direct_io import ASLEEP, UNDER_WAY, direct_io
+from allocator.direct_io import UNDER_WAY, direct_io
+from allocator.outcome import SLEEP
 from cpus.abi.numbers import STORE
 from cpus.abi.row_kinds import DIRECT_WRITE
 from cpus.oracle import VIOLATIONS
@@ -51,7 +52,7 @@ def call(machine):
     ram.task_mm[2], ram.task_process[2], ram.proc_file[1, 0] = 2, 1, FILE
     ram.row_op[0], ram.row_kind[0], ram.row_region[0], ram.row_pages[0] = DIRECT_WRITE, MEMORY, 0, PAGES
     machine.asked()
-    while int(direct_io(ram, 2, 2, 0)) == ASLEEP:
+    while int(direct_io(ram, 2, 2, 0)) == SLEEP:
         assert ram.task_step[2] == UNDER_WAY
         ram.cpu_clock[:] = max(int(ram.cpu_clock.max()), int(ram.task_wait_ns[2]))
     return machine.asked()
