@@ -7,20 +7,28 @@ names; times are in virtual ns unless the name says host.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from inputs.checked import converted
+from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
+from emulator.findings import DebugCounts, DebugFinding, Violation, Whole
+from emulator.result_rules import contradiction, unlike
+from inputs.checked import Line, Natural, converted
 from inputs.decode import JSON_BYTES, json_value
 from inputs.file import read_bytes, shown
-from inputs.text import clipped
+from inputs.text import clipped, visible_value
 
 SCHEMA = "luf-comparison/1"
 FOREIGN = "this is not a result of luf"
+
+Amount = Annotated[float, Meta(ge=0)]
+Unit = Annotated[str, Meta(pattern=r"\A(token|round)\Z")]
+Check = Annotated[str, Meta(pattern=r"\A(full|bounds|off)\Z")]
 
 
 class ResultError(ValueError):
@@ -32,24 +40,24 @@ class Ipi(Struct, frozen=True, kw_only=True):
     acks received.
     """
 
-    requests: int = 0
-    messages: int = 0
-    executed: int = 0
-    acked: int = 0
+    requests: Natural = 0
+    messages: Natural = 0
+    executed: Natural = 0
+    acked: Natural = 0
 
 
 class Unmapped(Struct, frozen=True, kw_only=True):
     """Pages unmapped by reclaim and migration, by the permission of their mappings."""
 
-    ro: int = 0
-    rw: int = 0
+    ro: Natural = 0
+    rw: Natural = 0
 
 
 class Series(Struct, frozen=True, kw_only=True):
     """Free memory over virtual time: `free_mib[node][i]` at `t_ns[i]`."""
 
-    t_ns: list[int] = []
-    free_mib: list[list[float]] = []
+    t_ns: list[Natural] = []
+    free_mib: list[list[Amount]] = []
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
@@ -59,11 +67,11 @@ class Timeline(Struct, frozen=True, kw_only=True):
     Results of a luf that counted them from event rings have no `piece_ns`, and may be incomplete.
     """
 
-    end_ns: int = 0  # of the last program; kernel threads go on for a moment
-    piece_ns: int = 0
-    sites: dict[str, list[int]] = {}
-    rings_wrapped: int = 0  # CPUs whose ring lost its oldest events
-    complete_from_ns: int = 0  # nothing is missing from here on
+    end_ns: Natural = 0  # of the last program; kernel threads go on for a moment
+    piece_ns: Natural = 0
+    sites: dict[str, list[Natural]] = {}
+    rings_wrapped: Natural = 0  # CPUs whose ring lost its oldest events
+    complete_from_ns: Natural = 0  # nothing is missing from here on
 
     def pieces(self, site: str) -> list[tuple[float, int]]:
         """Return the middle of each piece, in ns, and the requests of a site there."""
@@ -75,39 +83,39 @@ class Timeline(Struct, frozen=True, kw_only=True):
 class Result(Struct, frozen=True, kw_only=True):
     """One run of one design."""
 
-    design: str
-    tlb_shootdowns: int
-    tlb_shootdowns_per_cpu: Annotated[list[int], Meta(min_length=1)]
-    dtlb_load_misses: int
-    dtlb_store_misses: int
-    itlb_load_misses: int
-    runtime_ns: list[int]
+    design: Line
+    tlb_shootdowns: Natural
+    tlb_shootdowns_per_cpu: Annotated[list[Natural], Meta(min_length=1, max_length=CPUS_MAX)]
+    dtlb_load_misses: Natural
+    dtlb_store_misses: Natural
+    itlb_load_misses: Natural
+    runtime_ns: list[Whole]
     ipi: Ipi = field(default_factory=Ipi)
     unmap: Unmapped = field(default_factory=Unmapped)
-    flush_sites: dict[str, int] = {}  # by the names of allocator/flush_sites.py; a design may have its own
-    vmstat: dict[str, int] = {}
-    counters: dict[str, list[int]] = {}
-    accounted: dict[str, list[int]] = {}
-    violations: list[dict[str, Any]] = []
+    flush_sites: dict[str, Natural] = {}  # by the names of allocator/flush_sites.py, or a design's own
+    vmstat: dict[str, Natural] = {}
+    counters: dict[str, list[Natural]] = {}
+    accounted: dict[str, Annotated[list[Whole], Meta(min_length=2, max_length=2)]] = {}
+    violations: list[Violation] = []
     # with --debug-luf: records made, frames looked at, findings (debug_luf.py)
-    debug_luf: dict[str, int] = {}
-    debug_findings: list[dict[str, Any]] = []  # the first of these findings
+    debug_luf: DebugCounts = {}
+    debug_findings: list[DebugFinding] = []  # the first of these findings
     design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
-    token_ns: list[list[int]] = []
+    token_ns: list[list[Whole]] = []
     series: Series = field(default_factory=Series)
     timeline: Timeline = field(default_factory=Timeline)
     # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
     fingerprint: str = ""
-    host_seconds: float = 0.0
-    startup_seconds: float = 0.0
+    host_seconds: Amount = 0.0
+    startup_seconds: Amount = 0.0
     machine: str = ""
     workload: str = ""
-    tokens: int = 0
-    unit: str = "token"  # what `tokens` counts: those of llama.cpp, or "round" of another generated workload
-    scale: float = 1.0
-    seed: int = 0
-    leases: int = 0
-    check: str = "full"
+    tokens: Natural = 0
+    unit: Unit = "token"  # what `tokens` counts: those of llama.cpp, or "round" of another generated one
+    scale: Annotated[float, Meta(ge=1)] = 1.0
+    seed: Natural = 0
+    leases: Annotated[int, Meta(ge=0, le=LEASES_MAX)] = 0
+    check: Check = "full"
     strict_ipi: bool = False
     overrides: dict[str, Any] = {}  # what was changed of the machine (--set), as given
     design_parameters: dict[str, str] = {}  # all that the design has, those that were not given too
@@ -195,6 +203,15 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count > 1)}" if count else ""
 
 
+class Host(TypedDict, total=False):
+    """The host that carried a run."""
+
+    kernel: str
+    machine: str
+    cores: Natural
+    memory_mib: Natural
+
+
 class Comparison(Struct, frozen=True, kw_only=True):
     """Several designs on the same machine, workload and seed; the first run is the one that others are
     compared with.
@@ -204,7 +221,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     schema: str = SCHEMA
     command: list[str] = []
     versions: dict[str, str] = {}
-    host: dict[str, Any] = {}
+    host: Host = {}
     folder: str = ""
 
     @property
@@ -226,21 +243,23 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a
     folder: eight, eight-2.
     """
-    listed = list(runs)
+    listed = [_shown(run) for run in runs]
     if not listed:
         raise ValueError("'runs' must have at least one run (got 0)")
-    for name in ("machine", "overrides_text", "workload", "scale", "tokens", "seed", "cpus"):
-        values = {getattr(run, name) for run in listed}
-        if len(values) > 1:
-            got = ", ".join(str(value) or "none" for value in sorted(values))
-            what = name.removesuffix("_text")
-            raise ValueError(f"'{what}' must be the same in all runs of a comparison (got {got})")
+    if difference := unlike(listed):
+        raise ValueError(difference)
     names = unique([run.design for run in listed])
     numbered = [
         run if run.design == name else msgspec.structs.replace(run, design=name)
         for run, name in zip(listed, names)
     ]
-    return Comparison(runs=numbered, **about)
+    return Comparison(runs=numbered, **visible_value(about))
+
+
+def _shown(run: Result) -> Result:
+    """Return a run with its text made visible: names of a user's files and processes, what a design says."""
+    values = {name: getattr(run, name) for name in run.__struct_fields__}
+    return msgspec.structs.replace(run, **visible_value(values))
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
@@ -258,8 +277,9 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
 
 
 def to_json(value: Result | Comparison) -> str:
-    """Return indented JSON, keys in the order of declaration."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=1).decode() + "\n"
+    """Return indented JSON, keys in the order of declaration, with text that `from_json` takes."""
+    table = visible_value(msgspec.to_builtins(value))
+    return msgspec.json.format(msgspec.json.encode(table), indent=1).decode() + "\n"
 
 
 def from_json(text: str | bytes) -> Comparison:
@@ -269,19 +289,22 @@ def from_json(text: str | bytes) -> Comparison:
         raise ResultError(f"{FOREIGN}: it must be a table (got {clipped(head)})")
     if head.get("schema") != SCHEMA:
         raise ResultError(
-            f"'schema' must be {SCHEMA!r} (got {head.get('schema')!r}): the file was "
+            f"'schema' must be {SCHEMA!r} (got {clipped(head.get('schema'))}): the file was "
             "written by another version"
         )
-    return converted(head, Comparison, FOREIGN, ResultError)
+    comparison = converted(head, Comparison, FOREIGN, ResultError)
+    if mistake := contradiction(comparison):
+        raise ResultError(f"this result contradicts itself: {mistake}")
+    return comparison
 
 
 def read_comparison(path: str | Path) -> Comparison:
     """Read a comparison from its JSON file or its run folder."""
     place = Path(path)
-    file = place / "result.json" if place.is_dir() else place
-    if file != place and not file.exists():
+    file = place / "result.json" if os.path.isdir(place) else place
+    if file != place and not os.path.lexists(file):
         raise ResultError(
-            f"{path}: must be a run's folder, such as runs/latest (got one without result.json)"
+            f"{shown(path)}: must be a run's folder, such as runs/latest (got one without result.json)"
         )
     data = read_bytes(file, most=JSON_BYTES, refusal=ResultError)
     try:

@@ -26,6 +26,7 @@ import psutil
 from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
 from emulator.streams import tell
+from inputs.text import visible_value
 
 NUMBER = re.compile(r"^\.?(\d{4,})[-.]")
 ATTEMPTS_MAX = 10_000
@@ -62,7 +63,8 @@ class RunFolder:
 
     def write_json(self, name: str, value: object) -> None:
         """Write one value as indented JSON."""
-        self.write(name, msgspec.json.format(msgspec.json.encode(value), indent=1).decode() + "\n")
+        text = msgspec.json.encode(visible_value(msgspec.to_builtins(value)))
+        self.write(name, msgspec.json.format(text, indent=1).decode() + "\n")
 
 
 @contextmanager
@@ -197,7 +199,8 @@ def _toml_value(value: object) -> str:
         return "{ " + ", ".join(f"{_toml_key(key)} = {_toml_value(one)}" for key, one in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml_value(one) for one in value) + "]"
-    return msgspec.json.encode(value).decode()  # JSON's numbers, strings and booleans are TOML's
+    # JSON's numbers, strings and booleans are TOML's, where no character is one that TOML refuses
+    return msgspec.json.encode(visible_value(value)).decode()
 
 
 def versions() -> dict[str, str]:

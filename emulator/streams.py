@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
+from inputs.text import visible
+
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
@@ -74,4 +76,4 @@ def leave_at_once(code: int) -> NoReturn:
 def tell(text: str) -> None:
     """Write a line to stderr, if anybody listens there."""
     with suppress(BrokenPipeError):
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(visible(text) + "\n")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inputs.file import MIB, InputError, read_bytes, shown
-from inputs.text import clipped, is_odd, visible
+from inputs.text import clipped, is_odd, visible, visible_value
 
 TOML_BYTES = 4 * MIB  # the decoder takes half a second for each MiB
 JSON_BYTES = 64 * MIB  # twenty times that in memory
@@ -111,18 +111,7 @@ def json_value(data: str | bytes, name: str, refusal: type[ValueError] = InputEr
         value = msgspec.json.decode(data)
     if mistake := _mistake(value, text_is_made_visible=True):
         raise refusal(f"{name}: {mistake}")
-    return _visible(value)
-
-
-def _visible(value: Any) -> Any:
-    """Return a value with all its text made visible."""
-    if isinstance(value, str):
-        return visible(value)
-    if isinstance(value, list):
-        return [_visible(one) for one in value]
-    if isinstance(value, dict):
-        return {visible(key): _visible(one) for key, one in value.items()}
-    return value
+    return visible_value(value)
 
 
 def _mistake(value: Any, text_is_made_visible: bool = False) -> str:

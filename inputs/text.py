@@ -30,6 +30,17 @@ def visible(text: str, most: int | None = None) -> str:
     return _ODD.sub(lambda odd: ascii(odd[0])[1:-1], text)
 
 
+def visible_value(value: Any) -> Any:
+    """Return a value of lists and tables with all its text made visible."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, (list, tuple)):
+        return [visible_value(one) for one in value]
+    if isinstance(value, dict):
+        return {visible_value(key): visible_value(one) for key, one in value.items()}
+    return value
+
+
 def is_odd(text: str) -> bool:
     """Has it a character that `visible` would write out?"""
     return _ODD.search(text) is not None

@@ -15,11 +15,12 @@ from allocator.sched import TASK_KSWAPD
 from cpus.abi.numbers import PAGE_BYTES
 from cpus.cpumask import cpus_of
 from designs.luf.debug import LUFD_KEPT, OF_MM, OF_PAGE, RECORDS
+from emulator.findings import DebugCounts, DebugFinding
 from emulator.judge.witness import Names
 from workloads.rows import Workload
 
 
-def debug_counts(ram: Any) -> dict[str, int]:
+def debug_counts(ram: Any) -> DebugCounts:
     """Give how many records were made, how many frames were looked at, and how many findings there were, kept
     or not.
     """
@@ -30,18 +31,18 @@ def debug_counts(ram: Any) -> dict[str, int]:
     }
 
 
-def debug_findings(ram: Any, workload: Workload) -> list[dict[str, Any]]:
+def debug_findings(ram: Any, workload: Workload) -> list[DebugFinding]:
     """Give the findings that were kept, in the order in which they happened, as plain data."""
     names = Names(ram, workload)
     return [_one(ram, workload, names, n) for n in range(min(int(ram.lufd_findings[0]), LUFD_KEPT))]
 
 
-def _one(ram: Any, workload: Workload, names: Names, n: int) -> dict[str, Any]:
+def _one(ram: Any, workload: Workload, names: Names, n: int) -> DebugFinding:
     whose, site, cpu, pfn, a, b, ugen, number, key, object, index, freed_by, freed_ns, now_ns, task = (
         ram.lufd_finding[n, :15].tolist()
     )
     place = PLACES[site]
-    found: dict[str, Any] = {
+    found: DebugFinding = {
         "site": place.name, "function": place.function, "cpu": cpu, "task": _task(ram, workload, task),
         "t_ns": now_ns, "frame": pfn, "record": RECORDS[whose], "request": ugen,
         "lagging": cpus_of(ram.lufd_lag[n]), "done": ram.lufd_done[n].tolist(),

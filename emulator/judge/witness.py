@@ -33,6 +33,7 @@ from cpus.events import (
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
+from emulator.findings import Event, Violation
 from emulator.judge.traces import CPU_MASK, actor, kept_lines
 from workloads.rows import Workload
 
@@ -103,7 +104,7 @@ def merged_events(ram: Any) -> np.ndarray:
     return events[np.argsort(events[:, PLACE], kind="stable")]
 
 
-def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]]:
+def violations(ram: Any, workload: Workload, design: str) -> list[Violation]:
     """Give every recorded violation with its witness, as plain data for the report and the JSON."""
     count = min(int(ram.run_violations[0]), VIOLATIONS_KEPT)
     if count == 0:
@@ -115,13 +116,13 @@ def violations(ram: Any, workload: Workload, design: str) -> list[dict[str, Any]
     ]
 
 
-def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> dict[str, Any]:
+def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> Violation:
     """Give one violation with the events that led to it, in their order, the access itself last."""
     what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, entry = record[:12]
     access = _access(ram, entry)
     rows = _related(ram, events[events[:, PLACE] < place], record)
     rows = rows[: _seen(names, rows, pfn, expected, found)]
-    this = {
+    this: Event = {
         "place": place, "t_ns": at_ns, "kind": access, "frame": pfn,
         "actor": actor(ram, cpu | (task + 1) << EVENT_TASK_SHIFT),
         "what": f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}",
@@ -144,26 +145,24 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
     }
 
 
-def _shortened(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shortened(lines: list[Event]) -> list[Event]:
     """Leave out the middle of a long proof, and say so."""
     more = len(lines) - LINES_AT_MOST + 1
     if more < 2:
         return lines
     rest = lines[FIRST_LINES + more :]
-    gap = {"place": rest[0]["place"] - 1, "kind": "gap", "what": f"({more} more events)"}
+    gap: Event = {"place": rest[0]["place"] - 1, "kind": "gap", "what": f"({more} more events)"}
     return [*lines[:FIRST_LINES], gap, *rest]
 
 
-def _with_traces(
-    ram: Any, lines: list[dict[str, Any]], until: int, pfn: int, vpn: int
-) -> list[dict[str, Any]]:
+def _with_traces(ram: Any, lines: list[Event], until: int, pfn: int, vpn: int) -> list[Event]:
     """Put lines of `trace` among the events, from the first of these on: those with the frame or the page
     among their values, or else the last ones. A line stands behind the event that it came after.
     """
     since = lines[0]["place"] if lines else 0
     traced = [line for line in kept_lines(ram) if since <= line.sequence < until]
     about = [line for line in traced if {pfn, vpn} & set(line.values)]
-    reported = [
+    reported: list[Event] = [
         {"place": line.sequence, "t_ns": line.t_ns, "kind": "trace", "actor": actor(ram, line.who),
          "what": f"trace: {line.said}"}
         for line in about[:LINES_AT_MOST] or traced[-LINES_AT_MOST:]
@@ -241,12 +240,13 @@ def _however(rows: np.ndarray, cpu: int, mm: int, vpn: int) -> str:
     return f"cpu{cpu} flushed this page {times} {since}, and filled the entry again from what it found."
 
 
-def _told(names: Names, row: list[int]) -> dict[str, Any]:
+def _told(names: Names, row: list[int]) -> Event:
     place, t_ns, kind, a, b, c, d, who = row
-    line = {"place": place, "t_ns": t_ns, "kind": KINDS[kind], "actor": actor(names.ram, who)}
+    line: Event = {"place": place, "t_ns": t_ns, "kind": KINDS[kind], "actor": actor(names.ram, who)}
     if kind in FRAME_EVENTS:
         line["frame"] = b if kind == EV_MIGRATE else a
-    return line | {"what": _what(names, kind, a, b, c, d)}
+    line["what"] = _what(names, kind, a, b, c, d)
+    return line
 
 
 def _what(names: Names, kind: int, a: int, b: int, c: int, d: int) -> str:

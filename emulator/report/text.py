@@ -18,6 +18,7 @@ from emulator.report.luf_findings_text import finding_lines
 from emulator.report.proof import microseconds, violation_proof
 from emulator.result import Comparison, Result
 from emulator.verdict import of_comparison
+from inputs.text import visible
 
 LABEL = 20
 VALUE = 14
@@ -75,7 +76,7 @@ def render(comparison: Comparison) -> Text:
     if comparison.folder:
         text.append(
             "\n"
-            f"more: luf report {comparison.folder}   ·   picture, interrupts, vmstat and "
+            f"more: luf report {visible(comparison.folder)}   ·   picture, interrupts, vmstat and "
             "perf-stat in the folder\n",
             QUIET,
         )

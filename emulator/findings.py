@@ -1,0 +1,85 @@
+"""What a run found wrong, as tables of fixed shape that go to JSON and back: violations with their events,
+and findings of LUF's debug feature.
+
+emulator/judge/ fills them in, emulator/report/ tells them. Keys that are not required may be missing in
+results of an older luf, or do not belong to every finding.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from inputs.checked import Natural
+
+# where the kernel is about to use a frame (allocator/kmap.py)
+Site = Annotated[str, Meta(pattern=r"\A(KMAP|MKWRITE|FREE)_[A-Z]+\Z")]
+Record = Annotated[str, Meta(pattern=r"\A(page|mm|file)\Z")]  # whose record a finding is about
+Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class Event(TypedDict, total=False):
+    """One line of a proof; what was left out has no time and no actor."""
+
+    place: Whole  # in the order in which all events happened
+    t_ns: Natural  # by the clock of its CPU
+    kind: str
+    frame: Whole
+    actor: str
+    what: str
+
+
+class Violation(TypedDict, total=False):
+    """One access that the oracle judged wrong."""
+
+    kind: str
+    claim: str
+    cpu: Natural
+    t_ns: Natural
+    access: str
+    address: Natural | str
+    page: Whole
+    mm: Whole
+    task: Whole
+    frame: Whole
+    filled_ns: Whole
+    expected: str
+    found: str
+    should: str
+    however: str
+    again: str
+    design: str
+    seed: Natural
+    events: list[Event]
+
+
+class DebugCounts(TypedDict, total=False):
+    """How often LUF's debug feature did what; of a run without it, nothing."""
+
+    records: Natural
+    checks: Natural
+    findings: Natural
+
+
+class DebugFinding(TypedDict):
+    """A frame that LUF's debug feature saw used before a CPU had flushed it."""
+
+    site: Site
+    function: str
+    cpu: Natural
+    task: str
+    t_ns: Natural
+    frame: Whole
+    record: Record
+    request: Natural
+    lagging: list[Natural]
+    done: list[Natural]
+    mm: NotRequired[Whole]
+    address: NotRequired[Natural]
+    page: NotRequired[str]
+    key: NotRequired[Whole]
+    held: NotRequired[str]
+    freed_by: NotRequired[Whole]
+    freed_ns: NotRequired[Natural]
+    record_of: NotRequired[str]
