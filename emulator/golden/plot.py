@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from emulator.golden.bands import FACTORS, BandRow
 from emulator.golden.compare import AGREES, DIFFERS, Row
 from emulator.golden.report import percent_down
 from emulator.golden.result import Fidelity
+from emulator.report.picture import picture
 from emulator.report.plot import DESIGN_COLOURS, TALK_COLOUR, nothing
 
-ENDINGS = (".png", ".svg", ".pdf")
 SHOWN = {"tlb_ipi": ("TLB IPIs", "o", "#0072B2"), "pgfault": ("page faults", "^", "#E69F00")}
 RUN_MARKERS = "osD^vPX*<>ph"  # as many as runs may lie on one row: colours repeat before them
 BAD_COLOUR = "#D55E00"
@@ -27,20 +24,13 @@ RATIO_MOST = 8.0  # ratios beyond are drawn at the edge
 
 def draw_fidelity(fidelity: Fidelity, file: str | Path) -> None:
     """Draw into a .png, .svg or .pdf file; raises ValueError for another ending."""
-    path = Path(file)
-    if path.suffix not in ENDINGS:
-        raise ValueError(f"'--plot' must end in .png, .svg or .pdf (got {path.name!r})")
-    with matplotlib.rc_context(
-        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}
-    ):
-        metrics = len({row.metric for row in fidelity.bands})
-        figure = Figure(figsize=(13, max(6.4, 1.6 + 0.5 * metrics)), layout="constrained")
+    metrics = len({row.metric for row in fidelity.bands})
+    with picture(file, (13, max(6.4, 1.6 + 0.5 * metrics)), option="--plot") as figure:
         axes: Any = figure.subplots(1, 2, width_ratios=(1, 1.25))
         _micro(axes[0], fidelity)
         _pressure(axes[1], fidelity.bands)
         title = f"the emulator beside Linux {fidelity.rules.kernel}   ·   {fidelity.seeds}"
         figure.suptitle(title, fontsize=11)
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def _micro(axes: Any, fidelity: Fidelity) -> None:

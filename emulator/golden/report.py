@@ -35,7 +35,7 @@ from emulator.golden.compare import (
     tally,
 )
 from emulator.golden.result import Fidelity
-from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, ReportConsole
+from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, print_styled
 from emulator.report.text import seconds
 from emulator.verdict import of_fidelity
 
@@ -46,8 +46,7 @@ MARK = {AGREES: "", VARIES: "varies, not judged", UNKNOWN: "not known"}
 
 def print_fidelity(fidelity: Fidelity, stream: TextIO, *, everything: bool = False) -> None:
     """Print the comparison: coloured if `stream` is a terminal; differences only, or every row."""
-    console = ReportConsole(file=stream, highlight=False, soft_wrap=True)
-    console.print(render(fidelity, everything=everything), end="")
+    print_styled(render(fidelity, everything=everything), stream)
 
 
 def render(fidelity: Fidelity, *, everything: bool = False) -> Text:

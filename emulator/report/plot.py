@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-
 from allocator.flush_sites import SITE_OTHER, SITES
+from emulator.output_file import write_atomically
 from emulator.report import talk
+from emulator.report.picture import Write, picture
 from emulator.report.text import percent
 from emulator.result import Comparison, Result
 
@@ -40,15 +39,9 @@ METRICS = (
 )
 
 
-def draw(comparison: Comparison, file: str | Path) -> None:
+def draw(comparison: Comparison, file: str | Path, write: Write = write_atomically) -> None:
     """Draw `comparison` into a .png, .svg or .pdf file; raises ValueError for another ending."""
-    path = Path(file)
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"'picture' must end in .png, .svg or .pdf (got {path.name!r})")
-    with matplotlib.rc_context(
-        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}
-    ):
-        figure = Figure(figsize=(13, 8.2), layout="constrained")
+    with picture(file, (13, 8.2), write=write) as figure:
         halves: Any = figure.subfigures(2, 1, height_ratios=(1.12, 1), hspace=0.04)
         top, bottom = halves
         left, right = top.subplots(1, 2, width_ratios=(1.15, 1))
@@ -58,7 +51,6 @@ def draw(comparison: Comparison, file: str | Path) -> None:
         _sites(left, comparison.runs)
         _free_memory(right, comparison.runs)
         figure.suptitle(picture_title(comparison.runs[0]), fontsize=11)
-        figure.savefig(path, dpi=120, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def picture_title(run: Result) -> str:

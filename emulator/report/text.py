@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from rich.text import Text
 
 from emulator.report import talk
-from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, ReportConsole
+from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, print_styled
 from emulator.report.luf_findings_text import finding_lines
 from emulator.report.proof import microseconds, violation_proof
 from emulator.result import Comparison, Result
@@ -37,8 +37,7 @@ def report_text(comparison: Comparison) -> str:
 
 def print_report(comparison: Comparison, stream: TextIO) -> None:
     """Print the screen: coloured if `stream` is a terminal, plain otherwise."""
-    console = ReportConsole(file=stream, highlight=False, soft_wrap=True)
-    console.print(render(comparison), end="")
+    print_styled(render(comparison), stream)
 
 
 def heading_text(comparison: Comparison) -> str:

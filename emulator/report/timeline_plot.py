@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.figure import Figure
-
+from emulator.output_file import write_atomically
+from emulator.report.picture import Write, picture
 from emulator.report.plot import drawn_sites, nothing, picture_title, site_colour
 from emulator.report.timeline import in_columns, unknown_columns
 from emulator.result import Result
@@ -19,15 +18,11 @@ COLUMNS = 160
 PANEL_INCHES = 1.7
 
 
-def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
+def draw_timeline(runs: Sequence[Result], file: str | Path, write: Write = write_atomically) -> None:
     """Draw the timelines of `runs` into a .png, .svg or .pdf file."""
-    path = Path(file)
     axis_ns = max((run.timeline.end_ns for run in runs), default=0) or 1
     width = axis_ns / 1e6 / COLUMNS
-    with matplotlib.rc_context(
-        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "luf"}
-    ):
-        figure = Figure(figsize=(13, 1.8 + PANEL_INCHES * len(runs)), layout="constrained")
+    with picture(file, (13, 1.8 + PANEL_INCHES * len(runs)), dpi=110, write=write) as figure:
         panels = figure.subplots(len(runs), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
         shown: dict[str, Any] = {}
         for axes, run in zip(panels, runs, strict=True):
@@ -55,4 +50,3 @@ def draw_timeline(runs: Sequence[Result], file: str | Path) -> None:
         if shown:
             style: dict[str, Any] = {"ncols": min(len(shown), 6), "frameon": False, "fontsize": 9}
             figure.legend(list(shown.values()), list(shown), loc="outside lower center", **style)
-        figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
