@@ -1,21 +1,27 @@
 """One folder per run or comparison: `runs/0007-compare/`, complete or not there at all.
 
-A folder is written as `runs/.0007.partial` and renamed when it is complete, so that a killed run leaves no
-half-written result. Its number is taken by making that hidden folder (mkdir is atomic), and a hidden folder
-whose process has died is swept away by the next run. `runs/latest` points to the newest.
+A folder is written as `runs/.0007.partial` and gets its place in one step. Its number is taken by making that
+hidden folder (mkdir is atomic). What is written later, as further designs end, is whole or not there, file by
+file. `runs/latest` points to the newest.
+
+A killed run may leave a hidden folder, which the next one removes; but only one that luf has made, and whose
+maker lives no more. Both are proved by the file `owner` in it: it names the folder's own inode, and its maker
+holds a lock on it, which the kernel ends with the process, whatever namespace that was in. Neither a name nor
+an age proves anything.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import re
+import secrets
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,126 +29,216 @@ from typing import Any
 import msgspec
 import psutil
 
+from emulator.output_file import write_in
 from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
 from emulator.streams import tell
 from inputs.text import visible_value
 
 NUMBER = re.compile(r"^\.?(\d{4,})[-.]")
+PARTIAL = re.compile(r"\.\d{4,}\.partial")
+LATEST = re.compile(r"\d{4,}-[^/]+")  # where a link that is ours leads to
 ATTEMPTS_MAX = 10_000
+OWNER = "owner"
 FILES = (
     "config.json",
     "config.toml",
     "environment.json",
-    "owner",
+    OWNER,
     "picture.png",
     "result.json",
     "timeline.png",
     "timeline.txt",
 )
-ORPHAN_AGE_S = 60.0
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NAME_MAX = 60
 
 
 class RunFolder:
-    """A run's folder while it is being written; `name` is what it will be called, `path` where it is now."""
+    """A run's folder; `name` is what it is called once it is complete, `path` where it is now."""
 
     def __init__(self, parent: Path, number: int, kind: str):
         self.parent = parent
-        self.name = f"{number:04d}-{kind}"
-        self.path = _partial(parent, number)
+        self.name = f"{number:04d}-{file_name(kind, '=')}"
+        self.path = parent / _partial(number)
+        self.made = os.stat(self.path, follow_symlinks=False)
 
     @property
     def final(self) -> Path:
         return self.parent / self.name
 
-    def write(self, name: str, text: str) -> None:
-        """Write one file, making the folders in its name."""
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write one file, making the folder in its name. Raises OSError with the path."""
+        data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
+        *inner, last = name.split("/")
+        try:
+            with _opened(self.path, self.made) as folder:
+                if not inner:
+                    write_in(folder, last, data)
+                    return
+                with suppress(FileExistsError):
+                    os.mkdir(inner[0], dir_fd=folder)
+                inside = os.open(inner[0], FOLDER, dir_fd=folder)
+                try:
+                    write_in(inside, last, data)
+                finally:
+                    os.close(inside)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path / name)) from error
 
     def write_json(self, name: str, value: object) -> None:
         """Write one value as indented JSON."""
         text = msgspec.json.encode(visible_value(msgspec.to_builtins(value)))
-        self.write(name, msgspec.json.format(text, indent=1).decode() + "\n")
+        self.write(name, msgspec.json.format(text, indent=1) + b"\n")
 
 
 @contextmanager
 def new_run_folder(parent: str | Path, kind: str) -> Iterator[RunFolder]:
     """Give a folder to write to, and put it in its place when the block ends well; after any exception
-    nothing of it is left.
+    nothing of it is left. Raises OSError with the path of what could not be made.
     """
     place = Path(parent)
-    place.mkdir(parents=True, exist_ok=True)
-    _sweep(place)
-    folder = RunFolder(place, _take_number(place), kind)
+    os.makedirs(os.path.realpath(place), exist_ok=True)  # where a link leads to that has no folder yet
+    with _opened(place) as opened:
+        _sweep(opened)
+        number, owner = _take_number(opened, place)
+        try:
+            folder = RunFolder(place, number, kind)
+            yield folder
+            os.rename(folder.path.name, folder.name, src_dir_fd=opened, dst_dir_fd=opened)
+        except BaseException:
+            shutil.rmtree(_partial(number), ignore_errors=True, dir_fd=opened)
+            raise
+        finally:
+            os.close(owner)
+        folder.path = folder.final
+        with suppress(OSError):
+            os.unlink(f"{folder.name}/{OWNER}", dir_fd=opened)  # only now: without it nobody could sweep
+        _point_latest(opened, place, folder.name)
+
+
+@contextmanager
+def _opened(path: Path, made: os.stat_result | None = None) -> Iterator[int]:
+    """Open a folder; if it was made by us, that one and not another in its place."""
+    folder = os.open(path, FOLDER if made else FOLDER & ~os.O_NOFOLLOW)
     try:
+        if made and not os.path.samestat(made, os.fstat(folder)):
+            raise FileNotFoundError(2, "is not the folder any more that was made there", str(path))
         yield folder
-        (folder.path / "owner").unlink()
-        folder.path.rename(folder.final)
-    except BaseException:
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
-    _point_latest(place, folder.name)
+    finally:
+        os.close(folder)
 
 
-def _partial(parent: Path, number: int) -> Path:
-    return parent / f".{number:04d}.partial"
+def file_name(text: str, also: str = "") -> str:
+    """Make a name of text that every file system and locale takes; `also` may stand in it, too."""
+    word = re.sub(rf"[^\w.{also}-]+", "_", text)[:NAME_MAX].lstrip(".") or "_"
+    try:
+        os.fsencode(word)
+    except UnicodeEncodeError:
+        return word.encode("ascii", "replace").decode().replace("?", "_")
+    return word
 
 
-def _taken(parent: Path) -> set[int]:
+def _partial(number: int) -> str:
+    return f".{number:04d}.partial"
+
+
+def _taken(parent: int) -> set[int]:
     return {int(match[1]) for entry in os.listdir(parent) if (match := NUMBER.match(entry))}
 
 
-def _take_number(parent: Path) -> int:
+def _take_number(parent: int, place: Path) -> tuple[int, int]:
+    """Take a number that nobody has, by making the hidden folder; give it, and the lock that proves whose it
+    is.
+    """
     first = max(_taken(parent), default=0) + 1
     for number in range(first, first + ATTEMPTS_MAX):
-        hidden = _partial(parent, number)
         try:
-            hidden.mkdir()
+            os.mkdir(_partial(number), dir_fd=parent)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(place / _partial(number))) from error
         if any(entry.startswith(f"{number:04d}-") for entry in os.listdir(parent)):
-            hidden.rmdir()  # another run took this number and finished between our look and our mkdir
+            # another run took this number and finished between our look and our mkdir
+            os.rmdir(_partial(number), dir_fd=parent)
             continue
-        me = psutil.Process()
-        (hidden / "owner").write_text(f"{me.pid} {me.create_time():.2f}\n", encoding="ascii")
-        return number
-    raise OSError(f"{parent}: no free run number after {ATTEMPTS_MAX:,} tries")
-
-
-def _sweep(parent: Path) -> None:
-    for hidden in parent.glob(".*.partial"):
         try:
-            pid, created = (hidden / "owner").read_text(encoding="ascii").split()
-            alive = abs(psutil.Process(int(pid)).create_time() - float(created)) < 1.0
-        except psutil.NoSuchProcess:
-            alive = False
-        except (OSError, ValueError):
-            alive = not _older_than(hidden, ORPHAN_AGE_S)  # made, but its owner not yet written
-        if not alive:
-            shutil.rmtree(hidden, ignore_errors=True)
+            return number, _claim(parent, _partial(number))
+        except BaseException as error:
+            shutil.rmtree(_partial(number), ignore_errors=True, dir_fd=parent)
+            if isinstance(error, OSError):
+                raise OSError(error.errno, error.strerror, str(place / _partial(number) / OWNER)) from error
+            raise
+    raise OSError(17, f"no free run number after {ATTEMPTS_MAX:,} tries", str(place))
 
 
-def _older_than(path: Path, seconds: float) -> bool:
+# -- whose is it ---------------------------------------------------------------------------------------------
+
+
+def _claim(parent: int, name: str) -> int:
+    """Leave the proof that a folder is ours. It is locked before it says so."""
+    folder = os.open(name, FOLDER, dir_fd=parent)
     try:
-        return time.time() - path.stat().st_mtime > seconds
-    except OSError:
-        return False
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        owner = os.open(OWNER, flags, 0o600, dir_fd=folder)
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            os.write(owner, _proof(folder))
+        except BaseException:
+            os.close(owner)
+            raise
+        return owner
+    finally:
+        os.close(folder)
 
 
-def _point_latest(parent: Path, name: str) -> None:
-    """Let `latest` point there; if it cannot (somebody has a folder of that name) the run is none the worse,
-    and a line says so.
+def _proof(folder: int) -> bytes:
+    return b"luf writes to this folder, inode %d, while this file is locked\n" % os.fstat(folder).st_ino
+
+
+def _sweep(parent: int) -> None:
+    """Remove the hidden folders that a killed run of ours has left."""
+    for name in filter(PARTIAL.fullmatch, os.listdir(parent)):
+        with suppress(OSError):  # no folder, no proof, or a lock: its maker lives
+            folder = os.open(name, FOLDER, dir_fd=parent)
+            try:
+                if _is_orphan(folder):
+                    shutil.rmtree(name, dir_fd=parent)
+            finally:
+                os.close(folder)
+
+
+def _is_orphan(folder: int) -> bool:
+    """Tell whether we made a folder, and nobody writes to it any more. Raises OSError without a proof."""
+    owner = os.open(OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        said, proof = os.read(owner, 200), _proof(folder)
+        return said == proof and os.fstat(owner).st_uid == os.fstat(folder).st_uid == os.getuid()
+    finally:
+        os.close(owner)
+
+
+def _point_latest(parent: int, place: Path, name: str) -> None:
+    """Let `latest` point there; if it cannot (somebody has a file, a folder or another link of that name) the
+    run is none the worse, and a line says so.
     """
-    link = parent / f".latest.{os.getpid()}"
+    hidden = f".luf-{secrets.token_hex(8)}.latest"
     try:
-        link.unlink(missing_ok=True)
-        link.symlink_to(name)
-        link.replace(parent / "latest")
+        found = place / "latest"
+        if found.is_symlink() and not LATEST.fullmatch(os.readlink("latest", dir_fd=parent)):
+            raise FileExistsError(17, "it is a link that leads elsewhere")
+        if not found.is_symlink() and os.path.lexists(found):
+            raise FileExistsError(17, "Is a directory" if found.is_dir() else "it is a file")
+        os.symlink(name, hidden, dir_fd=parent)
+        try:
+            os.rename(hidden, "latest", src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            os.unlink(hidden, dir_fd=parent)
+            raise
     except OSError as error:
-        link.unlink(missing_ok=True)
-        tell(f"luf: {parent / 'latest'} does not point to {name}: {error.strerror}")
+        tell(f"luf: {place / 'latest'} does not point to {name}: {error.strerror}")
 
 
 # -- what a folder holds -------------------------------------------------------------------------------------
@@ -157,7 +253,7 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
         "environment.json",
         {"versions": comparison.versions, "host": comparison.host, "command": comparison.command},
     )
-    words = [re.sub(r"[^\w.-]+", "_", run.design).lstrip(".") or "_" for run in comparison.runs]
+    words = [file_name(run.design) for run in comparison.runs]
     for run, place in zip(comparison.runs, unique(words, FILES)):
         folder.write(f"{place}/interrupts", interrupts_text(run))
         folder.write(f"{place}/vmstat", vmstat_text(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import tomllib
 
 import pytest
 
-from emulator.run_folder import new_run_folder, toml_text, versions, write_comparison
+from emulator import run_folder
+from emulator.run_folder import file_name, new_run_folder, toml_text, versions, write_comparison
 from tests.emulator.fixed import comparison, run
 
 
@@ -85,6 +87,140 @@ def test_a_folder_that_is_still_written_is_not_swept(tmp_path):
             pass
         slow.write("kept", "yes")
     assert (tmp_path / "0001-slow" / "kept").read_text() == "yes"
+
+
+OLD_S = 1_000_000
+
+
+def old(path):
+    """Make a file or folder look as if nobody had touched it for days."""
+    os.utime(path, (OLD_S, OLD_S))
+
+
+@pytest.mark.parametrize("proof", [None, "", "4242 1700000000.00\n", "copied"])
+@pytest.mark.parametrize("name", [".photos.partial", ".0001.partial"])
+def test_what_luf_has_not_made_is_never_removed(tmp_path, name, proof):
+    """A folder of such a name stays, however old: without a proof, with that of an older luf, or with one
+    that was copied from another folder.
+    """
+    foreign = tmp_path / name
+    foreign.mkdir()
+    (foreign / "diary.txt").write_text("kept")
+    if proof == "copied":
+        with new_run_folder(tmp_path / "elsewhere", "compare") as folder:
+            shutil.copy(folder.path / "owner", foreign)
+    elif proof is not None:
+        (foreign / "owner").write_text(proof)
+    for path in (*foreign.iterdir(), foreign):
+        old(path)
+    with new_run_folder(tmp_path, "compare"):
+        pass
+    assert (foreign / "diary.txt").read_text() == "kept"
+
+
+def test_a_folder_of_another_user_is_never_removed(tmp_path, monkeypatch):
+    """Also if everything else would prove it ours."""
+    (tmp_path / ".0001.partial").mkdir()
+    parent = os.open(tmp_path, os.O_RDONLY)
+    os.close(run_folder._claim(parent, ".0001.partial"))
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    run_folder._sweep(parent)
+    assert names(tmp_path) == [".0001.partial"]
+    monkeypatch.undo()
+    run_folder._sweep(parent)
+    assert names(tmp_path) == []
+    os.close(parent)
+
+
+IN_ANOTHER_NAMESPACE = """
+import os, sys
+from emulator.run_folder import new_run_folder
+with new_run_folder(sys.argv[1], "slow") as folder:
+    print("writing", os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_of_another_pid_namespace_is_not_swept(tmp_path):
+    """Its number means nothing here, or is another process's; the lock on its folder does."""
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this host lets nobody make a namespace")
+    command = [*unshare, sys.executable, "-c", IN_ANOTHER_NAMESPACE, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout.readline() == "writing 1\n"
+        old(tmp_path / ".0001.partial")
+        old(tmp_path / ".0001.partial" / "owner")
+        with new_run_folder(tmp_path, "quick"):
+            pass
+        assert names(tmp_path) == [".0001.partial", "0002-quick", "latest"]
+        writer.communicate()
+    assert names(tmp_path) == ["0001-slow", "0002-quick", "latest"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "hidden"])
+def test_latest_takes_the_place_of_nothing_but_a_link_of_luf(tmp_path, capsys, kind):
+    """A file, a link that leads elsewhere, and what bears the name that earlier versions gave a half-made
+    link stay.
+    """
+    (tmp_path / "best").mkdir()
+    place = tmp_path / (f".latest.{os.getpid()}" if kind == "hidden" else "latest")
+    if kind == "link":
+        place.symlink_to("best")
+    else:
+        place.write_text("dear diary")
+    with new_run_folder(tmp_path, "compare"):
+        pass
+    assert os.readlink(place) == "best" if kind == "link" else place.read_text() == "dear diary"
+    assert ("does not point to 0001-compare" in capsys.readouterr().err) == (kind != "hidden")
+
+
+def test_a_link_to_a_folder_that_is_yet_to_be_made(tmp_path):
+    """As with files, it stays a link, and what it leads to is made."""
+    (tmp_path / "link").symlink_to("far/away")
+    with new_run_folder(tmp_path / "link", "compare") as folder:
+        folder.write("a/b", "text")
+    assert (tmp_path / "far" / "away" / "0001-compare" / "a" / "b").read_text() == "text"
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_another_folder_in_the_place_of_ours_is_not_written_to(tmp_path):
+    """Who can write to the folder of all runs may have put it there."""
+    with new_run_folder(tmp_path, "compare") as folder:
+        folder.write("one", "text")
+    (tmp_path / "0001-compare").rename(tmp_path / "moved")
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "0001-compare").symlink_to("victim")
+    with pytest.raises(OSError, match=r"0001-compare/result.json'$"):
+        folder.write("result.json", "evil")
+    (tmp_path / "0001-compare").unlink()
+    (tmp_path / "victim").rename(tmp_path / "0001-compare")
+    with pytest.raises(OSError, match=r"is not the folder any more that was made there: .*/result.json'$"):
+        folder.write("result.json", "evil")
+    assert names(tmp_path / "0001-compare") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("a/../../b", "0001-a_.._.._b"), ("luf-sync=help", "0001-luf-sync=help"), ("Ünter", "0001-Ünter"),
+     ("x\udcff\x1b[2J", "0001-x_2J"), ("n" * 300, "0001-" + "n" * 60)],
+)  # fmt: skip
+def test_every_design_has_a_name_that_a_folder_can_have(tmp_path, kind, name):
+    """Short, without control characters, and inside its folder."""
+    with new_run_folder(tmp_path, kind):
+        pass
+    assert names(tmp_path) == [name, "latest"]
+
+
+def test_a_locale_without_a_letter_gets_another(monkeypatch):
+    """As under LC_ALL=C without UTF-8."""
+
+    def ascii_only(text):
+        return text.encode("ascii")
+
+    monkeypatch.setattr(os, "fsencode", ascii_only)
+    assert (file_name("Ünter"), file_name("luf")) == ("_nter", "luf")
 
 
 def test_a_comparison_folder_has_everything(tmp_path):
