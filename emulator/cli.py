@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cpus.abi.numbers import LEASES_MAX
 from emulator.cli_arguments import LISTED, parse
-from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, tell
-from emulator.verdict import BAD_INPUT, CLEAN, FAILED, INTERRUPTED, TERMINATED, of_comparison, of_stopped
+from emulator.ending import SIGNALLED, endings_raised
+from emulator.sentences import answer, sentence
+from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
+from emulator.verdict import CLEAN, of_comparison
 
 if TYPE_CHECKING:
     from emulator.machine import Machine
@@ -30,21 +30,21 @@ class InputError(ValueError):
     """What was asked for cannot be done: one sentence."""
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; raised in the main thread so that every `finally` on the way out does its work."""
-
-
 def program() -> int:
     """Run the command line as a program of its own, which is gone at once when it was interrupted."""
-    code = main()
-    if code in (INTERRUPTED, TERMINATED):
+    try:
+        code = main()
+    except SystemExit as leaving:
+        code = int(leaving.code or 0)  # of the argument parser, which has said what it had to
+    except KeyboardInterrupt:  # Ctrl-C once more, while the first was answered
+        code = SIGNALLED + signal.SIGINT
+    if code > SIGNALLED:
         leave_at_once(code)
     return code
 
 
 def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
     """Run the command line and return its exit code; tests give an `experiment` of their own."""
-    ready_streams()
     commands: dict[str, Callable[[Namespace, Any], int]] = {
         "compare": compare_command,
         "run": compare_command,
@@ -52,51 +52,17 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
         "list": list_command,
         "report": report_command,
     }
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    ready_streams()
     try:
-        options = parse(arguments)
-        return commands[options.command](options, experiment)
-    except KeyboardInterrupt as error:
-        # the supervisor catches both signals while CPUs run, and says which it was
-        code = getattr(error, "exit_code", INTERRUPTED)
-        return _say(f"{'terminated' if code == TERMINATED else 'interrupted'}; nothing was written", code)
-    except Terminated:
-        return _say("terminated; nothing was written", TERMINATED)
-    except (ValueError, OSError, MemoryError) as error:
-        return _say(_sentence(error), BAD_INPUT)
-    except Exception as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
-        return _failed(error)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def _failed(error: Exception) -> int:
-    supervisor = sys.modules.get("emulator.supervisor")  # if it is not there, it did not stop the run
-    if supervisor and isinstance(error, supervisor.RunStopped):
-        verdict = of_stopped(error)
-        code = _say(f"the run was stopped: {error}", verdict.code)
-        tell(verdict.line().rstrip())
-        return code
-    return _say(
-        f"the emulator failed: {type(error).__name__}: {_sentence(error)} (LUF_DEBUG=1 shows where)", FAILED
-    )
-
-
-def _say(sentence: str, code: int) -> int:
-    if os.environ.get("LUF_DEBUG") == "1":
-        traceback.print_exc()
-    tell(f"luf: {sentence}")
-    return code
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        with endings_raised():
+            with reader_may_leave():  # --help
+                options = parse(arguments)
+            code = commands[options.command](options, experiment)
+    except SystemExit as leaving:
+        raise SystemExit(settled(int(leaving.code or 0))) from None
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
+        code = answer(error)
+    return settled(code)
 
 
 # -- luf compare, luf run ------------------------------------------------------------------------------------
@@ -239,7 +205,7 @@ def _draw(comparison: Comparison, file: Path) -> None:
         draw_timeline(comparison.runs, file.with_name("timeline.png"))
     except (ValueError, OSError, RuntimeError) as error:  # a picture less must not cost the result
         file.unlink(missing_ok=True)
-        tell(f"luf: no picture was drawn: {_sentence(error)}")
+        tell(f"luf: no picture was drawn: {sentence(error)}")
 
 
 def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:

@@ -1,11 +1,11 @@
 """A tiny process that outlives a killed supervisor by some milliseconds: it ends the CPUs and removes what
 lies on disk.
 
-    supervisor ── pipe ──> janitor      "cpu PID", "remove PATH", and at an orderly end "bye"
+    supervisor ── pipe ──> janitor      "cpu PID", "remove PATH"; at an orderly end it is killed
 
 It holds one pidfd per CPU, opened while the CPU is surely alive, so that it can never kill a process that was
-given the same number later. It has a session of its own and ignores SIGINT and SIGTERM: a Ctrl-C on the
-terminal does not reach it. Left out: a janitor that is killed together with its supervisor (the CPUs then
+given the same number later. It has a session of its own and ignores the signals that end a run: a Ctrl-C on
+the terminal does not reach it. Left out: a janitor that is killed together with its supervisor (the CPUs then
 still die by PR_SET_PDEATHSIG; the folder stays).
 """
 
@@ -17,7 +17,9 @@ import shutil
 import signal
 from contextlib import suppress
 
-GOODBYE, END = b"bye", b"\0"
+from cpus.ending import ENDING
+
+END = b"\0"
 FIRST_FREE_FD = 3
 
 
@@ -52,18 +54,18 @@ class Janitor:
         os.write(self._writer, b"remove " + os.fsencode(os.path.abspath(path)) + END)
 
     def dismiss(self) -> None:
-        """End it: everything has been cleaned."""
-        with suppress(BrokenPipeError):
-            os.write(self._writer, GOODBYE + END)
-        os.close(self._writer)
+        """End it: everything has been cleaned. Even one that the host has stopped (SIGSTOP) goes at once."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
+        os.close(self._writer)  # last: its end would tell the janitor that we were killed
 
 
 def _serve(reader: int, supervisor: int) -> None:
     os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
     reader, supervisor = _keep_only(reader, supervisor)
     os.set_blocking(reader, False)
     poll = select.poll()
@@ -81,8 +83,6 @@ def _serve(reader: int, supervisor: int) -> None:
         *lines, text = text.split(END)
         for line in lines:
             word, _, rest = line.partition(b" ")
-            if word == GOODBYE:
-                return
             if word == b"cpu":
                 with suppress(ProcessLookupError):
                     cpus.append(os.pidfd_open(int(rest)))

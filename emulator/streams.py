@@ -1,8 +1,9 @@
 """Standard streams that a command can rely on: there, able to print any text, and free to be left by their
-reader.
+reader, or to be full.
 
 A reader that leaves (`luf report | head`) costs the rest of the text and nothing else: the exit code stays
-the run's.
+the command's. A stream that cannot take what was asked for (a full disk under stdout) is told on stderr, and
+makes of exit code 0 a 2; every other code stays what it is. What happens to stderr changes none.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
+from emulator.output_file import OutputError
+from emulator.verdict import BAD_INPUT, CLEAN
 from inputs.text import visible
 
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
@@ -47,18 +50,30 @@ def reader_may_leave() -> Iterator[None]:
     """Print in this block, down to the last byte; if the reader has left, the rest goes nowhere and the block
     ends well.
 
-    Raises OSError that names standard output if it cannot take the text for another reason, such as a full
-    disk.
+    Raises OutputError that names standard output if it cannot take the text for another reason, such as a
+    full disk.
     """
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # what is still buffered goes there when the process ends
-        os.close(nowhere)
+        _to_nowhere(sys.stdout)
         if not isinstance(error, BrokenPipeError):
-            raise OSError(error.errno, error.strerror, "standard output") from error
+            raise OutputError(f"standard output: {error.strerror or error}") from error
+
+
+def settled(code: int) -> int:
+    """Print what is still buffered, so that nothing is left to fail when the process ends; return the exit
+    code.
+    """
+    try:
+        with reader_may_leave():
+            pass
+    except OutputError as error:
+        tell(f"luf: {error}")
+        code = BAD_INPUT if code == CLEAN else code
+    tell("", end="")
+    return code
 
 
 def leave_at_once(code: int) -> NoReturn:
@@ -73,7 +88,18 @@ def leave_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def tell(text: str) -> None:
-    """Write a line to stderr, if anybody listens there."""
-    with suppress(BrokenPipeError):
-        sys.stderr.write(visible(text) + "\n")
+def tell(text: str, end: str = "\n") -> None:
+    """Write a line to stderr, if anybody listens there and it can be written."""
+    try:
+        sys.stderr.write(visible(text) + end)
+        sys.stderr.flush()
+    except (OSError, ValueError):  # ValueError: it was closed
+        _to_nowhere(sys.stderr)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """Have what is still buffered, and what will be written, go to /dev/null."""
+    with suppress(OSError, ValueError):  # a stream that is no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -7,8 +7,9 @@ ends.
         machine.quiesce()                                        # kernel threads finish what they are at
         machine.finish()                                         # they leave; the RAM holds the result
 
-Every way of ending that is not this one is an exception with one sentence: Interrupted (Ctrl-C, SIGTERM), or
-RunStopped (a CPU process died, the emulated kernel panicked, nothing moved any more). All processes, sockets,
+Every way of ending that is not this one is an exception with one sentence: Interrupted (Ctrl-C, SIGTERM, a
+terminal that is closed), or RunStopped (a CPU process died, the emulated kernel panicked, nothing moved any
+more although the host let all CPUs run). All processes, sockets,
 eventfds and the folder are gone when the `with` block has been left; should the supervisor itself be killed,
 the janitor and PDEATHSIG see to that. Left out: restarting anything. A run that lost a process is over.
 """
@@ -32,13 +33,18 @@ import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
 from cpus.abi.numbers import LEASES_MAX
+from cpus.ending import ENDING
 from cpus.faults import EXIT_FAULT, fault_file, hook_of
 from cpus.host import place_leases
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
 from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
 from cpus.uncompiled import UNCOMPILED, Terminal
+from emulator.ending import Interrupted
 from emulator.janitor import Janitor, remove
 from emulator.judge.wait_graph import wait_graph
+from emulator.patience import Patience
+from emulator.stopped import CpuDied, DesignFault, HostFault, Panicked, RunStopped, Stuck
+from emulator.streams import tell
 
 TICK_S = 0.05
 READY_BOUND_S = 60.0
@@ -47,52 +53,6 @@ WAIT_BOUND_MS = 10_000  # of the watchdog, where the machine names none
 SOCKET_PATH_MAX = 107  # sun_path of a Unix socket
 STDERR_SHOWN = 2000
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
-
-
-class RunStopped(Exception):
-    """The run ended before its work was done; the text is one sentence (and what the CPU said, if it did)."""
-
-    design = ""  # whose run it was, if known
-    by = "the emulator, which failed"  # who stopped it, for the verdict
-    by_design = False  # is it what the design did?
-
-
-class CpuDied(RunStopped):
-    """A CPU process was killed, crashed or never got ready."""
-
-    by = "the death of a CPU process"
-
-
-class Panicked(RunStopped):
-    """The emulated kernel stopped the run; `code`, `a` and `b` are as in the RAM."""
-
-    by = "a panic of the emulated kernel"
-
-    def __init__(self, sentence: str, cpu: int, code: int, a: int, b: int):
-        super().__init__(sentence)
-        self.cpu, self.code, self.a, self.b = cpu, code, a, b
-
-
-class DesignFault(RunStopped):
-    """A hook of the design raised, or crashed its CPU process; the text says which, where and why."""
-
-    by = "the design's own code"
-    by_design = True
-
-
-class Stuck(RunStopped):
-    """Nothing moved for the bound of a wait; the text is the wait-for graph of all CPUs."""
-
-    by = "a deadlock"
-    by_design = True
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM ended the run; `exit_code` is the shell's (130, 143)."""
-
-    def __init__(self, number: int):
-        super().__init__(f"interrupted by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
 
 
 Tick = Callable[[Any], None]
@@ -104,7 +64,8 @@ class Supervisor:
     CPU.
 
     `host_cores`: the cores that leases stand for (default: all this process may use). `panic_text(code, a,
-    b)` words a panic. `hook_places`: name of each hook of the design -> where its function stands.
+    b)` words a panic. `hook_places`: name of each hook of the design -> where its function stands. `say` is
+    told what the host does to the run.
     """
 
     def __init__(
@@ -116,16 +77,18 @@ class Supervisor:
         label: str = "run",
         panic_text: Callable[[int, int, int], str] | None = None,
         hook_places: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = tell,
     ):
         if ram.nr_leases > LEASES_MAX:
             raise ValueError(f"'leases' must be at most {LEASES_MAX} (got {ram.nr_leases})")
         self.ram, self.main, self.label = ram, main, label
         self.cores = host_cores or sorted(os.sched_getaffinity(0))
         self.hook_places = hook_places or {}
+        self.say = say
         self.panic_text = panic_text or (lambda code, a, b: f"panic {code} ({a}, {b})")
         self.processes: list[Any] = []
         self.eventfds: list[int] = []
-        self.folder = ""
+        self.folder, self._folder_is_ours = "", False
         self.janitor: Janitor | None = None
         self.terminal: Terminal | None = None
         self.ready_s = 0.0
@@ -162,7 +125,7 @@ class Supervisor:
 
         Looks, and calls `tick(ram)`, every `tick_s` seconds. Raises as the module's text says.
         """
-        watchdog = Watchdog(self.ram)
+        watchdog = self._watchdog()
         while not done(self.ram):
             self._look(tick_s)
             if tick:
@@ -175,7 +138,7 @@ class Supervisor:
 
     def quiesce(self) -> None:
         """After the last user thread: wait until every CPU is idle and no interrupt is under way."""
-        watchdog = Watchdog(self.ram)
+        watchdog = self._watchdog()
         while (idle := all_idle(self.ram)) != 1:
             self._look(0.002)
             watchdog.look("the lease table stays locked" if idle < 0 else "")
@@ -204,14 +167,7 @@ class Supervisor:
         self._shell = install_shell(ram)
         prepare(ram, self.main)
         self.janitor = Janitor()
-        self.folder = os.path.join(tempfile.gettempdir(), f"luf-{secrets.token_hex(4)}")
-        if len(os.fsencode(self.folder)) + len(f"/c{ram.nr_cpus}") > SOCKET_PATH_MAX:
-            raise RunStopped(
-                f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes "
-                f"(got {self.folder}/c...): use a shorter TMPDIR"
-            )
-        self.janitor.remove_if_killed(self.folder)
-        os.mkdir(self.folder, 0o700)
+        self._make_folder(self.janitor)
         if UNCOMPILED:
             self.terminal = Terminal.of_this_process()
         self.eventfds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(ram.nr_cpus)]
@@ -222,6 +178,20 @@ class Supervisor:
                 self._fork(cpu)
         self._wait_until_ready()
         self.ready_s = time.monotonic() - began
+
+    def _make_folder(self, janitor: Janitor) -> None:
+        """Make the folder of the sockets. That its name, which nobody can guess, was free is the proof that
+        what bears it is ours.
+        """
+        self.folder = folder = os.path.join(tempfile.gettempdir(), f"luf-{secrets.token_hex(8)}")
+        if len(os.fsencode(folder)) + len(f"/c{self.ram.nr_cpus}") > SOCKET_PATH_MAX:
+            raise HostFault(
+                f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes "
+                f"(got {folder}/c...): use a shorter TMPDIR"
+            )
+        janitor.remove_if_killed(folder)
+        os.mkdir(folder, 0o700)
+        self._folder_is_ours = True
 
     def _fork(self, cpu: int) -> None:
         janitor = self.janitor
@@ -237,7 +207,7 @@ class Supervisor:
         try:
             process.start()
         except OSError as error:
-            raise RunStopped(
+            raise HostFault(
                 f"the host cannot start the process of cpu{cpu}: {error.strerror} (ulimit -u, ulimit -n)"
             ) from None
         self.processes.append(process)
@@ -245,10 +215,10 @@ class Supervisor:
 
     def _wait_until_ready(self) -> None:
         ram = self.ram
-        bound = time.monotonic() + READY_BOUND_S
+        patience = self._patience(READY_BOUND_S)
         while ram.run_ready[0] < ram.nr_cpus:
             self._look(0.005)
-            if time.monotonic() > bound:
+            if patience.is_over():
                 missing = [cpu for cpu in range(ram.nr_cpus) if ram.cpu_host_core[cpu] == 0]
                 names = ", ".join(f"cpu{cpu} (pid {self.processes[cpu].pid})" for cpu in missing[:8])
                 raise CpuDied(
@@ -262,6 +232,14 @@ class Supervisor:
             self._open_files = soft, hard
 
     # -- watching --------------------------------------------------------------------------------------------
+
+    def _patience(self, bound_s: float) -> Patience:
+        return Patience(
+            bound_s, lambda: {f"cpu{cpu}": one.pid for cpu, one in enumerate(self.processes)}, self.say
+        )
+
+    def _watchdog(self) -> Watchdog:
+        return Watchdog(self.ram, self._patience((self.ram.wait_bound_ms or WAIT_BOUND_MS) / 1000))
 
     def _look(self, seconds: float) -> None:
         """Sleep at most so long, then raise if a signal, a death or a panic ended the run."""
@@ -309,8 +287,11 @@ class Supervisor:
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._note_signal)
+            for number in ENDING:
+                handler = signal.getsignal(number)
+                if handler != signal.SIG_IGN or number == signal.SIGINT:  # as nohup has SIGHUP
+                    self._handlers[number] = handler
+                    signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, _frame: Any) -> None:
         self._signal = self._signal or number
@@ -341,8 +322,9 @@ class Supervisor:
         if self.terminal:
             self.terminal.close()
             self.terminal = None
-        if self.folder:
+        if self._folder_is_ours:
             remove(self.folder)
+            self._folder_is_ours = False
         if self.janitor:
             self.janitor.dismiss()
             self.janitor = None
@@ -357,11 +339,9 @@ class Supervisor:
 class Watchdog:
     """Notices that nothing moves: no virtual clock, no lease, no event, for `wait_bound_ms` of host time."""
 
-    def __init__(self, ram: Any):
-        self.ram = ram
-        self.bound_s = (ram.wait_bound_ms or WAIT_BOUND_MS) / 1000
+    def __init__(self, ram: Any, patience: Patience):
+        self.ram, self.patience = ram, patience
         self.seen = self._state()
-        self.since = time.monotonic()
 
     def _state(self) -> tuple[int, ...]:
         ram = self.ram
@@ -374,12 +354,13 @@ class Watchdog:
 
     def look(self, reason: str = "") -> None:
         """Raise Stuck if nothing has moved since long."""
-        now, state = time.monotonic(), self._state()
+        state = self._state()
         if state != self.seen or self.ram.run_debugger[0]:
-            self.seen, self.since = state, now
-        elif now - self.since > self.bound_s:
+            self.seen = state
+            self.patience.restart()
+        elif self.patience.is_over():
             raise Stuck(
-                f"nothing moved for {self.bound_s:g} "
+                f"nothing moved for {self.patience.bound_s:g} "
                 f"s{': ' + reason if reason else ''}: {wait_graph(self.ram)}"
             )
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from emulator.golden.result import Fidelity
     from emulator.result import Comparison, Result
-    from emulator.supervisor import RunStopped
+    from emulator.stopped import RunStopped
 
-CLEAN, DIRTY, BAD_INPUT, FAILED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
+CLEAN, DIRTY, BAD_INPUT, FAILED = 0, 1, 2, 3
 LABEL, WIDTH = "verdict", 20  # of the labels of luf run, compare and report
 
 

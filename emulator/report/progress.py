@@ -9,7 +9,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -43,37 +44,52 @@ class Progress:
 
             # tqdm draws nothing on a terminal that says it has 0 columns or rows
             columns = shutil.get_terminal_size((120, 24)).columns
-            self._bar = tqdm(
-                total=1,
-                desc=self._label,
-                bar_format=_layout(""),
-                ascii=" #",
-                file=self._stream,
-                ncols=columns,
-                nrows=20,
-            )
+            with self._terminal_may_leave():
+                self._bar = tqdm(
+                    total=1,
+                    desc=self._label,
+                    bar_format=_layout(""),
+                    ascii=" #",
+                    file=self._stream,
+                    ncols=columns,
+                    nrows=20,
+                )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        with self._terminal_may_leave():
+            if self._bar is not None:
+                self._bar.close()
+        self._bar = None
 
     def phase(self, text: str) -> None:
         """Say what goes on before there are evaluations to count."""
-        if self._bar is not None:
-            self._bar.bar_format = _layout(text)
-            self._bar.refresh()
+        self._draw(text)
 
     def line(self, text: str) -> None:
         """Print a line of text; it stands above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=self._stream)
-        else:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+        with self._terminal_may_leave():
+            if self._bar is not None:
+                self._bar.write(text, file=self._stream)
+            else:
+                self._stream.write(f"{text}\n")
+                self._stream.flush()
+
+    def _draw(self, state: str) -> None:
+        with self._terminal_may_leave():
+            if self._bar is not None:
+                self._bar.bar_format = _layout(state)
+                self._bar.refresh()
+
+    @contextmanager
+    def _terminal_may_leave(self) -> Iterator[None]:
+        """Go on without a bar if nothing can be written any more: the terminal is gone, or a disk full."""
+        try:
+            yield
+        except OSError:
+            self._bar = None
 
     def update(self, evaluated: float, total: int, free_mib: Sequence[float] = (), ipis: int = 0) -> None:
         """Show the state of the run; cheap to call often, drawn at most ten times a second."""
@@ -97,8 +113,7 @@ class Progress:
         speed = f"{rate / 1000:.1f}k" if rate >= 1000 else f"{rate:.0f}"
         # `luf golden` counts cells, and nothing else
         state = f"{free}   {speed} IPI/s" if free or ipis else ""
-        self._bar.bar_format = _layout(f"{int(evaluated)}/{total} {self._unit}{state}")
-        self._bar.refresh()
+        self._draw(f"{int(evaluated)}/{total} {self._unit}{state}")
 
 
 def _layout(state: str) -> str:

@@ -21,7 +21,13 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "code", "word"),
+    [
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGHUP, 129, "ended, as the terminal was closed"),
+        (signal.SIGQUIT, 131, "quit"),
+    ],
 )
 def test_a_real_signal_ends_a_real_command(number, code, word):
     """Sent to a process in the middle of a run: its code, one sentence, nothing left, within seconds."""
@@ -30,6 +36,8 @@ import signal, sys, time
 from emulator.cli import main
 from tests.emulator.fixed import Experiment
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background job inherits it ignored
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(number, signal.SIG_DFL)
 class Slow(Experiment):
     def run_design(self, *a, **k):
         print("running", flush=True)
@@ -49,6 +57,32 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
     _, said = command.communicate(timeout=10)
     assert (command.returncode, said) == (code, f"luf: {word}; nothing was written\n")
     assert os.listdir(".") == []
+
+
+def test_a_run_that_nohup_started_outlives_its_terminal():
+    """SIGHUP that is ignored stays ignored; planted: SIGTERM then ends it."""
+    program = """
+import os, signal, sys
+from emulator.cli import main
+from tests.emulator.fixed import Experiment
+class Slow(Experiment):
+    def run_design(self, *a, **k):
+        os.kill(os.getpid(), signal.SIGHUP)
+        print("alive", flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (143, "alive\n")
 
 
 @pytest.mark.parametrize("module", ["emulator.cli", "argparse"])
@@ -145,12 +179,38 @@ def test_a_terminal_without_blocks_gets_a_timeline_with_heights(encoding, full):
     assert "?" not in done.stdout
 
 
-def test_a_full_disk_under_stdout_is_named():
+@pytest.mark.parametrize(
+    "line",
+    ["list machines", "--version", "--help", "run --help", "run luf --machine guest-8cpu", "report r.json"],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_named(line, unbuffered):
     """Exit code 2 and one sentence, with which a report or a list that was lost is not taken for an empty
     one.
     """
-    done = command("list machines", closed=">/dev/full")
-    assert (done.returncode, done.stderr) == (2, "luf: standard output: No space left on device\n")
+    Path("r.json").write_text(to_json(comparison()), encoding="utf-8")
+    done = command(line, closed=">/dev/full", environment={"PYTHONUNBUFFERED": unbuffered})
+    said = "luf: standard output: No space left on device\n"
+    if unbuffered and "help" in line:  # argparse says nothing of it
+        said = ""
+    assert (done.returncode, done.stderr) == (2 if said else 0, said)
+
+
+@pytest.mark.parametrize("closed", ["2>/dev/full", "2>&-", ">/dev/full 2>/dev/full", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    ("line", "experiment", "code"),
+    [
+        ("fly", "Experiment()", 2),
+        ("run lfu", "Experiment()", 2),
+        ("run luf --cpus x", "Experiment()", 2),
+        ("report nothing", "Experiment()", 2),
+        ("run luf --machine guest-8cpu", "Experiment(error=RuntimeError('planted'))", 3),
+        ("run luf --machine guest-8cpu", "Experiment(error=KeyboardInterrupt())", 130),
+    ],
+)
+def test_exit_codes_hold_whatever_the_streams_do(closed, line, experiment, code):
+    """They say what was found, or what is wrong, also where nothing can be said."""
+    assert command(line, experiment, closed=closed).returncode == code
 
 
 def test_closed_streams_are_no_violation():

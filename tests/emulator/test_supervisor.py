@@ -22,6 +22,7 @@ from allocator.panic import panic
 from benchmarks.storm import set_storm, shoot, shots_done, small_ram, storm
 from cpus.atomics import fetch_add, load_acquire, pause
 from cpus.compiled import kernel
+from cpus.ending import ENDING
 from cpus.ipi import unaccounted_interrupts
 from cpus.lease import RUN, WAIT_IDLE, block
 from cpus.locks import spin_lock
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 END_BOUND_S = 2.0
 SOON = 300  # ms: the watchdog's bound where a test waits for it
 FOREVER = 1 << 40
+ENDINGS = [(number, 128 + number) for number in ENDING]
 
 
 def _left_here():
@@ -42,11 +44,12 @@ def _left_here():
         for fd in os.listdir("/proc/self/fd")
         if os.path.lexists(f"/proc/self/fd/{fd}")
     ]
-    kinds = [re.sub(r"\d+", "", link) for link in descriptors if not link.startswith("/proc")]
+    own = [link for link in descriptors if not link.startswith("/proc") and not link.endswith("/in-use")]
+    kinds = [re.sub(r"\d+", "", link) for link in own]  # in-use: of the cache, open as long as we live
     mappings = [
         "mapping" for line in Path("/proc/self/maps").read_text().splitlines() if "memfd:luf-ram" in line
     ]
-    handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in ENDING]
     return Counter([*_children(os.getpid()), *kinds, *mappings, *handlers])
 
 
@@ -106,11 +109,9 @@ def test_an_orderly_run_accounts_for_every_interrupt_and_leaves_nothing():
 # -- signals to the supervisor -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", ENDINGS)
 def test_a_signal_ends_the_run_with_the_shells_exit_code(number, code):
-    """Ctrl-C and SIGTERM are one exception that carries 130 or 143; the handlers of before are back
-    afterwards.
-    """
+    """All are one exception that carries 128 and their number; the handlers of before are back afterwards."""
     began = []
     with pytest.raises(Interrupted, match=f"interrupted by {number.name}") as caught:
         watched(
@@ -131,6 +132,12 @@ def test_a_signal_after_the_last_look_is_not_lost():
         watched(storm, done=lambda ram: os.kill(os.getpid(), signal.SIGINT) is None)
 
 
+def _answer_signals():
+    """As from a terminal, though what runs the tests may have them ignored."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @contextmanager
 def endless(*arguments):
     """The program of supervised.py in a session of its own, started and running; yields (process, what it
@@ -139,6 +146,7 @@ def endless(*arguments):
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.emulator.supervised", *arguments],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=_answer_signals,
     )  # fmt: skip
     try:
         line = process.stdout.readline()
@@ -171,7 +179,7 @@ def _is_running(pid):
         return False
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", ENDINGS)
 def test_a_signal_to_the_whole_terminal_group(number, code):
     """Ctrl-C reaches all processes of a terminal at once: still one sentence, and nothing is left."""
     with endless() as (process, said):
@@ -196,6 +204,29 @@ def test_a_killed_supervisor_takes_everything_with_it(tmp_path):
         process.communicate(timeout=END_BOUND_S)  # nobody holds its output open
         assert _wait_until_gone(said, END_BOUND_S) == []
         assert not half.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_not_removed(monkeypatch, tmp_path):
+    """Somebody else's of the same name stays, whether the run ends by itself or is killed."""
+    monkeypatch.setattr("emulator.supervisor.secrets.token_hex", lambda _: "taken")
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    (tmp_path / "luf-taken").mkdir()
+    (tmp_path / "luf-taken" / "diary.txt").write_text("kept")
+    ram = small_ram(2)
+    with pytest.raises(FileExistsError, match="luf-taken"), Supervisor(ram, storm):
+        pass
+    ram.close()
+    assert (tmp_path / "luf-taken" / "diary.txt").read_text() == "kept"
+
+
+def test_a_stopped_janitor_does_not_keep_the_run():
+    """Nor does it stay."""
+    with machine(storm, 4, shots=5, targets=3) as run:
+        os.kill(run.janitor.pid, signal.SIGSTOP)
+        run.start()
+        run.watch(shots_done)
+        run.quiesce()
+        run.finish()
 
 
 def test_without_its_janitor_a_run_still_ends_cleanly():

@@ -1,0 +1,54 @@
+"""How a signal ends a command: as an exception in the main thread, so that every `finally` on the way out
+does its work, and with the exit code that a shell gives a program which such a signal ends.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cpus.ending import ENDING
+
+WORDS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "ended, as the terminal was closed",
+    signal.SIGQUIT: "quit",
+}
+SIGNALLED = 128  # and its number
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the command; `exit_code` is the shell's (130, 143, 129, 131)."""
+
+    def __init__(self, number: int):
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.number = signal.Signals(number)
+        self.exit_code = SIGNALLED + number
+
+
+@contextmanager
+def endings_raised() -> Iterator[None]:
+    """Raise Interrupted in this block for a signal that ends a command, unless the user has it ignored
+    (nohup). SIGINT is left to Python, which raises KeyboardInterrupt.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [number for number in ENDING if number != signal.SIGINT]
+    previous = {number: signal.getsignal(number) for number in wanted}
+    try:
+        for number, handler in previous.items():
+            if handler != signal.SIG_IGN:
+                signal.signal(number, _raise)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(number)

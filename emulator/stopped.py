@@ -1,0 +1,47 @@
+"""The ways in which a run is stopped before its work is done, and who is to blame. Imports nothing heavy."""
+
+from __future__ import annotations
+
+
+class RunStopped(Exception):
+    """The run ended before its work was done; the text is one sentence (and what the CPU said, if it did)."""
+
+    design = ""  # whose run it was, if known
+    by = "the emulator, which failed"  # who stopped it, for the verdict
+    by_design = False  # is it what the design did?
+
+
+class CpuDied(RunStopped):
+    """A CPU process was killed, crashed or never got ready."""
+
+    by = "the death of a CPU process"
+
+
+class HostFault(RunStopped):
+    """The host cannot carry the run: it has no process, no descriptor, no room for one more."""
+
+    by = "the host"
+
+
+class Panicked(RunStopped):
+    """The emulated kernel stopped the run; `code`, `a` and `b` are as in the RAM."""
+
+    by = "a panic of the emulated kernel"
+
+    def __init__(self, sentence: str, cpu: int, code: int, a: int, b: int):
+        super().__init__(sentence)
+        self.cpu, self.code, self.a, self.b = cpu, code, a, b
+
+
+class DesignFault(RunStopped):
+    """A hook of the design raised, or crashed its CPU process; the text says which, where and why."""
+
+    by = "the design's own code"
+    by_design = True
+
+
+class Stuck(RunStopped):
+    """Nothing moved for the bound of a wait; the text is the wait-for graph of all CPUs."""
+
+    by = "a deadlock"
+    by_design = True
