@@ -107,11 +107,9 @@ def made():
 
 # what may stand in the place of a value, an expression or a line of a user's Python file
 ODD_PYTHON = (
-    "None", "-1", "2**70", "[]", "{}", "()", "'x'", "'\\x1b[2J'", "float('nan')", "object()", "lambda: 0", "1 / 0",
-    "int", 
-    "{'a': object()}", "missing", "raise_", "(yield)", "[[1]] * 3",
-    "'a' * 10_000", "b'\\xff'",
-    "Ellipsis", "{1: 2}",
+    "None", "-1", "2**70", "[]", "{}", "()", "'x'", "'\\x1b[2J'", "float('nan')", "object()", "lambda: 0",
+    "1 / 0", "int", "{'a': object()}", "missing", "raise_", "(yield)", "[[1]] * 3", "'a' * 10_000",
+    "b'\\xff'", "Ellipsis", "{1: 2}",
 )  # fmt: skip
 
 
