@@ -31,7 +31,7 @@ from cpus.abi.numbers import LOAD, STORE
 from cpus.access import visit_pages
 from cpus.compiled import kernel
 from cpus.lease import RUNNING
-from designs import design
+from designs.shelf import ready
 from emulator.build import RunOptions, build
 from emulator.judge.audit import audit_text
 from emulator.machine import load_machine
@@ -79,7 +79,7 @@ def build_machine(case: str) -> Any:
     total = sum(machine.pages)
     regions = (Region("file", 2 * total, file="file"), Region("memory", machine.pages[1], writable=True))
     work = Workload("pages", (Process("pages", regions, (np.zeros(0, ROW),)),))
-    ram = build(machine, work, design("linux"), RunOptions(leases=0, seed=1, slice_ns=NEVER))
+    ram = build(machine, work, ready("linux"), RunOptions(leases=0, seed=1, slice_ns=NEVER))
     ram.cpu_slice_end[CPU], ram.cpu_state[CPU], ram.poll_set[:] = NEVER, RUNNING, -1
     for name in ("queue_count", "queue_first", "queue_last"):
         getattr(ram, name)[:] = 0  # its program is empty: we are the thread

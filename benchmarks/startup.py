@@ -32,7 +32,7 @@ imported = time.perf_counter()
 machine = load_machine("xeon6430-cxl", scale=1024, cpus=int(sys.argv[1]))
 program = workload("llama3x15", scale=1024, tokens=1, seed=1)
 generated = time.perf_counter()
-ram = build(machine, program, shelf.design("luf"), RunOptions(leases=2, seed=1))
+ram = build(machine, program, shelf.ready("luf"), RunOptions(leases=2, seed=1))
 built = time.perf_counter()
 with Supervisor(ram, cpu_loop, label="startup") as run:
     ready = time.perf_counter()

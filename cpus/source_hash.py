@@ -46,28 +46,44 @@ def source_hash(path: str) -> str:
         _sources.clear()
         _hashes.clear()
     if path not in _hashes:
-        digest = hashlib.sha256(_platform().encode())
-        for name, found in sorted((name, _source(found).digest) for found, name in _closure(path).items()):
+        digest, folder = hashlib.sha256(_platform().encode()), os.path.dirname(path)
+        named = ((name, _source(found, folder).digest) for found, name in _closure(path).items())
+        for name, found in sorted(named):
             digest.update(f"{name}\0".encode() + found)
         _hashes[path] = digest.hexdigest()[:16]
     return _hashes[path]
 
 
+def own_sources(path: str) -> dict[str, str]:
+    """Give the text of a user's file, and of all that it imports from its folder: name, from there, -> text.
+    Raises SyntaxError, OSError and UnicodeDecodeError for what cannot be read.
+    """
+    folder = os.path.dirname(path)
+    found = [path, *(file for file in _closure(path) if file != path and not _is_ours(file))]
+    return {os.path.relpath(file, folder): Path(file).read_text(encoding="utf-8") for file in found}
+
+
+def _is_ours(path: str) -> bool:
+    return any(path.startswith(_folder_of(room) + os.sep) for room in ROOMS)
+
+
 def _closure(path: str) -> dict[str, str]:
     """Give all files that a file depends on, itself included, with the names that they are imported by."""
-    names, todo = {path: ""}, [path]
+    names, todo, folder = {path: ""}, [path], os.path.dirname(path)
     while todo:
-        for name, found in _source(todo.pop()).imports:
+        for name, found in _source(todo.pop(), folder).imports:
             if found not in names:
                 names[found] = name
                 todo.append(found)
     return names
 
 
-def _source(path: str) -> _Source:
+def _source(path: str, folder: str) -> _Source:
+    """Read a file; what is beside the first one, which is in `folder`, can be imported."""
     if path not in _sources:
         stamp, text = _stamp(path), Path(path).read_bytes()
-        _sources[path] = _Source(stamp, hashlib.sha256(text).digest(), _imports(path, text))
+        imports = _imports(path, os.path.dirname(path) if _is_ours(path) else folder, text)
+        _sources[path] = _Source(stamp, hashlib.sha256(text).digest(), imports)
     return _sources[path]
 
 
@@ -76,25 +92,42 @@ def _stamp(path: str) -> tuple[int, int]:
     return now.st_mtime_ns, now.st_size
 
 
-def _imports(path: str, text: bytes) -> tuple[tuple[str, str], ...]:
-    """Find the project files, and the files beside it, that a source imports."""
-    names: set[str] = set()
-    for node in _statements(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+def _imports(path: str, folder: str, text: bytes) -> tuple[tuple[str, str], ...]:
+    """Find the project files, and the files of the user's folder, that a source imports."""
     found = set()
-    for name in names:
+    for name in _imported(path, folder, ast.parse(text)):
         # a user's design may be made of several files
-        first = name.split(".")[0]
-        beside = os.path.join(os.path.dirname(path), f"{first}.py")
-        if os.path.isfile(beside):
-            found.add((first, beside))
-        elif first in ROOMS and (file := _module_file(name)):
+        if beside := _files_of(name, folder):
+            found.update(beside)
+        elif name.split(".")[0] in ROOMS and (file := _module_file(name)):
             found.add((name, file))
     return tuple(sorted(found))
+
+
+def _imported(path: str, folder: str, tree: ast.AST) -> set[str]:
+    """Give the dotted names of what a source imports; those after `from` may be modules, too."""
+    names: set[str] = set()
+    for node in _statements(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = Path(path).parents[node.level - 1] if node.level else Path(folder)
+            inside = package.relative_to(folder).parts if package.is_relative_to(folder) else ()
+            base = ".".join((*inside, node.module) if node.module else inside)
+            names.update(f"{base}.{alias.name}".lstrip(".") for alias in node.names)
+            names.update({base} - {""})
+    return names
+
+
+def _files_of(name: str, folder: str) -> list[tuple[str, str]]:
+    """Find the file of a module below a folder, and those of the packages that it is in."""
+    parts, found = name.split("."), []
+    for count in range(1, len(parts) + 1):
+        place = os.path.join(folder, *parts[:count])
+        for file in (f"{place}.py", f"{place}/__init__.py"):
+            if os.path.isfile(file):
+                found.append((".".join(parts[:count]), file))
+    return found
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:

@@ -70,7 +70,7 @@ class Design:
     """Base of all designs. `name` and the first line of the docstring are what users see.
 
     `parameters`: name -> value -> what that value means; the first value is the default. They are given as
-    `luf:sync=help`, and `chosen` has them all.
+    `luf:sync=help`; `given` has those, and `chosen` has them all.
     """
 
     name: str = ""
@@ -81,6 +81,7 @@ class Design:
 
     def __init__(self, **given: str):
         """Make it with these parameters. Raises ValueError for one that the design has not."""
+        self.given = given
         self.chosen = {name: next(iter(values)) for name, values in self.parameters.items()}
         for name, value in given.items():
             if name not in self.parameters:

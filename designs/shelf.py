@@ -5,6 +5,9 @@ luf    luf:sync=help    FILE.py:CLASS    FILE.py:CLASS:key=value
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
+
 from designs.abis import Abis
 from designs.design import Design
 from designs.eager import Eager
@@ -18,6 +21,7 @@ from designs.luf.luf import Luf
 from designs.luf_hold import LufHold
 from designs.luf_v12.luf_v12 import LufV12
 from designs.none import NoFlush
+from designs.ready import ReadyDesign
 from designs.user_design import load_design
 
 SHELF: tuple[type[Design], ...] = (
@@ -36,6 +40,11 @@ def names() -> dict[str, str]:
     return found
 
 
+def ready(design_or_name: str | Design) -> ReadyDesign:
+    """Give a design as a run uses it, by name or FILE.py:CLASS, or this object. Raises ValueError."""
+    return ReadyDesign(design(design_or_name) if isinstance(design_or_name, str) else design_or_name)
+
+
 def design(name: str) -> Design:
     """Make a design by its name, or from `FILE.py:CLASS`, with parameters behind it. Raises ValueError naming
     what is wrong.
@@ -48,9 +57,16 @@ def design(name: str) -> Design:
     while at > 0 and "=" in parts[at - 1]:
         at -= 1
     if at == 0:
-        known = ", ".join(kind.name for kind in SHELF)
-        raise ValueError(f"'design' must be one of {known}, or FILE.py:CLASS (got {name!r})")
-    return load_design(":".join([base, *parts[: at - 1]]), parts[at - 1], **_given(name, parts[at:]))
+        known = [kind.name for kind in SHELF]
+        close = difflib.get_close_matches(base, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"'design' must be one of {', '.join(known)}, or FILE.py:CLASS (got {name!r}){hint}")
+    file = ":".join([base, *parts[: at - 1]])
+    if not Path(file).is_file():
+        raise ValueError(
+            f"'design' must be a name or FILE.py:CLASS (got {name!r}, and there is no file {file!r})"
+        )
+    return load_design(file, parts[at - 1], **_given(name, parts[at:]))
 
 
 def _given(name: str, parts: list[str]) -> dict[str, str]:

@@ -12,8 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emulator.by_value import Experiment, experiment_of
-    from emulator.experiment import design_names, run_design
+    from emulator.experiment import Experiment, design_names, run_design
     from emulator.machine import Machine, load_machine, machine_names
     from emulator.report.plot import draw
     from emulator.report.text import report_text
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
     from emulator.snapshots import run_script
 
 __all__ = [
-    "Comparison", "Experiment", "Machine", "Result", "compare", "design_names", "draw", "experiment_of",
+    "Comparison", "Experiment", "Machine", "Result", "compare", "design_names", "draw",
     "load_machine", "machine_names", "read_comparison", "report_text", "run_design", "run_script", "to_json",
 ]  # fmt: skip
 
 _HOMES = {
-    "by_value": ("Experiment", "experiment_of"),
-    "experiment": ("design_names", "run_design"),
+    "experiment": ("Experiment", "design_names", "run_design"),
     "machine": ("Machine", "load_machine", "machine_names"),
     "report.plot": ("draw",),
     "report.text": ("report_text",),

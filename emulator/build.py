@@ -7,21 +7,19 @@ After `build` everything that the CPUs will read is there; nothing runs yet. Lef
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from allocator.boot import boot_cpus, boot_mm, boot_region, boot_zero_page, boot_zones
-from allocator.hooks import HOOK_KTHREAD, HOOKS, nothing
+from allocator.hooks import HOOKS, nothing
 from allocator.mmap import MAX_REGIONS
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.program import MAX_MARKS
 from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
 from allocator.sysctl import SYSCTLS
 from allocator.vma import MAX_VMAS, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
-from cpus.compiled import Entry
 from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
 from cpus.layout import Sizes
@@ -29,10 +27,8 @@ from cpus.oracle import NOBODY
 from cpus.segment import build_ram
 from cpus.tlb import NR_ASIDS
 from cpus.uncompiled import refuse_many
-from designs.checked import checked_hooks
-from designs.design import Design
 from designs.memory_map import MACHINE
-from designs.user_design import check_design, compiling, fields_of, prepare
+from designs.ready import ReadyDesign
 from emulator.machine import Machine
 from workloads.rows import (
     DRAW,
@@ -81,20 +77,16 @@ class RunOptions:
 
 
 def build(
-    machine: Machine, workload: Workload, design: Design, options: RunOptions, progress: Any = None
+    machine: Machine, workload: Workload, design: ReadyDesign, options: RunOptions, progress: Any = None
 ) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError if these do not fit together."""
-    check_design(design)
     refuse_many(options.leases)
-    if options.debug_luf:
-        check_debug_luf(design)
-    sizes = _sizes(machine, workload, _has_thread(design), options.debug_luf)
-    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), fields_of(design, sizes))
+    sizes = _sizes(machine, workload, design.has_thread, options.debug_luf)
+    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), design.fields(sizes))
     for cost in MACHINE.costs:
         ram.set_constant(f"cost_{cost.name}", getattr(machine.costs, cost.name))
     with signals_held():  # the engine is compiled, and what boots the machine
-        hooks = (*design.hooks, *(design.debug_hooks if options.debug_luf else ()))
-        _install_text(ram, checked_hooks(hooks) if options.bounds else hooks, progress)
+        _install_text(ram, design, options, progress)
         _zones(ram, machine)
         rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
         ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
@@ -102,42 +94,20 @@ def build(
         boot_zones(ram)
         boot_zero_page(ram, ram.zero_page, ram.zero_logical)
         boot_cpus(ram)
-        prepare(design, ram)
+        design.prepare(ram)
         _processes(ram, workload)
         _kernel_threads(ram)
     return ram
 
 
-def check_debug_luf(design: Design) -> None:
-    """Raise BuildError if LUF's debug feature has nothing to look at in a design, or would take the place of
-    one of its hooks.
-    """
-    if not design.debug_hooks:
-        raise BuildError(
-            "'--debug-luf' looks at LUF's keys and records: give luf, luf_v12 or one made of "
-            f"them (got {design.name!r})"
-        )
-    taken = {item.text: item.name for item in design.hooks}
-    for item in design.debug_hooks:
-        if item.text in taken:
-            raise BuildError(
-                f"'--debug-luf' needs a hook that design {design.name!r} has taken itself "
-                f"(got {taken[item.text]!r})"
-            )
-
-
-def _install_text(ram: Any, hooks: Sequence[Entry], progress: Any) -> None:
+def _install_text(ram: Any, design: ReadyDesign, options: RunOptions, progress: Any) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
+    hooks = design.hooks(debug_luf=options.debug_luf, bounds=options.bounds)
     for hook in HOOKS.values():
         install_at(ram, hook, nothing)
     compile_ahead((*hooks, *MACHINE.entries), ram, progress)
     install(ram, MACHINE.entries, progress)
-    missing = [item for item in hooks if not item.is_compiled_or_cached(ram._type)] if progress else []
-    for item in hooks:
-        if item in missing:
-            progress(item.name, missing.index(item), len(missing))
-        with compiling(item):
-            install_at(ram, item.text, item)
+    design.install(ram, hooks, progress)
 
 
 def _zone_starts(machine: Machine) -> list[int]:
@@ -196,10 +166,6 @@ def file_sizes(workload: Workload) -> dict[str, int]:
             if region.file is not None:
                 sizes[region.file] = max(sizes.get(region.file, 0), region.file_offset + region.pages)
     return sizes
-
-
-def _has_thread(design: Design) -> bool:
-    return any(isinstance(item, Entry) and item.text == HOOK_KTHREAD for item in design.hooks)
 
 
 def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:

@@ -21,9 +21,9 @@ from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_s
 from emulator.verdict import CLEAN, of_comparison
 
 if TYPE_CHECKING:
+    from emulator.experiment import Experiment
     from emulator.machine import Machine
     from emulator.result import Comparison, Result
-    from workloads import Workload
 
 
 class InputError(ValueError):
@@ -43,8 +43,10 @@ def program() -> int:
     return code
 
 
-def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
-    """Run the command line and return its exit code; tests give an `experiment` of their own."""
+def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
+    """Run the command line and return its exit code. Tests give an emulation of their own: of an experiment,
+    or what `luf golden` runs.
+    """
     commands: dict[str, Callable[[Namespace, Any], int]] = {
         "compare": compare_command,
         "run": compare_command,
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
         with endings_raised():
             with reader_may_leave():  # --help
                 options = parse(arguments)
-            code = commands[options.command](options, experiment)
+            code = commands[options.command](options, emulate)
     except SystemExit as leaving:
         raise SystemExit(settled(int(leaving.code or 0))) from None
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the last resort: a sentence for the user, the traceback on request)
@@ -68,93 +70,72 @@ def main(arguments: list[str] | None = None, *, experiment: Any = None) -> int:
 # -- luf compare, luf run ------------------------------------------------------------------------------------
 
 
-def compare_command(options: Namespace, experiment: Any) -> int:
+def compare_command(options: Namespace, emulate: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
-    from cpus.uncompiled import UNCOMPILED
     from emulator.host_facts import check_host
-    from emulator.machine import load_machine
     from emulator.result import compare
     from emulator.run_folder import command_line, host, versions
 
-    machine = load_machine(
-        options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides)
-    )
-    options.scale = options.scale or machine.scale
-    workload: str | Workload = options.workload
-    if options.memory:
-        machine, workload = _squeezed(machine, options)
-    check_host(machine)
     _check_places(options)
-    if options.leases is None:
-        options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
+    experiments = _experiments(options)
+    machine = experiments[0].machine
+    check_host(machine)
     if options.leases == 1:
         tell(
             "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly "
             f"with --seed {options.seed}"
         )
-    experiment = experiment or _experiment()
-    _check_designs(options.designs, experiment.design_names())
-    if options.debug_luf:
-        _check_debug_luf(options.designs)
-    runs = [_run(design, machine, workload, options, experiment) for design in options.designs]
+    names = [experiment.design.name for experiment in experiments]
+    runs = [_run(experiment, emulate, max(map(len, names))) for experiment in experiments]
     return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
 
 
-def _squeezed(machine: Machine, options: Namespace) -> tuple[Machine, Workload]:
-    """Return the machine with memory as a share of the workload's working set (--memory), and the workload
-    that was measured.
-
-    That workload is what runs: made anew, one that goes by the machine's room would go by the new room, and
-    the share mean nothing.
+def _experiments(options: Namespace) -> list[Experiment]:
+    """Describe the run of each design, all on one machine and workload. Raises ValueError for whatever is
+    wrong with them, before anything runs.
     """
-    from emulator.experiment import squeezed, workload_of
+    from dataclasses import replace
+
+    from cpus.uncompiled import UNCOMPILED
+    from emulator.experiment import Experiment
     from emulator.machine import load_machine
 
-    workload = workload_of(options.workload, options.scale, options.tokens, options.seed, machine)
-    scale = squeezed(machine, workload, options.memory)
-    return load_machine(
-        options.machine, scale=scale, cpus=options.cpus, overrides=dict(options.overrides)
-    ), workload
+    for i, design in enumerate(options.designs):
+        if design in options.designs[:i]:
+            raise InputError(f"each design must be named once (got {design!r} twice)")
+    machine = load_machine(
+        options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides)
+    )
+    options.scale = machine.scale
+    if options.leases is None:
+        options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
+    first = Experiment(
+        options.designs[0],
+        machine,
+        options.workload,
+        memory=options.memory,
+        tokens=options.tokens,
+        leases=options.leases,
+        seed=options.seed,
+        check=options.check,
+        strict_ipi=options.strict_ipi,
+        debug_luf=options.debug_luf,
+    )
+    others = [replace(first, design=design) for design in options.designs[1:]]
+    first = first.sized()
+    return [first, *(replace(first, design=other.design) for other in others)]
 
 
-def _memory_text(options: Namespace) -> str:
-    """Tell what --memory did: the machine's scale is no longer the workload's."""
-    from workloads import is_recorded
-
-    if not options.memory:
-        return ""
-    size = ", which is not scaled" if is_recorded(options.workload) else f" at scale 1/{options.scale:.4g}"
-    return f"memory {options.memory * 100:.4g} %: of the working set of the workload{size}"
-
-
-def _experiment() -> Any:
-    import emulator.experiment as experiment
-
-    return experiment
-
-
-def _run(
-    design: str, machine: Machine, workload: str | Workload, options: Namespace, experiment: Any
-) -> Result:
-    import msgspec
-
+def _run(experiment: Experiment, emulate: Any, width: int) -> Result:
     from emulator.report.progress import Progress
 
-    with Progress(design, width=max(map(len, options.designs))) as progress:
-        run: Result = experiment.run_design(
-            design,
-            machine,
-            workload,
-            scale=options.scale,
-            tokens=options.tokens,
-            leases=options.leases,
-            seed=options.seed,
-            check=options.check,
-            strict_ipi=options.strict_ipi,
-            debug_luf=options.debug_luf,
-            progress=progress,
-        )
-    return msgspec.structs.replace(run, memory_text=_memory_text(options))
+    with Progress(experiment.design.name, width=width) as progress:
+        run: Result = (emulate or _emulate)(experiment, progress)
+    return run
+
+
+def _emulate(experiment: Experiment, progress: Any) -> Result:
+    return experiment.run(progress=progress)
 
 
 def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int:
@@ -208,42 +189,6 @@ def _draw(comparison: Comparison, file: Path) -> None:
         tell(f"luf: no picture was drawn: {sentence(error)}")
 
 
-def _check_designs(designs: list[str], known: Mapping[str, str]) -> None:
-    import difflib
-
-    for i, design in enumerate(designs):
-        if design in designs[:i]:
-            raise InputError(f"each design must be named once (got {design!r} twice)")
-        parts = design.split(":")
-        if design in known:
-            continue
-        if len(parts) > 1 and parts[0] in known:
-            of_it = ", ".join(name for name in known if name.split(":")[0] == parts[0])
-            raise InputError(f"'DESIGN' must be one of {of_it} (got {design!r})")
-        if len(parts) > 1:
-            while len(parts) > 2 and "=" in parts[-1]:
-                parts.pop()
-            file = ":".join(parts[:-1])
-            if not Path(file).is_file():
-                raise InputError(
-                    f"'DESIGN' must be a name or FILE.py:CLASS (got {design!r}, and "
-                    f"there is no file {file!r})"
-                )
-        else:
-            close = difflib.get_close_matches(design, known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            plain = ", ".join(name for name in known if ":" not in name)
-            raise InputError(f"'DESIGN' must be one of {plain}, or FILE.py:CLASS (got {design!r}){hint}")
-
-
-def _check_debug_luf(names: list[str]) -> None:
-    from designs import design
-    from emulator.build import check_debug_luf
-
-    for name in names:
-        check_debug_luf(design(name))
-
-
 def _check_places(options: Namespace) -> None:
     from emulator.output_file import can_hold, check_output
 
@@ -255,22 +200,22 @@ def _check_places(options: Namespace) -> None:
         check_output("json", options.json)
 
 
-def golden(options: Namespace, emulation: Any) -> int:
-    """Compare the emulator with what a real kernel did; `emulation` stands in for the emulator in tests."""
+def golden(options: Namespace, emulate: Any) -> int:
+    """Compare the emulator with what a real kernel did; `emulate` stands in for the emulator in tests."""
     from emulator.golden.command import golden_command
 
-    return golden_command(options, emulation)
+    return golden_command(options, emulate)
 
 
 # -- luf list, luf report ------------------------------------------------------------------------------------
 
 
-def list_command(options: Namespace, experiment: Any) -> int:
+def list_command(options: Namespace, _: Any) -> int:
     """Print what ships with luf: name and one line each; or, if it is asked for, what is declared as data."""
     sections: dict[str, Callable[[], Mapping[str, str]]] = {
         "machines": _machines,
         "workloads": _workloads,
-        "designs": lambda: (experiment or _experiment()).design_names(),
+        "designs": _designs,
         "rows": _row_kinds,
         "hooks": _hooks,
         "sysctls": _sysctls,
@@ -284,6 +229,12 @@ def list_command(options: Namespace, experiment: Any) -> int:
             for name, text in names.items():
                 sys.stdout.write(f"  {name:<{width}}  " + text.replace("\n", "\n" + " " * (width + 4)) + "\n")
     return CLEAN
+
+
+def _designs() -> Mapping[str, str]:
+    from designs.shelf import names
+
+    return names()
 
 
 def _machines() -> Mapping[str, str]:
@@ -316,7 +267,7 @@ def _sysctls() -> Mapping[str, str]:
     return sysctls()
 
 
-def report_command(options: Namespace, experiment: Any) -> int:
+def report_command(options: Namespace, _: Any) -> int:
     """Print the report of a finished run, or draw it."""
     from emulator.report.text import heading_text, print_report
     from emulator.result import read_comparison

@@ -1,56 +1,54 @@
-"""Run one design on a machine and a workload, and give what it did as a `Result`.
+"""One run of a design on a machine and a workload: described whole, run here or elsewhere, and what it did as
+a `Result`.
 
     machine = load_machine("xeon6430-cxl", scale=512)
     result = run_design("luf", machine, "llama3x15", tokens=2, leases=2, seed=1)
 
+    sent = pickle.dumps(Experiment("my.py:Mine", machine, "script.toml", tokens=1, leases=1))
+    result = pickle.loads(sent).run()          # in a process that has neither file
+
 The order: build the RAM (build.py), start the CPU processes (supervisor.py), watch until the last
-user thread has ended, let kernel threads finish, stop, audit, collect. A violation ends the run at once; its
-witness is in the result.
+user thread has ended, let kernel threads finish, stop, audit, collect (counts.py). A violation ends the run
+at once; its witness is in the result.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from allocator.cpu import cpu_loop
-from allocator.flush_sites import SITE_NAMES
 from allocator.panic import panic_text
 from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
-from cpus.declare import VMSTAT
-from cpus.events import EVENT_RING, EVENT_WORDS
 from designs import shelf
-from designs.design import Design, hook_places
-from designs.user_design import statistics_of
+from designs.design import Design
+from designs.ready import ReadyDesign
 from emulator.build import RunOptions, build
+from emulator.counts import counts, free_pages
 from emulator.judge.audit import audit
 from emulator.judge.bad_access import explained
 from emulator.judge.luf_findings import debug_counts, debug_findings
 from emulator.judge.traces import Printer
 from emulator.judge.witness import violations
-from emulator.machine import Machine
-from emulator.report.timeline import timeline
-from emulator.result import Ipi, Result, Series, Unmapped
+from emulator.machine import Machine, rescaled
+from emulator.result import Result
 from emulator.streams import tell
 from emulator.supervisor import Panicked, RunStopped, Supervisor
-from workloads import Workload, is_recorded
+from workloads import Workload, is_recorded, names
 from workloads import workload as make_workload
 from workloads.generated import is_generated
 from workloads.parameters import Room
+from workloads.rows import MARK
 from workloads.rules.one_row import check_nodes
 
 VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
-SERIES_POINTS = 400
 CHECKS = ("full", "bounds", "off")
-NUMBERS: dict[str, tuple[Any, int, int]] = {
-    "scale": (Real, 1, 2**20),
+NUMBERS: dict[str, tuple[Any, float, float]] = {
+    "memory": (Real, 0.01, 100.0),
     "tokens": (Integral, 0, 2**31 - 1),  # each workload has a limit of its own
     "leases": (Integral, 0, LEASES_MAX),
     "seed": (Integral, 0, 2**63 - 1),
@@ -62,84 +60,111 @@ def design_names() -> dict[str, str]:
     return shelf.names()
 
 
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One run, by value: it pickles, and runs the same in another process, or on another host that has luf.
+
+    `design` is a name, FILE.py:CLASS or an object; the text of a user's file travels with it
+    (designs/sent.py). `machine` is scaled already, and its scale is that of a workload which is made by its
+    name. `workload` is a name, a path, or a Workload; a path is read at once, and travels as rows. `memory`
+    is a share of the workload's working set: the machine is scaled anew, to have so much. `leases` 1 is the
+    controlled mode: the same seed repeats the run exactly. `check` is full (the oracle judges every access),
+    bounds (that, and the design's own code is compiled with indexes, owners and divisions checked) or off.
+    `debug_luf` adds LUF's debug feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what
+    it found is in `debug_luf` and `debug_findings` of the result. Raises ValueError for bad input.
+    """
+
+    design: Any
+    machine: Machine
+    workload: str | Workload = "llama3x15"
+    _: KW_ONLY
+    memory: float | None = None
+    tokens: int = 2
+    leases: int = 2
+    seed: int = 1
+    check: str = "full"
+    strict_ipi: bool = False
+    debug_luf: bool = False
+    memory_text: str = ""  # once `memory` has been given: of what
+
+    def __post_init__(self) -> None:
+        _check_kinds(self)
+        _check_numbers(memory=self.memory, tokens=self.tokens, leases=self.leases, seed=self.seed)
+        if not isinstance(self.design, ReadyDesign):
+            object.__setattr__(self, "design", shelf.ready(self.design))
+        if self.debug_luf:
+            self.design.check_debug_luf()
+        if isinstance(self.workload, str) and self.workload.partition(":")[0] not in names():
+            object.__setattr__(self, "workload", self.made())
+        if isinstance(self.workload, Workload):
+            check_nodes(self.workload, len(self.machine.nodes))
+
+    def sized(self) -> Experiment:
+        """Give the same with the machine scaled to the memory that was asked for, and the workload that it
+        was measured by.
+
+        That workload is what runs: made anew, one that goes by the machine's room would go by the new room,
+        and the share mean nothing.
+        """
+        if self.memory is None:
+            return self
+        workload = self.made()
+        scale = f" at scale 1/{self.machine.scale:.4g}"
+        size = ", which is not scaled" if is_recorded(workload.name) else scale
+        text = f"memory {self.memory * 100:.4g} %: of the working set of the workload{size}"
+        machine = rescaled(self.machine, squeezed(self.machine, workload, self.memory))
+        return replace(self, machine=machine, workload=workload, memory=None, memory_text=text)
+
+    def made(self) -> Workload:
+        """Give its workload, made now if it is a name."""
+        if isinstance(self.workload, Workload):
+            return self.workload
+        return workload_of(self.workload, self.machine.scale, self.tokens, self.seed, self.machine)
+
+    def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
+        """Run it, and give what it did. `observe` is called with the RAM when the run is over and audited
+        (for the workload's snapshots, say). Raises RunStopped when the run cannot be finished (DesignFault
+        if a hook is to blame), Interrupted on Ctrl-C or SIGTERM.
+        """
+        one = self.sized()
+        return _run_made(replace(one, workload=one.made()), progress, observe)
+
+
 def run_design(
     design: str | Design,
     machine: Machine,
     workload: str | Workload = "llama3x15",
     *,
-    scale: float | None = None,
-    tokens: int = 2,
-    leases: int = 2,
-    seed: int = 1,
-    check: str = "full",
-    strict_ipi: bool = False,
-    debug_luf: bool = False,
     progress: Any = None,
     observe: Callable[[Any], None] | None = None,
+    **options: Any,
 ) -> Result:
-    """Run a design (by name, as FILE.py:CLASS, or an object) on a machine that is already scaled; returns
-    what it did.
-
-    `leases` 1 is the controlled mode: the same seed repeats the run exactly. `debug_luf` adds LUF's debug
-    feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what it found is in `debug_luf`
-    and `debug_findings`. `observe` is called with the RAM when the run is over and audited (for the
-    workload's snapshots, say). `check` is full (the oracle judges every access), bounds (that, and the
-    design's own code is compiled with indexes, owners and divisions checked) or off. Raises ValueError for
-    bad input, RunStopped when the run cannot be finished (DesignFault if a hook is to blame), Interrupted on
-    Ctrl-C or SIGTERM.
+    """Run a design on a machine that is already scaled; returns what it did. What it takes, and what it
+    raises, is said at `Experiment`, and at its `run`.
     """
-    _check_arguments(design, machine, workload, check)
-    _check_numbers(scale=scale, tokens=tokens, leases=leases, seed=seed)
-    chosen = shelf.design(design) if isinstance(design, str) else design
-    size = machine.scale if scale is None else scale
-    what = workload_of(workload, size, tokens, seed, machine) if isinstance(workload, str) else workload
-    check_nodes(what, len(machine.nodes))
-    options = RunOptions(
-        leases=leases,
-        seed=seed,
-        check=check != "off",
-        bounds=check == "bounds",
-        strict_ipi=strict_ipi,
-        controlled=leases == 1,
-        debug_luf=debug_luf,
-    )
-    began = time.monotonic()
-    _phase(progress, "loading the engine")
-    ram = build(
-        machine, what, chosen, options, lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}")
-    )
-    try:
-        result = _run(ram, machine, what, chosen, options, check, began, time.monotonic() - began, progress)
-        if observe is not None:
-            observe(ram)
-        return result
-    except RunStopped as stopped:
-        stopped.design = chosen.name
-        raise (explained(stopped, ram, what) if isinstance(stopped, Panicked) else stopped) from None
-    finally:
-        ram.close()
+    return Experiment(design, machine, workload, **options).run(progress=progress, observe=observe)
 
 
-def _check_arguments(design: object, machine: object, workload: object, check: object) -> None:
-    """Raise ValueError for the first argument of run_design that is not what it must be."""
-    if not isinstance(design, str | Design):
+def _check_kinds(given: Experiment) -> None:
+    """Raise ValueError for the first part of an experiment that is not what it must be."""
+    if not isinstance(given.design, str | Design | ReadyDesign):
         raise ValueError(
             "'design' must be a name, FILE.py:CLASS or an object of a subclass of "
-            f"designs.Design (got {design!r})"
+            f"designs.Design (got {given.design!r})"
         )
-    if not isinstance(machine, Machine):
-        raise ValueError(f"'machine' must be a Machine, as load_machine returns it (got {machine!r})")
-    if not isinstance(workload, str | Workload):
-        raise ValueError(f"'workload' must be a name, a path or a Workload (got {workload!r})")
-    if check not in CHECKS:
-        raise ValueError(f"'check' must be one of {', '.join(CHECKS)} (got {check!r})")
+    if not isinstance(given.machine, Machine):
+        raise ValueError(f"'machine' must be a Machine, as load_machine returns it (got {given.machine!r})")
+    if not isinstance(given.workload, str | Workload):
+        raise ValueError(f"'workload' must be a name, a path or a Workload (got {given.workload!r})")
+    if given.check not in CHECKS:
+        raise ValueError(f"'check' must be one of {', '.join(CHECKS)} (got {given.check!r})")
 
 
 def _check_numbers(**given: object) -> None:
-    """Raise ValueError for a number of run_design that is none, or beyond its bounds. NUMBERS holds them."""
+    """Raise ValueError for a number that is none, or beyond its bounds. NUMBERS holds them."""
     for name, value in given.items():
         kind, least, most = NUMBERS[name]
-        if value is None and name == "scale":
+        if value is None and name == "memory":
             continue
         if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
             noun = "a whole number" if kind is Integral else "a number"
@@ -160,8 +185,41 @@ def squeezed(machine: Machine, workload: Workload, share: float) -> float:
     return max(1.0, full_pages / (share * workload.working_set_pages()))
 
 
-def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options: RunOptions, check: str,
-         began: float, build_s: float, progress: Any) -> Result:  # fmt: skip
+def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | None) -> Result:
+    assert isinstance(one.workload, Workload)
+    options = RunOptions(
+        leases=one.leases,
+        seed=one.seed,
+        check=one.check != "off",
+        bounds=one.check == "bounds",
+        strict_ipi=one.strict_ipi,
+        controlled=one.leases == 1,
+        debug_luf=one.debug_luf,
+    )
+    began = time.monotonic()
+    _phase(progress, "loading the engine")
+    ram = build(
+        one.machine,
+        one.workload,
+        one.design,
+        options,
+        lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"),
+    )
+    try:
+        result = _run(ram, one, began, time.monotonic() - began, progress)
+        if observe is not None:
+            observe(ram)
+        return result
+    except RunStopped as stopped:
+        stopped.design = one.design.name
+        raise (explained(stopped, ram, one.workload) if isinstance(stopped, Panicked) else stopped) from None
+    finally:
+        ram.close()
+
+
+def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any) -> Result:
+    machine, workload, design = one.machine, one.workload, one.design
+    assert isinstance(workload, Workload)
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
     machinery = Supervisor(
@@ -169,7 +227,7 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         cpu_loop,
         label=design.name,
         panic_text=panic_text,
-        hook_places=hook_places((*design.hooks, *design.debug_hooks)),
+        hook_places=design.places,
     )
 
     def look(ram: Any) -> None:
@@ -192,28 +250,29 @@ def _run(ram: Any, machine: Machine, workload: Workload, design: Design, options
         startup_s = processes.ready_s
     return Result(
         design=design.name,
-        **_counts(ram, machine),
+        **counts(ram, machine),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
-        debug_luf=debug_counts(ram) if options.debug_luf else {},
-        debug_findings=debug_findings(ram, workload) if options.debug_luf else [],
-        design_stats=statistics_of(design, ram),
+        debug_luf=debug_counts(ram) if one.debug_luf else {},
+        debug_findings=debug_findings(ram, workload) if one.debug_luf else [],
+        design_stats=design.statistics(ram),
         host_seconds=round(ended - started, 3),
         startup_seconds=round(startup_s, 3),
         machine=machine.name,
         machine_text=machine.summary(),
         scale_text=machine.scaled_summary(),
         overrides=machine.overrides,
-        design_parameters=dict(getattr(design, "chosen", {})),
+        design_parameters=design.parameters,
         workload_parameters=dict(workload.parameters),
-        strict_ipi=options.strict_ipi,
+        strict_ipi=one.strict_ipi,
         workload=workload.name,
         tokens=workload.tokens,
         unit="round" if is_generated(workload.name) else "token",
         scale=machine.scale,
-        seed=options.seed,
-        leases=options.leases,
-        check=check,
+        seed=one.seed,
+        leases=one.leases,
+        check=one.check,
+        memory_text=one.memory_text,
         workload_text=workload.description,
         engine_text=f"engine compiled in {build_s:.0f} s"
         if build_s > COMPILED_IF_LONGER_S
@@ -228,8 +287,6 @@ def _phase(progress: Any, text: str) -> None:
 
 def _evaluations(workload: Workload) -> int:
     """Count the MARK rows of all processes: the steps of the progress bar."""
-    from workloads.rows import MARK
-
     return max(
         1, sum(int((rows["op"] == MARK).sum()) for process in workload.processes for rows in process.threads)
     )
@@ -238,81 +295,7 @@ def _evaluations(workload: Workload) -> int:
 def _tell_progress(ram: Any, progress: Any, evaluations: int, over: bool = False) -> None:
     if progress is None:
         return
-    free = [round(pages / PAGES_PER_MIB, 1) for pages in _free_pages(ram)]
+    free = [round(pages / PAGES_PER_MIB, 1) for pages in free_pages(ram)]
     begun = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
     done = evaluations if over else begun
     progress.update(done, evaluations, free_mib=free, ipis=int(ram.ipi_requests.sum()))
-
-
-def _free_pages(ram: Any) -> list[int]:
-    """Free pages of each node."""
-    return [int(ram.zone_free[ram.zone_node == node].sum()) for node in range(ram.nr_nodes)]
-
-
-def _counts(ram: Any, machine: Machine) -> dict[str, Any]:
-    """Collect counters, times and samples from the RAM of a run that is over."""
-    per_cpu = {counter.name: getattr(ram, counter.name).tolist() for counter in ram.layout.counters}
-    total = {name: sum(values) for name, values in per_cpu.items()}
-    sites = ram.site_ipis.sum(axis=0).tolist()
-    processes = range(ram.nr_processes)
-    return {
-        "tlb_shootdowns": total["irq_tlb"],
-        "tlb_shootdowns_per_cpu": per_cpu["irq_tlb"],
-        "dtlb_load_misses": total["dtlb_load_misses"],
-        "dtlb_store_misses": total["dtlb_store_misses"],
-        "itlb_load_misses": total["itlb_load_misses"],
-        "runtime_ns": [int(ram.proc_end_ns[p] - ram.proc_start_ns[p]) for p in processes],
-        "ipi": Ipi(
-            requests=total["ipi_requests"],
-            messages=total["ipi_messages"],
-            executed=total["ipi_executed"],
-            acked=total["ipi_acked"],
-        ),
-        "unmap": Unmapped(ro=total["unmap_ro"], rw=total["unmap_rw"]),
-        "flush_sites": {name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},
-        "vmstat": {one.name: total[one.name] for one in ram.layout.counters if one.group == VMSTAT}
-        | _gauges(ram),
-        "counters": per_cpu,
-        "token_ns": [_token_times(ram, p) for p in processes],
-        "series": _series(ram),
-        "timeline": timeline(ram),
-        "fingerprint": _fingerprint(ram),
-        "node_names": [node.name for node in machine.nodes],
-    }
-
-
-def _fingerprint(ram: Any) -> str:
-    """Hash what happened: the event sequence as far as the rings hold it, all counters, clocks, and the order
-    of hand-overs.
-    """
-    digest = hashlib.sha256()
-    for cpu, count in enumerate(ram.cpu_event_head.tolist()):
-        digest.update(ram.event[cpu, : min(count, EVENT_RING) * EVENT_WORDS].tobytes())
-    for words in (ram.counter, ram.cpu_clock, ram.site_ipis, ram.run_schedule_hash):
-        digest.update(np.ascontiguousarray(words).tobytes())
-    return digest.hexdigest()
-
-
-def _gauges(ram: Any) -> dict[str, int]:
-    """What /proc/vmstat shows of the present state."""
-    lists = ram.lru_size.sum(axis=0).tolist()
-    names = ("nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file", "nr_unevictable")
-    return {"nr_free_pages": int(ram.zone_free.sum())} | dict(zip(names, lists, strict=True))
-
-
-def _token_times(ram: Any, process: int) -> list[int]:
-    """Virtual ns of each evaluation of a process: between its MARKs, the last to its end."""
-    marks = int(ram.proc_tokens[process]) + 1
-    times = [*ram.proc_token_ns[process, :marks].tolist(), int(ram.proc_end_ns[process])]
-    return [after - before for before, after in itertools.pairwise(times)]
-
-
-def _series(ram: Any) -> Series:
-    """Free memory over virtual time, thinned to what a picture can show."""
-    count = min(int(ram.run_series_count[0]), ram.series_length)
-    rows = ram.series[:count]
-    rows = rows[rows[:, 0].argsort()][:: max(1, count // SERIES_POINTS)]
-    return Series(
-        t_ns=rows[:, 0].tolist(),
-        free_mib=[(rows[:, 1 + node] / PAGES_PER_MIB).round(3).tolist() for node in range(ram.nr_nodes)],
-    )

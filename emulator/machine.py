@@ -272,6 +272,15 @@ def load_machine(
     return machine
 
 
+def rescaled(machine: Machine, scale: float) -> Machine:
+    """Return the same machine with memory divided by another scale. Raises MachineError if that is too
+    little.
+    """
+    other = msgspec.structs.replace(machine, scale=scale)
+    _check_rules(other, machine.name)
+    return other
+
+
 def machine_table(machine: Machine) -> dict[str, Any]:
     """Return the machine as plain tables and lists, to be written beside a result."""
     table = msgspec.to_builtins(machine)

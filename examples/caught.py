@@ -18,7 +18,7 @@ machine = load_machine("guest-8cpu", scale=16)
 
 def run():
     """Run it once, in controlled mode."""
-    return run_design("none", machine, "tiny8", scale=1, tokens=1, leases=1, seed=1)
+    return run_design("none", machine, "tiny8:scale=1", tokens=1, leases=1, seed=1)
 
 
 first, again = run(), run()

@@ -32,7 +32,7 @@ class Eager(Design):
 if __name__ == "__main__":
     machine = load_machine("guest-8cpu", scale=16)
     for design in ("linux", Eager()):
-        run = run_design(design, machine, "tiny8", scale=1, tokens=1, leases=1, seed=1)
+        run = run_design(design, machine, "tiny8:scale=1", tokens=1, leases=1, seed=1)
         broadcasts = run.vmstat["nr_tlb_remote_flush"]
         shootdowns = f"{run.tlb_shootdowns:>7,} shootdowns"
         print(f"{run.design:<6} {broadcasts:>7,} broadcasts, {shootdowns}, clean: {run.clean}")

@@ -42,7 +42,7 @@ def small():
 
 
 def run(chosen, **options):
-    return run_design(chosen, small(), "tiny8", scale=1, tokens=1, leases=1, seed=1, **options)
+    return run_design(chosen, small(), "tiny8:scale=1", tokens=1, leases=1, seed=1, **options)
 
 
 def test_there_are_eight_steps_and_a_result_for_each():

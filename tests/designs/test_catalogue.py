@@ -4,7 +4,6 @@ import pytest
 
 from designs import design, names
 from designs.shelf import SHELF
-from emulator.cli import InputError, _check_designs
 
 OWN = '''from designs.design import Design
 
@@ -64,9 +63,14 @@ def test_all_values_are_listed():
         ("luf:sync=each:sync=each", "'sync' must be given once (got it twice in 'luf:sync=each:sync=each')"),
         (
             "luv",
-            f"'design' must be one of {', '.join(kind.name for kind in SHELF)}, or FILE.py:CLASS (got 'luv')",
+            f"'design' must be one of {', '.join(kind.name for kind in SHELF)}, or FILE.py:CLASS "
+            "(got 'luv'); did you mean 'luf'?",
         ),
-        ("no.py:Mine:speed=fast", "'design file' must exist (got no.py)"),
+        (
+            "no.py:Mine:speed=fast",
+            "'design' must be a name or FILE.py:CLASS (got 'no.py:Mine:speed=fast', and there is no file "
+            "'no.py')",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(name, sentence):
@@ -82,13 +86,3 @@ def test_a_users_design_takes_parameters(tmp_path):
     assert design(f"{file}:Mine:speed=fast").name == "mine:speed=fast"
     with pytest.raises(ValueError, match="'mine:speed' must be one of slow, fast"):
         design(f"{file}:Mine:speed=warp")
-
-
-@pytest.mark.parametrize(
-    "design_name, said",
-    [("luf:sync=foo", "luf:sync=owner, luf:sync=each"), ("no.py:X:a=b", "there is no file 'no.py'")],
-)
-def test_the_command_refuses_before_anything_is_built(design_name, said):
-    with pytest.raises(InputError, match=said):
-        _check_designs([design_name], names())
-    _check_designs(["luf:sync=help", "luf", "examples/eager.py:Eager"], names())

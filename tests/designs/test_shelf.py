@@ -30,7 +30,7 @@ def test_clean_in_controlled_runs(design):
     """Three seeds on 4 CPUs under memory pressure: no violation, and everything accounted for."""
     machine = load_machine("guest-8cpu", scale=16, cpus=4)
     for seed in (1, 2, 3):
-        assert run_design(design, machine, "tiny8", scale=1, tokens=1, leases=1, seed=seed).clean
+        assert run_design(design, machine, "tiny8:scale=1", tokens=1, leases=1, seed=seed).clean
 
 
 def test_eager_asks_for_each_page(small_machine):

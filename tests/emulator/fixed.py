@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from emulator.result import Comparison, Ipi, Result, Series, Unmapped, compare
 
 CPUS = 4
@@ -16,7 +18,7 @@ def run(design: str = "linux", **changes) -> Result:
         if luf
         else {"kswapd": 61, "direct reclaim": 36, "migration": 2, "other": 1}
     )
-    fields = {
+    figures = {
         "design": design,
         "tlb_shootdowns": sum(per_cpu),
         "tlb_shootdowns_per_cpu": per_cpu,
@@ -54,7 +56,7 @@ def run(design: str = "linux", **changes) -> Result:
         "engine_text": "engine from cache",
         "node_names": ["DRAM", "CXL"],
     }
-    return Result(**(fields | changes))
+    return Result(**(figures | changes))
 
 
 def comparison(*runs: Result) -> Comparison:
@@ -88,8 +90,8 @@ REUSE = {
 
 
 class Experiment:
-    """Stands in for emulator.experiment: remembers how it was called, answers with fixed runs, or raises
-    `error`.
+    """Stands in for the emulation of experiments: remembers how it was called, answers with fixed runs, or
+    raises `error`.
     """
 
     def __init__(self, error: BaseException | None = None, **changes):
@@ -97,26 +99,25 @@ class Experiment:
         self.error = error
         self.changes = changes
 
-    def design_names(self) -> dict[str, str]:
-        return {
-            "linux": "vanilla: batched shootdowns",
-            "luf": "pages wait in the allocator",
-            "none": "never flushes",
-        }
-
-    def run_design(self, design, machine, workload, **options):
-        self.calls.append({"design": design, "machine": machine, "workload": workload, **options})
+    def __call__(self, experiment, progress):
+        one = {field.name: getattr(experiment, field.name) for field in fields(experiment)}
+        self.calls.append(one | {"design": experiment.design.name})
         if self.error:
             raise self.error
-        options["progress"].update(1, options["tokens"], free_mib=[1.9, 2.4], ipis=10)
-        named = {name: options[name] for name in ("tokens", "seed", "leases", "scale", "check")}
+        progress.update(1, experiment.tokens, free_mib=[1.9, 2.4], ipis=10)
+        machine = experiment.machine
         return run(
-            design,
+            experiment.design.name,
             machine=machine.name,
             machine_text=machine.summary(),
             scale_text=machine.scaled_summary(),
             overrides=machine.overrides,
-            workload=getattr(workload, "name", workload),
-            **named,
+            workload=getattr(experiment.workload, "name", experiment.workload),
+            scale=machine.scale,
+            memory_text=experiment.memory_text,
+            tokens=experiment.tokens,
+            seed=experiment.seed,
+            leases=experiment.leases,
+            check=experiment.check,
             **self.changes,
         )

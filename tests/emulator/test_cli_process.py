@@ -39,10 +39,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's backgroun
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
     signal.signal(number, signal.SIG_DFL)
 class Slow(Experiment):
-    def run_design(self, *a, **k):
+    def __call__(self, experiment, progress):
         print("running", flush=True)
         time.sleep(60)
-sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
+sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], emulate=Slow()))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     command = subprocess.Popen(
@@ -135,7 +135,7 @@ def command(
     program = (
         "import sys; from emulator.cli import main; from tests.emulator.fixed import REUSE, Experiment; "
     )
-    program += f"sys.exit(main(experiment={experiment}))"
+    program += f"sys.exit(main(emulate={experiment}))"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

@@ -30,7 +30,7 @@ def fake():
 
 
 def golden(fake, *words: str) -> int:
-    return main(["golden", "--data", "data", *words], experiment=fake.emulation())
+    return main(["golden", "--data", "data", *words], emulate=fake.emulation())
 
 
 def test_everything_agrees(fake, capsys):
@@ -122,7 +122,7 @@ def test_a_result_is_reported_again(fake, capsys):
     assert golden(fake, "--json", "out.json", "--all") == 1
     screen = capsys.readouterr().out
     fake.asked.clear()
-    assert main(["golden", "--again", "out.json", "--all"], experiment=fake.emulation()) == 1
+    assert main(["golden", "--again", "out.json", "--all"], emulate=fake.emulation()) == 1
     assert (capsys.readouterr().out, fake.asked) == (screen, [])
     table = json.loads(Path("out.json").read_text())
     Path("old.json").write_text(json.dumps(table | {"schema": "luf-golden/0"}))

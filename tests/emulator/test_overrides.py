@@ -35,7 +35,7 @@ def test_set_is_on_the_screen_and_in_all_that_is_left(capsys, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     command = ["run", "linux", "--machine", "guest-8cpu", "--cpus", "4", "--leases", "2", *SETTINGS]
     for words in (command, ["report", "runs/latest"], ["report", "runs/latest", "--timeline"]):
-        assert main(words, experiment=Experiment()) == 0
+        assert main(words, emulate=Experiment()) == 0
         assert shows_settings(capsys.readouterr().out)
     assert shows_settings(Path("runs/latest/timeline.txt").read_text(encoding="utf-8"))
     (result,) = read_comparison("runs/latest").runs

@@ -45,7 +45,7 @@ def test_each_fault_is_in_the_verdict_and_in_the_exit_code(fault, blame, capsys,
     monkeypatch.chdir(tmp_path)
     expected = verdict(f"not clean, exit code 1: {blame}")
     for command in (RUN, ["report", "runs/latest"], ["report", "runs/latest", "--timeline"]):
-        assert main(command, experiment=Experiment(**fault)) == 1
+        assert main(command, emulate=Experiment(**fault)) == 1
         assert last(capsys.readouterr().out) == expected
 
 
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_has_a_verdict_too(error, code, by, capsys, tmp_p
     """Behind the sentence that says what stopped it, on the same stream; stdout stays free for JSON."""
     monkeypatch.chdir(tmp_path)
     error.design = "luf"
-    assert main(RUN, experiment=Experiment(error=error)) == code
+    assert main(RUN, emulate=Experiment(error=error)) == code
     said = capsys.readouterr()
     assert said.out == ""
     assert last(said.err) == verdict(f"not clean, exit code {code}: luf by {by}")
@@ -83,5 +83,5 @@ def test_a_run_that_was_stopped_has_a_verdict_too(error, code, by, capsys, tmp_p
 def test_json_is_not_followed_by_a_verdict(capsys, tmp_path, monkeypatch):
     """What goes to a program is JSON and nothing else."""
     monkeypatch.chdir(tmp_path)
-    assert main([*RUN, "--json", "-"], experiment=Experiment(violations=[REUSE])) == 1
+    assert main([*RUN, "--json", "-"], emulate=Experiment(violations=[REUSE])) == 1
     assert [run["design"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["luf"]
