@@ -67,14 +67,14 @@ def what_to_send(design: Design) -> Sent:
 def _code_of(kind: type[Design]) -> tuple[str, dict[str, str]]:
     """Give the module that has a class there too, or the text of its files. Raises DesignError."""
     module = sys.modules.get(kind.__module__)
-    if module is not None and module.__package__ and kind.__module__ != "__main__":
-        return kind.__module__, {}
     file = getattr(module, "__file__", None) or ""
-    if not os.path.isfile(file) or getattr(module, kind.__name__, None) is not kind:
+    if module is None or getattr(module, kind.__name__, None) is not kind or not os.path.isfile(file):
         raise DesignError(
             "'design' must be a class at the top of a file to be sent to another process "
             f"(got {kind.__qualname__} of {file or 'a notebook'})"
         )
+    if module.__package__ and kind.__module__ != "__main__":
+        return kind.__module__, {}
     with blamed_on(file):
         return "", own_sources(os.path.abspath(file))
 
