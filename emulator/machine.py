@@ -9,7 +9,7 @@ Left out: swap, huge pages, sub-NUMA clustering, hyper-threads sharing a core's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -268,7 +268,7 @@ def load_machine(
     costed: Any = msgspec.defstruct("Costed", [("costs", costs_type())])
     costs = converted({"costs": machine.costs}, costed, read.named, MachineError).costs
     machine = msgspec.structs.replace(machine, costs=costs)
-    _check_rules(machine, read)
+    _check_rules(machine, read.named)
     return machine
 
 
@@ -277,7 +277,7 @@ def rescaled(machine: Machine, scale: float) -> Machine:
     little.
     """
     other = msgspec.structs.replace(machine, scale=scale)
-    _check_rules(other, machine.name)
+    _check_rules(other, lambda key: machine.name)
     return other
 
 
@@ -316,9 +316,9 @@ def _check_keys(kind: type, table: Any, where: str, read: MachineTable) -> None:
             _check_keys(inner, value, f"{where}{key}.", read)
 
 
-def _check_rules(machine: Machine, read: MachineTable) -> None:
+def _check_rules(machine: Machine, named: Callable[[str], str]) -> None:
     def refuse(key: str, rule: str, got: object) -> None:
-        raise MachineError(f"{read.named(key)}: '{key}' must {rule} (got {got})")
+        raise MachineError(f"{named(key)}: '{key}' must {rule} (got {got})")
 
     if not any(node.cpus for node in machine.nodes):
         refuse("nodes", "have at least one node with cpus = true", "none")
