@@ -66,12 +66,12 @@ import os, signal, sys
 from emulator.cli import main
 from tests.emulator.fixed import Experiment
 class Slow(Experiment):
-    def run_design(self, *a, **k):
+    def __call__(self, experiment, progress):
         os.kill(os.getpid(), signal.SIGHUP)
         print("alive", flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], experiment=Slow()))
+sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], emulate=Slow()))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
