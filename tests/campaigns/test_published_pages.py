@@ -91,7 +91,7 @@ def test_each_command_refuses_before_it_runs(project, monkeypatch, capsys):
         lambda: results.main(["--page", page]),
         lambda: published.main(["--page", page]),
         lambda: screen.main([]),
-        lambda: luf(["golden", "--doc", page], experiment=never),
+        lambda: luf(["golden", "--doc", page], emulate=never),
     ):
         assert command() == 2
         said = capsys.readouterr().err
