@@ -36,7 +36,7 @@ def planted(program, check=readers.nothing_more, data: bytes = b"x" * 64) -> fuz
     campaign = fuzz.Campaign(
         {"planted": Reader("planted", lambda chance: one, check)},
         SOON,
-        lambda arguments, experiment: program(arguments),
+        lambda arguments, emulate: program(arguments),
     )
     campaign.run(time.monotonic() + 60, seed=1, jobs=1, most=1)
     return campaign
@@ -121,7 +121,7 @@ def test_accepted_contradictions_are_found(monkeypatch):
     program = prints("unmapped read-only     150.0 %      nan\n")
     one = Input("result", ("report", "r.json"), {"r.json": b"{}"}, "r.json")
     assert {
-        each.text for each in tried(one, READERS["result"], SOON, lambda line, experiment: program(line))
+        each.text for each in tried(one, READERS["result"], SOON, lambda line, emulate: program(line))
     } == {
         "a share of 150.0 %",
         "prints nan",
@@ -139,7 +139,7 @@ def test_an_accepted_trace_is_looked_at_a_second_time():
     odd["kind"][3], odd["count"][4], odd["page"][5], odd["thread"][0] = 9, 0x1_0000_0000, 99, -1
     files = {"t.npz": sound_files.archive(odd), "t.json": about}
     one = Input("trace", ("run", "linux", "--workload", "t.npz"), files, "t.npz")
-    found = tried(one, READERS["trace"], SOON, lambda line, experiment: 0)
+    found = tried(one, READERS["trace"], SOON, lambda line, emulate: 0)
     assert {each.text.rpartition(" of ")[0] for each in found} == {
         "accepts 'kind'", "accepts 'count'", "accepts 'thread'", "accepts page 99 of a region",
     }  # fmt: skip
@@ -240,7 +240,7 @@ def test_the_exit_code_tells_of_findings(monkeypatch, tmp_path, capsys):
 
 
 def _served_by(program):
-    return lambda pipe, known, limits, _: serve(pipe, known, limits, lambda line, experiment: program(line))
+    return lambda pipe, known, limits, _: serve(pipe, known, limits, lambda line, emulate: program(line))
 
 
 def test_what_was_found_stays_mended():

@@ -250,7 +250,7 @@ def golden_result() -> Any:
         )
         line = ["golden", "--data", f"{folder}/rec", "--json", f"{folder}/g.json"]
         with redirect_stdout(io.StringIO()):
-            main(line, experiment=mirrored(f"{folder}/rec"))
+            main(line, emulate=mirrored(f"{folder}/rec"))
         return json.loads(Path(folder, "g.json").read_text(encoding="utf-8"))
 
 

@@ -62,36 +62,32 @@ class Seen:
     workloads: list[Any] = field(default_factory=list)
 
 
-class StandIn:
-    """Stands in for emulator.experiment: everything up to `build`, then fixed figures."""
+def stand_in(seen: Seen) -> Callable[[Any, Any], Any]:
+    """Give what runs an experiment in the place of the emulator: everything up to `build`, then fixed
+    figures.
+    """
+    import emulator.experiment as real
+    from tests.emulator.fixed import run
 
-    def __init__(self, seen: Seen):
-        import emulator.experiment as real
+    def captured(machine: Any, workload: Any, *_: Any) -> Any:
+        seen.machines.append(machine)
+        seen.workloads.append(workload)
+        raise Captured
 
-        self.real, self.seen = real, seen
-
-    def design_names(self) -> dict[str, str]:
-        return self.real.design_names()
-
-    def run_design(self, design: Any, machine: Any, workload: Any, **options: Any) -> Any:
-        from tests.emulator.fixed import run
-
-        def captured(machine: Any, workload: Any, chosen: Any, *_: Any) -> Any:
-            self.seen.machines.append(machine)
-            self.seen.workloads.append(workload)
-            raise Captured(chosen.name)
-
-        built, self.real.build, name = self.real.build, captured, ""
+    def emulate(experiment: Any, progress: Any) -> Any:
+        built, real.build = real.build, captured  # type: ignore[assignment]
         try:
-            self.real.run_design(design, machine, workload, **options)
-        except Captured as at:
-            name = str(at)
+            experiment.run(progress=progress)
+        except Captured:
+            pass
         finally:
-            self.real.build = built
-        what = self.seen.workloads[-1]
+            real.build = built
+        machine, what = seen.machines[-1], seen.workloads[-1]
         texts = {"machine_text": machine.summary(), "scale_text": machine.scaled_summary()}
         about = {"machine": machine.name, "overrides": machine.overrides, "scale": machine.scale, **texts}
-        return run(name, workload=what.name, workload_text=what.description, **about)
+        return run(experiment.design.name, workload=what.name, workload_text=what.description, **about)
+
+    return emulate
 
 
 class Room:
@@ -109,14 +105,14 @@ class Room:
         from emulator.cli import main
 
         sys.argv = ["luf", *arguments]
-        experiment: Any = None if in_earnest else StandIn(self.seen)
+        emulate: Any = None if in_earnest else stand_in(self.seen)
         if [*arguments[:1]] == ["golden"]:
-            experiment = sound_files.mirrored(str(self.folder / "rec"))
+            emulate = sound_files.mirrored(str(self.folder / "rec"))
         program = self.program or main
         streams: list[str] = []
         before = _memory("VmRSS")
         with _streams(streams), _timed(self.limits.busy_s):
-            code, trouble = _ended(lambda: program([*arguments], experiment=experiment))
+            code, trouble = _ended(lambda: program([*arguments], emulate=emulate))
         out, err = (text.replace(str(self.folder), "FOLDER") for text in streams)
         return Said(code, out, err, trouble, _memory("VmHWM") - before)
 
