@@ -109,18 +109,9 @@ def _experiments(options: Namespace) -> list[Experiment]:
     options.scale = machine.scale
     if options.leases is None:
         options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
-    first = Experiment(
-        options.designs[0],
-        machine,
-        options.workload,
-        memory=options.memory,
-        tokens=options.tokens,
-        leases=options.leases,
-        seed=options.seed,
-        check=options.check,
-        strict_ipi=options.strict_ipi,
-        debug_luf=options.debug_luf,
-    )
+    how = ("memory", "tokens", "leases", "seed", "check", "strict_ipi", "debug_luf")
+    given = {name: getattr(options, name) for name in how}
+    first = Experiment(options.designs[0], machine, options.workload, **given)
     others = [replace(first, design=design) for design in options.designs[1:]]
     first = first.sized()
     return [first, *(replace(first, design=other.design) for other in others)]
