@@ -56,8 +56,8 @@ class LufV12(Design):
     parameters = {  # noqa: RUF012
         "records": {
             "posted": "folds into mm and mapping leave flush_required alone, so their triggers flush nobody",
-            "required": "they set it: what is left are flushes that come too late (fault, truncation), and "
-            "dirty PTEs that are deferred",
+            "required": "these folds set flush_required: what is left wrong are flushes that come too late "
+            "(fault, truncation), and dirty PTEs that are deferred",
         }
     }
     hooks = (
