@@ -69,6 +69,7 @@ def _rule(text: str) -> str:
         return f"be {_BOUNDS[bound[2]]} {bound[3].removesuffix('.0')}"
     if form := re.search(r"matching regex '(.*)'", text, re.S):
         return "be text on one line" if "[^" in form[1] else f"match {form[1]}"
+    text = text.replace("of at least length ", "of length >= ")
     if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=)? ?(\d+))?", text):
         bounds = f"{_BOUNDS[kind[2]]} " if kind[2] else ""
         length = f" of {bounds}{kind[3]}{' character' * (kind[1] == 'str')}" if kind[3] else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from inputs.text import visible
 
 MIB = 1 << 20
+SOURCE_BYTES = 16 * MIB  # of a user's Python file
 NAME_SHOWN = 240
 _KINDS = {
     stat.S_IFDIR: "a folder",

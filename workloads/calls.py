@@ -13,8 +13,10 @@ from inspect import signature
 from typing import Any
 
 from cpus.abi.numbers import ADVICE, RIGHTS, TASK_SIZE
+from inputs.text import clipped, visible
 from workloads import rows as p
 from workloads.rows import Region
+from workloads.rules.sizes import NAME_MAX, is_name
 
 Row = tuple[int, int, int, int, int, int]
 
@@ -46,11 +48,11 @@ class Names:
 
     def child(self, name: str) -> int:
         """Give the number of a process that can be forked."""
-        if not self.forked.get(name, False):
+        if not isinstance(name, str) or not self.forked.get(name, False):
             children = ", ".join(repr(process) for process, forked in self.forked.items() if forked)
             raise ValueError(
                 "'child' must be a forked process of the script, "
-                f"{children or 'but there is none'} (got {name!r})"
+                f"{children or 'but there is none'} (got {clipped(name)})"
             )
         return list(self.forked).index(name)
 
@@ -65,7 +67,7 @@ class Names:
     def snapshot(self, name: str) -> int:
         """Number a snapshot; a name can be used once."""
         if _text("name", name) in self.snapshots:
-            raise ValueError(f"'name' of a snapshot must be used once (got {name!r} again)")
+            raise ValueError(f"'name' of a snapshot must be used once (got {clipped(name)} again)")
         return self.snapshots.setdefault(name, len(self.snapshots))
 
     def meeting(self, name: str, parties: int) -> Meeting:
@@ -75,7 +77,8 @@ class Names:
         )
         if meeting.parties != parties:
             raise ValueError(
-                f"'parties' of meeting {name!r} must be the same for all, {meeting.parties} (got {parties!r})"
+                f"'parties' of meeting {name!r} must be the same for all, {meeting.parties} "
+                f"(got {clipped(parties)})"
             )
         return meeting
 
@@ -99,7 +102,7 @@ class Calls:
     @classmethod
     def unknown(cls, name: object) -> str:
         """Say that there is no such call."""
-        return f"'call' must be one of {', '.join(cls.names())} (got {name!r})"
+        return f"'call' must be one of {', '.join(cls.names())} (got {clipped(name)})"
 
     # -- memory
 
@@ -248,8 +251,9 @@ class Calls:
     # -- how rows are made
 
     def _range(self, region: str, page: int, pages: int | None) -> tuple[int, int, int]:
-        if region not in self._regions:
-            raise ValueError(f"'region' must be one of {', '.join(self._regions)} (got {region!r})")
+        if not isinstance(region, str) or region not in self._regions:
+            known = visible(", ".join(self._regions), 200)
+            raise ValueError(f"'region' must be one of {known} (got {clipped(region)})")
         number, declared = self._regions[region]
         first = _whole(
             "page", page, 0, declared.pages - 1, f" in region {region!r} of {declared.pages} pages"
@@ -300,13 +304,16 @@ def reported(calls: Calls, error: Exception) -> str:
 
 def _whole(name: str, value: Any, least: int, most: int, where: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name!r} must be a whole number from {least} to {most}{where} (got {value!r})")
+        raise ValueError(
+            f"{name!r} must be a whole number from {least} to {most}{where} (got {clipped(value)})"
+        )
     return value
 
 
 def _text(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name!r} must be a name (got {value!r})")
+    if not is_name(value):
+        rule = f"must be a name of at most {NAME_MAX} characters on one line"
+        raise ValueError(f"{name!r} {rule} (got {clipped(value)})")
     return value
 
 
@@ -319,5 +326,5 @@ def _constant(name: str, value: Any, table: dict[int, str], several: bool = True
     allowed = range(sum(known.values()) + 1) if several else known.values()
     if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
         rule = f"one of {', '.join(known)}" + (", or several with |" if several else "")
-        raise ValueError(f"{name!r} must be {rule} (got {value!r})")
+        raise ValueError(f"{name!r} must be {rule} (got {clipped(value)})")
     return value

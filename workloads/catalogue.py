@@ -12,6 +12,7 @@ from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
+from inputs.text import clipped
 from workloads.generated import generated, is_generated, lines
 from workloads.llama import generate
 from workloads.parameters import Parameter, Room, parameters
@@ -115,7 +116,7 @@ def workload(
         known = ", ".join(names())
         raise ValueError(
             f"'workload' must be one of {known}, a .npz trace, a .toml script or "
-            f"FILE.py:NAME (got {name_or_path!r})"
+            f"FILE.py:NAME (got {clipped(name_or_path)})"
         )
     what = "script" if script else "recorded trace"
     if scale != 1:

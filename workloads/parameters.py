@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inputs.text import clipped, whole_number
+from workloads.rows import THREADS_MAX
 
 CPUS = 8  # if nobody says how many CPUs there are
 MEMORY_PAGES = 16_384  # and how much memory
-THREADS_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)

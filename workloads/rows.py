@@ -26,6 +26,11 @@ from cpus.abi.row_kinds import ROW_FIELDS, ROW_KINDS, VISIT, Argument
 
 ROW = np.dtype(list(ROW_FIELDS.items()))
 FOLIO_ORDER_MAX = 6  # 256 KiB
+PAGES_MAX = 1 << 27  # of a region, 512 GiB: its state takes a few bytes of the host's memory for each
+REGIONS_MAX = 64  # of a process
+THREADS_MAX = 256  # of a process, of which each is a task
+PROCESSES_MAX = 1024  # each is an address space, with room for its mappings
+EVALUATIONS_MAX = 4096  # whose times are kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,16 @@ from typing import Any
 
 import numpy as np
 
+from inputs.text import clipped
 from workloads import rows as p
 from workloads.calls import Calls, Meeting, Names, Row, reported
 from workloads.rows import Process, Region, Workload
 from workloads.rules.place import RowError
+from workloads.rules.sizes import NAME_MAX, check_regions, is_name
 from workloads.rules.whole import validate
 
 ROW_FIELDS = 6
+ROWS_MAX = 2_000_000  # of a script: a row takes a hundred bytes while it is made, and a microsecond
 
 Thread = Callable[[Calls], Iterable[Any]]
 
@@ -66,9 +69,13 @@ class Script:
     """
 
     def __init__(self, name: str, description: str = "", regions: Sequence[Region] = ()) -> None:
+        if not is_name(name):
+            rule = f"'name' must be a name of at most {NAME_MAX} characters on one line"
+            raise ScriptError(f"script: {rule} (got {clipped(name)})")
         self.name, self.description, self.regions = name, description, tuple(regions)
         self.parts: list[Part] = []
         self.snapshots: dict[str, int] = {}  # name -> number, filled by workload()
+        self.rows = 0  # made so far, by all threads
 
     def process(
         self,
@@ -81,24 +88,25 @@ class Script:
         """Add a process whose threads start together (or, `forked`, when another one forks it); returns the
         script itself.
         """
-        here = f"script {self.name!r}: process {name!r}"
+        here = f"script {self.name!r}: process {clipped(name)}"
+        if not is_name(name):
+            raise ScriptError(f"{here}: 'name' must be a name on one line, of at most {NAME_MAX} characters")
         if any(part.name == name for part in self.parts):
             raise ScriptError(f"{here}: 'name' must be that of one process (got it twice)")
         if not threads or not all(callable(thread) for thread in threads):
-            raise ScriptError(f"{here}: 'threads' must be at least one generator function (got {threads!r})")
+            raise ScriptError(
+                f"{here}: 'threads' must be at least one generator function (got {clipped(threads)})"
+            )
         if not all(isinstance(cpu, int) and cpu >= 0 for cpu in cpus):
-            raise ScriptError(f"{here}: 'cpus' must be numbers of CPUs (got {list(cpus)!r})")
+            raise ScriptError(f"{here}: 'cpus' must be numbers of CPUs (got {clipped(list(cpus))})")
         known = self.regions if regions is None else tuple(regions)
         for region in known:
-            if not isinstance(region, Region) or not isinstance(region.name, str):
-                raise ScriptError(f"{here}: 'regions' must be regions with a name (got {region!r})")
-            if type(region.pages) is not int or region.pages < 1:
-                rule = f"'pages' of region {region.name!r} must be a whole number of at least 1"
-                raise ScriptError(f"{here}: {rule} (got {region.pages!r})")
-        if len({region.name for region in known}) < len(known):
-            raise ScriptError(
-                f"{here}: 'regions' must have a name each (got {', '.join(region.name for region in known)})"
-            )
+            if not isinstance(region, Region):
+                raise ScriptError(f"{here}: 'regions' must be regions with a name (got {clipped(region)})")
+        try:
+            check_regions(name, known)
+        except ValueError as error:
+            raise ScriptError(f"script {self.name!r}: {error}") from None
         self.parts.append(Part(name, tuple(threads), known, tuple(cpus), forked))
         return self
 
@@ -106,6 +114,7 @@ class Script:
         """Run the generators and give the workload, checked. Raises ScriptError with process, thread, step,
         rule and value.
         """
+        self.rows = 0
         names = Names({part.name: part.forked for part in self.parts})
         made = {
             (part.name, i): self._rows(names, part, i)
@@ -146,6 +155,10 @@ class Script:
                 raise ScriptError(
                     f"{self._place(part.name, index, number)}: {reported(calls, error)}"
                 ) from error
+            self.rows += len(rows)
+            if self.rows > ROWS_MAX:
+                where = self._place(part.name, index, number)
+                raise ScriptError(f"{where}: a script must make at most {ROWS_MAX:,} rows in all (got more)")
             made.rows += rows
             made.steps += [number] * len(rows)
             number += 1
@@ -195,7 +208,7 @@ def _flat(step: Any) -> Iterator[Row]:
     ):
         yield step
     else:
-        raise ValueError(f"a thread must yield what its calls return (got {step!r})")
+        raise ValueError(f"a thread must yield what its calls return (got {clipped(step)})")
 
 
 def _array(made: _Made) -> np.ndarray:

@@ -29,9 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from inputs.decode import read_toml
+from inputs.file import shown
+from inputs.text import clipped, visible
 from workloads.calls import Calls, reported
 from workloads.rows import Region
-from workloads.script import Script, ScriptError, Thread
+from workloads.rules.sizes import NAME_MAX
+from workloads.script import ROWS_MAX, Script, ScriptError, Thread
 
 REPEAT, NUMBER = "repeat", "{n}"
 TIMES_MAX = 1_000_000
@@ -46,15 +49,20 @@ TYPES: dict[type, str] = {str: "text", list: "a list", bool: "true or false", in
 def script_from_toml(path: str | Path) -> Script:
     """Read a script. Raises ScriptError naming file, process, thread, step, rule and value."""
     table = read_toml(path, ScriptError)
-    _check(str(path), table, SCRIPT_KEYS, ("process",))
-    script = _FileScript(
-        str(path),
-        table.get("name", Path(path).stem),
-        table.get("description", ""),
-        _regions(str(path), table),
-    )
+    name = shown(path)
+    _check(name, table, SCRIPT_KEYS, ("process",))
+    steps = 0
+    try:
+        script = _FileScript(
+            name,
+            table.get("name", visible(Path(path).stem)[:NAME_MAX]),
+            " ".join(table.get("description", "").split()),
+            _regions(name, table),
+        )
+    except ScriptError as error:
+        raise ScriptError(f"{name}: {error}") from error
     for number, process in enumerate(table["process"]):
-        where = f"{path}: process {number}"
+        where = f"{name}: process {number}"
         _check(where, process, PROCESS_KEYS, ("name", "threads"))
         threads = [_thread_of(f"{where} thread {i}", steps) for i, steps in enumerate(process["threads"])]
         cpus = process.get("cpus", [])
@@ -65,7 +73,11 @@ def script_from_toml(path: str | Path) -> Script:
         try:
             script.process(process["name"], threads, own, cpus, process.get("forked", False))
         except ScriptError as error:
-            raise ScriptError(f"{path}: {error}") from error
+            raise ScriptError(f"{name}: {error}") from error
+        steps += sum(_times(step) for thread in process["threads"] for step in thread)
+        if steps > ROWS_MAX:
+            rule = f"steps, each as often as it is repeated, must be at most {ROWS_MAX:,} in all"
+            raise ScriptError(f"{where}: {rule} (got {clipped(steps)})")
     return script
 
 
@@ -85,19 +97,19 @@ class _FileScript(Script):
 
 def _require(where: str, key: str, rule: str, value: Any, holds: bool) -> None:
     if not holds:
-        raise ScriptError(f"{where}: {key!r} must be {rule} (got {value!r})")
+        raise ScriptError(f"{where}: {key!r} must be {rule} (got {clipped(value)})")
 
 
 def _check(where: str, table: Any, keys: dict[str, type], needed: tuple[str, ...]) -> None:
     """A table has the keys that are needed, no others than are known, of their types."""
     if not isinstance(table, dict):
-        raise ScriptError(f"{where}: must be a table (got {table!r})")
+        raise ScriptError(f"{where}: must be a table (got {clipped(table)})")
     for key in needed:
         if key not in table:
             raise ScriptError(f"{where}: {key!r} is missing")
     for key, value in table.items():
         if key not in keys:
-            raise ScriptError(f"{where}: {key!r} must be one of {', '.join(keys)}")
+            raise ScriptError(f"{where}: {clipped(key)} must be one of {', '.join(keys)}")
         _require(where, key, TYPES[keys[key]], value, type(value) is keys[key])
 
 
@@ -118,7 +130,7 @@ def _thread_of(where: str, steps: Any) -> Thread:
 def _step(t: Calls, step: Any, time: int) -> Any:
     """Give the rows of one step; `time` counts repetitions."""
     if not isinstance(step, list) or not step:
-        raise ValueError(f'a step must be a list such as ["store", "heap"] (got {step!r})')
+        raise ValueError(f'a step must be a list such as ["store", "heap"] (got {clipped(step)})')
     call, *arguments = step
     if call == REPEAT:
         return list(_repeated(t, arguments))
@@ -131,13 +143,22 @@ def _step(t: Calls, step: Any, time: int) -> Any:
     )
 
 
+def _times(step: Any) -> int:
+    """Say how often something is done in a step: once, or as often as it is repeated."""
+    if not isinstance(step, list) or len(step) != 3 or step[0] != REPEAT or type(step[1]) is not int:
+        return 1
+    return max(step[1], 0) * (1 + sum(map(_times, step[2]))) if isinstance(step[2], list) else 1
+
+
 def _repeated(t: Calls, arguments: list[Any]) -> Iterator[Any]:
     """Do steps again and again."""
     if len(arguments) != 2 or not isinstance(arguments[1], list):
-        raise ValueError(f"'repeat' must be followed by a number and a list of steps (got {arguments!r})")
+        raise ValueError(
+            f"'repeat' must be followed by a number and a list of steps (got {clipped(arguments)})"
+        )
     times, steps = arguments
     if type(times) is not int or not 1 <= times <= TIMES_MAX:
-        raise ValueError(f"'repeat' must be a whole number from 1 to {TIMES_MAX} (got {times!r})")
+        raise ValueError(f"'repeat' must be a whole number from 1 to {TIMES_MAX} (got {clipped(times)})")
     for time in range(1, times + 1):
         for number, step in enumerate(steps):
             try:

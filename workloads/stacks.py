@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from inputs.file import shown
 from workloads.recording import Recording
 
 MADV_DONTNEED = 4
@@ -37,6 +38,8 @@ class StackEvents:
 
     def fold(self, regions: np.ndarray, pages: np.ndarray) -> np.ndarray:
         """Return `pages` with those of stacks moved to the place of their stack."""
+        if not len(self.first_page):
+            return pages
         folded = pages.copy()
         mine = regions == self.region
         stack = np.searchsorted(self.first_page, pages[mine], side="right") - 1
@@ -47,56 +50,62 @@ class StackEvents:
 def stack_events(trace: Recording) -> StackEvents:
     """Return the history of all stacks of `trace`."""
     region = trace.region("thread_stack")
-    maps = sorted(
-        (m["first_page"], m["pages"], m["vpn"])
-        for m in trace.about["mappings"]
-        if m["region"] == "thread_stack"
-    )
-    if len({pages for _, pages, _ in maps}) > 1:
-        raise ValueError(
-            f"{trace.path}: stacks must all have the same size "
-            f"(got {sorted({pages for _, pages, _ in maps})})"
-        )
+    maps = sorted((m.first_page, m.pages, m.vpn) for m in trace.about.mappings if m.region == "thread_stack")
     size = maps[0][1] if maps else 1
-    recorded = {int(entry["i"]) for entry in trace.about["evals"]}
+    recorded = {one.i for one in trace.about.evals}
     calls = [
-        call
-        for call in trace.about["memory_syscalls"]
-        if call[0] in recorded and call[2] in ("mmap", "munmap", "madvise")
+        (number, call)
+        for number, call in enumerate(trace.about.memory_syscalls)
+        if call.evaluation in recorded and call.name in ("mmap", "munmap", "madvise")
     ]
     events = StackEvents(
         region, size, np.array([m[0] for m in maps], np.int64), np.full(len(maps), -1, np.int64)
     )
+    starts = np.array([vpn for _, _, vpn in maps], np.int64)
     free: list[int] = []
     ever = 0
     last = max(recorded)
 
     def find(address: int) -> int | None:
-        vpn = address >> PAGE_SHIFT
-        return next((k for k, (_, pages, start) in enumerate(maps) if start <= vpn < start + pages), None)
+        inside = np.flatnonzero((starts <= address >> PAGE_SHIFT) & (address >> PAGE_SHIFT < starts + size))
+        return int(inside[0]) if len(inside) else None
 
     # Threads are created before any of an evaluation ends: its mmaps come first. Stacks with no mmap in the
     # record are older.
-    new = {find(call[3]) for call in calls if call[2] == "mmap"}
+    new = {find(call.address) for _, call in calls if call.name == "mmap"}
     for older in range(len(maps)):
         if older not in new:
             events.place[older], ever = ever, ever + 1
-    for call in calls:
-        number, thread, name, address, length = call[:5]
-        stack = find(address)
+    live = set(range(len(maps))) - new
+    for number, call in calls:
+        stack = find(call.address)
         if stack is None:
             continue
-        if name == "mmap" and events.place[stack] < 0:
+        if call.name == "mmap" and events.place[stack] < 0:
+            live.add(stack)
             if free:
                 events.place[stack] = free.pop(0)
-                events.mapped.setdefault(number, []).append((region, int(events.place[stack]) * size, size))
+                first = int(events.place[stack]) * size
+                events.mapped.setdefault(call.evaluation, []).append((region, first, size))
             else:
                 events.place[stack], ever = ever, ever + 1
-        elif name == "madvise" and call[5] == MADV_DONTNEED:
-            page = int(events.place[stack]) * size + (address >> PAGE_SHIFT) - maps[stack][2]
-            events.dropped.setdefault((number, thread), []).append((region, page, length >> PAGE_SHIFT))
-        elif name == "munmap" and number != last:
+        elif stack not in live:
+            _refuse(trace, number, "be about a stack that is mapped", call.address)
+        elif call.name == "madvise" and call.third == MADV_DONTNEED:
+            page, pages = (call.address >> PAGE_SHIFT) - maps[stack][2], call.length >> PAGE_SHIFT
+            if not 1 <= pages <= size - page:
+                _refuse(trace, number, f"end inside its stack of {size} pages", page + pages)
+            first = int(events.place[stack]) * size + page
+            events.dropped.setdefault((call.evaluation, call.thread), []).append((region, first, pages))
+        elif call.name == "munmap" and call.evaluation != last:
             # At the end of the last evaluation everything goes: tear-down, which is not part of a program.
-            events.unmapped.setdefault(number, []).append((region, int(events.place[stack]) * size, size))
+            live.remove(stack)
+            first = int(events.place[stack]) * size
+            events.unmapped.setdefault(call.evaluation, []).append((region, first, size))
             free.append(int(events.place[stack]))
     return events
+
+
+def _refuse(trace: Recording, call: int, rule: str, got: int) -> None:
+    about = shown(trace.path.with_suffix(".json"))
+    raise ValueError(f"{about}: 'memory_syscalls[{call}]' must {rule} (got {got})")

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from inputs.file import shown
+from inputs.text import visible
 from workloads import recording
 from workloads.recording import Recording
 from workloads.rows import (
@@ -58,13 +60,16 @@ def replay(path: str | Path, processes: int = 1) -> Workload:
     trace = recording.read(path)
     writer = _Replay(trace)
     programs = writer.programs()
-    model = str(trace.about.get("model", {}).get("file", trace.path.stem))
+    model = trace.about.model.file or trace.path.stem
     found = tuple(
         Process(f"replay{k}", writer.regions(f"{model}.{k}"), programs) for k in range(1, processes + 1)
     )
-    tokens = sum(entry["kind"] == "generation" for entry in trace.about["evals"])
-    workload = Workload(trace.path.stem, found, str(trace.about.get("what", "")), tokens)
-    validate(workload)
+    tokens = sum(one.kind == "generation" for one in trace.about.evals)
+    workload = Workload(visible(trace.path.stem), found, trace.about.what, tokens)
+    try:
+        validate(workload)
+    except ValueError as error:
+        raise ValueError(f"{shown(path)}: {error}") from None
     return workload
 
 
@@ -77,9 +82,7 @@ def meetings(trace: Recording, first: int, end: int) -> np.ndarray:
         trace.arrays["mark_thread"][inside],
         trace.arrays["mark_id"][inside],
     )
-    plain = {
-        int(number) for number, name in trace.about["mark_names"].items() if name == "ggml_compute_forward"
-    }
+    plain = {int(number) for number, name in trace.about.mark_names.items() if name == "ggml_compute_forward"}
     points = [np.zeros((trace.threads, 0), np.int64)]
     for one in np.unique(function):
         calls = [marks[(function == one) & (thread == k)] for k in range(trace.threads)]
@@ -115,17 +118,16 @@ class _Replay:
         self.barrier_id = 0
         # Threads spin on the shared state, which lies on main's stack: its page used most.
         self.spin_region = trace.region("main_stack")
-        self.spin_page = int(
-            np.bincount(self.page[column["region"] == self.spin_region], minlength=1).argmax()
-        )
+        pages, visits = np.unique(self.page[column["region"] == self.spin_region], return_counts=True)
+        self.spin_page = int(pages[visits.argmax()]) if len(pages) else 0
         self._insert_control()
 
     def regions(self, weights_file: str) -> tuple[Region, ...]:
         """Return the mappings: those of the JSON in its order, and the written part of the libraries."""
         found = []
-        text = next((region["pages"] for region in self.trace.regions if region["name"] == "main_text"), 0)
+        text = next((region.pages for region in self.trace.regions if region.name == "main_text"), 0)
         for region in self.trace.regions:
-            name, pages = region["name"], region["pages"]
+            name, pages = region.name, region.pages
             if name == "weights":
                 found.append(Region(name, pages, weights_file, shared=True))
             elif name in FILES:
@@ -138,7 +140,7 @@ class _Replay:
             else:
                 # main_data too: a private file mapping whose pages start-up relocates or fills.
                 found.append(Region(name, pages, writable=True))
-        libs = self.trace.regions[self.trace.region("libs")]["pages"]
+        libs = self.trace.regions[self.trace.region("libs")].pages
         return (*found, Region(LIBS_DATA, libs, writable=True))
 
     # -- control rows, by the row of the trace before which they stand ---------------------------------------
@@ -152,7 +154,7 @@ class _Replay:
             0,
             0,
             control(MARK, 0),
-            control(POPULATE, region=self.weights, pages=self.trace.regions[self.weights]["pages"]),
+            control(POPULATE, region=self.weights, pages=self.trace.regions[self.weights].pages),
         )
         if spans[0][0] > 0:
             self._put(0, 0, *self._first_touch())
@@ -169,7 +171,8 @@ class _Replay:
             rows = np.flatnonzero(thread == worker)
             if not len(rows):
                 raise ValueError(
-                    f"{self.trace.path}: worker {worker} must have rows in evaluation {number} (got none)"
+                    f"{shown(self.trace.path)}: worker {worker} must have rows in evaluation {number} "
+                    "(got none)"
                 )
             began.append(first + int(rows[0]))
             ended.append(first + int(rows[-1]) + 1)

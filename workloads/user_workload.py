@@ -4,12 +4,14 @@ is wrong with it.
 
 from __future__ import annotations
 
+import os
 import runpy
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+
+from inputs.file import SOURCE_BYTES, read_bytes, shown
 
 
 class WorkloadError(ValueError):
@@ -18,8 +20,9 @@ class WorkloadError(ValueError):
 
 def name_in_python(path: str, name: str) -> Any:
     """Give what a Python file calls `name`. Raises WorkloadError for whatever the file raises."""
-    if not Path(path).is_file():
-        raise WorkloadError(f"'workload file' must exist (got {path})")
+    if not os.path.lexists(path):
+        raise WorkloadError(f"'workload file' must exist (got {shown(path)})")
+    read_bytes(path, most=SOURCE_BYTES, refusal=WorkloadError)
     with blamed_on(path):
         module = runpy.run_path(path, run_name="workload")
     if name not in module:

@@ -227,7 +227,10 @@ PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
     "map what is mapped": (lambda: without(0, p.MUNMAP), "MMAP must name pages of an earlier MUNMAP"),
     "unmap twice": (lambda: without(0, p.MMAP), "must"),
     "use while unmapped": (mapped_after_use, "'page' must not be unmapped"),
-    "no main": (lambda: replace(sound(), threads=()), "'threads' must have at least the main thread"),
+    "no main": (
+        lambda: replace(sound(), threads=()),
+        "'threads' must be from 1, the main one, to 256",
+    ),
     "empty region": (
         lambda: replace(sound(), regions=(*REGIONS, p.Region("nothing", 0))),
         "'pages' of region 'nothing'",
@@ -258,7 +261,7 @@ def test_error_names_thread_and_row():
     with pytest.raises(ValueError) as refusal:
         check(changed(2, p.BARRIER, nth=1, pages=4))
     assert str(refusal.value).startswith("process 'two' thread 2 row 3: barrier 1: ")
-    with pytest.raises(ValueError, match="'processes' must have at least one process"):
+    with pytest.raises(ValueError, match="'processes' must be from 1 to 1,024"):
         validate(p.Workload("none", ()))
 
 

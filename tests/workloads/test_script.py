@@ -217,7 +217,7 @@ def test_a_script_can_be_made_twice():
             "'child' must be a forked process of the script, but there is none (got 'child')",
         ),
         (("fork", "main"), "'child' must be a forked process of the script, but there is none (got 'main')"),
-        (("post", 3), "'flag' must be a name (got 3)"),
+        (("post", 3), "'flag' must be a name of at most 200 characters on one line (got 3)"),
         (("meet", "here", 0), "'parties' must be a whole number from 1 to 4294967295 (got 0)"),
         (("mumap", "heap"), "'call' must be one of load, store, execute, place, mmap, populate, munmap,"),
         (("store", "file"), "VISIT: 'region' of a STORE must be writable (got file)"),
@@ -277,10 +277,13 @@ def test_a_child_ends_with_its_exit():
     ("wrong", "message"),
     [
         ({"threads": []}, "'threads' must be at least one generator function (got [])"),
-        ({"threads": [steps()], "regions": [HEAP, HEAP]}, "'regions' must have a name each (got heap, heap)"),
+        (
+            {"threads": [steps()], "regions": [HEAP, HEAP]},
+            "'regions' must have a name each (got ['heap', ",
+        ),
         (
             {"threads": [steps()], "regions": [Region("r", -1)]},
-            "'pages' of region 'r' must be a whole number of at least 1 (got -1)",
+            "'pages' of region 'r' must be a whole number from 1 to 134217728 (got -1)",
         ),
         ({"threads": [steps()], "regions": ["heap"]}, "'regions' must be regions with a name (got 'heap')"),
         ({"threads": [steps()], "cpus": ["0"]}, "'cpus' must be numbers of CPUs (got ['0'])"),
@@ -391,3 +394,25 @@ def test_a_mistake_in_a_file_is_one_sentence_with_file_and_line(mistake, tmp_pat
     with pytest.raises(ValueError, match="^" + re.escape(f"{file}{said}")) as reported:
         workload(f"{file}:mine")
     assert "\n" not in str(reported.value)
+
+
+def test_a_generator_without_end_is_ended(monkeypatch):
+    """Its rows would take all memory."""
+    monkeypatch.setattr("workloads.script.ROWS_MAX", 2000)
+
+    def forever(t):
+        while True:
+            yield t.load("heap")
+
+    assert refused(lambda: rows_of(forever)) == (
+        "script 's': process 'main' thread 0 step 2000: a script must make at most 2,000 rows in all "
+        "(got more)"
+    )
+
+
+def test_a_script_has_no_more_than_a_machine_can_hold():
+    """The bounds of workloads are those of the machine's tables."""
+    from allocator.mmap import MAX_REGIONS
+    from allocator.program import MAX_MARKS
+
+    assert (p.REGIONS_MAX, p.EVALUATIONS_MAX) == (MAX_REGIONS, MAX_MARKS)

@@ -104,7 +104,7 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
         (f"{HEAD}size = 3\n" + one_thread("")[len(HEAD):],
          "mine.toml: region 1: 'size' must be one of name, pages, file, "),
         (one_thread("").replace("64", "-1"),
-         "process 'main': 'pages' of region 'heap' must be a whole number of at least 1 (got -1)"),
+         "process 'main': 'pages' of region 'heap' must be a whole number from 1 to 134217728 (got -1)"),
         (one_thread("").replace("64", '"64"'),
          "mine.toml: region 0: 'pages' must be a whole number (got '64')"),
         (one_thread('["munmap", "heap"], ["mumap"]'),
@@ -124,6 +124,30 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
          "step 0: repeated step 1: 'name' of a snapshot must be used"),
         (one_thread('["repeat", 2, [["load"]]]'),
          "step 0: repeated step 0: 'load' must be called as load(region, "),
+        (one_thread('["repeat", 1000000, [["repeat", 1000000, [["load", "heap"]]]]]'),
+         "process 0: steps, each as often as it is repeated, must be at most 2,000,000 in all (got 20000010"),
+        (one_thread('["repeat", 1000000, [["repeat", 1000000, []]]]'),
+         "process 0: steps, each as often as it is repeated, must be at most 2,000,000 in all (got 10000010"),
+        (one_thread(", ".join(['["repeat", 500000, [["load", "heap"]]]'] * 3)),
+         "process 0: steps, each as often as it is repeated, must be at most 2,000,000 in all (got 3000000)"),
+        (one_thread('["load", ["heap"]]'), "step 0: 'region' must be one of heap, file (got ['heap'])"),
+        (one_thread('["fork", ["heap"]]'), "step 0: 'child' must be a forked process of the script, but the"),
+        (one_thread('["post", "' + "x" * 201 + '"]'), "step 0: 'flag' must be a name of at most 200 charact"),
+        (one_thread('["wait", "a", 0xffffffffffffffff]'), "step 0: 'count' must be a whole number from 0 to"),
+        (one_thread("").replace("64", "60000000000000"), "must be a whole number from 1 to 134217728 (got 6"),
+        (one_thread("").replace("64", "64\nfile_offset = -1"),
+         "'file_offset' of region 'heap' must be a whole number from 0 to 134217728 (got -1)"),
+        (one_thread("").replace("64", "64\nfolio_order = 7"),
+         "'folio_order' of region 'heap' must be a whole number from 0 to 0, and 0 if it maps no file (got"),
+        (one_thread("").replace('"heap"', '"he\\nap"'), "'name' of region 'he\\nap' must be a name of at mo"),
+        (one_thread("").replace('"heap"', '"he\\u001bap"'), "mine.toml: 'region[0].name' must be text witho"),
+        (one_thread("").replace('"heap"', '""'), "'name' of region '' must be a name of at most 200"),
+        ('name = "a\\nb"\n' + one_thread(""), "mine.toml: script: 'name' must be a name of at most 200 char"),
+        ("".join(f'[[process]]\nname = "{n}"\nthreads = [[]]\n' for n in range(1025)),
+         "'processes' must be from 1 to 1,024 (got 1,025)"),
+        (f'[[process]]\nname = "p"\nthreads = [{"[], " * 257}]', "'threads' must be from 1, the main one, t"),
+        ("".join(f'[[region]]\nname = "{n}"\npages = 1\n' for n in range(65)) + one_thread("")[len(HEAD):],
+         "process 'main': 'regions' must be at most 64 (got 65)"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_with_file_and_place(tmp_path, text, message):
@@ -132,3 +156,4 @@ def test_what_is_wrong_is_told_with_file_and_place(tmp_path, text, message):
         script_from_toml(file).workload()
     assert str(reported.value).startswith(str(file))
     assert message in str(reported.value)
+    assert len(str(reported.value)) < 450 + len(str(file))

@@ -91,6 +91,74 @@ def damaged(tmp_path: Path):
     return build
 
 
+ABOUT = json.loads(SHIPPED.with_suffix(".json").read_text())
+MAPPINGS, REGIONS = ABOUT["mappings"], ABOUT["regions"]
+FULL = np.zeros(71023, np.int64)
+CALL = [2, 1, "madvise", 0, 4096, 4, 0]
+
+
+def with_first(numbers, first):
+    """Give an array with another number in front."""
+    return np.concatenate([[first], numbers[1:]])
+
+
+def one_more(entries, **changes):
+    """Give a list with its first entry repeated, changed."""
+    return [*entries, entries[0] | changes]
+
+
+WRONG = [
+    # numbers that rows cannot hold, from both sides
+    ({"thread": with_first(FULL, -1)}, {}, "row 0: 'thread' must be from 0 to 255 (got -1)"),
+    ({"thread": with_first(FULL, 2**32)}, {}, "row 0: 'thread' must be from 0 to 255 (got 4294967296)"),
+    ({"region": with_first(FULL, -1)}, {}, "row 0: 'region' must be from 0 to 11 (got -1)"),
+    ({"page": with_first(FULL, -1)}, {}, "row 0: 'page' must be from 0 to 4,294,967,295 (got -1)"),
+    ({"page": with_first(FULL, 2**32)}, {}, "row 0: 'page' must be from 0 to 4,294,967,295 (got 4294967296)"),
+    ({"page": with_first(FULL.astype(np.uint64), 2**63)}, {}, "'page' must be from 0 to 4,294,967,295 (got"),
+    ({"count": with_first(FULL + 1, 2**40)}, {}, "row 0: 'count' must be from 1 to 4,294,967,295 (got 10995"),
+    ({"kind": with_first(FULL, -1)}, {}, "row 0: 'kind' must be 0, 1 or 2 (got -1)"),
+    ({"kind": with_first(FULL, 256)}, {}, "row 0: 'kind' must be 0, 1 or 2 (got 256)"),
+    ({"eval_start": np.array([-1])}, {}, "row 0: 'eval_start' must be below 71023, the number of rows (got"),
+    ({"mark_pos": np.array([-1]), "mark_thread": np.array([0]), "mark_id": np.array([1])}, {},
+     "row 0: 'mark_pos' must be from 0 to 71023, the number of rows (got -1)"),
+    ({"mark_pos": np.array([5, 4]), "mark_thread": np.array([0, 0]), "mark_id": np.array([1, 1])}, {},
+     "row 1: 'mark_pos' must be at least that of the mark before (got 4)"),
+    ({"mark_pos": np.array([5]), "mark_thread": np.array([-1]), "mark_id": np.array([1])}, {},
+     "row 0: 'mark_thread' must be a thread of the trace (got -1)"),
+    ({"mark_pos": np.array([5]), "mark_thread": np.array([0]), "mark_id": np.array([99])}, {},
+     "row 0: 'mark_id' must be in mark_names (got 99)"),
+    # a JSON of another shape
+    ({}, {"mappings": [5]}, "'mappings[0]' must be a table (got 5)"),
+    ({}, {"mappings": {}}, "'mappings' must be a list (got {})"),
+    ({}, {"mappings": one_more(MAPPINGS, vpn=-1)}, f"'mappings[{len(MAPPINGS)}].vpn' must be at least 0 (go"),
+    ({}, {"mappings": one_more(MAPPINGS, vpn=2**40)}, ".vpn' must be at most 34359738367 (got 1099511627776"),
+    ({}, {"mappings": one_more(MAPPINGS, pages=2**60)}, ".pages' must be at most 134217728 (got 11529215046"),
+    ({}, {"evals": -1}, "'evals' must be a list (got -1)"),
+    ({}, {"evals": []}, "'evals' must be a list of at least 1 (got [])"),
+    ({}, {"evals": [{"i": -1, "kind": "x"}]}, "'evals[0].i' must be at least 0 (got -1)"),
+    ({}, {"evals": [{"i": 10**9, "kind": "x"}]}, "'evals[0].i' must be at most 4095 (got 1000000000)"),
+    ({}, {"evals": [{"kind": "x"}]}, "'evals[0].i' is missing"),
+    ({}, {"regions": [5]}, "'regions[0]' must be a table (got 5)"),
+    ({}, {"regions": [REGIONS[0] | {"pages": 6 * 10**13}, *REGIONS[1:]]}, "'regions[0].pages' must be at mo"),
+    ({}, {"regions": [REGIONS[0] | {"pages": True}, *REGIONS[1:]]}, "'regions[0].pages' must be a whole num"),
+    ({}, {"mark_names": [1]}, "'mark_names' must be a table (got [1])"),
+    ({}, {"mark_names": {"1": 5}}, "'mark_names.1' must be text (got 5)"),
+    ({}, {"mark_names": {"one": "f"}}, "'mark_names' must have numbers as keys (got 'one')"),
+    ({}, {"memory_syscalls": [[2, 1, "mmap"]]}, "'memory_syscalls[0]' must be a list of at least 7 (got "),
+    ({}, {"memory_syscalls": [[2, -1, *CALL[2:]]]}, "'memory_syscalls[0][1]' must be at least 0 (got -1)"),
+    ({}, {"model": 5}, "'model' must be a table (got 5)"),
+    ({}, {"what": 5}, "'what' must be text (got 5)"),
+    # what does not go together
+    ({}, {"regions": [*REGIONS[:-1], REGIONS[-1] | {"id": 3}]}, "'regions[11].id' must be its number in the"),
+    ({}, {"regions": [REGIONS[0] | {"name": "weight"}, *REGIONS[1:]]}, "'regions' must have one with the na"),
+    ({}, {"regions": [*REGIONS[:-1], REGIONS[-1] | {"name": "kv"}]}, "'regions' must have a name each (got"),
+    ({}, {"mappings": one_more(MAPPINGS, region="nowhere")}, ".region' must be one of the regions (got 'now"),
+    ({}, {"mappings": one_more(MAPPINGS, first_page=110)}, " must end inside region 'main_rodata' of 113 pa"),
+    ({}, {"mappings": one_more(MAPPINGS, region="thread_stack")}, "'mappings' must have stacks of one size"),
+    ({}, {"mappings": [one for one in MAPPINGS if one["region"] != "thread_stack"]}, "inside region 'thread"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arrays", "about", "message"),
     [
@@ -101,9 +169,9 @@ def damaged(tmp_path: Path):
             {},
             "row 0: 'page' must be inside its region (got 20000)",
         ),
-        ({"region": np.full(71023, 12, np.uint8)}, {}, "row 0: 'region' must be below 12 (got 12)"),
+        ({"region": np.full(71023, 12, np.uint8)}, {}, "row 0: 'region' must be from 0 to 11 (got 12)"),
         ({"kind": np.full(71023, 3, np.uint8)}, {}, "row 0: 'kind' must be 0, 1 or 2 (got 3)"),
-        ({"count": np.zeros(71023, np.uint32)}, {}, "row 0: 'count' must be at least 1 (got 0)"),
+        ({"count": np.zeros(71023, np.uint32)}, {}, "row 0: 'count' must be from 1 to 4,294,967,295 (got 0)"),
         ({"count": np.zeros(71023)}, {}, "'count' must be a row of integers (got float64 (71023,))"),
         ({"eval_start": np.array([80000])}, {}, "'eval_start' must be below 71023"),
         (
@@ -112,7 +180,8 @@ def damaged(tmp_path: Path):
             "'eval_start' must have as many entries as the JSON's evals, 1 (got 2)",
         ),
         ({}, {"page_size": 16384}, "'page_size' must be 4096 (got 16384)"),
-        ({}, {"regions": None}, "'regions' must be given"),
+        *WRONG,
+        ({}, {"regions": None}, "'regions' is missing"),
     ],
 )
 def test_damaged_trace_is_refused(damaged, arrays: dict, about: dict, message: str):
@@ -122,6 +191,34 @@ def test_damaged_trace_is_refused(damaged, arrays: dict, about: dict, message: s
         replay(path)
     assert str(refusal.value).startswith(str(path.with_suffix("")))
     assert message in str(refusal.value)
+    assert len(str(refusal.value)) < 300 + len(str(path))
+
+
+def stack_calls(*calls):
+    """Give system calls on the first recorded stack: (name, offset in pages, pages)."""
+    first = next(one["vpn"] for one in MAPPINGS if one["region"] == "thread_stack") << 12
+    return [[2, 1, name, first + (page << 12), pages << 12, 4, 0] for name, page, pages in calls]
+
+
+@pytest.mark.parametrize(
+    ("calls", "message"),
+    [
+        (stack_calls(("munmap", 0, 2049), ("mmap", 0, 2049)), "'memory_syscalls[0]' must be about a stack t"),
+        (stack_calls(("madvise", 2000, 50)), "'memory_syscalls[0]' must end inside its stack of 2049 pages"),
+        (stack_calls(("madvise", 2000, 0)), "'memory_syscalls[0]' must end inside its stack of 2049 pages ("),
+        (stack_calls(("madvise", 2000, 2**40)), "'memory_syscalls[0]' must end inside its stack"),
+        (stack_calls(("mmap", 0, 2049), ("madvise", 0, 49), ("mmap", 0, 2049)), ""),
+    ],
+)  # fmt: skip
+def test_calls_on_stacks_that_cannot_be(damaged, calls, message):
+    """A call on a stack that is not there, and one beyond its end."""
+    path = damaged({}, {"memory_syscalls": calls})
+    if not message:
+        assert replay(path).processes
+        return
+    with pytest.raises(ValueError) as refusal:
+        replay(path)
+    assert str(refusal.value).startswith(f"{path.with_suffix('.json')}: {message}")
 
 
 def test_what_is_no_trace(tmp_path: Path):
@@ -158,9 +255,9 @@ def test_long_recordings(name: str, points: int, distinct: int):
         assert meetings(trace, first, end).shape[1] == points
     process = replay(path).processes[0]
     main = process.threads[0]
-    assert (main["op"] == p.JOIN).sum() == len(trace.about["evals"])
+    assert (main["op"] == p.JOIN).sum() == len(trace.about.evals)
     # 14 workers, 4 stacks cached: ten unmapped and mapped again from one evaluation to the next.
-    expected = 10 * (len(trace.about["evals"]) - 1) if trace.threads == 15 else 0
+    expected = 10 * (len(trace.about.evals) - 1) if trace.threads == 15 else 0
     assert (main["op"] == p.MUNMAP).sum() == (main["op"] == p.MMAP).sum() == expected
     visits = interleave(process)
     token = visits.select(visits.evaluation == 3)

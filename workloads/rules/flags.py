@@ -68,8 +68,9 @@ def check_flags(processes: tuple[p.Process, ...]) -> None:
         )
     posted[:] = 0
     alive = [0 if process.forked else 1 for process in processes]
-    while sum(walk.advance(posted, alive) for walk in walks):
-        pass
+    going = walks
+    while sum(walk.advance(posted, alive) for walk in going):
+        going = [walk for walk in going if walk.at < len(walk.order)]
     stuck = [walk for walk in walks if walk.at < len(walk.order) and alive[walk.number]]
     if stuck:
         walk = stuck[0]

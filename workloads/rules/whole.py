@@ -16,14 +16,14 @@ from workloads.rules.mappings import check_mappings
 from workloads.rules.one_row import check_arguments, check_ops
 from workloads.rules.place import Place
 from workloads.rules.rounds import check_barriers, check_draws, check_marks, check_rounds
+from workloads.rules.sizes import check_sizes
 
 
 def validate(workload: p.Workload) -> None:
     """Raise ValueError, naming process, thread, row, rule and value, unless every program can be executed to
     its end.
     """
-    if not workload.processes:
-        raise ValueError("'processes' must have at least one process (got 0)")
+    check_sizes(workload)
     for process in workload.processes:
         _check_process(process)
     check_forks(workload.processes)
@@ -32,20 +32,6 @@ def validate(workload: p.Workload) -> None:
 
 def _check_process(process: p.Process) -> None:
     """Raise ValueError at the first row of `process` that breaks a rule."""
-    if not process.threads:
-        raise ValueError(f"process {process.name!r}: 'threads' must have at least the main thread (got 0)")
-    for region in process.regions:
-        if region.pages < 1:
-            raise ValueError(
-                f"process {process.name!r}: 'pages' of region {region.name!r} must be at least 1 "
-                f"(got {region.pages})"
-            )
-        if not 0 <= region.folio_order <= (p.FOLIO_ORDER_MAX if region.file is not None else 0):
-            rule = f"0 to {p.FOLIO_ORDER_MAX}, and 0 if it maps no file"
-            raise ValueError(
-                f"process {process.name!r}: 'folio_order' of region {region.name!r} must be {rule} "
-                f"(got {region.folio_order})"
-            )
     for index, rows in [*enumerate(process.threads), (-1, process.chunk_rows)]:
         place = Place(process.name, index)
         if rows.dtype != p.ROW:
