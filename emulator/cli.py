@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from cpus.abi.numbers import LEASES_MAX
 from emulator.cli_arguments import LISTED, parse
 from emulator.ending import SIGNALLED, endings_raised
-from emulator.sentences import answer, sentence
+from emulator.sentences import answer
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
 from emulator.verdict import CLEAN, of_comparison
 
 if TYPE_CHECKING:
     from emulator.experiment import Experiment
     from emulator.machine import Machine
-    from emulator.result import Comparison, Result
+    from emulator.result import Result
 
 
 class InputError(ValueError):
@@ -73,21 +73,28 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
 def compare_command(options: Namespace, emulate: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
     from emulator.host_facts import check_host
-    from emulator.result import compare
-    from emulator.run_folder import command_line, host, versions
+    from emulator.kept import Kept
 
     _check_places(options)
+    controlled = options.leases == 1  # asked for: that the host has one core is another thing
     experiments = _experiments(options)
     machine = experiments[0].machine
     check_host(machine)
-    if options.leases == 1:
+    if controlled:
         tell(
             "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly "
             f"with --seed {options.seed}"
         )
     names = [experiment.design.name for experiment in experiments]
-    runs = [_run(experiment, emulate, max(map(len, names))) for experiment in experiments]
-    return _finish(compare(runs, command=command_line(), versions=versions(), host=host()), machine, options)
+    kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
+    kept = Kept(names, options.out, kind, options.json, _config(machine, options))
+    try:
+        for experiment in experiments:
+            kept.add(_run(experiment, emulate, max(map(len, names))))
+        return kept.finish()
+    except BaseException as error:
+        kept.stopped(error)
+        raise
 
 
 def _experiments(options: Namespace) -> list[Experiment]:
@@ -126,41 +133,27 @@ def _run(experiment: Experiment, emulate: Any, width: int) -> Result:
 
 
 def _emulate(experiment: Experiment, progress: Any) -> Result:
-    return experiment.run(progress=progress)
+    from emulator.experiment import StatisticsError
+
+    try:
+        return experiment.run(progress=progress)
+    except StatisticsError as error:
+        progress.line(f"luf: {error}")
+        return error.result  # where it is a finding
 
 
-def _finish(comparison: Comparison, machine: Machine, options: Namespace) -> int:
-    import msgspec
-
+def _config(machine: Machine, options: Namespace) -> dict[str, Any]:
+    """Return the whole configuration as it was resolved."""
     from emulator.machine import machine_table
-    from emulator.output_file import write_output
-    from emulator.report.text import heading_text, print_report
-    from emulator.report.timeline import timeline_text
-    from emulator.result import to_json
-    from emulator.run_folder import new_run_folder, write_comparison
 
     config = {name: value for name, value in vars(options).items() if name != "overrides"}
-    config |= {
+    return config | {
         "scale": machine.scale,
         "workload_scale": options.scale,
         "cpus": machine.cpus,
         "set": dict(options.overrides),
+        "machine": machine_table(machine),
     }
-    config["machine"] = machine_table(machine)
-    kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
-    with new_run_folder(options.out, kind) as folder:
-        comparison = msgspec.structs.replace(comparison, folder=str(folder.final))
-        write_comparison(folder, comparison, config)
-        _draw(comparison, folder.path / "picture.png")
-        folder.write("timeline.txt", f"{heading_text(comparison)}\n{timeline_text(comparison.runs)}")
-    with reader_may_leave():
-        if options.json == "-":
-            sys.stdout.write(to_json(comparison))
-        else:
-            print_report(comparison, sys.stdout)
-    if options.json and options.json != "-":  # last: a full disk must not cost the report too
-        write_output("json", options.json, to_json(comparison))
-    return of_comparison(comparison).code
 
 
 def _folder_name(design: str) -> str:
@@ -168,23 +161,11 @@ def _folder_name(design: str) -> str:
     return "-".join(part for part in design.split(":") if "/" not in part and not part.endswith(".py"))
 
 
-def _draw(comparison: Comparison, file: Path) -> None:
-    from emulator.report.plot import draw
-    from emulator.report.timeline_plot import draw_timeline
-
-    try:
-        draw(comparison, file)
-        draw_timeline(comparison.runs, file.with_name("timeline.png"))
-    except (ValueError, OSError, RuntimeError) as error:  # a picture less must not cost the result
-        file.unlink(missing_ok=True)
-        tell(f"luf: no picture was drawn: {sentence(error)}")
-
-
 def _check_places(options: Namespace) -> None:
     from emulator.output_file import can_hold, check_output
 
-    out = Path(options.out)
-    there = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("/"))
+    out = Path(os.path.realpath(options.out))  # where a link leads to that has no folder yet
+    there = next((path for path in (out, *out.parents) if path.exists()), Path("/"))
     if not can_hold(there):
         raise InputError(f"'--out' must be a folder that can be written to (got {options.out!r})")
     if options.json and options.json != "-":
@@ -265,9 +246,11 @@ def report_command(options: Namespace, _: Any) -> int:
 
     comparison = read_comparison(options.folder)
     if options.picture:
+        from emulator.output_file import output_of
         from emulator.report.plot import draw
 
-        draw(comparison, Path(options.picture))
+        with output_of("picture", options.picture):
+            draw(comparison, Path(options.picture))
     with reader_may_leave():
         if options.timeline:
             from emulator.report.timeline import ASCII_BLOCKS, BLOCKS, timeline_text

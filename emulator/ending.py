@@ -15,7 +15,7 @@ from cpus.ending import ENDING
 WORDS = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
-    signal.SIGHUP: "ended, as the terminal was closed",
+    signal.SIGHUP: "ended, as its terminal was closed",
     signal.SIGQUIT: "quit",
 }
 SIGNALLED = 128  # and its number
@@ -28,6 +28,11 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted by {signal.Signals(number).name}")
         self.number = signal.Signals(number)
         self.exit_code = SIGNALLED + number
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """Return the signal behind an exception: Python's own is SIGINT's."""
+    return getattr(error, "number", signal.SIGINT)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from allocator.cpu import cpu_loop
 from allocator.panic import panic_text
 from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
 from designs import shelf
-from designs.design import Design
+from designs.design import Design, DesignError
 from designs.ready import ReadyDesign
 from emulator.build import RunOptions, build
 from emulator.counts import counts, free_pages
@@ -53,6 +53,16 @@ NUMBERS: dict[str, tuple[Any, float, float]] = {
     "leases": (Integral, 0, LEASES_MAX),
     "seed": (Integral, 0, 2**63 - 1),
 }
+
+
+class StatisticsError(DesignError):
+    """A design cannot give its figures of a run that is over: one sentence. `result` has all others, and the
+    sentence as a finding of the design.
+    """
+
+    def __init__(self, sentence: str, result: Result):
+        super().__init__(sentence)
+        self.result = result
 
 
 def design_names() -> dict[str, str]:
@@ -124,7 +134,8 @@ class Experiment:
     def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
         """Run it, and give what it did. `observe` is called with the RAM when the run is over and audited
         (for the workload's snapshots, say). Raises RunStopped when the run cannot be finished (DesignFault
-        if a hook is to blame), Interrupted on Ctrl-C or SIGTERM.
+        if a hook is to blame), StatisticsError, which has the result, if the design cannot give its figures,
+        Interrupted on Ctrl-C or SIGTERM.
         """
         one = self.sized()
         return _run_made(replace(one, workload=one.made()), progress, observe)
@@ -248,14 +259,19 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
         ended = time.monotonic()
         processes.finish()
         startup_s = processes.ready_s
-    return Result(
+    lost = None
+    try:
+        figures = design.statistics(ram)
+    except DesignError as error:  # the run is over: what it found must not be lost
+        lost, figures = error, {"findings": [f"its statistics cannot be had: {error}"]}
+    result = Result(
         design=design.name,
         **counts(ram, machine),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
         debug_luf=debug_counts(ram) if one.debug_luf else {},
         debug_findings=debug_findings(ram, workload) if one.debug_luf else [],
-        design_stats=design.statistics(ram),
+        design_stats=figures,
         host_seconds=round(ended - started, 3),
         startup_seconds=round(startup_s, 3),
         machine=machine.name,
@@ -278,6 +294,9 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
         if build_s > COMPILED_IF_LONGER_S
         else "engine from cache",
     )
+    if lost:
+        raise StatisticsError(str(lost), result) from lost
+    return result
 
 
 def _phase(progress: Any, text: str) -> None:

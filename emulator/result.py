@@ -223,10 +223,11 @@ class Comparison(Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     host: Host = {}
     folder: str = ""
+    missing: dict[str, str] = {}  # designs that were asked for and have no result -> why
 
     @property
     def clean(self) -> bool:
-        return all(run.clean for run in self.runs)
+        return all(run.clean for run in self.runs) and not self.missing
 
     def run(self, design: str) -> Result:
         """Return the run of that design; raises KeyError if it is not among them."""

@@ -245,8 +245,9 @@ def _point_latest(parent: int, place: Path, name: str) -> None:
 
 
 def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str, Any]) -> None:
-    """Write result, resolved config, versions, host, command, and each design's counters and text files."""
-    folder.write("result.json", to_json(comparison))
+    """Write resolved config, versions, host, command, each design's counters and text files, and the result;
+    this last, as it says which designs there are.
+    """
     folder.write_json("config.json", config)
     folder.write("config.toml", toml_text(config))
     folder.write_json(
@@ -261,6 +262,7 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
         folder.write_json(
             f"{place}/counters.json", {"tlb_shootdowns": run.tlb_shootdowns_per_cpu, **run.counters}
         )
+    folder.write("result.json", to_json(comparison))
 
 
 def toml_text(table: dict[str, Any], where: str = "") -> str:

@@ -14,10 +14,9 @@ traceback with any of them.
 from __future__ import annotations
 
 import os
-import signal
 import traceback
 
-from emulator.ending import SIGNALLED, WORDS
+from emulator.ending import SIGNALLED, WORDS, signal_of
 from emulator.stopped import RunStopped
 from emulator.streams import tell
 from emulator.verdict import BAD_INPUT, FAILED, of_stopped
@@ -27,30 +26,45 @@ def answer(error: BaseException) -> int:
     """Tell the user what has ended the command, and return the exit code."""
     if os.environ.get("LUF_DEBUG") == "1":
         tell("".join(traceback.format_exception(error)).rstrip())
-    notes = getattr(error, "__notes__", [])
+    said, code, notes = _said(error), code_of(error), _notes(error)
     if isinstance(error, KeyboardInterrupt):
-        number = getattr(error, "number", signal.SIGINT)
-        tell(f"luf: {WORDS[number]}; {'; '.join(notes) or 'nothing was written'}")
-        return SIGNALLED + number
-    said, code, verdict = _judged(error)
+        notes = notes or ["nothing was written"]
+        said, notes = f"{said}; {'; '.join(notes)}", []
     for line in (said, *notes):
         tell(f"luf: {line}")
-    if verdict:
-        tell(verdict)
+    if isinstance(error, RunStopped) and not isinstance(error, ValueError):
+        tell(of_stopped(error).line().rstrip())
     return code
 
 
-def _judged(error: BaseException) -> tuple[str, int, str]:
-    """Give the sentence of an error, its exit code, and the verdict's line if there is one."""
+def code_of(error: BaseException) -> int:
+    """Return the exit code for an exception."""
+    if isinstance(error, KeyboardInterrupt):
+        return SIGNALLED + signal_of(error)
     if isinstance(error, ValueError | MemoryError):
-        return sentence(error), BAD_INPUT, ""
+        return BAD_INPUT
+    return of_stopped(error).code if isinstance(error, RunStopped) else FAILED
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return WORDS[signal_of(error)]
+    if isinstance(error, ValueError | MemoryError):
+        return sentence(error)
     if isinstance(error, RunStopped):
-        verdict = of_stopped(error)
-        return f"the run was stopped: {error}", verdict.code, verdict.line().rstrip()
+        return f"the run was stopped: {error}"
     if isinstance(error, OSError):
-        return f"the host failed: {sentence(error)}", FAILED, ""
-    what = f"{type(error).__name__}: {sentence(error)}"
-    return f"the emulator failed: {what} (LUF_DEBUG=1 shows where)", FAILED, ""
+        return f"the host failed: {sentence(error)}"
+    return f"the emulator failed: {type(error).__name__}: {sentence(error)} (LUF_DEBUG=1 shows where)"
+
+
+def _notes(error: BaseException | None) -> list[str]:
+    """Return the notes of an exception, or of that which it came upon: Ctrl-C while another was answered."""
+    while error is not None:
+        if notes := getattr(error, "__notes__", None):
+            return list(notes)
+        error = error.__context__
+    return []
 
 
 def sentence(error: BaseException) -> str:

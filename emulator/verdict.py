@@ -31,11 +31,14 @@ def _verdict(code: int, why: str) -> Verdict:
     return Verdict(code, head + (f": {why}" if why else ""))
 
 
-def of_comparison(comparison: Comparison) -> Verdict:
-    """Judge what several designs did: a design is named with everybody who found fault with it."""
+def of_comparison(comparison: Comparison, code: int = DIRTY) -> Verdict:
+    """Judge what several designs did: a design is named with everybody who found fault with it, or with why
+    it has no result. `code` is the exit code if not all is clean.
+    """
     blamed = [f"{run.design} by {_by(run)}" for run in comparison.runs if run.blamed_by]
+    blamed += [f"{design} has no result ({why})" for design, why in comparison.missing.items()]
     if blamed:
-        return _verdict(DIRTY, "; ".join(blamed))
+        return _verdict(code, "; ".join(blamed))
     unjudged = [run.design for run in comparison.runs if run.check == "off"]
     return _verdict(CLEAN, f"the oracle did not judge {', '.join(unjudged)}" if unjudged else "")
 

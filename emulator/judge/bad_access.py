@@ -1,5 +1,5 @@
-"""A program that touches what it has not mapped, or may not write: whose row it was, in the words of the
-workload.
+"""A panic that the input is to blame for: a program that touches what it has not mapped, or may not write, in
+the words of the workload; and a machine that is too small.
 
 The kernel knows a page number and an address space. The RAM still has what the CPU's task was at, and the
 workload has names for that. Left out: a workload that ships with luf. If one of those does this, the emulator
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from allocator.panic import PANICS
-from emulator.supervisor import Panicked
+from allocator.panic import OUT_OF_MEMORY, PANICS
+from emulator.stopped import Panicked
 from workloads import names
 from workloads.rows import ACCESSES, ROW_KINDS, VISIT, Process, Workload
 
@@ -22,8 +22,21 @@ class BadAccess(Panicked, ValueError):
     """
 
 
+class OutOfMemory(Panicked, ValueError):
+    """The emulated machine has not the memory that the workload needs under this design: bad input."""
+
+
 def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
-    """Give what to raise for a panic: a BadAccess if a user's workload is to blame, else the panic itself."""
+    """Give what to raise for a panic: an OutOfMemory, a BadAccess if a user's workload is to blame, else the
+    panic itself.
+    """
+    if stopped.code == OUT_OF_MEMORY:
+        sentence = (
+            f"out of memory of the emulated machine, under design {stopped.design!r}: no page of node "
+            f"{stopped.a} after {stopped.b} rounds of direct reclaim; give the machine more memory or the "
+            "workload less"
+        )
+        return OutOfMemory(sentence, stopped.cpu, stopped.code, stopped.a, stopped.b)
     task = int(ram.cpu_task[stopped.cpu])
     if (
         not (stopped.code in PANICS and PANICS[stopped.code].rule)

@@ -17,7 +17,7 @@ from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, print_styled
 from emulator.report.luf_findings_text import finding_lines
 from emulator.report.proof import microseconds, violation_proof
 from emulator.result import Comparison, Result
-from emulator.verdict import of_comparison
+from emulator.verdict import DIRTY, of_comparison
 from inputs.text import visible
 
 LABEL = 20
@@ -35,9 +35,11 @@ def report_text(comparison: Comparison) -> str:
     return render(comparison).plain
 
 
-def print_report(comparison: Comparison, stream: TextIO) -> None:
-    """Print the screen: coloured if `stream` is a terminal, plain otherwise."""
-    print_styled(render(comparison), stream)
+def print_report(comparison: Comparison, stream: TextIO, code: int = DIRTY) -> None:
+    """Print the screen: coloured if `stream` is a terminal, plain otherwise. `code` is the exit code if not
+    all is clean.
+    """
+    print_styled(render(comparison, code), stream)
 
 
 def heading_text(comparison: Comparison) -> str:
@@ -47,7 +49,7 @@ def heading_text(comparison: Comparison) -> str:
     return text.plain
 
 
-def render(comparison: Comparison) -> Text:
+def render(comparison: Comparison, code: int = DIRTY) -> Text:
     """Return the whole screen: what ran, the table, what was checked, violations, where to look further."""
     text = Text()
     _heading(text, comparison)
@@ -55,6 +57,8 @@ def render(comparison: Comparison) -> Text:
     _table(text, comparison)
     _shot_down_by(text, comparison)
     _checked(text, comparison)
+    for i, (design, why) in enumerate(comparison.missing.items()):
+        text.append(f"{'partial' if i == 0 else '':<{LABEL}}{design} has no result: {why}\n", BAD)
     for run in comparison.runs:
         for violation in run.violations[:VIOLATIONS_SHOWN]:
             text.append("\n")
@@ -79,7 +83,7 @@ def render(comparison: Comparison) -> Text:
             "perf-stat in the folder\n",
             QUIET,
         )
-    verdict = of_comparison(comparison)
+    verdict = of_comparison(comparison, code)
     text.append("" if comparison.folder else "\n")
     text.append(verdict.line(LABEL), BAD if verdict.code else GOOD)
     return text

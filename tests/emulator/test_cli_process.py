@@ -25,7 +25,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     [
         (signal.SIGTERM, 143, "terminated"),
         (signal.SIGINT, 130, "interrupted"),
-        (signal.SIGHUP, 129, "ended, as the terminal was closed"),
+        (signal.SIGHUP, 129, "ended, as its terminal was closed"),
         (signal.SIGQUIT, 131, "quit"),
     ],
 )
@@ -204,6 +204,7 @@ def test_a_full_disk_under_stdout_is_named(line, unbuffered):
         ("run lfu", "Experiment()", 2),
         ("run luf --cpus x", "Experiment()", 2),
         ("report nothing", "Experiment()", 2),
+        ("run none --machine guest-8cpu", "Experiment(violations=[REUSE])", 1),
         ("run luf --machine guest-8cpu", "Experiment(error=RuntimeError('planted'))", 3),
         ("run luf --machine guest-8cpu", "Experiment(error=KeyboardInterrupt())", 130),
     ],
@@ -211,6 +212,12 @@ def test_a_full_disk_under_stdout_is_named(line, unbuffered):
 def test_exit_codes_hold_whatever_the_streams_do(closed, line, experiment, code):
     """They say what was found, or what is wrong, also where nothing can be said."""
     assert command(line, experiment, closed=closed).returncode == code
+
+
+def test_a_violation_under_a_full_stdout_is_one():
+    """What was found counts more than that it could not be printed; both are said."""
+    done = command("run none --machine guest-8cpu", "Experiment(violations=[REUSE])", closed=">/dev/full")
+    assert (done.returncode, done.stderr) == (1, "luf: standard output: No space left on device\n")
 
 
 def test_closed_streams_are_no_violation():

@@ -10,9 +10,10 @@ import pytest
 
 from allocator.panic import SEGV_MAPERR
 from emulator import load_machine, run_design
-from emulator.cli import BAD_INPUT, CLEAN, main
+from emulator.cli import main
 from emulator.judge.bad_access import BadAccess, explained
 from emulator.supervisor import Panicked
+from emulator.verdict import BAD_INPUT, CLEAN
 from workloads import Process, Region, Workload
 from workloads.rows import LOAD, MUNMAP, ROW, control, visit
 
