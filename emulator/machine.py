@@ -208,7 +208,8 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     def summary(self) -> str:
         """Return one line for people: `64 CPUs, DRAM 42 GiB + CXL 96 GiB, no swap, tiering on`."""
         memory = " + ".join(f"{node.name} {memory_text(node.memory_mib)}" for node in self.nodes)
-        tiering = ["NUMA balancing off", "NUMA balancing on", "tiering on"][self.sysctl.numa_balancing]
+        modes = ("NUMA balancing off", "NUMA balancing 1, which does nothing here", "tiering on")
+        tiering = modes[self.sysctl.numa_balancing]
         return f"{self.cpus} CPU{'s' * (self.cpus > 1)}, {memory}, no swap, {tiering}"
 
     def scaled_summary(self) -> str:

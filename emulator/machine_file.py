@@ -86,6 +86,8 @@ def read_machine(name: str) -> MachineTable:
         layers.append((shown(path.name), table))
         path = _next(layers, table, seen)
     merged: dict[str, Any] = {}
+    if len(layers) > 1:  # what changes another one is not that one
+        layers[0][1].setdefault("name", shown(seen[0].stem))
     for _, table in reversed(layers):
         merged = _merge(merged, table)
     merged.pop(FORMER, None)

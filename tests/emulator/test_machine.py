@@ -56,6 +56,15 @@ def test_like_changes_only_what_a_file_names(tmp_path):
     assert slow.nodes == guest.nodes
 
 
+def test_a_machine_like_another_is_not_called_by_its_name(tmp_path):
+    """Without a name of its own it has that of its file; a screen must not say that the other one ran."""
+    file = tmp_path / "slow.toml"
+    file.write_text('like = "guest-8cpu"\n[sysctl]\nnuma_balancing = 1\n')
+    machine = load_machine(file)
+    assert machine.name == "slow"
+    assert machine.summary().endswith("NUMA balancing 1, which does nothing here")
+
+
 def test_the_config_of_a_run_is_its_machine(tmp_path):
     """Written as a run folder's config.toml and read again, it is the same machine at the same scale; another
     scale can be asked for.
