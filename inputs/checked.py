@@ -67,8 +67,11 @@ def _rule(text: str) -> str:
     """Give the rule that a value breaks, in plain words."""
     if bound := re.search(r"Expected `(\w+)` (>=|<=|>|<) ([\d.e+-]+)", text):
         return f"be {_BOUNDS[bound[2]]} {bound[3].removesuffix('.0')}"
-    if form := re.search(r"matching regex '(.*)'", text, re.S):
-        return "be text on one line" if "[^" in form[1] else f"match {form[1]}"
+    if form := re.search(r"matching regex '\\+A(.*)\\+Z'", text, re.S):
+        words = re.fullmatch(r"\(([\w |]+)\)", form[1].rstrip("\\"))
+        if words:
+            return f"be {words[1].replace('|', ' or ')}"
+        return "be text on one line" if "[^" in form[1] else f"have the form {form[1]}"
     text = text.replace("of at least length ", "of length >= ")
     if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=)? ?(\d+))?", text):
         bounds = f"{_BOUNDS[kind[2]]} " if kind[2] else ""

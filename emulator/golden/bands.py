@@ -16,10 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-from emulator.golden.data import PressureRun
+from msgspec import Meta
+
+from emulator.golden.data import Amount, PressureRun, Threads
 from emulator.golden.rules import Explained
+from inputs.checked import Line
 
 INSIDE, OUTSIDE, NOT_RECORDED, NOT_EMULATED = "inside", "outside", "not recorded", "not emulated"
 SAME, OPPOSITE, UNDECIDED, FLAT = "same", "opposite", "undecided", "flat"
@@ -42,6 +45,8 @@ class Metric(Protocol):
     def value(self) -> Callable[[dict[str, Any]], float | None]: ...
 
 
+Spread = Annotated[list[Amount], Meta(max_length=2)]  # [lowest, highest], or nothing
+Change = Annotated[float, Meta(ge=-1, le=1)]
 Seeds = Sequence[dict[str, Any]]  # what the emulator did in one run, an entry for each seed
 Emulated = Mapping[str, Seeds]  # by the tag of the run
 Runs = Sequence[PressureRun]
@@ -54,34 +59,34 @@ class BandRow:
     kernel, `own` over our seeds.
     """
 
-    tag: str
-    T: int
-    metric: str
-    kind: str
-    factor: float
-    real: float | None
-    spread: list[float]
-    emulated: float | None
-    ratio: float | None
-    verdict: str
+    tag: Line
+    T: Threads
+    metric: Line
+    kind: Annotated[str, Meta(pattern=r"\A(count|time)\Z")]
+    factor: Annotated[float, Meta(ge=1)]
+    real: Amount | None
+    spread: Spread
+    emulated: Amount | None
+    ratio: Amount | None
+    verdict: Annotated[str, Meta(pattern=r"\A(inside|outside|not recorded|not emulated)\Z")]
     why: str
     explanation: str = ""
     problem: str = ""
-    own: list[float] = field(default_factory=list)
+    own: Spread = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Direction:
     """How one metric changes from one run to another that differs in one respect: T, policy or workload."""
 
-    respect: str
-    first: str
-    second: str
-    T: int  # of the second
-    metric: str
-    real: float
-    emulated: float
-    verdict: str
+    respect: Annotated[str, Meta(pattern=r"\A(T|policy|workload)\Z")]
+    first: Line
+    second: Line
+    T: Threads  # of the second
+    metric: Line
+    real: Change
+    emulated: Change
+    verdict: Annotated[str, Meta(pattern=r"\A(same|opposite|undecided|flat)\Z")]
     explanation: str = ""
 
 

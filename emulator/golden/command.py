@@ -27,6 +27,7 @@ from emulator.published import check_page
 from emulator.report.progress import Progress
 from emulator.streams import reader_may_leave
 from emulator.verdict import of_fidelity
+from inputs.file import shown
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -118,7 +119,9 @@ def part(recording: Recording, options: Namespace) -> Recording:
         )
     if not asked.micro and not asked.pressure:
         kind = "micro scenarios" if options.micro else "pressure runs"
-        raise GoldenError(f"{recording.folder / FILE} must have {kind} to compare (got none that match)")
+        raise GoldenError(
+            f"{shown(recording.folder / FILE)} must have {kind} to compare (got none that match)"
+        )
     return asked
 
 

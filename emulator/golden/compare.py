@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import Annotated
 
-from emulator.golden.data import Key, MicroCell, RecordedCell
+from msgspec import Meta
+
+from emulator.golden.data import Amount, Key, MicroCell, Pages, RecordedCell, Threads
 from emulator.golden.rules import Explained, Rules
+from inputs.checked import Line
 
 AGREES, DIFFERS, VARIES, UNKNOWN = "agrees", "differs", "varies", "unknown"
 TLB_ROW = "tlb_ipi"
@@ -28,14 +32,14 @@ class Row:
     None if there is nothing.
     """
 
-    scenario: str
-    T: int
-    P: int
-    metric: str
-    kind: str
-    real: list[float]
-    emulated: float | None
-    verdict: str
+    scenario: Line
+    T: Threads
+    P: Pages
+    metric: Line
+    kind: Annotated[str, Meta(pattern=r"\A(counter|event)\Z")]
+    real: Annotated[list[Amount], Meta(min_length=1, max_length=3)]
+    emulated: Amount | None
+    verdict: Annotated[str, Meta(pattern=r"\A(agrees|differs|varies|unknown)\Z")]
     explanation: str = ""
     problem: str = ""
 
@@ -161,7 +165,7 @@ def _rows(
     return rows
 
 
-def counter_verdict(real: tuple[int, int, int], emulated: float) -> str:
+def counter_verdict(real: tuple[float, float, float], emulated: float) -> str:
     """Agree inside min..max; that is equality where the real kernel never varied."""
     return AGREES if real[0] <= emulated <= real[2] else DIFFERS
 

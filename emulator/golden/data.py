@@ -18,18 +18,27 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta
 
-from inputs.checked import converted
+from cpus.abi.numbers import CPUS_MAX
+from emulator.findings import Whole
+from inputs.checked import Line, Natural, converted
 from inputs.decode import read_json
-from inputs.text import clipped
+from inputs.file import shown
+from inputs.text import clipped, visible
 
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
-Range: TypeAlias = tuple[int, int, int]  # min, median, max over repetitions
-Name = Annotated[str, Meta(min_length=1)]
+Range: TypeAlias = tuple[Natural, Natural, Natural]  # min, median, max over repetitions
+PAGES_MAX = 2**20  # of one small operation: 4 GiB
+Amount = Annotated[float, Meta(ge=0)]
+Threads = Annotated[int, Meta(ge=1, le=CPUS_MAX)]  # each has a CPU
+Pages = Annotated[int, Meta(ge=1, le=PAGES_MAX)]
+Repetitions = Annotated[int, Meta(ge=1, le=10**6)]
+Kilos = Annotated[int, Meta(ge=1, le=2**16)]  # MiB of a process, or how often it sweeps them
 FILE = "golden.json"
 SHIPPED = Path(__file__).parent
 ABSENT: Range = (0, 0, 0)  # a counter that is not recorded was 0 in every repetition
-EVENT = re.compile(r"^[a-z_]+/(all0|all|\d+)$")
-SITE = re.compile(r"^[^/]+/[^/]+$")
+EVENT = re.compile(r"[a-z_]+/(all0|all|[0-9]{1,18})")
+SITE = re.compile(r"[^/\n]+/[^/\n]+")
+EVENTS = ("pg", "nr_tlb", "numa_")  # counters of events, which do not fall
 # ratios may be left out
 DERIVED = ("shootdown_broadcasts", "pages_stolen_without_demoted", "pages_demoted", "pages_promoted")
 # means are written with three decimals; times the repetitions they must still be a whole number
@@ -58,8 +67,8 @@ class Traced:
     repetition.
     """
 
-    reps: Annotated[int, Meta(ge=1)]
-    events_per_rep: dict[str, Annotated[float, Meta(ge=0)]]
+    reps: Repetitions
+    events_per_rep: dict[str, Amount]
 
 
 # "no event was recorded" is not "no event happened": such a cell has no rows of events
@@ -70,10 +79,10 @@ NOT_TRACED = Traced(0, {})
 class RecordedCell:
     """What the real kernel did in one cell. Only counters that ever moved are there: ask `counter`."""
 
-    scenario: Name
-    T: Annotated[int, Meta(ge=1)]
-    P: Annotated[int, Meta(ge=1)]
-    reps: Annotated[int, Meta(ge=1)]
+    scenario: Line
+    T: Threads
+    P: Pages
+    reps: Repetitions
     counters: dict[str, Range]
     traced: Traced = NOT_TRACED
     env: str = ""
@@ -95,15 +104,15 @@ class RecordedCell:
 class Settings:
     """What a pressure run had in /proc/sys/kernel/numa_balancing and /sys/kernel/mm/numa/demotion_enabled."""
 
-    numa_balancing: str
-    demotion_enabled: str
+    numa_balancing: Annotated[str, Meta(pattern=r"\A(0|1|2)\Z")]
+    demotion_enabled: Annotated[str, Meta(pattern=r"\A(true|false)\Z")]
 
 
 @dataclass(frozen=True, slots=True)
 class Broadcasts:
     """Shootdowns that sent IPIs; "actor/why" -> how many."""
 
-    send_ipi_by_site: dict[str, int]
+    send_ipi_by_site: dict[str, Natural]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +123,19 @@ class PressureRun:
     All that is read of `entry` (emulator/golden/pressure.py) is a field here, so that it has been checked.
     """
 
-    tag: Name
-    T: Annotated[int, Meta(ge=1)]
-    workload: Name
-    mb_per_proc: Annotated[int, Meta(ge=1)]
-    sweeps: Annotated[int, Meta(ge=1)]
-    page_touches: Annotated[int, Meta(ge=1)]
+    tag: Line
+    T: Threads
+    workload: Line
+    mb_per_proc: Kilos
+    sweeps: Kilos
+    page_touches: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     settings: Settings
-    env: Name
-    counters: dict[str, int]
+    env: Line
+    counters: dict[str, Whole]
     tlb_flush: Broadcasts
-    derived: dict[str, float | None]
-    migrations: dict[str, dict[str, int]] = field(default_factory=dict)
-    secs: float | None = None
+    derived: dict[str, Amount | None]
+    migrations: dict[str, dict[str, Natural]] = field(default_factory=dict)
+    secs: Amount | None = None
     entry: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -173,7 +182,7 @@ class Recording:
             known = ", ".join((*self.scenarios, *(run.tag for run in self.pressure)))
             raise GoldenError(
                 "'--only' must match a scenario or a tag of the recording "
-                f"(got {pattern!r}); there are {known}"
+                f"(got {clipped(pattern)}); there are {visible(known, 500)}"
             )
         return Recording(self.folder, self.docs, cells, runs, self.raw)
 
@@ -186,7 +195,7 @@ def kernels(shipped: Path = SHIPPED) -> tuple[str, ...]:
 def kernel_folder(kernel: str, shipped: Path = SHIPPED) -> Path:
     """Return the folder of a kernel version; raises GoldenError if it is not among those that ship."""
     if kernel not in kernels(shipped):
-        raise GoldenError(f"'--kernel' must be one of {', '.join(kernels(shipped))} (got {kernel!r})")
+        raise GoldenError(f"'--kernel' must be one of {', '.join(kernels(shipped))} (got {clipped(kernel)})")
     return shipped / kernel
 
 
@@ -194,7 +203,7 @@ def read_recording(folder: str | Path) -> Recording:
     """Read a folder in the format of golden.json; raises GoldenError with file, key, rule and value."""
     file = Path(folder) / FILE
     raw = _read(file)
-    name = str(file)
+    name = shown(file)
     environments = converted(
         raw.get("environments", {}), dict[str, dict[str, Any]], f"{name}: environments", GoldenError
     )
@@ -217,7 +226,9 @@ def _read(file: Path) -> dict[str, Any]:
         raise GoldenError(f"'--data' must be a folder with a file {FILE} (got {clipped(str(file.parent))})")
     raw = read_json(file, GoldenError)
     if not isinstance(raw, dict):
-        raise GoldenError(f"{file}: must be a table with 'micro' and 'pressure' (got a {type(raw).__name__})")
+        raise GoldenError(
+            f"{shown(file)}: must be a table with 'micro' and 'pressure' (got a {type(raw).__name__})"
+        )
     return raw
 
 
@@ -230,17 +241,20 @@ def _listed(raw: dict[str, Any], key: str, file: str) -> list[Any]:
 
 def _cell(entry: Any, where: str) -> RecordedCell:
     cell = converted(entry, RecordedCell, where, GoldenError)
+    if cell.traced.reps > cell.reps:
+        rule = f"be at most reps, {cell.reps}"
+        raise GoldenError(f"{where}: 'traced.reps' must {rule} (got {cell.traced.reps})")
     for name, (least, median, most) in cell.counters.items():
         if not least <= median <= most:
             raise GoldenError(
-                f"{where}: 'counters.{name}' must be [min, median, max] in this order "
+                f"{where}: 'counters.{visible(name, 60)}' must be [min, median, max] in this order "
                 f"(got {[least, median, most]})"
             )
     for event, mean in cell.traced.events_per_rep.items():
-        if not EVENT.match(event):
+        if not EVENT.fullmatch(event):
             raise GoldenError(
                 f"{where}: 'traced.events_per_rep' must have keys reason/pages, pages a "
-                f"number or all0 (got {event!r})"
+                f"number or all0 (got {clipped(event)})"
             )
         if abs(mean * cell.traced.reps - cell.event_sum(event)) > MEAN_SLACK * cell.traced.reps:
             rule = f"be a mean of {cell.traced.reps} whole numbers"
@@ -253,13 +267,12 @@ def _run(entry: Any, environments: dict[str, dict[str, Any]], where: str) -> Pre
     if run.env not in environments:
         raise GoldenError(
             f"{where}: 'env' must be one of "
-            f"{', '.join(environments) or 'none, as there are none'} (got {run.env!r})"
+            f"{visible(', '.join(environments), 200) or 'none, as there are none'} (got {clipped(run.env)})"
         )
-    if not run.settings.numa_balancing.isdecimal():
-        raise GoldenError(
-            f"{where}: 'settings.numa_balancing' must be a number, as text "
-            f"(got {run.settings.numa_balancing!r})"
-        )
+    for name, count in run.counters.items():
+        if count < 0 and name.startswith(EVENTS):
+            rule = "be at least 0, as it counts events"
+            raise GoldenError(f"{where}: 'counters.{visible(name, 60)}' must {rule} (got {count})")
     for name in DERIVED:
         if run.derived.get(name) is None:
             raise GoldenError(
@@ -267,9 +280,9 @@ def _run(entry: Any, environments: dict[str, dict[str, Any]], where: str) -> Pre
                 + ("must be a number (got None)" if name in run.derived else "is missing")
             )
     for site in run.tlb_flush.send_ipi_by_site:
-        if not SITE.match(site):
+        if not SITE.fullmatch(site):
             raise GoldenError(
-                f"{where}: 'tlb_flush.send_ipi_by_site' must have keys actor/why (got {site!r})"
+                f"{where}: 'tlb_flush.send_ipi_by_site' must have keys actor/why (got {clipped(site)})"
             )
     return replace(run, entry={**entry, "environment": environments[run.env]})
 
@@ -279,6 +292,6 @@ def _distinct(keys: Sequence[Any], part: str, what: str, file: str) -> None:
     for key in keys:
         if key in seen:
             raise GoldenError(
-                f"{file}: '{part}' must not have two entries of the same {what} (got {key!r} twice)"
+                f"{file}: '{part}' must not have two entries of the same {what} (got {clipped(key)} twice)"
             )
         seen.add(key)

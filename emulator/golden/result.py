@@ -4,6 +4,7 @@ a schema version.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,12 +12,33 @@ from typing import Any
 
 import msgspec
 
-from emulator.golden.bands import INSIDE, NOT_EMULATED, OPPOSITE, OUTSIDE, SAME, UNDECIDED, BandRow, Direction
-from emulator.golden.compare import DIFFERS, UNKNOWN, Row, Tally, by_scenario, cells_of, tally
-from emulator.golden.data import GoldenError
+from emulator.golden.bands import (
+    INSIDE,
+    NOT_EMULATED,
+    OPPOSITE,
+    OUTSIDE,
+    SAME,
+    UNDECIDED,
+    BandRow,
+    Direction,
+    band_verdict,
+)
+from emulator.golden.compare import (
+    COUNTER,
+    DIFFERS,
+    UNKNOWN,
+    Row,
+    Tally,
+    by_scenario,
+    cells_of,
+    counter_verdict,
+    tally,
+)
+from emulator.golden.data import Amount, GoldenError, Repetitions
 from emulator.golden.rules import Explained, Rules
-from inputs.checked import converted
+from inputs.checked import Natural, converted
 from inputs.decode import read_json
+from inputs.file import shown
 from inputs.text import clipped
 
 SCHEMA = "luf-golden/2"
@@ -162,12 +184,15 @@ def read_fidelity(file: str | Path, rules: Rules, explained: Explained, docs: di
     another kernel.
     """
     table = read_json(file, GoldenError)
+    name = shown(file)
     if not isinstance(table, dict):
-        raise GoldenError(f"{file}: must be a result of luf golden, a table (got {clipped(table)})")
+        raise GoldenError(f"{name}: must be a result of luf golden, a table (got {clipped(table)})")
     for key, value in (("schema", SCHEMA), ("kernel", rules.kernel)):
         if table.get(key) != value:
-            raise GoldenError(f"{file}: '{key}' must be {value!r} (got {table.get(key)!r})")
-    found = converted(table, _Written, str(file), GoldenError)
+            raise GoldenError(f"{name}: '{key}' must be {value!r} (got {clipped(table.get(key))})")
+    found = converted(table, _Written, name, GoldenError)
+    for place, rule, got in _contradictions(found):
+        raise GoldenError(f"{name}: '{place}' must {rule} (got {clipped(got)})")
     return Fidelity(
         rules=rules,
         explained=explained,
@@ -189,9 +214,39 @@ def read_fidelity(file: str | Path, rules: Rules, explained: Explained, docs: di
         jobs=found.jobs,
         only=found.only,
         shipped=found.shipped,
-        micro_seconds=found.host_seconds["micro"],
-        pressure_seconds=found.host_seconds["pressure"],
+        micro_seconds=found.host_seconds.micro,
+        pressure_seconds=found.host_seconds.pressure,
     )
+
+
+def _contradictions(found: _Written) -> Iterator[tuple[str, str, object]]:
+    """Give key, rule and value of what in rows cannot be, or is not what it was judged from."""
+    for i, row in enumerate(found.rows):
+        if len(row.real) != (3 if row.kind == COUNTER else 1):
+            yield f"rows[{i}].real", "be [min, median, max] of a counter, [mean] of events", row.real
+        elif row.kind == COUNTER:
+            if sorted(row.real) != row.real:
+                yield f"rows[{i}].real", "be [min, median, max] in this order", row.real
+            if row.emulated is not None and not row.problem and row.verdict != UNKNOWN:
+                least, middle, most = row.real
+                if row.verdict != counter_verdict((least, middle, most), row.emulated):
+                    yield f"rows[{i}].verdict", f"go with {row.emulated:g} in {row.real}", row.verdict
+    for i, band in enumerate(found.pressure.rows):
+        place = f"pressure.rows[{i}]"
+        for key, spread in (("spread", band.spread), ("own", band.own)):
+            if len(spread) == 1 or sorted(spread) != spread:
+                yield f"{place}.{key}", "be [lowest, highest], or nothing", spread
+        if not band.problem and band.verdict != NOT_EMULATED:
+            judged = band_verdict(band.real, band.emulated, band.factor, band.spread)
+            if band.verdict != judged:
+                yield f"{place}.verdict", f"be {judged!r} by its figures", band.verdict
+    for i, one in enumerate(found.pressure.directions):
+        if one.verdict in (SAME, OPPOSITE) and (one.verdict == SAME) != (one.real * one.emulated > 0):
+            yield (
+                f"pressure.directions[{i}].verdict",
+                f"go with {one.real:g} and {one.emulated:g}",
+                one.verdict,
+            )
 
 
 def _why(wanted: bool, explained: Explained, scenario: str, row: Row | BandRow | Direction) -> str:
@@ -205,12 +260,17 @@ class _Pressure(msgspec.Struct):
     directions: list[Direction]
 
 
+class _Seconds(msgspec.Struct):
+    micro: Amount
+    pressure: Amount
+
+
 class _Written(msgspec.Struct):
-    seed: int
-    repeat: int
-    jobs: int
+    seed: Natural
+    repeat: Repetitions
+    jobs: Repetitions
     only: str | None
     shipped: bool
-    host_seconds: dict[str, float]
+    host_seconds: _Seconds
     rows: list[Row]
     pressure: _Pressure

@@ -16,6 +16,8 @@ from msgspec import Meta, Struct
 from emulator.golden.data import FILE, GoldenError, Recording
 from inputs.checked import converted
 from inputs.decode import read_toml
+from inputs.file import shown
+from inputs.text import clipped, whole_number
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -133,10 +135,11 @@ def check_recording(rules: Rules, recording: Recording) -> None:
     for cell in recording.micro:
         for event in cell.traced.events_per_rep:
             pages = event.partition("/")[2]
-            if pages != full and not (pages.isdigit() and int(pages) <= ceiling):
-                where = f"{recording.folder / FILE}: {cell.scenario}, T={cell.T}, P={cell.P}"
+            number = whole_number(pages)
+            if pages != full and (number is None or number > ceiling):
+                where = f"{shown(recording.folder / FILE)}: {cell.scenario}, T={cell.T}, P={cell.P}"
                 rule = (
                     f"be of at most {ceiling} pages or {full} "
                     f"(tlb_single_page_flush_ceiling of Linux {rules.kernel})"
                 )
-                raise GoldenError(f"{where}: 'traced.events_per_rep' must {rule} (got {event!r})")
+                raise GoldenError(f"{where}: 'traced.events_per_rep' must {rule} (got {clipped(event)})")

@@ -98,12 +98,22 @@ def test_a_file_that_is_no_recording(tmp_path, text, sentence):
             cell(events={"a/1": 1.5}),
             "micro[0]: 'traced.events_per_rep.a/1' must be a mean of 3 whole numbers (got 1.5)",
         ),
+        (cell(T=257), "micro[0]: 'T' must be at most 256 (got 257)"),
+        (cell(P=10**9), "micro[0]: 'P' must be at most 1048576 (got 1000000000)"),
+        (cell(ipis=(-1, 0, 0)), "micro[0]: 'counters.tlb_ipi[0]' must be at least 0 (got -1)"),
+        (cell(ipis=(0, 0)), "micro[0]: 'counters.tlb_ipi' must be a list of 3 (got [0, 0])"),
+        (cell() | {"reps": 2}, "micro[0]: 'traced.reps' must be at most reps, 2 (got 3)"),
+        (cell(events={"a/²": 1}), "must have keys reason/pages, pages a number or all0 (got 'a/²')"),
+        (cell(events={"a/1\n": 1}), "must have keys reason/pages, pages a number or all0 (got 'a/1\\n')"),
+        (cell(events={"a/" + "9" * 5000: 1}), "pages a number or all0 (got 'a/9999"),
+        (cell(scenario="a\nb"), "micro[0]: 'scenario' must be text on one line (got 'a\\nb')"),
     ],
 )
 def test_a_cell_that_breaks_a_rule(tmp_path, entry, sentence):
     """Place, key, rule and value."""
-    with pytest.raises(GoldenError, match=re.escape(sentence)):
+    with pytest.raises(GoldenError, match=re.escape(sentence)) as refused:
         read_recording(write(tmp_path, [entry]))
+    assert len(str(refused.value)) < 300 + len(str(tmp_path))
 
 
 def without(path: str, entry: dict) -> dict:
@@ -168,7 +178,7 @@ def test_needed_is_enough():
     [
         (
             {"settings": {"numa_balancing": "on", "demotion_enabled": "1"}},
-            "'settings.numa_balancing' must be a number, as text (got 'on')",
+            "'settings.numa_balancing' must be 0 or 1 or 2 (got 'on')",
         ),
         (
             {"tlb_flush": {"send_ipi_by_site": {"kswapd": 1}}},
@@ -177,6 +187,38 @@ def test_needed_is_enough():
         ({"derived": dict.fromkeys(DERIVED)}, "'derived.shootdown_broadcasts' must be a number (got None)"),
         ({"secs": "25 s"}, "'secs' must be"),
         ({"page_touches": 0}, "'page_touches' must be at least 1 (got 0)"),
+        ({"T": 10**9}, "'T' must be at most 256 (got 1000000000)"),
+        ({"mb_per_proc": 10**12}, "'mb_per_proc' must be at most 65536 (got 1000000000000)"),
+        ({"sweeps": 2**40}, "'sweeps' must be at most 65536 (got 1099511627776)"),
+        (
+            {"settings": {"numa_balancing": "2" * 5000, "demotion_enabled": "true"}},
+            "'settings.numa_balancing' must be 0 or 1 or 2 (got '2222",
+        ),
+        (
+            {"settings": {"numa_balancing": "²", "demotion_enabled": "true"}},
+            "'settings.numa_balancing' must be 0 or 1 or 2 (got '²')",
+        ),
+        (
+            {"settings": {"numa_balancing": "2", "demotion_enabled": "yes"}},
+            "'settings.demotion_enabled' must be true or false (got 'yes')",
+        ),
+        (
+            {"counters": {"pgfault": -1}},
+            "'counters.pgfault' must be at least 0, as it counts events (got -1)",
+        ),
+        (
+            {"tlb_flush": {"send_ipi_by_site": {"a/b": -1}}},
+            "'tlb_flush.send_ipi_by_site.a/b' must be at least 0 (got -1)",
+        ),
+        (
+            {"derived": dict.fromkeys(DERIVED, 1) | {"pages_demoted": -1}},
+            "'derived.pages_demoted' must be at least 0 (got -1)",
+        ),
+        (
+            {"migrations": {"demotion": {"calls": -1}}},
+            "'migrations.demotion.calls' must be at least 0 (got -1)",
+        ),
+        ({"secs": -1.0}, "'secs' must be at least 0 (got -1.0)"),
     ],
 )
 def test_a_run_that_breaks_a_rule(tmp_path, changes, sentence):
