@@ -367,15 +367,15 @@ def python(chance: Chance) -> Input:
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("machine", machine, machine_is_one, share=4),
-        Reader("script", script, workload_is_one, share=4),
-        Reader("trace", trace, trace_is_one, share=4),
-        Reader("result", result, result_is_one, share=4),
+        Reader("machine", machine, machine_is_one, share=8),
+        Reader("script", script, workload_is_one, share=8),
+        Reader("trace", trace, trace_is_one, share=8),
+        Reader("result", result, result_is_one, share=8),
         Reader("picture", picture),
-        Reader("recording", recording, golden_is_one, share=3),
-        Reader("again", again, golden_is_one, share=3),
-        Reader("words", words, share=2, names_its_file=False),
-        Reader("parameters", parameters, workload_is_one, share=2, names_its_file=False),
-        Reader("python", python, workload_is_one, share=2),
+        Reader("recording", recording, golden_is_one, share=6),
+        Reader("again", again, golden_is_one, share=6),
+        Reader("words", words, share=4, names_its_file=False),
+        Reader("parameters", parameters, workload_is_one, share=4, names_its_file=False),
+        Reader("python", python, workload_is_one, share=4),
     )
 }
