@@ -19,10 +19,12 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cpus.code_cache import UNUSED_DAYS_MAX, cache_root
+from cpus.cache_place import cache_root, check_private
+from cpus.code_cache import UNUSED_DAYS_MAX
 from cpus.source_hash import own_sources
 from designs.blame import blamed_on
 from designs.design import Design, DesignError
@@ -102,14 +104,15 @@ def _kept(files: tuple[tuple[str, str], ...]) -> Path:
     """Put texts into a folder that is named by them, whole, and forget those that nobody used for long."""
     place = cache_root() / FOLDER
     place.mkdir(mode=0o700, exist_ok=True)
-    folder = place / hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+    check_private(place)
+    folder = place / _name_of(files)
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=place) as unfinished:
             made = Path(unfinished) / folder.name
             for name, text in files:
                 file = made / name
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(text, encoding="utf-8")
+                file.write_text(text, encoding="utf-8", newline="")
             try:
                 made.rename(folder)
             except OSError:  # another process was faster
@@ -117,6 +120,21 @@ def _kept(files: tuple[tuple[str, str], ...]) -> Path:
                     raise
     os.utime(folder)
     for old in place.iterdir():
-        if old.stat().st_mtime < time.time() - UNUSED_DAYS_MAX * 86400:
+        if old.stat().st_mtime < time.time() - UNUSED_DAYS_MAX * 86400 and _is_ours(old):
             shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _name_of(files: Iterable[tuple[str, str]]) -> str:
+    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether a folder is named by the texts in it, which proves that nobody else has made it."""
+    try:
+        found = [file for file in folder.rglob("*.py") if file.is_file()]
+        return folder.name == _name_of(
+            (str(file.relative_to(folder)), file.read_bytes().decode("utf-8")) for file in found
+        )
+    except (OSError, ValueError):
+        return False

@@ -233,19 +233,21 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
     assert isinstance(workload, Workload)
     _phase(progress, f"starting {machine.cpus} CPUs")
     evaluations = _evaluations(workload)
+    say = tell if progress is None else progress.line
     machinery = Supervisor(
         ram,
         cpu_loop,
         label=design.name,
         panic_text=panic_text,
         hook_places=design.places,
+        say=say,
     )
 
     def look(ram: Any) -> None:
         _tell_progress(ram, progress, evaluations)
         traces.look()
 
-    with Printer(ram, tell if progress is None else progress.line) as traces, machinery as processes:
+    with Printer(ram, say) as traces, machinery as processes:
         started = time.monotonic()
         processes.start()
         outcome = processes.watch(

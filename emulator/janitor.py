@@ -29,7 +29,12 @@ class Janitor:
     def __init__(self) -> None:
         reader, self._writer = os.pipe()
         supervisor = os.pidfd_open(os.getpid())
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            for fd in (reader, supervisor, self._writer):
+                os.close(fd)
+            raise
         if self.pid == 0:
             status = 1
             try:

@@ -89,12 +89,12 @@ class Kept:
                 self._make_folder(why)
             self.lost, self.written = "", len(self.runs)
         except Exception as error:  # noqa: BLE001 (whatever it is: what was found must be shown)
-            lost = f"the run's folder cannot be written: {sentence(error)}"
-            if lost != self.lost:
-                tell(f"luf: {lost}")
-            self.lost = lost
+            if not self.lost:
+                tell(f"luf: the run's folder cannot be written: {sentence(error)}")
+            self.lost = sentence(error)
 
     def _make_folder(self, why: str) -> None:
+        self._comparison(why)  # asks git and the host, which takes longer than to write
         try:
             with new_run_folder(self.out, self.kind) as self.folder:  # the result has its name
                 write_comparison(self.folder, self._comparison(why), self.config)
@@ -116,7 +116,7 @@ class Kept:
             self.shown = True
         except OutputError as error:
             self._tell_lost(str(error))
-        if self.folder:
+        if self.folder and not self.lost:
             self._draw(comparison, self.folder)
         if self.json and self.json != "-":
             try:
@@ -129,9 +129,7 @@ class Kept:
     def _draw(self, comparison: Comparison, folder: RunFolder) -> None:
         try:
             folder.write("timeline.txt", f"{heading_text(comparison)}\n{timeline_text(comparison.runs)}")
-        except OSError as error:
-            self._tell_lost(f"the run's folder has no timeline.txt: {sentence(error)}")
-        try:
+
             from emulator.report.plot import draw
             from emulator.report.timeline_plot import draw_timeline
 

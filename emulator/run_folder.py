@@ -4,10 +4,10 @@ A folder is written as `runs/.0007.partial` and gets its place in one step. Its 
 hidden folder (mkdir is atomic). What is written later, as further designs end, is whole or not there, file by
 file. `runs/latest` points to the newest.
 
-A killed run may leave a hidden folder, which the next one removes; but only one that luf has made, and whose
-maker lives no more. Both are proved by the file `owner` in it: it names the folder's own inode, and its maker
-holds a lock on it, which the kernel ends with the process, whatever namespace that was in. Neither a name nor
-an age proves anything.
+If the run is killed its janitor removes the hidden folder; if that is killed too, the next run does, but only
+one that luf has made, and whose maker lives no more. Both are proved by the file `owner` in it: it names the
+folder's own inode, and its maker holds a lock on it, which the kernel ends with the process, whatever
+namespace that was in. Neither a name nor an age proves anything.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 import psutil
 
+from emulator.janitor import Janitor
 from emulator.output_file import write_in
 from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
@@ -99,11 +100,13 @@ def new_run_folder(parent: str | Path, kind: str) -> Iterator[RunFolder]:
     """
     place = Path(parent)
     os.makedirs(os.path.realpath(place), exist_ok=True)  # where a link leads to that has no folder yet
-    with _opened(place) as opened:
+    with _opened(place) as opened, _a_janitor() as janitor:
         _sweep(opened)
         number, owner = _take_number(opened, place)
         try:
             folder = RunFolder(place, number, kind)
+            if janitor:
+                janitor.remove_if_killed(folder.path)
             yield folder
             os.rename(folder.path.name, folder.name, src_dir_fd=opened, dst_dir_fd=opened)
         except BaseException:
@@ -115,6 +118,22 @@ def new_run_folder(parent: str | Path, kind: str) -> Iterator[RunFolder]:
         with suppress(OSError):
             os.unlink(f"{folder.name}/{OWNER}", dir_fd=opened)  # only now: without it nobody could sweep
         _point_latest(opened, place, folder.name)
+
+
+@contextmanager
+def _a_janitor() -> Iterator[Janitor | None]:
+    """Have somebody who removes the hidden folder if we are killed; a host that has no process for it costs
+    nothing else, as the next run sweeps.
+    """
+    try:
+        janitor = Janitor()
+    except OSError:
+        yield None
+        return
+    try:
+        yield janitor
+    finally:
+        janitor.dismiss()
 
 
 @contextmanager

@@ -26,12 +26,10 @@ def answer(error: BaseException) -> int:
     """Tell the user what has ended the command, and return the exit code."""
     if os.environ.get("LUF_DEBUG") == "1":
         tell("".join(traceback.format_exception(error)).rstrip())
-    said, code, notes = _said(error), code_of(error), _notes(error)
+    code, notes = code_of(error), _notes(error)
     if isinstance(error, KeyboardInterrupt):
         notes = notes or ["nothing was written"]
-        said, notes = f"{said}; {'; '.join(notes)}", []
-    for line in (said, *notes):
-        tell(f"luf: {line}")
+    tell(f"luf: {'; '.join((_said(error), *notes))}")
     if isinstance(error, RunStopped) and not isinstance(error, ValueError):
         tell(of_stopped(error).line().rstrip())
     return code

@@ -12,6 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from emulator.golden.compare import judge_cells
 from emulator.golden.data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
 from emulator.golden.result import Fidelity, read_fidelity
 from emulator.golden.rules import Explained, Rules, check_recording, read_explained, read_rules
-from emulator.output_file import check_output, write_output
+from emulator.output_file import OutputError, check_output, output_of, write_output
 from emulator.published import check_page
 from emulator.report.progress import Progress
-from emulator.streams import reader_may_leave
-from emulator.verdict import of_fidelity
+from emulator.streams import reader_may_leave, tell
+from emulator.verdict import BAD_INPUT, CLEAN, of_fidelity
 from inputs.file import shown
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -76,8 +77,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
         recording = part(read_recording(options.data or shipped), options)
         check_recording(rules, recording)
         fidelity = _compared(recording, emulate or emulation(), rules, explained, options)
-    _leave(fidelity, options)
-    return of_fidelity(fidelity).code
+    return _leave(fidelity, options)
 
 
 def _compared(
@@ -172,9 +172,31 @@ def check_place(option: str, file: str | None) -> None:
         check_page(path, "--doc draft.md")
 
 
-def _leave(fidelity: Fidelity, options: Namespace) -> None:
-    """Print the report, or the JSON instead of it, and write the files that were asked for."""
+def _leave(fidelity: Fidelity, options: Namespace) -> int:
+    """Print the report, or the JSON instead of it, and write the files that were asked for; returns the exit
+    code. What cannot be written is told, and costs only itself.
+    """
     from emulator.golden.document import document, picture_of
+
+    pictures = [Path(options.plot)] if options.plot else []
+    steps = [lambda: _print(fidelity, options)]
+    if options.json and options.json != "-":
+        steps.append(lambda: write_output("json", options.json, fidelity.to_json()))
+    if options.doc:
+        pictures.append(picture_of(options.doc))
+        steps.append(lambda: write_output("doc", options.doc, document(fidelity, pictures[-1].name)))
+    steps += [partial(_draw, fidelity, picture) for picture in dict.fromkeys(pictures)]
+    code = of_fidelity(fidelity).code
+    for step in steps:
+        try:
+            step()
+        except OutputError as error:
+            tell(f"luf: {error}")
+            code = BAD_INPUT if code == CLEAN else code
+    return code
+
+
+def _print(fidelity: Fidelity, options: Namespace) -> None:
     from emulator.golden.report import print_fidelity
 
     with reader_may_leave():
@@ -182,13 +204,10 @@ def _leave(fidelity: Fidelity, options: Namespace) -> None:
             sys.stdout.write(fidelity.to_json())
         else:
             print_fidelity(fidelity, sys.stdout, everything=options.all)
-    if options.json and options.json != "-":
-        write_output("json", options.json, fidelity.to_json())
-    pictures = [Path(options.plot)] if options.plot else []
-    if options.doc:
-        pictures.append(picture_of(options.doc))
-        write_output("doc", options.doc, document(fidelity, pictures[-1].name))
-    for picture in dict.fromkeys(pictures):
-        from emulator.golden.plot import draw_fidelity
 
+
+def _draw(fidelity: Fidelity, picture: Path) -> None:
+    from emulator.golden.plot import draw_fidelity
+
+    with output_of("plot", str(picture)):
         draw_fidelity(fidelity, picture)

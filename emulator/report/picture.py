@@ -15,7 +15,8 @@ from typing import Any
 from cpus.cache_place import cache_root
 from emulator.output_file import write_atomically
 
-os.environ.setdefault("MPLCONFIGDIR", str(cache_root() / "matplotlib"))  # read when it is imported
+if not os.environ.get("MPLCONFIGDIR"):  # read when it is imported
+    os.environ["MPLCONFIGDIR"] = str(cache_root() / "matplotlib")
 
 import matplotlib
 from matplotlib.figure import Figure

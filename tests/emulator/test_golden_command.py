@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emulator import output_file
 from emulator.cli import main
 from emulator.golden.data import MicroCell, read_recording
 from tests.golden.recorded import cell, mirror, run, write
@@ -114,6 +115,30 @@ def test_files_that_are_left(fake, capsys):
     capsys.readouterr()
     assert golden(fake, "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["schema"] == "luf-golden/2"
+
+
+def test_what_cannot_be_written_costs_only_itself(fake, capsys, monkeypatch):
+    """Each is named with its option; the report is printed, the others are written, exit code 0 is a 2."""
+    real = output_file.write_in
+
+    def full(folder, name, data):
+        if name in ("out.json", "page.png"):
+            raise OSError(28, "No space left on device")
+        real(folder, name, data)
+
+    monkeypatch.setattr(output_file, "write_in", full)
+    files = ("--json", "out.json", "--plot", "out.svg", "--doc", "page.md")
+    assert golden(fake, *files) == 2
+    said = capsys.readouterr()
+    assert "verdict     clean" in said.out
+    rule = "must be a file that can be written (got '{}': No space left on device)"
+    assert said.err == "".join(
+        f"luf: '--{option}' {rule.format(file)}\n"
+        for option, file in (("json", "out.json"), ("plot", "page.png"))
+    )
+    assert {path.name for path in Path().glob("*.*")} == {"out.svg", "page.md"}
+    fake.cells["f_fork", 4, 16] = MicroCell({"tlb_ipi": [4]}, {})
+    assert golden(fake, *files) == 1
 
 
 def test_a_result_is_reported_again(fake, capsys):

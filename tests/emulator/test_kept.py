@@ -26,7 +26,7 @@ from tests.emulator.fixed import REUSE, Experiment
 
 SMALL = ["--machine", "guest-8cpu", "--cpus", "4", "--leases", "2"]
 COMPARE = ["compare", "linux", "luf", "none", *SMALL]
-KEPT = "luf: the result of linux is kept: luf report runs/0001-compare\n"
+KEPT = "; the result of linux is kept: luf report runs/0001-compare\n"
 PICTURES = ["picture.png", "timeline.png", "timeline.txt"]
 
 
@@ -63,7 +63,7 @@ def test_a_signal_in_the_second_design_keeps_the_first_ones_result(capsys, error
     """And says so; the folder says what is missing and why, and so do its report and its exit code."""
     assert main(COMPARE, emulate=Ending(error)) == code
     said = capsys.readouterr()
-    assert said.err == f"luf: {word}; {KEPT.removeprefix('luf: ')}"
+    assert said.err == f"luf: {word}{KEPT}"
     assert said.out == ""
     kept = read_comparison("runs/latest")
     assert [run.design for run in kept.runs] == ["linux"]
@@ -276,7 +276,7 @@ def test_a_second_ctrl_c_loses_nothing_that_was_kept(capsys, monkeypatch):
         Kept, "_keep", lambda self, why: keep(self, why) if self.written == 0 else interrupted()
     )
     assert main(COMPARE, emulate=Ending(KeyboardInterrupt())) == 130
-    assert capsys.readouterr().err == f"luf: interrupted; {KEPT.removeprefix('luf: ')}"
+    assert capsys.readouterr().err == f"luf: interrupted{KEPT}"
     assert read_comparison("runs/latest").missing == missing("it had not ended when this was written")
 
 

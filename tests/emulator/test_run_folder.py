@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -59,25 +60,57 @@ def test_while_it_is_written_it_is_hidden(tmp_path):
     assert names(tmp_path) == ["0001-one", "0002-two", "latest"]
 
 
-def test_a_killed_run_leaves_no_result_and_is_swept(tmp_path):
-    """SIGKILL while writing: no visible folder, and the next run removes the hidden one."""
-    program = f"""
-import sys, time
+WRITER = """
+import os, sys
 from emulator.run_folder import new_run_folder
-with new_run_folder({str(tmp_path)!r}, "compare") as folder:
+with new_run_folder(sys.argv[1], "compare") as folder:
     folder.write("result.json", "half of it")
-    print("writing", flush=True)
-    time.sleep(60)
+    print("writing", *open(f"/proc/self/task/{os.getpid()}/children").read().split(), flush=True)
+    sys.stdin.read()
 """
-    writer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert writer.stdout.readline() == "writing\n"
-    writer.send_signal(signal.SIGKILL)
-    writer.wait(10)
-    writer.stdout.close()
+
+
+def killed_writer(tmp_path, *, janitor: bool) -> None:
+    """Kill a run while it writes, and its janitor before or not."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        _, pid = writer.stdout.readline().split()
+        held = os.pidfd_open(int(pid))
+        assert names(tmp_path) == [".0001.partial"]
+        if janitor:
+            signal.pidfd_send_signal(held, signal.SIGKILL)
+        writer.kill()
+    select.select([held], [], [], 10)  # the janitor has ended
+    os.close(held)
+
+
+def test_a_killed_run_leaves_nothing(tmp_path):
+    """SIGKILL while writing: its janitor removes what is half-made."""
+    killed_writer(tmp_path, janitor=False)
+    assert names(tmp_path) == []
+
+
+def test_what_a_run_that_was_killed_with_its_janitor_leaves_is_swept(tmp_path):
+    """No visible folder, and the next run removes the hidden one."""
+    killed_writer(tmp_path, janitor=True)
     assert names(tmp_path) == [".0001.partial"]
     with new_run_folder(tmp_path, "compare"):
         pass
     assert names(tmp_path) == ["0001-compare", "latest"]
+
+
+def test_a_host_without_a_process_for_the_janitor_costs_nothing_else(tmp_path, monkeypatch):
+    """The folder is written all the same."""
+
+    def full(*_):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("emulator.janitor.os.fork", full)
+    before = os.listdir("/proc/self/fd")
+    with new_run_folder(tmp_path, "compare"):
+        pass
+    assert names(tmp_path) == ["0001-compare", "latest"]
+    assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
 def test_a_folder_that_is_still_written_is_not_swept(tmp_path):
