@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Path = tuple[Any, ...]
+Place = tuple[Any, ...]
 DEEP = 3_000
 ODD_TEXTS = (
     "", "x", "a\x1b[2Jb", "a\x7fb", "a\nb", "a\u202eb", "a\u0085b", "\ud800", "é" * 3,
@@ -86,7 +86,7 @@ def _value(value: Any, equals: str) -> str:
     return json.dumps(value)
 
 
-def nodes(tree: Any, path: Path = ()) -> Iterator[Path]:
+def nodes(tree: Any, path: Place = ()) -> Iterator[Place]:
     """Give the path of every node below the top."""
     inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in inner:
@@ -94,7 +94,7 @@ def nodes(tree: Any, path: Path = ()) -> Iterator[Path]:
         yield from nodes(value, (*path, key))
 
 
-def at(tree: Any, path: Path) -> Any:
+def at(tree: Any, path: Place) -> Any:
     for key in path:
         tree = tree[key]
     return tree
