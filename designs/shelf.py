@@ -6,7 +6,7 @@ luf    luf:sync=help    FILE.py:CLASS    FILE.py:CLASS:key=value
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
+import os
 
 from designs.abis import Abis
 from designs.design import Design
@@ -23,6 +23,7 @@ from designs.luf_v12.luf_v12 import LufV12
 from designs.none import NoFlush
 from designs.ready import ReadyDesign
 from designs.user_design import load_design
+from inputs.text import clipped
 
 SHELF: tuple[type[Design], ...] = (
     Linux, Luf, LufV12, LufHold, NoFlush, Eager, Latr, Abis, Fpr, EarlyAck, Invlpgb, Epoch,
@@ -60,12 +61,12 @@ def design(name: str) -> Design:
         known = [kind.name for kind in SHELF]
         close = difflib.get_close_matches(base, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"'design' must be one of {', '.join(known)}, or FILE.py:CLASS (got {name!r}){hint}")
+        rule = f"'design' must be one of {', '.join(known)}, or FILE.py:CLASS"
+        raise ValueError(f"{rule} (got {clipped(name)}){hint}")
     file = ":".join([base, *parts[: at - 1]])
-    if not Path(file).is_file():
-        raise ValueError(
-            f"'design' must be a name or FILE.py:CLASS (got {name!r}, and there is no file {file!r})"
-        )
+    if not os.path.lexists(file):
+        rule = "'design' must be a name or FILE.py:CLASS"
+        raise ValueError(f"{rule} (got {clipped(name)}, and there is no file {clipped(file)})")
     return load_design(file, parts[at - 1], **_given(name, parts[at:]))
 
 
@@ -75,8 +76,9 @@ def _given(name: str, parts: list[str]) -> dict[str, str]:
     for part in parts:
         key, equals, value = part.partition("=")
         if not (key and equals and value):
-            raise ValueError(f"'parameter of a design' must be written key=value (got {part!r} in {name!r})")
+            rule = "'parameter of a design' must be written key=value"
+            raise ValueError(f"{rule} (got {clipped(part)} in {clipped(name)})")
         if key in given:
-            raise ValueError(f"'{key}' must be given once (got it twice in {name!r})")
+            raise ValueError(f"{clipped(key)} must be given once (got it twice in {clipped(name)})")
         given[key] = value
     return given

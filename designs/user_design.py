@@ -5,6 +5,7 @@ does wrong.
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +15,8 @@ from cpus.source_hash import own_sources
 from designs.blame import blamed_on
 from designs.declaration import check_parameters
 from designs.design import Design, DesignError
+from inputs.file import SOURCE_BYTES, read_bytes, shown
+from inputs.text import clipped
 
 _beside: set[str] = set()  # modules that were imported from the folder of some design
 
@@ -26,9 +29,8 @@ def load_design(path: str, class_name: str, **given: str) -> Design:
     kind = getattr(module, class_name, None)
     if not (isinstance(kind, type) and issubclass(kind, Design)):
         there = ", ".join(name for name, value in vars(module).items() if _is_design(value)) or "none"
-        raise DesignError(
-            f"{path}: '{class_name}' must be a subclass of designs.Design (designs in this file: {there})"
-        )
+        rule = f"{clipped(class_name)} must be a subclass of designs.Design"
+        raise DesignError(f"{shown(path)}: {rule} (designs in this file: {there})")
     check_parameters(kind)
     with blamed_on(str(module.__file__)):
         return kind(**given)
@@ -36,12 +38,11 @@ def load_design(path: str, class_name: str, **given: str) -> Design:
 
 def load_module(path: str) -> ModuleType:
     """Execute a design's file, and what it imports from its folder, anew. Raises DesignError."""
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise DesignError(f"'design file' must exist (got {path})")
+    file = Path(os.path.realpath(path))
+    read_bytes(file, most=SOURCE_BYTES, refusal=DesignError)  # no pipe, nothing without end
     spec = importlib.util.spec_from_file_location(f"luf_design_{file.stem}", file)
     if spec is None or spec.loader is None:
-        raise DesignError(f"'design file' must be a Python file, *.py (got {path})")
+        raise DesignError(f"'design file' must be a Python file, *.py (got {shown(path)})")
     module = importlib.util.module_from_spec(spec)
     with blamed_on(str(file)):
         _forget_beside(own_sources(str(file)))

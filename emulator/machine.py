@@ -25,9 +25,11 @@ from emulator.machine_file import MACHINES, MachineError, MachineTable, did_you_
 from emulator.watermarks import PcpLimits, Watermarks, lowmem_reserve, pcp_limits, zone_watermarks
 from inputs.checked import Line, converted
 from inputs.decode import read_toml
-from inputs.text import clipped
+from inputs.text import clipped, visible
 
 MEMORY_MIB_MIN = 8
+NODES_MAX = 8
+LISTED = 300  # characters of a list of names in a sentence
 ZONES_MAX = 5  # DMA, DMA32, Normal, Movable, Device
 
 
@@ -132,7 +134,7 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     default_scale: Annotated[float, Meta(ge=1, le=2**20)]
     swap_mib: Annotated[int, Meta(ge=0, le=0)]
     distances: list[list[Annotated[int, Meta(ge=10, le=255)]]]
-    nodes: Annotated[list[Node], Meta(min_length=1, max_length=8)]
+    nodes: Annotated[list[Node], Meta(min_length=1, max_length=NODES_MAX)]
     tlb: Tlb
     sysctl: Sysctl
     costs: Any  # emulator.costs.Costs
@@ -298,7 +300,7 @@ def _check_keys(kind: type, table: Any, where: str, read: MachineTable) -> None:
     known = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in table.items():
         if key not in known:
-            hint = did_you_mean(key, list(known)) or f"; known are {', '.join(known)}"
+            hint = did_you_mean(key, list(known)) or f"; known are {visible(', '.join(known), LISTED)}"
             raise MachineError(
                 f"{read.named(where + key)}: {clipped(where + key)} is not a key of a machine{hint}"
             )
@@ -311,7 +313,7 @@ def _check_keys(kind: type, table: Any, where: str, read: MachineTable) -> None:
             "host": Host,
         }.get(key, known[key])
         if key in ("nodes", "zones") and isinstance(value, list):
-            for i, part in enumerate(value):
+            for i, part in enumerate(value[:NODES_MAX]):  # more are refused by their number
                 _check_keys(inner, part, f"{where}{key}[{i}].", read)
         elif isinstance(inner, type) and issubclass(inner, Struct):
             _check_keys(inner, value, f"{where}{key}.", read)

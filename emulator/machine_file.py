@@ -73,7 +73,7 @@ def read_machine(name: str) -> MachineTable:
     """Read a machine that ships, by its name, or a TOML file; raises MachineError."""
     layers: list[tuple[str, dict[str, Any]]] = []
     changed: dict[str, Any] = {}
-    seen: list[Path] = []
+    seen: list[str] = []
     path: Path | None = _find(name)
     while path is not None:
         where = f"{layers[0][0]}: 'like' leads to a file that cannot be used: " if layers else ""
@@ -82,19 +82,19 @@ def read_machine(name: str) -> MachineTable:
         except MachineError as error:
             raise MachineError(f"{where}{error}") from None
         changed |= more
-        seen.append(path.resolve())
+        seen.append(os.path.realpath(path))
         layers.append((shown(path.name), table))
         path = _next(layers, table, seen)
     merged: dict[str, Any] = {}
     if len(layers) > 1:  # what changes another one is not that one
-        layers[0][1].setdefault("name", shown(seen[0].stem))
+        layers[0][1].setdefault("name", Path(layers[0][0]).stem)
     for _, table in reversed(layers):
         merged = _merge(merged, table)
     merged.pop(FORMER, None)
     return MachineTable(layers, merged, changed)
 
 
-def _next(layers: list[tuple[str, dict[str, Any]]], table: dict[str, Any], seen: list[Path]) -> Path | None:
+def _next(layers: list[tuple[str, dict[str, Any]]], table: dict[str, Any], seen: list[str]) -> Path | None:
     """Find the file that the last one is like, if it is like one."""
     like = table.pop("like", None)
     if like is None:
@@ -104,7 +104,7 @@ def _next(layers: list[tuple[str, dict[str, Any]]], table: dict[str, Any], seen:
     if not isinstance(like, str):
         raise MachineError(f"{here}: 'like' must be the name of a machine (got {clipped(like)})")
     path = _find(like, here)
-    if path.resolve() in seen or len(seen) == LIKE_MAX:
+    if os.path.realpath(path) in seen or len(seen) == LIKE_MAX:
         chain = " -> ".join([*(name for name, _ in layers), shown(path.name)])
         raise MachineError(f"{hand}: 'like' must not lead back to the file itself (got {chain})")
     return path

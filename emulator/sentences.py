@@ -20,6 +20,10 @@ from emulator.ending import SIGNALLED, WORDS, signal_of
 from emulator.stopped import RunStopped
 from emulator.streams import tell
 from emulator.verdict import BAD_INPUT, FAILED, of_stopped
+from inputs.file import shown
+from inputs.text import visible
+
+LONGEST = 600  # characters of a sentence: a few lines of a terminal
 
 
 def answer(error: BaseException) -> int:
@@ -68,5 +72,7 @@ def _notes(error: BaseException | None) -> list[str]:
 def sentence(error: BaseException) -> str:
     """Return what an exception says, in one line; an error of the host with its file."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        file = error.filename
+        name = os.fsdecode(file) if isinstance(file, bytes) else str(file)
+        return f"{shown(name)}: {error.strerror}" if file else error.strerror
+    return visible(" ".join(str(error).split()), LONGEST) or type(error).__name__
