@@ -6,8 +6,8 @@
 Signals to each of its processes and to all, full disks, limits, odd surroundings (tests/campaigns/disturbing/
 cases.py) at moments that the program itself shows (moments.py). Afterwards nothing may be left (processes,
 sockets, temporary files, half-written folders), the exit code is one of those that are documented, there is
-one sentence and no traceback, and what was finished is there (afterwards.py). A line for each case that is at
-fault, and a table; exit code 1 if there is one.
+one sentence and no traceback, and what was finished is there (afterwards.py). A line for each case, a table;
+exit code 1 if one is at fault.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from tests.campaigns.disturbing.cases import COMMANDS, NOBODY, Case, cases, poss
 from tests.campaigns.disturbing.program import ROOT, Places, Program
 
 OTHERS_CACHE = "cache-of-another-user"
-LINE_EVERY = 20
 NO_MOMENT = "skipped: there was no such moment, or process"
 
 
@@ -95,18 +94,14 @@ def _environment(case: Case, places: Places, base: Path) -> dict[str, str]:
 
 
 def campaign(chosen: Sequence[Case], jobs: int, base: Path) -> list[Outcome]:
-    """Try cases, some side by side; each that is at fault is printed as it is found, and now and then how
-    many there were.
-    """
+    """Try cases, some side by side; a line for each, and what was said by those that are at fault."""
     found: list[Outcome] = []
     with ThreadPoolExecutor(jobs) as pool:
         for outcome in pool.map(lambda case: tried(case, base), chosen):
             found.append(outcome)
+            print(f"{len(found):>3}/{len(chosen)} {outcome.line()}", flush=True)
             if outcome.wrong:
-                print(f"{outcome.line()}\n{_quoted(outcome.said)}", flush=True)
-            if len(found) % LINE_EVERY == 0:
-                bad = sum(bool(one.wrong) for one in found)
-                print(f"{len(found):>4} of {len(chosen)} cases, {bad} at fault", flush=True)
+                print(_quoted(outcome.said), flush=True)
     return found
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-LONGEST = 700  # of a sentence: some lines of a terminal
+LONGEST = 1200  # of a sentence: some lines of a terminal
 NAMED = re.compile(r"(?m)^luf: ")
 MEMORY = re.compile(r"(?i)unable to allocate|cannot allocate|memoryerror|out of memory(?! of the emulated)")
 HOST = re.compile(
