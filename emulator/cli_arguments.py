@@ -51,8 +51,9 @@ examples:
 """
 
 EXIT_CODES = """\
-exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, 3 the emulator
-failed, 130 Ctrl-C, 143 SIGTERM. LUF_DEBUG=1 shows a traceback with any error."""
+exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, or an output that
+cannot be written, 3 the emulator or its host failed, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP. LUF_DEBUG=1 shows a
+traceback with any error."""
 
 REPORT_EXAMPLES = """\
 examples:
