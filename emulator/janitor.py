@@ -1,7 +1,7 @@
 """A tiny process that outlives a killed supervisor by some milliseconds: it ends the CPUs and removes what
 lies on disk.
 
-    supervisor ── pipe ──> janitor      "cpu PID", "remove PATH"; at an orderly end it is killed
+    supervisor ── pipe ──> janitor    "cpu PID", "remove PATH", "orphan PATH"; at an orderly end it is killed
 
 It holds one pidfd per CPU, opened while the CPU is surely alive, so that it can never kill a process that was
 given the same number later. It has a session of its own and ignores the signals that end a run: a Ctrl-C on
@@ -18,6 +18,7 @@ import signal
 from contextlib import suppress
 
 from cpus.ending import ENDING
+from emulator.ownership import remove_orphan
 
 END = b"\0"
 FIRST_FREE_FD = 3
@@ -28,23 +29,27 @@ class Janitor:
 
     def __init__(self) -> None:
         reader, self._writer = os.pipe()
+        ready, tell_ready = os.pipe()
         supervisor = os.pidfd_open(os.getpid())
+        theirs = (reader, tell_ready, supervisor)
         try:
             self.pid = os.fork()
         except OSError:
-            for fd in (reader, supervisor, self._writer):
+            for fd in (*theirs, ready, self._writer):
                 os.close(fd)
             raise
         if self.pid == 0:
             status = 1
             try:
                 os.close(self._writer)
-                _serve(reader, supervisor)
+                _serve(*theirs)
                 status = 0
             finally:
                 os._exit(status)
-        os.close(reader)
-        os.close(supervisor)
+        for fd in theirs:
+            os.close(fd)
+        os.read(ready, 1)  # from now on a signal to our group does not reach it
+        os.close(ready)
 
     def leave_to_parent(self) -> None:
         """Drop this end in a process that was forked later: only the supervisor may hold it."""
@@ -55,8 +60,12 @@ class Janitor:
         os.write(self._writer, b"cpu %d" % pid + END)
 
     def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
-        """Remove this file or folder should the supervisor die."""
+        """Remove this file or folder should the supervisor die: it has a name that nobody else can know."""
         os.write(self._writer, b"remove " + os.fsencode(os.path.abspath(path)) + END)
+
+    def remove_orphan_if_killed(self, path: str | os.PathLike[str]) -> None:
+        """Remove this folder should the supervisor die, if it is proved to be its own (ownership.py)."""
+        os.write(self._writer, b"orphan " + os.fsencode(os.path.abspath(path)) + END)
 
     def dismiss(self) -> None:
         """End it: everything has been cleaned. Even one that the host has stopped (SIGSTOP) goes at once."""
@@ -67,17 +76,18 @@ class Janitor:
         os.close(self._writer)  # last: its end would tell the janitor that we were killed
 
 
-def _serve(reader: int, supervisor: int) -> None:
+def _serve(reader: int, tell_ready: int, supervisor: int) -> None:
     os.setsid()
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
+    os.write(tell_ready, END)
     reader, supervisor = _keep_only(reader, supervisor)
     os.set_blocking(reader, False)
     poll = select.poll()
     poll.register(reader, select.POLLIN)
     # other children of the supervisor may hold the pipe open: its death counts too
     poll.register(supervisor, select.POLLIN)
-    text, cpus, paths, gone = b"", [], [], False
+    text, cpus, paths, orphans, gone = b"", [], [], [], False
     while not gone:
         # asked first: whatever it wrote before is in the pipe then
         gone = any(fd == supervisor for fd, _ in poll.poll())
@@ -91,6 +101,8 @@ def _serve(reader: int, supervisor: int) -> None:
             if word == b"cpu":
                 with suppress(ProcessLookupError):
                     cpus.append(os.pidfd_open(int(rest)))
+            elif word == b"orphan":
+                orphans.append(os.fsdecode(rest))
             else:
                 paths.append(os.fsdecode(rest))
     for cpu in cpus:
@@ -98,6 +110,11 @@ def _serve(reader: int, supervisor: int) -> None:
             signal.pidfd_send_signal(cpu, signal.SIGKILL)
     for path in paths:
         remove(path)
+    for path in orphans:
+        with suppress(OSError):
+            remove_orphan(
+                os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY), os.path.basename(path)
+            )
 
 
 def _keep_only(*wanted: int) -> list[int]:

@@ -1,18 +1,14 @@
 """One folder per run or comparison: `runs/0007-compare/`, complete or not there at all.
 
-A folder is written as `runs/.0007.partial` and gets its place in one step. Its number is taken by making that
-hidden folder (mkdir is atomic). What is written later, as further designs end, is whole or not there, file by
-file. `runs/latest` points to the newest.
-
-If the run is killed its janitor removes the hidden folder; if that is killed too, the next run does, but only
-one that luf has made, and whose maker lives no more. Both are proved by the file `owner` in it: it names the
-folder's own inode, and its maker holds a lock on it, which the kernel ends with the process, whatever
-namespace that was in. Neither a name nor an age proves anything.
+A folder is made under a name that nobody can guess, takes its number by being renamed to
+`runs/.0007.partial`, and is renamed once more when it is complete. What is written later, as further designs
+end, is whole or not there, file by file. `runs/latest` points to the newest. If the run is killed, its
+janitor removes the hidden folder; if that is killed too, the next run does (ownership.py).
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import platform
 import re
@@ -31,16 +27,16 @@ import psutil
 
 from emulator.janitor import Janitor
 from emulator.output_file import write_in
+from emulator.ownership import FOLDER, OWNER, claim, remove_orphan
 from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
 from emulator.streams import tell
 from inputs.text import visible_value
 
 NUMBER = re.compile(r"^\.?(\d{4,})[-.]")
-PARTIAL = re.compile(r"\.\d{4,}\.partial")
+PARTIAL = re.compile(r"\.(\d{4,}|luf-[0-9a-f]{16})\.partial")
 LATEST = re.compile(r"\d{4,}-[^/]+")  # where a link that is ours leads to
 ATTEMPTS_MAX = 10_000
-OWNER = "owner"
 FILES = (
     "config.json",
     "config.toml",
@@ -51,22 +47,32 @@ FILES = (
     "timeline.png",
     "timeline.txt",
 )
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NOBODY = -1
 NAME_MAX = 60
 
 
 class RunFolder:
     """A run's folder; `name` is what it is called once it is complete, `path` where it is now."""
 
-    def __init__(self, parent: Path, number: int, kind: str):
-        self.parent = parent
-        self.name = f"{number:04d}-{file_name(kind, '=')}"
-        self.path = parent / _partial(number)
-        self.made = os.stat(self.path, follow_symlinks=False)
+    def __init__(self, parent: Path, kind: str):
+        self.parent, self.kind, self.number = parent, file_name(kind, "="), 0
+        self.path = parent / f".luf-{secrets.token_hex(8)}.partial"
+        self.made: os.stat_result | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.number:04d}-{self.kind}"
 
     @property
     def final(self) -> Path:
         return self.parent / self.name
+
+    def rename(self, parent: int, name: str) -> None:
+        """Give it another name in its parent, which is open. A folder that holds something is not replaced.
+        Raises OSError.
+        """
+        os.rename(self.path.name, name, src_dir_fd=parent, dst_dir_fd=parent)
+        self.path = self.parent / name
 
     def write(self, name: str, content: str | bytes) -> None:
         """Write one file, making the folder in its name. Raises OSError with the path."""
@@ -101,23 +107,39 @@ def new_run_folder(parent: str | Path, kind: str) -> Iterator[RunFolder]:
     place = Path(parent)
     os.makedirs(os.path.realpath(place), exist_ok=True)  # where a link leads to that has no folder yet
     with _opened(place) as opened, _a_janitor() as janitor:
-        _sweep(opened)
-        number, owner = _take_number(opened, place)
+        for name in filter(PARTIAL.fullmatch, os.listdir(opened)):
+            remove_orphan(opened, name)
+        folder = RunFolder(place, kind)
+        if janitor:
+            janitor.remove_if_killed(folder.path)
+        owner = NOBODY
         try:
-            folder = RunFolder(place, number, kind)
-            if janitor:
-                janitor.remove_if_killed(folder.path)
+            with _named(folder):
+                os.mkdir(folder.path.name, dir_fd=opened)
+                folder.made = os.stat(folder.path.name, dir_fd=opened, follow_symlinks=False)
+                owner = claim(opened, folder.path.name)
+                _take_number(opened, folder, janitor)
             yield folder
-            os.rename(folder.path.name, folder.name, src_dir_fd=opened, dst_dir_fd=opened)
+            with _named(folder):
+                folder.rename(opened, folder.name)
         except BaseException:
-            shutil.rmtree(_partial(number), ignore_errors=True, dir_fd=opened)
+            shutil.rmtree(folder.path.name, ignore_errors=True, dir_fd=opened)
             raise
         finally:
-            os.close(owner)
-        folder.path = folder.final
+            if owner != NOBODY:
+                os.close(owner)
         with suppress(OSError):
             os.unlink(f"{folder.name}/{OWNER}", dir_fd=opened)  # only now: without it nobody could sweep
         _point_latest(opened, place, folder.name)
+
+
+@contextmanager
+def _named(folder: RunFolder) -> Iterator[None]:
+    """Have an OSError name the path of the folder, and not only what it is called in another."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder.path)) from error
 
 
 @contextmanager
@@ -166,77 +188,23 @@ def _taken(parent: int) -> set[int]:
     return {int(match[1]) for entry in os.listdir(parent) if (match := NUMBER.match(entry))}
 
 
-def _take_number(parent: int, place: Path) -> tuple[int, int]:
-    """Take a number that nobody has, by making the hidden folder; give it, and the lock that proves whose it
-    is.
-    """
+def _take_number(parent: int, folder: RunFolder, janitor: Janitor | None) -> None:
+    """Take a number that nobody has, by a name that only one folder can have."""
     first = max(_taken(parent), default=0) + 1
     for number in range(first, first + ATTEMPTS_MAX):
+        if janitor:
+            janitor.remove_orphan_if_killed(folder.parent / _partial(number))
         try:
-            os.mkdir(_partial(number), dir_fd=parent)
-        except FileExistsError:
-            continue
+            folder.rename(parent, _partial(number))
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(place / _partial(number))) from error
-        if any(entry.startswith(f"{number:04d}-") for entry in os.listdir(parent)):
-            # another run took this number and finished between our look and our mkdir
-            os.rmdir(_partial(number), dir_fd=parent)
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
             continue
-        try:
-            return number, _claim(parent, _partial(number))
-        except BaseException as error:
-            shutil.rmtree(_partial(number), ignore_errors=True, dir_fd=parent)
-            if isinstance(error, OSError):
-                raise OSError(error.errno, error.strerror, str(place / _partial(number) / OWNER)) from error
-            raise
-    raise OSError(17, f"no free run number after {ATTEMPTS_MAX:,} tries", str(place))
-
-
-# -- whose is it ---------------------------------------------------------------------------------------------
-
-
-def _claim(parent: int, name: str) -> int:
-    """Leave the proof that a folder is ours. It is locked before it says so."""
-    folder = os.open(name, FOLDER, dir_fd=parent)
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        owner = os.open(OWNER, flags, 0o600, dir_fd=folder)
-        try:
-            fcntl.flock(owner, fcntl.LOCK_EX)
-            os.write(owner, _proof(folder))
-        except BaseException:
-            os.close(owner)
-            raise
-        return owner
-    finally:
-        os.close(folder)
-
-
-def _proof(folder: int) -> bytes:
-    return b"luf writes to this folder, inode %d, while this file is locked\n" % os.fstat(folder).st_ino
-
-
-def _sweep(parent: int) -> None:
-    """Remove the hidden folders that a killed run of ours has left."""
-    for name in filter(PARTIAL.fullmatch, os.listdir(parent)):
-        with suppress(OSError):  # no folder, no proof, or a lock: its maker lives
-            folder = os.open(name, FOLDER, dir_fd=parent)
-            try:
-                if _is_orphan(folder):
-                    shutil.rmtree(name, dir_fd=parent)
-            finally:
-                os.close(folder)
-
-
-def _is_orphan(folder: int) -> bool:
-    """Tell whether we made a folder, and nobody writes to it any more. Raises OSError without a proof."""
-    owner = os.open(OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        said, proof = os.read(owner, 200), _proof(folder)
-        return said == proof and os.fstat(owner).st_uid == os.fstat(folder).st_uid == os.getuid()
-    finally:
-        os.close(owner)
+        # else another run has taken this number, and finished, between our look and our step
+        if not any(entry.startswith(f"{number:04d}-") for entry in os.listdir(parent)):
+            folder.number = number
+            return
+    raise OSError(errno.EEXIST, f"no free run number after {ATTEMPTS_MAX:,} tries")
 
 
 def _point_latest(parent: int, place: Path, name: str) -> None:

@@ -13,7 +13,7 @@ import tomllib
 
 import pytest
 
-from emulator import run_folder
+from emulator.ownership import claim, remove_orphan
 from emulator.run_folder import file_name, new_run_folder, toml_text, versions, write_comparison
 from tests.emulator.fixed import comparison, run
 
@@ -61,22 +61,33 @@ def test_while_it_is_written_it_is_hidden(tmp_path):
 
 
 WRITER = """
-import os, sys
+import fcntl, os, sys
 from emulator.run_folder import new_run_folder
-with new_run_folder(sys.argv[1], "compare") as folder:
-    folder.write("result.json", "half of it")
+def pause():
     print("writing", *open(f"/proc/self/task/{os.getpid()}/children").read().split(), flush=True)
     sys.stdin.read()
+def pausing(real):
+    def step(*given, **named):
+        real(*given, **named)
+        pause()
+    return step
+if sys.argv[2] == "flock":
+    fcntl.flock = pausing(fcntl.flock)
+elif sys.argv[2] in ("mkdir", "rename"):
+    setattr(os, sys.argv[2], pausing(getattr(os, sys.argv[2])))
+with new_run_folder(sys.argv[1], "compare") as folder:
+    folder.write("result.json", "half of it")
+    pause()
 """
 
 
-def killed_writer(tmp_path, *, janitor: bool) -> None:
-    """Kill a run while it writes, and its janitor before or not."""
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+def killed_writer(tmp_path, *, janitor: bool, at: str = "") -> None:
+    """Kill a run while it writes, or at a step before it, and its janitor before or not."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path), at]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         _, pid = writer.stdout.readline().split()
         held = os.pidfd_open(int(pid))
-        assert names(tmp_path) == [".0001.partial"]
+        assert len(names(tmp_path)) == 1
         if janitor:
             signal.pidfd_send_signal(held, signal.SIGKILL)
         writer.kill()
@@ -84,9 +95,10 @@ def killed_writer(tmp_path, *, janitor: bool) -> None:
     os.close(held)
 
 
-def test_a_killed_run_leaves_nothing(tmp_path):
-    """SIGKILL while writing: its janitor removes what is half-made."""
-    killed_writer(tmp_path, janitor=False)
+@pytest.mark.parametrize("at", ["mkdir", "flock", "rename", "write"])
+def test_a_killed_run_leaves_nothing(tmp_path, at):
+    """SIGKILL at whatever step: its janitor removes what is half-made."""
+    killed_writer(tmp_path, janitor=False, at=at)
     assert names(tmp_path) == []
 
 
@@ -155,13 +167,13 @@ def test_a_folder_of_another_user_is_never_removed(tmp_path, monkeypatch):
     """Also if everything else would prove it ours."""
     (tmp_path / ".0001.partial").mkdir()
     parent = os.open(tmp_path, os.O_RDONLY)
-    os.close(run_folder._claim(parent, ".0001.partial"))
+    os.close(claim(parent, ".0001.partial"))
     user = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
-    run_folder._sweep(parent)
+    remove_orphan(parent, ".0001.partial")
     assert names(tmp_path) == [".0001.partial"]
     monkeypatch.undo()
-    run_folder._sweep(parent)
+    remove_orphan(parent, ".0001.partial")
     assert names(tmp_path) == []
     os.close(parent)
 
