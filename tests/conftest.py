@@ -1,8 +1,12 @@
 """What holds for all tests: the engine is compiled once before they begin, however many processes run them
-(pytest-xdist), and no witness of a violation contradicts itself.
+(pytest-xdist), no witness of a violation contradicts itself, and signals are answered as from a terminal.
 """
 
+import signal
+
 import pytest
+
+from cpus.ending import ENDING
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -13,6 +17,17 @@ def pytest_configure(config: pytest.Config) -> None:
         from tests.allocator.small_machine import SmallMachine
 
         SmallMachine().ram.close()
+    _answer_signals()
+
+
+def _answer_signals() -> None:
+    """A shell has what it runs in the background ignore some, and a program that they are to end goes on for
+    ever.
+    """
+    for number in ENDING:
+        if signal.getsignal(number) == signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)

@@ -132,12 +132,6 @@ def test_a_signal_after_the_last_look_is_not_lost():
         watched(storm, done=lambda ram: os.kill(os.getpid(), signal.SIGINT) is None)
 
 
-def _answer_signals():
-    """As from a terminal, though what runs the tests may have them ignored."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_DFL)
-
-
 @contextmanager
 def endless(*arguments):
     """The program of supervised.py in a session of its own, started and running; yields (process, what it
@@ -146,7 +140,6 @@ def endless(*arguments):
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.emulator.supervised", *arguments],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=_answer_signals,
     )  # fmt: skip
     try:
         line = process.stdout.readline()
