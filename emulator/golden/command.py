@@ -23,6 +23,7 @@ from emulator.golden.compare import judge_cells
 from emulator.golden.data import FILE, GoldenError, Key, MicroCell, Recording, kernel_folder, read_recording
 from emulator.golden.result import Fidelity, read_fidelity
 from emulator.golden.rules import Explained, Rules, check_recording, read_explained, read_rules
+from emulator.host_facts import check_limits
 from emulator.output_file import OutputError, check_output, output_of, write_output
 from emulator.published import check_page
 from emulator.report.progress import Progress
@@ -76,6 +77,7 @@ def golden_command(options: Namespace, emulate: Emulation | None = None) -> int:
     else:
         recording = part(read_recording(options.data or shipped), options)
         check_recording(rules, recording)
+        check_limits()
         fidelity = _compared(recording, emulate or emulation(), rules, explained, options)
     return _leave(fidelity, options)
 

@@ -374,6 +374,19 @@ def test_too_little_host_memory_is_said_before_anything_starts():
         check_host(machine, memory_available=100 << 20)
 
 
+@pytest.mark.parametrize(("limit", "option"), [(resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")])
+def test_a_limit_of_memory_is_said_before_anything_starts(limit, option, monkeypatch):
+    """LLVM would abort without a word; the sentence has need, limit and what to do."""
+    limits = {limit: 2 << 30}
+    free = resource.RLIM_INFINITY
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limits.get(which, free), free))
+    machine = load_machine("xeon6430-cxl", scale=1024)
+    check_host(machine)
+    limits[limit] = 200 << 20
+    with pytest.raises(HostError, match=rf"^a process .* but this shell allows 200 MiB \(ulimit {option}\)"):
+        check_host(machine)
+
+
 def test_open_files_are_raised_or_refused(monkeypatch):
     """The soft limit goes up to the hard one; a hard limit that is too low is one sentence."""
     limits = {"now": (128, 1000)}
