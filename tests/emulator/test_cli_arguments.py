@@ -47,6 +47,59 @@ def test_a_command_shows_its_own_examples(capsys, command):
     assert all(line.split()[:2] == ["luf", command] for line in examples)
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("costs.walk=1", "costs.walk", 1),
+        (" costs.walk = 1 ", "costs.walk", 1),
+        ("tlb.pcid=false", "tlb.pcid", False),
+        ("name=a word", "name", "a word"),
+        ('name="a # word"', "name", "a # word"),
+        ("nodes.0.cpus=0-2,3", "nodes.0.cpus", "0-2,3"),
+        ("costs.walk=1 # ns", "costs.walk", "1 # ns"),
+        ("a=1, b = 2", "a", "1, b = 2"),
+    ],
+)
+def test_a_setting_is_one_value(text, key, value):
+    """Of TOML if it is that, else text: nothing of it is dropped, and it sets nothing else."""
+    assert parse(["run", "linux", "--set", text]).overrides == [(key, value)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'costs.walk=1\nlike="x"',
+        "costs.walk=1\r",
+        'name="a\x7fb"',
+        'name="a\\u007fb"',
+        "name=\udcff",
+        "na\x1bme=1",
+        "costs.walk",
+        "=1",
+        "costs.walk=" + "[" * 5000,
+        "costs.walk=" + "9" * 5000,
+        "costs.walk=0x" + "f" * 5000,
+        "costs.walk=nan",
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(capsys, text):
+    """In a sentence that fits a few lines and has no character that a terminal would obey."""
+    told = said(capsys, "run", "linux", "--set", text)
+    assert told.startswith("luf: argument --set: ")
+    assert told.rstrip("\n").isprintable()
+    assert len(told) < 300
+
+
+@pytest.mark.parametrize("word", ["\x1b[31mred", "x" * 5000, "\udcff", "9" * 5000])
+@pytest.mark.parametrize("option", ["--cpus", "--scale", "--memory", "--check", "--nothing", ""])
+def test_any_odd_word_gets_one_sentence(capsys, option, word):
+    """Also a command, and an option, that there is not."""
+    told = said(capsys, *(["run", "linux", option, word] if option else [word]))
+    assert told.startswith("luf: ")
+    assert told.rstrip("\n").isprintable()
+    assert len(told) < 600
+
+
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_version(capsys, monkeypatch, installed):
     """`luf --version`, also from sources that are not installed."""

@@ -18,6 +18,7 @@ from emulator.report.plot import picture_title
 from emulator.report.text import report_text
 from emulator.result import compare, from_json, read_comparison, to_json
 from emulator.run_folder import toml_text
+from inputs.text import visible
 from tests.emulator.fixed import Experiment, comparison, run
 
 CHANGED = {"costs.ipi_latency": 900, "tlb.pcid": False, "nodes.0.cpus": "0-2,3"}
@@ -102,3 +103,15 @@ def test_a_result_in_python_has_what_the_command_line_shows():
     first = report_text(compare([result])).splitlines()[0]
     assert re.fullmatch(f"machine   guest-8cpu +{re.escape(machine.summary())}", first)
     assert json.loads(to_json(result))["workload_parameters"] == {"pages": 4, "threads": 2}
+
+
+@pytest.mark.parametrize(
+    "name", ["tea \u2615 – 10\u00a0%", 'a "quote" and a \\\\', "a\x7fb", "\x1b[31m", "\udcff", "a\rb\x9b"]
+)
+def test_what_is_written_can_be_read(tmp_path, name):
+    """The machine in a run's folder, whatever somebody calls it: as it was, or its odd characters visible."""
+    machine = msgspec.structs.replace(load_machine("guest-8cpu"), name=name, overrides={"name": name})
+    file = tmp_path / "config.toml"
+    file.write_text(toml_text({"machine": msgspec.to_builtins(machine)}), encoding="utf-8")
+    again = load_machine(file)
+    assert again.name == again.overrides["name"] == visible(name)
