@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tomllib
@@ -257,14 +258,15 @@ def test_every_line_of_the_screen_is_explained():
 
 
 def test_every_exit_code_is_documented():
-    """Those that the program returns, as --help has them."""
+    """Those that the program returns: in the table, and in --help."""
     from emulator import verdict
     from emulator.cli_arguments import EXIT_CODES
+    from emulator.ending import SIGNALLED, WORDS
 
-    (paragraph,) = re.findall(
-        r"^Exit code 0: .*?^$", (ROOT / "docs" / "commands.md").read_text(), re.M | re.S
-    )
-    names = ("CLEAN", "DIRTY", "BAD_INPUT", "FAILED", "INTERRUPTED", "TERMINATED")
-    codes = [getattr(verdict, name) for name in names]
-    for text in (paragraph, EXIT_CODES):
-        assert [int(number) for number in re.findall(r"\d+", text.partition("LUF_DEBUG")[0])] == codes
+    table = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").partition("## Exit codes")[2]
+    codes = [getattr(verdict, name) for name in ("CLEAN", "DIRTY", "BAD_INPUT", "FAILED")]
+    assert [int(number) for number in re.findall(r"^\| (\d) \|", table, re.M)] == codes
+    (signals,) = re.findall(r"^\| 128 \+ N \| (.*)", table, re.M)
+    assert {int(number) for number in re.findall(r"\d+", signals)} == {SIGNALLED + one for one in WORDS}
+    told = [int(number) for number in re.findall(r"\d+", EXIT_CODES.partition("LUF_DEBUG")[0])]
+    assert told == [*codes, *(SIGNALLED + one for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))]

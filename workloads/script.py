@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from inputs.text import clipped
+from inputs.text import clipped, visible
 from workloads import rows as p
 from workloads.calls import Calls, Meeting, Names, Row, reported
 from workloads.rows import Process, Region, Workload
@@ -193,7 +193,9 @@ class Script:
                     for (process, thread), count in meeting.times.items()
                 )
                 rule = f"{meeting.parties} threads must come to it, all as often"
-                raise ScriptError(f"script {self.name!r}: meeting {name!r}: {rule} (got {came})")
+                raise ScriptError(
+                    f"script {self.name!r}: meeting {name!r}: {rule} (got {visible(came, 200)})"
+                )
 
 
 def _flat(step: Any) -> Iterator[Row]:
