@@ -12,6 +12,8 @@ INTERRUPTED = 130
 
 def program() -> int:
     """Import and run the command line; returns its exit code."""
+    # numpy's threads are of no use here, and where a process may have no more of them, they interrupt it
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         from emulator.cli import program as command
 

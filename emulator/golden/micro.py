@@ -18,6 +18,7 @@ from emulator.experiment import run_design
 from emulator.golden.data import Key, MicroCell
 from emulator.machine import load_machine
 from emulator.snapshots import Snapshots
+from emulator.stopped import CpuDied, HostFault
 from workloads.scenarios import (
     BY_NAME,
     NR_SLOTS,
@@ -50,7 +51,7 @@ def emulate_micro(
     """Emulate cells (scenario, T, P), `jobs` machines at a time; gives what each did in TIMES repetitions.
 
     A machine that cannot finish, or does not account for everything, says so in `problem` and `clean` of its
-    cells.
+    cells. Raises what the host is to blame for: CpuDied, HostFault, OSError, MemoryError.
     """
     groups = list(_groups(cells))
     every = {
@@ -94,6 +95,8 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
     try:
         machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=SETTINGS)
         result = run_design("linux", machine, script.workload(), leases=1, seed=seed, observe=observe)
+    except (CpuDied, HostFault, OSError, MemoryError):
+        raise  # what the host does is no difference from a real kernel
     except Exception as error:  # noqa: BLE001 (whatever it was, it is reported beside the cells that are missing for it)
         return {
             (name, threads, p): MicroCell({}, {}, False, " ".join(str(error).split()) or type(error).__name__)

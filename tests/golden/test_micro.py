@@ -4,12 +4,15 @@ them; a wrong kernel is found.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from emulator.golden import micro as golden_micro
 from emulator.golden.compare import AGREES, DIFFERS, VARIES, judge_cells
 from emulator.golden.data import kernel_folder, read_recording
 from emulator.golden.rules import read_explained, read_rules
+from emulator.stopped import CpuDied, HostFault, Panicked
 
 FOLDER = kernel_folder("6.12")
 SCENARIOS = (
@@ -92,3 +95,34 @@ def test_a_planted_bug_is_found(recorded, monkeypatch):
         for reason in ("remote_shootdown", "local_mm_shootdown", "remote_send_ipi")
         for pages in ("33", "all0")
     }
+
+
+@pytest.mark.parametrize("jobs_of", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (CpuDied("cpu0 was killed by SIGKILL"), True),
+        (HostFault("the host cannot start a process"), True),
+        (OSError(24, "Too many open files"), True),
+        (Panicked("cpu0: no page is left", 0, 1, 2, 3), False),
+        (ZeroDivisionError("ours"), False),
+    ],
+)
+def test_what_the_host_does_is_no_difference(error, told, jobs_of, monkeypatch):
+    """It ends the comparison, from the first machine or from one in a process of its own; what a machine
+    does by itself is reported beside its cells.
+    """
+    keys = [("a_munmap_iso", 2, 1), ("b_dontneed", 2, 1)][:jobs_of]
+    real = golden_micro.run_design
+
+    def fails(design, machine, workload, **options):
+        if keys[-1][0] in workload.name:
+            raise error
+        return real(design, machine, workload, **options)
+
+    monkeypatch.setattr(golden_micro, "run_design", fails)
+    if told:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            golden_micro.emulate_micro(keys, jobs=1)
+    else:
+        assert golden_micro.emulate_micro(keys, jobs=1)[keys[-1]].problem == str(error)
