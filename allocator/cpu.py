@@ -31,7 +31,7 @@ from cpus.lease import LEAVE, offer_lease
 from cpus.steal import charge_stolen
 
 SERIES_COLUMNS = 8
-TIME_MAX_NS = 10**17  # three years
+TIME_MAX_NS = 10**16  # 115 days
 FIELDS = (
     Constant("base_slice_ns", "sched_base_slice_ns", "ns"),
     Constant("series_ns", "between two samples of free memory", "ns"),
@@ -93,8 +93,8 @@ def tick(ram, cpu, task):
 
 @kernel
 def _check_time(ram, cpu):
-    """Stop the run long before a clock could wrap: from here on it may gain what one row's visit of a page
-    and all of the kernel's doings between two looks add, 10^18 ns at the most.
+    """Stop the run long before a clock, in tenths of a ns, could wrap: between two looks it may gain what the
+    dearest visit of one page takes, and all that the kernel does: half of 10^18 ns.
     """
     if ram.cpu_clock[cpu] > TIME_MAX_NS:
         panic(ram, cpu, TIME_IS_OVER, ram.cpu_clock[cpu], TIME_MAX_NS)
@@ -157,8 +157,9 @@ def _run_user_slice(ram, cpu, task):
     """Run a user thread until the slice is over or it stops by itself; False if the CPU must choose again."""
     began = ram.cpu_clock[cpu]
     result = run_user(ram, cpu, task)
-    _check_time(ram, cpu)
+    _check_time(ram, cpu)  # what is stolen may be 255 times as much
     charge_stolen(ram, cpu)
+    _check_time(ram, cpu)
     fetch_add(ram.task_runtime_ns, task, ram.cpu_clock[cpu] - began)
     if result == ENDED:
         _finish(ram, cpu, task)

@@ -126,7 +126,7 @@ TIME_IS_OVER = PANICS.add(
     Panic(
         "virtual time beyond {b:,} ns, where clocks end (got {a:,} ns): "
         "give the machine smaller costs or the workload fewer accesses",
-        "takes the run beyond 100,000,000 s of virtual time, where clocks end: it needs fewer accesses, or "
+        "takes the run beyond 10,000,000 s of virtual time, where clocks end: it needs fewer accesses, or "
         "the machine smaller costs",
         names_page=False,
     )

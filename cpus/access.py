@@ -51,7 +51,8 @@ COUNTERS = (
     Counter("page_visits", OURS, "pages visited: one lookup for all accesses of a visit"),
 )
 COSTS = (
-    Cost("access_tenths", "one access that hits L1 dTLB and cache", "tenths of a ns"),
+    # at least 1: while accesses take time, their counters cannot wrap before the clocks end
+    Cost("access_tenths", "one access that hits L1 dTLB and cache", "tenths of a ns", least=1),
     Cost("line_dram_tenths", "streaming one 64-byte line from DRAM", "tenths of a ns"),
     Cost("line_cxl_tenths", "the same from the CXL node", "tenths of a ns"),
     Cost("stlb_hit", "an L1 TLB miss that hits the second level"),

@@ -219,9 +219,10 @@ class Counter:
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What an event adds to a CPU's virtual clock: the constant `ram.cost_NAME`. A machine file gives it,
-    with its source.
+    with its source; `least` is the smallest that it may be.
     """
 
     name: str
     meaning: str
     unit: str = "ns"
+    least: int = 0

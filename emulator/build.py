@@ -17,7 +17,7 @@ from allocator.hooks import HOOKS, nothing
 from allocator.mmap import MAX_REGIONS
 from allocator.page_cache import OBJECT_ANON, OBJECT_FILE
 from allocator.program import MAX_MARKS
-from allocator.sched import TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
+from allocator.sched import DONE, TASK_DESIGN, TASK_KSWAPD, TASK_USER, base_slice_ns, enqueue, select_cpu
 from allocator.sysctl import SYSCTLS
 from allocator.vma import MAX_VMAS, VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from cpus.held_signals import signals_held
@@ -313,7 +313,11 @@ def _processes(ram: Any, workload: Workload) -> None:
         started = 0 if process.forked else len(process.threads) if process.together else 1
         for task in range(main, main + started):
             enqueue(ram, 0, int(select_cpu(ram, 0, task, 0)), task)
-    ram.run_tasks_left[0] = ram.user_tasks
+        # nobody clones a worker that has nothing to do: its end would be waited for in vain
+        never = [task for task in range(main + started, main + len(process.threads))
+                 if ram.task_row[task] == ram.task_end[task]]  # fmt: skip
+        ram.task_state[never] = DONE
+        ram.run_tasks_left[0] += len(process.threads) - len(never)
 
 
 def _new_object(ram: Any, at: dict[str, int], kind: int, pages: int) -> int:

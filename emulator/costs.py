@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-Nanoseconds = Annotated[int, Meta(ge=0, le=10**9)]
+NS_MAX = 10**9
+Nanoseconds = Annotated[int, Meta(ge=0, le=NS_MAX)]
 
 
 @cache
@@ -21,7 +22,7 @@ def costs_type() -> Any:
     """Give the type of `machine.costs`."""
     from designs.memory_map import MACHINE
 
-    fields = [(cost.name, Nanoseconds) for cost in MACHINE.costs]
+    fields = [(cost.name, Annotated[int, Meta(ge=cost.least, le=NS_MAX)]) for cost in MACHINE.costs]
     return msgspec.defstruct("Costs", fields, frozen=True, kw_only=True, module=__name__)
 
 

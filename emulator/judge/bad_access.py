@@ -1,5 +1,5 @@
 """A panic that the input is to blame for: a program that touches what it has not mapped, or may not write, in
-the words of the workload; and a machine that is too small.
+the words of the workload; and a workload that needs more memory or time than there is.
 
 The kernel knows a page number and an address space. The RAM still has what the CPU's task was at, and the
 workload has names for that. Left out: a workload that ships with luf. If one of those does this, the emulator
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from allocator.panic import OUT_OF_MEMORY, PANICS
+from allocator.panic import OUT_OF_MEMORY, PANICS, TIME_IS_OVER, panic_text
 from emulator.stopped import Panicked
 from workloads import names
 from workloads.rows import ACCESSES, ROW_KINDS, VISIT, Process, Workload
@@ -26,9 +26,13 @@ class OutOfMemory(Panicked, ValueError):
     """The emulated machine has not the memory that the workload needs under this design: bad input."""
 
 
+class OutOfTime(Panicked, ValueError):
+    """The workload takes more virtual time on this machine than clocks can show: bad input."""
+
+
 def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
-    """Give what to raise for a panic: an OutOfMemory, a BadAccess if a user's workload is to blame, else the
-    panic itself.
+    """Give what to raise for a panic: an OutOfMemory, a BadAccess if a user's workload is to blame, an
+    OutOfTime, else the panic itself.
     """
     if stopped.code == OUT_OF_MEMORY:
         sentence = (
@@ -38,15 +42,21 @@ def explained(stopped: Panicked, ram: Any, workload: Workload) -> Panicked:
         )
         return OutOfMemory(sentence, stopped.cpu, stopped.code, stopped.a, stopped.b)
     task = int(ram.cpu_task[stopped.cpu])
-    if (
-        not (stopped.code in PANICS and PANICS[stopped.code].rule)
-        or not 0 <= task < ram.user_tasks
-        or workload.name.partition(":")[0] in names()
-    ):
-        return stopped
+    own = 0 <= task < ram.user_tasks and workload.name.partition(":")[0] not in names()
+    if own and stopped.code in PANICS and PANICS[stopped.code].rule:
+        return _bad_access(stopped, ram, workload, task)
+    if stopped.code == TIME_IS_OVER:
+        said = panic_text(stopped.code, stopped.a, stopped.b)
+        return OutOfTime(said, stopped.cpu, stopped.code, stopped.a, stopped.b)
+    return stopped
+
+
+def _bad_access(stopped: Panicked, ram: Any, workload: Workload, task: int) -> BadAccess:
+    """Name the row that a task of the workload was at."""
     number, thread = int(ram.task_process[task]), int(ram.task_index[task])
     process = workload.processes[number]
     row = int(ram.task_row[task]) - _first_row(workload, number, thread)
+    row = min(row, len(process.threads[thread]) - 1)  # the clock may be looked at behind the last one
     at = f"step {process.steps[thread][row]}" if process.steps else f"row {row}"
     what = _operation(process, thread, row)
     where = _place(ram, process, number, stopped.a) if PANICS[stopped.code].names_page else ""

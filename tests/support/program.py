@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from emulator.experiment import run_design
@@ -228,13 +229,15 @@ def _with_part(program: Program, number: int, part: Part) -> Program:
     return replace(program, parts=(*program.parts[:number], part, *program.parts[number + 1 :]))
 
 
-def generated(strategy: Any, look: Callable[[Any], None], seed: int, count: int) -> None:
-    """Show `look` so many things of a strategy, the same ones for the same seed."""
+def generated(make: Callable[[Random], Any], look: Callable[[Any], None], seed: int, count: int) -> None:
+    """Show `look` so many things that `make` makes by chance, the same ones for the same seed."""
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as seeded
+    from hypothesis import strategies as st
 
     plain = settings(
         max_examples=count, database=None, deadline=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
-    seeded(seed)(plain(given(strategy)(look)))()
+    # with draws of its own hypothesis prefers what is small and simple, of which there is enough
+    seeded(seed)(plain(given(st.randoms(use_true_random=True).map(make))(look)))()

@@ -1,6 +1,6 @@
 """Random small programs of all calls, well-typed by construction: nothing stops them but a bug of ours.
 
-`programs()` is a hypothesis strategy. A process knows, page by page, what is mapped where with which rights;
+A process knows, page by page, what is mapped where with which rights;
 in each phase a thread may change the mappings of ranges that it has *claimed*, and the others keep their
 accesses away from these (a real process would be killed). Calls that Linux allows on holes, rights and
 mappings of others may be anywhere, any time: they are what meets the changes half-way.
@@ -9,19 +9,18 @@ Left out: rows that no script can make; random_rows.py has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from random import Random
 from typing import Any
-
-from hypothesis import strategies as st
 
 from cpus.abi.numbers import ADVICE, MADV_FREE, PROT_EXEC, PROT_READ, PROT_WRITE, TASK_SIZE
 from tests.support.program import Part, Phases, Program, Step
 from workloads import Region
 
-Draw = Callable[[Any], Any]
 FIRST_PLACE, PLACES_APART = 1 << 21, 1 << 16  # page numbers at which regions may be put
 SOME = 40  # pages at once, of what takes memory
+COUNTS = (1, 2, 1000, 20_000, 100_000)  # accesses: enough of them, and others run meanwhile
 CHILD = "child"
 FILES = {"data": 96, "other": 40, "big": 700}  # pages
 
@@ -94,19 +93,20 @@ Claim = tuple[str, int, int]  # a region, its first page, behind its last one
 class Author:
     """Writes the steps of one thread in one phase."""
 
-    draw: Draw
+    rng: Random
     state: State
     own: list[Claim]
     others: list[Claim]
     nodes: int
     label: str
     counter: list[int]
+    last: Claim | None = None
 
     def number(self, least: int, most: int) -> int:
-        return self.draw(st.integers(least, most))
+        return self.rng.randint(least, most)
 
     def one_of(self, things: Any) -> Any:
-        return self.draw(st.sampled_from(list(things)))
+        return self.rng.choice(list(things))
 
     def region(self, **wanted: Any) -> Region | None:
         """Choose a region that is so."""
@@ -123,27 +123,25 @@ class Author:
         left = region.pages - first
         return first, left if self.number(0, 3) == 0 else self.number(1, min(left, SOME))
 
-    def accessible(self, access: str, least: int = 1) -> Claim | None:
-        """Choose a run of pages that this thread may access."""
-        name = self.one_of(self.state.pages)
+    def accessible(self, access: str) -> Claim | None:
+        """Choose pages in a row that this thread may access."""
+        runs = {name: found for name in self.state.pages if (found := self.runs(access, name))}
+        if not runs:
+            return None
+        name = self.one_of(runs)
+        a, b = self.one_of(runs[name])
+        if self.number(0, 2):
+            a = self.number(a, b - 1)
+            b = self.number(a + 1, b)
+        return name, a, b
+
+    def runs(self, access: str, name: str) -> list[tuple[int, int]]:
+        """Give the runs of pages of a region that this thread may access."""
         pages = self.state.pages[name]
         taken = {page for r, a, b in self.others if r == name for page in range(a, b)}
         fits = [pages.allow(access, page) and page not in taken for page in range(len(pages.at))]
-        runs, begin = [], None
-        for page, fit in enumerate([*fits, False]):
-            if fit and begin is None:
-                begin = page
-            elif not fit and begin is not None:
-                runs.append((begin, page))
-                begin = None
-        runs = [(a, b) for a, b in runs if b - a >= least]
-        if not runs:
-            return None
-        a, b = self.one_of(runs)
-        if self.number(0, 2):
-            a = self.number(a, b - least)
-            b = self.number(a + least, b)
-        return name, a, b
+        edges = [page for page, (a, b) in enumerate(pairwise([False, *fits, False])) if a != b]
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
     # -- the calls
 
@@ -151,21 +149,32 @@ class Author:
         """Write so many steps, fewer if some find nothing to do."""
         made: list[Step] = []
         for _ in range(count):
-            kinds = [self.visit] * 4 + [self.anywhere] * 4 + [self.on_file] * 3 + [self.direct]
+            kinds = [self.visit] * 8 + [self.anywhere] * 5 + [self.on_file] * 3 + [self.direct]
             if self.own:
                 kinds += [self.change] * 5
             made += self.one_of(kinds)()
         return made
 
     def visit(self) -> list[Step]:
+        """Accesses, one in two to what this thread accessed last: it may have that in its TLB."""
         access = self.one_of(["load", "store", "store", "execute"])
         found = self.accessible(access)
+        if self.last and self.may(access, self.last) and self.number(0, 1):
+            found = self.last
         if found is None:
             return []
         name, a, b = found
         if access == "store":
             b = min(b, a + SOME)  # what nobody can take away again must not fill the memory
-        return [(access, name, a, b - a, self.number(1, 3))]
+        self.last = (name, a, b)
+        return [(access, name, a, b - a, self.one_of(COUNTS))]
+
+    def may(self, access: str, claim: Claim) -> bool:
+        """May this thread access all of these pages now?"""
+        name, a, b = claim
+        pages = self.state.pages[name]
+        taken = any(r == name and low < b and a < high for r, low, high in self.others)
+        return not taken and all(pages.allow(access, page) for page in range(a, b))
 
     def anywhere(self) -> list[Step]:
         """A call that may name pages that are not mapped."""
@@ -283,72 +292,74 @@ class Author:
 # --- processes ----------------------------------------------------------------------------------------------
 
 
-def _regions(draw: Draw, large: bool) -> tuple[Region, ...]:
+def _regions(rng: Random, large: bool) -> tuple[Region, ...]:
     """Choose regions of different shapes."""
-    names = draw(
-        st.lists(st.sampled_from(sorted(set(SHAPES) - {"big"})), min_size=2, max_size=5, unique=True)
-    )
+    names = rng.sample(sorted(set(SHAPES) - {"big"}), rng.randint(2, 5))
     made = []
     for name in names + ["big"] * large:
         shape = dict(SHAPES[name])
         most = shape.pop("most")
         file = shape.get("file")
-        pages = most if name == "big" else draw(st.integers(1, most))
-        if name == "wide" and draw(st.booleans()):
+        pages = most if name == "big" else rng.randint(1, most)
+        if name == "wide" and rng.random() < 0.5:
             pages = 512 + pages  # more than one page table
-        offset = draw(st.integers(0, FILES[file] - pages)) if file and name != "big" else 0
+        offset = rng.randint(0, FILES[file] - pages) if file and name != "big" else 0
         made.append(Region(name, pages, file_offset=offset, **shape))
     return tuple(made)
 
 
-def _claims(draw: Draw, state: State, threads: int) -> list[list[Claim]]:
+def _claims(rng: Random, state: State, threads: int) -> list[list[Claim]]:
     """Give each thread ranges that nobody else claims."""
     claims: list[list[Claim]] = [[] for _ in range(threads)]
     for name, pages in state.pages.items():
-        how = draw(st.integers(0, 4))
+        how = rng.randint(0, 4)
         size = len(pages.at)
-        thread = draw(st.integers(0, threads - 1))
+        thread = rng.randint(0, threads - 1)
         if how <= 1:
             claims[thread].append((name, 0, size))
         elif how == 2 and size > 3:
-            low = draw(st.integers(0, size - 2))
-            claims[thread].append((name, low, draw(st.integers(low + 1, size))))
+            low = rng.randint(0, size - 2)
+            claims[thread].append((name, low, rng.randint(low + 1, size)))
         elif how == 3 and size > 3 and threads > 1:
-            middle = draw(st.integers(1, size - 1))
+            middle = rng.randint(1, size - 1)
             claims[thread].append((name, 0, middle))
             claims[(thread + 1) % threads].append((name, middle, size))
     return claims
 
 
-def _process(draw: Draw, name: str, nodes: int, large: bool, counter: list[int]) -> list[Part]:
+def _process(rng: Random, name: str, nodes: int, large: bool, counter: list[int]) -> list[Part]:
     """Make a process, and the child that it forks if it does."""
-    regions = _regions(draw, large)
+    regions = _regions(rng, large)
     state = State.of(regions)
-    threads, phases = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    threads, phases = rng.randint(1, 3), rng.randint(1, 3)
     made: list[list[list[Step]]] = [[[] for _ in range(phases)] for _ in range(threads)]
     child: list[Step] = []
+    last: list[Claim | None] = [None] * threads
     forks = 0
     for phase in range(phases):
-        forking = draw(st.integers(0, 2)) == 0 and forks < 2
-        parent = draw(st.integers(0, threads - 1))
-        claims = _claims(draw, state, threads)
+        forking = rng.randint(0, 2) == 0 and forks < 2
+        parent = rng.randint(0, threads - 1)
+        claims = _claims(rng, state, threads)
         if forking:
             claims = [claims[i] if i == parent else [] for i in range(threads)]
         for thread in range(threads):
             others = [claim for i, one in enumerate(claims) if i != thread for claim in one]
-            author = Author(draw, state, claims[thread], others, nodes, f"{name} {thread}", counter)
+            author = Author(
+                rng, state, claims[thread], others, nodes, f"{name} {thread}", counter, last[thread]
+            )
             steps = made[thread][phase]
-            steps += author.steps(draw(st.integers(1, 8)))
+            steps += author.steps(rng.randint(1, 8))
             if forking and thread == parent:
                 forks += 1
                 inner = Author(
-                    draw, state.copy(), [(n, 0, len(p.at)) for n, p in state.pages.items()], [], nodes,
+                    rng, state.copy(), [(n, 0, len(p.at)) for n, p in state.pages.items()], [], nodes,
                     f"{name} {CHILD}", counter,
                 )  # fmt: skip
-                child += [*inner.steps(draw(st.integers(1, 5))), ("exit", f"{name} gone")]
+                child += [*inner.steps(rng.randint(1, 5)), ("exit", f"{name} gone")]
                 steps.append(("fork", f"{name} {CHILD}"))
-                steps += author.steps(draw(st.integers(0, 3)))
+                steps += author.steps(rng.randint(0, 3))
                 steps.append(("wait", f"{name} gone", forks))
+            last[thread] = author.last
     parts = [Part(name, regions, _frozen(made))]
     if forks:
         parts.append(Part(f"{name} {CHILD}", regions, ((tuple(child),),), forked=True))
@@ -370,33 +381,44 @@ def _node(name: str, usable: int, cpus: bool, latency_ns: int) -> dict[str, Any]
     }  # fmt: skip
 
 
-def machine_changes(draw: Draw, nodes: int) -> dict[str, Any]:
-    """Make a machine small: of one node, or of DRAM and CXL with an eager scanner."""
-    sizes = [draw(st.sampled_from([512, 768, 1024])) for _ in range(nodes)]
+def machine(rng: Random) -> tuple[str, int, dict[str, Any], int]:
+    """Small machines, of one node, or of DRAM and CXL with an eager scanner: which one, CPUs, what is changed
+    of it, nodes.
+    """
+    nodes, cpus = rng.randint(1, 2), rng.choice([1, 2, 3, 3, 4, 4])
+    like = rng.choice(["guest-8cpu", "xeon6430-cxl"])  # without and with PCID
+    sizes = [rng.choice([512, 768, 1024]) for _ in range(nodes)]
     changes: dict[str, Any] = {"nodes": [_node("DRAM", sizes[0], True, 80)], "distances": [[10]]}
     if nodes > 1:
         changes["nodes"].append(_node("CXL", sizes[1], False, 250))
         changes["distances"] = [[10, 20], [20, 10]]
         changes["sysctl.numa_balancing_scan_delay_ms"] = 0
         changes["sysctl.numa_balancing_scan_period_min_ms"] = 1
-        changes["sysctl.demotion_enabled"] = draw(st.booleans())
-    return changes
+        changes["sysctl.demotion_enabled"] = rng.random() < 0.5
+    return like, cpus, changes, nodes
 
 
-@st.composite
-def programs(draw: Draw) -> Program:
+def _sweeper(rng: Random, changes: dict[str, Any]) -> Part:
+    """A process that goes round in a file for which there is no room, so that pages are always reclaimed."""
+    memory = sum(
+        zone["managed_pages"] - zone["kernel_pages"] for node in changes["nodes"] for zone in node["zones"]
+    )
+    load = ("load", "swept", 0, memory + 200, rng.choice(COUNTS[:3]))
+    steps = [step for _ in range(rng.randint(1, 3)) for step in (load, ("nanosleep", rng.randint(0, 10**6)))]
+    return Part("sweeper", (Region("swept", memory + 200, file="swept"),), ((tuple(steps),),))
+
+
+def random_program(rng: Random) -> Program:
     """Programs of one or two processes with their children."""
-    nodes, large = draw(st.integers(1, 2)), draw(st.booleans())
-    like = draw(st.sampled_from(["guest-8cpu", "xeon6430-cxl"]))  # without and with PCID
-    changes = machine_changes(draw, nodes)
-    cpus = draw(st.integers(1, 4))
+    like, cpus, changes, nodes = machine(rng)
+    large = rng.random() < 0.5
     counter = [0]
     parts: list[Part] = []
-    for name in ("a", "b")[: draw(st.integers(1, 2))]:
-        parts += _process(draw, name, nodes, large, counter)
-    if draw(st.integers(0, 3)) == 0:
-        parts = [
-            replace(part, cpus=tuple(draw(st.integers(0, cpus - 1)) for _ in part.threads)) for part in parts
-        ]
-    leases = 1 if draw(st.integers(0, 3)) else 2
-    return Program(tuple(parts), like, cpus, changes, leases, draw(st.integers(1, 1000)))
+    for name in ("a", "b")[: rng.randint(1, 2)]:
+        parts += _process(rng, name, nodes, large, counter)
+    if rng.random() < 0.5:
+        parts.append(_sweeper(rng, changes))
+    if rng.randint(0, 3) == 0:
+        parts = [replace(part, cpus=tuple(rng.randint(0, cpus - 1) for _ in part.threads)) for part in parts]
+    leases = 1 if rng.randint(0, 3) else 2
+    return Program(tuple(parts), like, cpus, changes, leases, rng.randint(1, 1000))
