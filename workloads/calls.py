@@ -124,10 +124,10 @@ class Calls:
         """Say where the region will be mapped: at page number `vpn` of the address space; None: where the
         kernel finds room.
         """
-        number = self._range(region, 0, None)[0]
+        number, _, pages = self._range(region, 0, None)
         if vpn is None:
             return (p.PLACE, p.ANYWHERE, number, 0, 0, 0)
-        _whole("vpn", vpn, 1, TASK_SIZE - 1)
+        _whole("vpn", vpn, 1, TASK_SIZE - pages)
         return (p.PLACE, p.AT, number, 0, vpn >> p.PLACE_SHIFT, vpn & (2**p.PLACE_SHIFT - 1))
 
     def mmap(self, region: str, page: int = 0, pages: int | None = None) -> Row:

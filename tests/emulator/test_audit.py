@@ -381,6 +381,16 @@ def a_zone_lock_still_held(m):
 
 
 @plant("lock")
+def an_inode_lock_still_shared(m):
+    m.ram.inode_lock[0] = 2
+
+
+@plant("lock")
+def an_invalidate_lock_still_held(m):
+    m.ram.invalidate_lock[0] = -1
+
+
+@plant("lock")
 def a_design_lock_still_held(m):
     m.ram.design["record_lock"][5] = 1
 

@@ -101,6 +101,7 @@ class Author:
     label: str
     counter: list[int]
     last: Claim | None = None
+    alone: bool = True
 
     def number(self, least: int, most: int) -> int:
         return self.rng.randint(least, most)
@@ -260,7 +261,7 @@ class Author:
         """Map a region somewhere else: it is claimed and nothing of it is mapped."""
         name, size = pages.region.name, pages.region.pages
         pages.map(0, size)
-        if self.number(0, 2) == 0:
+        if self.alone and self.number(0, 1):  # in between it has no place, and nobody may name it
             return [("place", name), ("mmap", name)]
         self.state.places += 1
         at = FIRST_PLACE + self.state.places * PLACES_APART + self.one_of([0, 0, 1, 511, 100])
@@ -345,7 +346,15 @@ def _process(rng: Random, name: str, nodes: int, large: bool, counter: list[int]
         for thread in range(threads):
             others = [claim for i, one in enumerate(claims) if i != thread for claim in one]
             author = Author(
-                rng, state, claims[thread], others, nodes, f"{name} {thread}", counter, last[thread]
+                rng,
+                state,
+                claims[thread],
+                others,
+                nodes,
+                f"{name} {thread}",
+                counter,
+                last[thread],
+                threads == 1,
             )
             steps = made[thread][phase]
             steps += author.steps(rng.randint(1, 8))
