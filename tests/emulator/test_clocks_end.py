@@ -12,7 +12,7 @@ from allocator.cpu import TIME_MAX_NS
 from emulator import load_machine
 from emulator.cli import main
 from emulator.experiment import run_design
-from emulator.judge.bad_access import AsksTooMuch
+from emulator.judge.bad_access import OutOfTime
 from emulator.verdict import BAD_INPUT, CLEAN
 from workloads import Region, Script
 
@@ -67,9 +67,9 @@ def test_a_cost_of_nothing_is_refused_where_it_bounds_a_counter(tmp_path, capsys
 
 
 def test_what_ships_on_a_machine_of_yours_is_bad_input_too():
-    """Who wrote the workload does not matter: it asks for more time, or memory, than there is."""
+    """Who wrote the workload does not matter: it asks for more time than there is."""
     shipped = Script("churn", regions=[Region("h", 64, writable=True)])
     shipped.process("p", [lambda t: [t.load("h", count=MOST)]])
     machine = load_machine("guest-8cpu", overrides={"costs.access_tenths": DEAREST})
-    with pytest.raises(AsksTooMuch, match=r"workload 'churn': virtual time beyond 10,000,000,000,000,000 ns"):
+    with pytest.raises(OutOfTime, match=r"virtual time beyond 10,000,000,000,000,000 ns"):
         run_design("linux", machine, shipped.workload(), leases=1)
