@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from cpus.lease import (
     BLOCKED,
     OFF,
@@ -34,7 +36,15 @@ def wait_graph(ram: Any) -> str:
         clauses[CPUS_SHOWN:] = [f"{len(clauses) - CPUS_SHOWN} more"]
     if idle:
         clauses.append(f"{idle} CPUs are idle" if clauses else "all CPUs are idle, but the work is not done")
-    return "; ".join(clauses)
+    return "; ".join(clauses + _sleepers(ram))
+
+
+def _sleepers(ram: Any) -> list[str]:
+    """Name the tasks that sleep for the lock of a file."""
+    return [
+        f"task {task} sleeps for inode.i_rwsem[{int(ram.task_wait_inode[task]) - 1}]"
+        for task in np.flatnonzero(ram.task_wait_inode).tolist()
+    ]
 
 
 def _idle(ram: Any, cpu: int) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.storm import small_ram
 from cpus.atomics import address
 from cpus.compiled import kernel
-from cpus.lease import BLOCKED, RUNNING, WAIT_IDLE, WAIT_WORD
+from cpus.lease import BLOCKED, RUNNING, WAIT_IDLE, WAIT_INVALIDATE, WAIT_WORD
 from cpus.segment import word_at_address
 from emulator.judge.wait_graph import wait_graph
 
@@ -53,6 +53,14 @@ def test_a_word_has_a_name(ram, name, index, value, text):
     view[index] = value
     ram.cpu_wait_object[0] = where(view, *index)
     assert wait_graph(ram).startswith(text)
+
+
+def test_the_locks_of_a_file(ram):
+    """A CPU waits for invalidate_lock; for the inode's a task sleeps, and its CPU is idle."""
+    ram.cpu_wait_kind[0], ram.cpu_wait_object[0] = WAIT_INVALIDATE, 1
+    ram.task_wait_inode[0] = 1
+    said = "cpu0 waits for invalidate_lock 1; cpu1 runs; 1 CPUs are idle; task 0 sleeps for inode.i_rwsem[0]"
+    assert wait_graph(ram) == said
 
 
 def test_a_designs_own_lock_goes_by_its_name():
