@@ -46,7 +46,7 @@ from cpus.declare import OWNER, VMSTAT, Counter, Field
 from cpus.events import EV_MIGRATE, record
 from cpus.locks import mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
-from cpus.page_table import LEVEL_MASK, NO_PAGE, find_table, vm_normal_page
+from cpus.page_table import LEVEL_MASK, NO_PAGE, next_table, vm_normal_page
 
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
 FIELDS = (
@@ -232,14 +232,15 @@ def move_pages(ram, cpu, mm, start, end, node):
         count = 0
         mmap_read_lock(ram, cpu, mm)
         while vpn < end and count < WORK_PAGES:
-            table = find_table(ram, ram.mm_pgd[mm], vpn)
-            if table >= 0:
-                lock_pte(ram, cpu, table)
-                pfn = _isolate_for_move(ram, cpu, table, vpn & LEVEL_MASK, node)
-                unlock_pte(ram, cpu, table)
-                if pfn != NONE:
-                    ram.work_list[cpu, WORK_ISOLATED + count] = pfn
-                    count += 1
+            table, vpn, _ = next_table(ram, ram.mm_pgd[mm], vpn, end)
+            if table < 0:
+                break
+            lock_pte(ram, cpu, table)
+            pfn = _isolate_for_move(ram, cpu, table, vpn & LEVEL_MASK, node)
+            unlock_pte(ram, cpu, table)
+            if pfn != NONE:
+                ram.work_list[cpu, WORK_ISOLATED + count] = pfn
+                count += 1
             vpn += 1
         mmap_read_unlock(ram, cpu, mm)
         if count:

@@ -128,6 +128,15 @@ PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
         lambda: changed(0, p.POPULATE, op=p.PLACE, kind=2),
         "'kind' must be 0 or 1 (got 2)",
     ),
+    "placed beyond user space": (
+        lambda: changed(0, p.POPULATE, op=p.PLACE, kind=p.AT, count=2**31),
+        "'page' and 'count' of PLACE must be a page number with room for the region below 34359738368 "
+        "(got 9223372036854775808)",
+    ),
+    "placed at its end": (
+        lambda: changed(0, p.POPULATE, op=p.PLACE, kind=p.AT, count=7, page=2**32 - 9),
+        "must be a page number with room for the region below 34359738368 (got 34359738359)",
+    ),
     "half a breakpoint": (
         lambda: changed(0, p.POPULATE, op=p.UPROBE, kind=2),
         "'kind' must be 0 or 1 (got 2)",

@@ -210,7 +210,7 @@ def test_a_script_can_be_made_twice():
         ),
         (("mremap", "heap", "there"), "'region' must be one of heap, file, target (got 'there')"),
         (("move_pages", "heap", -1), "'node' must be a whole number from 0 to 255 (got -1)"),
-        (("place", "heap", 2**40), "'vpn' must be a whole number from 1 to 34359738367 (got 1099511627776)"),
+        (("place", "heap", 2**40), "'vpn' must be a whole number from 1 to 34359738304 (got 1099511627776)"),
         (("nanosleep", 2**32), "'ns' must be a whole number from 0 to 4294967295 (got 4294967296)"),
         (
             ("fork", "child"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpus.abi import row_kinds as k
-from cpus.abi.numbers import ACCESSES, ADVICE, IFETCH, RIGHTS, STORE
+from cpus.abi.numbers import ACCESSES, ADVICE, IFETCH, RIGHTS, STORE, TASK_SIZE
 from workloads.rows import Process, Region, Workload
 from workloads.rules.place import Place
 
@@ -139,6 +139,15 @@ def _are_rights(these: _Rows) -> None:
     these.refuse(these.values > sum(RIGHTS), f"{these.field!r} must be a sum of {_or(list(RIGHTS.values()))}")
 
 
+def _is_a_place(these: _Rows) -> None:
+    """A page number from which on the region lies in user space."""
+    vpn = these.rows["count"].astype(np.uint64) << np.uint64(k.PLACE_SHIFT) | these.rows["page"]
+    size = these.of_region("pages", these.rows["region"])
+    bad = (vpn >= TASK_SIZE) | (vpn.astype(np.int64) + size > TASK_SIZE)
+    rule = f"'page' and 'count' of PLACE must be a page number with room for the region below {TASK_SIZE}"
+    these.refuse(bad & (these.rows["kind"] == k.AT), rule, vpn)
+
+
 # what an argument is -> how that is checked, where a later check may rely on those before it. None: another
 # field's check, other rows (rounds.py, flags.py), or the machine (check_nodes) decide, or any number will do.
 CHECKS: dict[k.Argument, Callable[[_Rows], None] | None] = {
@@ -172,7 +181,7 @@ CHECKS: dict[k.Argument, Callable[[_Rows], None] | None] = {
     k.NODE: None,
     k.NS: None,
     k.SNAPSHOT_NUMBER: None,
-    k.PAGE_NUMBER: None,
+    k.PAGE_NUMBER: _is_a_place,
     k.PAGE_NUMBER_HIGH: None,
 }
 
