@@ -189,3 +189,31 @@ def test_a_child_has_anonymous_memory_of_its_own(child):
     result = run(*steps, child=[*child, ("exit", "gone")])
     assert result.clean
     assert result.unaccounted == {}
+
+
+@pytest.mark.parametrize("leases", [1, 2])
+@pytest.mark.parametrize(
+    "calls",
+    [
+        ("truncate", "truncate"),
+        ("direct_write", "direct_write"),
+        ("truncate", "direct_write"),
+        ("write", "truncate"),
+    ],
+    ids="-".join,
+)
+def test_two_who_change_a_file_at_once_leave_nobody_stale(calls, leases):
+    """One page, again and again, while a third thread reads it: the file's locks keep them apart, and the
+    disk orders what they let through. That they wait is tested in tests/allocator/test_inode_lock.py.
+    """
+    script = Script("mine", regions=REGIONS)
+
+    def changes(call, buffer):
+        step = (call, "shared", *([buffer] if call.startswith("direct") else []), 0, 2)
+        return thread([("meet", "begin", 3), *[step] * 30])
+
+    reads = thread([("meet", "begin", 3), *[("load", "shared", 0, 2, 2000)] * 60])
+    script.process("p", [changes(calls[0], "heap"), changes(calls[1], "file"), reads])
+    result = run_design("linux", load_machine("guest-8cpu", cpus=3), script.workload(), leases=leases, seed=1)
+    assert result.violations == []
+    assert result.unaccounted == {}
