@@ -115,7 +115,7 @@ def _signal(command: str, arguments: Sequence[str], moment: str, target: str, wo
     line = [*arguments]
     if moment == "compile":
         line[1] = "own.py:Mine"
-    keeps = moment in ("second", "report") and command != "golden" and word in ("TERM", "INT", "HUP")
+    keeps = moment in ("second", "report") and command != "golden" and word not in ("KILL", "STOP+CONT")
     return Case(f"{word} {target} {moment} {command}", line, _ending(word, target, moment, keeps), act, lay)
 
 
@@ -131,7 +131,7 @@ def _ending(word: str, target: str, moment: str, keeps: bool) -> Ending:
             frozenset({CLEAN} if ignored else {FAILED}), says=not ignored, keeps=keeps and moment == "second"
         )
     code = 128 + int(SENT[word][0])
-    if word in ("KILL", "QUIT"):  # nothing is said: the kernel ends it
+    if word == "KILL":  # nothing is said: the kernel ends it
         return Ending(frozenset({code}), says=None, swept=True)
     # before Python's handlers are there, the kernel ends it, too
     return Ending(frozenset({code}), says=None if moment == "start" else True, keeps=keeps)
