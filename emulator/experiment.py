@@ -26,8 +26,9 @@ from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
 from designs import shelf
 from designs.design import Design, DesignError
 from designs.ready import ReadyDesign
-from emulator.build import RunOptions, build
+from emulator.build import RunOptions, build, file_sizes
 from emulator.counts import counts, free_pages
+from emulator.host_facts import memory_for
 from emulator.judge.audit import audit
 from emulator.judge.bad_access import explained
 from emulator.judge.luf_findings import debug_counts, debug_findings
@@ -138,7 +139,9 @@ class Experiment:
         Interrupted on Ctrl-C or SIGTERM.
         """
         one = self.sized()
-        return _run_made(replace(one, workload=one.made()), progress, observe)
+        workload = one.made()
+        with memory_for(workload.name, sum(file_sizes(workload).values())):
+            return _run_made(replace(one, workload=workload), progress, observe)
 
 
 def run_design(
@@ -187,7 +190,9 @@ def workload_of(name: str, scale: float, tokens: int, seed: int, machine: Machin
     the machine's room.
     """
     room = Room(machine.cpus, sum(machine.pages)) if machine is not None else None
-    return make_workload(name, scale=1.0 if is_recorded(name) else scale, tokens=tokens, seed=seed, room=room)
+    scale = 1.0 if is_recorded(name) else scale
+    with memory_for(name):
+        return make_workload(name, scale=scale, tokens=tokens, seed=seed, room=room)
 
 
 def squeezed(machine: Machine, workload: Workload, share: float) -> float:

@@ -7,14 +7,19 @@ measurements.
 
 from __future__ import annotations
 
+import errno
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 
 from cpus.abi.numbers import CPUS_MAX
 from emulator.machine import Machine, MachineError
+from inputs.text import clipped
 
 BYTES_PER_FRAME = 512
+BYTES_PER_FILE_PAGE = 32  # its place in the page cache and its versions
 BYTES_PER_CPU = 12 << 20
 BYTES_FIXED = 400 << 20
 # limit -> how a shell calls it, and what a process takes of it: measured 458 and 180 MiB for a small run that
@@ -66,6 +71,26 @@ def check_limits(pages: int = 0) -> None:
                 f"a process of a run needs about {needed >> 20:,} MiB of memory, but this shell allows "
                 f"{allowed >> 20:,} MiB (ulimit {option}): raise it"
             )
+
+
+@contextmanager
+def memory_for(workload: str, file_pages: int = 0) -> Iterator[None]:
+    """Raise HostError if what is made of a workload in this block does not fit this host: because of the
+    pages of files, which no scale makes fewer, or for whatever else memory was not given.
+    """
+    needed, available = file_pages * BYTES_PER_FILE_PAGE, psutil.virtual_memory().available
+    what = f"workload {clipped(workload)}"
+    if needed > available:
+        raise HostError(
+            f"{what}: {file_pages:,} pages of files need about {needed >> 20:,} MiB of host memory, but "
+            f"{available >> 20:,} MiB are available: use smaller files"
+        )
+    try:
+        yield
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        raise HostError(f"{what}: the host gives no more memory ({error}): use a smaller one") from error
 
 
 def _raise_open_files(cpus: int) -> None:

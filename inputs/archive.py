@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from inputs.decode import decoding
 from inputs.file import MIB, InputError, read_bytes, shown
-from inputs.text import clipped, visible
+from inputs.text import clipped, on_a_line
 
 ARCHIVE_BYTES = 512 * MIB  # on disk
 ARRAY_BYTES = 2048 * MIB  # unpacked, all arrays together: a hundred million rows
@@ -35,7 +35,7 @@ def read_arrays(
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
     for wanted in names:
         if wanted not in members:
-            there = visible(", ".join(members), 200) or "an empty one"
+            there = on_a_line(", ".join(members), 200) or "an empty one"
             raise refusal(f"{name}: {wanted!r} must be in the archive (got {there})")
     unpacked = sum(members[wanted].file_size for wanted in names)
     if unpacked > ARRAY_BYTES:

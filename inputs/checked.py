@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from inputs.text import clipped, visible
+from inputs.text import clipped, on_a_line, whole_number
 
 T = TypeVar("T")
 LINE = r"\A[^\n\t]+\Z"
@@ -53,13 +53,13 @@ def _told(text: str, table: Any, kind: type) -> tuple[str, str]:
     dot = "." * bool(where)
     if lacks := re.search(r"missing required field `(\w+)`", text):
         where += f"{dot}{lacks[1]}"
-        return where, f"'{visible(where, KEY_SHOWN)}' is missing"
+        return where, f"'{on_a_line(where, KEY_SHOWN)}' is missing"
     if unknown := re.search(r"unknown field `(.*)`", text, re.S):
         where += f"{dot}{unknown[1]}"
-        return where, f"'{visible(where, KEY_SHOWN)}' is not a key that is known"
-    key = f"'{visible(where, KEY_SHOWN)}'" if where else "it"
+        return where, f"'{on_a_line(where, KEY_SHOWN)}' is not a key that is known"
+    key = f"'{on_a_line(where, KEY_SHOWN)}'" if where else "it"
     if place and place[1]:
-        return where, f"{key} must have keys of another kind ({visible(text, KEY_SHOWN)})"
+        return where, f"{key} must have keys of another kind ({on_a_line(text, KEY_SHOWN)})"
     return where, f"{key} must {_rule(text)} (got {clipped(value)})"
 
 
@@ -75,7 +75,8 @@ def _rule(text: str) -> str:
     text = text.replace("of at least length ", "of length >= ")
     if kind := re.search(r"Expected `([^`]*)`(?: of length (>=|<=)? ?(\d+))?", text):
         bounds = f"{_BOUNDS[kind[2]]} " if kind[2] else ""
-        length = f" of {bounds}{kind[3]}{' character' * (kind[1] == 'str')}" if kind[3] else ""
+        unit = f" character{'s' * (kind[3] != '1')}" if kind[1] == "str" else ""
+        length = f" of {bounds}{kind[3]}{unit}" if kind[3] else ""
         return "be " + " or ".join(_TYPES.get(one, one) for one in kind[1].split(" | ")) + length
     return "be one of those that are known" if "enum value" in text else "be a number in range"
 
@@ -89,7 +90,8 @@ def _found(path: str, table: Any, kind: type) -> tuple[str, Any]:
     for part in re.findall(r"\[\.\.\.\]|[^.\[\]]+", path):
         step: str | int | None = part
         if isinstance(value, list):
-            step = int(part)
+            number = whole_number(part)
+            step = number if number is not None and number < len(value) else None
         elif part == "[...]":
             keys = list(value)[:TRIED]
             step = next((key for key in keys if _is_wrong(_only(table, steps, key), kind)), None)

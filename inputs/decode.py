@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inputs.file import MIB, InputError, read_bytes, shown
-from inputs.text import clipped, is_odd, visible, visible_value
+from inputs.text import clipped, is_odd, on_a_line, visible, visible_value
 
 TOML_BYTES = 4 * MIB  # the decoder takes half a second for each MiB
 JSON_BYTES = 64 * MIB  # twenty times that in memory
@@ -120,7 +120,7 @@ def _mistake(value: Any, text_is_made_visible: bool = False) -> str:
     if not found:
         return ""
     where, rule, got = found
-    key = f"'{visible(where, 60)}'" if where else "the value"
+    key = f"'{on_a_line(where, 60)}'" if where else "the value"
     return f"{key} must {rule}" + (f" (got {clipped(got)})" if got is not None else "")
 
 

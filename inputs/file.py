@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from inputs.text import visible
+from inputs.text import on_a_line
 
 MIB = 1 << 20
 SOURCE_BYTES = 16 * MIB  # of a user's Python file
@@ -30,7 +30,7 @@ class InputError(ValueError):
 
 def shown(path: str | Path) -> str:
     """Return a path as sentences name it: on one line, clipped."""
-    return visible(str(path), NAME_SHOWN).replace("\n", "\\n")
+    return on_a_line(str(path), NAME_SHOWN)
 
 
 def read_bytes(path: str | Path, *, most: int, refusal: type[ValueError] = InputError) -> bytes:

@@ -30,6 +30,11 @@ def visible(text: str, most: int | None = None) -> str:
     return _ODD.sub(lambda odd: ascii(odd[0])[1:-1], text)
 
 
+def on_a_line(text: str, most: int) -> str:
+    """Return text as a part of a sentence: visible, clipped, on one line."""
+    return visible(text, most).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def visible_value(value: Any) -> Any:
     """Return a value of lists and tables with all its text made visible."""
     if isinstance(value, str):

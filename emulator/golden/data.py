@@ -23,12 +23,12 @@ from emulator.findings import Whole
 from inputs.checked import Line, Natural, converted
 from inputs.decode import read_json
 from inputs.file import shown
-from inputs.text import clipped, visible
+from inputs.text import clipped, on_a_line
 
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
 Range: TypeAlias = tuple[Natural, Natural, Natural]  # min, median, max over repetitions
 PAGES_MAX = 2**20  # of one small operation: 4 GiB
-Amount = Annotated[float, Meta(ge=0)]
+Amount = Annotated[float, Meta(ge=0, le=1e19)]
 Threads = Annotated[int, Meta(ge=1, le=CPUS_MAX)]  # each has a CPU
 Pages = Annotated[int, Meta(ge=1, le=PAGES_MAX)]
 Repetitions = Annotated[int, Meta(ge=1, le=10**6)]
@@ -182,7 +182,7 @@ class Recording:
             known = ", ".join((*self.scenarios, *(run.tag for run in self.pressure)))
             raise GoldenError(
                 "'--only' must match a scenario or a tag of the recording "
-                f"(got {clipped(pattern)}); there are {visible(known, 500)}"
+                f"(got {clipped(pattern)}); there are {on_a_line(known, 500)}"
             )
         return Recording(self.folder, self.docs, cells, runs, self.raw)
 
@@ -247,7 +247,7 @@ def _cell(entry: Any, where: str) -> RecordedCell:
     for name, (least, median, most) in cell.counters.items():
         if not least <= median <= most:
             raise GoldenError(
-                f"{where}: 'counters.{visible(name, 60)}' must be [min, median, max] in this order "
+                f"{where}: 'counters.{on_a_line(name, 60)}' must be [min, median, max] in this order "
                 f"(got {[least, median, most]})"
             )
     for event, mean in cell.traced.events_per_rep.items():
@@ -267,12 +267,12 @@ def _run(entry: Any, environments: dict[str, dict[str, Any]], where: str) -> Pre
     if run.env not in environments:
         raise GoldenError(
             f"{where}: 'env' must be one of "
-            f"{visible(', '.join(environments), 200) or 'none, as there are none'} (got {clipped(run.env)})"
+            f"{on_a_line(', '.join(environments), 200) or 'none, as there are none'} (got {clipped(run.env)})"
         )
     for name, count in run.counters.items():
         if count < 0 and name.startswith(EVENTS):
             rule = "be at least 0, as it counts events"
-            raise GoldenError(f"{where}: 'counters.{visible(name, 60)}' must {rule} (got {count})")
+            raise GoldenError(f"{where}: 'counters.{on_a_line(name, 60)}' must {rule} (got {count})")
     for name in DERIVED:
         if run.derived.get(name) is None:
             raise GoldenError(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import emulator.host_facts
-from emulator.host_facts import HostError, check_host, files_needed
+from emulator.host_facts import HostError, check_host, files_needed, memory_for
 from emulator.machine import MACHINES, MachineError, load_machine, machine_names, machine_table
 from emulator.run_folder import toml_text
 
@@ -372,6 +374,20 @@ def test_too_little_host_memory_is_said_before_anything_starts():
         r"but 100 MiB are available: use",
     ):
         check_host(machine, memory_available=100 << 20)
+
+
+def test_memory_that_a_workload_does_not_get_is_said_with_its_name():
+    """Pages of files are counted before; what numpy or the kernel refuse is said with the workload, too."""
+    refused = r"^workload 'mine\.toml': the host gives no more memory \(.*[Aa]llocate"
+    too_many = r"^workload 'mine\.toml': 1,099,511,627,776 pages of files need"
+    with pytest.raises(HostError, match=too_many), memory_for("mine.toml", 2**40):
+        raise AssertionError("nothing is begun")
+    with pytest.raises(HostError, match=refused), memory_for("mine.toml"):
+        np.ones(2**45)
+    with pytest.raises(HostError, match=refused), memory_for("mine.toml"):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+    with pytest.raises(FileNotFoundError), memory_for("mine.toml"):
+        raise FileNotFoundError(2, "No such file or directory")
 
 
 @pytest.mark.parametrize(("limit", "option"), [(resource.RLIMIT_AS, "-v"), (resource.RLIMIT_DATA, "-d")])
