@@ -57,15 +57,19 @@ class Janitor:
 
     def watch_cpu(self, pid: int) -> None:
         """Kill this child should the supervisor die. It must not have been waited for yet."""
-        os.write(self._writer, b"cpu %d" % pid + END)
+        self._tell(b"cpu %d" % pid)
 
     def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
         """Remove this file or folder should the supervisor die: it has a name that nobody else can know."""
-        os.write(self._writer, b"remove " + os.fsencode(os.path.abspath(path)) + END)
+        self._tell(b"remove " + os.fsencode(os.path.abspath(path)))
 
     def remove_orphan_if_killed(self, path: str | os.PathLike[str]) -> None:
         """Remove this folder should the supervisor die, if it is proved to be its own (ownership.py)."""
-        os.write(self._writer, b"orphan " + os.fsencode(os.path.abspath(path)) + END)
+        self._tell(b"orphan " + os.fsencode(os.path.abspath(path)))
+
+    def _tell(self, line: bytes) -> None:
+        with suppress(BrokenPipeError):  # it was killed: the run goes on without its second line of defence
+            os.write(self._writer, line + END)
 
     def dismiss(self) -> None:
         """End it: everything has been cleaned. Even one that the host has stopped (SIGSTOP) goes at once."""

@@ -232,6 +232,23 @@ def test_without_its_janitor_a_run_still_ends_cleanly():
         run.finish()
 
 
+def test_a_janitor_that_is_killed_at_once_does_not_end_the_run(monkeypatch):
+    """Before it was told of anything, too."""
+
+    class Killed(emulator.supervisor.Janitor):
+        def __init__(self):
+            super().__init__()
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    monkeypatch.setattr(emulator.supervisor, "Janitor", Killed)
+    with machine(storm, 4, shots=5, targets=3) as run:
+        run.start()
+        run.watch(shots_done)
+        run.quiesce()
+        run.finish()
+
+
 # -- CPU processes that die ----------------------------------------------------------------------------------
 
 

@@ -119,6 +119,8 @@ def _replace(chance: random.Random, parent: Any, key: Any, tree: Any) -> None:
 def _nudge(chance: random.Random, parent: Any, key: Any, tree: Any) -> None:
     """Change a value a little, in its own type, or its type alone."""
     old = parent[key]
+    if isinstance(old, int) and abs(old) >= 2**64:
+        old = "huge"  # Python itself refuses to write or convert some of them
     if isinstance(old, bool) or not isinstance(old, int | float):
         parent[key] = chance.choice([[old], str(old), {"x": old}, f"{old}x", None])
     else:
