@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpus.abi.numbers import LEASES_MAX
 from emulator.cli_arguments import LISTED, parse
-from emulator.ending import SIGNALLED, endings_raised
+from emulator.ending import SIGNALLED, endings_held, endings_raised
 from emulator.sentences import answer
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
 from emulator.verdict import CLEAN, of_comparison
@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
         with endings_raised():
             with reader_may_leave():  # --help
                 options = parse(arguments)
+            with endings_held():
+                import msgspec  # noqa: F401 (it swallows what a handler raises meanwhile, and crashes later)
             code = commands[options.command](options, emulate)
     except SystemExit as leaving:
         raise SystemExit(settled(int(leaving.code or 0))) from None

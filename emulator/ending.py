@@ -55,5 +55,15 @@ def endings_raised() -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+@contextmanager
+def endings_held() -> Iterator[None]:
+    """Let the signals that end a command wait until this block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _raise(number: int, _frame: FrameType | None) -> None:
     raise Interrupted(number)

@@ -258,3 +258,25 @@ finally:
     assert said.rstrip().endswith("[]")
     assert "luf run luf --leases 1 --seed 7" in said
     assert "exit code: 0 clean" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_does_not_leave_half_a_library(number):
+    """One that comes while msgspec is imported waits until it is: half of it would crash at its first use."""
+    program = f"""
+import os, signal, sys
+from emulator.cli import main
+signal.signal({int(number)}, signal.default_int_handler if {int(number)} == 2 else signal.SIG_DFL)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "msgspec._core":
+            os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Finder())
+code = main(["report", "nowhere"])
+print(code, hasattr(sys.modules.get("msgspec"), "convert"))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.stdout, done.returncode) == (f"{128 + number} True\n", 0), done.stderr
