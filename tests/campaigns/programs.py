@@ -40,12 +40,12 @@ class Summary:
 
     design: str
     runs: int = 0
-    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
 
     def line(self) -> str:
         """Give its line."""
-        each = (time.monotonic() - self.began) / max(1, self.runs)
+        each = self.seconds / max(1, self.runs)
         found = "; ".join(f"{kind} ({count})" for kind, count in self.kinds.most_common())
         verdict = f"{sum(self.kinds.values())} findings: {found}" if found else "all clean"
         return f"{self.design:<10} {self.runs:>5} programs, {each:.2f} s each: {verdict}"
@@ -68,7 +68,7 @@ def campaign(
     design: str, count: int, seed: int, jobs: int, folder: Path, say: Callable[[str], None]
 ) -> Summary:
     """Run a design's batches, `jobs` of them at a time."""
-    summary = Summary(design)
+    summary, began = Summary(design), time.monotonic()
     sizes = [min(BATCH, count - first) for first in range(0, count, BATCH)]
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [
@@ -76,7 +76,7 @@ def campaign(
         ]
         for future, size in zip(futures, sizes, strict=True):
             found = future.result()
-            summary.runs += size
+            summary.runs, summary.seconds = summary.runs + size, time.monotonic() - began
             for finding, program in found:
                 summary.kinds[finding.kind] += 1
                 if summary.kinds[finding.kind] == 1:
