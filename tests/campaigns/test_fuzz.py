@@ -99,6 +99,7 @@ def test_a_planted_fault_is_found(program, kind):
         says("luf: f.toml: 'pages' must be at least 1 (got -1)\n"),
         prints("clean\n"),
         says("luf: --leases 1 is ...\n", 0),
+        says("luf: a process needs 2,784 MiB, but this shell allows 1,404 MiB (ulimit -v)\n"),
     ],
 )
 def test_what_is_right_is_no_finding(program):
