@@ -12,7 +12,7 @@ LONGEST = 1200  # of a sentence: some lines of a terminal
 NAMED = re.compile(r"(?m)^luf: ")
 MEMORY = re.compile(r"(?i)unable to allocate|cannot allocate|memoryerror|out of memory(?! of the emulated)")
 HOST = re.compile(
-    r"of host memory|open files|the host"
+    r"of host memory|open files|this shell allows|the host"
 )  # what this host cannot carry is no mistake of a file
 
 
