@@ -95,7 +95,7 @@ def _stamp(path: str) -> tuple[int, int]:
 def _imports(path: str, folder: str, text: bytes) -> tuple[tuple[str, str], ...]:
     """Find the project files, and the files of the user's folder, that a source imports."""
     found = set()
-    for name in _imported(path, folder, ast.parse(text)):
+    for name in _imported(path, folder, ast.parse(text, path)):
         # a user's design may be made of several files
         if beside := _files_of(name, folder):
             found.update(beside)

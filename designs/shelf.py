@@ -23,7 +23,7 @@ from designs.luf_v12.luf_v12 import LufV12
 from designs.none import NoFlush
 from designs.ready import ReadyDesign
 from designs.user_design import load_design
-from inputs.text import clipped
+from inputs.text import clipped, named
 
 SHELF: tuple[type[Design], ...] = (
     Linux, Luf, LufV12, LufHold, NoFlush, Eager, Latr, Abis, Fpr, EarlyAck, Invlpgb, Epoch,
@@ -66,7 +66,7 @@ def design(name: str) -> Design:
     file = ":".join([base, *parts[: at - 1]])
     if not os.path.lexists(file):
         rule = "'design' must be a name or FILE.py:CLASS"
-        raise ValueError(f"{rule} (got {clipped(name)}, and there is no file {clipped(file)})")
+        raise ValueError(f"{rule} (got {clipped(name)}, and there is no file {named(file)})")
     return load_design(file, parts[at - 1], **_given(name, parts[at:]))
 
 

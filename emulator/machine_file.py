@@ -16,7 +16,7 @@ from typing import Any
 
 from inputs.decode import read_toml
 from inputs.file import shown
-from inputs.text import clipped, whole_number
+from inputs.text import clipped, named, whole_number
 
 MACHINES = Path(__file__).with_name("machines")
 LIKE_MAX = 16  # files, each like the next
@@ -115,7 +115,7 @@ def _find(name: str, like: str = "") -> Path:
     if name.endswith(".toml") or "/" in name:
         if not os.path.lexists(name):
             where = f"{like}: 'like' leads nowhere: " if like else ""
-            raise MachineError(f"{where}there is no machine file {clipped(name)}")
+            raise MachineError(f"{where}there is no machine file {named(name)}")
         return Path(name)
     path = MACHINES / f"{name}.toml"
     if not os.path.isfile(path):  # also a name that no file can have

@@ -12,6 +12,7 @@ import re
 from typing import Any
 
 SHOWN = 80  # characters of a value that is refused
+PATH_SHOWN = 400
 # C0 and C1 controls but tab and line feed, lone surrogates, the two separators of lines, marks of direction
 _ODD = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]"
@@ -58,6 +59,12 @@ def clipped(value: Any) -> str:
     except ValueError:  # Python does not print whole numbers of thousands of digits
         text = "a number of thousands of digits"
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + " ..."
+
+
+def named(path: object) -> str:
+    """Show a path that a user gave: all that a file system takes, as the name is what is wrong."""
+    text = repr(str(path))
+    return text if len(text) <= PATH_SHOWN else text[: PATH_SHOWN - 4] + " ..."
 
 
 def whole_number(text: str) -> int | None:

@@ -23,7 +23,7 @@ from emulator.findings import Whole
 from inputs.checked import Line, Natural, converted
 from inputs.decode import read_json
 from inputs.file import shown
-from inputs.text import clipped, on_a_line
+from inputs.text import clipped, named, on_a_line
 
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
 Range: TypeAlias = tuple[Natural, Natural, Natural]  # min, median, max over repetitions
@@ -223,7 +223,7 @@ def read_recording(folder: str | Path) -> Recording:
 
 def _read(file: Path) -> dict[str, Any]:
     if not os.path.lexists(file):
-        raise GoldenError(f"'--data' must be a folder with a file {FILE} (got {clipped(str(file.parent))})")
+        raise GoldenError(f"'--data' must be a folder with a file {FILE} (got {named(file.parent)})")
     raw = read_json(file, GoldenError)
     if not isinstance(raw, dict):
         raise GoldenError(

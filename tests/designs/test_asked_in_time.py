@@ -6,8 +6,9 @@ answered.
 
 import pytest
 
-from allocator.filemap import truncate_file_page
+from allocator.filemap import truncate_file_page, truncate_range
 from cpus.abi.numbers import LOAD, STORE
+from cpus.locks import WRITER
 from cpus.page_table import PTE_WRITE
 from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
@@ -44,11 +45,14 @@ def test_a_page_that_comes_after_the_question_is_not_made_writable(broken_machin
     assert machine.ram.run_violations[0] == 0
 
 
-def test_a_truncated_page_that_was_not_cached_at_first(broken_machine):
+@pytest.mark.parametrize("locked", [True, False])
+def test_nobody_brings_a_page_in_while_it_is_truncated(broken_machine, locked):
     """
     CPU 0     truncates page 3, which is not cached; the design is asked | the new version is published
     CPU 1                                             reads page 3: P ^ reads page 3 after it
     CPU 3                                      reclaims P lazily ^
+
+    invalidate_lock keeps CPU 1 out. Planted: without it CPU 1 has a stale translation.
     """
     machine = broken_machine(cpus=4, mms=1, design="luf", readahead_pages=1)
     for cpu in (0, 1):
@@ -57,14 +61,17 @@ def test_a_truncated_page_that_was_not_cached_at_first(broken_machine):
     played = []
 
     def others(cpu, object, page, c, d):
-        if not played:
-            played.append(page)
+        played.append(int(machine.ram.invalidate_lock[FILE]))
+        if not locked and len(played) == 1:
             for user in (1, 0):
                 machine.use(FILE_VPN + 3, 1, LOAD, cpu=user)
             machine.reclaim_file(FILE, cpu=3)
 
     machine.after_hook("truncate", others)
-    truncate_file_page(machine.ram, 0, FILE, 3)
-    assert played == [3]
+    if locked:
+        truncate_range(machine.ram, 0, FILE, 3, 4)
+    else:
+        truncate_file_page(machine.ram, 0, FILE, 3)
+    assert played == [WRITER if locked else 0]
     machine.touch(FILE_VPN + 3, LOAD, cpu=1)
-    assert machine.ram.run_violations[0] == 0
+    assert machine.ram.run_violations[0] == (0 if locked else 1)
