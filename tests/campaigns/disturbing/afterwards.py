@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.campaigns.disturbing.program import Places, Program
+from tests.campaigns.disturbing.program import Places, Program, has_sockets
 
 TRACEBACK = "Traceback (most recent call last)"
 SENTENCE = re.compile(r"(?m)^luf: .*$")
@@ -57,8 +57,7 @@ def faults(program: Program, code: int | None, ending: Ending) -> Iterator[str]:
 
 def _left_behind(places: Places) -> Iterator[str]:
     """Give sockets, temporary files, shared memory and half-written folders that are still there."""
-    sockets = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
-    if str(places.base) in sockets:
+    if has_sockets(places):
         yield "sockets"
     for name in sorted(_names(places.temporary) - {BALLAST}):
         yield f"temporary {name}"

@@ -173,9 +173,12 @@ class Program:
         return (code if code >= 0 else 128 - code) if ended else None
 
     def left(self) -> list[int]:
-        """Give the processes of it that are still there when a bounded time has passed, and end them."""
+        """Give the processes of it that are still there when a bounded time has passed, and end them. A
+        killed one is a zombie as soon as its first thread is gone; the others may have its sockets a moment
+        longer.
+        """
         until = time.monotonic() + GONE_S
-        while (still := self._ours()) and time.monotonic() < until:
+        while ((still := self._ours()) or has_sockets(self.places)) and time.monotonic() < until:
             select.select([], [], [], 0.01)
         for pid in still:
             with suppress(ProcessLookupError):
@@ -189,6 +192,12 @@ class Program:
         return [
             pid for pid in pids if _link(f"/proc/{pid}/cwd").startswith(here) and _state(pid) not in ("", "Z")
         ]
+
+
+def has_sockets(places: Places) -> bool:
+    """Does anybody have a Unix socket in these folders?"""
+    sockets = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
+    return f"{places.base}/" in sockets
 
 
 def _listed(folder: str) -> list[str]:
