@@ -193,6 +193,7 @@ def cpu_process(
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCONT, signal.SIG_DFL)  # the supervisor's would interrupt system calls
         errors = os.open(f"{folder}/err{cpu}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(errors, 2)
         # not a notebook's, which sends over inherited sockets

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from cpus.ending import ENDING
+from cpus.ending import ENDING, go_on
 
 WORDS = {
     signal.SIGINT: "interrupted",
@@ -49,6 +49,7 @@ def endings_raised() -> Iterator[None]:
         for number, handler in previous.items():
             if handler != signal.SIG_IGN:
                 signal.signal(number, _raise)
+        previous[signal.SIGCONT] = signal.signal(signal.SIGCONT, go_on)  # compilers are forked, too
         yield
     finally:
         for number, handler in previous.items():

@@ -33,7 +33,7 @@ import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
 from cpus.abi.numbers import LEASES_MAX
-from cpus.ending import ENDING
+from cpus.ending import ENDING, go_on
 from cpus.faults import EXIT_FAULT, fault_file, hook_of
 from cpus.host import place_leases
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
@@ -287,6 +287,8 @@ class Supervisor:
 
     def _catch_signals(self) -> None:
         if threading.current_thread() is threading.main_thread():
+            self._handlers[signal.SIGCONT] = signal.getsignal(signal.SIGCONT)
+            signal.signal(signal.SIGCONT, go_on)
             for number in ENDING:
                 handler = signal.getsignal(number)
                 if handler != signal.SIG_IGN or number == signal.SIGINT:  # as nohup has SIGHUP
