@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
-from inputs.text import clipped, is_odd, visible
+from inputs.text import clipped, is_odd, on_a_line
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
@@ -78,7 +78,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake with one sentence."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"luf: {visible(message, MESSAGE)} (see {self.prog} --help)\n")
+        self.exit(2, f"luf: {on_a_line(message, MESSAGE)} (see {self.prog} --help)\n")
 
 
 class Version(argparse.Action):

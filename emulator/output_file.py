@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from inputs.text import named
+
 NEW = os.O_WRONLY | os.O_CLOEXEC
 MASK = "Umask:"
 
@@ -26,10 +28,14 @@ class OutputError(ValueError):
 def check_output(option: str, file: str) -> None:
     """Refuse, before anything runs, a file that could not be written at the end. Raises OutputError."""
     path = Path(file)
-    if path.is_dir() or not (
-        os.access(path, os.W_OK) if _is_stream(path) else can_hold(_target(path).parent)
-    ):
-        raise OutputError(f"'--{option}' must be a file in a folder that can be written to (got {file!r})")
+    try:
+        fits = os.access(path, os.W_OK) if _is_stream(path) else can_hold(_target(path).parent)
+        wrong = path.is_dir() or not fits
+    except OSError:  # a name that no file can have
+        wrong = True
+    if wrong:
+        rule = "must be a file in a folder that can be written to"
+        raise OutputError(f"'--{option}' {rule} (got {named(file)})")
 
 
 def write_output(option: str, file: str, content: str | bytes) -> None:

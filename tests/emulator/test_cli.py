@@ -211,6 +211,14 @@ def test_controlled_mode_is_said(capsys):
             "compare --json nowhere/x.json",
             "'--json' must be a file in a folder that can be written to (got 'nowhere/x.json')",
         ),
+        (
+            f"compare --json {'x' * 300}",
+            f"'--json' must be a file in a folder that can be written to (got '{'x' * 300}')",
+        ),
+        (
+            "golden --json-a\x7fb",
+            "unrecognized arguments: --json-a\\x7fb (see luf --help)",
+        ),
         ("compare --out a-file", "'--out' must be a folder that can be written to (got 'a-file')"),
         ("compare --out /proc/luf", "'--out' must be a folder that can be written to (got '/proc/luf')"),
         (
