@@ -106,11 +106,13 @@ def every_design() -> list[str]:
 
 def by_hand(page: str, name: str) -> str:
     """Give what somebody wrote into a slot of the page; what the slot says before, if there is no such page
-    yet.
+    yet. Raises ValueError if the slot has no end: its text would be lost.
     """
     begin, end = BEGIN.format(name), END.format(name)
-    if begin not in page or end not in page:
+    if begin not in page:
         return SLOTS[name]
+    if end not in page.split(begin, 1)[1]:
+        raise ValueError(f"{PAGE.name}: {begin!r} must be followed by {end!r} on one line, but it is not")
     return page.split(begin, 1)[1].split(end, 1)[0].strip("\n")
 
 

@@ -134,6 +134,13 @@ def test_the_table_of_take_offs():
     assert blocks([1] * COLUMNS, 1_000_000) == "▁" * COLUMNS
 
 
+def test_a_slot_without_an_end_is_refused():
+    """A page whose lines were filled anew had lost its end, and the next run would have lost the text."""
+    begin, end = results.BEGIN.format("open question"), results.END.format("open question")
+    with pytest.raises(ValueError, match="must be followed by"):
+        results.by_hand(f"{begin}\ntext {end[:12]}\n{end[13:]}\n", "open question")
+
+
 def test_what_was_written_by_hand_is_kept():
     """The slot survives; everything else is new."""
     parts = {
