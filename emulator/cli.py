@@ -38,6 +38,8 @@ def program() -> int:
         code = int(leaving.code or 0)  # of the argument parser, which has said what it had to
     except KeyboardInterrupt:  # Ctrl-C once more, while the first was answered
         code = SIGNALLED + signal.SIGINT
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python, as it ends, would print a traceback
     if code > SIGNALLED:
         leave_at_once(code)
     return code

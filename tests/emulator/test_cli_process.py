@@ -59,6 +59,29 @@ sys.exit(main(["run", "luf", "--machine", "guest-8cpu"], emulate=Slow()))
     assert os.listdir(".") == []
 
 
+@pytest.mark.parametrize(("last", "tracebacks"), [("program()", 0), ("main()", 1)])
+def test_ctrl_c_while_python_ends_prints_no_traceback(last, tracebacks):
+    """Everything is said by then; planted: without `program` Python tells where it was."""
+    program = """
+import atexit, os, signal, sys
+from emulator.cli import main, program
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["luf", "list", "machines"]
+code = LAST
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program.replace("LAST", last)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        timeout=60,
+        check=False,
+    )
+    assert "guest-8cpu" in done.stdout
+    assert done.stderr.count("Traceback") == tracebacks
+
+
 def test_a_run_that_nohup_started_outlives_its_terminal():
     """SIGHUP that is ignored stays ignored; planted: SIGTERM then ends it."""
     program = """
