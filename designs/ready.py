@@ -16,7 +16,7 @@ from designs.blame import blamed_on, compiling, place_of_function
 from designs.checked_hooks import checked_hooks
 from designs.declaration import check_declared, check_fields, check_statistics
 from designs.design import Design, DesignError, hook_places
-from designs.sent import Sent, made_again, what_to_send
+from designs.sent import Sent, code_of, made_again, what_to_send
 
 
 class ReadyDesign:
@@ -26,7 +26,7 @@ class ReadyDesign:
         """Take a design as it is. Raises DesignError for what it declares wrongly."""
         check_declared(design)
         self.design = design
-        self._sent = what_to_send(design)
+        self._code = code_of(type(design))
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class ReadyDesign:
         return found
 
     def __reduce__(self) -> tuple[Callable, tuple[Sent]]:
-        return _arrived, (self._sent.checked(),)
+        return _arrived, (what_to_send(self.design, self._code),)
 
 
 def _arrived(sent: Sent) -> ReadyDesign:

@@ -42,28 +42,30 @@ class Sent:
     given: tuple[tuple[str, str], ...] = ()
     own: bytes = b""
     files: tuple[tuple[str, str], ...] = ()  # name, text
-    refusal: str = ""  # why it cannot be sent
-
-    def checked(self) -> Sent:
-        """Give it if it can be sent. Raises DesignError."""
-        if self.refusal:
-            raise DesignError(self.refusal)
-        return self
 
 
-def what_to_send(design: Design) -> Sent:
-    """Give a design by value, as it is now."""
-    kind = type(design)
+def code_of(kind: type[Design]) -> tuple[str, dict[str, str]] | DesignError:
+    """Give the module that has a class there too, or the text of its files as it is now; or why it cannot be
+    sent, which matters only to who sends it.
+    """
     try:
-        module, files = _code_of(kind)
+        return _code_of(kind)
+    except DesignError as error:
+        return error
+
+
+def what_to_send(design: Design, code: tuple[str, dict[str, str]] | DesignError) -> Sent:
+    """Give a design by value: its object as it is now, its code as it was. Raises DesignError."""
+    if isinstance(code, DesignError):
+        raise code
+    kind, (module, files) = type(design), code
+    try:
         given = getattr(design, "given", {})
         own = pickle.dumps(_own(design, kind(**given)))
         return Sent(module, kind.__name__, tuple(given.items()), own, tuple(files.items()))
-    except DesignError as error:
-        return Sent("", "", refusal=str(error))
-    except Exception as error:  # noqa: BLE001 (what the class or the objects in it raise)
+    except Exception as error:
         rule = f"{kind.__name__!r} must be made of its parameters and hold what pickles to be sent"
-        return Sent("", "", refusal=f"{rule} to another process (got {type(error).__name__}: {error})")
+        raise DesignError(f"{rule} to another process (got {type(error).__name__}: {error})") from error
 
 
 def _code_of(kind: type[Design]) -> tuple[str, dict[str, str]]:

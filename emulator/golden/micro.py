@@ -16,6 +16,7 @@ from typing import Any
 
 from emulator.experiment import run_design
 from emulator.golden.data import Key, MicroCell
+from emulator.host_facts import HostError
 from emulator.machine import load_machine
 from emulator.snapshots import Snapshots
 from emulator.stopped import CpuDied, HostFault
@@ -51,7 +52,8 @@ def emulate_micro(
     """Emulate cells (scenario, T, P), `jobs` machines at a time; gives what each did in TIMES repetitions.
 
     A machine that cannot finish, or does not account for everything, says so in `problem` and `clean` of its
-    cells. Raises what the host is to blame for: CpuDied, HostFault, OSError, MemoryError.
+    cells. Raises what the host is to blame for: CpuDied, HostFault, HostError, OSError,
+    MemoryError.
     """
     groups = list(_groups(cells))
     every = {
@@ -95,7 +97,7 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
     try:
         machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=SETTINGS)
         result = run_design("linux", machine, script.workload(), leases=1, seed=seed, observe=observe)
-    except (CpuDied, HostFault, OSError, MemoryError):
+    except (CpuDied, HostFault, HostError, OSError, MemoryError):
         raise  # what the host does is no difference from a real kernel
     except Exception as error:  # noqa: BLE001 (whatever it was, it is reported beside the cells that are missing for it)
         return {

@@ -98,7 +98,7 @@ def test_what_a_design_imports_goes_with_it_and_nothing_else(here):
     """The text is that of the moment when the object was made."""
     made = ready(f"{here}/mine.py:Mine")
     (here / "helper.py").write_text('NAME = "changed"\n')
-    assert dict(made._sent.files) == {name: text for name, text in FILES.items() if name != "other.py"}
+    assert made._code[1] == {name: text for name, text in FILES.items() if name != "other.py"}
     again = pickle.loads(pickle.dumps(made))
     assert (again.name, again.design.parameters) == ("mine", made.design.parameters)
 
@@ -117,7 +117,7 @@ def test_two_designs_with_a_helper_of_one_name_have_each_their_own(here, tmp_pat
 def test_a_design_of_the_shelf_goes_by_its_name(tmp_path):
     """As an object too; there is no text to send."""
     sent = ready(Luf(sync="each"))
-    assert (sent._sent.files, pickle.loads(pickle.dumps(sent)).name) == ((), "luf:sync=each")
+    assert (sent._code[1], pickle.loads(pickle.dumps(sent)).name) == ({}, "luf:sync=each")
 
 
 def test_what_cannot_be_sent_is_refused_when_it_is_sent(here):

@@ -12,6 +12,7 @@ from emulator.golden import micro as golden_micro
 from emulator.golden.compare import AGREES, DIFFERS, VARIES, judge_cells
 from emulator.golden.data import kernel_folder, read_recording
 from emulator.golden.rules import read_explained, read_rules
+from emulator.host_facts import HostError
 from emulator.stopped import CpuDied, HostFault, Panicked
 
 FOLDER = kernel_folder("6.12")
@@ -103,6 +104,7 @@ def test_a_planted_bug_is_found(recorded, monkeypatch):
     [
         (CpuDied("cpu0 was killed by SIGKILL"), True),
         (HostFault("the host cannot start a process"), True),
+        (HostError("the host gives no more memory"), True),
         (OSError(24, "Too many open files"), True),
         (Panicked("cpu0: no page is left", 0, 1, 2, 3), False),
         (ZeroDivisionError("ours"), False),
