@@ -41,7 +41,7 @@ from numba.core.serialize import dumps
 from cpus.cache_place import cache_root, check_private, is_ours
 from cpus.source_hash import ROOMS, source_hash
 
-SIZE_MAX = 512 << 20  # four checkouts with everything that tests and benchmarks compile
+SIZE_MAX = 1 << 30  # four checkouts with everything that tests and benchmarks compile, two engines each
 UNUSED_DAYS_MAX = 21
 PRUNE_EVERY = 32 << 20  # bytes that a process saves
 CODE, UNFINISHED = ".code", ".unfinished"
