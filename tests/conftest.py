@@ -14,7 +14,7 @@ def pytest_configure(config: pytest.Config) -> None:
     share.
     """
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        from tests.allocator.small_machine import SmallMachine
+        from emulator.small_machine import SmallMachine
 
         SmallMachine().ram.close()
     _answer_signals()

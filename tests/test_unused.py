@@ -30,7 +30,10 @@ PLAIN = {
 }
 PLAIN |= {"property", "cached_property", "classmethod", "staticmethod"}
 # class -> who calls its methods
-INTERFACES = {"Calls": "steps of scripts, called by name (docs/workload.md)"}
+INTERFACES = {
+    "Calls": "steps of scripts, called by name (docs/workload.md)",
+    "SmallMachine": "what a planted schedule calls (docs/planting.md)",
+}
 DECLARATIONS = {"FIELDS", "COUNTERS", "COSTS"}  # read by name when the memory map is assembled
 
 Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign

@@ -3,7 +3,7 @@
 import pytest
 
 from emulator.judge.audit import audit_text
-from tests.allocator.small_machine import SmallMachine
+from emulator.small_machine import SmallMachine
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from allocator.buddy import free_one_page, take_block
 from allocator.page import PG_BUDDY
 from designs import Design
 from designs.design import hook
-from tests.allocator.small_machine import SmallMachine
+from emulator.small_machine import SmallMachine
 
 ZONE, CPU, PAGES, ORDERS = 0, 0, 1000, 11
 

@@ -19,7 +19,7 @@ from allocator.vma import VM_READ, VM_WRITE
 from cpus.abi.numbers import LOAD, MADV_FREE, STORE
 from cpus.abi.row_kinds import DIRECT_READ, DIRECT_WRITE
 from cpus.page_table import LEVEL_MASK, PTE_WRITE, find_table
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 FILE_REGION, SHARED_REGION, MEMORY = range(3)
 PARENT, CHILD = 1, 2

@@ -9,7 +9,7 @@ from allocator.flush_sites import NR_SITES
 from allocator.flush_times import FIRST_SHIFT, TIME_PIECES, note_time
 from cpus.compiled import kernel
 from emulator.report.timeline import timeline
-from tests.allocator.small_machine import SmallMachine
+from emulator.small_machine import SmallMachine
 
 SECOND = 10**9
 

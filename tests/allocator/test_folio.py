@@ -12,7 +12,7 @@ from allocator.lru import LRU_ACTIVE_FILE, drop_page, lru_add_drain
 from allocator.page import PG_LARGE, PG_LRU, get_page
 from allocator.page_cache import find_page
 from cpus.abi.numbers import STORE
-from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 ORDER, SIZE = 3, 8
 ALL = range(SIZE)

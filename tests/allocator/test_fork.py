@@ -14,7 +14,7 @@ from allocator.page import PG_EXCLUSIVE
 from allocator.tlb_flush import ALL_PAGES
 from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_ACCESSED, PTE_PRESENT, PTE_WRITE
-from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
 
 PARENT, CHILD = 1, 2
 

@@ -19,7 +19,7 @@ from allocator.mremap import mremap
 from cpus.abi.numbers import MADV_DONTNEED, MADV_FREE, PROT_READ, PROT_WRITE, STORE
 from cpus.declare import Held
 from designs.design import DesignError, hook
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 from tests.support.locks import holds
 from tests.support.sources import sources
 

@@ -13,7 +13,7 @@ from allocator.syscalls import change_file
 from cpus.abi.numbers import LOAD, STORE
 from cpus.abi.row_kinds import DIRECT_READ, DIRECT_WRITE, TRUNCATE, WRITE
 from cpus.locks import WRITER
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN
 
 REGION, MEMORY = 0, 2
 DIRECT, CHANGE = (DIRECT_READ, DIRECT_WRITE), (WRITE, TRUNCATE)

@@ -10,7 +10,7 @@ from allocator.mmap import do_mmap, do_munmap
 from allocator.page import node_of
 from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import find_table
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN
 
 MM, REGION_ANON = 1, 2
 

@@ -12,7 +12,7 @@ from allocator.tlb_flush import ALL_PAGES
 from allocator.unmap import unmap_mapping_range
 from cpus.abi.numbers import LOAD, MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, STORE
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 PAGES = 64
 

@@ -12,7 +12,7 @@ from allocator.unmap import zap_range
 from cpus.abi.numbers import LOAD, STORE
 from cpus.abi.row_kinds import POPULATE
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 CPU, REGION = 0, 256
 

@@ -17,7 +17,7 @@ from allocator.tlb_flush import ALL_PAGES
 from allocator.vma import MMAP_BASE, VM_READ, VM_WRITE, find_vma
 from cpus.abi.numbers import LOAD, STORE, TASK_SIZE
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 ANON, END = 2, ANON_VPN + 256
 FAR = 1 << 27  # pages: another 512 GiB

@@ -11,7 +11,7 @@ from allocator.page import PG_DIRTY, get_page, lock_page, node_of, set_flag, unl
 from allocator.rmap import UNMAP_FOR_RECLAIM, try_to_unmap
 from cpus.abi.numbers import STORE
 from cpus.page_table import PTE_PRESENT, PTE_PROTNONE, PTE_WRITE
-from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN
 
 CPU, FAST, SLOW, PAGES = 0, 0, 1, 32
 

@@ -21,7 +21,7 @@ from allocator.vma import VM_SEQ_READ
 from cpus.abi.numbers import LOAD, STORE
 from cpus.lease import BLOCKED, RUNNING, WAIT_PAGE
 from cpus.oracle import publish, set_content
-from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 CPU, NODE, PAGES, WINDOW = 0, 0, 256, 32
 

@@ -14,7 +14,7 @@ from allocator.rmap import (
 )
 from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_ACCESSED, PTE_DIRTY, PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 
 CPU, INDEX = 0, 5
 

@@ -6,7 +6,7 @@ from allocator.tlb_flush import flush_batch, flush_tlb_mm_range, flush_tlb_page,
 from cpus.abi.numbers import STORE
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_or, cpus_of
-from tests.allocator.small_machine import ANON_VPN
+from emulator.small_machine import ANON_VPN
 
 CPU, CEILING = 0, 33
 

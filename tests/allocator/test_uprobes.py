@@ -15,10 +15,9 @@ from allocator.vma import VM_EXEC, VM_READ, VM_SHARED
 from cpus.abi.numbers import IFETCH
 from cpus.abi.row_kinds import REGISTER, UNREGISTER
 from cpus.completion import look_for_completed_changes
-from cpus.oracle import VIOLATIONS
 from cpus.page_table import LEVEL_MASK, PTE_PRESENT, PTE_PROTNONE, PTE_WRITE, find_table
 from designs.none import NoFlush
-from tests.allocator.small_machine import FILE, FILE_VPN
+from emulator.small_machine import FILE, FILE_VPN
 
 REGION, PAGES = 0, 256
 
@@ -188,7 +187,7 @@ def test_who_does_not_flush_is_caught(broken_machine):
     change(machine, REGISTER)
     assert machine.asked() == []
     execute(machine, 1)
-    assert VIOLATIONS[int(machine.ram.violation[0, 0])] == "access after completion"
+    assert machine.violations()[0] == "access after completion"
 
 
 def test_a_frame_that_was_freed_meanwhile_is_not_held(machine):

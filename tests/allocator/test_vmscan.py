@@ -21,7 +21,7 @@ from allocator.vmscan import (
 )
 from cpus.abi.numbers import LOAD, STORE
 from cpus.page_table import PTE_DIRTY, PTE_WRITE
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 CPU, NODE, SLOW = 0, 0, 1
 

@@ -10,6 +10,7 @@ import pytest
 from cpus.atomics import exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
 from cpus.lease import sched_yield
+from cpus.looks import read_pte
 from cpus.page_table import (
     NOT_PRESENT,
     NOT_WRITABLE,
@@ -22,7 +23,7 @@ from cpus.page_table import (
     find_table,
 )
 from tests.cpus import bare_machine as bare
-from tests.support.hardware import hardware_walk, read_pte
+from tests.support.hardware import hardware_walk
 
 LAST_VPN = (1 << 36) - 1
 EPOCHS = 200_001

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from cpus.abi.numbers import IFETCH, LOAD, STORE
 from cpus.access import visit_pages
+from cpus.looks import invalidate_all
 from cpus.tlb import clear_asid, invalidate_asid, invalidate_page, new_context
 from tests.cpus import bare_machine as bare
 from tests.cpus.bare_machine import FRAME_OF_PAGE_0, counts
-from tests.support.hardware import invalidate_all
 
 PAGES, SLOTS = 12, 3
 FIRST = {LOAD: "dtlb", STORE: "store", IFETCH: "itlb"}

@@ -6,7 +6,7 @@ from allocator.lru import drop_page
 from allocator.page_alloc import take_page
 from allocator.pcp import drain_all_pages
 from cpus.abi.numbers import LOAD
-from tests.allocator.small_machine import FILE, FILE_VPN
+from emulator.small_machine import FILE, FILE_VPN
 
 ZONE, PAGES = 0, 16
 

@@ -10,7 +10,7 @@ from allocator.filemap import truncate_file_page, truncate_range
 from cpus.abi.numbers import LOAD, STORE
 from cpus.locks import WRITER
 from cpus.page_table import PTE_WRITE
-from tests.allocator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import FILE, FILE_VPN, SHARED, SHARED_VPN
 
 LAZY = ("luf", "luf:sync=each", "luf_hold", "latr", "epoch", "luf_v12:records=required")
 

@@ -13,10 +13,9 @@ from allocator.direct_io import UNDER_WAY, direct_io
 from allocator.outcome import SLEEP
 from cpus.abi.numbers import STORE
 from cpus.abi.row_kinds import DIRECT_WRITE
-from cpus.oracle import VIOLATIONS
 from designs.luf.luf import Luf
 from designs.luf_v12.luf_v12 import LufV12
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN
 
 PAGES, MEMORY = 8, 2
 
@@ -78,4 +77,4 @@ def test_who_defers_there_is_caught(broken_machine, design):
     machine = read_and_reclaimed(broken_machine(cpus=3, mms=2, design=design))
     assert call(machine) == []
     machine.touch(FILE_VPN, cpu=1)
-    assert VIOLATIONS[int(machine.ram.violation[0, 0])] == "stale read"
+    assert machine.violations()[0] == "stale read"

@@ -22,7 +22,7 @@ from designs.epoch import look_at_all as look_at_all_cpus
 from designs.held import TIMEOUT_NS, WHY, advance_zones, held_statistics
 from designs.latr import RING, Latr, latr_state, leave_record
 from designs.latr import look_at_all as look_at_all_records
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER
 from tests.designs.lazily import PAGES, ZONE, everybody, give_back, held, reclaim, take_all, two_cpus
 
 ANON_REGION = 2  # of small_machine

@@ -10,7 +10,7 @@ from allocator.unmap import zap_range
 from cpus.abi.numbers import LOAD
 from cpus.page_table import PTE_DIRTY
 from designs.linux import FLUSHED_SHIFT, PENDING_LARGE, PENDING_MASK, flush_batched_pending, set_flush_pending
-from tests.allocator.small_machine import FILE_VPN
+from emulator.small_machine import FILE_VPN
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ from allocator.pcp import drain_all_pages
 from allocator.rmap import UNMAP_FAILED, UNMAP_FOR_RECLAIM, try_to_unmap
 from allocator.unmap import zap_range
 from cpus.abi.numbers import LOAD, STORE
-from cpus.oracle import VIOLATIONS
 from cpus.page_table import PTE_PRESENT, PTE_WRITE
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 ZONE, ORDER_0, GFP = 0, 0, GFP_USER
 
@@ -451,7 +450,7 @@ def test_without_the_trigger_the_oracle_sees_the_old_bytes(broken_machine, chang
     machine.on_hook(trigger, lambda *_: 0)
     assert change_and_look(machine, change) == []
     assert machine.ram.run_violations[0] == 1
-    assert VIOLATIONS[machine.ram.violation[0, 0]] == "stale read"
+    assert machine.violations()[0] == "stale read"
 
 
 def test_syncing_a_page_takes_the_right_to_write(machine):

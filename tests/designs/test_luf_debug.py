@@ -47,7 +47,7 @@ from designs.luf.luf import Luf
 from designs.luf.records import of_key, of_mm
 from designs.luf_v12.luf_v12 import LufV12
 from designs.memory_map import MACHINE
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 from tests.designs.test_luf import keyed, pend_all, reclaim, release_all, take, take_until_flushed
 
 ZONE = 0

@@ -9,7 +9,7 @@ from cpus.page_table import PTE_PRESENT, PTE_WRITE
 from designs import design
 from emulator.experiment import run_design
 from emulator.machine import load_machine
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED_VPN
 from tests.designs.test_luf import reclaim
 
 

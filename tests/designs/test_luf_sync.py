@@ -14,7 +14,7 @@ from designs.luf.sync.answers import SYNC
 from designs.measure import FLUSHES, HELPED, KICKED, SELF_FLUSHED, SKIPPED, bucket_end, bucket_of
 from emulator.experiment import run_design
 from emulator.machine import load_machine
-from tests.allocator.small_machine import ANON_VPN, FILE_VPN
+from emulator.small_machine import ANON_VPN, FILE_VPN
 from tests.designs.test_luf import (
     pend_all,
     reclaim,

@@ -16,7 +16,6 @@ from allocator.vma import VM_READ
 from cpus.abi.numbers import LOAD, STORE
 from cpus.compiled import kernel
 from cpus.cpumask import cpus_of
-from cpus.oracle import VIOLATIONS
 from cpus.page_table import PTE_PROTNONE, PTE_WRITE
 from designs import design
 from designs.luf.records import of_key
@@ -27,7 +26,7 @@ from designs.luf_v12.generations import next_ugen, prev_ugen, whole_generation
 from designs.luf_v12.unmap import new_luf_key
 from emulator.experiment import run_design
 from emulator.machine import load_machine
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 from tests.designs.test_luf import (
     keyed,
     pend_all,
@@ -69,11 +68,6 @@ def fold_key_of(ram, key, ugen):
     fold_into_key(ram, v12_state(ram), 0, key, ram.tmp_mask, 0, ugen)
 
 
-def violations(machine):
-    """Names of what the oracle saw."""
-    return [VIOLATIONS[machine.ram.violation[i, 0]] for i in range(int(machine.ram.run_violations[0]))]
-
-
 # --- the schedules that break it ----------------------------------------------------------------------------
 
 
@@ -109,7 +103,7 @@ def test_the_triggers_as_posted_flush_nobody(broken_machine, name, seen, how):
         change = write_to_file if how == "write" else truncate_file_page
         change(machine.ram, 0, FILE, 3)
         machine.touch(FILE_VPN + 3, cpu=1)
-    assert violations(machine) == seen
+    assert machine.violations() == seen
     assert ([1, 2] in machine.asked()) == (seen == [])
 
 
@@ -135,7 +129,7 @@ def test_another_cpu_uses_the_new_pte_before_the_flush(broken_machine, name, see
     machine.on_hook("fault_done", others)
     machine.touch(vpn, STORE, cpu=0)
     assert played[0] == played[1], "CPU 2 needed no fault"
-    assert violations(machine) == seen
+    assert machine.violations() == seen
 
 
 @pytest.mark.parametrize(
@@ -148,7 +142,7 @@ def test_a_reader_between_truncation_and_its_flush(broken_machine, name, seen):
     machine = threads(broken_machine, name, FILE_VPN)
     machine.on_hook("truncated", lambda cpu, *_: machine.touch(FILE_VPN + 3, cpu=1) * 0)
     truncate_file_page(machine.ram, 0, FILE, 3)
-    assert violations(machine) == seen
+    assert machine.violations() == seen
 
 
 def demote(machine, vpn, cpu, mm=1):
@@ -187,7 +181,7 @@ def test_a_store_between_write_protection_and_its_flush(broken_machine, name, se
     mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ)
     machine.touch(vpn, LOAD, cpu=0)
     assert flushed == [seen == []]
-    assert violations(machine) == seen
+    assert machine.violations() == seen
 
 
 @pytest.mark.parametrize("name", [REQUIRED, "luf"])
@@ -207,7 +201,7 @@ def test_a_writable_mapping_that_is_flushed_at_once_makes_the_folio_vanilla(brok
     assert [0, 1] in machine.asked()
     machine.touch(vpn, STORE, cpu=2)
     machine.touch(vpn, LOAD, cpu=0)
-    assert violations(machine) == []
+    assert machine.violations() == []
 
 
 def test_ptep_clear_flush_of_what_no_tlb_may_have(machine):

@@ -14,7 +14,7 @@ from cpus.page_table import PTE_ACCESSED
 from designs import names
 from designs.memory_map import MACHINE
 from emulator import load_machine, run_design
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN
 from tests.designs.lazily import PAGES, give_back, reclaim, take_all, two_cpus
 
 SHELF = ("eager", "latr", "abis", "fpr", "early_ack", "invlpgb", "epoch")

@@ -11,7 +11,7 @@ from allocator.vma import VM_RIGHTS
 from cpus.abi.numbers import STORE
 from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
 from emulator.judge.audit import audit, audit_text
-from tests.allocator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
+from emulator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
 
 CHECKS = {
     "frame", "free block", "pcp page", "page table", "cached page", "LRU page", "PTE", "mapcount",

@@ -20,7 +20,7 @@ from emulator.judge.audit import audit, audit_text
 from emulator.machine import load_machine
 from emulator.report.text import report_text
 from emulator.result import from_json, to_json
-from tests.allocator.small_machine import ANON_VPN, FILE, FILE_VPN, SmallMachine
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SmallMachine
 from tests.emulator.fixed import comparison, run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "debug_luf.py"

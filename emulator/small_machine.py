@@ -1,12 +1,23 @@
-"""A small machine with the real kernel in it and no processes: one thread plays all CPUs, one call at a time.
+"""Plant a schedule: let one CPU stop here, let another one do that meanwhile, and see what the oracle says.
 
-Interrupts are delivered on the spot, on the CPU that they are for, and noted in `interrupts`. A CPU that
-would have to sleep asks `on_wait`, where a test plays what another CPU does meanwhile; without that, sleeping
-is an error. A panic is an error unless it is asked for (`panic_of`, in a forked child, since a panic does not
-return).
+    machine = SmallMachine(cpus=2, mms=1, design="luf")
+    machine.run(1, cpu=0)                              # both CPUs run threads of process 1
+    machine.run(1, cpu=1)
+    machine.use(FILE_VPN, 16, cpu=1)                   # cpu1 reads 16 pages of a file
+    machine.after_hook("pte_cleared", lambda cpu, mm, vpn, *_: machine.touch(vpn, cpu=1))
+    machine.reclaim_file(FILE, cpu=0)                  # cpu0 takes them; cpu1 reads each just then
+    machine.violations(), machine.asked()              # what was wrong; who was interrupted
+
+The kernel is the real one, compiled as for a run, but there are no processes: one thread plays all CPUs, one
+call at a time. Interrupts are delivered on the spot, on the CPU that they are for, and noted. Any kernel
+function can be called as well, `try_to_unmap(machine.ram, cpu, ...)`. What others do in the midst of a call
+is planted: before, after or instead of a hook of the design (`before_hook`, `after_hook`, `on_hook`), just
+before the targets of an interrupt flush (`on_send`), and while a CPU would have to sleep (`on_wait`; without
+it, sleeping is an error). A panic ends the process unless it is asked for (`panic_of`).
 
 Every mm has three regions: a file that is read (FILE_VPN), a shared file that may be written (SHARED_VPN),
-and anonymous memory (ANON_VPN). The files are the same in all mms.
+and anonymous memory (ANON_VPN). The files are the same in all mms. Left out: time that passes by itself
+(clocks move by what CPUs do, `scan` moves them on), kernel threads (`scan` is what kswapd would do).
 """
 
 from __future__ import annotations
@@ -37,12 +48,12 @@ from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
 from cpus.layout import Sizes
 from cpus.lease import RUNNING, WAITS
-from cpus.oracle import VERSION_BITS
+from cpus.looks import invalidate_all, read_pte
+from cpus.oracle import VERSION_BITS, VIOLATIONS
 from cpus.segment import build_ram
 from designs import Design
 from designs import design as design_named
 from designs.memory_map import MACHINE
-from tests.support.hardware import invalidate_all, read_pte
 
 FILE_VPN, SHARED_VPN, ANON_VPN = 0x10000, 0x20000, 0x30000
 FILE, SHARED = 0, 1  # objects; anonymous memory of mm is object 1 + mm
@@ -65,8 +76,23 @@ def enter(ram, number, a, b, c, d, e):
     return call(ram, number, a, b, c, d, e)
 
 
+def nobody(*_: int) -> None:
+    """Nobody does anything at a hook."""
+
+
+def _text_of(hook: str) -> str:
+    """Give the name of a hook in the text table. Raises ValueError for one that there is not."""
+    if hook not in HOOKS:
+        raise ValueError(f"'hook' must be one of {', '.join(HOOKS)} (got {hook!r})")
+    return HOOKS[hook].name
+
+
 class SmallMachine:
-    """RAM (`ram`), booted, and what a test needs to play with it."""
+    """RAM (`ram`), booted, and what one needs to play with it.
+
+    `pages` of each zone, so many `cpus` and address spaces (`mms`, numbered from 1), `region` pages in each
+    region; `design` is a name of the shelf or a Design. `constants` are words of the RAM's header by name.
+    """
 
     def __init__(
         self, *, pages: tuple[int, ...] = (512,), cpus: int = 2, mms: int = 2, region: int = 256,
@@ -203,23 +229,34 @@ class SmallMachine:
         def answer(*args: int) -> int:
             return int(function(*args) or 0)
 
-        self._shell.append(install_python(self.ram, f"hook_{name}", answer))
+        self._shell.append(install_python(self.ram, _text_of(name), answer))
+
+    def before_hook(self, name: str, function: Callable[..., Any]) -> None:
+        """Have `function(cpu, a, b, c, d)` called when a hook is reached, before the design's own answer."""
+        self._around_hook(name, before=function)
 
     def after_hook(self, name: str, function: Callable[..., Any]) -> None:
         """Have `function(cpu, a, b, c, d)` called after the design's own answer: what others do before its
         caller goes on.
         """
-        number = MACHINE.text[f"hook_{name}"]
+        self._around_hook(name, after=function)
+
+    def _around_hook(
+        self, name: str, before: Callable[..., Any] = nobody, after: Callable[..., Any] = nobody
+    ) -> None:
+        """What is planted is not called for what it does itself."""
+        number = MACHINE.text[_text_of(name)]
         own = self.ram.text[number]
 
         def answer(*args: int) -> int:
             self.ram.text[number] = own
+            before(*args)
             result = int(enter(self.ram, number, *args))
+            after(*args)
             self.ram.text[number] = planted
-            function(*args)
             return result
 
-        self._shell.append(install_python(self.ram, f"hook_{name}", answer))
+        self._shell.append(install_python(self.ram, _text_of(name), answer))
         planted = self.ram.text[number]
 
     def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
@@ -326,6 +363,10 @@ class SmallMachine:
         """Give (logical page, version) of a frame."""
         word = int(self.ram.content[pfn])
         return word >> VERSION_BITS, word & ((1 << VERSION_BITS) - 1)
+
+    def violations(self) -> list[str]:
+        """Name what the oracle has seen so far, in order."""
+        return [VIOLATIONS[int(self.ram.violation[i, 0])] for i in range(int(self.ram.run_violations[0]))]
 
     def count(self, name: str) -> int:
         """Give a counter, summed over all CPUs."""
