@@ -44,7 +44,7 @@ def post_flag(ram, cpu, flag):
 
 
 @kernel
-def _reached(ram, cpu, flag, count):
+def flag_reached(ram, cpu, flag, count):
     """Has the flag reached `count`? Then take over the time of its latest post."""
     if load_acquire(ram.flag_count, flag) < count:
         return False
@@ -57,7 +57,7 @@ def futex_wait(ram, cpu, task, flag, count):
     """True if the flag has reached `count`; else the task is entered as a sleeper, and its CPU must choose
     another.
     """
-    if _reached(ram, cpu, flag, count):
+    if flag_reached(ram, cpu, flag, count):
         return True
     ram.cpu_clock[cpu] += ram.cost_syscall
     ram.task_wait_count[task] = count
@@ -68,7 +68,7 @@ def futex_wait(ram, cpu, task, flag, count):
     return (
         load_acquire(ram.flag_count, flag) >= count
         and exchange(ram.task_wait_flag, task, 0) != 0
-        and _reached(ram, cpu, flag, count)
+        and flag_reached(ram, cpu, flag, count)
     )
 
 
@@ -98,6 +98,6 @@ def spin_until(ram, cpu, task, words, index, goal, kind):
 @kernel
 def spin_on_flag(ram, cpu, task, flag, count):
     """Spin until the flag has reached `count`; False if the CPU must be left to another task."""
-    return spin_until(ram, cpu, task, ram.flag_count, flag, count, WAIT_FLAG) and _reached(
+    return spin_until(ram, cpu, task, ram.flag_count, flag, count, WAIT_FLAG) and flag_reached(
         ram, cpu, flag, count
     )

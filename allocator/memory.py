@@ -38,6 +38,7 @@ from cpus.atomics import fetch_or, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import VMSTAT, Constant, Cost, Counter, Field, OwnerOf, Struct
 from cpus.events import EV_FAULT, record
+from cpus.live import REFUSED
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -232,6 +233,7 @@ def handle_mm_fault(ram, cpu, mm, vma, vpn, kind):
     store = kind == STORE
     if (store and ram.vma_flags[vma] & VM_WRITE == 0) or ram.vma_flags[vma] & VM_RIGHTS == 0:
         if ram.cpu_probing[cpu]:
+            ram.cpu_probing[cpu] = REFUSED
             return WAIT
         panic(ram, cpu, SEGV_ACCERR, vpn, mm)
     table = find_table(ram, ram.mm_pgd[mm], vpn)
@@ -281,10 +283,11 @@ def page_fault(ram, cpu, vpn, kind):
     vma = find_vma(ram, mm, vpn)
     if vma == NONE:
         if ram.cpu_probing[cpu]:
+            ram.cpu_probing[cpu] = REFUSED
             mmap_read_unlock(ram, cpu, mm)
             return WAIT
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
     result = fault_in_vma(ram, cpu, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)
-    ram.task_tried[task] = vpn + 1 if result == WAIT else 0
+    ram.task_tried[task] = vpn + 1 if result == WAIT and ram.cpu_probing[cpu] != REFUSED else 0
     return result

@@ -9,7 +9,7 @@ Left out: signals; exit of an address space unless a row asks for it (mappings s
 
 from allocator.direct_io import direct_io
 from allocator.direct_reclaim import memory_reclaim
-from allocator.futex import futex_wait, post_flag, spin_on_flag, spin_until
+from allocator.futex import flag_reached, futex_wait, post_flag, spin_on_flag, spin_until
 from allocator.outcome import BLOCKED, ENDED, NEXT, RAN, SLEEP, YIELD
 from allocator.panic import BAD_OPERATION, panic
 from allocator.populate import populate
@@ -45,6 +45,8 @@ from cpus.abi.row_kinds import (
     RECLAIM,
     SNAPSHOT,
     SPIN,
+    TRY,
+    UNTIL,
     UPROBE,
     VISIT,
     WAIT_FOR,
@@ -57,7 +59,7 @@ from cpus.declare import CONFIG, Atomic, Constant, Field, OwnerOf, Struct
 from cpus.events import EV_BARRIER, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
-from cpus.live import touch_live_pages
+from cpus.live import PROBES, REFUSED, touch_live_pages
 from cpus.steal import pass_until
 
 MAX_MARKS = 4096  # evaluations of a process whose times are kept
@@ -108,7 +110,7 @@ FIELDS = (
     Field("chunk_rows", CONFIG, "first row, behind the last row", ("nr_chunks", 2)),
 )  # fmt: skip
 
-SYNCHRONISES = (POST, WAIT_FOR, SPIN, NANOSLEEP, SNAPSHOT)
+SYNCHRONISES = (POST, WAIT_FOR, SPIN, UNTIL, NANOSLEEP, SNAPSHOT)
 
 
 @kernel
@@ -128,6 +130,29 @@ def _visit_row(ram, cpu, task, row):
         return RAN
     ram.task_visit[task] = 0
     return NEXT
+
+
+@apart
+def try_row(ram, cpu, task, row):
+    """Execute a TRY row from where the task left it: a page whose fault is refused is passed over; NEXT when
+    it is complete.
+    """
+    first = ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_page[row]
+    kind, pages, count = ram.row_kind[row], ram.row_pages[row], ram.row_count[row]
+    done, result = ram.task_visit[task], NEXT
+    while done < pages and result == NEXT:
+        ram.cpu_probing[cpu] = PROBES
+        done = visit_pages(ram, cpu, kind, first, pages, count, done)
+        refused = ram.cpu_probing[cpu] == REFUSED
+        ram.cpu_probing[cpu] = 0
+        if done >= 0:
+            result = RAN if done < pages else NEXT
+        elif refused:
+            done = -done  # behind that page
+        else:
+            done, result = -1 - done, SLEEP
+    ram.task_visit[task] = 0 if result == NEXT else done
+    return result
 
 
 @kernel
@@ -250,6 +275,16 @@ def _spin(ram, cpu, task, row):
 
 
 @kernel
+def _until(ram, cpu, task, row):
+    """Go back `count` rows, unless flag `page` has been posted `pages` times."""
+    if flag_reached(ram, cpu, ram.row_page[row], ram.row_pages[row]):
+        return NEXT
+    ram.cpu_clock[cpu] += 1  # no turn is free: who posts the flag may be behind in virtual time
+    ram.task_row[task] -= ram.row_count[row]
+    return RAN
+
+
+@kernel
 def _nanosleep(ram, cpu, task, row):
     """Sleep for `count` ns of virtual time."""
     if ram.task_visit[task] == 0:
@@ -266,6 +301,8 @@ def _synchronise(ram, cpu, task, row):
     op = ram.row_op[row]
     if op == SPIN:
         return _spin(ram, cpu, task, row)
+    if op == UNTIL:
+        return _until(ram, cpu, task, row)
     if op == NANOSLEEP:
         return _nanosleep(ram, cpu, task, row)
     if op == WAIT_FOR:
@@ -320,6 +357,8 @@ def _execute(ram, cpu, task, row):
     op = ram.row_op[row]
     if op == VISIT:
         return _visit_row(ram, cpu, task, row)
+    if op == TRY:
+        return try_row(ram, cpu, task, row)
     if op == DRAW:
         return _draw(ram, cpu, task, row)
     if op == BARRIER:

@@ -23,12 +23,14 @@ FIELDS = (
         Field("cpu_spin_page", OWNER,
               "page that its thread reads while it spins at a barrier + 1, 0 not spinning"),
         Field("cpu_last_fetch", OWNER, "code page that its thread entered last"),
-        Field("cpu_probing", OWNER, "1 while it touches live pages again, which need not be mapped any more"),
+        Field("cpu_probing", OWNER,
+              "PROBES while it visits pages that need not be mapped, REFUSED when one was not"),
     )),
     Field("live_now", OWNER, "live pages that are being visited again", ("nr_cpus", LIVE_PAGES)),
 )  # fmt: skip
 
 FOREVER = 1 << 56
+PROBES, REFUSED = 1, 2  # of cpu_probing
 
 
 @kernel
@@ -38,7 +40,7 @@ def touch_live_pages(ram, cpu):
     for i in range(count):
         ram.live_now[cpu, i] = ram.live_page[cpu, i]
     ram.cpu_live_count[cpu] = 0  # first: another flush meanwhile notes its own
-    ram.cpu_probing[cpu] = 1  # another thread may have unmapped them: then it does not use them any more
+    ram.cpu_probing[cpu] = PROBES  # another thread may have unmapped them: then it does not use them any more
     for i in range(count):
         noted = ram.live_now[cpu, i]
         visit_pages(ram, cpu, noted & 3, noted >> 2, 1, 1, 0)

@@ -8,6 +8,7 @@ given. Flags, meetings and snapshots are names, known from their first use on.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any
@@ -18,6 +19,7 @@ from workloads import rows as p
 from workloads.rows import Region
 from workloads.rules.sizes import NAME_MAX, is_name
 
+ROW_FIELDS = 6
 Row = tuple[int, int, int, int, int, int]
 
 NS_MAX = COUNT_MAX = 2**32 - 1
@@ -117,6 +119,18 @@ class Calls:
     def execute(self, region: str, page: int = 0, pages: int | None = None, count: int = 1) -> Row:
         """Fetch instructions from each page, `count` times."""
         return self._visit(p.IFETCH, region, page, pages, count)
+
+    def try_load(self, region: str, page: int = 0, pages: int | None = None, count: int = 1) -> Row:
+        """Read each page; one that is not mapped is passed over, as by a handler for SIGSEGV."""
+        return self._visit(p.LOAD, region, page, pages, count, p.TRY)
+
+    def try_store(self, region: str, page: int = 0, pages: int | None = None, count: int = 1) -> Row:
+        """Write to each page; one that may not be written to is passed over."""
+        return self._visit(p.STORE, region, page, pages, count, p.TRY)
+
+    def try_execute(self, region: str, page: int = 0, pages: int | None = None, count: int = 1) -> Row:
+        """Fetch instructions from each page; one that may not be executed is passed over."""
+        return self._visit(p.IFETCH, region, page, pages, count, p.TRY)
 
     # -- mappings
 
@@ -229,6 +243,13 @@ class Calls:
         """The same, spinning in user mode."""
         return p.control(p.SPIN, self._names.flag(flag), self._posts(flag, count), region=p.NO_REGION)
 
+    def until(self, flag: str, steps: Any, count: int | None = None) -> list[Row]:
+        """Do `steps`, other calls, again and again until the flag has been posted (as for `wait`)."""
+        rows = list(flat(steps))
+        if not rows:
+            raise ValueError("'steps' must be at least one call (got none)")
+        return [*rows, p.control(p.UNTIL, self._names.flag(flag), self._posts(flag, count), len(rows))]
+
     def meet(self, name: str, parties: int) -> list[Row]:
         """Spin until all `parties` threads have come here as often as this one has."""
         meeting = self._names.meeting(name, parties)
@@ -266,8 +287,11 @@ class Calls:
         )
         return number, first, size
 
-    def _visit(self, kind: int, region: str, page: int, pages: int | None, count: int) -> Row:
-        return p.visit(kind, *self._range(region, page, pages), _whole("count", count, 1, COUNT_MAX))
+    def _visit(
+        self, kind: int, region: str, page: int, pages: int | None, count: int, op: int = p.VISIT
+    ) -> Row:
+        number, page, pages = self._range(region, page, pages)
+        return (op, kind, number, pages, _whole("count", count, 1, COUNT_MAX), page)
 
     def _call(self, op: int, region: str, page: int, pages: int | None, kind: int = 0, count: int = 0) -> Row:
         number, page, pages = self._range(region, page, pages)
@@ -282,6 +306,21 @@ class Calls:
         last = self._waits.get(flag, 0)
         self._waits[flag] = last + 1 if count is None else _whole("count", count, 0, COUNT_MAX)
         return self._waits[flag]
+
+
+def flat(step: Any) -> Iterator[Row]:
+    """Give the rows of one step: a row, or a list of steps."""
+    if isinstance(step, list):
+        for inner in step:
+            yield from flat(inner)
+    elif (
+        isinstance(step, tuple)
+        and len(step) == ROW_FIELDS
+        and all(isinstance(number, int) for number in step)
+    ):
+        yield step
+    else:
+        raise ValueError(f"a thread must yield what its calls return (got {clipped(step)})")
 
 
 def reported(calls: Calls, error: Exception) -> str:

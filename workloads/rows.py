@@ -22,7 +22,7 @@ import numpy as np
 
 from cpus.abi.numbers import *  # noqa: F403 - whoever writes rows finds all numbers here
 from cpus.abi.row_kinds import *  # noqa: F403
-from cpus.abi.row_kinds import ROW_FIELDS, ROW_KINDS, VISIT, Argument
+from cpus.abi.row_kinds import ROW_FIELDS, ROW_KINDS, TRY, VISIT, Argument
 
 ROW = np.dtype(list(ROW_FIELDS.items()))
 FOLIO_ORDER_MAX = 6  # 256 KiB
@@ -84,10 +84,10 @@ class Process:
     steps: tuple[np.ndarray, ...] = ()
 
     def visited_pages(self) -> list[np.ndarray]:
-        """Return, for each region, which of its pages any VISIT touches (bool arrays)."""
+        """Return, for each region, which of its pages any VISIT or TRY touches (bool arrays)."""
         edges = [np.zeros(region.pages + 1, np.int64) for region in self.regions]
         for rows in (*self.threads, self.chunk_rows):
-            visits = rows[rows["op"] == VISIT]
+            visits = rows[np.isin(rows["op"], (VISIT, TRY))]
             for index in np.unique(visits["region"]):
                 mine = visits[visits["region"] == index]
                 first = mine["page"].astype(np.int64)

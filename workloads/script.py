@@ -28,13 +28,12 @@ import numpy as np
 
 from inputs.text import clipped, visible
 from workloads import rows as p
-from workloads.calls import Calls, Meeting, Names, Row, reported
+from workloads.calls import Calls, Meeting, Names, Row, flat, reported
 from workloads.rows import Process, Region, Workload
 from workloads.rules.place import RowError
 from workloads.rules.sizes import NAME_MAX, check_regions, is_name
 from workloads.rules.whole import validate
 
-ROW_FIELDS = 6
 ROWS_MAX = 2_000_000  # of a script: a row takes a hundred bytes while it is made, and a microsecond
 
 Thread = Callable[[Calls], Iterable[Any]]
@@ -146,7 +145,7 @@ class Script:
         while True:
             try:
                 step = next(steps)
-                rows = list(_flat(step))
+                rows = list(flat(step))
             except StopIteration:
                 return made
             except (AttributeError, ValueError, TypeError) as error:
@@ -196,21 +195,6 @@ class Script:
                 raise ScriptError(
                     f"script {self.name!r}: meeting {name!r}: {rule} (got {visible(came, 200)})"
                 )
-
-
-def _flat(step: Any) -> Iterator[Row]:
-    """Give the rows of one step: a row, or a list of steps."""
-    if isinstance(step, list):
-        for inner in step:
-            yield from _flat(inner)
-    elif (
-        isinstance(step, tuple)
-        and len(step) == ROW_FIELDS
-        and all(isinstance(number, int) for number in step)
-    ):
-        yield step
-    else:
-        raise ValueError(f"a thread must yield what its calls return (got {clipped(step)})")
 
 
 def _array(made: _Made) -> np.ndarray:

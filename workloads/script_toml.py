@@ -17,8 +17,8 @@ form.
     ]
 
 A step is [call, arguments...]; the last argument may be a table of named ones. ["repeat", 3, [steps...]] does
-steps three times; "{n}" in a text is then the number of the time, from 1 on. Left out: expressions; who needs
-to compute writes Python.
+steps three times; "{n}" in a text is then the number of the time, from 1 on. ["until", "flag", [steps...]]
+does them until the flag has been posted. Left out: expressions; who needs to compute writes Python.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from workloads.rows import Region
 from workloads.rules.sizes import NAME_MAX
 from workloads.script import ROWS_MAX, Script, ScriptError, Thread
 
-REPEAT, NUMBER = "repeat", "{n}"
+REPEAT, UNTIL, NUMBER = "repeat", "until", "{n}"
 TIMES_MAX = 1_000_000
 SCRIPT_KEYS: dict[str, type] = {"name": str, "description": str, "region": list, "process": list}
 PROCESS_KEYS: dict[str, type] = {"name": str, "threads": list, "region": list, "cpus": list, "forked": bool}
@@ -134,6 +134,8 @@ def _step(t: Calls, step: Any, time: int) -> Any:
     call, *arguments = step
     if call == REPEAT:
         return list(_repeated(t, arguments))
+    if call == UNTIL:
+        return _until(t, arguments, time)
     if call not in Calls.names():
         raise ValueError(Calls.unknown(call))
     named = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
@@ -143,11 +145,23 @@ def _step(t: Calls, step: Any, time: int) -> Any:
     )
 
 
+def _until(t: Calls, arguments: list[Any], time: int) -> Any:
+    """Do steps until a flag is posted."""
+    if len(arguments) != 2 or not isinstance(arguments[1], list):
+        raise ValueError(f"'until' must be followed by a flag and a list of steps (got {clipped(arguments)})")
+    flag, steps = arguments
+    return t.until(_numbered(flag, time), [_step(t, step, time) for step in steps])
+
+
 def _times(step: Any) -> int:
     """Say how often something is done in a step: once, or as often as it is repeated."""
-    if not isinstance(step, list) or len(step) != 3 or step[0] != REPEAT or type(step[1]) is not int:
+    if not isinstance(step, list) or len(step) != 3 or not isinstance(step[2], list):
         return 1
-    return max(step[1], 0) * (1 + sum(map(_times, step[2]))) if isinstance(step[2], list) else 1
+    if step[0] == UNTIL:
+        return 1 + sum(map(_times, step[2]))
+    return (
+        max(step[1], 0) * (1 + sum(map(_times, step[2]))) if step[0] == REPEAT and type(step[1]) is int else 1
+    )
 
 
 def _repeated(t: Calls, arguments: list[Any]) -> Iterator[Any]:

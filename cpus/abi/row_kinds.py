@@ -31,6 +31,7 @@ FILE_REGION = Argument("a region that maps a file")
 FIRST_PAGE = Argument("the first of its pages")
 NR_PAGES = Argument("how many of them")
 ACCESS = Argument("LOAD, STORE or IFETCH")
+TRIED = Argument("LOAD, STORE or IFETCH, whatever the rights")
 TIMES = Argument("accesses to each page")
 SPUN_REGION = Argument("region of the page that it reads while it spins, or NO_REGION")
 SPUN_PAGE = Argument("that page")
@@ -44,6 +45,7 @@ WORKERS = Argument("how many workers main has cloned since the last JOIN")
 EVALUATION = Argument("an evaluation: 0 start-up, 1 prompt, from 2 on one token each")
 FLAG = Argument("a flag of the workload")
 POSTS = Argument("how many posts it waits for")
+BACK = Argument("how many rows it goes back")
 NS = Argument("virtual ns")
 SNAPSHOT_NUMBER = Argument("a snapshot of the workload")
 PAGE_NUMBER = Argument("a page number of the address space, its lower 32 bits")
@@ -71,6 +73,7 @@ MAIN, A_WORKER, A_CHUNK, FIRST, OTHERS = range(5)
 ANY_THREAD = (MAIN, A_WORKER, FIRST, OTHERS)
 NO_WORKER = (MAIN, FIRST, OTHERS)
 NOT_TOGETHER = (MAIN, A_WORKER)
+TOGETHER = (FIRST, OTHERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +202,19 @@ UPROBE = _kind(
     "set a breakpoint in these pages, or take it away, in every process that maps them as private code",
     FILE_PAGES | {"kind": ON},
     calls="uprobe_register uprobe_unregister",
+)
+TRY = _kind(
+    "TRY",
+    "visit these pages in order, and pass over each that is not mapped or lacks the rights (a handler for "
+    "SIGSEGV skips the access)",
+    PAGES | {"kind": TRIED, "count": TIMES},
+    calls="try_load try_store try_execute",
+    where=TOGETHER,
+)
+UNTIL = _kind(
+    "UNTIL",
+    "do the rows before this one again, unless this flag has been posted so often",
+    WAITING | {"count": BACK},
+    calls="until",
+    where=TOGETHER,
 )

@@ -2,8 +2,8 @@
 
 A process knows, page by page, what is mapped where with which rights;
 in each phase a thread may change the mappings of ranges that it has *claimed*, and the others keep their
-accesses away from these (a real process would be killed). Calls that Linux allows on holes, rights and
-mappings of others may be anywhere, any time: they are what meets the changes half-way.
+accesses away from these, unless they only try (a real process would be killed). Calls that Linux allows on
+holes, rights and mappings of others may be anywhere, any time: they are what meets the changes half-way.
 Left out: rows that no script can make; random_rows.py has them.
 """
 
@@ -178,10 +178,13 @@ class Author:
         return not taken and all(pages.allow(access, page) for page in range(a, b))
 
     def anywhere(self) -> list[Step]:
-        """A call that may name pages that are not mapped."""
+        """A call, or an access, that may name pages that are not mapped."""
         region = self.region()
         first, pages = self.range_of(region)
-        what = self.number(0, 9)
+        what = self.number(0, 11)
+        if what > 9:
+            tried = self.one_of(["try_load", "try_store", "try_execute"])
+            return [(tried, region.name, first, min(pages, SOME), self.one_of(COUNTS))]
         if what < 5:
             advice = self.one_of(ADVICE)
             if advice == MADV_FREE and not self.all_anonymous(region, first, pages):

@@ -18,6 +18,7 @@ REGIONS = (Region("memory", 8, writable=True, executable=True), Region("file", 8
 ARGUMENTS = {  # of calls, by the names of their parameters
     "region": "file", "rights": "PROT_READ", "target": "memory", "advice": "MADV_FREE", "node": 0,
     "buffer": "memory", "pages": 4, "child": "child", "flag": "flag", "name": "name", "parties": 1, "ns": 5,
+    "steps": [p.control(p.POST)],
 }  # fmt: skip
 
 
@@ -90,30 +91,30 @@ def test_every_kind_is_executed_and_every_argument_has_a_rule():
 def test_a_kind_that_nobody_executes_is_named():
     """Declared, or executed, alone."""
     texts = list(sources("allocator").values())
-    assert halves(with_one_more("TRY_LOAD", {}), texts) == [
-        "row kind TRY_LOAD is declared, but no kernel executes it"
+    assert halves(with_one_more("PREFETCH", {}), texts) == [
+        "row kind PREFETCH is declared, but no kernel executes it"
     ]
-    planted = "def f(ram, row):\n    op = ram.row_op[row]\n    if op == TRY_LOAD:\n        pass"
-    assert halves(ROW_KINDS, [*texts, planted]) == ["row kind TRY_LOAD is executed, but not declared"]
+    planted = "def f(ram, row):\n    op = ram.row_op[row]\n    if op == PREFETCH:\n        pass"
+    assert halves(ROW_KINDS, [*texts, planted]) == ["row kind PREFETCH is executed, but not declared"]
 
 
 def test_an_argument_without_a_rule_is_named():
     """Also if an argument of the same meaning has one elsewhere."""
-    assert without_rules(with_one_more("TRY_LOAD", {"count": Argument("how many tries"), "page": NS})) == [
-        "'count' of TRY_LOAD is 'how many tries', which has no rule in workloads/rules/one_row.py"
+    assert without_rules(with_one_more("PREFETCH", {"count": Argument("how many lines"), "page": NS})) == [
+        "'count' of PREFETCH is 'how many lines', which has no rule in workloads/rules/one_row.py"
     ]
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        ("try_load", "row kind TRY_LOAD names the call 'try_load', which workloads/calls.py has not"),
-        ("load", "call 'load' makes no row of kind TRY_LOAD, which names it"),
+        ("prefetch", "row kind PREFETCH names the call 'prefetch', which workloads/calls.py has not"),
+        ("load", "call 'load' makes no row of kind PREFETCH, which names it"),
     ],
 )
 def test_a_call_that_is_not_there_is_named(call, sentence):
     """A kind says which calls make it, and they do."""
-    assert wrong_calls(with_one_more("TRY_LOAD", {}, call)) == [sentence]
+    assert wrong_calls(with_one_more("PREFETCH", {}, call)) == [sentence]
     assert "call 'munmap' is named by no row kind" in wrong_calls({})
 
 

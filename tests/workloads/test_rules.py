@@ -106,14 +106,17 @@ def mapped_after_use() -> p.Process:
 PLANTED: dict[str, tuple[Callable[[], p.Process], str]] = {
     "unknown op": (lambda: changed(0, p.VISIT, op=99), "'op' must be a known operation"),
     "barrier in a chunk": (lambda: changed(-1, p.VISIT, op=p.BARRIER), "'op' must be VISIT inside a chunk"),
-    "main ends like a worker": (lambda: changed(0, p.VISIT, op=p.EXIT), "'op' must not be EXIT in main"),
+    "main ends like a worker": (
+        lambda: changed(0, p.VISIT, op=p.EXIT),
+        "'op' must not be EXIT, TRY or UNTIL in main",
+    ),
     "worker marks": (
         lambda: changed(1, p.VISIT, op=p.MARK),
-        "'op' must not be CLONE, JOIN, MARK, MUNMAP or MMAP in a worker",
+        "'op' must not be CLONE, JOIN, MARK, MUNMAP, MMAP, TRY or UNTIL in a worker",
     ),
     "worker unmaps": (
         lambda: changed(1, p.VISIT, nth=1, op=p.MUNMAP),
-        "'op' must not be CLONE, JOIN, MARK, MUNMAP or MMAP in a worker",
+        "'op' must not be CLONE, JOIN, MARK, MUNMAP, MMAP, TRY or UNTIL in a worker",
     ),
     "unknown advice": (
         lambda: changed(0, p.POPULATE, op=p.MADVISE, kind=5),

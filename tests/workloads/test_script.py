@@ -50,6 +50,9 @@ def refused(make) -> str:
         (("load", "file", 3, 4, 5), (p.VISIT, p.LOAD, 1, 4, 5, 3)),
         (("store", "heap"), (p.VISIT, p.STORE, 0, 64, 1, 0)),
         (("execute", "file", 30), (p.VISIT, p.IFETCH, 1, 2, 1, 30)),
+        (("try_load", "file", 3, 4, 5), (p.TRY, p.LOAD, 1, 4, 5, 3)),
+        (("try_store", "file"), (p.TRY, p.STORE, 1, 32, 1, 0)),
+        (("try_execute", "heap", 60), (p.TRY, p.IFETCH, 0, 4, 1, 60)),
         (("place", "target"), (p.PLACE, 1, 2, 0, 0, 0)),
         (("place", "target", 2**32 + 7), (p.PLACE, 0, 2, 0, 1, 7)),
         (("mmap", "target"), (p.MMAP, 0, 2, 64, 0, 0)),
@@ -90,6 +93,23 @@ def test_waits_count_on_where_the_thread_has_waited():
     assert [(op, region, pages) for op, _, region, pages, _, _ in waits] == [
         (p.WAIT_FOR, 0, 1), (p.SPIN, ends, 2), (p.WAIT_FOR, 0, 4), (p.WAIT_FOR, 0, 5), (p.WAIT_FOR, 0, 1),
     ]  # fmt: skip
+
+
+def test_steps_are_repeated_until_a_flag_is_posted():
+    """The row behind them goes back as far as they reach, inner ones included."""
+
+    def reader(t):
+        yield t.load("file")
+        yield t.until("stop", [t.load("heap"), t.until("told", t.try_load("file")), t.post("round")])
+        yield t.until("stop", t.load("heap"))
+
+    rows = rows_of(reader, steps(("post", "told"), ("post", "stop"), ("post", "stop")))[0]
+    assert [row[0] for row in rows] == [
+        p.VISIT, p.VISIT, p.TRY, p.UNTIL, p.POST, p.UNTIL, p.VISIT, p.UNTIL
+    ]  # fmt: skip
+    told, stop, again = (row for row in rows if row[0] == p.UNTIL)
+    assert (told[4], stop[4], again[4]) == (1, 4, 1)
+    assert (stop[3], again[3]) == (1, 2), "as for wait: one post more than the last time"
 
 
 @pytest.mark.parametrize("parties", [1, 2, 5])
@@ -219,7 +239,7 @@ def test_a_script_can_be_made_twice():
         (("fork", "main"), "'child' must be a forked process of the script, but there is none (got 'main')"),
         (("post", 3), "'flag' must be a name of at most 200 characters on one line (got 3)"),
         (("meet", "here", 0), "'parties' must be a whole number from 1 to 4294967295 (got 0)"),
-        (("mumap", "heap"), "'call' must be one of load, store, execute, place, mmap, populate, munmap,"),
+        (("mumap", "heap"), "'call' must be one of load, store, execute, try_load,"),
         (("store", "file"), "VISIT: 'region' of a STORE must be writable (got file)"),
         (("write", "heap"), "WRITE: 'region' of a call on a file must map one (got heap)"),
         (
@@ -327,7 +347,7 @@ def test_a_thread_may_do_nothing():
 
 def test_every_call_has_a_promise():
     assert all(getattr(Calls, name).__doc__ for name in Calls.names())
-    assert len(Calls.names()) == 28
+    assert len(Calls.names()) == 32
 
 
 @pytest.mark.parametrize("written", ["script", "function", "made"])

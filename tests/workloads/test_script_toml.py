@@ -43,6 +43,7 @@ def test_toml_equals_python(tmp_path):
 
     def other(t):
         yield [t.load("heap", count=3), t.meet("ready", 2)]
+        yield t.until("gone", [t.try_load("file"), [t.load("heap", 0, 1), t.load("heap", 0, 1)]])
 
     def child(t):
         yield [t.exit("gone"), t.exit("gone")]
@@ -67,7 +68,8 @@ threads = [
                   ["store", "heap", 4, 1, 1], ["store", "heap", 4, 1, 2], ["store", "heap", 4, 1, 3],
                   ["wait", "gone"]]],
    ["truncate", "file"], ["place", "file"]],
-  [["load", "heap", {{count = 3}}], ["meet", "ready", 2]],
+  [["load", "heap", {{count = 3}}], ["meet", "ready", 2],
+   ["until", "gone", [["try_load", "file"], ["repeat", 2, [["load", "heap", 0, 1]]]]]],
 ]
 [[process]]
 name = "child"
@@ -116,6 +118,9 @@ threads = [[["repeat", 2, [["exit", "gone"]]]]]
          "thread 0 step 0: 'region' must be one of heap, file (got 'stack')"),
         (one_thread('["munmap", "heap", {first = 3}]'),
          "munmap(region, page=0, pages=None) (got an unexpected keyword argument 'first')"),
+        (one_thread('["until", "stop"]'),
+         "thread 0 step 0: 'until' must be followed by a flag and a list of steps (got ['stop'])"),
+        (one_thread('["until", "stop", []]'), "'steps' must be at least one call (got none)"),
         (one_thread('["repeat", 3]'),
          "step 0: 'repeat' must be followed by a number and a list of steps (got [3])"),
         (one_thread('["repeat", 0, []]'),

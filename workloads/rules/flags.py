@@ -8,6 +8,8 @@ from workloads import rows as p
 from workloads.rules.place import Place
 
 WAITS = p.kinds_with(p.POSTS)
+# they wait for so many posts, or go with one other row
+ONCE = (p.FORK, p.EXIT_MM, p.WAIT_FOR, p.SPIN)
 POSTS = tuple(number for number in p.kinds_with(p.FLAG) if number not in WAITS)
 
 
@@ -44,6 +46,20 @@ def check_forks(processes: tuple[p.Process, ...]) -> None:
             Place(process.name, 0).refuse(
                 last != p.EXIT_MM, "the last row of a forked process must be EXIT_MM", names, at
             )
+
+
+def check_loops(processes: tuple[p.Process, ...]) -> None:
+    """Raise ValueError for a row that UNTIL would do again, but that stands for one time only."""
+    for process in processes:
+        for index, rows in enumerate(process.threads):
+            place = Place(process.name, index)
+            for end in np.flatnonzero(rows["op"] == p.UNTIL).tolist():
+                first = end - int(rows["count"][end])
+                at = np.arange(first, end)
+                bad = np.isin(rows["op"][at], ONCE)
+                names = np.array([p.ROW_KINDS[int(op)].name for op in rows["op"][at]])
+                place.refuse(bad, f"'op' must not be {', '.join(p.ROW_KINDS[op].name for op in ONCE)} where "
+                             "UNTIL goes back over it", names, at)  # fmt: skip
 
 
 def check_flags(processes: tuple[p.Process, ...]) -> None:

@@ -93,12 +93,21 @@ def _are_inside(these: _Rows) -> None:
 
 def _is_access(these: _Rows) -> None:
     """An access that the region's rights allow."""
+    _is_tried(these)
     kind, region = these.values, these.rows["region"]
-    these.refuse(~np.isin(kind, list(ACCESSES)), f"'kind' must be {_or(list(ACCESSES.values()))}")
     names = these.of_region("name", region)
     writable, executable = these.of_region("writable", region), these.of_region("executable", region)
     these.refuse((kind == STORE) & ~writable, "'region' of a STORE must be writable", names)
     these.refuse((kind == IFETCH) & ~executable, "'region' of an IFETCH must be executable", names)
+
+
+def _is_tried(these: _Rows) -> None:
+    these.refuse(~np.isin(these.values, list(ACCESSES)), f"'kind' must be {_or(list(ACCESSES.values()))}")
+
+
+def _goes_back(these: _Rows) -> None:
+    rule = "'count' of UNTIL must be from 1 to the number of rows before it"
+    these.refuse((these.values < 1) | (these.values > these.at), rule)
 
 
 def _is_spun_page(these: _Rows) -> None:
@@ -155,7 +164,9 @@ CHECKS: dict[k.Argument, Callable[[_Rows], None] | None] = {
     k.FILE_REGION: _maps_a_file,
     k.NR_PAGES: _are_inside,
     k.ACCESS: _is_access,
+    k.TRIED: _is_tried,
     k.TIMES: _is_positive,
+    k.BACK: _goes_back,
     k.SPUN_PAGE: _is_spun_page,
     k.WHERE: _is_one_of(k.AT, k.ANYWHERE),
     k.TARGET: _is_region,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from workloads import rows as p
-from workloads.rules.flags import check_flags, check_forks
+from workloads.rules.flags import check_flags, check_forks, check_loops
 from workloads.rules.mappings import check_mappings
 from workloads.rules.one_row import check_arguments, check_ops
 from workloads.rules.place import Place
@@ -26,6 +26,7 @@ def validate(workload: p.Workload) -> None:
     check_sizes(workload)
     for process in workload.processes:
         _check_process(process)
+    check_loops(workload.processes)
     check_forks(workload.processes)
     check_flags(workload.processes)
 
