@@ -108,7 +108,16 @@ class Program:
 
 
 def _thread(steps: list[Step]) -> Any:
-    return lambda t: (getattr(t, call)(*arguments) for call, *arguments in steps)
+    return lambda t: (_made(t, step) for step in steps)
+
+
+def _made(t: Any, step: Step) -> Any:
+    """Make the rows of a step; those of `until` are made of steps, too."""
+    call, *arguments = step
+    if call == "until":
+        flag, inner = arguments
+        return t.until(flag, [_made(t, one) for one in inner])
+    return getattr(t, call)(*arguments)
 
 
 def _toml_pairs(table: dict[str, Any]) -> list[str]:

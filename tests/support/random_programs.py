@@ -183,8 +183,7 @@ class Author:
         first, pages = self.range_of(region)
         what = self.number(0, 11)
         if what > 9:
-            tried = self.one_of(["try_load", "try_store", "try_execute"])
-            return [(tried, region.name, first, min(pages, SOME), self.one_of(COUNTS))]
+            return [self.tried()]
         if what < 5:
             advice = self.one_of(ADVICE)
             if advice == MADV_FREE and not self.all_anonymous(region, first, pages):
@@ -196,6 +195,13 @@ class Author:
             return [("move_pages", region.name, self.number(0, self.nodes - 1), first, pages)]
         return [self.one_of([("memory_reclaim", self.number(1, 64)), ("nanosleep", self.number(0, 2_000_000)),
                              self.snapshot()])]  # fmt: skip
+
+    def tried(self) -> Step:
+        """An access to whatever may be mapped there."""
+        region = self.region()
+        first, pages = self.range_of(region)
+        call = self.one_of(["try_load", "try_store", "try_execute"])
+        return (call, region.name, first, min(pages, SOME), self.one_of(COUNTS))
 
     def all_anonymous(self, region: Region, first: int, pages: int) -> bool:
         """May MADV_FREE be asked for this range, whatever others have put there?"""
@@ -371,6 +377,10 @@ def _process(rng: Random, name: str, nodes: int, large: bool, counter: list[int]
                 steps.append(("fork", f"{name} {CHILD}"))
                 steps += author.steps(rng.randint(0, 3))
                 steps.append(("wait", f"{name} gone", forks))
+            if thread == 0:  # the others may go on with something until it is through
+                steps.append(("post", f"{name} through {phase}"))
+            elif rng.randint(0, 2) == 0:
+                steps.append(("until", f"{name} through {phase}", [author.tried(), author.tried()]))
             last[thread] = author.last
     parts = [Part(name, regions, _frozen(made))]
     if forks:
