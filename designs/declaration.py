@@ -18,8 +18,10 @@ from cpus.compiled import Entry, Text
 from cpus.layout import DESIGN_SLOTS
 from cpus.segment import DesignFields
 from designs.design import Design, DesignError
+from inputs.text import clipped
 
 FIELD_WORDS_MAX = 1 << 30  # 8 GiB
+NAME_MAX = 60  # characters: it heads a column, and stands beside a bar
 
 
 def check_parameters(kind: type[Design]) -> None:
@@ -61,9 +63,10 @@ def check_declared(design: Design) -> None:
         or not design.name.strip()
         or not design.name.isprintable()
         or "/" in design.name
+        or len(design.name) > NAME_MAX
     ):
-        rule = "must be a word that reports can use, on one line and without '/'"
-        raise DesignError(f"{_where(type(design), 'name')}.name {rule} (got {design.name!r})")
+        rule = f"must be a word that reports can use, on one line, without '/', at most {NAME_MAX} characters"
+        raise DesignError(f"{_where(type(design), 'name')}.name {rule} (got {clipped(design.name)})")
     where = _where(type(design), "hooks")
     if not isinstance(design.hooks, tuple):
         hint = (

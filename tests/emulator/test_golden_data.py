@@ -207,6 +207,10 @@ def test_needed_is_enough():
             "'counters.pgfault' must be at least 0, as it counts events (got -1)",
         ),
         (
+            {"counters": {"nr_free_pages": -1, "workingset_nodes": -1, "tlb_ipi": -1000}},
+            "'counters.tlb_ipi' must be at least 0, as it counts events (got -1000)",
+        ),
+        (
             {"tlb_flush": {"send_ipi_by_site": {"a/b": -1}}},
             "'tlb_flush.send_ipi_by_site.a/b' must be at least 0 (got -1)",
         ),
