@@ -161,7 +161,7 @@ MISTAKES = {
     "name of two lines": (
         NAMED.format(r"a b\n c"),
         7,
-        "Mine.name must be a word that reports can use, on one line, without '/', at most 60 characters (got ",
+        "Mine.name must be a word that reports can use, on one line, without '/', at most 60 characters (",
     ),
     "long name": (NAMED.format("x" * 61), 7, "at most 60 characters (got 'xxxxxxxx"),
     "name of a path": (NAMED.format("e/../../x"), 7, "(got 'e/../../x')"),
