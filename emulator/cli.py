@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cpus.abi.numbers import LEASES_MAX
-from emulator.cli_arguments import LISTED, parse
+from emulator.cli_arguments import LISTED, MACHINE, parse
 from emulator.ending import SIGNALLED, endings_held, endings_raised
 from emulator.sentences import answer
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
         "compare": compare_command,
         "run": compare_command,
         "golden": golden,
+        "litmus": litmus,
         "list": list_command,
         "report": report_command,
     }
@@ -109,14 +110,11 @@ def _experiments(options: Namespace) -> list[Experiment]:
 
     from cpus.uncompiled import UNCOMPILED
     from emulator.experiment import Experiment
-    from emulator.machine import load_machine
 
     for i, design in enumerate(options.designs):
         if design in options.designs[:i]:
             raise InputError(f"each design must be named once (got {design!r} twice)")
-    machine = load_machine(
-        options.machine, scale=options.scale, cpus=options.cpus, overrides=dict(options.overrides)
-    )
+    machine = _machine(options)
     options.scale = machine.scale
     if options.leases is None:
         options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
@@ -126,6 +124,23 @@ def _experiments(options: Namespace) -> list[Experiment]:
     others = [replace(first, design=design) for design in options.designs[1:]]
     first = first.sized()
     return [first, *(replace(first, design=other.design) for other in others)]
+
+
+def _machine(options: Namespace) -> Machine:
+    """Load the machine that was asked for, or a litmus test's own."""
+    from emulator.machine import load_machine
+    from workloads.litmus.shelf import is_litmus, litmus_test
+
+    overrides = dict(options.overrides)
+    if options.machine is None and is_litmus(options.workload):
+        from emulator.litmus.machine import BASE, machine_of
+
+        options.machine = BASE
+        return machine_of(
+            litmus_test(options.workload), scale=options.scale, cpus=options.cpus, overrides=overrides
+        )
+    options.machine = options.machine or MACHINE
+    return load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=overrides)
 
 
 def _run(experiment: Experiment, emulate: Any, width: int) -> Result:
@@ -181,6 +196,13 @@ def golden(options: Namespace, emulate: Any) -> int:
     from emulator.golden.command import golden_command
 
     return golden_command(options, emulate)
+
+
+def litmus(options: Namespace, emulate: Any) -> int:
+    """Run litmus tests; `emulate` stands in for the emulator in tests."""
+    from emulator.litmus.command import litmus_command
+
+    return litmus_command(options, emulate)
 
 
 # -- luf list, luf report ------------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run_options(run)
 
     _add_golden(commands)
+    _add_litmus(commands)
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
     listing.add_argument(
@@ -272,8 +273,45 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
     )
 
 
+LITMUS = """\
+Run litmus tests: a few calls of a few threads, side by side, whose outcome is judged (docs/litmus.md). Each
+test runs in controlled mode with so many seeds, so each run has another schedule, and repeats. A line for
+each test and design says how many runs had an outcome that is forbidden, and how many were void: what the
+test needs to mean anything had not happened."""
+
+LITMUS_EXAMPLES = """\
+examples:
+  luf litmus --list                        the tests that ship: what each shows, covers and catches
+  luf litmus --runs 20                     all of them under linux and luf
+  luf litmus munmap-read --designs none:what=user luf
+  luf litmus munmap-read:pages=16          one test of a family
+  luf litmus munmap-read:pages=3           with another value of its parameter
+  luf litmus my.litmus --runs 1000         your own (docs/litmus.md has the format on a page)
+  luf run luf --workload my.litmus --seed 7    one run of it, with report and proof
+
+exit code: 0 no forbidden outcome, 1 some test had one, 2 bad input, 3 the emulator failed, 130 Ctrl-C."""
+
+
+def _add_litmus(commands: argparse._SubParsersAction[Parser]) -> None:
+    litmus = _command(commands, "litmus", "run litmus tests under designs, and count outcomes")
+    litmus.description, litmus.epilog = LITMUS, LITMUS_EXAMPLES
+    litmus.add_argument(
+        "tests", nargs="*", metavar="TEST", help="FILE.litmus, or a name of --list; default: all that ship"
+    )
+    litmus.add_argument(
+        "--designs", nargs="+", metavar="DESIGN", default=["linux", "luf"],
+        help="names (luf list) or FILE.py:CLASS; default: linux luf",
+    )  # fmt: skip
+    _add_number(litmus, "--runs", 1, 10**6, "runs of each test under each design; default 10", default=10)
+    _add_number(litmus, "--seed", 0, 2**62, f"of the first run; default {SEED}", default=SEED)
+    litmus.add_argument("--list", action="store_true", help="run nothing: list the tests")
+    litmus.add_argument(
+        "--check", choices=["full", "bounds", "off"], default="full", help="as for luf run; default full"
+    )
+
+
 def _add_number(
-    group: argparse._ArgumentGroup,
+    group: argparse._ActionsContainer,
     name: str,
     least: int,
     most: int | None,
@@ -327,9 +365,8 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--machine",
         metavar="NAME|FILE.toml",
-        default=MACHINE,
-        help=f"CPUs, memory nodes, TLBs, sysctls and the cost of each event; default {MACHINE}, the talk's. "
-        f'A file that starts with like = "{MACHINE}" changes only what it names',
+        help=f"CPUs, memory nodes, TLBs, sysctls and the cost of each event; default {MACHINE}, the talk's, "
+        f'or what a litmus test says. A file that starts with like = "{MACHINE}" changes only what it names',
     )
     group.add_argument(
         "--workload",
@@ -337,7 +374,7 @@ def _add_what(group: argparse._ArgumentGroup) -> None:
         default=WORKLOAD,
         help=f"what the CPUs execute; default {WORKLOAD}, the talk's. `luf list workloads` has the others, "
         "some with parameters, NAME:key=value,key=value. FILE is a recorded trace (.npz), a script "
-        "(.toml), or FILE.py:NAME, a script in Python (docs/workload.md)",
+        "(.toml), FILE.py:NAME, a script in Python (docs/workload.md), or a litmus test (FILE.litmus)",
     )
     group.add_argument(
         "--scale",

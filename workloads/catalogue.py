@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inputs.text import clipped
 from workloads.generated import generated, is_generated, lines
+from workloads.litmus.shelf import is_litmus, litmus_test
 from workloads.llama import generate
 from workloads.parameters import Parameter, Room, parameters
 from workloads.rows import Workload
@@ -111,12 +112,12 @@ def workload(
             raise ValueError(f"'processes' must be left to {name_or_path!r} (got {processes})")
         return generated(name_or_path, rounds=tokens, room=room or Room(), threads=threads, seed=seed)
     path = DATA / RECORDED[name_or_path][0] if name_or_path in RECORDED else Path(name_or_path)
-    script = path.suffix == ".toml" or ".py:" in name_or_path
+    script = path.suffix == ".toml" or ".py:" in name_or_path or is_litmus(name_or_path)
     if name_or_path not in RECORDED and path.suffix != ".npz" and not script:
         known = ", ".join(names())
         raise ValueError(
-            f"'workload' must be one of {known}, a .npz trace, a .toml script or "
-            f"FILE.py:NAME (got {clipped(name_or_path)})"
+            f"'workload' must be one of {known}, a .npz trace, a .toml script, "
+            f"FILE.py:NAME or a .litmus test (got {clipped(name_or_path)})"
         )
     what = "script" if script else "recorded trace"
     if scale != 1:
@@ -136,14 +137,16 @@ def workload(
 
 
 def _written(name: str, processes: int | None) -> Workload:
-    """Make the workload of a .toml script, or of a name in a Python file: a Script, a Workload, or a function
-    that returns one.
+    """Make the workload of a .toml script, of a litmus test, or of a name in a Python file: a Script, a
+    Workload, or a function that returns one.
     """
     from workloads.script_toml import script_from_toml
     from workloads.user_workload import blamed_on, name_in_python
 
     if processes is not None:
         raise ValueError(f"'processes' must be left to a script (got {processes})")
+    if is_litmus(name):
+        return litmus_test(name).workload
     if name.endswith(".toml"):
         return script_from_toml(name).workload()
     file, _, what = name.rpartition(":")

@@ -247,7 +247,7 @@ def test_a_scale_below_one_is_refused():
             'like = "nothing"',
             (
                 "bad.toml: 'like' must be one of cpu-128, guest-8cpu, guest-8cpu-tcg, "
-                "guest-8cpu-tcg-large, qemu-16, two-socket, "
+                "guest-8cpu-tcg-large, litmus, qemu-16, two-socket, "
             ),
         ),
         ("like = 3", "'like' must be the name of a machine (got 3)"),
@@ -357,6 +357,7 @@ def test_an_unknown_machine_gets_a_guess():
             "guest-8cpu",
             "guest-8cpu-tcg",
             "guest-8cpu-tcg-large",
+            "litmus",
             "qemu-16",
             "two-socket",
             "xeon6430-cxl",
