@@ -30,6 +30,7 @@ from cpus.atomics import exchange, fetch_or, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.declare import VMSTAT, Cost, Counter
+from cpus.events import CALL_WRITE_FAULT, EV_CALL, EV_RETURN, record
 from cpus.oracle import name_anonymous
 from cpus.page_table import (
     LEVEL_MASK,
@@ -140,6 +141,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     if same:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_FAULT
+        record(ram, cpu, EV_CALL, CALL_WRITE_FAULT, vpn, mm, vpn)
         change = change_begins(ram, mm)
         record_unmap(ram, cpu, mm, vpn, exchange(ram.frame_word, (table, index), 0))
         flush_tlb_page(ram, cpu, mm, vpn)
@@ -159,6 +161,8 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         drop_page(ram, cpu, old)  # ours
         if same:
             drop_page(ram, cpu, old)  # the PTE's
+    if same:
+        record(ram, cpu, EV_RETURN, CALL_WRITE_FAULT, vpn, 0, 0)
 
 
 @apart

@@ -35,7 +35,7 @@ from allocator.shrink_lruvec import (
 from allocator.vmscan import BY_DIRECT, BY_GROUP, SC_FORCE_DEACTIVATE, SC_FS, SC_SKIPPED_DEACTIVATE
 from cpus.compiled import apart, call, kernel, later
 from cpus.declare import VMSTAT, Counter
-from cpus.events import EV_RECLAIM, record
+from cpus.events import CALL_DIRECT, EV_CALL, EV_RECLAIM, EV_RETURN, record
 from cpus.steal import pass_time
 
 COUNTERS = (
@@ -131,7 +131,9 @@ def try_to_free_pages(ram, cpu, node, gfp):
     ram.sc_by[cpu], ram.sc_reclaimed[cpu], ram.sc_to_reclaim[cpu] = BY_DIRECT, 0, SWAP_CLUSTER_MAX
     # readahead runs inside the file system (memalloc_nofs_save)
     ram.sc_flags[cpu] = 0 if gfp & GFP_NORETRY else SC_FS
+    record(ram, cpu, EV_CALL, CALL_DIRECT, node, 0, 0)
     reclaimed = _do_try_to_free_pages(ram, cpu, cpu, node)
+    record(ram, cpu, EV_RETURN, CALL_DIRECT, node, 0, 0)
     ram.cpu_site[cpu] = site
     record(ram, cpu, EV_RECLAIM, node, BY_DIRECT, reclaimed, ram.sc_priority[cpu])
     return reclaimed

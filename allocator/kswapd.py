@@ -24,7 +24,7 @@ from allocator.vmscan import BY_KSWAPD, SC_CACHE_TRIM_FAILED, SC_FS, SC_NO_CACHE
 from cpus.atomics import load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.declare import ANY, CONFIG, VMSTAT, Counter, Field, Held, Lock, OwnerOf, Racy, Struct
-from cpus.events import EV_RECLAIM, record
+from cpus.events import CALL_KSWAPD, EV_CALL, EV_RECLAIM, EV_RETURN, record
 from cpus.locks import spin_lock, spin_unlock
 
 FIELDS = (
@@ -201,6 +201,8 @@ def kswapd_step(ram, cpu, node):
             ram.cpu_site[cpu] = site
             return _end_run(ram, node)
         _begin_round(ram, cpu, sc, node)
+    record(ram, cpu, EV_CALL, CALL_KSWAPD, node, 0, 0)
     more = shrink_lruvec_step(ram, cpu, sc, node)
+    record(ram, cpu, EV_RETURN, CALL_KSWAPD, node, 0, 0)
     ram.cpu_site[cpu] = site
     return 1 if more else _end_round(ram, sc, node)

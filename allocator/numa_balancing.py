@@ -39,6 +39,7 @@ from cpus.declare import (
     Racy,
     Struct,
 )
+from cpus.events import CALL_NUMA_SCAN, CALL_PROMOTION, EV_CALL, EV_RETURN, record
 from cpus.locks import mmap_read_lock, mmap_read_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -244,6 +245,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
     if isolated:
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_PROMOTION
+        record(ram, cpu, EV_CALL, CALL_PROMOTION, vpn, mm, vpn)
         if migrate_one(ram, cpu, pfn, ram.cpu_node[cpu]):
             ram.pgpromote_success[cpu] += 1
             ram.numa_pages_migrated[cpu] += 1
@@ -253,6 +255,7 @@ def do_numa_page(ram, cpu, mm, vpn, table):
             if load_acquire(ram.frame_word, (table, index)) == pte:
                 _make_accessible(ram, cpu, mm, vpn, table, pte)
             unlock_pte(ram, cpu, table)
+        record(ram, cpu, EV_RETURN, CALL_PROMOTION, vpn, 0, 0)
         ram.cpu_site[cpu] = site
     return AGAIN
 
@@ -333,6 +336,7 @@ def task_numa_work(ram, cpu, mm):
     mmap_read_lock(ram, cpu, mm)
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_NUMA
+    record(ram, cpu, EV_CALL, CALL_NUMA_SCAN, mm, mm, ram.mm_scan_vpn[mm])
     fetch_add(ram.mm_flush_pending, mm, 1)  # until all is flushed, TLBs may hold what the PTEs no longer show
     pages, space = ram.scan_pages, VIRTUAL_PAGES * ram.scan_pages
     position = ram.mm_scan_vpn[mm]
@@ -355,6 +359,7 @@ def task_numa_work(ram, cpu, mm):
     ram.mm_scan_vpn[mm] = offset
     if offset == 0:
         ram.mm_scan_seq[mm] += 1
+    record(ram, cpu, EV_RETURN, CALL_NUMA_SCAN, mm, 0, 0)
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
     return 0

@@ -56,7 +56,7 @@ from cpus.atomics import exchange, fence, fetch_add, fetch_max, load_acquire, st
 from cpus.compiled import apart, kernel
 from cpus.completion import look_for_completed_changes
 from cpus.declare import CONFIG, Atomic, Constant, Field, OwnerOf, Struct
-from cpus.events import EV_BARRIER, EV_TASK, record
+from cpus.events import CALL_ROW, EV_BARRIER, EV_CALL, EV_RETURN, EV_TASK, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
 from cpus.live import PROBES, REFUSED, touch_live_pages
@@ -352,17 +352,9 @@ def _change_process(ram, cpu, task, row):
 
 
 @kernel
-def _execute(ram, cpu, task, row):
-    """Execute one row."""
+def _call_kernel(ram, cpu, task, row):
+    """Execute one system call, or go on with it."""
     op = ram.row_op[row]
-    if op == VISIT:
-        return _visit_row(ram, cpu, task, row)
-    if op == TRY:
-        return try_row(ram, cpu, task, row)
-    if op == DRAW:
-        return _draw(ram, cpu, task, row)
-    if op == BARRIER:
-        return _barrier(ram, cpu, task, row)
     if op == POPULATE:
         return populate(ram, cpu, task, row)
     if op in CHANGES_MAPPING:
@@ -374,9 +366,28 @@ def _execute(ram, cpu, task, row):
         return direct_io(ram, cpu, task, row)
     if op == UPROBE:
         return uprobe(ram, cpu, task, row)
+    return _change_process(ram, cpu, task, row)
+
+
+@kernel
+def _execute(ram, cpu, task, row):
+    """Execute one row. When a call begins and returns is recorded: a witness names it."""
+    op = ram.row_op[row]
+    if op == VISIT:
+        return _visit_row(ram, cpu, task, row)
+    if op == TRY:
+        return try_row(ram, cpu, task, row)
+    if op == DRAW:
+        return _draw(ram, cpu, task, row)
+    if op == BARRIER:
+        return _barrier(ram, cpu, task, row)
     if op in SYNCHRONISES:
         return _synchronise(ram, cpu, task, row)
-    return _change_process(ram, cpu, task, row)
+    first = ram.proc_region[ram.task_process[task], ram.row_region[row]] + ram.row_page[row]
+    record(ram, cpu, EV_CALL, CALL_ROW, row, ram.task_mm[task], first)
+    result = _call_kernel(ram, cpu, task, row)
+    record(ram, cpu, EV_RETURN, CALL_ROW, row, 0 if result == NEXT else 1, 0)
+    return result
 
 
 @apart

@@ -28,7 +28,7 @@ from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_o
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import call, inlined, kernel
 from cpus.declare import ANY, OURS, OWNER, Cost, Counter, Field, Lock
-from cpus.events import EV_MAP, EV_UNMAP, record
+from cpus.events import EV_MAP, EV_MOVE, EV_UNMAP, record
 from cpus.locks import spin_lock, spin_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -124,8 +124,7 @@ def record_unmap(ram, cpu, mm, vpn, old):
 def record_move(ram, cpu, mm, old, new, pte):
     """Record that a PTE, taken from page `old`, is about to be seen at page `new`; pte lock held."""
     if pte_present(pte):
-        record_unmap(ram, cpu, mm, old, pte)
-        record(ram, cpu, EV_MAP, pte_pfn(pte), mm, new, pte & PTE_WRITTEN)
+        record(ram, cpu, EV_MOVE, pte_pfn(pte), mm, old, new)
 
 
 @inlined

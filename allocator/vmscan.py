@@ -54,6 +54,7 @@ from allocator.sched import cond_resched
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import CONFIG, OURS, OWNER, VMSTAT, Cost, Counter, Field, OwnerOf, Struct
+from cpus.events import CALL_DEMOTION, EV_CALL, EV_RETURN, record
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
 
@@ -245,7 +246,9 @@ def _demote_folio_list(ram, cpu, sc, demotable, target):
     """
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_KSWAPD_DEMOTION if ram.sc_by[sc] == BY_KSWAPD else SITE_DIRECT_DEMOTION
+    record(ram, cpu, EV_CALL, CALL_DEMOTION, target, 0, 0)
     moved = migrate_list(ram, cpu, WORK_DEMOTE, demotable, target)
+    record(ram, cpu, EV_RETURN, CALL_DEMOTION, target, 0, 0)
     ram.cpu_site[cpu] = site
     if ram.sc_by[sc] == BY_KSWAPD:
         ram.pgdemote_kswapd[cpu] += moved

@@ -42,6 +42,18 @@ EV_RECLAIM = EVENTS.add(("node", "BY_KSWAPD, BY_DIRECT", "reclaimed; kswapd: fre
 EV_TASK = EVENTS.add(("task", "1: it starts"))
 EV_WRITE = EVENTS.add(("frame, -1 none", "object", "page of it", "version"))
 EV_CHANGE = EVENTS.add(("mm", "first page", "behind the last page", "UNMAPPED, WRITE_PROTECTED"))
+EV_MOVE = EVENTS.add(("frame", "mm", "page", "new page"))
+EV_CALL = EVENTS.add(("CALL_*", "row, node or page", "mm", "first page of its range"))
+EV_RETURN = EVENTS.add(("CALL_*", "row, node or page", "1: it gives way, and goes on later"))
+
+CALLS = Numbered[str]()  # what a task is in while others see what it does, for a witness to name it
+CALL_ROW = CALLS.add("a call of its program")  # b is the row, c the first page of its range
+CALL_KSWAPD = CALLS.add("reclaim by kswapd", 1)
+CALL_DIRECT = CALLS.add("direct reclaim")
+CALL_DEMOTION = CALLS.add("demotion")
+CALL_PROMOTION = CALLS.add("promotion after a NUMA hint fault")
+CALL_NUMA_SCAN = CALLS.add("the scan for NUMA hints")
+CALL_WRITE_FAULT = CALLS.add("a write fault")
 
 EVENT_TASK_SHIFT = 16  # the last word: CPU, and above it the task that it ran + 1
 

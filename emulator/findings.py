@@ -30,6 +30,16 @@ class Event(TypedDict, total=False):
     what: str
 
 
+class Taken(TypedDict):
+    """The call that took the translation away, or the right to write."""
+
+    call: str  # its name, which does not change from run to run: `munmap`, `demotion in reclaim by kswapd`
+    what: str  # with its arguments, and the row of its thread
+    actor: str
+    begin: Whole  # numbers of events
+    end: NotRequired[Whole]  # if it had returned by then
+
+
 class Violation(TypedDict, total=False):
     """One access that the oracle judged wrong."""
 
@@ -51,6 +61,7 @@ class Violation(TypedDict, total=False):
     again: str
     design: str
     seed: Natural
+    taken: Taken
     events: list[Event]
 
 

@@ -1,5 +1,5 @@
-"""Write a violation as a proof: the last events that touched its frame and page, merged over all CPUs from
-their rings.
+"""Write a violation as a proof: the call that took the translation away, and the last events that touched its
+frame and page, merged over all CPUs from their rings.
 
 Their order is the total order of events (cpus/events.py), in which the access itself has a place, too. Each
 bears the clock of its CPU, and clocks of CPUs differ: a later event may show an earlier time. Reads the RAM
@@ -23,6 +23,7 @@ from cpus.events import (
     EV_FREE,
     EV_MAP,
     EV_MIGRATE,
+    EV_MOVE,
     EV_TAKE,
     EV_UNMAP,
     EV_WRITE,
@@ -33,15 +34,18 @@ from cpus.events import (
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
-from emulator.findings import Event, Violation
+from emulator.findings import Event, Taken, Violation
+from emulator.judge.taken import CallNames, open_calls
 from emulator.judge.traces import CPU_MASK, actor, kept_lines
 from workloads.rows import Workload
 
-PLACE, _, KIND, A, B, C, D, WHO = range(EVENT_WORDS)
+PLACE, T_NS, KIND, A, B, C, D, WHO = range(EVENT_WORDS)
 FRAME_EVENTS = {EV_MAP: "map", EV_UNMAP: "unmap", EV_FREE: "free", EV_TAKE: "take", EV_FILL: "fill"}
-FRAME_EVENTS |= {EV_MIGRATE: "migrate"}  # A is a frame
+FRAME_EVENTS |= {EV_MIGRATE: "migrate", EV_MOVE: "move"}  # A is a frame
+TAKES_AWAY = (EV_UNMAP, EV_MOVE, EV_CHANGE)  # which the CPU should have flushed for
 KINDS = FRAME_EVENTS | {EV_WRITE: "write", EV_FLUSH: "flush", EV_CHANGE: "change"}
 LINES_AT_MOST, FIRST_LINES = 8, 3  # of a proof, before the access; those that are kept at its beginning
+SINCE = {EV_UNMAP: "after that unmap", EV_MOVE: "after that move", EV_CHANGE: "after that change"}
 HANDED_OUT = "memory that was handed out again"
 
 
@@ -50,6 +54,7 @@ class Names:
 
     def __init__(self, ram: Any, workload: Workload):
         self.ram = ram
+        self.calls = CallNames(ram, workload)
         self.free_clears = bool(ram.init_on_free or ram.kasan_poison)
         self.files: list[tuple[int, int, str]] = []
         self.anonymous: dict[int, str] = {}
@@ -60,6 +65,11 @@ class Names:
         for p, process in enumerate(workload.processes):
             for i, region in enumerate(process.regions):
                 self.anonymous.setdefault(int(ram.proc_anon[p, i]), f"anon {region.name} of {process.name}")
+
+    def actor(self, who: int) -> str:
+        """Name the CPU of an event, and the thread that it ran."""
+        thread = self.calls.thread((who >> EVENT_TASK_SHIFT) - 1)
+        return actor(self.ram, who) + (f" ({thread})" if thread else "")
 
     def logical(self, number: int) -> str:
         """`file model1, page 66`; what the kernel uses has no logical page."""
@@ -120,14 +130,20 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
     """Give one violation with the events that led to it, in their order, the access itself last."""
     what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, entry = record[:12]
     access = _access(ram, entry)
-    rows = _related(ram, events[events[:, PLACE] < place], record)
-    rows = rows[: _seen(names, rows, pfn, expected, found)]
+    events = events[events[:, PLACE] < place]
+    rows = _related(ram, events, record)
+    seen = _seen(names, rows, pfn, expected, found)
+    if seen < len(rows):
+        events = events[events[:, PLACE] < rows[seen, PLACE]]
+    rows = rows[:seen]
     this: Event = {
         "place": place, "t_ns": at_ns, "kind": access, "frame": pfn,
-        "actor": actor(ram, cpu | (task + 1) << EVENT_TASK_SHIFT),
+        "actor": names.actor(cpu | (task + 1) << EVENT_TASK_SHIFT),
         "what": f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}",
     }  # fmt: skip
-    return {
+    taken, calls = _taken(names, events, rows)
+    told = [*_shortened([_told(names, row.tolist()) for row in rows]), *calls]
+    violation: Violation = {
         "kind": VIOLATIONS[what],
         "cpu": cpu,
         "t_ns": at_ns,
@@ -141,8 +157,11 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
         "expected": names.word(expected),
         "found": names.word(found),
         "however": _however(rows, cpu, mm, vpn),
-        "events": [*_with_traces(ram, [_told(names, row.tolist()) for row in rows], place, pfn, vpn), this],
+        "events": [*_with_traces(ram, told, place, pfn, vpn), this],
     }
+    if taken:
+        violation["taken"] = taken
+    return violation
 
 
 def _shortened(lines: list[Event]) -> list[Event]:
@@ -159,7 +178,7 @@ def _with_traces(ram: Any, lines: list[Event], until: int, pfn: int, vpn: int) -
     """Put lines of `trace` among the events, from the first of these on: those with the frame or the page
     among their values, or else the last ones. A line stands behind the event that it came after.
     """
-    since = lines[0]["place"] if lines else 0
+    since = min((line["place"] for line in lines), default=0)
     traced = [line for line in kept_lines(ram) if since <= line.sequence < until]
     about = [line for line in traced if {pfn, vpn} & set(line.values)]
     reported: list[Event] = [
@@ -167,7 +186,39 @@ def _with_traces(ram: Any, lines: list[Event], until: int, pfn: int, vpn: int) -
          "what": f"trace: {line.said}"}
         for line in about[:LINES_AT_MOST] or traced[-LINES_AT_MOST:]
     ]  # fmt: skip
-    return sorted([*_shortened(lines), *reported], key=lambda line: line["place"])
+    return sorted([*lines, *reported], key=lambda line: line["place"])
+
+
+def _taken(names: Names, events: np.ndarray, rows: np.ndarray) -> tuple[Taken | None, list[Event]]:
+    """Give the call in which the translation was taken away, which the first of the rows tells, and a line
+    each for its begin and its return.
+    """
+    if not len(rows) or rows[0, KIND] not in TAKES_AWAY:
+        return None, []
+    calls = open_calls(events, rows[0].tolist())
+    if not calls:
+        return None, []
+    begin, end = calls[0]
+    what = " in ".join(names.calls.full(call.begin) for call in calls)
+    taken: Taken = {
+        "call": names.calls.short(calls), "what": what, "actor": names.actor(begin[WHO]),
+        "begin": begin[PLACE],
+    }  # fmt: skip
+    lines: list[Event] = [_call_line(names, "call", begin, f"begin {what}")]
+    if end:
+        taken["end"] = end[PLACE]
+        lines.append(_call_line(names, "return", end, f"end {names.calls.name(begin)}"))
+    return taken, lines
+
+
+def _call_line(names: Names, kind: str, row: list[int], what: str) -> Event:
+    return {
+        "place": row[PLACE],
+        "t_ns": row[T_NS],
+        "kind": kind,
+        "actor": names.actor(row[WHO]),
+        "what": what,
+    }
 
 
 def _address(vpn: int) -> str:
@@ -186,8 +237,9 @@ def _related(ram: Any, events: np.ndarray, record: list[int]) -> np.ndarray:
     promised of the address, the flushes of it by this CPU, and what was written to the page that the CPU
     meant.
 
-    That unmap is the last one of this mapping: had the entry been filled after it, there would be a newer
-    mapping. If the rings no longer hold it: from the last unmap before the frame was handed out again.
+    That unmap is the last one of this mapping. If there is a newer mapping, the entry was filled from that,
+    and what was taken away is a right: then from the last promise of the address. If the rings no longer hold
+    it: from the last unmap before the frame was handed out again.
     """
     cpu, vpn, pfn, expected, mm = record[1], record[2], record[3], record[4], record[8]
     kind, a, b, c = (events[:, column] for column in (KIND, A, B, C))
@@ -197,9 +249,19 @@ def _related(ram: Any, events: np.ndarray, record: list[int]) -> np.ndarray:
     flushed = (kind == EV_FLUSH) & (events[:, WHO] & CPU_MASK == cpu) & (a == mm)
     flushed &= (b < 0) | ((b <= vpn) & (vpn < b + c))
     of_frame = (np.isin(kind, list(FRAME_EVENTS)) & (a == pfn)) | ((kind == EV_MIGRATE) & (b == pfn))
-    rows, of_frame = (array[of_frame | written | promised | flushed] for array in (events, of_frame))
-    unmaps = of_frame & (rows[:, KIND] == EV_UNMAP)
+    if pfn == ram.zero_page:  # which all have, everywhere
+        of_frame &= (b == mm) & (c == vpn)
+    chosen = of_frame | written | promised | flushed
+    rows, of_frame, promised = (array[chosen] for array in (events, of_frame, promised))
+    unmaps = of_frame & np.isin(rows[:, KIND], (EV_UNMAP, EV_MOVE))
     own = np.flatnonzero(unmaps & (rows[:, B] == mm) & (rows[:, C] == vpn))
+    mapped = (rows[:, KIND] == EV_MAP) & (rows[:, C] == vpn) | (rows[:, KIND] == EV_MOVE) & (
+        rows[:, D] == vpn
+    )
+    mapped = np.flatnonzero(of_frame & mapped & (rows[:, B] == mm))
+    promises = np.flatnonzero(promised)
+    if len(mapped) and len(promises) and mapped[-1] < promises[-1] and (not len(own) or own[-1] < mapped[-1]):
+        return rows[promises[-1] :]
     if len(own):  # the very mapping that the entry was filled from
         return rows[own[-1] :]
     left = np.flatnonzero(of_frame & np.isin(rows[:, KIND], (EV_TAKE, EV_MIGRATE)))
@@ -232,7 +294,7 @@ def _however(rows: np.ndarray, cpu: int, mm: int, vpn: int) -> str:
     if not len(rows):
         return "the event rings no longer hold what happened to the frame"
     first = rows[0].tolist()
-    since = "after that unmap" if first[KIND] == EV_UNMAP else "in what the event rings still hold"
+    since = SINCE.get(first[KIND], "in what the event rings still hold")
     flushes = int((rows[:, KIND] == EV_FLUSH).sum())
     if flushes == 0:
         return f"cpu{cpu} did not flush this page {since}."
@@ -242,7 +304,7 @@ def _however(rows: np.ndarray, cpu: int, mm: int, vpn: int) -> str:
 
 def _told(names: Names, row: list[int]) -> Event:
     place, t_ns, kind, a, b, c, d, who = row
-    line: Event = {"place": place, "t_ns": t_ns, "kind": KINDS[kind], "actor": actor(names.ram, who)}
+    line: Event = {"place": place, "t_ns": t_ns, "kind": KINDS[kind], "actor": names.actor(who)}
     if kind in FRAME_EVENTS:
         line["frame"] = b if kind == EV_MIGRATE else a
     line["what"] = _what(names, kind, a, b, c, d)
@@ -263,6 +325,8 @@ def _what(names: Names, kind: int, a: int, b: int, c: int, d: int) -> str:
         return f"fill frame {a} with {names.word(d)}"
     if kind == EV_MIGRATE:
         return f"move frame {a} to frame {b}"
+    if kind == EV_MOVE:
+        return f"move the PTE of frame {a} in mm {b} from {_address(c)} to {_address(d)}"
     if kind == EV_WRITE:
         return f"publish version {d} of {names.of_object(b, c)}"
     if kind == EV_FLUSH:

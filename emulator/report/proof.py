@@ -1,5 +1,5 @@
-"""Write a violation as a proof: what was seen, the events that led to it (let), what was due (then), what was
-not done (however).
+"""Write a violation as a proof: what was seen, which call took the translation away, the events that led to
+it (let), what was due (then), what was not done (however).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from rich.text import Text
 
 from emulator.report.console import BAD, QUIET
 
-CLOCKS = "Lines are in the order in which they happened. Each time is by the clock of its CPU; clocks differ."
+CLOCKS = (
+    "Lines are in the order in which they happened (#). Times are by the clock of each CPU; clocks differ."
+)
 _CLAIMS = {
     "reuse": "{actor} {did} memory that now belongs to somebody else",
     "stale read": "{actor} read an older version than was published",
@@ -50,8 +52,10 @@ def violation_proof(violation: Mapping[str, Any], events: Sequence[Mapping[str, 
         "\n"
     )
     text.append(f"  {_seen(violation, actor, access)}\n")
-    for i, event in enumerate(events):
-        text.append("  Let    " if i == 0 else "         ").append(f"{_line(event)}\n")
+    if "taken" in violation:
+        text.append(f"  {_taken(violation['taken'])}\n")
+    for i, line in enumerate(_lines(events)):
+        text.append("  Let    " if i == 0 else "         ").append(f"{line}\n")
     should = violation.get("should") or _should(violation, actor)
     if should:
         text.append(f"  Then   {should}\n")
@@ -79,10 +83,29 @@ def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
     return text
 
 
-def _line(event: Mapping[str, Any]) -> str:
-    if "t_ns" not in event:  # what was left out
-        return str(event.get("what", ""))
-    return f"{event.get('actor', '?')} {event.get('what', '')} at {microseconds(event['t_ns'])}"
+def _taken(taken: Mapping[str, Any]) -> str:
+    """Name the call that took the translation away, and when it began and had returned."""
+    end = (
+        f"#{taken['begin']:,} to #{taken['end']:,}"
+        if "end" in taken
+        else f"under way since #{taken['begin']:,}"
+    )
+    return f"taken away by {taken['actor']}, {end}: {taken['what']}"
+
+
+def _lines(events: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lay events out in columns: place in the order of all, clock, CPU and thread, what happened."""
+    known = [event for event in events if "t_ns" in event]  # the others stand for what was left out
+    numbers = [f"#{event['place']:,}" if "place" in event else "" for event in known]
+    times = [microseconds(event["t_ns"]) for event in known]
+    actors = [str(event.get("actor", "?")) for event in known]
+    a, b, c = (max(map(len, column), default=0) for column in (numbers, times, actors))
+    rows = iter(zip(numbers, times, actors, strict=True))
+    lines = []
+    for event in events:
+        number, time, actor = next(rows) if "t_ns" in event else ("", "", "")
+        lines.append(f"{number:>{a}}  {time:>{b}}  {actor:<{c}}  {event.get('what', '')}".rstrip())
+    return lines
 
 
 _BEFORE = {

@@ -82,9 +82,19 @@ REUSE = {
     "however": "cpu3 did not flush this page after that unmap.",
     "again": "luf run none --seed 1 --leases 1",
     "events": [
-        {"t_ns": 1_190_000, "actor": "cpu7", "what": "unmap page 66 of model1 in shrink_folio_list"},
+        {
+            "place": 70,
+            "t_ns": 1_190_000,
+            "actor": "cpu7",
+            "what": "unmap page 66 of model1 in shrink_folio_list",
+        },
         {"kind": "gap", "what": "(2 more events)"},
-        {"t_ns": 1_102_300, "actor": "cpu9", "what": "take frame 3141 for anon(mm 2, page 12) in rmqueue"},
+        {
+            "place": 99,
+            "t_ns": 1_102_300,
+            "actor": "cpu9",
+            "what": "take frame 3141 for anon(mm 2, page 12) in rmqueue",
+        },
     ],
 }
 

@@ -152,10 +152,27 @@ def violations(design, workload):
     ]
 
 
+NAMED = {
+    "munmap": "munmap of heap, pages 0-7 at 0x1000_0000, step 1",
+    "mremap": "mremap of heap, pages 0-7, to room at 0x1000_0000, step 1",
+    "madvise": "madvise(MADV_DONTNEED) of heap, pages 0-7 at 0x1000_0000, step 1",
+    "fork and copy on write": "a write fault in mm 1 at 0x1000_0000",
+    "fork": "fork of child, step 0",
+    "truncate": "truncate of file, pages 0-7 at 0x1000_0000, step 0",
+    "direct write": "direct_write of file, pages 0-7 at 0x1000_0000, step 0",
+}
+
+
 @pytest.mark.parametrize("what", ["user", "all"])
 @pytest.mark.parametrize("call", CALLS)
 def test_a_change_that_flushes_nobody_is_caught(call, what):
-    assert violations(f"none:what={what}", CALLS[call]) == ["access after completion"]
+    """And the witness names the call: main made it on cpu0, and it had returned."""
+    result = run_design(f"none:what={what}", machine(), CALLS[call], leases=1, seed=1)
+    assert [violation["kind"] for violation in result.violations] == ["access after completion"]
+    taken = result.violations[0]["taken"]
+    assert taken["what"] == NAMED[call]
+    assert taken["actor"].startswith("cpu0 (")
+    assert taken["begin"] < taken["end"] < result.violations[0]["events"][-1]["place"]
 
 
 @pytest.mark.parametrize("design", ["linux", "luf", "none"])
@@ -173,7 +190,9 @@ def test_mprotect(rights, use, sees):
     and is caught.
     """
     workload = changed(lambda t: t.mprotect("heap", rights), use=use)
-    assert violations("none:what=user", workload) == ["access after completion"]
+    result = run_design("none:what=user", machine(), workload, leases=1, seed=1)
+    assert [violation["kind"] for violation in result.violations] == ["access after completion"]
+    assert result.violations[0]["taken"]["call"] == f"mprotect({rights})"
     with pytest.raises(Panicked, match="SIGSEGV"):
         run_design("linux", machine(), workload, leases=1, seed=1)
 

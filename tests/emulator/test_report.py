@@ -156,12 +156,21 @@ def test_violation_tells_let_then_however_in_the_order_of_events():
         == "  cpu3 loaded 0x7f3a_0004_2000 (file model1, page 66) through a TLB entry filled at 981.2 us;"
     )
     assert lines[2] == "  frame 3141 now holds anon(mm 2, page 12)"
-    assert lines[3] == "  Let    cpu7 unmap page 66 of model1 in shrink_folio_list at 1,190.0 us"
-    assert lines[4] == "         (2 more events)"
-    assert lines[5] == "         cpu9 take frame 3141 for anon(mm 2, page 12) in rmqueue at 1,102.3 us"
+    assert lines[3] == "  Let    #70  1,190.0 us  cpu7  unmap page 66 of model1 in shrink_folio_list"
+    assert lines[4] == "                                (2 more events)"
+    assert lines[5] == "         #99  1,102.3 us  cpu9  take frame 3141 for anon(mm 2, page 12) in rmqueue"
     assert lines[6] == "  Then   cpu3 should have been flushed before frame 3141 was used again."
     assert lines[7].startswith("  However cpu3 did not flush")
-    assert lines[8].endswith("Each time is by the clock of its CPU; clocks differ.")
+    assert lines[8].endswith("Times are by the clock of each CPU; clocks differ.")
+
+
+def test_violation_names_the_call_that_took_the_translation_away():
+    """Who made it, its arguments, and between which events; of one that has not returned, since when."""
+    taken = {"call": "munmap", "what": "munmap of a, page 3, row 5", "actor": "cpu1 (main/0)", "begin": 60}
+    lines = violation_text({**REUSE, "taken": taken | {"end": 1075}}).splitlines()
+    assert lines[3] == "  taken away by cpu1 (main/0), #60 to #1,075: munmap of a, page 3, row 5"
+    lines = violation_text({**REUSE, "taken": taken}).splitlines()
+    assert lines[3] == "  taken away by cpu1 (main/0), under way since #60: munmap of a, page 3, row 5"
 
 
 @pytest.mark.parametrize(

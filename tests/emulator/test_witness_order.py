@@ -76,6 +76,68 @@ def test_planted_contradictions_are_seen(wrong, sentence):
         checked(lambda: wrong)()
 
 
+CALLED = with_lines(
+    {"place": 9, "t_ns": 890, "kind": "call", "actor": "cpu1 (a/0)", "what": "begin munmap"},
+    LINES[UNMAP] | {"actor": "cpu1 (a/0)"},
+    LINES[FREE],
+    {"place": 12, "t_ns": 400, "kind": "return", "actor": "cpu2 (a/0)", "what": "end munmap"},
+    *LINES[TAKE:],
+) | {"taken": {"call": "munmap", "what": "munmap of a", "actor": "cpu1 (a/0)", "begin": 9, "end": 12}}
+BEGIN, TAKING, _, END = range(4)
+
+
+def called(changes=(), taken=(), leave=()):
+    """Give the sound one with a call, some of its lines changed, its name changed, some lines left out."""
+    other = deepcopy(CALLED)
+    other["taken"] |= dict(taken)
+    for at, about in dict(changes).items():
+        other["events"][at] |= about
+    other["events"] = [line for at, line in enumerate(other["events"]) if at not in leave]
+    other["events"].sort(key=lambda line: line["place"])
+    return other
+
+
+def test_a_sound_call_passes():
+    """It may move to another CPU, and may not have returned."""
+    assert contradictions(CALLED) == []
+    under_way = called(leave=[END])
+    del under_way["taken"]["end"]
+    assert contradictions(under_way) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            called({BEGIN: {"place": 11, "t_ns": 950}}, {"begin": 11}),
+            "unmap frame 7: the call begins after it",
+        ),
+        (called({END: {"place": 9}, BEGIN: {"place": 8}}, {"begin": 8, "end": 9}), "the call ends before it"),
+        (called({END: {"place": 8}}, {"end": 8}), "unmap frame 7: the call ends before it"),
+        (called(taken={"begin": 8}), "the call begins at [9], and not at 8"),
+        (called(taken={"end": 13}), "the call ends at [12], and not at 13"),
+        (called(leave=[END]), "the call ends at [], and not at 12"),
+        (called(leave=[BEGIN]), "the call begins at [], and not at 9"),
+        (called(leave=[TAKING]), "a call is named, and took nothing away"),
+        (
+            called({BEGIN: {"actor": "cpu1 (b)"}}),
+            "begin munmap: by (b), and the translation was taken by (a/0)",
+        ),
+        (
+            called({END: {"actor": "cpu1 (a/1)"}}),
+            "end munmap: by (a/1), and the translation was taken by (a/0)",
+        ),
+        (
+            {name: what for name, what in CALLED.items() if name != "taken"},
+            "a call is told, and none is named",
+        ),
+    ],
+)
+def test_planted_contradictions_of_calls_are_seen(wrong, sentence):
+    """What is told of the call, what is named, and what it did."""
+    assert any(sentence in found for found in contradictions(wrong)), contradictions(wrong)
+
+
 def test_every_test_has_its_witnesses_checked():
     """The fixture of tests/conftest.py is at work here, too."""
     assert witness.witnessed.__wrapped__.__name__ == "witnessed"

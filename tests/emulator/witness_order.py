@@ -3,8 +3,9 @@ with the code that makes witnesses.
 
 A frame belongs to somebody, or is free. Who takes it must find it free; who maps, fills, moves, unmaps or
 frees it must find it owned. The access comes last, finds what the lines before it say that the frame holds,
-and an unmap that it is blamed for is before it. Places rise, and so do the times of each CPU, whose clock
-never goes back.
+and an unmap that it is blamed for is before it. The call that is said to have taken the translation away
+begins before it does so and ends after it, in one thread. Places rise, and so do the times of each CPU, whose
+clock never goes back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 HANDED_OUT = "handed out again"
 OWNED, FREE, UNKNOWN = "owned", "free", "unknown"
 NEEDS = {"map": OWNED, "unmap": OWNED, "fill": OWNED, "migrate": OWNED, "free": OWNED, "take": FREE}
+NEEDS |= {"move": OWNED}
 LEAVES = {"free": FREE, "take": OWNED, "map": OWNED, "unmap": OWNED, "fill": OWNED, "migrate": OWNED}
+LEAVES |= {"move": OWNED}
+TAKES = ("unmap", "move", "change")
 ACCESSES = ("load", "store", "fetch")
 
 
@@ -28,7 +32,7 @@ def contradictions(violation: Mapping[str, Any]) -> list[str]:
         return ["the access is not the last line"]
     found = [*_order(lines), *_life(lines, violation["frame"])]
     found += [f"{line['what']}: the access is before it" for line in lines[:-1] if line["kind"] in ACCESSES]
-    return [*found, *_content(lines[:-1], violation), *_flushes(lines, violation)]
+    return [*found, *_content(lines[:-1], violation), *_flushes(lines, violation), *_call(lines, violation)]
 
 
 def _order(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
@@ -85,6 +89,39 @@ def _flushes(lines: list[Mapping[str, Any]], violation: Mapping[str, Any]) -> li
     if "unmap" in kinds and "flush" in kinds[: kinds.index("unmap")]:
         found.append("a flush is listed before the unmap")
     return found
+
+
+def _thread(line: Mapping[str, Any]) -> str:
+    """Whoever it is that acts, on whatever CPU; a CPU without a thread is one of its own."""
+    cpu, _, thread = line["actor"].partition(" ")
+    return thread or cpu
+
+
+def _call(lines: list[Mapping[str, Any]], violation: Mapping[str, Any]) -> Iterable[str]:
+    """One call at most is told, and it is the one that is named: it begins before the translation is taken
+    away, and ends after it.
+    """
+    begins, ends = ([line for line in lines if line["kind"] == kind] for kind in ("call", "return"))
+    taken = violation.get("taken")
+    if taken is None:
+        if begins or ends:
+            yield "a call is told, and none is named"
+        return
+    if [line["place"] for line in begins] != [taken["begin"]]:
+        yield f"the call begins at {[line['place'] for line in begins]}, and not at {taken['begin']}"
+    if [line["place"] for line in ends] != [taken[name] for name in ("end",) if name in taken]:
+        yield f"the call ends at {[line['place'] for line in ends]}, and not at {taken.get('end')}"
+    taking = next((line for line in lines if line["kind"] in TAKES), None)
+    if taking is None:
+        yield "a call is named, and took nothing away"
+        return
+    if taking["place"] <= taken["begin"]:
+        yield f"{taking['what']}: the call begins after it"
+    if taking["place"] >= taken.get("end", taking["place"] + 1):
+        yield f"{taking['what']}: the call ends before it"
+    for line in (*begins, *ends):
+        if _thread(line) != _thread(taking):
+            yield f"{line['what']}: by {_thread(line)}, and the translation was taken by {_thread(taking)}"
 
 
 def checked(make: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
