@@ -7,7 +7,9 @@
         └── fork ──> janitor: kills what is left and removes the folder should the supervisor die
 
 Compiled code runs `main`; it sleeps and rouses others (host.py), sends and receives (zeromq.py) by itself.
-The shell in Python makes the sockets, and ends the process when something failed.
+The shell in Python makes the sockets, and ends the process when something failed. Where runs reuse their
+processes, a CPU that is idle when it is told to leave goes out of the RAM, and waits beside it (`Parking`)
+until the next machine has been laid out there.
 While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for
 the lease. A CPU process ignores the signals that end a run, which are the supervisor's to handle, and dies
 with the supervisor (PDEATHSIG). Left out: everything that has a policy.
@@ -25,10 +27,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import zmq
 from numba import types
 
-from cpus import zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import Text, apart, install_python, kernel
 from cpus.declare import ANY, OWNER, Atomic, Constant, Field, Racy, Struct
@@ -37,12 +39,14 @@ from cpus.faults import EXIT_FAULT, leave_with, listen
 from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
 from cpus.install import install
 from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
-from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
+from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, WAIT_IDLE
+from cpus.ram import WORD
 from cpus.uncompiled import Terminal, ready
-from cpus.zeromq import failure, handle, shell_receive, shell_send
+from cpus.zeromq import failure, handle, set_functions, shell_receive, shell_send
 
 FIELDS = (
     Constant("wait_bound_ms", "longest sleep before a CPU looks by itself, 0: SLEEP_BOUND_MS", "ms"),
+    Constant("parks", "1: an idle CPU that is told to leave returns, to run another machine later"),
     Struct("one", "stop", (
         Field("run_ready", Atomic("fetch_add"), "CPUs that are ready to start"),
         Field("run_panic", Racy("the run ends; of two that panic at once one is shown"),
@@ -78,6 +82,8 @@ def shell_wait(ram, cpu, target):
         if stop > FINISHED:
             if stop == LEAVE:
                 shell_receive(ram, cpu, NOTHING_ANNOUNCED)
+                if ram.parks and ram.cpu_wait_kind[cpu] == WAIT_IDLE:
+                    return 0
             exit_process(0 if stop == LEAVE else EXIT_STOPPED)
         served_here = not (ram.controlled or ram.cpu_irq_off[cpu] > 0)
         if served_here and load_acquire(ram.cpu_bell, cpu) > 0:
@@ -128,6 +134,65 @@ class Shell:
         self.ram.peer_socket[self.cpu, target] = handle(socket)
 
 
+class Parking:
+    """Where CPU processes wait between two runs, outside of the RAM, and how the supervisor knows."""
+
+    def __init__(self) -> None:
+        self.arrived = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # counts those who have come
+        self.go: list[int] = []  # of each CPU: it may run again
+
+    def wait(self, cpu: int) -> None:
+        """Be parked, in the CPU's process."""
+        os.eventfd_write(self.arrived, 1)
+        os.read(self.go[cpu], WORD)  # goes on by itself after a signal
+
+    def count(self) -> int:
+        """Give how many have come since the last time, in the supervisor."""
+        try:
+            return os.eventfd_read(self.arrived)
+        except BlockingIOError:
+            return 0
+
+    def clear(self) -> None:
+        """Nobody is there any more."""
+        self.count()
+        for fd in self.go:
+            os.close(fd)
+        self.go.clear()
+
+    def close(self) -> None:
+        """Give the last file descriptor back."""
+        os.close(self.arrived)
+
+
+class ProcessWords:
+    """What a RAM says of the processes of its CPUs, and not of what they run: kept while another machine is
+    laid out in it.
+    """
+
+    NAMES = ("cpu_pid", "cpu_host_core", "poll_set", "inbox_socket", "peer_socket")
+
+    def __init__(self) -> None:
+        self.kept: dict[str, np.ndarray] = {}
+
+    def save(self, ram: Any) -> None:
+        """Take the words of the CPUs that this machine has; of others those from before are kept."""
+        for name in self.NAMES:
+            found = getattr(ram, name)
+            before = self.kept.get(name, found[:0])
+            whole = np.zeros(np.maximum(found.shape, before.shape), found.dtype)
+            for words in (before, found):
+                whole[tuple(map(slice, words.shape))] = words
+            self.kept[name] = whole
+
+    def restore(self, ram: Any) -> None:
+        """Put them into a machine that may have fewer CPUs, or more."""
+        for name, words in self.kept.items():
+            place = getattr(ram, name)
+            common = tuple(map(slice, np.minimum(place.shape, words.shape)))
+            place[common] = words[common]
+
+
 _shell: Shell | None = None  # of this CPU process
 
 
@@ -157,8 +222,7 @@ def install_shell(ram: Any) -> list[Any]:
         return _guard(lambda _: _panic(ram, cpu, code, a, b))
 
     install(ram, [shell_wait.entry, shell_send.entry, shell_receive.entry])
-    for name, address in zeromq.functions().items():
-        ram.set_constant(name, address)
+    set_functions(ram)
     python: dict[str, Any] = {"shell_connect": connect, "shell_failed": failed, SHELL_PANIC.name: panic}
     return [install_python(ram, name, function) for name, function in python.items()]
 
@@ -183,9 +247,10 @@ def cpu_process(
     cores: list[int],
     main: Callable[[Any, int], int],
     terminal: Terminal | None = None,
+    parking: Parking | None = None,
 ) -> None:
-    """Be CPU `cpu` until the run ends. `main(ram, cpu)` is the compiled loop. `terminal` is there without the
-    JIT. Never returns.
+    """Be CPU `cpu` until the run ends; with `parking` of one run after the other, until somebody kills it.
+    `main(ram, cpu)` is the compiled loop. `terminal` is there without the JIT. Never returns.
     """
     global _shell
     status = 1
@@ -207,6 +272,11 @@ def cpu_process(
         _shell = Shell(ram, cpu, eventfds, folder, cores)
         run_when_started(ram, cpu)
         status = int(main(ram, cpu))
+        while parking:
+            parking.wait(cpu)
+            ram.forget_views()
+            run_when_started(ram, cpu)
+            main(ram, cpu)
     except BaseException as error:  # noqa: BLE001 (the process ends here)
         traceback.print_exc()
         if leave_with(ram, cpu, folder, error):

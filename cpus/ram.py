@@ -359,6 +359,7 @@ class Segment:
         self.bytes = np.frombuffer(self._map, dtype=np.uint8)
         self.header = self.bytes[: 4096 * 4].view(np.int64)
         self._base = self.bytes.ctypes.data
+        self._shown: dict[str, int] = {}  # columns of those rows that are longer than what is in them
         self.design: dict[str, np.ndarray] = {}  # views of a design's own fields
 
     def set_constant(self, name: str, value: int) -> None:
@@ -366,28 +367,49 @@ class Segment:
         self.header[self._type.places[name].slot] = int(value)
 
     def attach_view(self, name: str, shape: tuple[int, ...], offset: int, columns: int = 0) -> None:
-        """Publish field `name` (its bytes start at `offset`) in the header and as a numpy attribute of
+        """Publish field `name` (its bytes start at `offset`) in the header, and so as a numpy attribute of
         `shape`; rows are `columns` long, if that is more than what is in them.
         """
         place = self._type.places[name]
         self.header[place.slot] = offset - place.offset
         self.header[place.slot + 2] = shape[0]
-        dtype = np.dtype(place.dtype)
         if place.ndim == 2:
-            columns = columns or shape[1]
-            self.header[place.slot + 1] = columns
-            strides: tuple[int, ...] = (columns * place.stride, place.stride)
-        else:
-            strides = (place.stride,)
-        view = np.ndarray(shape, dtype, buffer=self.bytes.data, offset=offset, strides=strides)
-        narrow = dtype.kind in "iu" and dtype.itemsize < WORD
-        setattr(self, name, view.view(WideField) if numba.config.DISABLE_JIT and narrow else view)
+            self.header[place.slot + 1] = columns or shape[1]
+            if columns:
+                self._shown[name] = shape[1]
 
     def __getattr__(self, name: str) -> Any:
         place = self._type.places.get(name) if not name.startswith("_") else None
-        if place is None or place.ndim != 0:
+        if place is None or (place.ndim != 0 and self.header[place.slot + 2] == 0):
             raise AttributeError(f"no field {name!r} in {self._type}")
-        return int(self.header[place.slot])
+        if place.ndim == 0:
+            return int(self.header[place.slot])
+        view = self._view(name, place)
+        setattr(self, name, view)
+        return view
+
+    def _view(self, name: str, place: Place) -> np.ndarray:
+        """Make the view of a field from what the header says of it."""
+        first, columns, rows = self.header[place.slot : place.slot + SLOT_WORDS].tolist()
+        dtype = np.dtype(place.dtype)
+        shape: tuple[int, ...] = (rows,)
+        strides: tuple[int, ...] = (place.stride,)
+        if place.ndim == 2:
+            shape, strides = (rows, self._shown.get(name, columns)), (columns * place.stride, place.stride)
+        view = np.ndarray(shape, dtype, self.bytes.data, first + place.offset, strides)
+        narrow = dtype.kind in "iu" and dtype.itemsize < WORD
+        return view.view(WideField) if numba.config.DISABLE_JIT and narrow else view
+
+    def forget_views(self) -> None:
+        """Look anew where each field lies: another machine has been laid out in this memory."""
+        for name in [name for name in vars(self) if name in self._type.places]:
+            delattr(self, name)
+
+    def clear(self) -> None:
+        """Make all of it zeros, and give it back to the host as long as nobody writes to it."""
+        self._map.madvise(mmap.MADV_REMOVE)
+        self.forget_views()
+        self.design.clear()
 
     def close(self) -> None:
         """Give the memory back (numpy views of it must not be used any more)."""

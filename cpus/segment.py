@@ -49,17 +49,30 @@ def _extents(layout: Layout, named: dict[str, int]) -> tuple[list[tuple[Array, i
 
 
 def build_ram(
-    layout: Layout, sizes: Sizes, constants: dict[str, int], design_fields: DesignFields | None = None
+    layout: Layout,
+    sizes: Sizes,
+    constants: dict[str, int],
+    design_fields: DesignFields | None = None,
+    into: Segment | None = None,
 ) -> Segment:
     """Map the segment of a machine, publish every field, write the constants. Memory starts as zeros.
 
-    `design_fields`: name -> shape of the design's own int64 fields, placed behind the machine's.
+    `design_fields`: name -> shape of the design's own int64 fields, placed behind the machine's. `into` is a
+    segment to be used again, for another machine, which nobody may look at meanwhile. Raises ValueError if it
+    is too small.
     """
     named = _named(layout, sizes)
     found, total = _extents(layout, named)
     design_fields = design_fields or {}
     design_words = sum(int(np.prod(shape)) + 8 for shape in design_fields.values())
-    ram = Segment(layout.type, total + design_words * WORD + 4096)
+    size = total + design_words * WORD + 4096
+    if into is None:
+        into = Segment(layout.type, size)
+    elif size > into.size:
+        raise ValueError(f"'RAM segment' must hold the whole machine, {size:,} bytes (got {into.size:,})")
+    else:
+        into.clear()
+    ram = into
     ram.layout = layout
     for array, offset, shape in found:
         for member, inside in array.members:

@@ -11,6 +11,7 @@ sentence.
 from __future__ import annotations
 
 import ctypes
+from functools import cache
 from typing import Any
 
 import numba
@@ -49,13 +50,20 @@ SENDING, RECEIVING = 0, 1  # what has failed
 shell_connect, shell_failed = later("shell_connect", 2), later("shell_failed", 3)
 
 
-def functions() -> dict[str, int]:
+@cache
+def _functions() -> dict[str, int]:
     """Give constant -> address of libzmq's functions, of the libzmq that pyzmq uses."""
     library = ctypes.CDLL(_zmq.__file__)  # found through its dependencies, wherever they were installed
     return {
         name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
         for name in ("zmq_send", "zmq_recv", "zmq_getsockopt")
     }
+
+
+def set_functions(ram: Any) -> None:
+    """Tell compiled code where libzmq's functions are."""
+    for name, where in _functions().items():
+        ram.set_constant(name, where)
 
 
 if numba.config.DISABLE_JIT:

@@ -24,6 +24,7 @@ from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
 from cpus.layout import Sizes
 from cpus.oracle import NOBODY
+from cpus.ram import Segment
 from cpus.segment import build_ram
 from cpus.tlb import NR_ASIDS
 from cpus.uncompiled import refuse_many
@@ -80,27 +81,46 @@ def build(
     machine: Machine, workload: Workload, design: ReadyDesign, options: RunOptions, progress: Any = None
 ) -> Any:
     """Return the RAM of a machine that is ready to start. Raises BuildError if these do not fit together."""
-    refuse_many(options.leases)
-    sizes = _sizes(machine, workload, design.has_thread, options.debug_luf)
-    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), design.fields(sizes))
-    for cost in MACHINE.costs:
-        ram.set_constant(f"cost_{cost.name}", getattr(machine.costs, cost.name))
+    ram = lay_out(machine, workload, design, options)
     with signals_held():  # the engine is compiled, and what boots the machine
-        _install_text(ram, design, options, progress)
-        _zones(ram, machine)
-        rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
-        ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
-        ram.run_random[0] = int(rng.integers(1, 2**62))
-        boot_zones(ram)
-        boot_zero_page(ram, ram.zero_page, ram.zero_logical)
-        boot_cpus(ram)
-        design.prepare(ram)
-        _processes(ram, workload)
-        _kernel_threads(ram)
+        install_text(ram, design, options, progress)
+        boot(ram, machine, workload, design, options)
     return ram
 
 
-def _install_text(ram: Any, design: ReadyDesign, options: RunOptions, progress: Any) -> None:
+def lay_out(
+    machine: Machine,
+    workload: Workload,
+    design: ReadyDesign,
+    options: RunOptions,
+    into: Segment | None = None,
+) -> Segment:
+    """Return the memory of a machine, all constants written, in a segment of its own or in one to be used
+    again. Raises BuildError.
+    """
+    refuse_many(options.leases)
+    sizes = _sizes(machine, workload, design.has_thread, options.debug_luf)
+    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), design.fields(sizes), into)
+    for cost in MACHINE.costs:
+        ram.set_constant(f"cost_{cost.name}", getattr(machine.costs, cost.name))
+    return ram
+
+
+def boot(ram: Any, machine: Machine, workload: Workload, design: ReadyDesign, options: RunOptions) -> None:
+    """Write all that a machine has in its memory when it starts, by the code that its text table has."""
+    _zones(ram, machine)
+    rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
+    ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
+    ram.run_random[0] = int(rng.integers(1, 2**62))
+    boot_zones(ram)
+    boot_zero_page(ram, ram.zero_page, ram.zero_logical)
+    boot_cpus(ram)
+    design.prepare(ram)
+    _processes(ram, workload)
+    _kernel_threads(ram)
+
+
+def install_text(ram: Any, design: ReadyDesign, options: RunOptions, progress: Any = None) -> None:
     """Compile or load the engine, then the design's hooks over the defaults."""
     hooks = design.hooks(debug_luf=options.debug_luf, bounds=options.bounds)
     for hook in HOOKS.values():

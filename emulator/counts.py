@@ -51,12 +51,12 @@ def counts(ram: Any, machine: Machine) -> dict[str, Any]:
         "token_ns": [_token_times(ram, p) for p in processes],
         "series": _series(ram),
         "timeline": timeline(ram),
-        "fingerprint": _fingerprint(ram),
+        "fingerprint": fingerprint(ram),
         "node_names": [node.name for node in machine.nodes],
     }
 
 
-def _fingerprint(ram: Any) -> str:
+def fingerprint(ram: Any) -> str:
     """Hash what happened: the event sequence as far as the rings hold it, all counters, clocks, and the order
     of hand-overs.
     """

@@ -132,6 +132,18 @@ class Experiment:
             return self.workload
         return workload_of(self.workload, self.machine.scale, self.tokens, self.seed, self.machine)
 
+    def options(self) -> RunOptions:
+        """Give what of it the build of its RAM goes by."""
+        return RunOptions(
+            leases=self.leases,
+            seed=self.seed,
+            check=self.check != "off",
+            bounds=self.check == "bounds",
+            strict_ipi=self.strict_ipi,
+            controlled=self.leases == 1,
+            debug_luf=self.debug_luf,
+        )
+
     def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
         """Run it, and give what it did. `observe` is called with the RAM when the run is over and audited
         (for the workload's snapshots, say). Raises RunStopped when the run cannot be finished (DesignFault
@@ -203,22 +215,13 @@ def squeezed(machine: Machine, workload: Workload, share: float) -> float:
 
 def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | None) -> Result:
     assert isinstance(one.workload, Workload)
-    options = RunOptions(
-        leases=one.leases,
-        seed=one.seed,
-        check=one.check != "off",
-        bounds=one.check == "bounds",
-        strict_ipi=one.strict_ipi,
-        controlled=one.leases == 1,
-        debug_luf=one.debug_luf,
-    )
     began = time.monotonic()
     _phase(progress, "loading the engine")
     ram = build(
         one.machine,
         one.workload,
         one.design,
-        options,
+        one.options(),
         lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"),
     )
     try:

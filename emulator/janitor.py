@@ -1,7 +1,8 @@
 """A tiny process that outlives a killed supervisor by some milliseconds: it ends the CPUs and removes what
 lies on disk.
 
-    supervisor ── pipe ──> janitor    "cpu PID", "remove PATH", "orphan PATH"; at an orderly end it is killed
+    supervisor ── pipe ──> janitor    "cpu PID", "none", "remove PATH", "orphan PATH"; at an orderly end it
+                                      is killed
 
 It holds one pidfd per CPU, opened while the CPU is surely alive, so that it can never kill a process that was
 given the same number later. It has a session of its own and ignores the signals that end a run: a Ctrl-C on
@@ -59,6 +60,10 @@ class Janitor:
         """Kill this child should the supervisor die. It must not have been waited for yet."""
         self._tell(b"cpu %d" % pid)
 
+    def forget_cpus(self) -> None:
+        """All CPU processes so far have been waited for."""
+        self._tell(b"none")
+
     def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
         """Remove this file or folder should the supervisor die: it has a name that nobody else can know."""
         self._tell(b"remove " + os.fsencode(os.path.abspath(path)))
@@ -105,6 +110,9 @@ def _serve(reader: int, tell_ready: int, supervisor: int) -> None:
             if word == b"cpu":
                 with suppress(ProcessLookupError):
                     cpus.append(os.pidfd_open(int(rest)))
+            elif word == b"none":
+                while cpus:
+                    os.close(cpus.pop())
             elif word == b"orphan":
                 orphans.append(os.fsdecode(rest))
             else:

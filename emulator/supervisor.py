@@ -12,6 +12,10 @@ terminal that is closed), or RunStopped (a CPU process died, the emulated kernel
 more although the host let all CPUs run). All processes, sockets,
 eventfds and the folder are gone when the `with` block has been left; should the supervisor itself be killed,
 the janitor and PDEATHSIG see to that. Left out: restarting anything. A run that lost a process is over.
+
+With `parks` the processes carry one run after the other (emulator/stress/arena.py): `gather` has one for each
+CPU of the machine that lies in the RAM, `park` takes them out of it at the end of a run, and `drop` ends them
+where a run did not end well.
 """
 
 from __future__ import annotations
@@ -32,12 +36,12 @@ from typing import Any, Self
 import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
-from cpus.abi.numbers import LEASES_MAX
+from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
 from cpus.ending import ENDING, go_on
 from cpus.faults import EXIT_FAULT, fault_file, hook_of
 from cpus.host import place_leases
 from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
-from cpus.process import EXIT_STOPPED, cpu_process, install_shell, prepare
+from cpus.process import EXIT_STOPPED, Parking, cpu_process, install_shell, prepare
 from cpus.uncompiled import UNCOMPILED, Terminal
 from emulator.ending import Interrupted
 from emulator.janitor import Janitor, remove
@@ -47,6 +51,8 @@ from emulator.stopped import CpuDied, DesignFault, HostFault, Panicked, RunStopp
 from emulator.streams import tell
 
 TICK_S = 0.05
+READY_TICK_S, QUIET_TICK_S = 0.005, 0.002
+FIRST_TICK_S, TICKS_GROW = 0.0002, 8  # looks come an eighth of the time so far apart, at first
 READY_BOUND_S = 60.0
 LEAVE_BOUND_S = 5.0
 WAIT_BOUND_MS = 10_000  # of the watchdog, where the machine names none
@@ -78,6 +84,7 @@ class Supervisor:
         panic_text: Callable[[int, int, int], str] | None = None,
         hook_places: Mapping[str, str] | None = None,
         say: Callable[[str], None] = tell,
+        parks: bool = False,
     ):
         if ram.nr_leases > LEASES_MAX:
             raise ValueError(f"'leases' must be at most {LEASES_MAX} (got {ram.nr_leases})")
@@ -88,6 +95,9 @@ class Supervisor:
         self.panic_text = panic_text or (lambda code, a, b: f"panic {code} ({a}, {b})")
         self.processes: list[Any] = []
         self.eventfds: list[int] = []
+        self.parks = parks
+        self.parking: Parking | None = None
+        self._parked: list[int] = []  # CPUs whose processes wait for the next run
         self.folder, self._folder_is_ours = "", False
         self.janitor: Janitor | None = None
         self.terminal: Terminal | None = None
@@ -116,6 +126,9 @@ class Supervisor:
     def start(self) -> None:
         """Let the CPUs run: as many as there are leases, all of them if there is no gate."""
         start_all(self.ram)
+        if self.parking:
+            for cpu in self._parked[: self.ram.nr_cpus]:
+                os.eventfd_write(self.parking.go[cpu], 1)
 
     def watch(
         self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0, tick_s: float = TICK_S
@@ -123,11 +136,12 @@ class Supervisor:
         """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first
         (0: no limit).
 
-        Looks, and calls `tick(ram)`, every `tick_s` seconds. Raises as the module's text says.
+        Looks, and calls `tick(ram)`, every `tick_s` seconds, at first more often. Raises as the module's text
+        says.
         """
-        watchdog = self._watchdog()
+        watchdog, pace = self._watchdog(), _Pace(tick_s)
         while not done(self.ram):
-            self._look(tick_s)
+            self._look(pace.next_s())
             if tick:
                 tick(self.ram)
             if self.ram.run_stop[0] == VIOLATED or 0 < violations_limit <= int(self.ram.run_violations[0]):
@@ -138,9 +152,9 @@ class Supervisor:
 
     def quiesce(self) -> None:
         """After the last user thread: wait until every CPU is idle and no interrupt is under way."""
-        watchdog = self._watchdog()
+        watchdog, pace = self._watchdog(), _Pace(QUIET_TICK_S)
         while (idle := all_idle(self.ram)) != 1:
-            self._look(0.002)
+            self._look(pace.next_s())
             watchdog.look("the lease table stays locked" if idle < 0 else "")
 
     def finish(self) -> None:
@@ -152,6 +166,50 @@ class Supervisor:
             process.join(max(0.0, bound - time.monotonic()))
         self._kill_all()
 
+    def gather(self) -> None:
+        """Have a process for each CPU of the machine that the RAM holds now: those that are parked, or new
+        ones.
+        """
+        place_leases(self.ram, self.cores)
+        if self.processes:
+            return
+        self.eventfds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(self.ram.nr_cpus)]
+        if self.parking:
+            self.parking.go = [os.eventfd(0, os.EFD_CLOEXEC) for _ in self.eventfds]
+        # Python 3.12+ warns of forks beside threads; a CPU touches nothing that they may hold
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            for cpu in range(self.ram.nr_cpus):
+                self._fork(cpu)
+        self._wait_until_ready()
+
+    def park(self) -> None:
+        """After `quiesce`: have all CPUs leave the RAM, and wait beside it for the next run."""
+        assert self.parking is not None
+        self.ram.run_stop[0] = LEAVE
+        count = self.ram.nr_cpus
+        self._rouse_all()
+        patience, arrived = self._patience(LEAVE_BOUND_S), 0
+        while arrived < count:
+            self._look(LEAVE_BOUND_S, self.parking.arrived)
+            arrived += self.parking.count()
+            if patience.is_over():
+                raise CpuDied(f"{count - arrived} of {count} CPUs did not leave the run in time")
+        self._parked = sorted({*self._parked, *range(count)})
+
+    def drop(self) -> None:
+        """End all CPU processes: the next `gather` starts new ones."""
+        self._kill_all()
+        self._close_eventfds()
+        for path in Path(self.folder).iterdir():
+            path.unlink()
+        if self.janitor:
+            self.janitor.forget_cpus()
+
+    def load_shell(self) -> None:
+        """Put what CPUs call in Python into the text table of the machine that the RAM holds now."""
+        self._shell += install_shell(self.ram)
+
     def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
         """Have a half-written file or folder removed should this process be killed."""
         if self.janitor:
@@ -160,23 +218,19 @@ class Supervisor:
     # -- getting ready ---------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        ram = self.ram
         began = time.monotonic()
         self._raise_open_files()
-        place_leases(ram, self.cores)
-        self._shell = install_shell(ram)
-        prepare(ram, self.main)
+        if self.parks:
+            self.parking = Parking()
+        else:
+            self.load_shell()
+        prepare(self.ram, self.main)
         self.janitor = Janitor()
         self._make_folder(self.janitor)
         if UNCOMPILED:
             self.terminal = Terminal.of_this_process()
-        self.eventfds = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(ram.nr_cpus)]
-        # Python 3.12+ warns of forks beside threads; a CPU touches nothing that they may hold
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            for cpu in range(ram.nr_cpus):
-                self._fork(cpu)
-        self._wait_until_ready()
+        if not self.parks:
+            self.gather()
         self.ready_s = time.monotonic() - began
 
     def _make_folder(self, janitor: Janitor) -> None:
@@ -184,7 +238,7 @@ class Supervisor:
         what bears it is ours.
         """
         self.folder = folder = os.path.join(tempfile.gettempdir(), f"luf-{secrets.token_hex(8)}")
-        if len(os.fsencode(folder)) + len(f"/c{self.ram.nr_cpus}") > SOCKET_PATH_MAX:
+        if len(os.fsencode(folder)) + len(f"/c{CPUS_MAX}") > SOCKET_PATH_MAX:
             raise HostFault(
                 f"'socket paths' must be at most {SOCKET_PATH_MAX} bytes "
                 f"(got {folder}/c...): use a shorter TMPDIR"
@@ -199,7 +253,16 @@ class Supervisor:
 
         def be_cpu() -> None:
             janitor.leave_to_parent()
-            cpu_process(self.ram, cpu, self.eventfds, self.folder, self.cores, self.main, self.terminal)
+            cpu_process(
+                self.ram,
+                cpu,
+                self.eventfds,
+                self.folder,
+                self.cores,
+                self.main,
+                self.terminal,
+                self.parking,
+            )
 
         process = multiprocess.get_context("fork").Process(
             target=be_cpu, name=f"{self.label}-cpu{cpu}", daemon=True
@@ -215,9 +278,9 @@ class Supervisor:
 
     def _wait_until_ready(self) -> None:
         ram = self.ram
-        patience = self._patience(READY_BOUND_S)
+        patience, pace = self._patience(READY_BOUND_S), _Pace(READY_TICK_S)
         while ram.run_ready[0] < ram.nr_cpus:
-            self._look(0.005)
+            self._look(pace.next_s())
             if patience.is_over():
                 missing = [cpu for cpu in range(ram.nr_cpus) if ram.cpu_host_core[cpu] == 0]
                 names = ", ".join(f"cpu{cpu} (pid {self.processes[cpu].pid})" for cpu in missing[:8])
@@ -241,9 +304,11 @@ class Supervisor:
     def _watchdog(self) -> Watchdog:
         return Watchdog(self.ram, self._patience((self.ram.wait_bound_ms or WAIT_BOUND_MS) / 1000))
 
-    def _look(self, seconds: float) -> None:
-        """Sleep at most so long, then raise if a signal, a death or a panic ended the run."""
-        dead = wait_for_sentinels([p.sentinel for p in self.processes], seconds)
+    def _look(self, seconds: float, *news: int) -> None:
+        """Sleep at most so long, or until there is news, then raise if a signal, a death or a panic ended the
+        run.
+        """
+        dead = wait_for_sentinels([*news, *(p.sentinel for p in self.processes)], seconds)
         if self._signal:
             self.ram.run_stop[0] = INTERRUPTED
             raise Interrupted(self._signal)
@@ -301,7 +366,7 @@ class Supervisor:
     # -- the end ---------------------------------------------------------------------------------------------
 
     def _rouse_all(self) -> None:
-        for fd in self.eventfds:
+        for fd in self.eventfds[: self.ram.nr_cpus]:
             os.eventfd_write(fd, 1)
 
     def _kill_all(self) -> None:
@@ -312,15 +377,24 @@ class Supervisor:
             process.join()
             process.close()
         self.processes.clear()
+        self._parked.clear()
 
-    def _clean(self) -> None:
-        """Undo everything that `__enter__` did, in whatever state it is."""
-        if self.ram.run_stop[0] in (RUN, FINISHED):
-            self.ram.run_stop[0] = INTERRUPTED
-        self._kill_all()
+    def _close_eventfds(self) -> None:
         for fd in self.eventfds:
             os.close(fd)
         self.eventfds.clear()
+        if self.parking:
+            self.parking.clear()
+
+    def _clean(self) -> None:
+        """Undo everything that `__enter__` did, in whatever state it is."""
+        if self.processes and self.ram.run_stop[0] in (RUN, FINISHED):
+            self.ram.run_stop[0] = INTERRUPTED
+        self._kill_all()
+        self._close_eventfds()
+        if self.parking:
+            self.parking.close()
+            self.parking = None
         if self.terminal:
             self.terminal.close()
             self.terminal = None
@@ -336,6 +410,19 @@ class Supervisor:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
+
+
+class _Pace:
+    """How long to sleep between two looks: the longer it took so far the longer, so that what ends soon is
+    noticed soon.
+    """
+
+    def __init__(self, most_s: float):
+        self.most_s, self.began = most_s, time.monotonic()
+
+    def next_s(self) -> float:
+        """Give the time until the next look."""
+        return min(self.most_s, max(FIRST_TICK_S, (time.monotonic() - self.began) / TICKS_GROW))
 
 
 class Watchdog:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cpus.atomics import fetch_add, word_at
 from cpus.compiled import kernel
+from cpus.lease import RUN, WAIT_WORD, block
 from cpus.ram import row
 from cpus.trace import trace
 from designs.design import Design, hook, replaced
@@ -95,6 +96,13 @@ def claim(ram, cpu, a, b, c, d):
 def raising(ram, cpu, a, b, c, d):
     if a == 0:
         raise ValueError("cpu", cpu + FAR)  # raising
+    return 0
+
+
+@hook("tick")
+def waiting(ram, cpu, a, b, c, d):
+    while ram.run_stop[0] == RUN:
+        block(ram, cpu, WAIT_WORD, 0)
     return 0
 
 

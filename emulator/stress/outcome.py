@@ -1,0 +1,99 @@
+"""What a run in an arena came to, as plain data that goes through a pipe: how it ended, what was found, and
+what it did.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from allocator.panic import OUT_OF_MEMORY, TIME_IS_OVER
+from designs.design import DesignError
+from emulator.counts import fingerprint
+from emulator.findings import Violation
+from emulator.judge.audit import examine
+from emulator.judge.luf_findings import debug_findings
+from emulator.judge.witness import violations
+from emulator.stopped import Panicked, RunStopped, Stuck
+from workloads.rows import Workload
+
+FINISHED, VIOLATED, PANICKED, STUCK, FAULTY, ENDLESS = (
+    "finished", "violated", "panicked", "stuck", "faulty", "endless",
+)  # fmt: skip
+# a machine that is too small for its workload, or one that goes on for ever: nobody's fault
+VOID = (OUT_OF_MEMORY, TIME_IS_OVER)
+
+
+class Endless(RunStopped):
+    """A run took more host time than it was given; it moved to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run. `sentence` says why it did not finish, if it did not; `unaccounted` what the audit of a
+    finished one misses, a sentence each, `findings` what the design itself or its debug feature found.
+    """
+
+    ended: str
+    sentence: str = ""
+    panic: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    unaccounted: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+    virtual_ns: int = 0
+    handovers: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=dict
+    )  # host time: laying out, forking, running, judging
+
+    @property
+    def is_void(self) -> bool:
+        """Does it say nothing about the design? Its machine was too small for it, or it was cut short."""
+        return self.ended == ENDLESS or self.panic in VOID
+
+    @property
+    def is_clean(self) -> bool:
+        """Was nothing found?"""
+        found = self.violations or self.unaccounted or self.findings
+        return not found and (self.ended == FINISHED or self.is_void)
+
+
+def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -> dict[str, Any]:
+    """Read what a run that is over has found and done, as fields of an Outcome."""
+    statistics = _statistics(ram, design) if ended == FINISHED else {}
+    totals = ram.counter.sum(axis=0).tolist()
+    found: dict[str, Any] = {
+        "ended": ended if isinstance(ended, str) else _ended(ended),
+        "sentence": "" if isinstance(ended, str) else str(ended),
+        "panic": ended.code if isinstance(ended, Panicked) else 0,
+        "violations": violations(ram, workload, design.name),
+        "findings": list(statistics.get("findings", ())),
+        "counters": dict(zip((one.name for one in ram.layout.counters), totals, strict=True)),
+        "fingerprint": fingerprint(ram),
+        "virtual_ns": int(ram.cpu_clock.max()),
+        "handovers": int(ram.run_handovers[0]),
+    }
+    if ram.lufd:
+        found["findings"] += [f"debug-luf: {one['site']} in {one['function']}" for one in
+                              debug_findings(ram, workload)]  # fmt: skip
+    if ended == FINISHED:
+        found["unaccounted"] = [check.text for check in examine(ram) if check.wrong]
+    return found
+
+
+def _statistics(ram: Any, design: Any) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = design.statistics(ram)
+    except DesignError as error:
+        return {"findings": [f"its statistics cannot be had: {error}"]}
+    return found
+
+
+def _ended(stopped: RunStopped) -> str:
+    if isinstance(stopped, Panicked):
+        return PANICKED
+    if isinstance(stopped, Endless):
+        return ENDLESS
+    return STUCK if isinstance(stopped, Stuck) else FAULTY

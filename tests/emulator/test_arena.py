@@ -1,0 +1,202 @@
+"""Runs that use their processes again do what they do alone, whatever ran there before; and however one ends,
+the next one runs, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cpus.ram import Segment
+from emulator.ending import Interrupted
+from emulator.experiment import Experiment
+from emulator.machine import load_machine
+from emulator.stopped import CpuDied
+from emulator.stress import arena as the_arena
+from emulator.stress.arena import Arena
+from emulator.stress.outcome import ENDLESS, FAULTY, FINISHED, PANICKED, STUCK, VIOLATED
+from tests.emulator import faulty_designs
+from tests.emulator.faulty_designs import faulty
+from tests.emulator.test_supervisor import _left_here
+from workloads.rows import Region
+from workloads.script import Script
+
+MACHINE = load_machine("guest-8cpu", cpus=4, scale=32)
+SMALLER = load_machine("guest-8cpu", cpus=3, scale=20)
+STORM = "munmap-storm:threads=3,pages=4"
+LARGER = load_machine("guest-8cpu", cpus=5, scale=32)
+
+
+def script(pages=16, rounds=20, uses_what_is_gone=False):
+    """Two threads read what a third maps and unmaps; in the end one may read what was unmapped."""
+
+    def unmaps(t):
+        for _ in range(rounds):
+            yield t.meet("go", 3)
+            yield t.munmap("m")
+            yield t.mmap("m")
+            yield t.meet("end", 3)
+        yield t.munmap("m")
+        yield t.post("gone")
+
+    def reads(t):
+        for _ in range(rounds):
+            yield t.load("m")
+            yield t.meet("go", 3)
+            yield t.meet("end", 3)
+        if uses_what_is_gone:
+            yield t.spin("gone")
+            yield t.load("m")
+
+    made = Script("used", regions=[Region("m", pages, writable=True)])
+    return made.process("p", [unmaps, reads, reads], cpus=[0, 1, 2]).workload()
+
+
+CLEAN = Experiment("luf", MACHINE, script(), leases=1)
+OTHERS = {
+    "another machine and workload": replace(CLEAN, machine=SMALLER, workload=script(pages=70)),
+    "more CPUs": replace(CLEAN, machine=LARGER),
+    "another design": replace(CLEAN, design="linux"),
+    "a violation": replace(CLEAN, design="none:what=user", workload=script(uses_what_is_gone=True)),
+    "a panic": replace(CLEAN, design="linux", workload=script(uses_what_is_gone=True)),
+    "two leases": replace(CLEAN, leases=2),
+}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What the experiment does in processes of its own."""
+    return CLEAN.run()
+
+
+def test_the_nth_run_of_an_arena_does_what_the_same_experiment_does_alone(alone):
+    """Clean ones, other sizes and designs, violations and panics before it change nothing."""
+    before = _left_here()
+    with Arena() as arena:
+        first = arena.run(CLEAN)
+        assert (first.ended, first.fingerprint) == (FINISHED, alone.fingerprint)
+        assert first.counters["pgfault"] == alone.vmstat["pgfault"] > 0
+        assert first.is_clean
+        seen = {name: arena.run(other) for name, other in OTHERS.items()}
+        assert [one.ended for one in seen.values()] == [
+            FINISHED, FINISHED, FINISHED, VIOLATED, PANICKED, FINISHED,
+        ]  # fmt: skip
+        for name, other in OTHERS.items():
+            again = arena.run(other)
+            if name != "two leases":
+                assert again.fingerprint == seen[name].fingerprint, name
+            assert arena.run(CLEAN).fingerprint == alone.fingerprint, f"after {name}"
+        assert len({one.fingerprint for one in seen.values()}) == len(OTHERS)
+    assert not _left_here() - before
+
+
+def test_a_violation_comes_with_its_witness_and_repeats():
+    """As in a run of its own; the panic of the right design says what its program did."""
+    with Arena() as arena:
+        found = arena.run(OTHERS["a violation"])
+        assert found.violations == OTHERS["a violation"].run().violations
+        assert found.violations[0]["kind"] == "access after completion"
+        assert not found.is_clean
+        assert arena.run(OTHERS["a violation"]).violations == found.violations
+        panicked = arena.run(OTHERS["a panic"])
+        assert "no mapping there (SIGSEGV)" in panicked.sentence
+        assert not panicked.is_void
+
+
+def test_processes_are_used_again_while_runs_end_well():
+    """The same pids, for fewer CPUs too; new ones after a violation."""
+    with Arena() as arena:
+        arena.run(CLEAN)
+        pids = [process.pid for process in arena.processes.processes]
+        arena.run(OTHERS["another machine and workload"])
+        arena.run(CLEAN)
+        assert [process.pid for process in arena.processes.processes] == pids
+        arena.run(OTHERS["a violation"])
+        arena.run(CLEAN)
+        assert not set(pids) & {process.pid for process in arena.processes.processes}
+
+
+def test_memory_that_is_not_cleared_is_noticed(alone, monkeypatch):
+    """A run that found words of the one before would not be the same: so the tests above say something."""
+    monkeypatch.setattr(Segment, "clear", Segment.forget_views)
+    with Arena(run_bound_s=5) as arena:
+        arena.run(OTHERS["another machine and workload"])
+        try:
+            again = arena.run(CLEAN)
+        except CpuDied:
+            return
+        assert again.fingerprint != alone.fingerprint
+
+
+def test_a_process_that_is_killed_is_a_sentence_and_the_next_run_has_new_ones(alone):
+    """While it is parked between two runs, of which nobody looks at it."""
+    with Arena() as arena:
+        arena.run(CLEAN)
+        os.kill(arena.processes.processes[2].pid, signal.SIGKILL)
+        with pytest.raises(CpuDied, match=r"cpu2 \(pid \d+\) was killed by SIGKILL"):
+            arena.run(CLEAN)
+        assert arena.run(CLEAN).fingerprint == alone.fingerprint
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_two_runs_ends_the_next_one(number):
+    """It is not lost, and nothing is left."""
+
+    def interrupted():
+        with Arena() as arena:
+            arena.run(CLEAN)
+            os.kill(os.getpid(), number)
+            arena.run(CLEAN)
+
+    before = _left_here()
+    with pytest.raises(Interrupted, match=number.name):
+        interrupted()
+    assert not _left_here() - before
+
+
+def test_a_fault_of_a_hook_and_a_run_without_end_are_outcomes(alone, monkeypatch):
+    """With their sentences; the next run is none the worse."""
+    with Arena() as arena:
+        fault = arena.run(replace(CLEAN, design=faulty(faulty_designs.raising), workload=STORM, tokens=4))
+        assert fault.ended == FAULTY
+        assert "in hook tick" in fault.sentence
+        monkeypatch.setattr(arena, "run_bound_s", 0.0)
+        endless = arena.run(replace(CLEAN, workload=script(rounds=2000)))
+        assert endless.ended == ENDLESS
+        assert endless.is_void
+        monkeypatch.undo()
+        assert arena.run(CLEAN).fingerprint == alone.fingerprint
+
+
+def test_a_deadlock_is_an_outcome_with_its_graph(monkeypatch):
+    """Two CPUs that nobody wakes any more."""
+    monkeypatch.setattr(the_arena, "WAIT_BOUND_MS", 300)
+    with Arena() as arena:
+        stuck = arena.run(replace(CLEAN, design=faulty(faulty_designs.waiting), workload=STORM, tokens=4))
+        assert stuck.ended == STUCK
+        assert "nothing moved for 0.3 s" in stuck.sentence
+
+
+def test_a_machine_that_does_not_fit_is_refused():
+    """In one sentence, before anything of it is written."""
+    with (
+        Arena(capacity=1 << 22) as arena,
+        pytest.raises(ValueError, match="'RAM segment' must hold the whole"),
+    ):
+        arena.run(CLEAN)
+
+
+def test_the_janitor_forgets_processes_that_were_waited_for():
+    """Else it would run out of file descriptors in an hour of violations."""
+    with Arena() as arena:
+        arena.run(CLEAN)
+        held = Path(f"/proc/{arena.processes.janitor.pid}/fd")
+        once = sum("pidfd" in os.readlink(fd) for fd in held.iterdir())
+        for _ in range(4):
+            arena.run(OTHERS["a violation"])
+        arena.run(CLEAN)
+        assert MACHINE.cpus < sum("pidfd" in os.readlink(fd) for fd in held.iterdir()) <= once
