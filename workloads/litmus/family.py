@@ -3,7 +3,7 @@
     with:     pages = 1, 16, 64
     with:     change = munmap m; mmap m, mprotect m PROT_READ
 
-`{pages}` stands for the value wherever it is written. A test is named by its file and its values,
+`{pages}` stands for the value wherever it is written, in a value of another parameter too. A test is named by its file and its values,
 `unmap:pages=16,change=munmap-m-mmap-m`; a parameter of one value is not named, but may be given another one:
 `unmap:pages=8`.
 """
@@ -64,11 +64,12 @@ class Family:
 
     def _filled(self, line: Line, values: Mapping[str, str]) -> str:
         def value(hole: re.Match[str]) -> str:
+            """Fill a hole, and once more the holes of what fills it."""
             if hole[1] not in values:
                 known = ", ".join(values) or "none"
                 rule = f"what stands in braces must be a parameter, one of {known}"
                 raise LitmusError(f"{self.file}:{line.number}: {rule} (got {clipped(hole[1])})")
-            return values[hole[1]]
+            return HOLE.sub(lambda inner: values.get(inner[1], inner[0]), values[hole[1]])
 
         return HOLE.sub(value, line.text)
 
