@@ -13,12 +13,12 @@ from allocator.hooks import HOOK_WRITE_FAULT
 from allocator.kmap import KMAP_COPY, KMAP_COW, MKWRITE_COPY, MKWRITE_COW, MKWRITE_REUSE, kmap, mkwrite
 from allocator.lru import drop_page, lru_add, lru_add_drain, unlock_and_drop
 from allocator.page import (
-    PG_DIRTY,
     PG_EXCLUSIVE,
     PG_LRU,
     PG_SWAPBACKED,
     PG_UPTODATE,
     get_page,
+    mark_dirty,
     set_flag,
 )
 from allocator.page_alloc import GFP_USER, alloc_page
@@ -181,7 +181,7 @@ def do_wp_page(ram, cpu, mm, vma, vpn, seen):
     if pte & PTE_PRESENT == 0 or pte & PTE_WRITE or pte_pfn(pte) != pte_pfn(seen):
         unlock_pte(ram, cpu, table)
     elif ram.vma_flags[vma] & VM_SHARED:
-        set_flag(ram, pte_pfn(pte), PG_DIRTY)
+        mark_dirty(ram, pte_pfn(pte))
         mkwrite(ram, cpu, pte_pfn(pte), MKWRITE_REUSE, mm, vpn)
         _make_writable(ram, cpu, table, index)
         unlock_pte(ram, cpu, table)

@@ -20,7 +20,7 @@ from allocator.hooks import HOOK_TRUNCATE, HOOK_TRUNCATED
 from allocator.inode_lock import EXCLUSIVE, SHARED, inode_lock, inode_unlock
 from allocator.lru import drop_page
 from allocator.outcome import BLOCKED, NEXT, SLEEP
-from allocator.page import PG_DIRTY, lock_page, set_flag, unlock_page
+from allocator.page import PG_DIRTY, lock_page, mark_dirty, unlock_page
 from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
 from allocator.page_list import NONE
 from allocator.unmap import unmap_mapping_range
@@ -100,7 +100,7 @@ def _device_writes(ram, cpu, pfn):
             if seen == word:
                 break
             word = seen  # somebody stores to the page
-        set_flag(ram, pfn, PG_DIRTY)
+        mark_dirty(ram, pfn)
         object, index, version = ram.page_object[pfn] - 1, ram.page_index[pfn], (word + 1) & VERSION_MASK
         record(ram, cpu, EV_WRITE, pfn, object, index, version)
         publish(ram, word >> VERSION_BITS, version)

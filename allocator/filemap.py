@@ -5,14 +5,14 @@ Each asks the design first: before new bytes are visible at a file offset, what 
 there through translations that reclaim left pending must be flushed. Past the page cache: direct_io.py.
 The writer's own copy is not a mapped access: the oracle sees it as the next version of the page, published
 when it is complete. Buffered write and truncate of one file exclude each other (inode_lock.py). Left out:
-sizes (a file keeps its pages; truncate drops contents), write-back threads and throttling.
+sizes (a file keeps its pages; truncate drops contents), throttling of writers.
 """
 
 from allocator.flush_sites import SITE_FILE
 from allocator.hooks import HOOK_FILE_WRITE, HOOK_MKCLEAN, HOOK_TRUNCATE, HOOK_TRUNCATED, HOOK_WRITE_BEGINS
 from allocator.kmap import KMAP_WRITE, kmap
 from allocator.lru import drop_page, lru_add_drain, unlock_and_drop
-from allocator.page import PG_DIRTY, lock_page, set_flag, try_lock_page, unlock_page
+from allocator.page import PG_DIRTY, lock_page, mark_dirty, try_lock_page, unlock_page
 from allocator.page_cache import (
     delete_from_page_cache,
     filemap_invalidate_lock,
@@ -32,7 +32,16 @@ from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.events import EV_WRITE, record
 from cpus.ipi import serve_interrupts
 from cpus.oracle import VERSION_MASK, publish
-from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_PRESENT, PTE_WRITE, find_table, pte_pfn, ptep_get
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_DIRTY,
+    PTE_PRESENT,
+    PTE_WRITE,
+    find_table,
+    pte_pfn,
+    pte_present,
+    ptep_get,
+)
 from cpus.steal import pass_until
 
 
@@ -76,7 +85,7 @@ def write_to_file(ram, cpu, object, index):
         if seen == word:
             break
         word = seen  # somebody stores through a shared mapping
-    set_flag(ram, pfn, PG_DIRTY)
+    mark_dirty(ram, pfn)
     record(ram, cpu, EV_WRITE, pfn, object, index, (word + 1) & VERSION_MASK)
     publish(ram, ram.object_logical[object] + index, (word + 1) & VERSION_MASK)
     unlock_and_drop(ram, cpu, pfn)
@@ -98,11 +107,13 @@ def _clean_mappings(ram, cpu, pfn, object):
         if table >= 0:
             lock_pte(ram, cpu, table)
             pte = ptep_get(ram, table, vpn)
-            dirty = pte & PTE_PRESENT != 0 and pte_pfn(pte) == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
+            dirty = pte_present(pte) and pte_pfn(pte) == pfn and pte & (PTE_WRITE | PTE_DIRTY) != 0
             if dirty:
                 change = change_begins(ram, mm)
                 fetch_and(ram.frame_word, (table, vpn & LEVEL_MASK), ~(PTE_WRITE | PTE_DIRTY))
-                flush_tlb_page(ram, cpu, mm, vpn)
+                # pte_accessible: what access was taken from is in TLBs until that was flushed
+                if pte & PTE_PRESENT or load_acquire(ram.mm_flush_pending, mm) > 0:
+                    flush_tlb_page(ram, cpu, mm, vpn)
                 change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
                 cleaned += 1
             unlock_pte(ram, cpu, table)
@@ -112,22 +123,30 @@ def _clean_mappings(ram, cpu, pfn, object):
     return cleaned
 
 
+@kernel
+def clean_and_write(ram, cpu, pfn, object):
+    """Write a locked page to disk if it is dirty, its mappings cleaned before that
+    (folio_clear_dirty_for_io).
+    """
+    site = ram.cpu_site[cpu]
+    ram.cpu_site[cpu] = SITE_FILE
+    if _clean_mappings(ram, cpu, pfn, object):
+        mark_dirty(ram, pfn)
+    if ram.page_flags[pfn] & PG_DIRTY:
+        write_page(ram, cpu, pfn, object)
+    ram.cpu_site[cpu] = site
+
+
 @apart
 def sync_file_page(ram, cpu, object, index):
     """fdatasync of one page: clean its mappings, then write it if it was dirty."""
     pfn = find_page(ram, cpu, object, index)
     if pfn == NONE:
         return 0
-    site = ram.cpu_site[cpu]
-    ram.cpu_site[cpu] = SITE_FILE
     lock_page(ram, cpu, pfn)
     if ram.page_object[pfn] == object + 1:
-        if _clean_mappings(ram, cpu, pfn, object):
-            set_flag(ram, pfn, PG_DIRTY)
-        if ram.page_flags[pfn] & PG_DIRTY:
-            write_page(ram, cpu, pfn, object)
+        clean_and_write(ram, cpu, pfn, object)
     unlock_and_drop(ram, cpu, pfn)
-    ram.cpu_site[cpu] = site
     return 0
 
 
@@ -142,7 +161,7 @@ def truncate_file_page(ram, cpu, object, index):
     call(ram, HOOK_TRUNCATE, cpu, object, index, 0, 0)
     # mapped again since the range was unmapped (unmap_mapping_folio)
     if pfn != NONE and load_acquire(ram.page_mapcount, pfn) > 0:
-        unmap_mapping_range(ram, cpu, object, index, index + 1, True)
+        unmap_mapping_range(ram, cpu, object, index, index + 1, False)
     logical = ram.object_logical[object] + index
     version = load_acquire(ram.version, logical) + 1
     exchange(ram.disk_version, logical, version)
@@ -160,15 +179,21 @@ def truncate_file_page(ram, cpu, object, index):
 
 @apart
 def truncate_range(ram, cpu, object, first, last):
-    """Drop pages first..last-1 of a file, their mappings and their contents (truncate_pagecache_range). The
-    inode's lock is held; invalidate_lock keeps readers from bringing pages in meanwhile.
+    """Drop pages first..last-1 of a file, their mappings and their contents. The inode's lock is held;
+    invalidate_lock keeps readers from bringing pages in meanwhile.
+
+    To the end of the file it is ftruncate(2): private copies go, too, and after the pages those that were
+    made meanwhile (truncate_pagecache). Else it punches a hole, and copies stay (truncate_pagecache_range).
     """
+    to_the_end = last == ram.object_pages[object]
     filemap_invalidate_lock(ram, cpu, object)
-    unmap_mapping_range(ram, cpu, object, first, last, True)
+    unmap_mapping_range(ram, cpu, object, first, last, to_the_end)
     for index in range(first, last):
         truncate_file_page(ram, cpu, object, index)
         if ram.cpu_bell[cpu] > 0:
             serve_interrupts(ram, cpu)
+    if to_the_end:
+        unmap_mapping_range(ram, cpu, object, first, last, True)
     filemap_invalidate_unlock(ram, cpu, object)
     return 0
 

@@ -84,10 +84,9 @@ HOOK_UNMAP_FLUSH = _hook(
 )
 HOOK_UNMAP_FLUSH_DIRTY = _hook(
     "unmap_flush_dirty",
-    "a page is about to be written to disk, or kept: writable and dirty translations are flushed",
-    Held("page_lock", "any"),
+    "kswapd is about to write a page to disk: writable and dirty translations are flushed",
     waits=True,
-    kept="1: it is kept after all, so what stands for it is flushed too",
+    kept="1: pages that were unmapped are kept after all, so what stands for them is flushed too",
 )
 HOOK_BATCH_KEY = _hook(
     "batch_key",

@@ -105,6 +105,8 @@ def kswapd_falls_asleep(ram, cpu, node):
     """kswapd is about to nap: allow wake-ups again, then look once more (prepare_to_wait,
     prepare_kswapd_sleep).
     """
+    if pgdat_balanced(ram, node):
+        ram.node_dirty[node] = 0  # clear_pgdat_congested
     spin_lock(ram, cpu, ram.kswapd_lock, node)
     ram.kswapd_nap_ns[node] = ram.cpu_clock[cpu] + NAP_NS
     store_release(ram.kswapd_state, node, NAPS)

@@ -21,7 +21,7 @@ from allocator.page import (
     unlock_page,
 )
 from allocator.page_alloc import free_page
-from allocator.page_list import NONE, list_add, list_del
+from allocator.page_list import NONE, list_add, list_add_tail, list_del
 from allocator.panic import BAD_LRU, panic
 from cpus.abi.numbered import Numbered
 from cpus.compiled import apart, kernel
@@ -95,6 +95,13 @@ def isolated(ram, node, file):
 def link_page(ram, node, which, pfn):
     """Put a page at the young end of a list; lru_lock held (lruvec_add_folio)."""
     list_add(ram, ram.lru_first, ram.lru_last, (node, which), pfn)
+    ram.lru_size[node, which] += folio_pages(ram, pfn)
+
+
+@kernel
+def link_page_tail(ram, node, which, pfn):
+    """Put a page at the old end of a list; lru_lock held (lruvec_add_folio_tail)."""
+    list_add_tail(ram, ram.lru_first, ram.lru_last, (node, which), pfn)
     ram.lru_size[node, which] += folio_pages(ram, pfn)
 
 

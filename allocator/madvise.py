@@ -21,6 +21,8 @@ from allocator.page import (
     clear_flag,
     node_of,
     set_flag,
+    try_lock_page,
+    unlock_page,
 )
 from allocator.panic import BAD_OPERATION, NOT_ANONYMOUS, panic
 from allocator.rmap import lock_pte, unlock_pte
@@ -31,21 +33,36 @@ from cpus.abi.numbers import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT
 from cpus.atomics import fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import LEVEL_MASK, NO_PAGE, PTE_ACCESSED, PTE_DIRTY, next_table, vm_normal_page
+from cpus.page_table import (
+    LEVEL_MASK,
+    PTE_ACCESSED,
+    PTE_DIRTY,
+    PTE_SPECIAL,
+    next_table,
+    pte_pfn,
+    pte_present,
+)
 
 
 @kernel
 def _free_page_lazily(ram, cpu, vpn, where, pte, pfn):
-    """MADV_FREE of one PTE: what it holds may be dropped, unless somebody writes to it again
-    (folio_mark_lazyfree).
+    """MADV_FREE of one PTE: what it holds may be dropped, unless somebody writes to it again: so the next
+    store must set a dirty bit, also where the page was freed lazily before (madvise_free_pte_range).
     """
-    if ram.page_flags[pfn] & PG_SWAPBACKED == 0:
-        return  # of a file, or freed lazily already
-    clear_flag(ram, pfn, PG_DIRTY)
+    if ram.page_flags[pfn] & PG_DIRTY:
+        if not try_lock_page(ram, pfn):
+            return
+        alone = load_acquire(ram.page_mapcount, pfn) == 1
+        if alone:
+            clear_flag(ram, pfn, PG_DIRTY)
+        unlock_page(ram, cpu, pfn)
+        if not alone:
+            return
     if pte & (PTE_ACCESSED | PTE_DIRTY):
         fetch_and(ram.frame_word, where, ~(PTE_ACCESSED | PTE_DIRTY))
         tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
-    move_to_inactive(ram, cpu, pfn, True)
+    if ram.page_flags[pfn] & PG_SWAPBACKED:  # else it is freed lazily already
+        move_to_inactive(ram, cpu, pfn, True)
 
 
 @kernel
@@ -66,9 +83,9 @@ def _advise_table(ram, cpu, mm, table, start, end, advice):
     for vpn in range(start, end):
         where = (table, vpn & LEVEL_MASK)
         pte = load_acquire(ram.frame_word, where)
-        pfn = vm_normal_page(pte)
-        if pfn == NO_PAGE:
+        if not pte_present(pte) or pte & PTE_SPECIAL:  # vm_normal_folio
             continue
+        pfn = pte_pfn(pte)
         if advice == MADV_FREE:
             _free_page_lazily(ram, cpu, vpn, where, pte, pfn)
             continue

@@ -14,14 +14,13 @@ from allocator.kmap import KMAP_ZERO, MKWRITE_ANON, MKWRITE_SHARED, mkwrite
 from allocator.lru import drop_page, lru_add, unlock_and_drop
 from allocator.numa_balancing import do_numa_page
 from allocator.page import (
-    PG_DIRTY,
     PG_LOCKED,
     PG_READAHEAD,
     PG_UPTODATE,
     PG_WAITERS,
     PG_WORKINGSET,
     lock_page,
-    set_flag,
+    mark_dirty,
     try_lock_page,
     unlock_page,
     wait_for_unlock,
@@ -198,7 +197,7 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
         return copy_file_page(ram, cpu, mm, vma, vpn, table, pfn)
     if store:
         ask_design(ram, cpu, mm, vma, vpn)
-        set_flag(ram, pfn, PG_DIRTY)
+        mark_dirty(ram, pfn)
     lock_pte(ram, cpu, table)
     if ptep_get(ram, table, vpn) == 0:
         if store:

@@ -45,6 +45,7 @@ from allocator import (
     vmscan,
     vmstat,
     workingset,
+    writeback,
 )
 from cpus import memory_map as hardware
 
@@ -66,7 +67,7 @@ MODULES = (
         page_cache,
         vma,
     ),
-    *(rmap, readahead, filemap, mmu_gather, pgtables, migrate, vmscan, shrink_lruvec, kswapd, direct_reclaim),
-    *(copy_on_write, numa_balancing, memory, gup, unmap, mmap, mprotect, mremap, madvise, fork),
-    *(inode_lock, direct_io, uprobes, kthread, futex, vmstat, syscalls, populate, program, cpu),
+    *(rmap, readahead, filemap, mmu_gather, pgtables, migrate, writeback, vmscan, shrink_lruvec, kswapd),
+    *(direct_reclaim, copy_on_write, numa_balancing, memory, gup, unmap, mmap, mprotect, mremap, madvise),
+    *(fork, inode_lock, direct_io, uprobes, kthread, futex, vmstat, syscalls, populate, program, cpu),
 )

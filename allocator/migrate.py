@@ -46,7 +46,7 @@ from cpus.declare import OWNER, VMSTAT, Counter, Field
 from cpus.events import EV_MIGRATE, record
 from cpus.locks import mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
-from cpus.page_table import LEVEL_MASK, NO_PAGE, next_table, vm_normal_page
+from cpus.page_table import LEVEL_MASK, PTE_SPECIAL, next_table, pte_pfn, pte_present
 
 WORK_PARTS, WORK_PAGES = 6, 512  # lists of work_list; 512: NR_MAX_BATCHED_MIGRATION, and the PTEs of a table
 FIELDS = (
@@ -204,8 +204,10 @@ def _isolate_for_move(ram, cpu, table, index, node):
     -1.
     """
     pte = load_acquire(ram.frame_word, (table, index))
-    pfn = vm_normal_page(pte)
-    if pfn == NO_PAGE or node_of(ram, pfn) == node or load_acquire(ram.page_mapcount, pfn) != 1:
+    if not pte_present(pte) or pte & PTE_SPECIAL:  # folio_walk_start: also what no access may go through
+        return NONE
+    pfn = pte_pfn(pte)
+    if node_of(ram, pfn) == node or load_acquire(ram.page_mapcount, pfn) != 1:
         return NONE  # what several processes share is not moved without MPOL_MF_MOVE_ALL
     return pfn if isolate_page(ram, cpu, pfn) else NONE
 

@@ -1,10 +1,12 @@
 """mprotect: other rights for a range (mm/mprotect.c: mprotect_fixup, change_pte_range).
 
-A PTE whose rights change is flushed whichever way they change (pte_needs_flush); a gather collects the range,
-so that one call costs one flush. More rights: a private page that nobody shares is made writable at once,
-others fault first.
-Left out: protection keys, soft-dirty, userfaultfd, dirty accounting of shared mappings (they fault, as with
-page_mkwrite), partial success: a hole stops the run (ENOMEM).
+A present PTE is flushed if the right to write or to execute changes, whichever way, or access or a dirty bit
+goes; one that no access may go through is in no TLB (pte_needs_flush). A gather collects the range, so that
+one call costs one flush. More rights: a private page that nobody shares is made writable at once, and so is
+one of a shared file that was written through the PTE; others fault first. A VMA that has the rights already
+is left alone.
+Left out: protection keys, soft-dirty, userfaultfd, file systems without page_mkwrite, partial success: a hole
+stops the run (ENOMEM).
 """
 
 from allocator.flush_sites import SITE_USER
@@ -15,6 +17,7 @@ from allocator.page import PG_EXCLUSIVE
 from allocator.panic import SEGV_MAPERR, panic
 from allocator.rmap import lock_pte, unlock_pte
 from allocator.vma import (
+    VM_EXEC,
     VM_RIGHTS,
     VM_SHARED,
     VM_WRITE,
@@ -31,7 +34,9 @@ from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins, change_is_
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import (
     LEVEL_MASK,
+    PTE_DIRTY,
     PTE_MIGRATION,
+    PTE_PRESENT,
     PTE_SPECIAL,
     PTE_WRITE,
     next_table,
@@ -48,15 +53,30 @@ def _with_rights(ram, pte, flags):
     if flags & VM_RIGHTS == 0:
         return pte_mknone(pte & ~PTE_WRITE)
     fresh = pte_mkpresent(pte & ~PTE_WRITE)
-    private = flags & VM_SHARED == 0 and pte & PTE_SPECIAL == 0
-    if flags & VM_WRITE and private and ram.page_flags[pte_pfn(pte)] & PG_EXCLUSIVE:
+    if flags & VM_SHARED:
+        ready = pte & PTE_DIRTY != 0  # its file knows that it is written to
+    else:
+        ready = pte & PTE_SPECIAL == 0 and ram.page_flags[pte_pfn(pte)] & PG_EXCLUSIVE != 0
+    if flags & VM_WRITE and ready:
         fresh |= PTE_WRITE
     return fresh
 
 
 @kernel
-def _change_ptes(ram, cpu, mm, table, start, end, flags):
+def pte_needs_flush(old, fresh, other_code):
+    """May a TLB hold what a PTE was, and does that allow or know more, or less code, than what it is now?
+
+    `other_code`: the right to execute changes, which our PTEs do not show.
+    """
+    if old & PTE_PRESENT == 0:
+        return False
+    return other_code or (old ^ fresh) & PTE_WRITE != 0 or old & ~fresh & (PTE_PRESENT | PTE_DIRTY) != 0
+
+
+@kernel
+def _change_ptes(ram, cpu, mm, table, start, end, flags, before):
     """Change the PTEs of one table into the open gather (change_pte_range)."""
+    other_code = (flags ^ before) & VM_EXEC != 0
     lock_pte(ram, cpu, table)
     call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
     for vpn in range(start, end):
@@ -72,20 +92,37 @@ def _change_ptes(ram, cpu, mm, table, start, end, flags):
             if fresh & ~pte & PTE_WRITE:
                 mkwrite(ram, cpu, pte_pfn(pte), MKWRITE_PROTECT, mm, vpn)
             if compare_exchange(ram.frame_word, where, pte, fresh) == pte:  # else a walk set a bit
-                if fresh != pte and pte & PTE_MIGRATION == 0:
+                if pte_needs_flush(pte, fresh, other_code):
                     tlb_flush_range(ram, cpu, vpn, vpn + 1, PTES)
                 break
     unlock_pte(ram, cpu, table)
 
 
 @kernel
-def change_protection(ram, cpu, vma, start, end):
-    """Give the PTEs in start..end of a VMA its rights, into the open gather (change_protection)."""
+def _change_protection(ram, cpu, vma, before):
+    """Give the PTEs of a VMA, which had the flags `before`, its rights, into the open gather
+    (change_protection).
+    """
+    start, end = ram.vma_start[vma], ram.vma_end[vma]
     mm, flags = ram.vma_mm[vma], ram.vma_flags[vma]
     table, vpn, stop = next_table(ram, ram.mm_pgd[mm], start, end)
     while table >= 0:
-        _change_ptes(ram, cpu, mm, table, vpn, stop, flags)
+        _change_ptes(ram, cpu, mm, table, vpn, stop, flags, before)
         table, vpn, stop = next_table(ram, ram.mm_pgd[mm], stop, end)
+
+
+@kernel
+def _mprotect_fixup(ram, cpu, mm, vma, rights):
+    """Give a VMA other rights, and its PTEs, into the open gather (mprotect_fixup)."""
+    before = ram.vma_flags[vma]
+    lock_rmap(ram, cpu, vma)
+    ram.vma_flags[vma] = (before & ~VM_RIGHTS) | rights
+    unlock_rmap(ram, cpu, vma)
+    if rights & VM_WRITE:
+        object = max(ram.vma_object[vma], ram.vma_anon[vma])
+        call(ram, HOOK_WRITE_FAULT, cpu, mm, vma, ram.vma_start[vma], object)
+    _change_protection(ram, cpu, vma, before)
+    call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
 
 
 @apart
@@ -103,22 +140,8 @@ def mprotect(ram, cpu, mm, start, end, rights):
     tlb_gather_mmu(ram, cpu, mm)
     at = find_vma_index(ram, mm, start)
     while at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < end:
-        vma = ram.mm_vma[mm, at]
-        lock_rmap(ram, cpu, vma)
-        ram.vma_flags[vma] = (ram.vma_flags[vma] & ~VM_RIGHTS) | rights
-        unlock_rmap(ram, cpu, vma)
-        if rights & VM_WRITE:
-            call(
-                ram,
-                HOOK_WRITE_FAULT,
-                cpu,
-                mm,
-                vma,
-                ram.vma_start[vma],
-                max(ram.vma_object[vma], ram.vma_anon[vma]),
-            )
-        change_protection(ram, cpu, vma, ram.vma_start[vma], ram.vma_end[vma])
-        call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
+        if ram.vma_flags[ram.mm_vma[mm, at]] & VM_RIGHTS != rights:
+            _mprotect_fixup(ram, cpu, mm, ram.mm_vma[mm, at], rights)
         at += 1
     tlb_finish_mmu(ram, cpu)
     if rights & VM_WRITE == 0:

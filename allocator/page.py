@@ -52,6 +52,7 @@ PG_PCP = 4096
 PG_EXCLUSIVE = 131072  # PageAnonExclusive: no other process shares it
 PG_KEPT = 262144  # freed, but a design still keeps it from the allocator (HOOK_KEEP)
 PG_LARGE = 524288  # one of the pages of a large folio (folio.py)
+PG_RECLAIM = 1048576  # reclaim has met it dirty: once written, it goes first
 
 PIN_BIAS = 1024  # references that a pin is (GUP_PIN_COUNTING_BIAS)
 
@@ -98,6 +99,15 @@ def set_flag(ram, pfn, flag):
 def clear_flag(ram, pfn, flag):
     """Clear; returns whether it was set before."""
     return fetch_and(ram.page_flags, pfn, ~flag) & flag != 0
+
+
+@kernel
+def mark_dirty(ram, pfn):
+    """The page holds what the disk does not; whoever meant to reclaim it once it is written must think again
+    (folio_mark_dirty).
+    """
+    if fetch_or(ram.page_flags, pfn, PG_DIRTY) & PG_RECLAIM:
+        fetch_and(ram.page_flags, pfn, ~PG_RECLAIM)
 
 
 @kernel

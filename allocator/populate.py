@@ -7,21 +7,30 @@ VM_LOCKED and what may not be populated (VM_IO, VM_PFNMAP).
 
 from allocator.memory import fault_in_vma
 from allocator.outcome import NEXT, RAN, SLEEP
+from allocator.page import mark_dirty
+from allocator.rmap import lock_pte, unlock_pte
 from allocator.vma import VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma_index
 from cpus.abi.numbers import LOAD, STORE
 from cpus.compiled import apart, kernel
 from cpus.ipi import serve_interrupts
 from cpus.locks import mmap_read_lock, mmap_read_unlock
-from cpus.page_table import PTE_WRITE, find_table, pte_present, ptep_get
+from cpus.page_table import PTE_DIRTY, PTE_WRITE, find_table, pte_pfn, pte_present, ptep_get
 from cpus.tlb import WAIT
 
 
 @kernel
-def _is_there(ram, mm, vpn, writes):
-    """Is the page mapped already, writable if it is to be (follow_page_pte)?"""
+def _is_there(ram, cpu, mm, vpn, writes):
+    """Is the page mapped already, writable if it is to be (follow_page_pte)? Then it counts as written to."""
     table = find_table(ram, ram.mm_pgd[mm], vpn)
-    pte = ptep_get(ram, table, vpn) if table >= 0 else 0
-    return pte_present(pte) and (not writes or pte & PTE_WRITE != 0)
+    if table < 0:
+        return False
+    lock_pte(ram, cpu, table)
+    pte = ptep_get(ram, table, vpn)
+    there = pte_present(pte) and (not writes or pte & PTE_WRITE != 0)
+    if there and writes and pte & PTE_DIRTY == 0:
+        mark_dirty(ram, pte_pfn(pte))  # FOLL_TOUCH
+    unlock_pte(ram, cpu, table)
+    return there
 
 
 @kernel
@@ -31,7 +40,7 @@ def _populate_vma(ram, cpu, mm, vma, vpn, end):
     """
     writes = ram.vma_flags[vma] & (VM_WRITE | VM_SHARED) == VM_WRITE
     while vpn < end:
-        if _is_there(ram, mm, vpn, writes):
+        if _is_there(ram, cpu, mm, vpn, writes):
             vpn += 1
         elif fault_in_vma(ram, cpu, mm, vma, vpn, STORE if writes else LOAD) == WAIT:
             return -1 - vpn

@@ -17,6 +17,7 @@ from allocator.page import (
     PG_SWAPBACKED,
     folio_pages,
     get_page,
+    mark_dirty,
     maybe_dma_pinned,
     node_of,
     set_flag,
@@ -66,7 +67,7 @@ COSTS = (Cost("unmap_page", "rmap walk and PTE clear of one mapping"),)
 
 UNMAP_FOR_RECLAIM, UNMAP_FOR_MIGRATION = 0, 1  # why
 UNMAP_FAILED, UNMAP_DONE, UNMAP_LAZY = range(3)  # what became of all mappings of a page
-NO_PTE, CLEARED, DEFERRED, WRITABLE_FLUSHED = range(4)  # what became of one mapping
+NO_PTE, CLEARED, DEFERRED, WRITABLE_FLUSHED, LEFT = range(5)  # what became of one mapping
 
 
 NOTHING, SPECIAL = -1, -2  # what clear_mapped found, if no page
@@ -199,12 +200,29 @@ def is_lazyfree(ram, pfn):
     )
 
 
+@kernel
+def _must_stay(ram, cpu, pfn, old, why):
+    """Must a page whose PTE has just been cleared be mapped again as it was? Its flush is asked for by then,
+    as in Linux; the PTE lock is held.
+    """
+    if old & PTE_PRESENT and ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):
+        return True  # where the device writes (folio_try_share_anon_rmap_pte)
+    dirty = old & PTE_DIRTY != 0 or ram.page_flags[pfn] & PG_DIRTY != 0
+    if why != UNMAP_FOR_RECLAIM or not dirty or not is_lazyfree(ram, pfn):
+        return False
+    # written to since MADV_FREE: it is wanted after all
+    if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
+        mod_isolated(ram, cpu, node_of(ram, pfn), 0, -1)
+        mod_isolated(ram, cpu, node_of(ram, pfn), PG_SWAPBACKED, 1)
+    return True
+
+
 @inlined
 def _unmap_one(ram, cpu, pfn, object, vma, why):
     """Clear the PTE by which one VMA maps the page.
 
-    Returns NO_PTE, CLEARED (flushed, or left to the batch), DEFERRED (read-only, its flush may wait), or
-    WRITABLE_FLUSHED.
+    Returns NO_PTE, CLEARED (flushed, or left to the batch), DEFERRED (read-only, its flush may wait),
+    WRITABLE_FLUSHED, or LEFT: the page must stay, where others map it, too (walk_abort).
     """
     vpn = address_in(ram, vma, ram.page_index[pfn])
     if vpn < 0:
@@ -222,48 +240,36 @@ def _unmap_one(ram, cpu, pfn, object, vma, why):
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
-    if old & PTE_PRESENT and ram.page_flags[pfn] & PG_EXCLUSIVE and maybe_dma_pinned(ram, pfn):
-        # it must stay where the device writes (folio_try_share_anon_rmap_pte)
-        store_release(ram.frame_word, (table, index), old)
-        unlock_pte(ram, cpu, table)
-        return NO_PTE
-    if (
-        why == UNMAP_FOR_RECLAIM
-        and (old & PTE_DIRTY or ram.page_flags[pfn] & PG_DIRTY)
-        and is_lazyfree(ram, pfn)
-    ):
-        # written to since MADV_FREE: it is wanted after all
-        store_release(ram.frame_word, (table, index), old)
-        if not set_flag(ram, pfn, PG_SWAPBACKED):  # reclaim holds it isolated, as a file's page until now
-            mod_isolated(ram, cpu, node_of(ram, pfn), 0, -1)
-            mod_isolated(ram, cpu, node_of(ram, pfn), PG_SWAPBACKED, 1)
-        unlock_pte(ram, cpu, table)
-        return NO_PTE
-    # of what the scanner has made inaccessible, pte_write() is false
-    writable = old & PTE_WRITE if old & PTE_PRESENT else 0
-    if why == UNMAP_FOR_MIGRATION:
-        keep = writable | old & (PTE_ACCESSED | PTE_DIRTY)
-        store_release(ram.frame_word, (table, index), pfn_pte(pfn, PTE_MIGRATION | keep))
-    if old & PTE_DIRTY:
-        set_flag(ram, pfn, PG_DIRTY)
-    if writable:
-        ram.unmap_rw[cpu] += 1
-    else:
-        ram.unmap_ro[cpu] += 1
-    record_unmap(ram, cpu, mm, vpn, old)
-    ram.cpu_clock[cpu] += ram.cost_unmap_page
-    result = CLEARED
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
     accessible = old & PTE_PRESENT != 0 or load_acquire(ram.mm_flush_pending, mm) > 0
+    result = CLEARED
     if accessible and defer and call(ram, HOOK_PTE_CLEARED, cpu, mm, vpn, old, object) != 0:
         result = DEFERRED
     if not defer:  # ptep_clear_flush: under the lock, so that nobody finds the PTE gone before the flush
         if accessible:
             # nobody else had it loaded; who joins meanwhile is in the cpumask by now
             flush_tlb_page(ram, cpu, mm, vpn)
-            result = WRITABLE_FLUSHED if writable else CLEARED
         else:
             call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
+    if _must_stay(ram, cpu, pfn, old, why):
+        store_release(ram.frame_word, (table, index), old)
+        unlock_pte(ram, cpu, table)
+        return LEFT
+    # of what the scanner has made inaccessible, pte_write() is false
+    writable = old & PTE_WRITE if old & PTE_PRESENT else 0
+    if why == UNMAP_FOR_MIGRATION:
+        keep = writable | old & (PTE_ACCESSED | PTE_DIRTY)
+        store_release(ram.frame_word, (table, index), pfn_pte(pfn, PTE_MIGRATION | keep))
+    if old & PTE_DIRTY:
+        mark_dirty(ram, pfn)
+    if writable:
+        ram.unmap_rw[cpu] += 1
+    else:
+        ram.unmap_ro[cpu] += 1
+    record_unmap(ram, cpu, mm, vpn, old)
+    ram.cpu_clock[cpu] += ram.cost_unmap_page
+    if accessible and not defer and writable:
+        result = WRITABLE_FLUSHED
     remove_rmap(ram, cpu, pfn)
     mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
@@ -281,12 +287,12 @@ def try_to_unmap(ram, cpu, pfn, why):
     object = ram.page_object[pfn] - 1
     if load_acquire(ram.page_mapcount, pfn) == 0:
         return UNMAP_DONE
-    walked, deferred, writable = 0, 0, 0
+    walked, deferred, writable, result = 0, 0, 0, NO_PTE
     lock_object(ram, cpu, object)
     vma = ram.object_vmas[object] - 1
-    while vma >= 0:
+    while vma >= 0 and result != LEFT:
         result = _unmap_one(ram, cpu, pfn, object, vma, why)
-        if result != NO_PTE:
+        if result != NO_PTE and result != LEFT:
             walked += 1
             # the PTE's reference; the caller holds one, so it is not the last
             fetch_add(ram.page_refcount, pfn, -1)
@@ -359,11 +365,12 @@ def clear_mapped(ram, cpu, mm, vpn, table):
     if old & PTE_SPECIAL:
         return SPECIAL
     pfn = pte_pfn(old)
-    if old & PTE_DIRTY:
-        set_flag(ram, pfn, PG_DIRTY)
+    written = old & PTE_DIRTY != 0 and ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON
+    if written:
+        mark_dirty(ram, pfn)
     record_unmap(ram, cpu, mm, vpn, old)
     mod_rss(ram, cpu, mm, -1)
-    if old & PTE_DIRTY and ram.object_kind[ram.page_object[pfn] - 1] != OBJECT_ANON:
+    if written:
         return pfn | DELAYED_RMAP
     remove_rmap(ram, cpu, pfn)
     return pfn

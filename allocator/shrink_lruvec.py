@@ -20,6 +20,7 @@ from allocator.lru import (
 from allocator.vmscan import (
     BY_DIRECT,
     BY_GROUP,
+    BY_KSWAPD,
     SC_CACHE_TRIM,
     SC_CACHE_TRIM_FAILED,
     SC_DEACTIVATE_ANON,
@@ -161,7 +162,7 @@ def shrink_node_begin(ram, sc, node):
     """Begin a round on a node."""
     prepare_scan_control(ram, sc, node)
     get_scan_count(ram, sc, node)
-    ram.sc_got[sc] = 0
+    ram.sc_got[sc] = ram.sc_dirty[sc] = ram.sc_file_taken[sc] = 0
 
 
 @kernel
@@ -223,6 +224,8 @@ def shrink_lruvec_step(ram, cpu, sc, node):
         if ram.sc_got[sc] < ram.sc_to_reclaim[sc] or proportional or _stop_smaller(ram, sc):
             return 1
     ram.sc_reclaimed[sc] += ram.sc_got[sc]
+    if ram.sc_by[sc] == BY_KSWAPD and ram.sc_dirty[sc] and ram.sc_dirty[sc] == ram.sc_file_taken[sc]:
+        ram.node_dirty[node] = 1
     age_anonymous(ram, cpu, sc, node)
     if ram.sc_got[sc]:
         ram.kswapd_failures[node] = 0

@@ -25,7 +25,14 @@ from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.declare import OWNER, Field
 from cpus.page_table import PTE_MIGRATION, PTE_SPECIAL, next_table, pte_pfn, pte_present, ptep_get
+
+ZAP_RUNS = 64
+FIELDS = (
+    Field("zap_run", OWNER, "first page and end of runs that a zap which spares copies is to clear",
+          ("nr_cpus", 2 * ZAP_RUNS)),
+)  # fmt: skip
 
 
 @kernel
@@ -81,25 +88,53 @@ def zap_range(ram, cpu, mm, start, end):
 
 
 @kernel
-def _zap_all_but_copies(ram, cpu, vma, start, end):
-    """Clear the PTEs in start..end of a VMA that show its file, flush, drop the pages; private copies stay.
-
-    Where there are copies it goes page by page, so that what it completes does not name them. One made after
-    a change began bears its number already, and is not meant either way.
+def _runs_of_file(ram, cpu, mm, start, end):
+    """Note the runs of pages in start..end that show the file's own pages, as many as there is room for;
+    returns how many. The change that will take them away has begun.
     """
-    mm, vpn, site = ram.vma_mm[vma], start, ram.cpu_site[cpu]
+    runs, inside = 0, False
+    table, vpn, stop = next_table(ram, ram.mm_pgd[mm], start, end)
+    while table >= 0 and runs < ZAP_RUNS:
+        lock_pte(ram, cpu, table)
+        while vpn < stop and runs < ZAP_RUNS:
+            pte = ptep_get(ram, table, vpn)
+            file = pte_present(pte) and not _is_private(ram, pte)
+            if file and not inside:
+                ram.zap_run[cpu, 2 * runs] = vpn
+            if inside and not file:
+                ram.zap_run[cpu, 2 * runs + 1] = vpn
+                runs += 1
+            inside = file
+            vpn += 1
+        if inside and runs < ZAP_RUNS:
+            ram.zap_run[cpu, 2 * runs + 1] = vpn
+            runs, inside = runs + 1, False
+        unlock_pte(ram, cpu, table)
+        table, vpn, stop = next_table(ram, ram.mm_pgd[mm], stop, end)
+    return runs
+
+
+@kernel
+def _zap_all_but_copies(ram, cpu, vma, start, end):
+    """Clear the PTEs in start..end of a VMA that show its file, flush once, drop the pages; private copies
+    stay.
+
+    What it completes names no copy. One made after the change began bears its number already, and is not
+    meant either way.
+    """
+    mm, site = ram.vma_mm[vma], ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
-    while vpn < end:
-        change = change_begins(ram, mm)
-        alone = load_acquire(ram.vma_flags, vma) & VM_HAS_ANON != 0
-        stop = vpn + 1 if alone else end
-        tlb_gather_mmu(ram, cpu, mm)
-        zap_ptes(ram, cpu, mm, vpn, stop, False)
-        cleared = ram.gather_cleared[cpu] != 0
-        tlb_finish_mmu(ram, cpu)
-        if cleared or not alone:
-            change_is_complete(ram, cpu, mm, change, vpn, stop, UNMAPPED)
-        vpn = stop
+    change = change_begins(ram, mm)
+    copies = load_acquire(ram.vma_flags, vma) & VM_HAS_ANON != 0
+    runs = _runs_of_file(ram, cpu, mm, start, end) if copies else 0
+    tlb_gather_mmu(ram, cpu, mm)
+    zap_ptes(ram, cpu, mm, start, end, False)
+    tlb_finish_mmu(ram, cpu)
+    if not copies:
+        change_is_complete(ram, cpu, mm, change, start, end, UNMAPPED)
+    for i in range(runs):
+        first, last = ram.zap_run[cpu, 2 * i], ram.zap_run[cpu, 2 * i + 1]
+        change_is_complete(ram, cpu, mm, change, first, last, UNMAPPED)
     ram.cpu_site[cpu] = site
 
 

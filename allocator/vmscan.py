@@ -5,8 +5,8 @@ unmap, flush once per batch of 31 freed folios and once more at the end, then gi
 done for stands in a *scan_control*, the row `sc` of the `sc_` fields: kswapd of a node, an allocating CPU, or
 a group that is asked to give memory back. A large folio goes as a whole: its head is on the list, and counts
 for as many pages.
-Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), writeback and its
-throttling (a dirty page is written when it is reclaimed).
+Left out: memory cgroups, MGLRU, slab shrinkers, swap (anonymous pages can only be demoted), throttling for
+the sake of write-back (writeback.py).
 """
 
 from allocator.flush_sites import SITE_DIRECT_DEMOTION, SITE_KSWAPD_DEMOTION
@@ -19,6 +19,7 @@ from allocator.lru import (
     drop_page,
     isolated,
     link_page,
+    link_page_tail,
     lru_add_drain,
     lru_list,
     lru_note_cost,
@@ -31,6 +32,7 @@ from allocator.page import (
     PG_DIRTY,
     PG_LOCKED,
     PG_LRU,
+    PG_RECLAIM,
     PG_REFERENCED,
     PG_SWAPBACKED,
     PG_WORKINGSET,
@@ -48,9 +50,20 @@ from allocator.page_alloc import free_page, free_with_others
 from allocator.page_cache import OBJECT_ANON, remove_mapping, write_page
 from allocator.page_list import NONE
 from allocator.pcp import unlock_pcp
-from allocator.reclaim_folio import ACTIVATE, GONE, GONE_LAZILY, KEEP, keep_after_all, unmap_and_remove_folio
+from allocator.reclaim_folio import (
+    ACTIVATE,
+    ACTIVATE_LAZILY,
+    GONE,
+    GONE_LAZILY,
+    KEEP,
+    is_dirty,
+    keep_after_all,
+    leave_to_flusher,
+    unmap_and_remove_folio,
+)
 from allocator.rmap import UNMAP_FAILED, UNMAP_FOR_RECLAIM, UNMAP_LAZY, page_referenced, try_to_unmap
 from allocator.sched import cond_resched
+from allocator.writeback import wakeup_flusher_threads
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import CONFIG, OURS, OWNER, VMSTAT, Cost, Counter, Field, OwnerOf, Struct
@@ -61,6 +74,10 @@ from cpus.steal import pass_time
 SCAN = OwnerOf("scan")
 FIELDS = (
     Struct("nr_nodes", "config", (Field("demotion_target", CONFIG, "node to demote to, or -1"),)),
+    Struct("nr_nodes", "kswapd", (
+        Field("node_dirty", OwnerOf("kswapd_task", "task_cpu"),
+              "kswapd has met nothing but dirty pages of files in a round (PGDAT_DIRTY)"),
+    )),
     Struct("nr_scans", "scan", (
         Field("sc_priority", SCAN, "share of the lists that is scanned, log2"),
         Field("sc_to_reclaim", SCAN, "pages wanted"),
@@ -74,6 +91,8 @@ FIELDS = (
         Field("sc_group_low", SCAN,
               "BY_GROUP: bit of each inactive list (node * 4 + list) that was low when the call began"),
         Field("sc_before", SCAN, "sc_reclaimed when the round began"),
+        Field("sc_dirty", SCAN, "folios met in the round that were dirty (nr.unqueued_dirty)"),
+        Field("sc_file_taken", SCAN, "folios taken off the list of files in the round (nr.file_taken)"),
     )),
     Field("free_batch", OWNER, "folio_batch of pages on their way to the allocator",
           ("nr_cpus", 2 * (FOLIO_BATCH + 1))),
@@ -94,6 +113,14 @@ COUNTERS = (
     Counter("pgdemote_kswapd", VMSTAT, "pages moved to a slower node by kswapd", "pages"),
     Counter("pgdemote_direct", VMSTAT, "the same by CPUs that want a page themselves", "pages"),
     Counter("pgdemote_fail", OURS, "pages that were to be demoted and were not", "pages"),
+    Counter(
+        "nr_vmscan_immediate_reclaim",
+        VMSTAT,
+        "dirty pages that reclaim has left to the flusher, to be reclaimed once written",
+        "pages",
+    ),
+    Counter("nr_vmscan_write", VMSTAT, "dirty pages that kswapd has written itself", "pages"),
+    Counter("pgrotated", VMSTAT, "pages put to the tail of an inactive list since they are written", "pages"),
     Counter("pglazyfreed", VMSTAT, "pages of MADV_FREE that reclaim dropped", "pages"),
 )
 COSTS = (Cost("reclaim_page", "isolating a page, checking references, freeing"),)
@@ -142,8 +169,14 @@ def move_folios_to_lru(ram, cpu, node, part, count):
     spin_lock_irq(ram, cpu, ram.lru_lock, node)
     for i in range(count):
         pfn = ram.work_list[cpu, part + i]
-        set_flag(ram, pfn, PG_LRU)
-        link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
+        if ram.page_flags[pfn] & (PG_RECLAIM | PG_DIRTY) == PG_RECLAIM:  # folio_rotate_reclaimable
+            clear_flag(ram, pfn, PG_RECLAIM | PG_ACTIVE)
+            set_flag(ram, pfn, PG_LRU)
+            link_page_tail(ram, node, lru_list(ram.page_flags[pfn]), pfn)
+            ram.pgrotated[cpu] += folio_pages(ram, pfn)
+        else:
+            set_flag(ram, pfn, PG_LRU)
+            link_page(ram, node, lru_list(ram.page_flags[pfn]), pfn)
         mod_isolated(ram, cpu, node, ram.page_flags[pfn], -1)
         if ram.page_flags[pfn] & PG_ACTIVE:
             fetch_add(ram.node_age, node, 1)  # workingset_age_nonresident
@@ -194,10 +227,15 @@ def _free_batch(ram, cpu, half, count, key):
 
 
 @kernel
-def _flush_and_free(ram, cpu, normal, lazy):
+def _flush_and_free(ram, cpu, normal, lazy, kept):
     """Flush what must be flushed now, then free both batches: the lazy one with the key of what stays
     pending.
+
+    `kept`: of a page that stays something was deferred. It has no next owner to wait for, and our reference
+    until now.
     """
+    if kept:
+        call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
     key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
     call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
     _free_batch(ram, cpu, NORMAL_BATCH, normal, 0)
@@ -205,11 +243,11 @@ def _flush_and_free(ram, cpu, normal, lazy):
 
 
 @inlined
-def _unmap_and_remove(ram, cpu, pfn):
+def _unmap_and_remove(ram, cpu, node, pfn, kswapd):
     """Unmap a locked page, take it out of its file's cache; returns what becomes of it (reclaim_folio.py).
 
-    Dirty pages are written first, after flushing every translation through which more could be written
-    unseen.
+    A dirty one is left to the flusher (writeback.py). If kswapd writes it, then after flushing every
+    translation through which more could be written unseen.
     """
     unmapped = try_to_unmap(ram, cpu, pfn, UNMAP_FOR_RECLAIM)
     if unmapped == UNMAP_FAILED:
@@ -224,7 +262,11 @@ def _unmap_and_remove(ram, cpu, pfn):
         ram.pglazyfreed[cpu] += alone
     else:
         if ram.page_flags[pfn] & PG_DIRTY:
+            if leave_to_flusher(ram, node, pfn, kswapd):
+                ram.nr_vmscan_immediate_reclaim[cpu] += 1
+                return ACTIVATE_LAZILY if unmapped == UNMAP_LAZY else ACTIVATE
             call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 0, 0, 0, 0)
+            ram.nr_vmscan_write[cpu] += 1
             write_page(ram, cpu, pfn, object)
         alone = remove_mapping(ram, cpu, pfn, object, True)
     if not alone:
@@ -264,8 +306,9 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
 
     Survivors, `sc_kept` of them, are moved to the front of the list.
     """
-    kept = demotable = reclaimed = normal = lazy = 0
+    kept = demotable = reclaimed = normal = lazy = dirty_lazily = 0
     target = ram.demotion_target[node] if demote else NONE
+    kswapd = ram.sc_by[sc] == BY_KSWAPD
     for i in range(count):
         pfn = ram.work_list[cpu, WORK_ISOLATED + i]
         keep = True
@@ -273,6 +316,7 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
         anonymous = ram.page_flags[pfn] & PG_SWAPBACKED != 0
         if ram.page_io_ns[pfn] <= ram.cpu_clock[cpu] and try_lock_page(ram, pfn):
             ram.sc_scanned[sc] += 1
+            ram.sc_dirty[sc] += is_dirty(ram, pfn)
             # a page truncated meanwhile has no file any more: its last holder frees it
             verdict = REF_KEEP
             if ram.page_object[pfn]:
@@ -292,10 +336,13 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
             elif verdict == REF_RECLAIM:
                 size = folio_pages(ram, pfn)
                 gone = (
-                    _unmap_and_remove(ram, cpu, pfn) if size == 1 else unmap_and_remove_folio(ram, cpu, pfn)
+                    _unmap_and_remove(ram, cpu, node, pfn, kswapd)
+                    if size == 1
+                    else unmap_and_remove_folio(ram, cpu, node, pfn, kswapd)
                 )
-                if gone == ACTIVATE:
+                if gone in (ACTIVATE, ACTIVATE_LAZILY):
                     _activate(ram, cpu, pfn)
+                    dirty_lazily = 1 if gone == ACTIVATE_LAZILY else dirty_lazily
                 elif gone != KEEP:
                     keep = False
                     # nobody can reach it, or wait for it: no references are left
@@ -309,8 +356,8 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
                         ram.free_batch[cpu, NORMAL_BATCH + normal] = pfn
                         normal += 1
                     if normal == FOLIO_BATCH or lazy == FOLIO_BATCH:
-                        _flush_and_free(ram, cpu, normal, lazy)
-                        normal = lazy = 0
+                        _flush_and_free(ram, cpu, normal, lazy, dirty_lazily)
+                        normal = lazy = dirty_lazily = 0
             if keep or target != NONE:
                 unlock_page(ram, cpu, pfn)
         if keep:
@@ -325,7 +372,7 @@ def shrink_folio_list(ram, cpu, sc, node, count, demote):
         if moved < demotable and ram.sc_by[sc] != BY_GROUP:
             return reclaimed + _second_pass(ram, cpu, sc, node, kept, demotable - moved)
         kept += demotable - moved
-    _flush_and_free(ram, cpu, normal, lazy)
+    _flush_and_free(ram, cpu, normal, lazy, dirty_lazily)
     ram.sc_kept[sc] = kept
     return reclaimed
 
@@ -416,7 +463,11 @@ def shrink_inactive_list(ram, cpu, sc, node, which):
     if taken == 0:
         return 0
     demote = 1 if ram.demotion_target[node] >= 0 else 0
+    dirty_before = ram.sc_dirty[sc]
+    ram.sc_file_taken[sc] += taken * file
     reclaimed = shrink_folio_list(ram, cpu, sc, node, taken, demote)
+    if ram.sc_dirty[sc] - dirty_before == taken:
+        wakeup_flusher_threads(ram, cpu, ram.sc_kept[sc])
     move_folios_to_lru(ram, cpu, node, WORK_ISOLATED, ram.sc_kept[sc])
     _count_reclaimed(ram, cpu, by, file, reclaimed)
     lru_note_cost(ram, cpu, node, file, 0, scanned - reclaimed)

@@ -5,6 +5,7 @@
 
 import pytest
 
+from allocator.filemap import sync_file_page
 from allocator.flush_sites import LOCAL_MM_SHOOTDOWN, REMOTE_SEND_IPI
 from allocator.lru import isolate_page, lru_add_drain
 from allocator.migrate import migrate_one
@@ -200,12 +201,17 @@ def test_more_rights_are_flushed_too_and_need_no_fault(machine):
     assert machine.count("pgfault") == faults
 
 
-def test_a_shared_file_page_faults_before_it_is_written_again(machine):
-    """page_mkwrite: who syncs must learn of it."""
+@pytest.mark.parametrize("synced", [False, True])
+def test_a_clean_shared_file_page_faults_before_it_is_written_again(machine, synced):
+    """page_mkwrite: who syncs must learn of it. Of one that was written since, the file system knows
+    (can_change_pte_writable).
+    """
     machine.touch(SHARED_VPN, STORE)
     mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ)
+    if synced:
+        sync_file_page(machine.ram, 0, SHARED, 0)
     mprotect(machine.ram, 0, 1, SHARED_VPN, SHARED_VPN + 256, VM_READ | VM_WRITE)
-    assert not machine.pte(1, SHARED_VPN) & PTE_WRITE
+    assert bool(machine.pte(1, SHARED_VPN) & PTE_WRITE) is not synced
 
 
 def test_what_has_no_rights_cannot_be_read(broken_machine):
