@@ -76,13 +76,14 @@ def test_readers_see_every_change(design, change):
 
 def pageout_then_write(rounds: int = 40) -> Workload:
     """Two threads read a file all the time; the main thread has its pages reclaimed (MADV_PAGEOUT), then
-    writes one of them.
+    writes one of them, and syncs it later: a dirty page would not be reclaimed.
     """
     file = Region("hot", FILE_PAGES, file="hot", shared=True)
     read = np.array([*[visit(LOAD, 0, 0, FILE_PAGES, 100)] * (40 * rounds), control(EXIT)], ROW)
     rows = [control(CLONE, page=1), control(CLONE, page=2)]
     for i in range(rounds):
         rows.append(visit(LOAD, 0, 0, FILE_PAGES, 1))
+        rows.append(control(SYNC, page=7 * (i - 1) % FILE_PAGES, pages=1, region=0))
         rows.append((MADVISE, MADV_PAGEOUT, 0, FILE_PAGES, 0, 0))
         rows.append(control(WRITE, page=7 * i % FILE_PAGES, pages=1, region=0))
     rows.append(control(JOIN, pages=2))

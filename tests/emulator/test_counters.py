@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 RUNS = ((2600, 3), (3400, 8))  # pages of the file, times that it is read
 ELSEWHERE = {  # counter -> the test that raises it
     "numa_hint_faults_local": "tests/allocator/test_numa_balancing.py",
-    "nr_vmscan_write": "tests/allocator/test_vmscan.py",
+    "nr_vmscan_write": "tests/allocator/test_writeback.py",
     "pgscan_direct_throttle": "tests/allocator/test_vmscan.py",
 }
 
