@@ -28,7 +28,9 @@ from cpus.compiled import apart, call, kernel
 from cpus.declare import OWNER, Atomic, Constant, Exclusive, Field, OwnerOf, Struct
 from cpus.ipi import serve_interrupts
 from cpus.lease import LEAVE, offer_lease
+from cpus.ram import has_points
 from cpus.steal import charge_stolen
+from cpus.strategies import random_next
 
 SERIES_COLUMNS = 8
 TIME_MAX_NS = 10**16  # 115 days
@@ -79,12 +81,23 @@ def _sample(ram, cpu):
 
 
 @kernel
+def _tick_period(ram, cpu):
+    """Give the time until the next tick; with scheduling points it is drawn, so that a tick may come at any
+    moment.
+    """
+    if not has_points(ram):
+        return TICK_NS
+    ram.cpu_random[cpu] = random_next(ram.cpu_random[cpu])
+    return 1 + (ram.cpu_random[cpu] >> 16) % (2 * ram.tick_ns)
+
+
+@kernel
 def tick(ram, cpu, task):
     """The scheduler tick, when it is due."""
     _sample(ram, cpu)
     if ram.cpu_clock[cpu] < ram.cpu_tick_ns[cpu]:
         return
-    ram.cpu_tick_ns[cpu] = ram.cpu_clock[cpu] + TICK_NS
+    ram.cpu_tick_ns[cpu] = ram.cpu_clock[cpu] + _tick_period(ram, cpu)
     end_naps(ram, cpu)
     call(ram, HOOK_TICK, cpu, 0, 0, 0, 0)
     if ram.numa_balancing and ram.task_kind[task] == TASK_USER:

@@ -26,6 +26,7 @@ from cpus.declare import ANY, CONFIG, RWSEM, VMSTAT, Atomic, Cost, Counter, Fiel
 from cpus.lease import WAIT_INVALIDATE, sched_yield
 from cpus.locks import down_read, down_write, spin_lock_irq, spin_unlock_irq, up_read, up_write
 from cpus.oracle import VERSION_MASK
+from cpus.points import gives_way
 from cpus.steal import wakeup_turn_ns
 
 FIELDS = (
@@ -82,6 +83,7 @@ def lookup(ram, object, index):
             if put_page_testzero(ram, seen - 1):  # we were the last to hold what it was before
                 return -2 - (seen - 1)
         pause()
+        gives_way(ram)
         spins += 1
         if spins % 64 == 0:  # it is frozen: whoever removes it may have lost its host core
             sched_yield()

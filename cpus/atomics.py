@@ -32,9 +32,9 @@ def _is_word_field(field) -> bool:
     return isinstance(field, FieldType) and field.dtype == "int64"
 
 
-def _operands(context, builder, sig, args, store=True):
+def _operands(context, builder, sig, args, store=True, access=True):
     """Give the pointer to the word, to store to it or not, and the values behind field and index as int64."""
-    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], store)
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], store, access)
     values = (context.cast(builder, arg, kind, types.int64) for arg, kind in zip(args[2:], sig.args[2:]))
     return pointer, *values
 
@@ -164,7 +164,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.ptrtoint(*_operands(context, builder, sig, args, store=False), I64)
+            return builder.ptrtoint(*_operands(context, builder, sig, args, store=False, access=False), I64)
 
         return types.int64(field, index), build
 

@@ -39,7 +39,7 @@ from numba.extending import intrinsic, models, register_model, typeof_impl
 from cpus.callback import Callback
 from cpus.code_cache import CodeCache, code_folder
 from cpus.notebook import CellKernel, Meanings, meanings, same
-from cpus.ram import element_pointer
+from cpus.ram import POINTS, element_pointer, scheduling_point
 
 ARGUMENTS = 5
 # a division by zero gives 0 instead of an exception, which nobody could catch
@@ -131,7 +131,7 @@ class Entry:
     def __init__(self, text: Text, function: Callable):
         _refuse_print(function)
         self.text, self.function, self.name = text, function, function.__name__
-        self.compiled: Any = None
+        self.compiled: dict[types.Type, Any] = {}  # by the type of `ram`
         self._meant: Meanings = []  # what the names of a function without a file meant when it was compiled
 
     @property
@@ -148,7 +148,7 @@ class Entry:
 
     def is_compiled_or_cached(self, segment_type: types.Type) -> bool:
         """Tell whether compiling it will be quick."""
-        if self.compiled is not None:
+        if segment_type in self.compiled:
             return self.can_be_cached or same(meanings(self.function), self._meant)
         code = self._cache()
         return code is not None and code.has(self._signature(segment_type), cpu_target.target_context)
@@ -157,14 +157,16 @@ class Entry:
         """Compile (or load from the cache) and return the address."""
         code = self._cache()
         meant = meanings(self.function) if code is None else []
-        if self.compiled is None or not same(meant, self._meant):
+        if not same(meant, self._meant):
+            self.compiled.clear()
+        if segment_type not in self.compiled:
             signature = normalize_signature(self._signature(segment_type))
             made: Any = Callback(self.function, signature, {}, self.errors)
             if code is not None:
                 made._cache = code
             made.compile()
-            self.compiled, self._meant = made, meant
-        return self.compiled.address
+            self.compiled[segment_type], self._meant = made, meant
+        return self.compiled[segment_type].address
 
     def _cache(self) -> CodeCache | None:
         folder = code_folder(self.function)
@@ -292,7 +294,7 @@ else:
         """Call what lies in the text table at a name, or at a number, with up to five int64; returns int64.
 
         The first argument of a hook is the CPU: while it is in it, `ram.cpu_hook` holds the hook's number +
-        1.
+        1. Where it begins and ends are scheduling points.
         """
         number = ram.text.get(text.text_name) if isinstance(text, TextType) else None
         if isinstance(text, TextType) and number is None:
@@ -315,7 +317,11 @@ else:
             place = element_pointer(context, builder, noted_type, noted, types.int64, words[0])
             before = builder.load(place)
             builder.store(ir.Constant(i64, number + 1), place)
+            if ram.kind == POINTS:
+                scheduling_point(builder, args[0])
             result = builder.call(code, [args[0], *words])
+            if ram.kind == POINTS:
+                scheduling_point(builder, args[0])
             builder.store(before, place)
             return result
 

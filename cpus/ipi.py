@@ -26,6 +26,7 @@ from cpus.compiled import apart, kernel, later
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_weight, for_each_cpu
 from cpus.declare import ANY, OURS, OWNER, Atomic, Constant, Cost, Counter, Field, OneOf, OwnerOf, Struct
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
+from cpus.points import hold_points
 from cpus.steal import pass_time, turn_ns
 
 MASKS = ("nr_cpus", "mask_words")
@@ -116,15 +117,18 @@ def send_interrupts(ram, cpu):
     for target in for_each_cpu(ram.call_mask, cpu):
         was_empty = _push(ram, target, cpu * ram.nr_cpus + target)
         if was_empty or ram.strict_ipi:
-            fetch_add(ram.cpu_bell, target, 1)  # before the send, see the module's text
             messages += 1
         else:
             __cpumask_clear_cpu(target, ram.call_mask, cpu)
     ram.ipi_requests[cpu] += asked
     ram.ipi_messages[cpu] += messages
     ram.cpu_clock[cpu] += ram.cost_ipi_send * (1 if ram.call_kind[cpu] == BROADCAST_FLUSH else asked)
-    if messages:
-        shell_send(ram, cpu)  # to those left in call_mask
+    if messages:  # to those left in call_mask
+        hold_points(ram, 1)  # a target that hears the bell waits for its message
+        for target in for_each_cpu(ram.call_mask, cpu):
+            fetch_add(ram.cpu_bell, target, 1)  # before the send, see the module's text
+        shell_send(ram, cpu)
+        hold_points(ram, 0)
     if ram.controlled:  # nobody is interrupted behind the schedule's back: targets become runnable instead
         for target in range(ram.nr_cpus):
             if load_acquire(ram.cpu_bell, target) > 0 and ram.cpu_state[target] == BLOCKED and target != cpu:

@@ -25,6 +25,7 @@ from cpus.declare import (
     OWNER,
     SPIN,
     Atomic,
+    Config,
     Constant,
     Cost,
     Counter,
@@ -38,14 +39,22 @@ from cpus.declare import (
     Size,
     Struct,
 )
-from cpus.ram import CACHE_LINE, SLOT_WORDS, WORD, Place, SegmentType
+from cpus.ram import CACHE_LINE, HEADER_BYTES, SLOT_WORDS, WORD, Place, SegmentType
 
 DESIGN_SLOTS = 48  # fields of a design's own
-HEADER_WORDS = 2048
+HEADER_WORDS = HEADER_BYTES // WORD
 DESIGN_FIRST_SLOT = HEADER_WORDS - SLOT_WORDS * DESIGN_SLOTS
 COUNTER_TABLE = "counter"  # all counters as one table: a row for each CPU
 OF_THE_LAYOUT = ("nr_text", "nr_counters")  # sizes that declarations make
 SCAN = "scan"  # OwnerOf: not a field, see declare.py
+POINT = "point"  # the field behind the header (ram.py)
+# Modules that carry the machine, or judge it, and are no part of it: accesses to their fields are no
+# scheduling points. Nor are those to a few words of others that only such modules look at.
+BENCH = {f"cpus.{name}" for name in (
+    "completion", "events", "faults", "host", "install", "lease", "oracle", "points", "process", "steal",
+    "strategies", "trace", "uncompiled", "zeromq",
+)} | {"allocator.flush_times", "allocator.vmstat"}  # fmt: skip
+OBSERVED = {"cpu_in_irq", "cpu_irq_off", "cpu_no_resched", "site_flushes", "tlb_flush_count"}
 FOUND_BY = ("", "zone", "node", "one", "any")  # Held: what `at` may be beside a field
 
 
@@ -76,6 +85,8 @@ class Sizes:
     nr_flags: int = 1
     nr_snapshots: int = 1
     nr_lufd_frames: int = 1  # all of them if LUF is debugged
+    nr_switches: int = 1  # hand-overs that a schedule's log has room for
+    nr_listed: int = 1  # those that a schedule lists
     one: int = 1
 
     @property
@@ -143,7 +154,10 @@ class Layout:
     @cached_property
     def arrays(self) -> tuple[Array, ...]:
         """Everything that takes memory behind the header, in the order in which it lies there."""
-        return (*_structs(self), *_alone(self), _counters(self.counters))
+        alone = list(_alone(self))
+        first = [array for array in alone if array.members[0][0].name == POINT]
+        others = [array for array in alone if array not in first]
+        return (*first, *_structs(self), *others, _counters(self.counters))
 
     @cached_property
     def places(self) -> dict[str, Place]:
@@ -239,13 +253,26 @@ def _up(at: int, unit: int) -> int:
     return -(-at // unit) * unit
 
 
+def _is_shared(module: str, item: Field | Lock | Constant) -> bool:
+    """May a CPU see or change there what another one goes by?"""
+    if isinstance(item, Constant) or module in BENCH or item.name in OBSERVED:
+        return False
+    if isinstance(item, Lock):
+        return True
+    owned = isinstance(item.rule, OwnerOf) and item.reads is None
+    return not (owned or item.oracle or isinstance(item.rule, Config))
+
+
 def _places(layout: Layout) -> dict[str, Place]:
     places = {name: Place(slot, "int64", 0) for slot, name in enumerate(layout.constants)}
+    shared = {item.name for module, item in _flat(layout) if _is_shared(module, item)}
     slot = len(places)
     for array in layout.arrays:
         for member, offset in array.members:
             owned = member.rule == OWNER and array.shape[0] == "nr_cpus"
-            places[member.name] = Place(slot, member.dtype, len(array.shape), array.stride, offset, owned)
+            places[member.name] = Place(
+                slot, member.dtype, len(array.shape), array.stride, offset, owned, member.name in shared
+            )
         slot += SLOT_WORDS
     places[COUNTER_TABLE] = Place(slot, "int64", 2, owned=True)
     if slot + SLOT_WORDS > DESIGN_FIRST_SLOT:

@@ -13,8 +13,9 @@ lease out of turn, until it has let go).
 
 With one lease and `controlled` set, the next CPU is drawn from a seeded stream among those within a slice of
 the smallest clock and those whose answer is waited for; everything then happens under that one lease,
-interrupts too, and a run is exactly repeatable. `nr_leases` 0 means no gate: every CPU runs as the host
-pleases.
+interrupts too, and a run is exactly repeatable. In a run with scheduling points (points.py) a strategy
+chooses instead, and clocks may lie a window apart (strategies.py). `nr_leases` 0 means no gate: every CPU
+runs as the host pleases.
 
 Wake-ups cannot be lost: `block` and `wake` meet under `run_lease_lock`, and a wake-up for a CPU that is not
 blocked leaves a token that makes its next `block` return at once. Every caller of `block` re-checks what it
@@ -27,7 +28,9 @@ from cpus.atomics import compare_exchange, fence, pause, store_release
 from cpus.compiled import apart, kernel, later
 from cpus.declare import ANY, FLAG, OWNER, Atomic, Constant, Field, Held, Lock, OneOf, Struct
 from cpus.host import rouse, sched_yield
+from cpus.ram import has_points
 from cpus.steal import charge_stolen, pass_until
+from cpus.strategies import PCT, STARVE, arm, choose, count, random_next, shorten
 
 LEASE_TABLE = Held("run_lease_lock", at="one")
 FIELDS = (
@@ -88,21 +91,11 @@ RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 
 shell_wait = later("shell_wait", 2)
 SPINS_BEFORE_YIELD = 40
-TRIES_OF_OBSERVER = 10_000
 FAR_NS = 1 << 60
 
 
 @kernel
-def random_next(state):
-    """Advance a 63-bit xorshift stream; the state is the number drawn (never 0)."""
-    state ^= (state << 13) & 0x7FFFFFFFFFFFFFFF
-    state ^= state >> 7
-    state ^= (state << 17) & 0x7FFFFFFFFFFFFFFF
-    return state
-
-
-@kernel
-def _lock(ram):
+def lock_leases(ram):
     spins = 0
     while compare_exchange(ram.run_lease_lock, 0, 0, 1) != 0:
         spins += 1
@@ -113,8 +106,14 @@ def _lock(ram):
 
 
 @kernel
-def _unlock(ram):
+def unlock_leases(ram):
     store_release(ram.run_lease_lock, 0, 0)
+
+
+@kernel
+def _apart_ns(ram):
+    """How far may clocks of CPUs lie apart?"""
+    return ram.window_ns if has_points(ram) else ram.slice_ns
 
 
 @kernel
@@ -126,7 +125,7 @@ def _bound_ns(ram):
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_kind[c] == WAIT_ACKS and ram.cpu_state[c] == BLOCKED:
             asking_ns = min(asking_ns, ram.cpu_clock[c])
-    return asking_ns + ram.slice_ns
+    return asking_ns + _apart_ns(ram)
 
 
 @kernel
@@ -169,15 +168,19 @@ def _may_be_drawn(ram, c, limit, bound):
 
 
 @kernel
-def _drawn_ready(ram, first, bound):
+def _drawn_ready(ram, leaving, first, bound):
     """Draw the next CPU of the schedule among the READY ones within a slice of `first`, and those whose
     answer is waited for.
     """
-    limit = ram.cpu_order_ns[first] + ram.slice_ns
+    limit = ram.cpu_order_ns[first] + _apart_ns(ram)
     count = 0
     for c in range(ram.nr_cpus):
-        if _may_be_drawn(ram, c, limit, bound):
-            count += 1
+        may = _may_be_drawn(ram, c, limit, bound)
+        count += may
+        if has_points(ram):
+            ram.cpu_eligible[c] = may
+    if has_points(ram):
+        return choose(ram, leaving, first, _spins(ram, leaving))
     ram.run_random[0] = random_next(ram.run_random[0])
     skip = (ram.run_random[0] >> 20) % count
     for c in range(ram.nr_cpus):
@@ -189,19 +192,32 @@ def _drawn_ready(ram, first, bound):
 
 
 @kernel
-def _grant_free(ram):
+def _spins(ram, cpu):
+    """Does a CPU that hands its lease over wait for others to come to a later virtual time (wait_until)?"""
+    if cpu < 0 or ram.cpu_wait_kind[cpu] == WAIT_LEASE or ram.cpu_wait_kind[cpu] == WAIT_IDLE:
+        return False
+    return ram.cpu_state[cpu] == READY and ram.cpu_order_ns[cpu] > ram.cpu_clock[cpu]
+
+
+@kernel
+def grant_free(ram, leaving):
     """Give a free lease, if there is one, to the READY CPU whose turn it is; returns that CPU, to be roused,
-    or -1.
+    or -1. `leaving` has just given it back, or is -1.
     """
     free = ram.run_lease_free[0]
     if free == 0:
         return -1
     bound = _bound_ns(ram)
     target = _first_ready(ram, bound)
+    if target < 0 and has_points(ram):  # whose ack is missing may wait for one that is beyond the bound
+        bound = FAR_NS
+        target = _first_ready(ram, bound)
     if target < 0:
         return -1
     if ram.controlled:
-        target = _drawn_ready(ram, target, bound)
+        target = _drawn_ready(ram, leaving, target, bound)
+        if has_points(ram):
+            arm(ram, target)
     ram.cpu_out_of_turn[target] = ram.cpu_order_ns[target] > bound
     lease = 0
     while (free >> lease) & 1 == 0:
@@ -213,23 +229,25 @@ def _grant_free(ram):
 
 
 @kernel
-def _note_grant(ram, target):
+def note_grant(ram, target):
     """Count a lease that went to another CPU, and add it to the schedule's hash."""
     ram.run_handovers[0] += 1
     ram.run_schedule_hash[0] = ((ram.run_schedule_hash[0] * 1000003) ^ (target + 1)) & 0x7FFFFFFFFFFFFFFF
 
 
 @kernel
-def _release(ram, cpu):
+def pass_lease(ram, cpu):
     """Pass the lease of a CPU that is no longer RUNNING on; returns the CPU that got it (it may be the same),
     or -1.
     """
     if ram.nr_leases == 0:
         return -1
+    if has_points(ram) and ram.controlled:
+        count(ram, cpu)
     ram.run_lease_free[0] |= 1 << ram.cpu_lease[cpu]
-    target = _grant_free(ram)
+    target = grant_free(ram, cpu)
     if target >= 0 and target != cpu:
-        _note_grant(ram, target)
+        note_grant(ram, target)
     return target
 
 
@@ -240,11 +258,11 @@ def _sleep(ram, cpu, target):
     """
     shell_wait(ram, cpu, target if target != cpu else -1)
     if ram.run_lease_free[0] != 0 and not ram.controlled:
-        _lock(ram)
-        another = _grant_free(ram)
+        lock_leases(ram)
+        another = grant_free(ram, -1)
         if another >= 0:
-            _note_grant(ram, another)
-        _unlock(ram)
+            note_grant(ram, another)
+        unlock_leases(ram)
         if another >= 0:
             rouse(ram, another)
 
@@ -271,12 +289,12 @@ def offer_lease(ram, cpu):
     answered = True
     while answered:
         served = ram.ipi_received[cpu]
-        _lock(ram)
+        lock_leases(ram)
         ram.cpu_state[cpu] = READY
         ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = ram.cpu_clock[cpu]
         ram.cpu_wait_kind[cpu] = WAIT_LEASE
-        target = _release(ram, cpu)
-        _unlock(ram)
+        target = pass_lease(ram, cpu)
+        unlock_leases(ram)
         _sleep(ram, cpu, target)
         ram.cpu_wait_kind[cpu] = WAIT_NONE
         # it may be far ahead, and was drawn for this alone
@@ -297,17 +315,17 @@ def idle_until(ram, cpu, due_ns):
         pass_until(ram, cpu, due_ns)
         new_slice(ram, cpu)
         return 0
-    _lock(ram)
+    lock_leases(ram)
     if ram.cpu_wake[cpu] != 0:  # something came before: look again
         ram.cpu_wake[cpu] = 0
-        _unlock(ram)
+        unlock_leases(ram)
         return 0
     served = ram.ipi_received[cpu]
     ram.cpu_state[cpu] = READY
     ram.cpu_ready_ns[cpu] = ram.cpu_order_ns[cpu] = due_ns
     ram.cpu_wait_kind[cpu] = WAIT_IDLE
-    target = _release(ram, cpu)
-    _unlock(ram)
+    target = pass_lease(ram, cpu)
+    unlock_leases(ram)
     _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
     if ram.controlled and ram.ipi_received[cpu] != served:
@@ -324,10 +342,10 @@ def begin_wait(ram, cpu, kind, object):
     Between this and `finish_wait` or `cancel_wait` the caller may re-check, against wakers that look for
     blocked CPUs.
     """
-    _lock(ram)
+    lock_leases(ram)
     if ram.cpu_wake[cpu] != 0:
         ram.cpu_wake[cpu] = 0
-        _unlock(ram)
+        unlock_leases(ram)
         return False
     ram.cpu_state[cpu] = BLOCKED
     ram.cpu_ready_ns[cpu] = ram.cpu_clock[cpu]
@@ -344,7 +362,7 @@ def cancel_wait(ram, cpu):
     """Take back `begin_wait`: what was waited for is there."""
     ram.cpu_state[cpu] = RUNNING
     ram.cpu_wait_kind[cpu] = WAIT_NONE
-    _unlock(ram)
+    unlock_leases(ram)
 
 
 @apart
@@ -353,8 +371,8 @@ def finish_wait(ram, cpu):
     if ram.controlled and ram.cpu_bell[cpu] > 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
         # an interrupt came while it ran: it will be served when the schedule runs this CPU again
         ram.cpu_state[cpu] = READY
-    target = _release(ram, cpu)
-    _unlock(ram)
+    target = pass_lease(ram, cpu)
+    unlock_leases(ram)
     _sleep(ram, cpu, target)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
     if ram.cpu_out_of_turn[cpu]:
@@ -411,9 +429,11 @@ def _wake_locked(ram, target, at_ns):
         ram.cpu_state[target] = RUNNING
         return target
     ram.cpu_state[target] = READY
-    granted = _grant_free(ram)
+    if has_points(ram) and (ram.strategy == PCT or ram.strategy == STARVE):
+        shorten(ram)  # it may come before the one that runs
+    granted = grant_free(ram, -1)
     if granted >= 0:
-        _note_grant(ram, granted)
+        note_grant(ram, granted)
     return granted
 
 
@@ -421,7 +441,7 @@ def _wake_locked(ram, target, at_ns):
 def _wake_and_unlock(ram, target, at_ns):
     """Wake a CPU, let go of the lease lock, and rouse the process that got a lease by it."""
     granted = _wake_locked(ram, target, at_ns)
-    _unlock(ram)
+    unlock_leases(ram)
     if granted >= 0:
         rouse(ram, granted)
 
@@ -431,7 +451,7 @@ def wake(ram, target, at_ns):
     """Make CPU `target` look again at what it waits for; it becomes runnable at virtual time `at_ns` at the
     earliest.
     """
-    _lock(ram)
+    lock_leases(ram)
     _wake_and_unlock(ram, target, at_ns)
     return 0
 
@@ -443,58 +463,10 @@ def wake_all_waiting_for(ram, kind, object, at_ns):
     """
     for c in range(ram.nr_cpus):
         if ram.cpu_wait_object[c] == object:  # a waiter wrote it before the word that let us know of it
-            _lock(ram)
+            lock_leases(ram)
             waits = ram.cpu_wait_kind[c] == kind and ram.cpu_wait_object[c] == object
             if waits and ram.cpu_state[c] != RUNNING:
                 _wake_and_unlock(ram, c, at_ns)
             else:
-                _unlock(ram)
+                unlock_leases(ram)
     return 0
-
-
-@kernel
-def start_all(ram):
-    """Make every CPU READY at virtual time 0, hand out the leases and rouse those that got one.
-
-    One step under the lease lock, so that in controlled mode the first choice already belongs to the
-    schedule.
-    """
-    _lock(ram)
-    for c in range(ram.nr_cpus):
-        ram.cpu_state[c] = READY if ram.nr_leases else RUNNING
-        ram.cpu_ready_ns[c] = ram.cpu_order_ns[c] = ram.cpu_clock[c]
-        ram.cpu_wait_kind[c] = WAIT_LEASE
-    if ram.nr_leases > 0:
-        ram.run_lease_free[0] = (1 << ram.nr_leases) - 1
-        target = _grant_free(ram)
-        while target >= 0:
-            _note_grant(ram, target)
-            target = _grant_free(ram)
-    _unlock(ram)
-    for c in range(ram.nr_cpus):
-        if ram.cpu_host_core[c] > 0 and ram.cpu_state[c] == RUNNING:  # a process is behind it
-            rouse(ram, c)
-
-
-@kernel
-def all_idle(ram):
-    """Are all CPUs asleep for want of work, with no interrupt on its way? 1 yes, 0 no, -1 the lease table
-    stayed locked.
-
-    States change only under the lease lock, so this is one moment of the whole machine: nobody is left to
-    wake anybody.
-    """
-    spins = 0
-    while compare_exchange(ram.run_lease_lock, 0, 0, 1) != 0:
-        spins += 1
-        if spins > TRIES_OF_OBSERVER:  # its holder was stopped or killed: the observer must not hang with it
-            return -1
-        sched_yield()
-    idle = 1
-    for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] != BLOCKED or ram.cpu_wait_kind[c] != WAIT_IDLE or ram.queue_count[c] != 0:
-            idle = 0
-        if ram.cpu_bell[c] != 0 or ram.cpu_in_irq[c] != 0:
-            idle = 0
-    _unlock(ram)
-    return idle

@@ -33,6 +33,7 @@ from cpus.lease import (
     sched_yield,
     wake_all_waiting_for,
 )
+from cpus.ram import has_points
 
 FIELDS = (
     Constant("lock_spins", "tries before a waiter sleeps"),
@@ -101,10 +102,14 @@ def spin_lock(ram, cpu, word, index):
 
 @kernel
 def spin_unlock(ram, cpu, word, index):
-    """Let go; wakes those who sleep for it."""
+    """Let go; wakes those who sleep for it. With scheduling points, an interrupt may strike then, as
+    anywhere in the kernel; without, where it serves some.
+    """
     ram.cpu_no_resched[cpu] -= 1
     if exchange(word, index, 0) & WAITERS:
         wake_all_waiting_for(ram, WAIT_WORD, address(word, index), ram.cpu_clock[cpu])
+    if has_points(ram) and ram.cpu_no_resched[cpu] == 0 and ram.cpu_bell[cpu] > 0:
+        serve_interrupts(ram, cpu)  # does nothing while interrupts are off
 
 
 @kernel

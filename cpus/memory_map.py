@@ -13,8 +13,10 @@ from cpus import (
     locks,
     oracle,
     page_table,
+    points,
     process,
     steal,
+    strategies,
     tlb,
     trace,
     uncompiled,
@@ -22,6 +24,7 @@ from cpus import (
 )
 
 MODULES = (
-    *(install, lease, steal, host, ipi, locks, zeromq, process, events, faults, trace, uncompiled),
+    *(install, lease, strategies, points, steal, host, ipi, locks, zeromq, process),
+    *(events, faults, trace, uncompiled),
     *(tlb, page_table, completion, oracle, access, live),
 )

@@ -40,7 +40,8 @@ from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, p
 from cpus.install import install
 from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, WAIT_IDLE
-from cpus.ram import WORD
+from cpus.points import own_points
+from cpus.ram import WORD, has_points
 from cpus.uncompiled import Terminal, ready
 from cpus.zeromq import failure, handle, set_functions, shell_receive, shell_send
 
@@ -94,6 +95,8 @@ def shell_wait(ram, cpu, target):
             clear_rousing(ram, cpu)
         if found & NEWS and load_acquire(ram.cpu_bell, cpu) == 0:
             shell_receive(ram, cpu, NOTHING_ANNOUNCED)
+    if has_points(ram) and ram.cpu_at_point[cpu]:
+        return 0  # in the midst of anything
     if ram.controlled and ram.cpu_irq_off[cpu] == 0 and ram.cpu_bell[cpu] > 0:
         serve_interrupts(ram, cpu)  # under the lease
     return 0
@@ -269,6 +272,7 @@ def cpu_process(
             ready(ram, terminal)
         gc.disable()  # the shell makes no cycles, and a collection would copy pages that all CPUs share
         ram.cpu_pid[cpu] = os.getpid()
+        own_points(ram, cpu)
         _shell = Shell(ram, cpu, eventfds, folder, cores)
         run_when_started(ram, cpu)
         status = int(main(ram, cpu))

@@ -12,9 +12,12 @@ Three kinds of field:
 - table of one or two dimensions (`ram.page_key[pfn]`, `ram.tlb_tag[cpu, i]`).
 Integers narrower than 64 bits are widened on load and cut on store; everything computes in int64.
 
-A *checked* segment type (`checked(...)`) is the same memory seen by code in which every access is checked:
-`--check bounds` compiles a design's hooks with it (bounds.py). Left out: checks in all other compiled code
-(plain loads and stores; with NUMBA_DISABLE_JIT=1 numpy refuses what lies behind the end).
+The same memory is seen in three ways, by types of which each compiles the same source to code of its own:
+- plain: an access is a load or a store;
+- checked: every access is checked; `--check bounds` compiles a design's hooks so (bounds.py);
+- with points: before each access to a field that other CPUs may look at, a countdown in the segment is
+  lowered, and at its end `at_point` called (points.py); runs with a schedule compile everything so.
+Left out: checks and points in plain code (with NUMBA_DISABLE_JIT=1 numpy refuses what lies behind the end).
 """
 
 from __future__ import annotations
@@ -55,6 +58,10 @@ WORD = 8
 CACHE_LINE = 64
 PIDS = "cpu_pid"  # the field that tells which process is which CPU
 SLOT_WORDS = 3  # header words of a field that is no constant: offset, row length, rows
+HEADER_BYTES = 4096 * 4
+# of the field `point`, a page of the host behind the header: the countdown, and the address of at_point
+POINTS_AT, LEFT, AT_POINT = HEADER_BYTES, 0, 1
+PLAIN, CHECKED, POINTS = "", "Checked", "Points"  # how memory is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,8 @@ class Place:
     `offset` in bytes.
 
     `ndim` 0 is a constant, 1 an array, 2 a table whose row length (in elements) is header word `slot + 1`;
-    the number of rows is word `slot + 2`. `owned`: only the CPU of that row may write there.
+    the number of rows is word `slot + 2`. `owned`: only the CPU of that row may write there. `shared`: what
+    is there is of interest to other CPUs, so that an access is a scheduling point.
     """
 
     slot: int
@@ -72,19 +80,30 @@ class Place:
     stride: int = WORD
     offset: int = 0
     owned: bool = False
+    shared: bool = False
 
 
 class FieldType(types.Type):
     """Compiled type of one field: a pointer to element 0 (two dimensions: with the row length).
 
     `checked` is the field's name if accesses are checked: then the number of rows is there, too. With
-    `pid_stride`, stores are to be made by the row's own CPU: then a pointer to the CPUs' process ids.
+    `pid_stride`, stores are to be made by the row's own CPU: then a pointer to the CPUs' process ids. With
+    `points`, accesses are scheduling points: then a pointer to the segment.
     """
 
-    def __init__(self, dtype: str, ndim: int, stride: int, checked: str = "", pid_stride: int = 0):
+    def __init__(
+        self,
+        dtype: str,
+        ndim: int,
+        stride: int,
+        checked: str = "",
+        pid_stride: int = 0,
+        points: bool = False,
+    ):
         self.dtype, self.ndim, self.stride = dtype, ndim, stride
-        self.checked, self.pid_stride = checked, pid_stride
-        super().__init__(name=f"Field({dtype},{ndim},{stride}{checked and f',{checked},{pid_stride}'})")
+        self.checked, self.pid_stride, self.points = checked, pid_stride, points
+        seen = f",{checked},{pid_stride}" if checked else ",points" * points
+        super().__init__(name=f"Field({dtype},{ndim},{stride}{seen})")
 
 
 class SegmentType(types.Type):
@@ -92,7 +111,7 @@ class SegmentType(types.Type):
     -> number in the text table.
 
     Compiled code holds what both of them say, so both are in the type's name, by which the cache of compiled
-    code knows it: code of one layout is never taken for another's.
+    code knows it: code of one layout, seen in one way, is never taken for another's.
     """
 
     def __init__(
@@ -100,25 +119,25 @@ class SegmentType(types.Type):
         layout_name: str,
         places: dict[str, Place],
         text: dict[str, int] | None = None,
-        checked: bool = False,
+        kind: str = PLAIN,
     ):
-        self.layout_name, self.places, self.text, self.checked = layout_name, places, text or {}, checked
-        reported = repr((sorted(places.items()), sorted(self.text.items())))
-        kind = "Checked" * checked + "Segment"
-        super().__init__(name=f"{kind}({layout_name} {hashlib.sha256(reported.encode()).hexdigest()[:16]})")
+        self.layout_name, self.places, self.text, self.kind = layout_name, places, text or {}, kind
+        reported = hashlib.sha256(repr((sorted(places.items()), sorted(self.text.items()))).encode())
+        super().__init__(name=f"{kind}Segment({layout_name} {reported.hexdigest()[:16]})")
 
     def field_type(self, name: str) -> FieldType:
         """Give the compiled type of a field that is no constant."""
         place = self.places[name]
-        if not self.checked:
-            return FieldType(place.dtype, place.ndim, place.stride)
+        if self.kind != CHECKED:
+            points = place.shared and self.kind == POINTS
+            return FieldType(place.dtype, place.ndim, place.stride, points=points)
         pid_stride = self.places[PIDS].stride if place.owned else 0
         return FieldType(place.dtype, place.ndim, place.stride, name, pid_stride)
 
 
-def checked(segment_type: SegmentType) -> SegmentType:
-    """Give the type through which code sees the same memory with every access checked."""
-    return SegmentType(segment_type.layout_name, segment_type.places, segment_type.text, checked=True)
+def seen(segment_type: SegmentType, kind: str) -> SegmentType:
+    """Give the type through which code sees the same memory in another way (PLAIN, CHECKED, POINTS)."""
+    return SegmentType(segment_type.layout_name, segment_type.places, segment_type.text, kind)
 
 
 @register_model(SegmentType)
@@ -137,6 +156,8 @@ class _FieldModel(models.StructModel):
             members.append(("rows", types.int64))
         if fe_type.pid_stride:
             members.append(("pids", types.voidptr))
+        if fe_type.points:
+            members.append(("segment", types.voidptr))
         super().__init__(dmm, fe_type, members)
 
 
@@ -179,15 +200,33 @@ def _lower_segment_getattr(context, builder, segment, value, name):
         pids = segment.places[PIDS]
         at = builder.add(_header_word(builder, value, pids.slot), ir.Constant(ir.IntType(64), pids.offset))
         field.pids = builder.gep(value, [at])
+    if field_type.points:
+        field.segment = value
     return field._getvalue()
 
 
-def element_pointer(context, builder, field_type, field_value, index_type, index_value, store=False):
+def scheduling_point(builder, segment):
+    """Build one step of the countdown in the segment at this address, and what its end calls."""
+    i64 = ir.IntType(64)
+    words = builder.bitcast(builder.gep(segment, [i64(POINTS_AT)]), i64.as_pointer())
+    left = builder.sub(builder.load(words), i64(1))
+    builder.store(left, words)
+    with builder.if_then(builder.icmp_signed("<=", left, i64(0)), likely=False):
+        kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), i64])
+        where = builder.load(builder.gep(words, [i64(AT_POINT)]))
+        builder.call(builder.inttoptr(where, kind.as_pointer()), [segment, left])
+
+
+def element_pointer(
+    context, builder, field_type, field_value, index_type, index_value, store=False, access=True
+):
     """Build the typed LLVM pointer to one element, to store to it or to load; the one place that knows
-    strides. Also used by `atomics.py`.
+    strides. Also used by `atomics.py`, which may want the address and no `access`.
     """
     field = cgutils.create_struct_proxy(field_type)(context, builder, value=field_value)
     i64 = ir.IntType(64)
+    if field_type.points and access:
+        scheduling_point(builder, field.segment)
     if field_type.ndim == 2:
         row, column = cgutils.unpack_tuple(builder, index_value, 2)
         row = context.cast(builder, row, index_type.types[0], types.int64)
@@ -292,6 +331,10 @@ if numba.config.DISABLE_JIT:
         """Give the length of a row of a two-dimensional field."""
         return field.shape[1]
 
+    def has_points(ram):
+        """Tell whether the code that asks is compiled with scheduling points."""
+        return False
+
 else:
 
     @intrinsic
@@ -301,7 +344,7 @@ else:
         """
         if not (isinstance(field, FieldType) and field.ndim == 2):
             return None
-        result = FieldType(field.dtype, 1, field.stride, field.checked)
+        result = FieldType(field.dtype, 1, field.stride, field.checked, points=field.points)
 
         def build(context, builder, sig, args):
             source = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0])
@@ -315,6 +358,8 @@ else:
             out.base = builder.gep(source.base, [skip])
             if field.checked:
                 out.rows = source.columns
+            if field.points:
+                out.segment = source.segment
             return out._getvalue()
 
         return result(field, i), build
@@ -329,6 +374,14 @@ else:
             return cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).columns
 
         return types.int64(field), build
+
+    @intrinsic
+    def has_points(typingctx, ram):
+        """Tell whether the code that asks is compiled with scheduling points: a constant, so that the other
+        branch costs nothing.
+        """
+        answer = int(ram.kind == POINTS)
+        return types.boolean(ram), lambda context, builder, sig, args: ir.Constant(ir.IntType(1), answer)
 
 
 class Segment:
@@ -357,7 +410,7 @@ class Segment:
             os.close(fd)  # the mapping keeps the memory
         self.size = size
         self.bytes = np.frombuffer(self._map, dtype=np.uint8)
-        self.header = self.bytes[: 4096 * 4].view(np.int64)
+        self.header = self.bytes[:HEADER_BYTES].view(np.int64)
         self._base = self.bytes.ctypes.data
         self._shown: dict[str, int] = {}  # columns of those rows that are longer than what is in them
         self.design: dict[str, np.ndarray] = {}  # views of a design's own fields
@@ -405,10 +458,13 @@ class Segment:
         for name in [name for name in vars(self) if name in self._type.places]:
             delattr(self, name)
 
-    def clear(self) -> None:
-        """Make all of it zeros, and give it back to the host as long as nobody writes to it."""
+    def clear(self, segment_type: SegmentType) -> None:
+        """Make all of it zeros, and give it back to the host as long as nobody writes to it. It is of that
+        type then.
+        """
         self._map.madvise(mmap.MADV_REMOVE)
         self.forget_views()
+        self._type = segment_type
         self.design.clear()
 
     def close(self) -> None:

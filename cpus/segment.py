@@ -11,7 +11,7 @@ from dataclasses import asdict
 import numpy as np
 
 from cpus.layout import COUNTER_TABLE, DESIGN_FIRST_SLOT, DESIGN_SLOTS, HEADER_WORDS, Array, Layout, Sizes
-from cpus.ram import CACHE_LINE, SLOT_WORDS, WORD, Place, Segment, SegmentType
+from cpus.ram import CACHE_LINE, PLAIN, SLOT_WORDS, WORD, Place, Segment, SegmentType, seen
 
 DesignFields = dict[str, tuple[int, ...]]
 
@@ -23,7 +23,7 @@ def design_type(name: str, fields: DesignFields) -> SegmentType:
     if len(fields) > DESIGN_SLOTS:
         raise ValueError(f"'fields of design {name}' must be at most {DESIGN_SLOTS} (got {len(fields)})")
     places = {
-        field: Place(DESIGN_FIRST_SLOT + SLOT_WORDS * i, "int64", len(shape))
+        field: Place(DESIGN_FIRST_SLOT + SLOT_WORDS * i, "int64", len(shape), shared=True)
         for i, (field, shape) in enumerate(fields.items())
     }
     signature = ",".join(f"{field}:{len(shape)}" for field, shape in fields.items())
@@ -54,24 +54,25 @@ def build_ram(
     constants: dict[str, int],
     design_fields: DesignFields | None = None,
     into: Segment | None = None,
+    kind: str = PLAIN,
 ) -> Segment:
     """Map the segment of a machine, publish every field, write the constants. Memory starts as zeros.
 
     `design_fields`: name -> shape of the design's own int64 fields, placed behind the machine's. `into` is a
-    segment to be used again, for another machine, which nobody may look at meanwhile. Raises ValueError if it
-    is too small.
+    segment to be used again, for another machine, which nobody may look at meanwhile. `kind`: how code will
+    see it (ram.py). Raises ValueError if it is too small.
     """
     named = _named(layout, sizes)
     found, total = _extents(layout, named)
     design_fields = design_fields or {}
     design_words = sum(int(np.prod(shape)) + 8 for shape in design_fields.values())
-    size = total + design_words * WORD + 4096
+    size, kind_of_it = total + design_words * WORD + 4096, seen(layout.type, kind)
     if into is None:
-        into = Segment(layout.type, size)
+        into = Segment(kind_of_it, size)
     elif size > into.size:
         raise ValueError(f"'RAM segment' must hold the whole machine, {size:,} bytes (got {into.size:,})")
     else:
-        into.clear()
+        into.clear(kind_of_it)
     ram = into
     ram.layout = layout
     for array, offset, shape in found:

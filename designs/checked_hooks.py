@@ -18,7 +18,7 @@ from numba.core.dispatcher import Dispatcher
 
 from cpus.bounds import CHECKED_ERRORS
 from cpus.compiled import Entry, dispatcher
-from cpus.ram import checked
+from cpus.ram import CHECKED, seen
 
 ENGINE_ROOMS = ("cpus", "allocator")
 
@@ -29,7 +29,7 @@ class CheckedEntry(Entry):
     errors = CHECKED_ERRORS
 
     def _signature(self, segment_type: Any) -> Any:
-        return super()._signature(checked(segment_type))
+        return super()._signature(seen(segment_type, CHECKED))
 
 
 def checked_hooks(hooks: Iterable[Entry]) -> tuple[Entry, ...]:

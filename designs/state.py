@@ -12,7 +12,7 @@ import numba
 from numba.extending import intrinsic
 
 from cpus.layout import Sizes
-from cpus.ram import checked
+from cpus.ram import CHECKED, PLAIN, POINTS, seen
 from cpus.segment import DesignFields, design_type
 
 _ANY_SIZES = Sizes(**{field.name: 1 for field in fields(Sizes) if field.default is MISSING})
@@ -32,11 +32,10 @@ def own_fields(name: str, fields_of: Callable[[Sizes], DesignFields]):
     if numba.config.DISABLE_JIT:
         return lambda ram: _PlainView(ram.design)
     view_type = design_type(name, fields_of(_ANY_SIZES))
-    checked_type = checked(view_type)
+    views = {kind: seen(view_type, kind) for kind in (PLAIN, CHECKED, POINTS)}  # as the engine sees `ram`
 
     @intrinsic
     def state(typingctx, ram):
-        found = checked_type if ram.checked else view_type
-        return found(ram), lambda context, builder, sig, args: args[0]
+        return views[ram.kind](ram), lambda context, builder, sig, args: args[0]
 
     return state

@@ -24,13 +24,14 @@ from cpus.held_signals import signals_held
 from cpus.install import compile_ahead, install, install_at
 from cpus.layout import Sizes
 from cpus.oracle import NOBODY
-from cpus.ram import Segment
+from cpus.ram import PLAIN, POINTS, Segment
 from cpus.segment import build_ram
 from cpus.tlb import NR_ASIDS
 from cpus.uncompiled import refuse_many
 from designs.memory_map import MACHINE
 from designs.ready import ReadyDesign
 from emulator.machine import Machine
+from emulator.schedule import Schedule, constants_of, sizes_of, write_schedule
 from workloads.rows import (
     DRAW,
     EVALUATION,
@@ -75,6 +76,12 @@ class RunOptions:
     slice_ns: int = SLICE_NS
     debug_luf: bool = False
     bounds: bool = False  # the design's code is compiled with every access checked
+    schedule: Schedule | None = None  # the engine has scheduling points
+
+    @property
+    def kind(self) -> str:
+        """How the engine's code sees the RAM (cpus/ram.py)."""
+        return POINTS if self.schedule else PLAIN
 
 
 def build(
@@ -99,8 +106,8 @@ def lay_out(
     again. Raises BuildError.
     """
     refuse_many(options.leases)
-    sizes = _sizes(machine, workload, design.has_thread, options.debug_luf)
-    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), design.fields(sizes), into)
+    sizes, kind = _sizes(machine, workload, design.has_thread, options), options.kind
+    ram = build_ram(MACHINE, sizes, _constants(machine, workload, options), design.fields(sizes), into, kind)
     for cost in MACHINE.costs:
         ram.set_constant(f"cost_{cost.name}", getattr(machine.costs, cost.name))
     return ram
@@ -108,6 +115,8 @@ def lay_out(
 
 def boot(ram: Any, machine: Machine, workload: Workload, design: ReadyDesign, options: RunOptions) -> None:
     """Write all that a machine has in its memory when it starts, by the code that its text table has."""
+    if options.schedule:
+        write_schedule(ram, options.schedule)
     _zones(ram, machine)
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x5EED]))
     ram.cpu_random[:] = rng.integers(1, 2**62, ram.nr_cpus)
@@ -188,7 +197,7 @@ def file_sizes(workload: Workload) -> dict[str, int]:
     return sizes
 
 
-def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: bool) -> Sizes:
+def _sizes(machine: Machine, workload: Workload, with_thread: bool, options: RunOptions) -> Sizes:
     files, copied = file_sizes(workload), files_of_copies(workload)
     private = sum(
         1 for p in workload.processes for r in p.regions if not p.forked and has_private_pages(r, copied)
@@ -238,7 +247,8 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool, debug_luf: b
         series_length=SERIES_LENGTH,
         nr_flags=workload.count_of(FLAG),
         nr_snapshots=workload.count_of(SNAPSHOT_NUMBER),
-        nr_lufd_frames=frames if debug_luf else 1,
+        nr_lufd_frames=frames if options.debug_luf else 1,
+        **sizes_of(options.schedule),
     )
 
 
@@ -279,6 +289,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "host_cores": machine.host.cores,
         "host_turn_ns": machine.host.turn_ns,
         "base_slice_ns": found["base_slice_ns"] or base_slice_ns(machine.cpus),
+        **constants_of(options.schedule),
     }
 
 

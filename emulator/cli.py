@@ -118,7 +118,7 @@ def _experiments(options: Namespace) -> list[Experiment]:
     options.scale = machine.scale
     if options.leases is None:
         options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
-    how = ("memory", "tokens", "leases", "seed", "check", "strict_ipi", "debug_luf")
+    how = ("memory", "tokens", "leases", "seed", "check", "strict_ipi", "debug_luf", "schedule")
     given = {name: getattr(options, name) for name in how}
     first = Experiment(options.designs[0], machine, options.workload, **given)
     others = [replace(first, design=design) for design in options.designs[1:]]

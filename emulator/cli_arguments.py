@@ -361,6 +361,16 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def scheduled(text: str) -> object:
+    """Convert walk:distance=300 to a Schedule."""
+    from emulator.schedule import parse_schedule
+
+    try:
+        return parse_schedule(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(clipped(str(error))) from None
+
+
 def _add_what(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--machine",
@@ -436,6 +446,14 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         default="full",
         help="full (the default): judge every load and store against what the page really holds, which costs "
         "little; bounds: that, and indexes, owners and divisions in the design's own code; off: nothing",
+    )
+    group.add_argument(
+        "--schedule",
+        metavar="STRATEGY",
+        type=scheduled,
+        help="with --leases 1, let CPUs hand over anywhere in the kernel, at accesses that others may see: "
+        "walk, or pct, surw, starve, with parameters, walk:distance=300,seed=7 (docs/commands.md). With more "
+        "leases CPUs are held up there for short random times instead",
     )
     group.add_argument(
         "--strict-ipi",

@@ -12,6 +12,9 @@ from allocator.flush_sites import SITE_NAMES
 from cpus.abi.numbers import PAGES_PER_MIB
 from cpus.declare import VMSTAT
 from cpus.events import EVENT_RING, EVENT_WORDS
+from cpus.lease import RUNNING
+from cpus.ram import LEFT
+from cpus.strategies import ARMED
 from emulator.machine import Machine
 from emulator.report.timeline import timeline
 from emulator.result import Ipi, Series, Unmapped
@@ -53,6 +56,20 @@ def counts(ram: Any, machine: Machine) -> dict[str, Any]:
         "timeline": timeline(ram),
         "fingerprint": fingerprint(ram),
         "node_names": [node.name for node in machine.nodes],
+    }
+
+
+def scheduled(ram: Any) -> dict[str, Any]:
+    """Give what the schedule of a run with scheduling points came to: the decisions that repeat it."""
+    kept = min(int(ram.run_switches[0]), ram.nr_switches)
+    # a run that was ended while a CPU ran: what it had passed since the last decision
+    running = (ram.cpu_state == RUNNING) * bool(ram.controlled)
+    since = running * int(ram.point[ARMED] - ram.point[LEFT])
+    return {
+        "switches": [tuple(one) for one in ram.switch[:kept].tolist()],
+        "switches_lost": int(ram.run_switches[0]) - kept,
+        "points": int(ram.run_points[0] + since.sum()),
+        "cpu_points": (ram.cpu_points + since).tolist(),
     }
 
 

@@ -23,11 +23,12 @@ from typing import Any
 from allocator.cpu import cpu_loop
 from allocator.panic import panic_text
 from cpus.abi.numbers import LEASES_MAX, PAGES_PER_MIB
+from cpus.uncompiled import UNCOMPILED
 from designs import shelf
 from designs.design import Design, DesignError
 from designs.ready import ReadyDesign
 from emulator.build import RunOptions, build, file_sizes
-from emulator.counts import counts, free_pages
+from emulator.counts import counts, free_pages, scheduled
 from emulator.host_facts import memory_for
 from emulator.judge.audit import audit
 from emulator.judge.bad_access import explained
@@ -36,6 +37,7 @@ from emulator.judge.traces import Printer
 from emulator.judge.witness import violations
 from emulator.machine import Machine, rescaled
 from emulator.result import Result
+from emulator.schedule import Schedule
 from emulator.streams import tell
 from emulator.supervisor import Panicked, RunStopped, Supervisor
 from workloads import Workload, is_recorded, names
@@ -82,7 +84,9 @@ class Experiment:
     controlled mode: the same seed repeats the run exactly. `check` is full (the oracle judges every access),
     bounds (that, and the design's own code is compiled with indexes, owners and divisions checked) or off.
     `debug_luf` adds LUF's debug feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what
-    it found is in `debug_luf` and `debug_findings` of the result. Raises ValueError for bad input.
+    it found is in `debug_luf` and `debug_findings` of the result. With a `schedule` CPUs hand over anywhere
+    in the kernel, as it says (schedule.py), and with several leases they are held up there. Raises ValueError
+    for bad input.
     """
 
     design: Any
@@ -96,6 +100,7 @@ class Experiment:
     check: str = "full"
     strict_ipi: bool = False
     debug_luf: bool = False
+    schedule: Schedule | None = None
     memory_text: str = ""  # once `memory` has been given: of what
 
     def __post_init__(self) -> None:
@@ -103,6 +108,8 @@ class Experiment:
         _check_numbers(memory=self.memory, tokens=self.tokens, leases=self.leases, seed=self.seed)
         if not isinstance(self.design, ReadyDesign):
             object.__setattr__(self, "design", shelf.ready(self.design))
+        if self.schedule is not None:
+            _check_schedule(self)
         if self.debug_luf:
             self.design.check_debug_luf()
         if isinstance(self.workload, str) and self.workload.partition(":")[0] not in names():
@@ -142,6 +149,7 @@ class Experiment:
             strict_ipi=self.strict_ipi,
             controlled=self.leases == 1,
             debug_luf=self.debug_luf,
+            schedule=self.schedule,
         )
 
     def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
@@ -184,6 +192,23 @@ def _check_kinds(given: Experiment) -> None:
         raise ValueError(f"'workload' must be a name, a path or a Workload (got {given.workload!r})")
     if given.check not in CHECKS:
         raise ValueError(f"'check' must be one of {', '.join(CHECKS)} (got {given.check!r})")
+
+
+def _check_schedule(given: Experiment) -> None:
+    """Raise ValueError for a schedule that is none, or that this experiment cannot have."""
+    if not isinstance(given.schedule, Schedule):
+        raise ValueError(f"'schedule' must be a Schedule (got {given.schedule!r})")
+    if given.check == "bounds":
+        raise ValueError("'check' must be full or off in a run with a schedule (got 'bounds')")
+    if UNCOMPILED:
+        raise ValueError(
+            "'schedule' must not be given while NUMBA_DISABLE_JIT=1 is set: only compiled code has points"
+        )
+    for name, cpus in (("cpu", [given.schedule.cpu]), ("switches", [s[2] for s in given.schedule.switches])):
+        if max(cpus, default=0) >= given.machine.cpus:
+            raise ValueError(
+                f"'schedule.{name}' must name CPUs below the machine's {given.machine.cpus} (got {max(cpus)})"
+            )
 
 
 def _check_numbers(**given: object) -> None:
@@ -231,6 +256,8 @@ def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | N
         return result
     except RunStopped as stopped:
         stopped.design = one.design.name
+        if one.schedule:
+            stopped.schedule, stopped.scheduled = one.schedule, scheduled(ram)
         raise (explained(stopped, ram, one.workload) if isinstance(stopped, Panicked) else stopped) from None
     finally:
         ram.close()
@@ -277,6 +304,7 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
     result = Result(
         design=design.name,
         **counts(ram, machine),
+        **(scheduled(ram) | {"schedule": one.schedule.about()} if one.schedule else {}),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
         debug_luf=debug_counts(ram) if one.debug_luf else {},

@@ -104,6 +104,12 @@ class Result(Struct, frozen=True, kw_only=True):
     token_ns: list[list[Whole]] = []
     series: Series = field(default_factory=Series)
     timeline: Timeline = field(default_factory=Timeline)
+    # of a run with scheduling points (schedule.py): which, and what it came to
+    schedule: dict[str, str | int] = {}
+    switches: list[tuple[Natural, Natural, Natural]] = []  # CPU, its points, CPU that ran then
+    switches_lost: Natural = 0  # that were not kept
+    points: Natural = 0  # passed by all CPUs; hand-overs that they made themselves count as one
+    cpu_points: list[Natural] = []  # and by each
     # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
     fingerprint: str = ""
     host_seconds: Amount = 0.0

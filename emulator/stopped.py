@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class RunStopped(Exception):
     """The run ended before its work was done; the text is one sentence (and what the CPU said, if it did)."""
 
     design = ""  # whose run it was, if known
+    schedule: object = None  # that it had, if it had one
+    scheduled: Mapping[str, object] = {}  # what a `Result` would have of it, to repeat the run
     by = "the emulator, which failed"  # who stopped it, for the verdict
     by_design = False  # is it what the design did?
 
@@ -45,3 +49,9 @@ class Stuck(RunStopped):
 
     by = "a deadlock"
     by_design = True
+
+
+class Livelock(Stuck):
+    """CPUs ran, and no thread got on; the text says what each CPU does."""
+
+    by = "a livelock"

@@ -37,15 +37,18 @@ import multiprocess
 from multiprocess.connection import wait as wait_for_sentinels
 
 from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
+from cpus.all_cpus import all_idle, start_all
 from cpus.ending import ENDING, go_on
 from cpus.faults import EXIT_FAULT, fault_file, hook_of
 from cpus.host import place_leases
-from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED, all_idle, start_all
+from cpus.lease import FINISHED, INTERRUPTED, LEAVE, PANIC, RUN, VIOLATED
 from cpus.process import EXIT_STOPPED, Parking, cpu_process, install_shell, prepare
+from cpus.ram import POINTS
 from cpus.uncompiled import UNCOMPILED, Terminal
 from emulator.ending import Interrupted
 from emulator.janitor import Janitor, remove
 from emulator.judge.wait_graph import wait_graph
+from emulator.livelock import ProgressBound
 from emulator.patience import Patience
 from emulator.stopped import CpuDied, DesignFault, HostFault, Panicked, RunStopped, Stuck
 from emulator.streams import tell
@@ -207,8 +210,11 @@ class Supervisor:
             self.janitor.forget_cpus()
 
     def load_shell(self) -> None:
-        """Put what CPUs call in Python into the text table of the machine that the RAM holds now."""
+        """Put what CPUs call in Python into the text table of the machine that the RAM holds now, and compile
+        what they are called by.
+        """
         self._shell += install_shell(self.ram)
+        prepare(self.ram, self.main)
 
     def remove_if_killed(self, path: str | os.PathLike[str]) -> None:
         """Have a half-written file or folder removed should this process be killed."""
@@ -224,7 +230,6 @@ class Supervisor:
             self.parking = Parking()
         else:
             self.load_shell()
-        prepare(self.ram, self.main)
         self.janitor = Janitor()
         self._make_folder(self.janitor)
         if UNCOMPILED:
@@ -430,6 +435,7 @@ class Watchdog:
 
     def __init__(self, ram: Any, patience: Patience):
         self.ram, self.patience = ram, patience
+        self.progress = ProgressBound(ram) if ram._type.kind == POINTS else None
         self.seen = self._state()
 
     def _state(self) -> tuple[int, ...]:
@@ -442,7 +448,9 @@ class Watchdog:
         )
 
     def look(self, reason: str = "") -> None:
-        """Raise Stuck if nothing has moved since long."""
+        """Raise Stuck if nothing has moved since long, Livelock if no thread got on meanwhile."""
+        if self.progress:
+            self.progress.look()
         state = self._state()
         if state != self.seen or self.ram.run_debugger[0]:
             self.seen = state

@@ -55,6 +55,7 @@ class Arena:
         self._words = ProcessWords()
         self._texts: dict[tuple, np.ndarray] = {}  # addresses of compiled code, by design and kind of engine
         self._loaded: tuple | None = None  # what ran last
+        self._engine: tuple | None = None  # and on which engine
 
     def __enter__(self) -> Self:
         self.processes.__enter__()
@@ -108,13 +109,14 @@ class Arena:
 
     def _load(self, design: Any, options: RunOptions) -> None:
         """Fill the text table; processes that were forked before this code was there cannot run it."""
-        key = (design, options.debug_luf, options.bounds)
-        if key not in self._texts or (UNCOMPILED and key != self._loaded):
+        key = (design, options.debug_luf, options.bounds, options.kind)
+        engine = (options.kind, options.kind and options.controlled)  # of which the processes are
+        if key not in self._texts or (UNCOMPILED and key != self._loaded) or engine != self._engine:
             self._drop()
             install_text(self.ram, design, options)
             self.processes.load_shell()
             self._texts[key] = self.ram.text.copy()
-        self._loaded = key
+        self._loaded, self._engine = key, engine
         self.ram.text[:] = self._texts[key]
         set_functions(self.ram)
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allocator.panic import OUT_OF_MEMORY, TIME_IS_OVER
+from cpus.ram import POINTS
 from designs.design import DesignError
-from emulator.counts import fingerprint
+from emulator.counts import fingerprint, scheduled
 from emulator.findings import Violation
 from emulator.judge.audit import examine
 from emulator.judge.luf_findings import debug_findings
@@ -44,6 +45,11 @@ class Outcome:
     fingerprint: str = ""
     virtual_ns: int = 0
     handovers: int = 0
+    # of a run with a schedule, as in a Result
+    switches: list[tuple[int, int, int]] = field(default_factory=list)
+    switches_lost: int = 0
+    points: int = 0
+    cpu_points: list[int] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=dict
     )  # host time: laying out, forking, running, judging
@@ -75,6 +81,8 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
         "virtual_ns": int(ram.cpu_clock.max()),
         "handovers": int(ram.run_handovers[0]),
     }
+    if ram._type.kind == POINTS:
+        found |= scheduled(ram)
     if ram.lufd:
         found["findings"] += [f"debug-luf: {one['site']} in {one['function']}" for one in
                               debug_findings(ram, workload)]  # fmt: skip

@@ -77,7 +77,7 @@ def test_helpers_compile_and_the_parent_loads(entries, helped, ram):
     assert compile_ahead(entries, ram) == COUNT
     assert 1 <= len(helped) < COUNT
     assert all(item.is_compiled_or_cached(ram._type) for item in entries)
-    assert sum(item.compiled is not None for item in entries) == len(helped)
+    assert sum(bool(item.compiled) for item in entries) == len(helped)
     assert compile_ahead(entries, ram) == 0
 
 
@@ -201,7 +201,7 @@ def test_a_signal_while_one_entry_is_installed_is_never_lost(lost, entries, ram)
     raised, begun = lost
     with pytest.raises(raised):
         install(ram, entries[:1])
-    assert (begun, entries[0].compiled) == ([entries[0].name], None)
+    assert (begun, entries[0].compiled) == ([entries[0].name], {})
 
 
 def test_a_signal_while_the_parent_waits_for_a_helper_ends_both(entries, monkeypatch, ram):

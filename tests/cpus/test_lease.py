@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.storm import VISIT_NS, set_storm, shots_done, small_ram, storm, visit_pages
+from cpus.all_cpus import all_idle, start_all
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import kernel
 from cpus.host import pollfd, ring
@@ -20,14 +21,12 @@ from cpus.lease import (
     WAIT_BARRIER,
     WAIT_IDLE,
     WAIT_PAGE,
-    all_idle,
     begin_wait,
     block,
     cancel_wait,
     idle_until,
     new_slice,
     random_next,
-    start_all,
     wake,
     wake_all_waiting_for,
 )

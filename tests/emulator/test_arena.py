@@ -15,6 +15,7 @@ from cpus.ram import Segment
 from emulator.ending import Interrupted
 from emulator.experiment import Experiment
 from emulator.machine import load_machine
+from emulator.schedule import Schedule
 from emulator.stopped import CpuDied
 from emulator.stress import arena as the_arena
 from emulator.stress.arena import Arena
@@ -92,6 +93,21 @@ def test_the_nth_run_of_an_arena_does_what_the_same_experiment_does_alone(alone)
             assert arena.run(CLEAN).fingerprint == alone.fingerprint, f"after {name}"
         assert len({one.fingerprint for one in seen.values()}) == len(OTHERS)
     assert not _left_here() - before
+
+
+def test_runs_with_a_schedule_do_what_they_do_alone():
+    """Between them runs of the plain engine, and of several leases: each has the processes that it needs."""
+    walk = replace(CLEAN, schedule=Schedule(distance=50))
+    result, plain = walk.run(), CLEAN.run()
+    with Arena() as arena:
+        for _ in range(2):
+            outcome = arena.run(walk)
+            assert (outcome.fingerprint, outcome.switches) == (result.fingerprint, result.switches)
+            assert (outcome.points, outcome.cpu_points) == (result.points, result.cpu_points)
+            listed = arena.run(replace(walk, schedule=Schedule("listed", switches=outcome.switches)))
+            assert (listed.fingerprint, listed.points) == (result.fingerprint, result.points)
+            assert arena.run(CLEAN).fingerprint == plain.fingerprint
+            assert arena.run(replace(walk, leases=2)).is_clean
 
 
 def test_a_violation_comes_with_its_witness_and_repeats():

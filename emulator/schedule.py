@@ -1,0 +1,165 @@
+"""A schedule: who runs next in a run with scheduling points, as plain data that repeats the run.
+
+    Schedule()                                      a random walk, a decision every 300 points on average
+    Schedule("pct", depth=3, points=100_000)        priorities that change at three of so many points
+    Schedule("listed", switches=result.switches)    what another run did, or a part of that
+
+What the strategies are is said in cpus/strategies.py. All that is drawn comes from named streams of one seed,
+which is the schedule's own: another schedule leaves the workload as it is. Left out: which schedule to try
+next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from cpus.abi.numbers import CPUS_MAX
+from cpus.points import ready_points
+from cpus.strategies import CHANGES_MAX, LISTED, NEVER, PCT, STARVE, SURW, WALK
+
+STRATEGIES = {"walk": WALK, "pct": PCT, "surw": SURW, "starve": STARVE, "listed": LISTED}
+OF_A_STRATEGY = {  # the parameters that a strategy goes by
+    "walk": ("distance",),
+    "pct": ("depth", "points"),
+    "surw": ("distance",),
+    "starve": ("cpu", "distance"),
+    "listed": (),
+}
+DEPTH_MAX = 5
+SWITCHES_KEPT = 1 << 18
+SWITCHES_MAX = 1 << 20
+WINDOW_NS = 20_000_000
+TICK_NS = 500_000  # an eighth of Linux's: a short run is to see some
+NOBODY = -1
+NUMBERS = {
+    "distance": (0, 10**9),
+    "depth": (1, DEPTH_MAX),
+    "points": (1, 10**12),
+    "cpu": (0, CPUS_MAX - 1),
+    "seed": (0, 2**63 - 1),
+    "window_ns": (1, 10**12),
+    "tick_ns": (1, 10**12),
+}
+
+Switch = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Who runs next.
+
+    `distance`: mean number of points between two decisions, 0: none but where a CPU waits (walk, surw,
+    starve). `depth`: changes of priorities, among `points` that are expected in all (pct). `expected`: points
+    of each CPU in an earlier run (surw; `cpu_points` of its result). `cpu`: the one that runs only if no
+    other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the
+    `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean
+    time between two ticks of a CPU, which is drawn. Raises ValueError.
+    """
+
+    strategy: str = "walk"
+    distance: int = 300
+    depth: int = 3
+    points: int = 100_000
+    expected: tuple[int, ...] = ()
+    cpu: int = 0
+    switches: tuple[Switch, ...] = ()
+    seed: int = 1
+    window_ns: int = WINDOW_NS
+    tick_ns: int = TICK_NS
+
+    def __post_init__(self) -> None:
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"'schedule' must be one of {', '.join(STRATEGIES)} (got {self.strategy!r})")
+        for name, (least, most) in NUMBERS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(
+                    f"'schedule.{name}' must be a whole number from {least:,} to {most:,} (got {value!r})"
+                )
+        object.__setattr__(self, "expected", tuple(self.expected))
+        object.__setattr__(self, "switches", tuple(tuple(one) for one in self.switches))
+        if not all(isinstance(count, int) and count >= 0 for count in self.expected):
+            raise ValueError("'schedule.expected' must be whole numbers of at least 0, one for each CPU")
+        for one in self.switches:
+            if len(one) != 3 or not all(isinstance(n, int) and 0 <= n < 1 << 62 for n in one):
+                raise ValueError(
+                    "'schedule.switches' must be triples of whole numbers: a CPU, points that it has passed, "
+                    f"the CPU that runs then (got {one!r})"
+                )
+        if len(self.switches) > SWITCHES_MAX:
+            raise ValueError(
+                f"'schedule.switches' must be at most {SWITCHES_MAX:,} (got {len(self.switches):,})"
+            )
+
+    def about(self) -> dict[str, str | int]:
+        """Give what it goes by, but for the lists."""
+        names = ("strategy", *OF_A_STRATEGY[self.strategy], "seed", "window_ns", "tick_ns")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        given = [f"{name}={value}" for name, value in self.about().items() if name != "strategy"]
+        return ":".join([self.strategy, ",".join(given)])
+
+    def random(self, stream: str) -> np.random.Generator:
+        """Give the named stream of this schedule's seed."""
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *stream.encode()]))
+
+
+def parse_schedule(text: str) -> Schedule:
+    """Read what the command line takes, `walk:distance=300,seed=7`. Raises ValueError."""
+    strategy, _, rest = text.partition(":")
+    given: dict[str, Any] = {}
+    known = [field.name for field in fields(Schedule) if field.name in NUMBERS]
+    for item in filter(None, rest.split(",")):
+        name, equals, value = item.partition("=")
+        if name not in known or not equals:
+            raise ValueError(f"'schedule' must have parameters of {', '.join(known)} (got {item!r})")
+        if not (value.isascii() and value.isdigit()):
+            raise ValueError(f"'schedule.{name}' must be a whole number (got {value!r})")
+        given[name] = int(value)
+    return Schedule(strategy, **given)
+
+
+def sizes_of(schedule: Schedule | None) -> dict[str, int]:
+    """Give the sizes of the tables that a run with this schedule needs (cpus/layout.py: Sizes)."""
+    if schedule is None:
+        return {}
+    return {"nr_switches": SWITCHES_KEPT, "nr_listed": len(schedule.switches) + 1}
+
+
+def constants_of(schedule: Schedule | None) -> dict[str, int]:
+    """Give the constants of the RAM that say which schedule it is."""
+    if schedule is None:
+        return {}
+    return {
+        "strategy": STRATEGIES[schedule.strategy],
+        "distance": schedule.distance,
+        "window_ns": schedule.window_ns,
+        "tick_ns": schedule.tick_ns,
+        "starved": schedule.cpu,
+        "lock_spins": 0,  # who waits gives way at once
+    }
+
+
+def write_schedule(ram: Any, schedule: Schedule) -> None:
+    """Write the tables that a schedule goes by, and set the countdown, before the CPUs start. The text table
+    must have been filled.
+    """
+    listed = sorted(schedule.switches)
+    ram.listed[: len(listed)] = np.array(listed, np.int64).reshape(-1, 3)
+    ram.listed[len(listed)] = NOBODY
+    ram.cpu_listed[:] = np.searchsorted(ram.listed[: len(listed), 0], np.arange(ram.nr_cpus))
+    ram.cpu_priority[:] = schedule.random("priorities").permutation(ram.nr_cpus)
+    changes = np.sort(schedule.random("changes").integers(1, schedule.points + 1, schedule.depth))
+    ram.change_point[:] = NEVER
+    ram.change_point[: schedule.depth] = changes
+    expected = schedule.expected[: ram.nr_cpus]
+    ram.cpu_expected[: len(expected)] = expected
+    ram.run_strategy_random[0] = int(schedule.random(schedule.strategy).integers(1, 2**62))
+    ready_points(ram, int(schedule.random("delays").integers(1, 2**62)))
+
+
+assert DEPTH_MAX < CHANGES_MAX

@@ -1,0 +1,205 @@
+"""Runs with scheduling points: they repeat exactly, a list of what was logged repeats them too, and races are
+found whose window lies inside the kernel.
+"""
+
+import dataclasses
+
+import pytest
+
+from cpus.atomics import load_acquire
+from designs.design import hook, replaced
+from designs.linux import Linux
+from designs.state import own_fields
+from emulator.experiment import Experiment
+from emulator.machine import load_machine
+from emulator.schedule import Schedule, parse_schedule
+from emulator.stopped import Livelock
+
+STRATEGIES = [
+    Schedule("walk"),
+    Schedule("walk", distance=0),
+    Schedule("pct", depth=5, points=50_000),
+    Schedule("surw", distance=50, expected=(20_000, 10_000, 10_000, 10_000)),
+    Schedule("starve", cpu=1, distance=50),
+]
+
+
+def run(design="linux", schedule=None, *, workload="munmap-storm:pages=8", leases=1, cpus=4, **options):
+    """One small run; CPUs unmap what others use."""
+    machine = load_machine("xeon6430-cxl", scale=4096, cpus=cpus)
+    options = {"tokens": 1, "leases": leases, "schedule": schedule} | options
+    return Experiment(design, machine, workload, **options).run()
+
+
+def what_happened(result):
+    """Give all that a repeated run must have again."""
+    return result.fingerprint, result.switches, result.points, result.cpu_points
+
+
+@pytest.mark.parametrize("schedule", STRATEGIES, ids=str)
+@pytest.mark.parametrize("design", ["linux", "luf"])
+def test_a_schedule_repeats_to_the_event(design, schedule):
+    """The same seed: the same events, decisions and points. Another one: other decisions. Nobody is blamed
+    for what a schedule does.
+    """
+    first = run(design, schedule)
+    assert what_happened(run(design, schedule)) == what_happened(first)
+    assert first.switches != run(design, dataclasses.replace(schedule, seed=2)).switches
+    assert first.clean
+    assert sum(first.cpu_points) == first.points > 10_000
+    assert first.schedule["strategy"] == schedule.strategy
+
+
+@pytest.mark.parametrize("schedule", STRATEGIES, ids=str)
+def test_what_was_logged_repeats_the_run(schedule):
+    """As a list, and under whatever seed: nothing is drawn then."""
+    first = run(schedule=schedule)
+    assert first.switches
+    assert first.switches_lost == 0
+    again = run(schedule=Schedule("listed", switches=first.switches, seed=77))
+    assert what_happened(again) == what_happened(first)
+
+
+def test_a_list_with_less_in_it_is_a_schedule_too():
+    """Every second hand-over dropped: another run, which its own log repeats."""
+    first = run(schedule=Schedule("walk", distance=100))
+    fewer = run(schedule=Schedule("listed", switches=first.switches[::2]))
+    assert 0 < len(fewer.switches) <= len(first.switches[::2])
+    assert fewer.fingerprint != first.fingerprint
+    assert what_happened(run(schedule=Schedule("listed", switches=fewer.switches))) == what_happened(fewer)
+    assert run(schedule=Schedule("listed")).switches == []
+
+
+def test_the_plain_engine_has_no_points():
+    """Nothing of all this is there without a schedule."""
+    result = run()
+    assert (result.schedule, result.switches, result.points, result.cpu_points) == ({}, [], 0, [])
+
+
+def test_several_leases_are_held_up_instead():
+    """Nobody chooses who runs; every CPU has a countdown of its own, and the run is accounted for."""
+    result = run(schedule=Schedule(distance=20), leases=2)
+    assert result.clean
+    assert result.switches == []
+
+
+# -- races whose window lies inside the kernel ---------------------------------------------------------------
+
+
+def _counts(sizes):
+    return {"total": (1,), "own": (sizes.nr_cpus,)}
+
+
+counts_of = own_fields("counting", _counts)
+
+
+@hook("interrupt")
+def count_wrongly(ram, cpu, a, b, c, d):
+    counts = counts_of(ram)
+    seen = load_acquire(counts.total, 0)
+    counts.total[0] = seen + 1  # whoever counted between these two lines is forgotten
+    counts.own[cpu] += 1
+    return 0
+
+
+class Counting(Linux):
+    """Vanilla Linux that counts interrupts with a load and a store."""
+
+    name = "counting"
+    hooks = replaced(Linux.hooks, count_wrongly)
+
+    def fields(self, sizes):
+        return _counts(sizes)
+
+    def statistics(self, ram):
+        lost = int(ram.design["own"].sum() - ram.design["total"][0])
+        return {"findings": [f"{lost} lost"] if lost else []}
+
+
+def test_points_find_a_race_inside_a_hook():
+    """Two lines of one hook: no seed of the controlled mode lets another CPU come between them, but a walk
+    does; and what it logged repeats the finding.
+    """
+    assert all(run(Counting(), seed=seed).clean for seed in range(1, 9))
+    found = [result for seed in range(1, 9) if not (result := run(Counting(), Schedule(seed=seed))).clean]
+    assert found
+    again = run(Counting(), Schedule("listed", switches=found[0].switches))
+    assert again.design_findings == found[0].design_findings
+    assert again.fingerprint == found[0].fingerprint
+
+
+@hook("shootdown")
+def wait_for_nobody(ram, cpu, a, b, c, d):
+    counts = counts_of(ram)
+    while load_acquire(counts.total, 0) == 0:  # nobody sets it
+        counts.own[cpu] += 1
+    return 0
+
+
+class Waiting(Linux):
+    """Vanilla Linux that spins for ever before a shootdown."""
+
+    name = "waiting"
+    hooks = replaced(Linux.hooks, wait_for_nobody)
+
+    def fields(self, sizes):
+        return _counts(sizes)
+
+
+def test_a_cpu_that_spins_for_ever_is_a_livelock(monkeypatch):
+    """Leases change hands and clocks move, and still it is noticed, with what repeats the run."""
+    monkeypatch.setattr("emulator.livelock.POINTS_MAX", 2_000_000)
+    with pytest.raises(Livelock, match=r"no thread got on for .* cpu0 ") as stopped:
+        run(Waiting(), Schedule(distance=1000))
+    assert stopped.value.schedule == Schedule(distance=1000)
+    assert stopped.value.scheduled["points"] > 2_000_000
+
+
+# -- bad input -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"strategy": "run"}, r"'schedule' must be one of walk, pct, surw, starve, listed \(got 'run'\)"),
+        ({"distance": -1}, r"'schedule.distance' must be a whole number from 0 to 1,000,000,000 \(got -1\)"),
+        ({"depth": 6}, r"'schedule.depth' must be a whole number from 1 to 5 \(got 6\)"),
+        ({"points": True}, r"'schedule.points' must be a whole number from 1 .* \(got True\)"),
+        ({"expected": (1, -1)}, "'schedule.expected' must be whole numbers of at least 0"),
+        ({"switches": ((1, 2),)}, r"'schedule.switches' must be triples .* \(got \(1, 2\)\)"),
+        ({"switches": ((1, -2, 3),)}, r"'schedule.switches' must be triples"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused(given, sentence):
+    """In a sentence with the key, the rule and the value."""
+    with pytest.raises(ValueError, match=sentence):
+        Schedule(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"schedule": "walk"}, r"'schedule' must be a Schedule \(got 'walk'\)"),
+        ({"schedule": Schedule(), "check": "bounds"}, r"'check' must be full or off .* \(got 'bounds'\)"),
+        ({"schedule": Schedule(cpu=4)}, r"'schedule.cpu' must name CPUs below the machine's 4 \(got 4\)"),
+        (
+            {"schedule": Schedule("listed", switches=((0, 1, 9),))},
+            r"'schedule.switches' must name CPUs below the machine's 4 \(got 9\)",
+        ),
+    ],
+)
+def test_an_experiment_that_cannot_have_it_is_refused(given, sentence):
+    """Before anything is built."""
+    with pytest.raises(ValueError, match=sentence):
+        Experiment("linux", load_machine("xeon6430-cxl", scale=4096, cpus=4), "munmap-storm", **given)
+
+
+def test_the_command_line_writes_a_schedule():
+    """As a strategy with parameters; what is printed is what is read."""
+    assert parse_schedule("walk") == Schedule()
+    assert parse_schedule("pct:depth=2,points=7") == Schedule("pct", depth=2, points=7)
+    assert parse_schedule(str(Schedule("starve", cpu=3, seed=9))) == Schedule("starve", cpu=3, seed=9)
+    with pytest.raises(ValueError, match=r"must have parameters of distance, .* \(got 'speed=2'\)"):
+        parse_schedule("walk:speed=2")
+    with pytest.raises(ValueError, match=r"'schedule.distance' must be a whole number \(got 'far'\)"):
+        parse_schedule("walk:distance=far")
