@@ -31,6 +31,7 @@ from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.declare import VMSTAT, Cost, Counter
 from cpus.events import CALL_WRITE_FAULT, EV_CALL, EV_RETURN, record
+from cpus.lost_data import now_shows, shows_copy
 from cpus.oracle import name_anonymous
 from cpus.page_table import (
     LEVEL_MASK,
@@ -89,6 +90,7 @@ def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     free = ptep_get(ram, table, vpn) == 0
     if free:
         mkwrite(ram, cpu, copy, MKWRITE_COW, mm, vpn)
+        now_shows(ram, cpu, mm, vpn, table, copy)
         set_pte(ram, cpu, mm, vpn, table, copy, PTE_WRITTEN)
     unlock_pte(ram, cpu, table)
     unlock_and_drop(ram, cpu, pfn)
@@ -148,6 +150,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
         mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
+        shows_copy(ram, cpu, vpn, table, pfn, old)
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)
         if not zero:
             remove_rmap(ram, cpu, old)

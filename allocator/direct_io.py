@@ -25,10 +25,11 @@ from allocator.page_cache import delete_from_page_cache, find_page, queue_disk
 from allocator.page_list import NONE
 from allocator.unmap import unmap_mapping_range
 from cpus.abi.row_kinds import DIRECT_READ
-from cpus.atomics import compare_exchange, load_acquire
+from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.declare import Field, OwnerOf, Struct
 from cpus.events import EV_WRITE, record
+from cpus.exposed_pages import WRITTEN_DIRECTLY, page_changes
 from cpus.ipi import serve_interrupts
 from cpus.oracle import VERSION_BITS, VERSION_MASK, publish
 
@@ -129,6 +130,7 @@ def _publish_written(ram, cpu, object, index, version):
         drop_page(ram, cpu, pfn)
     # looked at in this order: who writes back drops his page later
     if not old and load_acquire(ram.disk_version, logical) >= version:
+        page_changes(ram, cpu, logical, pfn, version, WRITTEN_DIRECTLY)
         record(ram, cpu, EV_WRITE, -1, object, index, version)
         publish(ram, logical, version)
 
@@ -154,6 +156,7 @@ def _end_transfer(ram, cpu, task, reads, object, first):
         if pfn >= 0:
             if reads:
                 _device_writes(ram, cpu, pfn)
+                fetch_add(ram.frame_devices, pfn, -1)
             unpin_page(ram, cpu, pfn)
     if reads:
         ram.pgpgin[cpu] += 4 * count
@@ -193,6 +196,8 @@ def _pin_and_submit(ram, cpu, task, buffer, count, reads):
         if pfn == MUST_SLEEP:
             return SLEEP
         ram.task_pin[task, ram.task_pins[task]] = pfn
+        if reads and pfn >= 0:
+            fetch_add(ram.frame_devices, pfn, 1)
         ram.task_pins[task] += 1
     ram.task_step[task] = UNDER_WAY
     ram.task_wait_ns[task] = queue_disk(ram, cpu, count)

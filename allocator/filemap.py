@@ -30,6 +30,7 @@ from cpus.atomics import compare_exchange, exchange, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.events import EV_WRITE, record
+from cpus.exposed_pages import NO_FRAME, TRUNCATED, WRITTEN, page_changes
 from cpus.ipi import serve_interrupts
 from cpus.oracle import VERSION_MASK, publish
 from cpus.page_table import (
@@ -80,6 +81,8 @@ def write_to_file(ram, cpu, object, index):
     call(ram, HOOK_FILE_WRITE, cpu, object, index, 0, 0)
     kmap(ram, cpu, pfn, KMAP_WRITE, object, index)
     word = load_acquire(ram.content, pfn)
+    logical = ram.object_logical[object] + index
+    page_changes(ram, cpu, logical, pfn, (word & VERSION_MASK) + 1, WRITTEN)
     while True:
         seen = compare_exchange(ram.content, pfn, word, word + 1)
         if seen == word:
@@ -87,7 +90,7 @@ def write_to_file(ram, cpu, object, index):
         word = seen  # somebody stores through a shared mapping
     mark_dirty(ram, pfn)
     record(ram, cpu, EV_WRITE, pfn, object, index, (word + 1) & VERSION_MASK)
-    publish(ram, ram.object_logical[object] + index, (word + 1) & VERSION_MASK)
+    publish(ram, logical, (word + 1) & VERSION_MASK)
     unlock_and_drop(ram, cpu, pfn)
     ram.cpu_site[cpu] = site
     return 0
@@ -168,6 +171,7 @@ def truncate_file_page(ram, cpu, object, index):
     if pfn != NONE:
         fetch_and(ram.page_flags, pfn, ~PG_DIRTY)
         delete_from_page_cache(ram, cpu, pfn, object)
+    page_changes(ram, cpu, logical, NO_FRAME, version, TRUNCATED)
     record(ram, cpu, EV_WRITE, pfn, object, index, version)
     publish(ram, logical, version)
     call(ram, HOOK_TRUNCATED, cpu, object, index, 0, 0)

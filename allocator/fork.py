@@ -26,6 +26,7 @@ from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, st
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
+from cpus.lost_data import shows_copy, shows_the_same
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -46,6 +47,7 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
     False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once.
     The right is taken before the look at the pins, as gup.py pins before it looks at the right again.
     """
+    shows_the_same(ram, source, index, target, index)
     while True:
         pte = load_acquire(ram.frame_word, (source, index))
         if pte == 0:
@@ -86,6 +88,7 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
         page += 1
     used = copy != NONE and page == vpn
     if used:
+        shows_copy(ram, cpu, vpn, target, copy, copy)
         used_how = ram.frame_word[source, vpn & LEVEL_MASK] & PTE_WRITTEN
         set_pte(ram, cpu, child, vpn, target, copy, used_how)
         page += 1

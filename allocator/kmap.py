@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from allocator.hooks import HOOK_KMAP, HOOK_MKWRITE
 from cpus.abi.numbered import Numbered
 from cpus.compiled import call, kernel
+from cpus.exposed import FILLED, frame_changes_hands
+from cpus.exposed_pages import becomes_writable
 
 ADDRESS, FILE_PAGE, NOTHING_ELSE = "mm and vpn", "object and index", "mm"
 
@@ -51,9 +53,12 @@ FREE_PAGE = PLACES.add(Place("FREE_PAGE", "free_frozen_pages(), mm/page_alloc.c"
 def kmap(ram, cpu, pfn, site, a, b):
     """The kernel is about to write to a frame."""
     call(ram, HOOK_KMAP, cpu, pfn, site, a, b)
+    if site != KMAP_WRITE:  # that one is mapped, the others are new
+        frame_changes_hands(ram, cpu, pfn, FILLED)
 
 
 @kernel
 def mkwrite(ram, cpu, pfn, site, mm, vpn):
     """A PTE of the mm that maps the frame is about to become writable."""
     call(ram, HOOK_MKWRITE, cpu, pfn, site, mm, vpn)
+    becomes_writable(ram, cpu, pfn, mm, vpn)

@@ -30,9 +30,10 @@ from allocator.unmap import zap_range
 from allocator.vma import VM_ANON, find_vma_index
 from allocator.vmscan import BY_DIRECT, SC_IGNORE_REFERENCES, move_folios_to_lru, shrink_folio_list
 from cpus.abi.numbers import MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT
-from cpus.atomics import fetch_and, load_acquire
+from cpus.atomics import fetch_add, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.locks import mmap_read_lock, mmap_read_unlock
+from cpus.lost_data import may_go_from_now
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -141,6 +142,18 @@ def _advise_range(ram, cpu, mm, start, end, advice):
     tlb_finish_mmu(ram, cpu)
 
 
+@kernel
+def _note_freed(ram, cpu, mm, start, end):
+    """MADV_FREE is over: what was stored so far may be dropped."""
+    table, vpn, stop = next_table(ram, ram.mm_pgd[mm], start, end)
+    while table >= 0:
+        lock_pte(ram, cpu, table)
+        for page in range(vpn, stop):
+            may_go_from_now(ram, page, table)
+        unlock_pte(ram, cpu, table)
+        table, vpn, stop = next_table(ram, ram.mm_pgd[mm], stop, end)
+
+
 @apart
 def madvise(ram, cpu, mm, start, end, advice):
     """Give advice on start..end, VMA by VMA (do_madvise)."""
@@ -149,6 +162,9 @@ def madvise(ram, cpu, mm, start, end, advice):
     mmap_read_lock(ram, cpu, mm)
     site = ram.cpu_site[cpu]
     ram.cpu_site[cpu] = SITE_USER
+    freeing = ram.check != 0 and advice == MADV_FREE
+    if freeing:
+        fetch_add(ram.mm_freeing, mm, 1)
     at = find_vma_index(ram, mm, start)
     while at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] < end:
         vma = ram.mm_vma[mm, at]
@@ -160,7 +176,11 @@ def madvise(ram, cpu, mm, start, end, advice):
         else:
             _advise_range(ram, cpu, mm, first, last, advice)
         call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
+        if freeing:
+            _note_freed(ram, cpu, mm, first, last)
         at += 1
+    if freeing:
+        fetch_add(ram.mm_freeing, mm, -1)
     ram.cpu_site[cpu] = site
     mmap_read_unlock(ram, cpu, mm)
     return 0

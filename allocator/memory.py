@@ -39,6 +39,7 @@ from cpus.declare import VMSTAT, Constant, Cost, Counter, Field, OwnerOf, Struct
 from cpus.events import EV_FAULT, record
 from cpus.live import REFUSED
 from cpus.locks import mmap_read_lock, mmap_read_unlock
+from cpus.lost_data import now_shows
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -93,6 +94,7 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
         drop_page(ram, cpu, pfn)
         return AGAIN
     mkwrite(ram, cpu, pfn, MKWRITE_ANON, mm, vpn)
+    now_shows(ram, cpu, mm, vpn, table, pfn)
     # the allocation's reference becomes the PTE's
     set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)
     unlock_pte(ram, cpu, table)

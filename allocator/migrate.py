@@ -44,6 +44,8 @@ from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import OWNER, VMSTAT, Counter, Field
 from cpus.events import EV_MIGRATE, record
+from cpus.exposed import batch_is_flushed
+from cpus.exposed_pages import page_leaves
 from cpus.locks import mmap_read_lock, mmap_read_unlock, spin_lock_irq, spin_unlock_irq
 from cpus.oracle import move_content
 from cpus.page_table import LEVEL_MASK, PTE_SPECIAL, next_table, pte_pfn, pte_present
@@ -105,6 +107,7 @@ def _move_to_target(ram, cpu, pfn, target):
             return False
         kmap(ram, cpu, target, KMAP_MOVE, object, index)
         record(ram, cpu, EV_MIGRATE, pfn, target, 0, load_acquire(ram.content, pfn))
+        page_leaves(ram, pfn)
         move_content(ram, pfn, target)
         return True
     spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
@@ -112,6 +115,7 @@ def _move_to_target(ram, cpu, pfn, target):
     if alone:
         kmap(ram, cpu, target, KMAP_MOVE, object, index)
         record(ram, cpu, EV_MIGRATE, pfn, target, 0, load_acquire(ram.content, pfn))
+        page_leaves(ram, pfn)
         move_content(ram, pfn, target)
         fetch_add(ram.page_refcount, target, 1)  # the cache's
         store_release(ram.cache_slot, ram.object_cache[object] + index, target + 1)
@@ -170,6 +174,7 @@ def migrate_list(ram, cpu, part, count, node):
             moving += 1
     key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
     call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
+    batch_is_flushed(ram, cpu)
     moved = 0
     for i in range(moving):
         pfn, target = ram.work_list[cpu, part + i], ram.work_list[cpu, WORK_TARGET + i]

@@ -29,6 +29,7 @@ from cpus.atomics import exchange, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
+from cpus.lost_data import shows_no_more, shows_the_same
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, find_table, pte_pfn, pte_present
 
 
@@ -45,6 +46,8 @@ def _move_ptes(ram, cpu, mm, old, new, pages):
     call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
     for i in range(pages):
         pte = exchange(ram.frame_word, (source, (old + i) & LEVEL_MASK), 0)
+        shows_the_same(ram, source, (old + i) & LEVEL_MASK, target, (new + i) & LEVEL_MASK)
+        shows_no_more(ram, old + i, source)
         if pte != 0:
             moved = moved or pte_present(pte)
             record_move(ram, cpu, mm, old + i, new + i, pte)

@@ -19,6 +19,7 @@ from allocator.pcp import free_to_pcp, lock_pcp, refill, take_from_pcp, unlock_p
 from cpus.compiled import apart, call, inlined, kernel, later
 from cpus.declare import CONFIG, VMSTAT, Constant, Cost, Counter, Field, Struct
 from cpus.events import EV_FREE, EV_TAKE, record
+from cpus.exposed import CLEARED, HANDED_OUT, frame_changes_hands
 from cpus.oracle import poison
 
 FIELDS = (
@@ -56,6 +57,7 @@ def prepare_new_page(ram, cpu, pfn, zone):
     if ram.page_mapcount[pfn] != 0:
         panic(ram, cpu, BAD_MAPCOUNT, pfn, ram.page_mapcount[pfn])
     record(ram, cpu, EV_TAKE, pfn, zone, 0, 0)
+    frame_changes_hands(ram, cpu, pfn, HANDED_OUT)
     poison(ram, pfn)  # from here on whoever reads it through an old translation reads what is not his
     ram.page_flags[pfn] = 0
     ram.page_object[pfn] = 0
@@ -135,6 +137,7 @@ def take_from_owner(ram, cpu, pfn, key):
     """Make a page nobody's, with the key of what is pending for it (free_pages_prepare)."""
     record(ram, cpu, EV_FREE, pfn, ram.page_object[pfn], ram.page_index[pfn], key)
     if free_changes_bytes(ram):
+        frame_changes_hands(ram, cpu, pfn, CLEARED)
         poison(ram, pfn)
     ram.page_object[pfn] = 0
     ram.page_refcount[pfn] = 0

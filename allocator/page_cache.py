@@ -23,6 +23,7 @@ from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import ANY, CONFIG, RWSEM, VMSTAT, Atomic, Cost, Counter, Field, Held, Lock, OneOf, Struct
+from cpus.exposed_pages import page_leaves
 from cpus.lease import WAIT_INVALIDATE, sched_yield
 from cpus.locks import down_read, down_write, spin_lock_irq, spin_unlock_irq, up_read, up_write
 from cpus.oracle import VERSION_MASK
@@ -182,6 +183,7 @@ def remove_mapping(ram, cpu, pfn, object, keep_shadow):
         store_release(ram.page_refcount, pfn, 2)
         alone = False
     if alone:
+        page_leaves(ram, pfn)
         store_release(
             ram.cache_slot,
             ram.object_cache[object] + index,
@@ -204,6 +206,7 @@ def remove_folio(ram, cpu, head, object):
         alone = alone and ram.page_flags[head + frozen - 1] & PG_DIRTY == 0
     if alone:
         for i in range(size):
+            page_leaves(ram, head + i)
             store_release(ram.cache_slot, slot + i, workingset_eviction(ram, head + i))
         ram.object_nrpages[object] -= size
     else:
@@ -221,6 +224,7 @@ def delete_from_page_cache(ram, cpu, pfn, object):
     Of a large folio the others stay, as pages by themselves (truncate_inode_partial_folio).
     """
     split_folio(ram, cpu, pfn)
+    page_leaves(ram, pfn)
     spin_lock_irq(ram, cpu, ram.object_cache_lock, object)
     store_release(ram.cache_slot, ram.object_cache[object] + ram.page_index[pfn], 0)
     ram.object_nrpages[object] -= 1

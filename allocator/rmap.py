@@ -30,7 +30,9 @@ from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_rel
 from cpus.compiled import call, inlined, kernel
 from cpus.declare import ANY, OURS, OWNER, Cost, Counter, Field, Lock
 from cpus.events import EV_MAP, EV_MOVE, EV_UNMAP, record
+from cpus.exposed import note_unmap
 from cpus.locks import spin_lock, spin_unlock
+from cpus.lost_data import shows_no_more
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_ACCESSED,
@@ -238,6 +240,7 @@ def _unmap_one(ram, cpu, pfn, object, vma, why):
         unlock_pte(ram, cpu, table)
         return NO_PTE
     defer = others_cache(ram, cpu, mm)  # should_defer_flush, before the clear as in Linux
+    note_unmap(ram, cpu, pfn)
     # one exchange: no accessed or dirty bit that a walk sets can be lost
     old = exchange(ram.frame_word, (table, index), 0)
     # pte_accessible: what the NUMA scanner has made inaccessible is in TLBs until it has flushed
@@ -360,6 +363,7 @@ def clear_mapped(ram, cpu, mm, vpn, table):
     that nobody takes it for clean while a CPU may still write to it (tlb_delay_rmap).
     """
     old = exchange(ram.frame_word, (table, vpn & LEVEL_MASK), 0)
+    shows_no_more(ram, vpn, table)
     if not pte_present(old):
         return NOTHING
     if old & PTE_SPECIAL:

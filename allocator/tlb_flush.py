@@ -20,7 +20,7 @@ from allocator.flush_sites import (
 )
 from allocator.flush_times import note_time
 from allocator.hooks import HOOK_FLUSHED, HOOK_INTERRUPT, HOOK_SHOOTDOWN
-from cpus.atomics import fence, fence_after_atomic, fetch_add, load_acquire
+from cpus.atomics import fence, fence_after_atomic, fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.cpumask import (
     __cpumask_clear_cpu,
@@ -52,8 +52,8 @@ FIELDS = (
     )),
     Field("mm_cpumask", Atomic("fetch_or", "fetch_and", why="CPU c sets and clears bit c"),
           "CPUs that may have translations of the mm", ("nr_mms", "mask_words")),
-    Field("asid_mm", OWNER, "mm of each ASID slot, -1 none", SLOTS),
-    Field("asid_gen", OWNER, "tlb_gen that the slot has reached", SLOTS),
+    Field("asid_mm", OWNER, "mm of each ASID slot, -1 none", SLOTS, reads=ANY),
+    Field("asid_gen", OWNER, "tlb_gen that the slot has reached", SLOTS, reads=ANY),
     Field("site_ipis", OWNER, "requests sent, by SITE_*", ("nr_cpus", NR_SITES)),
     Field("site_flushes", OWNER, "broadcasts sent, by SITE_*", ("nr_cpus", NR_SITES), reads=ANY),
     Field("tlb_flush_count", OWNER, "tlb:tlb_flush events, reason * TRACE_PAGES + pages",
@@ -289,10 +289,11 @@ def switch_mm(ram, cpu, mm):
     """Load an address space (switch_mm_irqs_off); cheap if it is loaded already."""
     previous = ram.cpu_loaded_mm[cpu]
     was_lazy = ram.cpu_lazy[cpu]
+    if previous == mm and not was_lazy:
+        return 0
+    store_release(ram.cpu_switches, cpu, ram.cpu_switches[cpu] + 1)  # who looks at our TLB must not now
     if previous == mm:
         ram.cpu_lazy[cpu] = 0
-        if not was_lazy:
-            return 0
         fence()  # not lazy any more, before the look at tlb_gen: pairs with flush_tlb_mm_range
         slot = ram.cpu_asid[cpu]
     else:
@@ -317,6 +318,7 @@ def switch_mm(ram, cpu, mm):
             record(ram, cpu, EV_FLUSH, mm, -1, -1, cpu)
             call(ram, HOOK_FLUSHED, cpu, mm, 0, 0, 0)
         ram.asid_gen[cpu, slot] = newest
+    store_release(ram.cpu_switches, cpu, ram.cpu_switches[cpu] + 1)
     return 0
 
 

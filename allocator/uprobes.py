@@ -28,6 +28,7 @@ from cpus.atomics import exchange, load_acquire
 from cpus.compiled import apart, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
 from cpus.locks import mmap_write_lock, mmap_write_unlock
+from cpus.lost_data import shows_copy, shows_no_more
 from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PRESENT, find_table, pte_pfn, ptep_get
 from cpus.tlb import WAIT
 
@@ -110,7 +111,10 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
         flush_tlb_page(ram, cpu, mm, vpn)
         change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         if fresh != NONE:
+            shows_copy(ram, cpu, vpn, table, fresh, old)
             set_pte(ram, cpu, mm, vpn, table, fresh, PTE_ACCESSED)
+        else:
+            shows_no_more(ram, vpn, table)
         remove_rmap(ram, cpu, old)
         mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)

@@ -12,8 +12,8 @@ regions.
 from allocator.page_list import NONE
 from allocator.panic import NO_ADDRESS, NO_VMA, TOO_MANY_VMAS, panic
 from cpus.abi.numbers import PROT_EXEC, PROT_READ, PROT_WRITE
-from cpus.atomics import compare_exchange, store_release
-from cpus.compiled import kernel
+from cpus.atomics import compare_exchange, load_acquire, store_release
+from cpus.compiled import apart, kernel
 from cpus.declare import Atomic, Field, Held, Lock, OneOf, Struct
 from cpus.locks import spin_lock, spin_unlock
 
@@ -86,6 +86,14 @@ def find_vma(ram, mm, vpn):
     if at < ram.mm_nr_vmas[mm] and ram.vma_start[ram.mm_vma[mm, at]] <= vpn:
         return ram.mm_vma[mm, at]
     return NONE
+
+
+@apart
+def address_is_mapped(ram, mm, vpn):
+    """Does a VMA hold `vpn`? 0 also if nobody keeps the VMAs as they are."""
+    if load_acquire(ram.mm_lock, mm) <= 0:
+        return 0
+    return 0 if find_vma(ram, mm, vpn) == NONE else 1
 
 
 @kernel

@@ -68,6 +68,7 @@ from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import CONFIG, OURS, OWNER, VMSTAT, Cost, Counter, Field, OwnerOf, Struct
 from cpus.events import CALL_DEMOTION, EV_CALL, EV_RETURN, record
+from cpus.exposed import batch_is_flushed
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from cpus.steal import pass_time
 
@@ -238,6 +239,7 @@ def _flush_and_free(ram, cpu, normal, lazy, kept):
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
     key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
     call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)
+    batch_is_flushed(ram, cpu)
     _free_batch(ram, cpu, NORMAL_BATCH, normal, 0)
     _free_batch(ram, cpu, LAZY_BATCH, lazy, key)
 

@@ -69,7 +69,7 @@ def build_machine(mapped: int, rows: int) -> Any:
         nr_objects=1, nr_cache_slots=1, nr_logical=mapped, nr_rows=rows, nr_sections=1, nr_chunks=1,
         tlb_entries=sum(entries for entries, _ in GOLDEN_COVE.values()), series_length=1,
     )  # fmt: skip
-    constants, base = {"nr_asids": 6, "check": 1}, 0
+    constants, base = {"nr_asids": 6, "check": 1, "first_anon_logical": mapped}, 0
     for name, (entries, ways) in GOLDEN_COVE.items():
         constants |= {f"{name}_sets": entries // ways, f"{name}_ways": ways, f"{name}_base": base}
         base += entries

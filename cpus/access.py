@@ -12,11 +12,14 @@ Left out: caches and prefetchers (a cost per line stands for them), out-of-order
 """
 
 from cpus.abi.numbers import LOAD, STORE
-from cpus.atomics import address, load_acquire, unlikely, word_at
+from cpus.atomics import address, load_acquire, store_release, unlikely, word_at
 from cpus.compiled import inlined, kernel, later
 from cpus.completion import look_for_completed_changes, marked
 from cpus.declare import OURS, OWNER, PERF, Cost, Counter, Field, Struct
+from cpus.exposed import note_fill
+from cpus.exposed_pages import note_mm_fill
 from cpus.ipi import serve_interrupts
+from cpus.lost_data import another_page, is_another
 from cpus.oracle import check_load, check_store, filled_for, incoherent
 from cpus.page_table import (
     LEVEL_MASK,
@@ -29,7 +32,7 @@ from cpus.page_table import (
     use_entry,
 )
 from cpus.ram import WORD, row
-from cpus.tlb import AGAIN, CONTEXT_BITS, VALUE_SHIFT, WAIT, find_way, first_level, oldest_way
+from cpus.tlb import AGAIN, CONTEXT_BITS, EMPTY, VALUE_SHIFT, WAIT, find_way, first_level, oldest_way
 
 FIELDS = (
     Struct(
@@ -92,23 +95,30 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
             # one of two constants: what any int64 may be costs the callers' hot path 10 %
             return WAIT if page_fault(ram, cpu, vpn, kind) == WAIT else AGAIN
         pfn = pte_pfn(pte)
-        if not ram.check:
+        if ram.states:
+            note_fill(ram, cpu, vpn, pfn)
+            note_mm_fill(ram, cpu, mm)
+        elif not ram.check:
             break
         word = load_acquire(ram.content, pfn)
         change = load_acquire(ram.mm_changes_begun, mm)  # after the PTE was read, see completion.py
-        # Still mapped after its content was read? Then the content is this page's, and we say that the fill
-        # happened now. (Else a frame that changed hands meanwhile would be remembered under its new owner,
-        # and the bug missed.)
+        kept = load_acquire(ram.must_show, (table, vpn & LEVEL_MASK))
+        # Still mapped after its content was read, and the fill noted? Then the content is this page's, and
+        # we say that the fill happened now. (Else a frame that changed hands meanwhile would be remembered
+        # under its new owner, and the bug missed.)
         now = ptep_get(ram, table, vpn)
         if now & PTE_PRESENT != 0 and pte_pfn(now) == pfn:
             logical = filled_for(ram, cpu, vpn, pfn, word)
+            if ram.check and unlikely(is_another(ram, kept, word)):
+                another_page(ram, cpu, mm, vpn, table, word)
             break
     i = known if known >= 0 else oldest_way(row(ram.tlb_age, cpu), first, ram.stlb_ways)
-    ram.tlb_tag[cpu, i] = tag
+    store_release(ram.tlb_tag, (cpu, i), EMPTY)  # others look: never an old tag with a new value (exposed.py)
     ram.tlb_value[cpu, i] = (pfn << VALUE_SHIFT) | (pte & PERMISSION)
     ram.tlb_logical[cpu, i] = logical
     ram.tlb_filled_ns[cpu, i] = ram.cpu_clock[cpu]
     ram.tlb_change[cpu, i] = change
+    store_release(ram.tlb_tag, (cpu, i), tag)
     return i
 
 
@@ -129,7 +139,7 @@ def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
     """Copy the second level's entry `second` to the first level's set at `first` (entry `known` if it is
     there); returns the entry.
     """
-    tags, values, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
+    values, ages = row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
     logicals, filled, changes = (
         row(ram.tlb_logical, cpu),
         row(ram.tlb_filled_ns, cpu),
@@ -137,13 +147,14 @@ def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
     )
     ages[second] = stamp
     i = known if known >= 0 else oldest_way(ages, first, ways)
-    tags[i] = tag
+    store_release(ram.tlb_tag, (cpu, i), EMPTY)  # as in _walk
     values[i] = values[second]
     logicals[i] = logicals[second]
     filled[i] = filled[second]
     changes[i] = changes[second]
     if unlikely(logicals[i] == marked(ram)):
         ram.tlb_marked[cpu, i] = ram.tlb_marked[cpu, second]
+    store_release(ram.tlb_tag, (cpu, i), tag)
     return i
 
 

@@ -4,6 +4,8 @@ from cpus import (
     access,
     completion,
     events,
+    exposed,
+    exposed_pages,
     faults,
     host,
     install,
@@ -11,6 +13,7 @@ from cpus import (
     lease,
     live,
     locks,
+    lost_data,
     oracle,
     page_table,
     points,
@@ -26,5 +29,5 @@ from cpus import (
 MODULES = (
     *(install, lease, strategies, points, steal, host, ipi, locks, zeromq, process),
     *(events, faults, trace, uncompiled),
-    *(tlb, page_table, completion, oracle, access, live),
+    *(tlb, page_table, completion, oracle, exposed, exposed_pages, lost_data, access, live),
 )

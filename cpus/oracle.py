@@ -12,6 +12,7 @@ frame. So what it reports has happened: no false alarms.
   (completion.py).
 - UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the
   flushing).
+- LOST_DATA: an address shows another page than the private one that it must show (lost_data.py).
 Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a
 write): after fork one address of two processes may be two pages, or one. A number is used again only when no
 frame bears it any more. Left out: bytes within a page (one word stands for all), accesses of the kernel
@@ -22,7 +23,7 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, marked
-from cpus.declare import OWNER, Atomic, Constant, Exclusive, Field, Struct
+from cpus.declare import ANY, OWNER, Atomic, Constant, Exclusive, Field, Struct
 from cpus.events import EV_FILL, draw_place, record
 from cpus.host import EXIT_STOPPED, exit_process
 from cpus.lease import VIOLATED
@@ -40,9 +41,9 @@ FIELDS = (
     Field("violation", Exclusive("winner of run_violations"), "details of the first ones",
           (VIOLATIONS_KEPT, VIOLATION_WORDS), oracle=True),
     Field("tlb_logical", OWNER, "logical page that the entry was filled for", ("nr_cpus", "tlb_entries"),
-          oracle=True),
-    Field("tlb_filled_ns", OWNER, "virtual time of the fill", ("nr_cpus", "tlb_entries"), unit="ns",
-          oracle=True),
+          reads=ANY, oracle=True),
+    Field("tlb_filled_ns", OWNER, "virtual time of the fill", ("nr_cpus", "tlb_entries"), reads=ANY,
+          unit="ns", oracle=True),
     Field("content",
           Atomic("compare_exchange", "store_release", why="a store, or who has the frame to himself"),
           "logical page << 34 | version of what a frame holds", ("nr_frames",), oracle=True),
@@ -54,6 +55,8 @@ FIELDS = (
           ("nr_anon_logical",), oracle=True),
     Field("anon_index", Exclusive("winner of anon_holder"), "its page of that", ("nr_anon_logical",),
           oracle=True),
+    Field("anon_born", Exclusive("winner of anon_holder"), "its version when it got its name",
+          ("nr_anon_logical",), reads=ANY, oracle=True),
 )  # fmt: skip
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page
@@ -67,6 +70,7 @@ STALE = VIOLATIONS.add("stale read")
 LOST = VIOLATIONS.add("lost write")
 UNFILLED = VIOLATIONS.add("mapped before it was filled")
 LATE = VIOLATIONS.add("access after completion")
+LOST_DATA = VIOLATIONS.add("lost data")
 
 
 @kernel
@@ -194,6 +198,7 @@ def name_anonymous(ram, cpu, pfn, object, index):
             break
     ram.anon_object[number], ram.anon_index[number] = object, index
     word = (logical << VERSION_BITS) | (load_acquire(ram.version, logical) + 1)
+    ram.anon_born[number] = word & VERSION_MASK
     record(ram, cpu, EV_FILL, pfn, object, index, word)
     store_release(ram.content, pfn, word)
     store_release(ram.anon_holder, number, pfn + 1)

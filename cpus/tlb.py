@@ -10,7 +10,7 @@ Security 2022): a fill goes into both, each replaces on its own, and a hit in th
 the second level's entry younger. So a page may live in the first level alone, and a flush must look
 everywhere.
 Entries remember the logical page that they were filled for (the oracle's side) and when.
-Only the owner CPU touches its TLBs: remote CPUs must send interrupts.
+Only the owner CPU changes its TLBs: remote CPUs must send interrupts. Only the oracle looks at others'.
 
 A flush clears the entries one by one, half a microsecond for them all. Giving the address space a new context
 instead would cost nothing, but leave dead entries that look young and drive out live ones of other slots:
@@ -39,12 +39,14 @@ FIELDS = (
     Struct("nr_cpus", "mm", (  # others look whom to interrupt
         Field("cpu_loaded_mm", OWNER, "mm in cr3", reads=ANY),
         Field("cpu_lazy", OWNER, "runs no user code of cpu_loaded_mm", reads=ANY),
-        Field("cpu_asid", OWNER, "slot of cpu_loaded_mm"),
+        Field("cpu_asid", OWNER, "slot of cpu_loaded_mm", reads=ANY),
+        Field("cpu_switches", OWNER, "how often it began or ended to load one: odd inside switch_mm",
+              reads=ANY, oracle=True),
         Field("cpu_context", OWNER, "tag of TLB entries of the current address space, never 0"),
     )),
-    Field("asid_context", OWNER, "tag of the slot's TLB entries", SLOTS),
-    Field("tlb_tag", OWNER, "vpn << 12 | context, 0 empty", ENTRIES),
-    Field("tlb_value", OWNER, "pfn << 8 | TLB_* bits", ENTRIES),
+    Field("asid_context", OWNER, "tag of the slot's TLB entries", SLOTS, reads=ANY),
+    Field("tlb_tag", OWNER, "vpn << 12 | context, 0 empty", ENTRIES, reads=ANY),
+    Field("tlb_value", OWNER, "pfn << 8 | TLB_* bits", ENTRIES, reads=ANY),
     Field("tlb_age", OWNER, "stamp of the last use", ENTRIES),
     Field("live_page", OWNER, "pages in use when the TLB was flushed, vpn << 2 | kind (live.py)",
           ("nr_cpus", LIVE_PAGES)),

@@ -69,7 +69,8 @@ class RunOptions:
 
     leases: int
     seed: int
-    check: bool = True
+    check: bool = True  # every access is judged
+    states: bool = True  # and frames before they change hands
     strict_ipi: bool = False
     controlled: bool = False
     events: bool = True
@@ -273,6 +274,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "controlled": int(options.controlled),
         "slice_ns": options.slice_ns,
         "check": int(options.check),
+        "states": int(options.states),
         "strict_ipi": int(options.strict_ipi),
         "violations_limit": VIOLATIONS_LIMIT,
         "events_on": int(options.events),

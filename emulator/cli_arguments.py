@@ -442,10 +442,11 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--check",
-        choices=["full", "bounds", "off"],
+        choices=["full", "states", "bounds", "off"],
         default="full",
-        help="full (the default): judge every load and store against what the page really holds, which costs "
-        "little; bounds: that, and indexes, owners and divisions in the design's own code; off: nothing",
+        help="full (the default): judge every load and store against what the page really holds, and every "
+        "frame before it changes hands, which costs little; states: only the latter; bounds: full, and "
+        "indexes, owners and divisions in the design's own code; off: nothing",
     )
     group.add_argument(
         "--schedule",

@@ -34,7 +34,7 @@ from emulator.judge.audit import audit
 from emulator.judge.bad_access import explained
 from emulator.judge.luf_findings import debug_counts, debug_findings
 from emulator.judge.traces import Printer
-from emulator.judge.witness import violations
+from emulator.judge.witness import violations, windows
 from emulator.machine import Machine, rescaled
 from emulator.result import Result
 from emulator.schedule import Schedule
@@ -49,7 +49,7 @@ from workloads.rules.one_row import check_nodes
 
 VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
-CHECKS = ("full", "bounds", "off")
+CHECKS = ("full", "states", "bounds", "off")
 NUMBERS: dict[str, tuple[Any, float, float]] = {
     "memory": (Real, 0.01, 100.0),
     "tokens": (Integral, 0, 2**31 - 1),  # each workload has a limit of its own
@@ -81,8 +81,9 @@ class Experiment:
     (designs/sent.py). `machine` is scaled already, and its scale is that of a workload which is made by its
     name. `workload` is a name, a path, or a Workload; a path is read at once, and travels as rows. `memory`
     is a share of the workload's working set: the machine is scaled anew, to have so much. `leases` 1 is the
-    controlled mode: the same seed repeats the run exactly. `check` is full (the oracle judges every access),
-    bounds (that, and the design's own code is compiled with indexes, owners and divisions checked) or off.
+    controlled mode: the same seed repeats the run exactly. `check` is full (the oracle judges every access,
+    and frames before they change hands), states (only the latter), bounds (full, and the design's own code is
+    compiled with indexes, owners and divisions checked) or off.
     `debug_luf` adds LUF's debug feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what
     it found is in `debug_luf` and `debug_findings` of the result. With a `schedule` CPUs hand over anywhere
     in the kernel, as it says (schedule.py), and with several leases they are held up there. Raises ValueError
@@ -144,7 +145,8 @@ class Experiment:
         return RunOptions(
             leases=self.leases,
             seed=self.seed,
-            check=self.check != "off",
+            check=self.check in ("full", "bounds"),
+            states=self.check != "off",
             bounds=self.check == "bounds",
             strict_ipi=self.strict_ipi,
             controlled=self.leases == 1,
@@ -307,6 +309,9 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
         **(scheduled(ram) | {"schedule": one.schedule.about()} if one.schedule else {}),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
+        exposures=int(ram.run_exposures[0]),
+        windows=int(ram.run_windows[0]),
+        window_proofs=windows(ram, workload),
         debug_luf=debug_counts(ram) if one.debug_luf else {},
         debug_findings=debug_findings(ram, workload) if one.debug_luf else [],
         design_stats=figures,

@@ -40,12 +40,15 @@ class Taken(TypedDict):
     end: NotRequired[Whole]  # if it had returned by then
 
 
+EXPOSED = "exposed"  # kind of a violation that is no access, but a state
+
+
 class Violation(TypedDict, total=False):
-    """One access that the oracle judged wrong."""
+    """One access that the oracle judged wrong, or a state in which a CPU could have made one."""
 
     kind: str
     claim: str
-    cpu: Natural
+    cpu: Natural  # that made the access, or could have
     t_ns: Natural
     access: str
     address: Natural | str
@@ -56,6 +59,7 @@ class Violation(TypedDict, total=False):
     filled_ns: Whole
     expected: str
     found: str
+    why: str  # an exposure: why the CPU would use the entry as it is
     should: str
     however: str
     again: str

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
-from emulator.findings import DebugCounts, DebugFinding, Violation, Whole
+from emulator.findings import EXPOSED, DebugCounts, DebugFinding, Violation, Whole
 from emulator.result_rules import contradiction, unlike
 from inputs.checked import Line, Natural, converted
 from inputs.decode import JSON_BYTES, json_value
@@ -28,7 +28,7 @@ FOREIGN = "this is not a result of luf"
 
 Amount = Annotated[float, Meta(ge=0)]
 Unit = Annotated[str, Meta(pattern=r"\A(token|round)\Z")]
-Check = Annotated[str, Meta(pattern=r"\A(full|bounds|off)\Z")]
+Check = Annotated[str, Meta(pattern=r"\A(full|states|bounds|off)\Z")]
 
 
 class ResultError(ValueError):
@@ -96,7 +96,10 @@ class Result(Struct, frozen=True, kw_only=True):
     vmstat: dict[str, Natural] = {}
     counters: dict[str, list[Natural]] = {}
     accounted: dict[str, Annotated[list[Whole], Meta(min_length=2, max_length=2)]] = {}
-    violations: list[Violation] = []
+    violations: list[Violation] = []  # accesses judged wrong; if there was none, the first exposures
+    exposures: Natural = 0  # times at which a CPU would still have used what was about to change
+    windows: Natural = 0  # those that vanilla leaves open, too: a batch of reclaim was not flushed yet
+    window_proofs: list[Violation] = []  # of the first of these
     # with --debug-luf: records made, frames looked at, findings (debug_luf.py)
     debug_luf: DebugCounts = {}
     debug_findings: list[DebugFinding] = []  # the first of these findings
@@ -150,6 +153,11 @@ class Result(Struct, frozen=True, kw_only=True):
         return bool(self.violations) and not self.accounted
 
     @property
+    def accessed_wrongly(self) -> bool:
+        """Was an access judged wrong, and not only states in which one could have been?"""
+        return any(violation.get("kind") != EXPOSED for violation in self.violations)
+
+    @property
     def overrides_text(self) -> str:
         """What was changed of the machine, as --set takes it: `sysctl.numa_balancing=0, tlb.pcid=false`."""
         values = {
@@ -190,7 +198,9 @@ class Result(Struct, frozen=True, kw_only=True):
     def blamed_by(self) -> dict[str, str]:
         """Everybody who found fault with the run -> what; empty if it is clean."""
         found = {
-            "the oracle": _plural(len(self.violations), "violation"),
+            "the oracle": _plural(len(self.violations), "violation")
+            if self.accessed_wrongly
+            else _plural(self.exposures, "exposure"),
             "the audit": ", ".join(self.unaccounted),
             "LUF's debug feature": _plural(self.debug_luf.get("findings", 0), "finding"),
             "the design itself": _plural(len(self.design_findings), "finding"),

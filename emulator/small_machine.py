@@ -111,8 +111,8 @@ class SmallMachine:
             tlb_entries=sum(n for n, _ in GEOMETRY.values()), series_length=8,
         )  # fmt: skip
         usual = {
-            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "pcid": 1, "nr_asids": 6, "flush_ceiling": 33,
-            "base_slice_ns": 3_000_000, "readahead_pages": 32, "fault_around_pages": 16,
+            "nr_leases": 0, "slice_ns": NEVER, "check": 1, "states": 1, "pcid": 1, "nr_asids": 6,
+            "flush_ceiling": 33, "base_slice_ns": 3_000_000, "readahead_pages": 32, "fault_around_pages": 16,
             "swappiness": 60, "promote_enough": 0, "lock_spins": 4,
             "scan_pages": 64, "zero_page": frames - 1, "zero_logical": logical,
             "first_anon_logical": logical + 1, "promote_limit": 1000, "hot_threshold_ns": 1_000_000_000,

@@ -39,8 +39,11 @@ def of_comparison(comparison: Comparison, code: int = DIRTY) -> Verdict:
     blamed += [f"{design} has no result ({why})" for design, why in comparison.missing.items()]
     if blamed:
         return _verdict(code, "; ".join(blamed))
-    unjudged = [run.design for run in comparison.runs if run.check == "off"]
-    return _verdict(CLEAN, f"the oracle did not judge {', '.join(unjudged)}" if unjudged else "")
+    said = []
+    for check, what in (("off", ""), ("states", "accesses of ")):
+        if unjudged := [run.design for run in comparison.runs if run.check == check]:
+            said.append(f"the oracle did not judge {what}{', '.join(unjudged)}")
+    return _verdict(CLEAN, "; ".join(said))
 
 
 def _by(run: Result) -> str:

@@ -1,5 +1,5 @@
-"""Write a violation as a proof: the call that took the translation away, and the last events that touched its
-frame and page, merged over all CPUs from their rings.
+"""Write a violation, or an exposure, as a proof: the call that took the translation away, and the last events
+that touched its frame and page, merged over all CPUs from their rings.
 
 Their order is the total order of events (cpus/events.py), in which the access itself has a place, too. Each
 bears the clock of its CPU, and clocks of CPUs differ: a later event may show an earlier time. Reads the RAM
@@ -31,10 +31,11 @@ from cpus.events import (
     EVENT_TASK_SHIFT,
     EVENT_WORDS,
 )
+from cpus.exposed import EXPOSURES_KEPT, FIRST_OF_PAGES, LOADED, OCCASIONS, WINDOWS_KEPT
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
-from emulator.findings import Event, Taken, Violation
+from emulator.findings import EXPOSED, Event, Taken, Violation
 from emulator.judge.taken import CallNames, open_calls
 from emulator.judge.traces import CPU_MASK, actor, kept_lines
 from workloads.rows import Workload
@@ -115,14 +116,20 @@ def merged_events(ram: Any) -> np.ndarray:
 
 
 def violations(ram: Any, workload: Workload, design: str) -> list[Violation]:
-    """Give every recorded violation with its witness, as plain data for the report and the JSON."""
+    """Give every recorded violation with its witness, as plain data for the report and the JSON. Exposures
+    are told where no access was wrong: one that was says more.
+    """
     count = min(int(ram.run_violations[0]), VIOLATIONS_KEPT)
-    if count == 0:
+    exposed = 0 if count else min(int(ram.run_exposures[0]), EXPOSURES_KEPT)
+    if count + exposed == 0:
         return []
     names = Names(ram, workload)
     events = merged_events(ram)
-    return [
+    found = [
         witnessed(ram, names, events, ram.violation[i].tolist()) for i in range(count) if ram.violation[i, 0]
+    ]
+    return found + [
+        exposure(ram, names, events, ram.exposure[i].tolist()) for i in range(exposed) if ram.exposure[i, 0]
     ]
 
 
@@ -162,6 +169,64 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
     if taken:
         violation["taken"] = taken
     return violation
+
+
+def windows(ram: Any, workload: Workload) -> list[Violation]:
+    """Give the exposures that vanilla's batches leave open, too, with their witnesses."""
+    count = min(int(ram.run_windows[0]), WINDOWS_KEPT)
+    if count == 0:
+        return []
+    names, events = Names(ram, workload), merged_events(ram)
+    rows = ram.exposure[EXPOSURES_KEPT : EXPOSURES_KEPT + count].tolist()
+    return [exposure(ram, names, events, record) for record in rows if record[0]]
+
+
+def exposure(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> Violation:
+    """Give one exposure: whose entry it is, who took its translation away, what was about to happen, what was
+    missing.
+    """
+    occasion, holder, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, _, by, why = record[:14]
+    done, due = (text.format(_subject(names, occasion, vpn, pfn, expected)) for text in OCCASIONS[occasion])
+    of_frame = occasion < FIRST_OF_PAGES
+    harm = "memory that is about to belong to somebody else" if of_frame else "a frame that the page has left"
+    reached = f"its ASID slot has reached the newest tlb_gen of mm {mm}, so coming back would not flush it"
+    events = events[events[:, PLACE] < place]
+    rows = _related(ram, events, record)
+    this: Event = {
+        "place": place, "t_ns": at_ns, "kind": EXPOSED, "frame": pfn,
+        "actor": names.actor(by | (task + 1) << EVENT_TASK_SHIFT), "what": done,
+    }  # fmt: skip
+    taken, calls = _taken(names, events, rows)
+    told = [*_shortened([_told(names, row.tolist()) for row in rows]), *calls]
+    violation: Violation = {
+        "kind": EXPOSED,
+        "claim": f"cpu{holder} could use {harm}",
+        "cpu": holder,
+        "t_ns": at_ns,
+        "address": vpn * PAGE_BYTES,
+        "page": vpn,
+        "mm": mm,
+        "task": task,
+        "frame": pfn,
+        "filled_ns": filled_ns,
+        "expected": names.word(expected),
+        "found": names.word(found),
+        "why": f"it has mm {mm} loaded, and runs in it" if why == LOADED else reached,
+        "should": f"cpu{holder} should have been flushed before {due}.",
+        "however": _however(rows, holder, mm, vpn),
+        "events": [*_with_traces(ram, told, place, pfn, vpn), this],
+    }
+    if taken:
+        violation["taken"] = taken
+    return violation
+
+
+def _subject(names: Names, occasion: int, vpn: int, pfn: int, expected: int) -> str:
+    """Name what an exposure is about: a frame, a page of a file, a private address."""
+    if occasion < FIRST_OF_PAGES:
+        return str(pfn)
+    is_file = expected >> VERSION_BITS < names.ram.zero_logical
+    return names.logical(expected >> VERSION_BITS) if is_file else _address(vpn)
 
 
 def _shortened(lines: list[Event]) -> list[Event]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from emulator.findings import EXPOSED
 from emulator.report.console import BAD, QUIET
 
 CLOCKS = (
@@ -19,6 +20,7 @@ _CLAIMS = {
     "stale read": "{actor} read an older version than was published",
     "lost write": "{actor} wrote to memory that is no longer the page",
     "access after completion": "{actor} used a translation after the call that removed it had returned",
+    "lost data": "{actor} does not find the page that must be there",
 }
 _DID = {"load": "read", "fetch": "executed", "store": "overwrote"}
 _VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to"}
@@ -69,14 +71,18 @@ def violation_proof(violation: Mapping[str, Any], events: Sequence[Mapping[str, 
 
 
 def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
-    words = [actor, _VERB.get(access, access)]
+    exposed = violation.get("kind") == EXPOSED
+    words = [actor, "has" if exposed else _VERB.get(access, access)]
     if "address" in violation:
         words.append(address(violation["address"]))
     if "expected" in violation:
         words.append(f"({violation['expected']})")
     if "filled_ns" in violation:
-        words.append(f"through a TLB entry filled at {microseconds(violation['filled_ns'])}")
+        how = "in" if exposed else "through"
+        words.append(f"{how} a TLB entry filled at {microseconds(violation['filled_ns'])}")
     text = " ".join(words)
+    if exposed:
+        return f"{text},\n  and would use it: {violation.get('why', '?')}"
     if "found" in violation:
         frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
         text += f";\n  {frame} now holds {violation['found']}"

@@ -99,9 +99,11 @@ def _heading(text: Text, comparison: Comparison) -> None:
         run.leases, f"{run.leases} leases"
     )
     where = f" on {cores} core{'s' * (cores != 1)}" if cores else ""
-    oracle = {"off": "oracle off", "bounds": "oracle on, the design's code checked"}.get(
-        run.check, "oracle on"
-    )
+    oracle = {
+        "off": "oracle off",
+        "states": "oracle on for states alone",
+        "bounds": "oracle on, the design's code checked",
+    }.get(run.check, "oracle on")
     scale, _, sizes = (run.scale_text or f"scale 1/{run.scale:.4g}").partition(": ")
     rows = [
         ("machine", run.machine, run.machine_text or f"{run.cpus} CPUs"),
@@ -260,7 +262,10 @@ def _checked(text: Text, comparison: Comparison) -> None:
     column = LABEL
     for i, run in enumerate(comparison.runs):
         found = len(run.violations)
-        if found:
+        if found and not run.accessed_wrongly:
+            said = f"{run.design}: exposed {run.exposures:,} time{'s' * (run.exposures > 1)}"
+            style = BAD
+        elif found:
             said, style = f"{run.design}: {found} violation{'s' * (found > 1)}", BAD
         elif run.check == "off":
             said, style = f"{run.design}: not checked", BAD
@@ -274,6 +279,12 @@ def _checked(text: Text, comparison: Comparison) -> None:
         text.append(said, style)
         column += len(said) + 3
     text.append("\n")
+    for run in comparison.runs:
+        if run.windows:
+            what = "that vanilla leaves open, too (docs/coherence.md)"
+            text.append(
+                f"{'':<{LABEL}}{run.design}: {run.windows:,} window{'s' * (run.windows > 1)} {what}\n", QUIET
+            )
     _debugged(text, comparison)
     for run in comparison.runs:
         for i, finding in enumerate(run.design_findings[:ITS_OWN_SHOWN]):

@@ -8,8 +8,8 @@ from emulator.small_machine import SmallMachine
 
 @pytest.fixture
 def small_machine():
-    """Build machines with `small_machine(...)`; at the end each is audited, and no panic and no violation may
-    have been.
+    """Build machines with `small_machine(...)`; at the end each is audited, and no panic, no violation and no
+    exposure may have been.
     """
     built: list[SmallMachine] = []
 
@@ -19,9 +19,10 @@ def small_machine():
 
     yield build
     for machine in built:
-        found = machine.panics, audit_text(machine.ram), int(machine.ram.run_violations[0])
-        machine.ram.close()
-        assert found == ([], "", 0)
+        ram = machine.ram
+        found = machine.panics, audit_text(ram), int(ram.run_violations[0]), int(ram.run_exposures[0])
+        ram.close()
+        assert found == ([], "", 0, 0)
 
 
 @pytest.fixture

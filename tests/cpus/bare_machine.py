@@ -7,6 +7,7 @@ has put another answer into `ram.task_wait_ns[vpn]`. Everything here also runs w
 
 from cpus.access import page_fault
 from cpus.compiled import apart_entries, entry, kernel
+from cpus.exposed import address_is_mapped
 from cpus.install import install
 from cpus.ipi import irq_handler, shell_receive
 from cpus.layout import Sizes
@@ -17,7 +18,7 @@ from cpus.segment import build_ram
 from cpus.tlb import AGAIN, WAIT, clear_asid, invalidate_asid
 from designs.memory_map import MACHINE
 
-FAULT_MAPS, FAULT_WAITS, FAULT_MAPS_AND_BELL_RINGS = 0, 1, 2  # answers to a fault
+FAULT_MAPS, FAULT_WAITS, FAULT_MAPS_AND_BELL_RINGS, UNMAPPED_FOR_GOOD = 0, 1, 2, 3  # answers to a fault
 FRAME_OF_PAGE_0 = 100  # frames below hold page tables
 NEVER = 1 << 50
 # entries, ways: everything gets replaced soon
@@ -41,7 +42,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
         nr_sections=1, nr_chunks=1, tlb_entries=sum(entries for entries, _ in geometry.values()),
         series_length=8,
     )  # fmt: skip
-    constants, base = {"nr_asids": 4, "check": check}, 0
+    constants, base = {"nr_asids": 4, "check": check, "first_anon_logical": nr_logical}, 0
     for name, (entries, ways) in geometry.items():
         constants |= {f"{name}_sets": entries // ways, f"{name}_ways": ways, f"{name}_base": base}
         base += entries
@@ -55,7 +56,7 @@ def build(geometry=SMALL, *, nr_cpus=2, pages=200, nr_logical=1000, mms=4, check
     for cpu in range(nr_cpus):
         for slot in range(4):
             clear_asid(ram, cpu, slot)
-    install(ram, [*apart_entries(MODULES), answer_fault, flush_and_note, receive])
+    install(ram, [*apart_entries(MODULES), answer_fault, flush_and_note, receive, answer_mapped])
     return ram
 
 
@@ -92,6 +93,12 @@ def answer_fault(ram, cpu, vpn, kind):
     if answer == FAULT_MAPS_AND_BELL_RINGS:
         ring(ram, cpu, 1)
     return AGAIN
+
+
+@entry(address_is_mapped.text)
+def answer_mapped(ram, mm, vpn):
+    """Say that a page is mapped, unless the test has marked it as unmapped for good."""
+    return 0 if ram.task_wait_ns[vpn] == UNMAPPED_FOR_GOOD else 1
 
 
 @kernel

@@ -1,0 +1,149 @@
+"""The oracle on private memory: what each address must show, kept beside its PTE.
+
+A private page, anonymous or a copy of a file's, exists in memory alone: if it is dropped, forgotten or put
+somewhere else, what was stored is lost, and no reader of frames would notice, since the page that is found
+instead is as good as any. So each entry of a page table has a word beside it with the private page that it
+must show (`must_show`: the content that it was mapped with, which is a logical page and its version then),
+under the same lock. It is set when a private page is mapped where there is none, or takes the place of
+another by a copy on write; fork copies it, mremap moves it (with the table, if that is moved as a whole), and
+whoever unmaps the address for its process takes it back (munmap, MADV_DONTNEED, truncation, exit). Reclaim
+and migration do not touch it.
+
+It is compared when a walk fills an entry, and when a private page is mapped: hits cost nothing. LOST_DATA is
+another page than the one that must be there, or a private page where none must be. MADV_FREE lets a page go
+until somebody stores to it again: when the call is over, the version that is then the newest is noted
+(`may_go`), and a page that is gone although a newer one was published is lost, through whatever TLB entry
+that store went. While such a call is under way in the address space, nothing is lost by it.
+A device that reads into memory has its frames counted: if the process gets a copy of such a page, it loses
+what the device writes.
+Left out: versions (oracle.py judges those); a page that was freed lazily and whose number bears another page
+by now, since nobody can tell whether it was stored to.
+"""
+
+from cpus.atomics import compare_exchange, load_acquire, store_release
+from cpus.compiled import apart, inlined, kernel
+from cpus.declare import Atomic, Field, Struct
+from cpus.oracle import LOST_DATA, VERSION_BITS, VERSION_MASK, report
+from cpus.page_table import LEVEL_MASK
+
+BESIDE = Atomic(
+    "store_release", "compare_exchange", why="the pte lock is held, but where a walk finds a loss"
+)
+FIELDS = (
+    Field("must_show", BESIDE, "content with which the private page was mapped that a PTE must show, 0 none",
+          ("nr_frames", 512), pages=True, oracle=True),
+    Field("may_go", BESIDE, "version + 1 of that page with which it may be dropped, 0 it must stay",
+          ("nr_frames", 512), pages=True, oracle=True),
+    Struct("nr_mms", "changes", (
+        Field("mm_freeing", Atomic("fetch_add"), "calls of MADV_FREE under way", oracle=True),
+    )),
+    Field("frame_devices", Atomic("fetch_add"), "devices that write to the frame", ("nr_frames",),
+          oracle=True),
+)  # fmt: skip
+
+
+@kernel
+def _number(ram, word):
+    """Number of the anonymous page in a content word, -1 if it is none."""
+    number = (word >> VERSION_BITS) - ram.first_anon_logical
+    return number if 0 <= number < ram.nr_anon_logical else -1
+
+
+@kernel
+def _holder(ram, word):
+    """The frame that bore an anonymous page last."""
+    return max(load_acquire(ram.anon_holder, _number(ram, word)), 0) - 1
+
+
+@kernel
+def _may_be_gone(ram, mm, kept, at):
+    """Was a private page freed lazily, and not stored to since?"""
+    if load_acquire(ram.mm_freeing, mm) > 0:
+        return True
+    newest = load_acquire(ram.may_go, at)  # after that: a call notes it before it is over
+    if newest == 0:
+        return False
+    number = _number(ram, kept)
+    if number < 0 or load_acquire(ram.anon_born, number) != kept & VERSION_MASK:
+        return True
+    return load_acquire(ram.version, kept >> VERSION_BITS) < newest
+
+
+@apart
+def another_page(ram, cpu, mm, vpn, table, found):
+    """Another page (content word) is found than the PTE must show: say so if that is a loss, and forget the
+    page that is gone.
+    """
+    at = (table, vpn & LEVEL_MASK)
+    kept = load_acquire(ram.must_show, at)
+    if kept == 0:
+        report(ram, cpu, LOST_DATA, vpn, _holder(ram, found), -1, found, -1)
+    elif kept >> VERSION_BITS != found >> VERSION_BITS:
+        if not _may_be_gone(ram, mm, kept, at):
+            newest = load_acquire(ram.version, kept >> VERSION_BITS)
+            report(ram, cpu, LOST_DATA, vpn, _holder(ram, kept), (kept & ~VERSION_MASK) | newest, found, -1)
+        compare_exchange(ram.must_show, at, kept, 0)
+    return 0
+
+
+@inlined
+def is_another(ram, kept, word):
+    """Does the word beside a PTE say that another page must be there than was found?"""
+    if kept != 0:
+        return kept >> VERSION_BITS != word >> VERSION_BITS
+    return _number(ram, word) >= 0
+
+
+# --- who maps, unmaps and moves; the pte lock is held -------------------------------------------------------
+
+
+@kernel
+def _put(ram, at, word, newest):
+    store_release(ram.must_show, at, word)
+    if load_acquire(ram.may_go, at) != newest:
+        store_release(ram.may_go, at, newest)
+
+
+@inlined
+def now_shows(ram, cpu, mm, vpn, table, pfn):
+    """A private page is about to be mapped where no page is."""
+    if ram.check:
+        word = load_acquire(ram.content, pfn)
+        if load_acquire(ram.must_show, (table, vpn & LEVEL_MASK)) != 0:
+            another_page(ram, cpu, mm, vpn, table, word)
+        _put(ram, (table, vpn & LEVEL_MASK), word, 0)
+
+
+@inlined
+def shows_copy(ram, cpu, vpn, table, pfn, old):
+    """A private page is about to be mapped in the place of the page in frame `old`, whose copy it is."""
+    if ram.check:
+        word = load_acquire(ram.content, pfn)
+        if load_acquire(ram.frame_devices, old) > 0:
+            report(ram, cpu, LOST_DATA, vpn, old, load_acquire(ram.content, old), word, -1)
+        _put(ram, (table, vpn & LEVEL_MASK), word, 0)
+
+
+@inlined
+def shows_no_more(ram, vpn, table):
+    """A PTE was cleared for its own process."""
+    if ram.check and load_acquire(ram.must_show, (table, vpn & LEVEL_MASK)) != 0:
+        _put(ram, (table, vpn & LEVEL_MASK), 0, 0)
+
+
+@inlined
+def shows_the_same(ram, source, from_index, target, to_index):
+    """A PTE is about to be copied (fork)."""
+    if ram.check:
+        word = load_acquire(ram.must_show, (source, from_index))
+        if word != 0:
+            _put(ram, (target, to_index), word, load_acquire(ram.may_go, (source, from_index)))
+
+
+@kernel
+def may_go_from_now(ram, vpn, table):
+    """MADV_FREE of an address is over: its page may be dropped until somebody stores to it again."""
+    word = load_acquire(ram.must_show, (table, vpn & LEVEL_MASK))
+    if word != 0:
+        newest = load_acquire(ram.version, word >> VERSION_BITS)
+        store_release(ram.may_go, (table, vpn & LEVEL_MASK), newest + 1)
