@@ -1,11 +1,11 @@
 """Families of litmus tests: one file with parameters, of which each combination of values is a test.
 
     with:     pages = 1, 16, 64
-    with:     change = munmap m; mmap m, mprotect m PROT_READ
+    with:     change = again: munmap m; mmap m, protect: mprotect m PROT_READ
 
-`{pages}` stands for the value wherever it is written, in a value of another parameter too. A test is named by its file and its values,
-`unmap:pages=16,change=munmap-m-mmap-m`; a parameter of one value is not named, but may be given another one:
-`unmap:pages=8`.
+`{pages}` stands for the value wherever it is written, in a value of another parameter too; a value may have a
+name before a colon. A test is named by its file and its values, `unmap:pages=16,change=again`; a parameter of
+one value is not named, but may be given another one: `unmap:pages=8`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from workloads.litmus.test import Litmus, litmus_of
 SUFFIX, WITH = ".litmus", "with"
 MEMBERS_MAX, VALUE_MAX = 1000, 200
 PARAMETER = re.compile(r"([a-z_]+)\s*=\s*(.+)")
+NAMED = re.compile(r"([\w-]+): +(.+)")
 HOLE = re.compile(r"\{(\w+)\}")
 
 
@@ -69,14 +70,21 @@ class Family:
                 known = ", ".join(values) or "none"
                 rule = f"what stands in braces must be a parameter, one of {known}"
                 raise LitmusError(f"{self.file}:{line.number}: {rule} (got {clipped(hole[1])})")
-            return HOLE.sub(lambda inner: values.get(inner[1], inner[0]), values[hole[1]])
+            return HOLE.sub(lambda inner: meaning(values.get(inner[1], inner[0])), meaning(values[hole[1]]))
 
         return HOLE.sub(value, line.text)
 
 
+def meaning(value: str) -> str:
+    """Give a value without its name."""
+    named = NAMED.fullmatch(value)
+    return named[2] if named else value
+
+
 def slug(value: str) -> str:
-    """Write a value as a part of a name."""
-    return re.sub(r"[^\w.]+", "-", value).strip("-")
+    """Write a value as a part of a name: its own name, if it has one."""
+    named = NAMED.fullmatch(value)
+    return named[1] if named else re.sub(r"[^\w.]+", "-", value).strip("-")
 
 
 def read_family(path: str | Path, name: str = "") -> Family:
