@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
         "litmus": litmus,
         "list": list_command,
         "report": report_command,
+        "stress": stress,
     }
     ready_streams()
     try:
@@ -203,6 +204,14 @@ def litmus(options: Namespace, emulate: Any) -> int:
     from emulator.litmus.command import litmus_command
 
     return litmus_command(options, emulate)
+
+
+def stress(options: Namespace, emulate: Any) -> int:
+    """Look for runs in which a design fails."""
+    from emulator.stress.command import stress_command
+
+    _check_places(options)
+    return stress_command(options, emulate)
 
 
 # -- luf list, luf report ------------------------------------------------------------------------------------

@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from typing import NoReturn
 
 from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
-from inputs.text import clipped, is_odd, on_a_line
+from emulator.cli_parts import EXIT_CODES, OUT, SEED, Parser, Version, at_least, percentage
+from emulator.cli_parts import add_number as _add_number
+from emulator.cli_parts import add_set as _add_set
+from emulator.cli_parts import command as _command
+from emulator.cli_stress import add_stress
+from inputs.text import clipped
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
-SEED = 1
 GOLDEN_REPEAT = 3
 KERNEL = "6.12"
-OUT = "runs"
-MESSAGE = 400  # characters of a refusal
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
 PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
@@ -50,11 +50,6 @@ examples:
 
 """
 
-EXIT_CODES = """\
-exit code: 0 clean, 1 a violation, a deadlock or something unaccounted for, 2 bad input, or an output that
-cannot be written, 3 the emulator or its host failed, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP. LUF_DEBUG=1 shows a
-traceback with any error."""
-
 REPORT_EXAMPLES = """\
 examples:
   luf report runs/latest                   the newest run's report, as it was printed
@@ -74,73 +69,6 @@ examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser that answers a mistake with one sentence."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"luf: {on_a_line(message, MESSAGE)} (see {self.prog} --help)\n")
-
-
-class Version(argparse.Action):
-    """Print the version, which only a question for it looks up."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            known = version("luf-emulator")
-        except PackageNotFoundError:
-            known = "(not installed: run from its sources)"
-        sys.stdout.write(f"luf {known}\n")
-        parser.exit(0)
-
-
-def at_least(least: float, most: float | None, kind: Callable[[str], float]) -> Callable[[str], float]:
-    """Return a converter for argparse that gives rule and value when it refuses."""
-    noun = "a whole number" if kind is int else "a number"
-    rule = f"{noun} of at least {least:,}" if most is None else f"{noun} from {least:,} to {most:,}"
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not value >= least or (most is not None and value > most):
-            raise argparse.ArgumentTypeError(f"must be {rule} (got {clipped(text)})")
-        return value
-
-    return convert
-
-
-def percentage(text: str) -> float:
-    """Convert 60% to 0.6."""
-    try:
-        value = float(text.removesuffix("%")) / 100
-    except ValueError:
-        value = 0.0
-    if not text.endswith("%") or not 0.01 <= value <= 10:
-        raise argparse.ArgumentTypeError(f"must be a percentage from 1% to 1000% (got {clipped(text)})")
-    return value
-
-
-def assignment(text: str) -> tuple[str, object]:
-    """Convert KEY=VALUE of --set; the value is read as TOML if it is one value of it, else taken as text."""
-    from inputs.decode import NotOneValue, toml_value
-
-    key, equals, value = (word.strip() for word in text.partition("="))
-    if not equals or not key:
-        rule = "be KEY=VALUE, such as sysctl.numa_balancing=0"
-        raise argparse.ArgumentTypeError(f"must {rule} (got {clipped(text)})")
-    if is_odd(text) or "\n" in text:
-        raise argparse.ArgumentTypeError(f"must be one line without control characters (got {clipped(text)})")
-    try:
-        return key, toml_value(value)
-    except NotOneValue:
-        return key, value
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error} (got {clipped(text)})") from None
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command."""
     top = Parser(
@@ -156,17 +84,19 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "compare",
         "run designs one after the other on the same machine and workload, and compare them",
+        EXAMPLES,
     )
     which = "names (luf list) or FILE.py:CLASS; default: linux luf"
     compare.add_argument("designs", nargs="*", metavar="DESIGN", default=["linux", "luf"], help=which)
     _add_run_options(compare)
 
-    run = _command(commands, "run", "run one design")
+    run = _command(commands, "run", "run one design", EXAMPLES)
     run.add_argument("designs", nargs=1, metavar="DESIGN", help="name (luf list) or FILE.py:CLASS")
     _add_run_options(run)
 
     _add_golden(commands)
     _add_litmus(commands)
+    add_stress(commands)
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
     listing.add_argument(
@@ -307,39 +237,6 @@ def _add_litmus(commands: argparse._SubParsersAction[Parser]) -> None:
     litmus.add_argument("--list", action="store_true", help="run nothing: list the tests")
     litmus.add_argument(
         "--check", choices=["full", "bounds", "off"], default="full", help="as for luf run; default full"
-    )
-
-
-def _add_number(
-    group: argparse._ActionsContainer,
-    name: str,
-    least: int,
-    most: int | None,
-    text: str,
-    default: int | None = None,
-) -> None:
-    group.add_argument(name, metavar="N", type=at_least(least, most, int), default=default, help=text)
-
-
-def _add_set(group: argparse._ArgumentGroup, text: str) -> None:
-    group.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        type=assignment,
-        action="append",
-        default=[],
-        dest="overrides",
-        help=text,
-    )
-
-
-def _command(
-    commands: argparse._SubParsersAction[Parser], name: str, what_it_does: str, examples: str = EXAMPLES
-) -> argparse.ArgumentParser:
-    text = what_it_does[0].upper() + what_it_does[1:] + "."
-    layout = argparse.RawDescriptionHelpFormatter
-    return commands.add_parser(
-        name, help=what_it_does, description=text, epilog=examples + EXIT_CODES, formatter_class=layout
     )
 
 

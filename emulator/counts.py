@@ -49,7 +49,7 @@ def counts(ram: Any, machine: Machine) -> dict[str, Any]:
         "unmap": Unmapped(ro=total["unmap_ro"], rw=total["unmap_rw"]),
         "flush_sites": {name: sites[i] for i, name in enumerate(SITE_NAMES) if sites[i]},
         "vmstat": {one.name: total[one.name] for one in ram.layout.counters if one.group == VMSTAT}
-        | _gauges(ram),
+        | gauges(ram),
         "counters": per_cpu,
         "token_ns": [_token_times(ram, p) for p in processes],
         "series": _series(ram),
@@ -85,7 +85,7 @@ def fingerprint(ram: Any) -> str:
     return digest.hexdigest()
 
 
-def _gauges(ram: Any) -> dict[str, int]:
+def gauges(ram: Any) -> dict[str, int]:
     """What /proc/vmstat shows of the present state."""
     lists = ram.lru_size.sum(axis=0).tolist()
     names = ("nr_inactive_anon", "nr_active_anon", "nr_inactive_file", "nr_active_file", "nr_unevictable")

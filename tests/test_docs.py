@@ -260,7 +260,7 @@ def test_every_line_of_the_screen_is_explained():
 def test_every_exit_code_is_documented():
     """Those that the program returns: in the table, and in --help."""
     from emulator import verdict
-    from emulator.cli_arguments import EXIT_CODES
+    from emulator.cli_parts import EXIT_CODES
     from emulator.ending import SIGNALLED, WORDS
 
     table = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").partition("## Exit codes")[2]

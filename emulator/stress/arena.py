@@ -43,11 +43,18 @@ WAIT_BOUND_MS = 3000  # nothing moves for so long: short runs, few CPUs, on one 
 
 class Arena:
     """Processes and memory for one run after the other, as a context manager. Ctrl-C and SIGTERM in it raise
-    Interrupted.
+    Interrupted. `progress` hears what is compiled, `say` what the host does.
     """
 
-    def __init__(self, *, capacity: int = CAPACITY, run_bound_s: float = RUN_BOUND_S, say: Any = tell):
-        self.run_bound_s = run_bound_s
+    def __init__(
+        self,
+        *,
+        capacity: int = CAPACITY,
+        run_bound_s: float = RUN_BOUND_S,
+        say: Any = tell,
+        progress: Any = None,
+    ):
+        self.run_bound_s, self.progress = run_bound_s, progress
         self.ram: Any = Segment(MACHINE.type, capacity)
         self.processes = Supervisor(
             self.ram, cpu_loop, label="arena", panic_text=panic_text, say=say, parks=True
@@ -113,7 +120,7 @@ class Arena:
         engine = (options.kind, options.kind and options.controlled)  # of which the processes are
         if key not in self._texts or (UNCOMPILED and key != self._loaded) or engine != self._engine:
             self._drop()
-            install_text(self.ram, design, options)
+            install_text(self.ram, design, options, self.progress)
             self.processes.load_shell()
             self._texts[key] = self.ram.text.copy()
         self._loaded, self._engine = key, engine

@@ -10,7 +10,7 @@ from typing import Any
 from allocator.panic import OUT_OF_MEMORY, TIME_IS_OVER
 from cpus.ram import POINTS
 from designs.design import DesignError
-from emulator.counts import fingerprint, scheduled
+from emulator.counts import fingerprint, gauges, scheduled
 from emulator.findings import Violation
 from emulator.judge.audit import examine
 from emulator.judge.luf_findings import debug_findings
@@ -41,7 +41,7 @@ class Outcome:
     violations: list[Violation] = field(default_factory=list)
     unaccounted: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)  # counters, and the design's own as DESIGN.NAME
     fingerprint: str = ""
     virtual_ns: int = 0
     handovers: int = 0
@@ -50,9 +50,7 @@ class Outcome:
     switches_lost: int = 0
     points: int = 0
     cpu_points: list[int] = field(default_factory=list)
-    seconds: dict[str, float] = field(
-        default_factory=dict
-    )  # host time: laying out, forking, running, judging
+    seconds: dict[str, float] = field(default_factory=dict)  # host time: lay out, fork, run, judge
 
     @property
     def is_void(self) -> bool:
@@ -69,14 +67,17 @@ class Outcome:
 def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -> dict[str, Any]:
     """Read what a run that is over has found and done, as fields of an Outcome."""
     statistics = _statistics(ram, design) if ended == FINISHED else {}
-    totals = ram.counter.sum(axis=0).tolist()
+    figures = dict(zip((one.name for one in ram.layout.counters), ram.counter.sum(axis=0).tolist()))
+    figures |= gauges(ram)
+    own = design.name.partition(":")[0]
+    figures |= {f"{own}.{key}": value for key, value in statistics.items() if type(value) is int}
     found: dict[str, Any] = {
         "ended": ended if isinstance(ended, str) else _ended(ended),
         "sentence": "" if isinstance(ended, str) else str(ended),
         "panic": ended.code if isinstance(ended, Panicked) else 0,
         "violations": violations(ram, workload, design.name),
         "findings": list(statistics.get("findings", ())),
-        "counters": dict(zip((one.name for one in ram.layout.counters), totals, strict=True)),
+        "counters": figures,
         "fingerprint": fingerprint(ram),
         "virtual_ns": int(ram.cpu_clock.max()),
         "handovers": int(ram.run_handovers[0]),

@@ -1,0 +1,124 @@
+"""A campaign: one design under the portfolio for a time, on all workers; what was found, how often, and what
+was exercised.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from emulator.stress.pool import Pool
+from emulator.stress.portfolio import Portfolio
+from emulator.stress.task import Check, Checked, Tried, Try
+
+LOOK_S = 0.1
+
+
+@dataclass(slots=True)
+class Finding:
+    """What runs of one signature showed. `first` is the run that came first by number among those that were
+    done when it was found; of later ones only the hits are counted.
+    """
+
+    signature: str
+    first: Tried
+    runs_before: int  # until it was found, with that run
+    seconds: float  # host time until then
+    hits: Counter[str] = field(default_factory=Counter)  # by workload
+    checked: Checked | None = None
+
+    @property
+    def is_vanilla(self) -> bool:
+        """Does vanilla Linux show the same in the same job, or with another seed?"""
+        return self.checked is not None and self.checked.vanilla > 0
+
+
+@dataclass(slots=True)
+class Campaign:
+    """What a design came to."""
+
+    design: str
+    seed: int
+    workers: int
+    seconds: float = 0.0
+    runs: Counter[str] = field(default_factory=Counter)  # by workload
+    void: Counter[str] = field(default_factory=Counter)
+    why_void: dict[str, str] = field(default_factory=dict)
+    strategies: Counter[str] = field(default_factory=Counter)
+    knobs: Counter[str] = field(default_factory=Counter)
+    figures: Counter[str] = field(default_factory=Counter)
+    handovers: int = 0
+    findings: dict[str, Finding] = field(default_factory=dict)
+
+    @property
+    def own(self) -> list[Finding]:
+        """What is put down to the design."""
+        return [one for one in self.findings.values() if not one.is_vanilla]
+
+    def add(self, tried: Tried, seconds: float) -> bool:
+        """Count a run; is it a finding of a new signature?"""
+        job, outcome = tried.job, tried.outcome
+        self.runs[job.workload] += 1
+        self.strategies[job.strategy] += 1
+        self.knobs.update(key for key, _ in job.knobs)
+        self.figures.update(outcome.counters)
+        self.handovers += outcome.handovers
+        if tried.void:
+            self.void[job.workload] += 1
+            self.why_void.setdefault(job.workload, tried.void)
+        if not tried.signature:
+            return False
+        new = tried.signature not in self.findings
+        if new:
+            self.findings[tried.signature] = Finding(tried.signature, tried, self.runs.total(), seconds)
+        self.findings[tried.signature].hits[job.workload] += 1
+        return new
+
+
+def run_campaign(
+    pool: Pool,
+    design: Any,
+    vanilla: Any,
+    portfolio: Portfolio,
+    seconds: float,
+    *,
+    first: bool = False,
+    tell: Callable[[Campaign, float], None] = lambda *_: None,
+    found: Callable[[Finding], None] = lambda _: None,
+) -> Campaign:
+    """Run jobs until the time is over, or with `first` until something is put down to the design. `vanilla`
+    is the design that findings are tried on. `tell` hears how it gets on, `found` of each new finding when
+    it has been checked.
+    """
+    campaign = Campaign(design.name, portfolio.seed, len(pool.cores))
+    checks: list[Check] = []
+    began = time.monotonic()
+
+    def over() -> bool:
+        return time.monotonic() - began >= seconds or (first and any(one.checked for one in campaign.own))
+
+    while pool.is_busy or checks or not over():
+        while pool.idle:
+            if checks:
+                pool.put(checks.pop())
+            elif over() or (job := portfolio.next()) is None:
+                break
+            else:
+                pool.put(Try(job, design))
+        for result in pool.take(LOOK_S):
+            passed = time.monotonic() - began
+            if isinstance(result, Checked):
+                finding = campaign.findings[result.signature]
+                finding.checked = result
+                found(finding)
+                continue
+            new = campaign.add(result, passed)
+            portfolio.tell(result.job, result.signature, bool(result.void))
+            if new:
+                checks.append(Check(result, design, vanilla))
+        tell(campaign, time.monotonic() - began)
+    campaign.seconds = time.monotonic() - began
+    return campaign

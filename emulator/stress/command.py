@@ -1,0 +1,160 @@
+"""The command `luf stress`: a portfolio of short runs against a design, until the time is over."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from typing import Any
+
+from designs import shelf
+from designs.none import NoFlush
+from designs.ready import ReadyDesign
+from emulator.output_file import write_output
+from emulator.report.console import print_styled
+from emulator.report.progress import Progress
+from emulator.run_folder import new_run_folder
+from emulator.streams import reader_may_leave
+from emulator.stress.arena import Arena
+from emulator.stress.campaign import Campaign, Finding, run_campaign
+from emulator.stress.job import GENERATED, Job, tests
+from emulator.stress.pool import Pool
+from emulator.stress.portfolio import PLAIN, Portfolio
+from emulator.stress.report import as_data, campaign_text, finding_text
+from emulator.verdict import CLEAN, DIRTY
+from inputs.text import clipped
+
+import msgspec  # isort: skip
+
+ALL = "all"
+VANILLA = "linux"
+
+
+class StressError(ValueError):
+    """What was asked for cannot be done: one sentence."""
+
+
+def stress_command(options: Namespace, _: Any) -> int:
+    """Stress the designs one after the other; returns the exit code."""
+    designs = _designs(options.designs)
+    workloads = workloads_of(options.only, options.without)
+    vanilla = next((one for one in designs if one.name == VANILLA), None) or shelf.ready(VANILLA)
+    seconds = options.minutes * 60 if options.minutes else options.seconds
+    cores = sorted(os.sched_getaffinity(0))
+    cores = [cores[i % len(cores)] for i in range(options.jobs or len(cores))]
+    with new_run_folder(options.out, "stress") as folder:
+        compiled_s = _load([*designs, vanilla], workloads[0], options)
+        campaigns: list[Campaign] = []
+        for design in designs:
+            with Pool(cores) as pool:
+                campaigns.append(_stressed(pool, design, vanilla, workloads, seconds, options))
+            _print_end(campaigns[-1], options)
+        data = as_data(campaigns, ["luf", *sys.argv[1:]], compiled_s)
+        folder.write_json("findings.json", data)
+    _print_verdict(campaigns, str(folder.final), data, options)
+    return DIRTY if any(campaign.own for campaign in campaigns) else CLEAN
+
+
+def workloads_of(pattern: str | None, without: Sequence[str] = ()) -> list[str]:
+    """Give the names of the workloads that are asked for. Raises StressError if none is."""
+    known = [*(() if "litmus" in without else tests()), *GENERATED]
+    found = [name for name in known if pattern is None or fnmatch(name, pattern) or pattern == name]
+    if not found:
+        raise StressError(f"'--only' must match a workload of the portfolio (got {clipped(pattern)})")
+    return found
+
+
+def _designs(names: Sequence[str]) -> list[ReadyDesign]:
+    """Make the designs; `all` is every one of the shelf that is not wrong on purpose."""
+    wanted: list[str] = []
+    for name in names:
+        wanted += [one.name for one in shelf.SHELF if one is not NoFlush] if name == ALL else [name]
+    for i, name in enumerate(wanted):
+        if name in wanted[:i]:
+            raise StressError(f"each design must be named once (got {name!r} twice)")
+    return [shelf.ready(name) for name in wanted]
+
+
+def _load(designs: Sequence[ReadyDesign], workload: str, options: Namespace) -> float:
+    """Compile or load all code before workers are forked; returns the seconds that took."""
+    began = time.monotonic()
+    with Progress("stress", unit="jobs") as progress:
+
+        def compiling(name: str, i: int, n: int) -> None:
+            progress.phase(f"compiling {i + 1}/{n} {name}")
+
+        with Arena(progress=compiling) as arena:
+            for design in designs:
+                progress.phase(f"loading {design.name}")
+                arena.run(Job(0, workload, PLAIN, 1, check=options.check).experiment(design))
+    return time.monotonic() - began
+
+
+def _stressed(
+    pool: Pool,
+    design: ReadyDesign,
+    vanilla: ReadyDesign,
+    workloads: Sequence[str],
+    seconds: float,
+    options: Namespace,
+) -> Campaign:
+    """Run one design's campaign, and print its findings as they come."""
+    portfolio = Portfolio(options.seed, workloads, [PLAIN], options.check)
+    with Progress(design.name, unit="s") as progress:
+
+        def tell(campaign: Campaign, passed: float) -> None:
+            progress.update(min(passed, seconds), int(seconds))
+            progress.phase(
+                f"{passed:.0f}/{seconds:.0f} s, {campaign.runs.total():,} runs, "
+                f"{len(campaign.findings)} distinct findings"
+            )
+
+        def found(finding: Finding) -> None:
+            progress.line(f"luf: {design.name}: {finding.signature} (job {finding.first.job.number:,})")
+
+        return run_campaign(
+            pool,
+            design,
+            None if design.name == VANILLA else vanilla,
+            portfolio,
+            seconds,
+            first=options.first,
+            tell=tell,
+            found=found,
+        )
+
+
+def _print_end(campaign: Campaign, options: Namespace) -> None:
+    if options.json == "-":
+        return
+    with _screen() as stream:
+        for number, finding in enumerate(campaign.own, 1):
+            print_styled(finding_text(campaign, finding, number).append("\n"), stream)
+        print_styled(campaign_text(campaign).append("\n"), stream)
+
+
+@contextmanager
+def _screen() -> Any:
+    with reader_may_leave():
+        yield sys.stdout
+
+
+def _print_verdict(
+    campaigns: Sequence[Campaign], folder: str, data: dict[str, Any], options: Namespace
+) -> None:
+    text = msgspec.json.format(msgspec.json.encode(data), indent=1).decode() + "\n"
+    with reader_may_leave():
+        if options.json == "-":
+            sys.stdout.write(text)
+        else:
+            dirty = [f"{one.design} ({len(one.own)})" for one in campaigns if one.own]
+            said = (
+                f"not clean, exit code {DIRTY}: {', '.join(dirty)}" if dirty else f"clean, exit code {CLEAN}"
+            )
+            sys.stdout.write(f"findings in  {folder}/findings.json\nverdict      {said}\n")
+    if options.json and options.json != "-":
+        write_output("json", options.json, text)

@@ -1,0 +1,228 @@
+"""`luf stress` finds what a wrong design does, repeats it, tries it on vanilla Linux, and says what it did;
+jobs are the same whatever workers do; a worker that is lost is a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from emulator.cli import main
+from emulator.stopped import CpuDied
+from emulator.stress.command import StressError, workloads_of
+from emulator.stress.job import GENERATED, Job
+from emulator.stress.outcome import FINISHED, PANICKED, STUCK, VIOLATED, Outcome
+from emulator.stress.pool import Pool, WorkerFailed
+from emulator.stress.portfolio import PLAIN, ROUND, Portfolio
+from emulator.stress.signature import signature_of
+from tests.emulator.test_supervisor import _left_here
+
+WORKLOADS = [f"w{i}" for i in range(5)]
+STRATEGIES = [PLAIN, "walk"]
+TEST = "munmap.litmus:pages=16,access=try_load"
+
+
+# -- what is tried -------------------------------------------------------------------------------------------
+
+
+def drawn(count, seed=1, finds=lambda job: "", late=0):
+    """Draw so many jobs; each result is told when `late` more jobs have been drawn."""
+    portfolio, jobs, waiting = Portfolio(seed, WORKLOADS, STRATEGIES), [], []
+    while len(jobs) < count:
+        job = portfolio.next()
+        if job is None or len(waiting) > late:
+            told = waiting.pop(0)
+            portfolio.tell(told, finds(told), void=False)
+        if job is not None:
+            jobs.append(job)
+            waiting.append(job)
+    return jobs
+
+
+def finds_in_w3(job):
+    return f"bug {job.number // 20}" if job.workload == "w3" else ""
+
+
+def test_the_first_pass_has_each_workload_once_as_it_is():
+    jobs = drawn(5)
+    assert [(job.workload, job.strategy, job.knobs) for job in jobs] == [(w, PLAIN, ()) for w in WORKLOADS]
+
+
+def test_job_number_k_is_the_same_however_late_results_come():
+    """As with many workers, of which some are slow; and another seed draws others."""
+    jobs = drawn(300, finds=finds_in_w3)
+    assert drawn(300, finds=finds_in_w3, late=ROUND - 1) == jobs
+    assert drawn(300, finds=finds_in_w3, seed=2)[5:] != jobs[5:]
+    assert len({job.seed for job in jobs}) == len(jobs)
+    assert {job.strategy for job in jobs} == set(STRATEGIES)
+    assert sum(bool(job.knobs) for job in jobs) > 30
+
+
+def test_a_workload_that_finds_something_new_is_drawn_more_often():
+    """And not one that finds the same again and again."""
+    often = [job.workload for job in drawn(600, finds=finds_in_w3)].count("w3")
+    same = [job.workload for job in drawn(600, finds=lambda job: "one" * (job.workload == "w3"))].count("w3")
+    assert often > 1.5 * same > 0
+
+
+def test_a_round_waits_for_results_that_it_goes_by():
+    portfolio = Portfolio(1, WORKLOADS, STRATEGIES)
+    jobs = []
+    while (job := portfolio.next()) is not None:
+        jobs.append(job)
+    assert len(jobs) == 2 * ROUND
+    for job in jobs[1:]:
+        portfolio.tell(job, "", void=False)
+    assert portfolio.next() is None
+    portfolio.tell(jobs[0], "", void=False)
+    assert portfolio.next() is not None
+
+
+def test_workloads_are_those_that_match():
+    assert workloads_of("churn") == ["churn"]
+    assert TEST in workloads_of("munmap*")
+    assert workloads_of(None, without=["litmus"]) == list(GENERATED)
+    with pytest.raises(StressError, match="'--only' must match a workload"):
+        workloads_of("nothing*")
+
+
+# -- by what findings are the same ---------------------------------------------------------------------------
+
+LATE = {"kind": "access after completion", "access": "load", "taken": {"call": "munmap"}}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "signature"),
+    [
+        (Outcome(FINISHED), ""),
+        (Outcome(VIOLATED, violations=[LATE]), "access after completion: load, taken away by munmap"),
+        (Outcome(PANICKED, "cpu1: page 17: it fell to -1", 5), "panicked: cpuN: page N: it fell to -N"),
+        (Outcome(PANICKED, "cpu1: out of memory", 1), ""),
+        (Outcome(STUCK, "nothing moved for 3 s: cpu0 waits"), "deadlock"),
+        (Outcome(FINISHED, unaccounted=["frame: 3 of 7"]), "unaccounted: frame: N of N"),
+        (Outcome(FINISHED, findings=["key 5 lost"]), "finding: key N lost"),
+    ],
+)  # fmt: skip
+def test_a_signature_has_what_does_not_change_from_run_to_run(outcome, signature):
+    assert signature_of(outcome) == signature
+
+
+# -- workers -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Answer:
+    """Say which process does it, or end it."""
+
+    how: str = ""
+
+    def do(self, _: Any) -> int:
+        if self.how == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "refuses":
+            raise ValueError("'this' must be that")
+        if self.how == "breaks":
+            raise KeyError("a mistake")
+        return os.getpid()
+
+
+def asked(how):
+    with Pool([0, 0]) as pool:
+        pool.put(Answer(how))
+        while pool.is_busy:
+            pool.take(1.0)
+
+
+def test_workers_do_tasks_and_are_gone_with_the_block():
+    before = _left_here()
+    with Pool([0, 0, 0]) as pool:
+        found = set()
+        for _ in range(3):
+            pool.put(Answer())
+        assert pool.idle == 0
+        while pool.is_busy:
+            found |= set(pool.take(1.0))
+        assert found == {worker.pid for worker in pool.workers}
+    assert not _left_here() - before
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ("dies", CpuDied, r"worker \d \(pid \d+\) was killed by SIGKILL"),
+        ("refuses", ValueError, "'this' must be that"),
+        ("breaks", WorkerFailed, "KeyError: 'a mistake'"),
+    ],
+)
+def test_what_a_worker_cannot_do_is_a_sentence(how, error, said):
+    before = _left_here()
+    with pytest.raises(error, match=said):
+        asked(how)
+    assert not _left_here() - before
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+def stress(tmp_path, *words):
+    """Run the command; returns its exit code and findings.json."""
+    code = main(["stress", *words, "--out", str(tmp_path), "--jobs", "1"])
+    (found,) = tmp_path.glob("*-stress/findings.json")
+    return code, json.loads(found.read_text())
+
+
+def test_a_wrong_design_is_found_repeated_and_not_vanillas(tmp_path, capsys):
+    code, data = stress(tmp_path, "none:what=user", "--first", "--only", TEST)
+    assert code == 1
+    (design,) = data["designs"]
+    (finding,) = design["findings"]
+    assert finding["signature"] == "access after completion: load, taken away by munmap"
+    assert finding["repeated"] == [3, 3]
+    assert finding["vanilla_runs"] == [0, 20]
+    said = capsys.readouterr().out
+    assert "taken away by cpu0" in said
+    assert "verdict      not clean, exit code 1: none:what=user (1)" in said
+    again = Job(0, TEST, PLAIN, finding["seed"]).command("none:what=user")
+    assert f"again: {again}" in said
+    words = [word.strip("'") for word in again.split()[1:]]
+    assert main([*words, "--out", str(tmp_path), "--json", "-"]) == 1
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["fingerprint"] == finding["fingerprint"]
+
+
+def test_what_vanilla_linux_shows_too_is_not_put_down_to_the_design(tmp_path, capsys, monkeypatch):
+    """Here `none` stands in for a vanilla Linux that has the bug, too."""
+    monkeypatch.setattr("emulator.stress.command.VANILLA", "none:what=all")
+    code, data = stress(tmp_path, "none:what=user", "--seconds", "1", "--only", TEST)
+    assert code == 0
+    assert data["designs"][0]["clean"]
+    assert data["designs"][0]["findings"][0]["vanilla"]
+    assert "vanilla Linux has this, too: access after completion" in capsys.readouterr().out
+
+
+def test_a_right_design_is_told_what_was_exercised(tmp_path, capsys):
+    code, data = stress(tmp_path, "linux", "--seconds", "1", "--only", TEST)
+    assert code == 0
+    assert data["designs"][0]["runs"] >= 1
+    said = capsys.readouterr().out
+    assert "nothing found" in said
+    assert "exercised   1 workloads" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["linux", "linux"], "each design must be named once (got 'linux' twice)"),
+        (["nothing"], "'design' must be one of"),
+        (["linux", "--only", "nothing*"], "'--only' must match a workload of the portfolio"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(words, said, tmp_path, capsys):
+    assert main(["stress", *words, "--out", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
