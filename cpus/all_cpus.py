@@ -4,7 +4,7 @@ leases).
 Left out: the leases themselves (lease.py).
 """
 
-from cpus.atomics import compare_exchange
+from cpus.atomics import address, compare_exchange, word_at
 from cpus.compiled import kernel
 from cpus.host import rouse, sched_yield
 from cpus.lease import (
@@ -47,6 +47,12 @@ def start_all(ram):
 
 
 @kernel
+def _observed(field, c):
+    """Read a word without passing a scheduling point: the supervisor is no CPU."""
+    return word_at(address(field, c))[0]
+
+
+@kernel
 def all_idle(ram):
     """Are all CPUs asleep for want of work, with no interrupt on its way? 1 yes, 0 no, -1 the lease table
     stayed locked.
@@ -62,9 +68,9 @@ def all_idle(ram):
         sched_yield()
     idle = 1
     for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] != BLOCKED or ram.cpu_wait_kind[c] != WAIT_IDLE or ram.queue_count[c] != 0:
+        if ram.cpu_state[c] != BLOCKED or ram.cpu_wait_kind[c] != WAIT_IDLE or _observed(ram.queue_count, c) != 0:
             idle = 0
-        if ram.cpu_bell[c] != 0 or ram.cpu_in_irq[c] != 0:
+        if _observed(ram.cpu_bell, c) != 0 or ram.cpu_in_irq[c] != 0:
             idle = 0
     unlock_leases(ram)
     return idle
