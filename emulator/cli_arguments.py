@@ -213,9 +213,9 @@ LITMUS_EXAMPLES = """\
 examples:
   luf litmus --list                        the tests that ship: what each shows, covers and catches
   luf litmus --runs 20                     all of them under linux and luf
-  luf litmus munmap-read --designs none:what=user luf
-  luf litmus munmap-read:pages=16          one test of a family
-  luf litmus munmap-read:pages=3           with another value of its parameter
+  luf litmus munmap --designs none:what=user luf
+  luf litmus munmap:pages=16,access=try_load   one test of a family; pages=3 would be one of your own
+  luf litmus lazy-then --schedule walk:distance=100   CPUs hand over anywhere in the kernel
   luf litmus my.litmus --runs 1000         your own (docs/litmus.md has the format on a page)
   luf run luf --workload my.litmus --seed 7    one run of it, with report and proof
 
@@ -234,9 +234,19 @@ def _add_litmus(commands: argparse._SubParsersAction[Parser]) -> None:
     )  # fmt: skip
     _add_number(litmus, "--runs", 1, 10**6, "runs of each test under each design; default 10", default=10)
     _add_number(litmus, "--seed", 0, 2**62, f"of the first run; default {SEED}", default=SEED)
+    litmus.add_argument(
+        "--schedule",
+        metavar="STRATEGY",
+        type=scheduled,
+        help="let CPUs hand over anywhere in the kernel, as for luf run: walk:distance=300, pct:depth=3 ...; "
+        "its seed is that of the run",
+    )
     litmus.add_argument("--list", action="store_true", help="run nothing: list the tests")
     litmus.add_argument(
-        "--check", choices=["full", "bounds", "off"], default="full", help="as for luf run; default full"
+        "--check",
+        choices=["full", "states", "bounds", "off"],
+        default="full",
+        help="as for luf run; default full",
     )
 
 

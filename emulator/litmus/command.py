@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from emulator.litmus.run import experiment_of, run_test
+from emulator.litmus.run import experiment_of, run_tests
 from emulator.litmus.verdict import Tally
 from emulator.streams import reader_may_leave
 from emulator.verdict import CLEAN, DIRTY
@@ -36,13 +36,9 @@ def litmus_command(options: Namespace, emulate: Any) -> int:
 
 def _tallies(tests: list[Litmus], options: Namespace, emulate: Callable[..., Any] | None) -> Iterator[Tally]:
     """Run each test under each design. What is wrong with any is told before the first run."""
-    planned = [
-        (test, experiment_of(test, design, check=options.check))
-        for test in tests
-        for design in options.designs
-    ]
-    for test, first in planned:
-        yield run_test(test, first, options.runs, options.seed, emulate)
+    how = {"check": options.check, "schedule": options.schedule}
+    planned = [(test, experiment_of(test, design, **how)) for design in options.designs for test in tests]
+    yield from run_tests(planned, options.runs, options.seed, emulate)
 
 
 def _summary(tallies: list[Tally]) -> str:

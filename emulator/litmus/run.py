@@ -1,60 +1,60 @@
-"""Run a litmus test: an experiment for each seed, in controlled mode."""
+"""Run litmus tests: many seeds of each under each design, in controlled mode. Processes are used again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 from emulator.experiment import Experiment
-from emulator.judge.bad_access import OutOfMemory
 from emulator.litmus.machine import machine_of
 from emulator.litmus.verdict import Run, Tally, check_figures, judge
-from emulator.result import Result
-from emulator.stopped import RunStopped
+from emulator.schedule import Schedule
+from emulator.stress.arena import Arena
+from emulator.stress.outcome import FINISHED, VIOLATED, Outcome
 from workloads.litmus.test import Litmus
 
+Planned = tuple[Litmus, Experiment]
 
-def experiment_of(litmus: Litmus, design: Any, *, check: str = "full", leases: int = 1) -> Experiment:
+
+def experiment_of(
+    litmus: Litmus, design: Any, *, check: str = "full", leases: int = 1, schedule: Schedule | None = None
+) -> Experiment:
     """Describe its run with seed 1."""
-    return Experiment(design, machine_of(litmus), litmus.workload, leases=leases, seed=1, check=check)
+    return Experiment(
+        design, machine_of(litmus), litmus.workload, leases=leases, seed=1, check=check, schedule=schedule
+    )
 
 
-def run_test(
-    litmus: Litmus,
-    first: Experiment,
-    runs: int,
-    seed: int,
-    emulate: Callable[[Experiment], Run] | None = None,
-) -> Tally:
-    """Run a test under a design, with so many seeds from `seed` on."""
-    tally = Tally(litmus.name, first.design.name, litmus.about, list(litmus.possible))
-    for number in range(seed, seed + runs):
-        run = (emulate or once)(replace(first, seed=number))
-        if number == seed and not run.stopped:
-            check_figures(litmus, run.figures)
-        tally.add(judge(litmus, run), run)
-    return tally
+def run_tests(
+    planned: Sequence[Planned], runs: int, seed: int, emulate: Callable[[Experiment], Run] | None = None
+) -> Iterator[Tally]:
+    """Run each test so often, with seeds from `seed` on. Tests of one design should stand together: another
+    one has other processes.
+    """
+    with ExitStack() as stack:
+        arena = None if emulate else stack.enter_context(Arena())
+        for test, first in planned:
+            tally = Tally(test.name, first.design.name, test.about, list(test.possible))
+            for number in range(runs):
+                one = seeded(first, seed + number)
+                run = emulate(one) if emulate else run_of(arena.run(one))
+                if not run.stopped:
+                    check_figures(test, run.figures)
+                tally.add(judge(test, run), run)
+            yield tally
 
 
-def once(experiment: Experiment) -> Run:
-    """Run it once, with processes of its own."""
-    try:
-        return run_of(experiment.run())
-    except OutOfMemory as error:
-        return Run({}, stopped=str(error), small=True)
-    except RunStopped as error:
-        if isinstance(error, ValueError):
-            raise
-        return Run({}, stopped=str(error).partition("\n")[0])
+def seeded(experiment: Experiment, seed: int) -> Experiment:
+    """Give the same with another seed, which is its schedule's too."""
+    schedule = experiment.schedule
+    return replace(experiment, seed=seed, schedule=replace(schedule, seed=seed) if schedule else None)
 
 
-def run_of(result: Result) -> Run:
-    """Give what a litmus test asks of a result."""
-    figures = {name: sum(values) for name, values in result.counters.items()} | dict(result.vmstat)
-    own = result.design.partition(":")[0]
-    figures |= {f"{own}.{key}": value for key, value in result.design_stats.items() if type(value) is int}
-    found = [str(violation["kind"]) for violation in result.violations]
-    found += [f"audit: {name}" for name in result.unaccounted]
-    found += [str(finding) for finding in result.design_stats.get("findings", ())]
-    return Run(figures, tuple(found))
+def run_of(outcome: Outcome) -> Run:
+    """Give what a litmus test asks of an outcome."""
+    found = [str(violation["kind"]) for violation in outcome.violations]
+    found += [f"audit: {sentence}" for sentence in outcome.unaccounted] + outcome.findings
+    stopped = "" if outcome.ended in (FINISHED, VIOLATED) else outcome.sentence.partition("\n")[0]
+    return Run(outcome.counters, tuple(found), stopped, small=outcome.is_void)

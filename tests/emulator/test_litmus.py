@@ -10,7 +10,7 @@ import pytest
 
 from emulator.cli import main
 from emulator.litmus.machine import machine_of
-from emulator.litmus.run import experiment_of, run_test
+from emulator.litmus.run import experiment_of, run_tests
 from emulator.litmus.verdict import ALLOWED, FORBIDDEN, VOID, Run, Tally, Verdict, judge
 from emulator.verdict import BAD_INPUT, CLEAN, DIRTY
 from workloads.litmus.family import family_of
@@ -80,7 +80,7 @@ def test_a_test_says_what_machine_it_runs_on():
 def test_a_counter_that_is_not_there_is_refused():
     test = made("needs: pgfaults > 0\n")
     with pytest.raises(LitmusError, match="must be a counter of the kernel"):
-        run_test(test, experiment_of(test, "linux"), 1, 1, lambda one: Run({"pgfault": 1}))
+        list(run_tests([(test, experiment_of(test, "linux"))], 1, 1, lambda one: Run({"pgfault": 1})))
 
 
 def test_the_command_counts_outcomes(tmp_path, capsys):
