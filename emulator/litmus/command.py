@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from emulator.litmus.run import experiment_of, run_tests
+from designs import shelf
+from emulator.litmus.run import Planned, experiment_of, run_tests
 from emulator.litmus.verdict import Tally
+from emulator.report.progress import Progress
 from emulator.streams import reader_may_leave
+from emulator.stress.arena import Arena
 from emulator.verdict import CLEAN, DIRTY
 from workloads.litmus.shelf import litmus_tests, shipped
 from workloads.litmus.test import Litmus
@@ -37,8 +41,25 @@ def litmus_command(options: Namespace, emulate: Any) -> int:
 def _tallies(tests: list[Litmus], options: Namespace, emulate: Callable[..., Any] | None) -> Iterator[Tally]:
     """Run each test under each design. What is wrong with any is told before the first run."""
     how = {"check": options.check, "schedule": options.schedule}
-    planned = [(test, experiment_of(test, design, **how)) for design in options.designs for test in tests]
-    yield from run_tests(planned, options.runs, options.seed, emulate)
+    designs = [shelf.ready(name) for name in options.designs]
+    planned = [(test, experiment_of(test, design, **how)) for design in designs for test in tests]
+    cores = sorted(os.sched_getaffinity(0))
+    if emulate is None:
+        _load(planned[:: len(tests)])
+    yield from run_tests(planned, options.runs, options.seed, cores, emulate)
+
+
+def _load(planned: list[Planned]) -> None:
+    """Compile or load all code before workers are forked, who then have it."""
+    with Progress("litmus", unit="tests") as progress:
+
+        def compiling(name: str, i: int, n: int) -> None:
+            progress.phase(f"compiling {i + 1}/{n} {name}")
+
+        with Arena(progress=compiling) as arena:
+            for _, first in planned:
+                progress.phase(f"loading {first.design.name}")
+                arena.run(first)
 
 
 def _summary(tallies: list[Tally]) -> str:

@@ -1,10 +1,9 @@
-"""Run litmus tests: many seeds of each under each design, in controlled mode. Processes are used again."""
+"""Run litmus tests: many seeds of each under each design, in controlled mode, by workers on host cores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emulator.experiment import Experiment
@@ -13,9 +12,12 @@ from emulator.litmus.verdict import Run, Tally, check_figures, judge
 from emulator.schedule import Schedule
 from emulator.stress.arena import Arena
 from emulator.stress.outcome import FINISHED, VIOLATED, Outcome
+from emulator.stress.pool import Pool
 from workloads.litmus.test import Litmus
 
 Planned = tuple[Litmus, Experiment]
+BATCH = 50  # runs that a worker does before it reports
+LOOK_S = 0.1
 
 
 def experiment_of(
@@ -27,23 +29,65 @@ def experiment_of(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some runs of the planned test with this number: what a worker does."""
+
+    number: int
+    first: Experiment
+    seeds: range
+
+    def do(self, arena: Arena) -> tuple[int, list[Run]]:
+        """Do them, in a worker."""
+        return self.number, [run_of(arena.run(seeded(self.first, seed))) for seed in self.seeds]
+
+
 def run_tests(
-    planned: Sequence[Planned], runs: int, seed: int, emulate: Callable[[Experiment], Run] | None = None
+    planned: Sequence[Planned],
+    runs: int,
+    seed: int,
+    cores: Sequence[int],
+    emulate: Callable[[Experiment], Run] | None = None,
 ) -> Iterator[Tally]:
-    """Run each test so often, with seeds from `seed` on. Tests of one design should stand together: another
-    one has other processes.
+    """Run each test so often, with seeds from `seed` on; gives the tallies in order. Tests of one design
+    should stand together, since another one has other processes. `emulate` stands in for the emulator in
+    tests.
     """
-    with ExitStack() as stack:
-        arena = None if emulate else stack.enter_context(Arena())
-        for test, first in planned:
-            tally = Tally(test.name, first.design.name, test.about, list(test.possible))
-            for number in range(runs):
-                one = seeded(first, seed + number)
-                run = emulate(one) if emulate else run_of(arena.run(one))
-                if not run.stopped:
-                    check_figures(test, run.figures)
-                tally.add(judge(test, run), run)
-            yield tally
+    tallies = [
+        Tally(test.name, first.design.name, test.about, list(test.possible)) for test, first in planned
+    ]
+    batches = [
+        Batch(number, first, range(begin, min(begin + BATCH, seed + runs)))
+        for number, (_, first) in enumerate(planned)
+        for begin in range(seed, seed + runs, BATCH)
+    ]
+    given = 0
+    for number, found in _done(batches, cores) if emulate is None else _emulated(batches, emulate):
+        test = planned[number][0]
+        for run in found:
+            if not run.stopped:
+                check_figures(test, run.figures)
+            tallies[number].add(judge(test, run), run)
+        while given < len(tallies) and tallies[given].runs == runs:
+            yield tallies[given]
+            given += 1
+
+
+def _done(batches: Iterable[Batch], cores: Sequence[int]) -> Iterator[tuple[int, list[Run]]]:
+    """Have workers do the batches, and give what they found as it comes."""
+    todo = list(batches)[::-1]
+    with Pool(cores) as pool:
+        while todo or pool.is_busy:
+            while todo and pool.idle:
+                pool.put(todo.pop())
+            yield from pool.take(LOOK_S)
+
+
+def _emulated(
+    batches: Iterable[Batch], emulate: Callable[[Experiment], Run]
+) -> Iterator[tuple[int, list[Run]]]:
+    for batch in batches:
+        yield batch.number, [emulate(seeded(batch.first, seed)) for seed in batch.seeds]
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:

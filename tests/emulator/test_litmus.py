@@ -80,7 +80,7 @@ def test_a_test_says_what_machine_it_runs_on():
 def test_a_counter_that_is_not_there_is_refused():
     test = made("needs: pgfaults > 0\n")
     with pytest.raises(LitmusError, match="must be a counter of the kernel"):
-        list(run_tests([(test, experiment_of(test, "linux"))], 1, 1, lambda one: Run({"pgfault": 1})))
+        list(run_tests([(test, experiment_of(test, "linux"))], 1, 1, [0], lambda one: Run({"pgfault": 1})))
 
 
 def test_the_command_counts_outcomes(tmp_path, capsys):
