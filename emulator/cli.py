@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
         "golden": golden,
         "litmus": litmus,
         "list": list_command,
+        "replay": replay,
         "report": report_command,
         "stress": stress,
     }
@@ -197,6 +198,13 @@ def golden(options: Namespace, emulate: Any) -> int:
     from emulator.golden.command import golden_command
 
     return golden_command(options, emulate)
+
+
+def replay(options: Namespace, emulate: Any) -> int:
+    """Run a stored case again; `emulate` stands in for the emulator in tests."""
+    from emulator.replay.command import replay_command
+
+    return replay_command(options, emulate)
 
 
 def litmus(options: Namespace, emulate: Any) -> int:

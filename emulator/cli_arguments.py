@@ -12,6 +12,7 @@ from emulator.cli_parts import EXIT_CODES, OUT, SEED, Parser, Version, at_least,
 from emulator.cli_parts import add_number as _add_number
 from emulator.cli_parts import add_set as _add_set
 from emulator.cli_parts import command as _command
+from emulator.cli_replay import add_replay
 from emulator.cli_stress import add_stress
 from inputs.text import clipped
 
@@ -97,6 +98,7 @@ def parser() -> argparse.ArgumentParser:
     _add_golden(commands)
     _add_litmus(commands)
     add_stress(commands)
+    add_replay(commands)
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
     listing.add_argument(

@@ -50,6 +50,7 @@ class Litmus:
     catches: tuple[str, ...]
     machine: Mapping[str, Any]
     workload: Workload
+    sheet: Sheet  # what it was made of, with the values of its parameters
     needs: tuple[Condition, ...] = ()
     forbidden: Condition | None = None  # None: a violation of the oracle
     possible: tuple[Condition, ...] = ()
@@ -71,7 +72,7 @@ def litmus_of(sheet: Sheet, name: str) -> Litmus:
     about = " ".join(line.text for line in heads["about"])
     return Litmus(
         name, sheet.file, about, words["covers"], words["catches"], machine,
-        workload_of(sheet, name, about, heads["region"], machine["cpus"]),
+        workload_of(sheet, name, about, heads["region"], machine["cpus"]), sheet,
         tuple(_conditions(sheet, heads["needs"])), forbidden[0] if forbidden else None,
         tuple(_conditions(sheet, heads["possible"])),
     )  # fmt: skip
