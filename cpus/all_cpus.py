@@ -68,7 +68,11 @@ def all_idle(ram):
         sched_yield()
     idle = 1
     for c in range(ram.nr_cpus):
-        if ram.cpu_state[c] != BLOCKED or ram.cpu_wait_kind[c] != WAIT_IDLE or _observed(ram.queue_count, c) != 0:
+        if (
+            ram.cpu_state[c] != BLOCKED
+            or ram.cpu_wait_kind[c] != WAIT_IDLE
+            or _observed(ram.queue_count, c) != 0
+        ):
             idle = 0
         if _observed(ram.cpu_bell, c) != 0 or ram.cpu_in_irq[c] != 0:
             idle = 0
