@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from emulator.ending import SIGNALLED, WORDS, signal_of
 from emulator.stopped import RunStopped
@@ -36,7 +38,16 @@ def answer(error: BaseException) -> int:
     tell(f"luf: {'; '.join((_said(error), *notes))}")
     if isinstance(error, RunStopped) and not isinstance(error, ValueError):
         tell(of_stopped(error).line().rstrip())
+        if error.schedule:
+            tell(
+                f"schedule            {error.schedule}: {_counted(error.scheduled)}; it repeats this exactly"
+            )
     return code
+
+
+def _counted(scheduled: Mapping[str, Any]) -> str:
+    """Say how far a schedule came."""
+    return f"{scheduled['points']:,} scheduling points, {len(scheduled['switches']):,} hand-overs"
 
 
 def code_of(error: BaseException) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 
 class RunStopped(Exception):
@@ -10,7 +11,7 @@ class RunStopped(Exception):
 
     design = ""  # whose run it was, if known
     schedule: object = None  # that it had, if it had one
-    scheduled: Mapping[str, object] = {}  # what a `Result` would have of it, to repeat the run
+    scheduled: Mapping[str, Any] = {}  # what a `Result` would have of it, to repeat the run
     by = "the emulator, which failed"  # who stopped it, for the verdict
     by_design = False  # is it what the design did?
 

@@ -15,11 +15,11 @@ from emulator.findings import Violation
 from emulator.judge.audit import examine
 from emulator.judge.luf_findings import debug_findings
 from emulator.judge.witness import violations
-from emulator.stopped import Panicked, RunStopped, Stuck
+from emulator.stopped import Livelock, Panicked, RunStopped, Stuck
 from workloads.rows import Workload
 
-FINISHED, VIOLATED, PANICKED, STUCK, FAULTY, ENDLESS = (
-    "finished", "violated", "panicked", "stuck", "faulty", "endless",
+FINISHED, VIOLATED, PANICKED, STUCK, LIVELOCKED, FAULTY, ENDLESS = (
+    "finished", "violated", "panicked", "stuck", "livelocked", "faulty", "endless",
 )  # fmt: skip
 # a machine that is too small for its workload, or one that goes on for ever: nobody's fault
 VOID = (OUT_OF_MEMORY, TIME_IS_OVER)
@@ -105,4 +105,6 @@ def _ended(stopped: RunStopped) -> str:
         return PANICKED
     if isinstance(stopped, Endless):
         return ENDLESS
+    if isinstance(stopped, Livelock):
+        return LIVELOCKED
     return STUCK if isinstance(stopped, Stuck) else FAULTY

@@ -7,10 +7,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from emulator.stress.outcome import STUCK, Outcome
+from emulator.stress.outcome import LIVELOCKED, STUCK, Outcome
 
 NUMBER = re.compile(r"\b(?:0x[0-9a-f_]+|[0-9][0-9,_.]*)\b|\d+")
 SENTENCE_MAX = 160
+WAITING = {STUCK: "deadlock", LIVELOCKED: "livelock"}
 
 
 def signature_of(outcome: Outcome) -> str:
@@ -19,8 +20,8 @@ def signature_of(outcome: Outcome) -> str:
         return ""
     if outcome.violations:
         return _of_violation(outcome.violations[0])
-    if outcome.ended == STUCK:  # what CPUs wait for depends on the schedule
-        return "deadlock"
+    if outcome.ended in WAITING:  # what CPUs wait for depends on the schedule
+        return WAITING[outcome.ended]
     if outcome.unaccounted:
         return f"unaccounted: {_plain(outcome.unaccounted[0])}"
     if outcome.findings:

@@ -3,6 +3,7 @@ found whose window lies inside the kernel.
 """
 
 import dataclasses
+import re
 
 import pytest
 
@@ -13,6 +14,7 @@ from designs.state import own_fields
 from emulator.experiment import Experiment
 from emulator.machine import load_machine
 from emulator.schedule import Schedule, parse_schedule
+from emulator.sentences import answer
 from emulator.stopped import Livelock
 
 STRATEGIES = [
@@ -146,13 +148,20 @@ class Waiting(Linux):
         return _counts(sizes)
 
 
-def test_a_cpu_that_spins_for_ever_is_a_livelock(monkeypatch):
-    """Leases change hands and clocks move, and still it is noticed, with what repeats the run."""
+def test_a_cpu_that_spins_for_ever_is_a_livelock(monkeypatch, capsys):
+    """Leases change hands and clocks move; still it is noticed, and told with what repeats it."""
     monkeypatch.setattr("emulator.livelock.POINTS_MAX", 2_000_000)
     with pytest.raises(Livelock, match=r"no thread got on for .* cpu0 ") as stopped:
         run(Waiting(), Schedule(distance=1000))
     assert stopped.value.schedule == Schedule(distance=1000)
     assert stopped.value.scheduled["points"] > 2_000_000
+    assert answer(stopped.value) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[-2].startswith("verdict             not clean, exit code 1: waiting by a livelock")
+    assert re.fullmatch(
+        r"schedule            walk:distance=1000,.*: [\d,]+ scheduling points, [\d,]+ hand-overs; .*",
+        told[-1],
+    )
 
 
 # -- bad input -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from emulator.cli import main
 from emulator.stopped import CpuDied
 from emulator.stress.command import StressError, workloads_of
 from emulator.stress.job import GENERATED, Job
-from emulator.stress.outcome import FINISHED, PANICKED, STUCK, VIOLATED, Outcome
+from emulator.stress.outcome import FINISHED, LIVELOCKED, PANICKED, STUCK, VIOLATED, Outcome
 from emulator.stress.pool import Pool, WorkerFailed
 from emulator.stress.portfolio import PLAIN, ROUND, Portfolio
 from emulator.stress.signature import signature_of
@@ -104,6 +104,7 @@ LATE = {"kind": "access after completion", "access": "load", "taken": {"call": "
         (Outcome(PANICKED, "cpu1: page 17: it fell to -1", 5), "panicked: cpuN: page N: it fell to -N"),
         (Outcome(PANICKED, "cpu1: out of memory", 1), ""),
         (Outcome(STUCK, "nothing moved for 3 s: cpu0 waits"), "deadlock"),
+        (Outcome(LIVELOCKED, "no thread got on for 9 scheduling points: cpu0 waits"), "livelock"),
         (Outcome(FINISHED, unaccounted=["frame: 3 of 7"]), "unaccounted: frame: N of N"),
         (Outcome(FINISHED, findings=["key 5 lost"]), "finding: key N lost"),
     ],
