@@ -351,11 +351,11 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--check",
-        choices=["full", "states", "bounds", "off"],
+        choices=["full", "accesses", "states", "bounds", "off"],
         default="full",
         help="full (the default): judge every load and store against what the page really holds, and every "
-        "frame before it changes hands, which costs little; states: only the latter; bounds: full, and "
-        "indexes, owners and divisions in the design's own code; off: nothing",
+        "frame before it changes hands, which costs little; accesses, states: only one of these; bounds: "
+        "full, and indexes, owners and divisions in the design's own code; off: nothing",
     )
     group.add_argument(
         "--schedule",

@@ -50,11 +50,12 @@ def add_stress(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     how.add_argument(
         "--without",
-        choices=["litmus"],
+        choices=["litmus", "points", "states"],
         action="append",
         default=[],
         metavar="PART",
-        help="leave a part of the portfolio out, to see what it is worth: litmus; may be repeated",
+        help="leave a part out, to see what it is worth: litmus (tests), points (preemption inside the "
+        "kernel), states (frames and pages before they change); may be repeated",
     )
     how.add_argument(
         "--check", choices=["full", "bounds"], default="full", help="as for luf run; default full"

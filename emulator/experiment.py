@@ -49,7 +49,7 @@ from workloads.rules.one_row import check_nodes
 
 VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
-CHECKS = ("full", "states", "bounds", "off")
+CHECKS = ("full", "accesses", "states", "bounds", "off")
 NUMBERS: dict[str, tuple[Any, float, float]] = {
     "memory": (Real, 0.01, 100.0),
     "tokens": (Integral, 0, 2**31 - 1),  # each workload has a limit of its own
@@ -82,8 +82,8 @@ class Experiment:
     name. `workload` is a name, a path, or a Workload; a path is read at once, and travels as rows. `memory`
     is a share of the workload's working set: the machine is scaled anew, to have so much. `leases` 1 is the
     controlled mode: the same seed repeats the run exactly. `check` is full (the oracle judges every access,
-    and frames before they change hands), states (only the latter), bounds (full, and the design's own code is
-    compiled with indexes, owners and divisions checked) or off.
+    and frames before they change hands), accesses or states (only one of these), bounds (full, and the
+    design's own code is compiled with indexes, owners and divisions checked) or off.
     `debug_luf` adds LUF's debug feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what
     it found is in `debug_luf` and `debug_findings` of the result. With a `schedule` CPUs hand over anywhere
     in the kernel, as it says (schedule.py), and with several leases they are held up there. Raises ValueError
@@ -145,8 +145,8 @@ class Experiment:
         return RunOptions(
             leases=self.leases,
             seed=self.seed,
-            check=self.check in ("full", "bounds"),
-            states=self.check != "off",
+            check=self.check in ("full", "accesses", "bounds"),
+            states=self.check not in ("off", "accesses"),
             bounds=self.check == "bounds",
             strict_ipi=self.strict_ipi,
             controlled=self.leases == 1,

@@ -16,6 +16,7 @@ Left out: what a whole report has of a run (experiment.py). A run here and there
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any, Self
 
 import numpy as np
@@ -151,3 +152,27 @@ class Arena:
     def _drop(self) -> None:
         self.processes.drop()
         self._words = ProcessWords()
+
+
+class Arenas:
+    """An arena for each engine, the plain one and the one with scheduling points, as processes are of one of
+    them.
+    """
+
+    def __init__(self, **given: Any):
+        self.plain, self.points = Arena(**given), Arena(**given)
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as entered:
+            entered.enter_context(self.plain)
+            entered.enter_context(self.points)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.__exit__(*error)
+
+    def run(self, experiment: Experiment) -> Outcome:
+        """Run it in the one that it is for."""
+        return (self.points if experiment.schedule else self.plain).run(experiment)

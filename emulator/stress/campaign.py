@@ -8,10 +8,9 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from emulator.stress.pool import Pool
-from emulator.stress.portfolio import Portfolio
+from emulator.stress.portfolio import Portfolio, Result
 from emulator.stress.task import Check, Checked, Tried, Try
 
 LOOK_S = 0.1
@@ -51,6 +50,8 @@ class Campaign:
     knobs: Counter[str] = field(default_factory=Counter)
     figures: Counter[str] = field(default_factory=Counter)
     handovers: int = 0
+    points: int = 0
+    phases: Counter[str] = field(default_factory=Counter)  # host seconds of all workers, by what they were at
     findings: dict[str, Finding] = field(default_factory=dict)
 
     @property
@@ -66,6 +67,8 @@ class Campaign:
         self.knobs.update(key for key, _ in job.knobs)
         self.figures.update(outcome.counters)
         self.handovers += outcome.handovers
+        self.points += outcome.points
+        self.phases.update(outcome.seconds)
         if tried.void:
             self.void[job.workload] += 1
             self.why_void.setdefault(job.workload, tried.void)
@@ -80,8 +83,8 @@ class Campaign:
 
 def run_campaign(
     pool: Pool,
-    design: Any,
-    vanilla: Any,
+    design: str,
+    vanilla: str,
     portfolio: Portfolio,
     seconds: float,
     *,
@@ -90,10 +93,10 @@ def run_campaign(
     found: Callable[[Finding], None] = lambda _: None,
 ) -> Campaign:
     """Run jobs until the time is over, or with `first` until something is put down to the design. `vanilla`
-    is the design that findings are tried on. `tell` hears how it gets on, `found` of each new finding when
-    it has been checked.
+    is the design that findings are tried on, if one is named. `tell` hears how it gets on, `found` of each
+    new finding when it has been checked.
     """
-    campaign = Campaign(design.name, portfolio.seed, len(pool.cores))
+    campaign = Campaign(design, portfolio.seed, len(pool.cores))
     checks: list[Check] = []
     began = time.monotonic()
 
@@ -116,7 +119,9 @@ def run_campaign(
                 found(finding)
                 continue
             new = campaign.add(result, passed)
-            portfolio.tell(result.job, result.signature, bool(result.void))
+            portfolio.tell(
+                Result(result.job, result.signature, bool(result.void), tuple(result.outcome.cpu_points))
+            )
             if new:
                 checks.append(Check(result, design, vanilla))
         tell(campaign, time.monotonic() - began)

@@ -18,12 +18,13 @@ from emulator.output_file import write_output
 from emulator.report.console import print_styled
 from emulator.report.progress import Progress
 from emulator.run_folder import new_run_folder
+from emulator.schedule import Schedule
 from emulator.streams import reader_may_leave
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arenas
 from emulator.stress.campaign import Campaign, Finding, run_campaign
-from emulator.stress.job import GENERATED, Job, tests
+from emulator.stress.job import GENERATED, Job, cpus_of, tests
 from emulator.stress.pool import Pool
-from emulator.stress.portfolio import PLAIN, Portfolio
+from emulator.stress.portfolio import PLAIN, STRATEGIES, Portfolio
 from emulator.stress.report import as_data, campaign_text, finding_text
 from emulator.verdict import CLEAN, DIRTY
 from inputs.text import clipped
@@ -50,8 +51,8 @@ def stress_command(options: Namespace, _: Any) -> int:
         compiled_s = _load([*designs, vanilla], workloads[0], options)
         campaigns: list[Campaign] = []
         for design in designs:
-            with Pool(cores) as pool:
-                campaigns.append(_stressed(pool, design, vanilla, workloads, seconds, options))
+            with Pool(cores, [design, vanilla]) as pool:
+                campaigns.append(_stressed(pool, design.name, vanilla.name, workloads, seconds, options))
             _print_end(campaigns[-1], options)
         data = as_data(campaigns, ["luf", *sys.argv[1:]], compiled_s)
         folder.write_json("findings.json", data)
@@ -87,24 +88,27 @@ def _load(designs: Sequence[ReadyDesign], workload: str, options: Namespace) -> 
         def compiling(name: str, i: int, n: int) -> None:
             progress.phase(f"compiling {i + 1}/{n} {name}")
 
-        with Arena(progress=compiling) as arena:
+        with Arenas(progress=compiling) as arenas:
             for design in designs:
                 progress.phase(f"loading {design.name}")
-                arena.run(Job(0, workload, PLAIN, 1, check=options.check).experiment(design))
+                for schedule in (None, Schedule())[: 1 + _has_points(options)]:
+                    job = Job(0, workload, PLAIN, 1, check=_check(options), schedule=schedule)
+                    arenas.run(job.experiment(design))
     return time.monotonic() - began
 
 
 def _stressed(
     pool: Pool,
-    design: ReadyDesign,
-    vanilla: ReadyDesign,
+    design: str,
+    vanilla: str,
     workloads: Sequence[str],
     seconds: float,
     options: Namespace,
 ) -> Campaign:
     """Run one design's campaign, and print its findings as they come."""
-    portfolio = Portfolio(options.seed, workloads, [PLAIN], options.check)
-    with Progress(design.name, unit="s") as progress:
+    strategies = [PLAIN, *STRATEGIES[: len(STRATEGIES) * _has_points(options)]]
+    portfolio = Portfolio(options.seed, workloads, strategies, check=_check(options), cpus=cpus_of)
+    with Progress(design, unit="s") as progress:
 
         def tell(campaign: Campaign, passed: float) -> None:
             progress.update(min(passed, seconds), int(seconds))
@@ -114,18 +118,27 @@ def _stressed(
             )
 
         def found(finding: Finding) -> None:
-            progress.line(f"luf: {design.name}: {finding.signature} (job {finding.first.job.number:,})")
+            progress.line(f"luf: {design}: {finding.signature} (job {finding.first.job.number:,})")
 
         return run_campaign(
             pool,
             design,
-            None if design.name == VANILLA else vanilla,
+            "" if design == vanilla else vanilla,
             portfolio,
             seconds,
             first=options.first,
             tell=tell,
             found=found,
         )
+
+
+def _has_points(options: Namespace) -> bool:
+    """May schedules have scheduling points? `--check bounds` compiles another engine, which has none."""
+    return "points" not in options.without and options.check != "bounds"
+
+
+def _check(options: Namespace) -> str:
+    return "accesses" if "states" in options.without else str(options.check)
 
 
 def _print_end(campaign: Campaign, options: Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from emulator.experiment import Experiment
 from emulator.litmus.machine import machine_of
 from emulator.machine import Machine, load_machine
+from emulator.schedule import Schedule
 from workloads.litmus.family import SUFFIX
 from workloads.litmus.shelf import is_litmus, litmus_test, litmus_tests, shipped
 from workloads.litmus.test import Litmus
@@ -24,6 +25,11 @@ GENERATED = (
     "read-only:50%",
 )  # fmt: skip
 Knobs = tuple[tuple[str, Any], ...]  # keys of a machine, with values
+
+
+def cpus_of(name: str) -> int:
+    """Give how many CPUs a workload's machine has."""
+    return _parts(name, ())[0].cpus
 
 
 @cache
@@ -51,17 +57,26 @@ class Job:
     seed: int
     knobs: Knobs = ()
     check: str = "full"
+    schedule: Schedule | None = None
 
     def experiment(self, design: Any) -> Experiment:
         """Describe its run under a design. Raises ValueError."""
         machine, workload = _parts(self.workload, self.knobs)
         return Experiment(
-            design, machine, workload, leases=1, seed=self.seed, check=self.check, tokens=ROUNDS
+            design,
+            machine,
+            workload,
+            leases=1,
+            seed=self.seed,
+            check=self.check,
+            tokens=ROUNDS,
+            schedule=self.schedule,
         )
 
     def with_seed(self, seed: int) -> Job:
-        """Give the same with another seed."""
-        return replace(self, seed=seed)
+        """Give the same with another seed, of the schedule, too."""
+        schedule = replace(self.schedule, seed=seed) if self.schedule else None
+        return replace(self, seed=seed, schedule=schedule)
 
     @property
     def test(self) -> Litmus | None:
@@ -69,7 +84,7 @@ class Job:
         return _test(self.workload) if is_litmus(self.workload) else None
 
     def command(self, design: str) -> str:
-        """Give the command line that repeats it exactly."""
+        """Give the command line that repeats it exactly (but for a schedule that goes by an earlier run)."""
         words = ["luf run", design, "--workload", f"'{self.workload}'", f"--seed {self.seed} --leases 1"]
         if not is_litmus(self.workload):
             words.append(
@@ -77,6 +92,7 @@ class Job:
                 f"--tokens {ROUNDS}"
             )
         words += [f"--set {key}={_plain(value)}" for key, value in self.knobs]
+        words += [f"--schedule {self.schedule}"] * (self.schedule is not None)
         words += [f"--check {self.check}"] * (self.check != "full")
         return " ".join(words)
 

@@ -1,14 +1,14 @@
-"""Workers, one on each host core, each with an arena of its own, that do tasks for their parent.
+"""Workers, one on each host core, each with arenas of its own, that do tasks for their parent.
 
-    with Pool(cores) as pool:
+    with Pool(cores, designs) as pool:
         pool.put(task)                 # to a worker that is idle
         for result in pool.take(0.1):  # of those that are done by then
             ...
 
-A worker is forked when everything that is compiled has been loaded, so it finds that in its memory. It takes
-a task off its pipe, does it (`task.do(arena)`), and puts the result there. What it cannot do it says, and the
-parent raises it; a worker that dies is a sentence. When the block is left, whichever way, workers are asked
-to end, and killed if they do not; should the parent be killed, they die with it, and their CPUs with them.
+A worker is forked when everything that is compiled has been loaded, so it finds that in its memory. It
+takes a task off its pipe, does it, and puts the result there. What it cannot do it says, and the parent
+raises it; a worker that dies is a sentence. When the block is left, whichever way, workers are asked to
+end, and killed if they do not; should the parent be killed, they die with it, and their CPUs with them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
 import multiprocess
 from multiprocess.connection import wait
 
+from designs.ready import ReadyDesign
 from emulator.ending import endings_held
 from emulator.stopped import CpuDied, RunStopped
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arenas
 
 PR_SET_PDEATHSIG = 1
 LEAVE_S = 5.0
+
+Designs = Mapping[str, ReadyDesign]
 
 
 class WorkerFailed(RunStopped):
@@ -41,10 +44,12 @@ class WorkerFailed(RunStopped):
 
 
 class Pool:
-    """`cores`: the host core of each worker."""
+    """`cores`: the host core of each worker. Tasks are done by `task.do(arenas, designs)`: they name a
+    design, and what is loaded already is its object.
+    """
 
-    def __init__(self, cores: Sequence[int]):
-        self.cores = list(cores)
+    def __init__(self, cores: Sequence[int], designs: Sequence[ReadyDesign] = ()):
+        self.cores, self.designs = list(cores), {design.name: design for design in designs}
         self.workers: list[Any] = []
         self.pipes: list[Any] = []
         self._idle: list[int] = []
@@ -104,7 +109,9 @@ class Pool:
     def _start(self, core: int) -> None:
         ours, theirs = multiprocess.Pipe()
         worker = multiprocess.get_context("fork").Process(
-            target=_work, args=(theirs, core, [*self.pipes, ours]), name=f"worker{len(self.workers)}"
+            target=_work,
+            args=(theirs, core, [*self.pipes, ours], self.designs),
+            name=f"worker{len(self.workers)}",
         )
         with warnings.catch_warnings(), endings_held():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads: there are none
@@ -130,7 +137,7 @@ class Pool:
         self._idle.clear()
 
 
-def _work(pipe: Any, core: int, others: Sequence[Any]) -> None:
+def _work(pipe: Any, core: int, others: Sequence[Any], designs: Designs) -> None:
     """Be a worker. Never returns."""
     status = 1
     try:
@@ -141,9 +148,9 @@ def _work(pipe: Any, core: int, others: Sequence[Any]) -> None:
         for other in others:
             other.close()
         os.sched_setaffinity(0, {core})
-        with Arena(say=lambda _: None) as arena:
+        with Arenas(say=lambda _: None) as arenas:
             while True:
-                pipe.send(_done(pipe.recv(), arena))
+                pipe.send(_done(pipe.recv(), arenas, designs))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         status = 0
     except BaseException:  # noqa: BLE001 (the process ends here)
@@ -154,9 +161,9 @@ def _work(pipe: Any, core: int, others: Sequence[Any]) -> None:
         os._exit(status)
 
 
-def _done(task: Any, arena: Arena) -> tuple[str, Any]:
+def _done(task: Any, arenas: Arenas, designs: Designs) -> tuple[str, Any]:
     try:
-        return "done", task.do(arena)
+        return "done", task.do(arenas, designs)
     except ValueError as error:
         return "refused", str(error)
     except RunStopped as error:

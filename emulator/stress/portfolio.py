@@ -12,11 +12,13 @@ Left out: how long a run takes, of which the host alone knows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from emulator.schedule import Schedule
 from emulator.stress.job import Job, Knobs
 
 ROUND = 32  # jobs
@@ -35,14 +37,46 @@ KNOBS: tuple[tuple[str, tuple[Any, ...]], ...] = (
 )
 
 
-class Portfolio:
-    """Draws jobs, and learns from what they found. `workloads` and `strategies` are names."""
+DISTANCES = (30, 100, 300, 1000, 3000)  # scheduling points between two decisions, on average
+POINTS = 20_000  # of a run, until one has been counted
+TICKS_NS = (100_000, 500_000, 4_000_000)  # the last is Linux's
+# how CPUs take turns in the engine with scheduling points (cpus/strategies.py)
+STRATEGIES = (
+    *(f"walk {distance}" for distance in DISTANCES),
+    *(f"pct {depth}" for depth in (1, 2, 3, 5)),
+    "surw 100", "surw 1000", "starve 300",
+)  # fmt: skip
 
-    def __init__(self, seed: int, workloads: Sequence[str], strategies: Sequence[str], check: str = "full"):
-        self.seed, self.check = seed, check
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the portfolio hears of a job."""
+
+    job: Job
+    signature: str  # of what was found, if anything
+    void: bool  # it meant nothing
+    cpu_points: tuple[int, ...] = ()  # scheduling points of each CPU
+
+
+class Portfolio:
+    """Draws jobs, and learns from what they found. `workloads` and `strategies` are names; `cpus` gives how
+    many CPUs a workload's machine has.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        workloads: Sequence[str],
+        strategies: Sequence[str],
+        *,
+        check: str = "full",
+        cpus: Callable[[str], int] = lambda _: 1,
+    ):
+        self.seed, self.check, self.cpus = seed, check, cpus
         self.workloads, self.strategies = list(workloads), list(strategies)
         self.drawn = 0
-        self.told: dict[int, tuple[Job, str, bool]] = {}  # by number: its signature, was it void
+        self.told: dict[int, Result] = {}  # by the job's number
+        self._points: dict[str, tuple[int, ...]] = {}  # of each CPU, by workload
         self._jobs: dict[int, list[Job]] = {}
 
     def next(self) -> Job | None:
@@ -56,18 +90,21 @@ class Portfolio:
         self.drawn += 1
         return self._jobs[first][number]
 
-    def tell(self, job: Job, signature: str, void: bool) -> None:
-        """Learn from a job: what did it find, if anything? Did it mean nothing?"""
-        self.told[job.number] = job, signature, void
+    def tell(self, result: Result) -> None:
+        """Learn from a job."""
+        self.told[result.job.number] = result
 
     def _round(self, number: int, known: int) -> list[Job]:
         """Draw a round by the results of the first `known` jobs."""
-        seen, results = {""}, []
-        for job, signature, void in (self.told[n] for n in range(known)):
-            results.append((job, signature not in seen, void))  # new to all jobs of a smaller number
-            seen.add(signature)
-        weights = _weights(self.workloads, [(job.workload, new, void) for job, new, void in results])
-        ways = _weights(self.strategies, [(job.strategy, new, False) for job, new, _ in results])
+        seen, workloads, strategies = {""}, [], []
+        for result in (self.told[n] for n in range(known)):
+            new = result.signature not in seen  # to all jobs of a smaller number
+            seen.add(result.signature)
+            workloads.append((result.job.workload, new, result.void))
+            strategies.append((result.job.strategy, new, False))
+            if result.cpu_points:
+                self._points[result.job.workload] = result.cpu_points
+        weights, ways = _weights(self.workloads, workloads), _weights(self.strategies, strategies)
         return [self._job(number * ROUND + i, weights, ways) for i in range(ROUND)]
 
     def _job(self, number: int, weights: np.ndarray, ways: np.ndarray) -> Job:
@@ -79,7 +116,27 @@ class Portfolio:
             return Job(number, self.workloads[number], PLAIN, seed, check=self.check)
         workload = self.workloads[draw("workload").choice(len(weights), p=weights)]
         strategy = self.strategies[draw("strategy").choice(len(ways), p=ways)]
-        return Job(number, workload, strategy, seed, self._knobs(draw("knobs")), self.check)
+        schedule = self._schedule(strategy, workload, seed, draw("schedule"))
+        return Job(number, workload, strategy, seed, self._knobs(draw("knobs")), self.check, schedule)
+
+    def _schedule(
+        self, strategy: str, workload: str, seed: int, random: np.random.Generator
+    ) -> Schedule | None:
+        """Make the schedule that a strategy of the portfolio stands for."""
+        if strategy == PLAIN:
+            return None
+        kind, _, number = strategy.partition(" ")
+        counted = self._points.get(workload, ())
+        given: dict[str, Any] = {"seed": seed, "tick_ns": TICKS_NS[random.integers(len(TICKS_NS))]}
+        if kind == "pct":
+            given |= {"depth": int(number), "points": max(1, sum(counted) or POINTS)}
+        else:
+            given |= {"distance": int(number)}
+        if kind == "surw":
+            given |= {"expected": counted}
+        if kind == "starve":
+            given |= {"cpu": int(random.integers(self.cpus(workload)))}
+        return Schedule(kind, **given)
 
     def _knobs(self, random: np.random.Generator) -> Knobs:
         if random.random() >= KNOB_SHARE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.text import Text
@@ -60,7 +61,11 @@ def campaign_text(campaign: Campaign) -> Text:
 def _exercised(campaign: Campaign) -> Iterable[tuple[str, str]]:
     runs, meant = campaign.runs, campaign.runs - campaign.void
     yield "exercised", f"{len(meant):,} workloads, {_figures(campaign)}"
-    yield "schedules", f"{_counted(campaign.strategies)} runs; {campaign.handovers:,} hand-overs"
+    yield (
+        "schedules",
+        f"{_counted(campaign.strategies)} runs; {campaign.handovers:,} hand-overs, "
+        f"{campaign.points:,} scheduling points",
+    )
     if campaign.knobs:
         yield "knobs", f"{_counted(campaign.knobs)} runs"
     void = sorted(set(runs) - set(meant))
@@ -97,6 +102,8 @@ def _campaign_data(campaign: Campaign) -> dict[str, Any]:
         "seconds": round(campaign.seconds, 3),
         "runs": campaign.runs.total(),
         "handovers": campaign.handovers,
+        "points": campaign.points,
+        "phases": {name: round(seconds, 3) for name, seconds in campaign.phases.items()},
         "clean": not campaign.own,
         "findings": [_finding_data(campaign, one) for one in campaign.findings.values()],
         "workloads": dict(campaign.runs),
@@ -118,6 +125,8 @@ def _finding_data(campaign: Campaign, finding: Finding) -> dict[str, Any]:
         "strategy": job.strategy,
         "seed": job.seed,
         "knobs": dict(job.knobs),
+        "schedule": asdict(job.schedule) if job.schedule else None,
+        "switches": outcome.switches,
         "job": job.number,
         "hits": finding.hits.total(),
         "hits_by_workload": dict(finding.hits),

@@ -4,11 +4,12 @@ vanilla Linux.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from designs.ready import ReadyDesign
 from emulator.litmus.verdict import FORBIDDEN, VOID, Run, judge
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arenas
 from emulator.stress.job import Job
 from emulator.stress.outcome import FINISHED, Outcome
 from emulator.stress.signature import signature_of
@@ -46,40 +47,40 @@ class Try:
     """Run a job under a design."""
 
     job: Job
-    design: Any
+    design: str
 
-    def do(self, arena: Arena) -> Tried:
+    def do(self, arenas: Arenas, designs: Mapping[str, ReadyDesign]) -> Tried:
         """Do it, in a worker."""
-        return tried(arena, self.job, self.design)
+        return tried(arenas, self.job, designs[self.design])
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Repeat a finding, and look for it under vanilla Linux, if that is not its design."""
+    """Repeat a finding, and look for it under vanilla Linux, which is named if it is not its design."""
 
     tried: Tried
-    design: Any
-    vanilla: Any = None
+    design: str
+    vanilla: str = ""
 
-    def do(self, arena: Arena) -> Checked:
+    def do(self, arenas: Arenas, designs: Mapping[str, ReadyDesign]) -> Checked:
         """Do it, in a worker."""
         first = self.tried
         same = sum(
             again.signature == first.signature and again.outcome.fingerprint == first.outcome.fingerprint
-            for again in (tried(arena, first.job, self.design) for _ in range(AGAIN))
+            for again in (tried(arenas, first.job, designs[self.design]) for _ in range(AGAIN))
         )
         runs = hits = 0
-        while self.vanilla is not None and runs < VANILLA_SEEDS and not hits:
-            hits += tried(arena, first.job.with_seed(first.job.seed + runs), self.vanilla).signature == (
-                first.signature
-            )
+        while self.vanilla and runs < VANILLA_SEEDS and not hits:
+            hits += tried(
+                arenas, first.job.with_seed(first.job.seed + runs), designs[self.vanilla]
+            ).signature == (first.signature)
             runs += 1
         return Checked(first.job, first.signature, same, AGAIN, hits, runs)
 
 
-def tried(arena: Arena, job: Job, design: Any) -> Tried:
+def tried(arenas: Arenas, job: Job, design: ReadyDesign) -> Tried:
     """Run a job and judge it."""
-    outcome = arena.run(job.experiment(design))
+    outcome = arenas.run(job.experiment(design))
     signature, void = signature_of(outcome), outcome.sentence if outcome.is_void else ""
     if (test := job.test) and not signature and not void:
         verdict = judge(test, Run(outcome.counters))

@@ -18,12 +18,12 @@ from emulator.stress.command import StressError, workloads_of
 from emulator.stress.job import GENERATED, Job
 from emulator.stress.outcome import FINISHED, LIVELOCKED, PANICKED, STUCK, VIOLATED, Outcome
 from emulator.stress.pool import Pool, WorkerFailed
-from emulator.stress.portfolio import PLAIN, ROUND, Portfolio
+from emulator.stress.portfolio import PLAIN, ROUND, STRATEGIES, Portfolio, Result
 from emulator.stress.signature import signature_of
 from tests.emulator.test_supervisor import _left_here
 
 WORKLOADS = [f"w{i}" for i in range(5)]
-STRATEGIES = [PLAIN, "walk"]
+WAYS = [PLAIN, *STRATEGIES]
 TEST = "munmap.litmus:pages=16,access=try_load"
 
 
@@ -32,12 +32,12 @@ TEST = "munmap.litmus:pages=16,access=try_load"
 
 def drawn(count, seed=1, finds=lambda job: "", late=0):
     """Draw so many jobs; each result is told when `late` more jobs have been drawn."""
-    portfolio, jobs, waiting = Portfolio(seed, WORKLOADS, STRATEGIES), [], []
+    portfolio, jobs, waiting = Portfolio(seed, WORKLOADS, WAYS), [], []
     while len(jobs) < count:
         job = portfolio.next()
         if job is None or len(waiting) > late:
             told = waiting.pop(0)
-            portfolio.tell(told, finds(told), void=False)
+            portfolio.tell(Result(told, finds(told), void=False))
         if job is not None:
             jobs.append(job)
             waiting.append(job)
@@ -59,7 +59,7 @@ def test_job_number_k_is_the_same_however_late_results_come():
     assert drawn(300, finds=finds_in_w3, late=ROUND - 1) == jobs
     assert drawn(300, finds=finds_in_w3, seed=2)[5:] != jobs[5:]
     assert len({job.seed for job in jobs}) == len(jobs)
-    assert {job.strategy for job in jobs} == set(STRATEGIES)
+    assert {job.strategy for job in jobs} == set(WAYS)
     assert sum(bool(job.knobs) for job in jobs) > 30
 
 
@@ -71,15 +71,15 @@ def test_a_workload_that_finds_something_new_is_drawn_more_often():
 
 
 def test_a_round_waits_for_results_that_it_goes_by():
-    portfolio = Portfolio(1, WORKLOADS, STRATEGIES)
+    portfolio = Portfolio(1, WORKLOADS, WAYS)
     jobs = []
     while (job := portfolio.next()) is not None:
         jobs.append(job)
     assert len(jobs) == 2 * ROUND
     for job in jobs[1:]:
-        portfolio.tell(job, "", void=False)
+        portfolio.tell(Result(job, "", void=False))
     assert portfolio.next() is None
-    portfolio.tell(jobs[0], "", void=False)
+    portfolio.tell(Result(jobs[0], "", void=False))
     assert portfolio.next() is not None
 
 
@@ -122,7 +122,7 @@ class Answer:
 
     how: str = ""
 
-    def do(self, _: Any) -> int:
+    def do(self, *_: Any) -> int:
         if self.how == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "refuses":
