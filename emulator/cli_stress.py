@@ -12,7 +12,8 @@ tests (luf litmus --list) and small runs of the generators; how CPUs take turns,
 drawn from --seed, more often what has found something new. The oracle, the audit and what each test forbids
 judge every run. Each distinct finding is repeated, and looked for under vanilla Linux with the same job:
 what Linux shows, too, is not put down to the design. In the end stands each finding with its proof and the
-command that repeats it exactly; or what was exercised, how often, and what was not (docs/stress.md)."""
+command that repeats it exactly, and shrunk to a few calls that `luf replay` repeats; or what was exercised,
+how often, and what was not (docs/stress.md)."""
 
 STRESS_EXAMPLES = """\
 examples:
@@ -43,6 +44,7 @@ def add_stress(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     time.add_argument("--minutes", metavar="M", type=seconds, help="the same in minutes")
     how.add_argument("--first", action="store_true", help="stop at the first finding of a design")
+    how.add_argument("--no-shrink", action="store_true", help="leave findings as large as they were found")
     add_number(how, "--seed", 0, 2**31, f"of all that is drawn; default {SEED}", default=SEED)
     add_number(how, "--jobs", 1, 256, "workers, one run at a time each; default: this host's cores")
     how.add_argument(

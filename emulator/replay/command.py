@@ -17,7 +17,7 @@ from emulator.replay.file import Recorded, design_digest, experiment_of, read_re
 from emulator.replay.seen import Seen, runner
 from emulator.report.proof import violation_text
 from emulator.streams import reader_may_leave
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arenas
 from emulator.stress.shrink import Run, shrink
 from emulator.verdict import CLEAN, DIRTY, Verdict
 from inputs.file import shown
@@ -45,12 +45,12 @@ def replay_command(options: Namespace, emulate: Run | None) -> int:
 
 @contextmanager
 def _running(design: ReadyDesign, emulate: Run | None) -> Iterator[Run]:
-    """Give what runs a case, in one arena: what ran there before makes no difference."""
+    """Give what runs a case, in processes that are used again: what ran there before does not matter."""
     if emulate:
         yield emulate
         return
-    with Arena() as arena:
-        yield runner(arena, design)
+    with Arenas() as arenas:
+        yield runner(arenas, design)
 
 
 def _shrunk(recorded: Recorded, run: Run, signature: str, options: Namespace) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from designs.ready import ReadyDesign
 from emulator.litmus.verdict import FORBIDDEN, Run, judge
 from emulator.replay.case import Case
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arena, Arenas
 from emulator.stress.outcome import Outcome
 from emulator.stress.signature import signature_of
 
@@ -29,7 +29,7 @@ class Seen:
     switches: tuple[tuple[int, int, int], ...] = ()
 
 
-def runner(arena: Arena, design: ReadyDesign) -> Callable[[Case], Seen]:
+def runner(arena: Arena | Arenas, design: ReadyDesign) -> Callable[[Case], Seen]:
     """Give what runs a case in this arena, under this design."""
 
     def run(case: Case) -> Seen:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 
 from emulator.stress.pool import Pool
 from emulator.stress.portfolio import Portfolio, Result
+from emulator.stress.shrinking import Shrink, Small
 from emulator.stress.task import Check, Checked, Tried, Try
 
 LOOK_S = 0.1
+SHRINK_S, SHRINK_LEAST_S = 20.0, 1.0  # for one finding
+SHRINK_SHARE = 0.5  # of all workers' time, at most
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Finding:
     seconds: float  # host time until then
     hits: Counter[str] = field(default_factory=Counter)  # by workload
     checked: Checked | None = None
+    small: Small | None = None
 
     @property
     def is_vanilla(self) -> bool:
@@ -89,15 +93,18 @@ def run_campaign(
     seconds: float,
     *,
     first: bool = False,
+    reference: str = "",
     tell: Callable[[Campaign, float], None] = lambda *_: None,
     found: Callable[[Finding], None] = lambda _: None,
 ) -> Campaign:
     """Run jobs until the time is over, or with `first` until something is put down to the design. `vanilla`
-    is the design that findings are tried on, if one is named. `tell` hears how it gets on, `found` of each
-    new finding when it has been checked.
+    is the design that findings are tried on, if one is named. With a `reference`, which names the design to
+    a command, what is put down to the design is shrunk. `tell` hears how it gets on, `found` of each new
+    finding when it has been checked.
     """
     campaign = Campaign(design, portfolio.seed, len(pool.cores))
-    checks: list[Check] = []
+    checks: list[Check | Shrink] = []
+    to_shrink = SHRINK_SHARE * seconds * len(pool.cores) if reference else 0.0
     began = time.monotonic()
 
     def over() -> bool:
@@ -117,6 +124,13 @@ def run_campaign(
                 finding = campaign.findings[result.signature]
                 finding.checked = result
                 found(finding)
+                given = min(SHRINK_S, to_shrink / 2)
+                if given >= SHRINK_LEAST_S and not finding.is_vanilla:
+                    to_shrink -= given
+                    checks.append(Shrink(finding.first, design, reference, given))
+                continue
+            if isinstance(result, Small):
+                campaign.findings[result.found].small = result
                 continue
             new = campaign.add(result, passed)
             portfolio.tell(

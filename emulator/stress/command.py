@@ -17,7 +17,7 @@ from designs.ready import ReadyDesign
 from emulator.output_file import write_output
 from emulator.report.console import print_styled
 from emulator.report.progress import Progress
-from emulator.run_folder import new_run_folder
+from emulator.run_folder import RunFolder, new_run_folder
 from emulator.schedule import Schedule
 from emulator.streams import reader_may_leave
 from emulator.stress.arena import Arenas
@@ -25,7 +25,7 @@ from emulator.stress.campaign import Campaign, Finding, run_campaign
 from emulator.stress.job import GENERATED, Job, cpus_of, tests
 from emulator.stress.pool import Pool
 from emulator.stress.portfolio import PLAIN, STRATEGIES, Portfolio
-from emulator.stress.report import as_data, campaign_text, finding_text
+from emulator.stress.report import as_data, campaign_text, case_name, finding_text
 from emulator.verdict import CLEAN, DIRTY
 from inputs.text import clipped
 
@@ -41,7 +41,8 @@ class StressError(ValueError):
 
 def stress_command(options: Namespace, _: Any) -> int:
     """Stress the designs one after the other; returns the exit code."""
-    designs = _designs(options.designs)
+    named = _designs(options.designs)
+    designs = list(named.values())
     workloads = workloads_of(options.only, options.without)
     vanilla = next((one for one in designs if one.name == VANILLA), None) or shelf.ready(VANILLA)
     seconds = options.minutes * 60 if options.minutes else options.seconds
@@ -50,9 +51,12 @@ def stress_command(options: Namespace, _: Any) -> int:
     with new_run_folder(options.out, "stress") as folder:
         compiled_s = _load([*designs, vanilla], workloads[0], options)
         campaigns: list[Campaign] = []
-        for design in designs:
+        for reference, design in named.items():
             with Pool(cores, [design, vanilla]) as pool:
-                campaigns.append(_stressed(pool, design.name, vanilla.name, workloads, seconds, options))
+                campaigns.append(
+                    _stressed(pool, design.name, reference, vanilla.name, workloads, seconds, options)
+                )
+            _write_cases(folder, campaigns[-1])
             _print_end(campaigns[-1], options)
         data = as_data(campaigns, ["luf", *sys.argv[1:]], compiled_s)
         folder.write_json("findings.json", data)
@@ -69,15 +73,15 @@ def workloads_of(pattern: str | None, without: Sequence[str] = ()) -> list[str]:
     return found
 
 
-def _designs(names: Sequence[str]) -> list[ReadyDesign]:
-    """Make the designs; `all` is every one of the shelf that is not wrong on purpose."""
+def _designs(names: Sequence[str]) -> dict[str, ReadyDesign]:
+    """Make the designs, by what names them; `all` is every one of the shelf that is not wrong on purpose."""
     wanted: list[str] = []
     for name in names:
         wanted += [one.name for one in shelf.SHELF if one is not NoFlush] if name == ALL else [name]
     for i, name in enumerate(wanted):
         if name in wanted[:i]:
             raise StressError(f"each design must be named once (got {name!r} twice)")
-    return [shelf.ready(name) for name in wanted]
+    return {name: shelf.ready(name) for name in wanted}
 
 
 def _load(designs: Sequence[ReadyDesign], workload: str, options: Namespace) -> float:
@@ -100,6 +104,7 @@ def _load(designs: Sequence[ReadyDesign], workload: str, options: Namespace) -> 
 def _stressed(
     pool: Pool,
     design: str,
+    reference: str,
     vanilla: str,
     workloads: Sequence[str],
     seconds: float,
@@ -127,6 +132,7 @@ def _stressed(
             portfolio,
             seconds,
             first=options.first,
+            reference="" if options.no_shrink else reference,
             tell=tell,
             found=found,
         )
@@ -139,6 +145,13 @@ def _has_points(options: Namespace) -> bool:
 
 def _check(options: Namespace) -> str:
     return "accesses" if "states" in options.without else str(options.check)
+
+
+def _write_cases(folder: RunFolder, campaign: Campaign) -> None:
+    """Leave a replay file for each finding that was shrunk."""
+    for number, finding in enumerate(campaign.own, 1):
+        if finding.small and finding.small.text:
+            folder.write(case_name(campaign, number), finding.small.text)
 
 
 def _print_end(campaign: Campaign, options: Namespace) -> None:

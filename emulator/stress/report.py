@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from textwrap import indent
 from typing import Any
 
 from rich.text import Text
 
 from emulator.report.console import BAD, GOOD, QUIET
 from emulator.report.proof import violation_proof
+from emulator.run_folder import file_name
 from emulator.stress.campaign import Campaign, Finding
 from emulator.stress.portfolio import PLAIN
+from emulator.stress.shrinking import Small
 
 SHOWN = 6  # names of a list
 LABEL = 12
@@ -32,13 +35,34 @@ def finding_text(campaign: Campaign, finding: Finding, number: int) -> Text:
         if checked.vanilla_runs:
             text.append(f"; vanilla Linux shows it in {checked.vanilla:,} of {checked.vanilla_runs:,} runs")
         text.append("\n")
-    for violation in first.outcome.violations[:1]:
+    small = finding.small if finding.small and finding.small.text else None
+    violations = [small.seen.violation] if small and small.seen.violation else first.outcome.violations[:1]
+    if small:
+        text.append(f"  shrunk to {_size(small)}\n")
+    for violation in violations:
         proof = violation_proof({**violation, "design": campaign.design}, violation.get("events", ()))
         text.append_text(proof)
-    if not first.outcome.violations:
+    if not violations:
         for line in _said(finding):
             text.append(f"  {line}\n")
+    if small:
+        text.append(f"  luf replay {case_name(campaign, number)}:\n\n")
+        text.append(indent(small.text, "    ")).append("\n")
     return text.append(f"  again: {first.job.command(campaign.design)}\n", QUIET)
+
+
+def case_name(campaign: Campaign, number: int) -> str:
+    """Name the replay file of a finding."""
+    return f"{file_name(campaign.design)}-{number}.toml"
+
+
+def _size(small: Small) -> str:
+    size = small.size
+    what = f"{_many(size['calls'], 'call')} of {_many(size['threads'], 'thread')}, "
+    what += f"{_many(size['pages'], 'page')}, {_many(size['switches'], 'hand-over')}"
+    more = "" if small.complete else ", and there was no time for more"
+    again = f"the same {small.repeated:,} of {small.repetitions:,} times"
+    return f"{what} ({small.runs:,} runs, {small.seconds:.0f} s{more}): {again}"
 
 
 def campaign_text(campaign: Campaign) -> Text:
@@ -137,8 +161,18 @@ def _finding_data(campaign: Campaign, finding: Finding) -> dict[str, Any]:
         "fingerprint": outcome.fingerprint,
         "violations": outcome.violations[:1],
         "said": _said(finding),
+        "shrunk": _small_data(finding.small),
         "again": job.command(campaign.design),
     }
+
+
+def _small_data(small: Small | None) -> dict[str, Any]:
+    if small is None or not small.text:
+        return {}
+    return {
+        **small.size, "replays": [small.repeated, small.repetitions], "runs": small.runs,
+        "seconds": round(small.seconds, 3), "complete": small.complete, "text": small.text,
+    }  # fmt: skip
 
 
 def _said(finding: Finding) -> list[str]:

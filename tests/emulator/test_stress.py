@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from emulator.cli import main
+from emulator.schedule import Schedule
 from emulator.stopped import CpuDied
+from emulator.stress.arena import Arenas
 from emulator.stress.command import StressError, workloads_of
 from emulator.stress.job import GENERATED, Job
 from emulator.stress.outcome import FINISHED, LIVELOCKED, PANICKED, STUCK, VIOLATED, Outcome
 from emulator.stress.pool import Pool, WorkerFailed
 from emulator.stress.portfolio import PLAIN, ROUND, STRATEGIES, Portfolio, Result
+from emulator.stress.shrinking import case_of
 from emulator.stress.signature import signature_of
 from tests.emulator.test_supervisor import _left_here
 
@@ -187,6 +190,14 @@ def test_a_wrong_design_is_found_repeated_and_not_vanillas(tmp_path, capsys):
     assert finding["vanilla_runs"] == [0, 20]
     said = capsys.readouterr().out
     assert "taken away by cpu0" in said
+    shrunk = finding["shrunk"]
+    assert 0 < shrunk["calls"] <= 12
+    assert shrunk["replays"][0] == shrunk["replays"][1] > 0
+    assert "  shrunk to " in said
+    (case,) = tmp_path.glob("*-stress/none_what_user-1.toml")
+    assert case.read_text() == shrunk["text"]
+    assert main(["replay", str(case)]) == 1
+    assert "as stored, to the event" in capsys.readouterr().out
     assert "verdict      not clean, exit code 1: none:what=user (1)" in said
     again = Job(0, TEST, PLAIN, finding["seed"]).command("none:what=user")
     assert f"again: {again}" in said
@@ -194,6 +205,19 @@ def test_a_wrong_design_is_found_repeated_and_not_vanillas(tmp_path, capsys):
     assert main([*words, "--out", str(tmp_path), "--json", "-"]) == 1
     (run,) = json.loads(capsys.readouterr().out)["runs"]
     assert run["fingerprint"] == finding["fingerprint"]
+
+
+def test_a_job_as_a_case_is_the_same_run():
+    """Of a litmus test its text, with the knobs in it; of a generated workload its name."""
+    for job in (
+        Job(0, TEST, PLAIN, 5, knobs=(("tlb.pcid", False), ("sysctl.watermark_scale_factor", 100))),
+        Job(0, TEST, "walk", 5, schedule=Schedule(distance=40, seed=9)),
+        Job(0, "munmap-storm:threads=4,pages=8", PLAIN, 5, knobs=(("tlb.asid_slots", 2),)),
+    ):
+        with Arenas() as arenas:
+            outcome = arenas.run(job.experiment("linux"))
+            again = arenas.run(case_of(job, "linux").experiment())
+        assert again.fingerprint == outcome.fingerprint, job
 
 
 def test_what_vanilla_linux_shows_too_is_not_put_down_to_the_design(tmp_path, capsys, monkeypatch):
