@@ -18,7 +18,7 @@ from emulator.machine import load_machine
 from emulator.schedule import Schedule
 from emulator.stopped import CpuDied
 from emulator.stress import arena as the_arena
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arena, Arenas
 from emulator.stress.outcome import ENDLESS, FAULTY, FINISHED, PANICKED, STUCK, VIOLATED
 from tests.emulator import faulty_designs
 from tests.emulator.faulty_designs import faulty
@@ -110,6 +110,28 @@ def test_runs_with_a_schedule_do_what_they_do_alone():
             assert arena.run(replace(walk, leases=2)).is_clean
 
 
+def test_runs_with_scheduling_points_repeat_too():
+    """In processes of their own, as the nth run, after a violation; and their log of hand-overs repeats
+    them.
+    """
+    points = replace(CLEAN, schedule=Schedule(distance=30, seed=7))
+    alone = points.run()
+    violated = replace(OTHERS["a violation"], schedule=Schedule("pct", depth=2, points=5000))
+    with Arenas() as arenas:
+        first = arenas.run(points)
+        assert first.fingerprint == alone.fingerprint
+        assert first.points == alone.points > 1000
+        seen = [arenas.run(one) for one in (violated, OTHERS["more CPUs"], violated)]
+        assert [one.ended for one in seen] == [VIOLATED, FINISHED, VIOLATED]
+        assert seen[0].fingerprint == seen[2].fingerprint
+        assert arenas.run(points).fingerprint == alone.fingerprint
+        listed = Schedule("listed", switches=tuple(seen[0].switches))
+        assert arenas.run(replace(violated, schedule=listed)).violations == seen[0].violations
+        assert arenas.run(replace(points, schedule=Schedule(distance=30, seed=8))).fingerprint != (
+            alone.fingerprint
+        )
+
+
 def test_a_violation_comes_with_its_witness_and_repeats():
     """As in a run of its own; the panic of the right design says what its program did."""
     with Arena() as arena:
@@ -138,7 +160,13 @@ def test_processes_are_used_again_while_runs_end_well():
 
 def test_memory_that_is_not_cleared_is_noticed(alone, monkeypatch):
     """A run that found words of the one before would not be the same: so the tests above say something."""
-    monkeypatch.setattr(Segment, "clear", Segment.forget_views)
+
+    def leaves(ram, segment_type):
+        ram.forget_views()
+        ram.design.clear()
+        ram._type = segment_type
+
+    monkeypatch.setattr(Segment, "clear", leaves)
     with Arena(run_bound_s=5) as arena:
         arena.run(OTHERS["another machine and workload"])
         try:

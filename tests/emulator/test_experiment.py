@@ -118,7 +118,7 @@ def test_strict_interrupts_send_one_message_per_request():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"check": "Full"}, "'check' must be one of full, bounds, off (got 'Full')"),
+        ({"check": "Full"}, "'check' must be one of full, accesses, states, bounds, off (got 'Full')"),
         ({"leases": -1}, "'leases' must be a whole number from 0 to 62 (got -1)"),
         ({"leases": True}, "'leases' must be a whole number from 0 to 62 (got True)"),
         ({"seed": "x"}, "'seed' must be a whole number from 0 to 9,223,372,036,854,775,807 (got 'x')"),
