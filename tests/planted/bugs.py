@@ -49,7 +49,7 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Bug:
     """One bug: `wrong` says what, `breaks` is a key of PROMISES, `design` is what stress is asked to look
-    at.
+    at, `note` why it is not found.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Bug:
     breaks: str
     design: str
     changes: tuple[Change, ...]
+    note: str = ""
 
     @property
     def kind(self) -> str:
@@ -92,7 +93,7 @@ def all_bugs() -> dict[str, Bug]:
             parts = [entry, *entry.get("also", ())]
             changes = tuple(Change(part["file"], part["old"], part["new"]) for part in parts)
             design = entry.get("design", DESIGN)
-            found[name] = Bug(name, entry["wrong"], entry["breaks"], design, changes)
+            found[name] = Bug(name, entry["wrong"], entry["breaks"], design, changes, entry.get("note", ""))
     return found
 
 
