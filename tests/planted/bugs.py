@@ -11,6 +11,7 @@ import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TABLES = Path(__file__).parent
@@ -90,11 +91,16 @@ def all_bugs() -> dict[str, Bug]:
         for name, entry in tomllib.loads(table.read_text(encoding="utf-8")).items():
             if name in found:
                 raise ValueError(f"{table.name}: a bug's name must be given once (got {name!r} twice)")
-            parts = [entry, *entry.get("also", ())]
-            changes = tuple(Change(part["file"], part["old"], part["new"]) for part in parts)
-            design = entry.get("design", DESIGN)
-            found[name] = Bug(name, entry["wrong"], entry["breaks"], design, changes, entry.get("note", ""))
+            found[name] = bug_of(name, entry)
     return found
+
+
+def bug_of(name: str, entry: dict[str, Any]) -> Bug:
+    """Make a bug of its entry in a table."""
+    parts = [entry, *entry.get("also", ())]
+    changes = tuple(Change(part["file"], part["old"], part["new"]) for part in parts)
+    design = entry.get("design", DESIGN)
+    return Bug(name, entry["wrong"], entry["breaks"], design, changes, entry.get("note", ""))
 
 
 def plant(bug: Bug, folder: Path, root: Path = ROOT) -> Path:
