@@ -11,11 +11,11 @@ from tests.planted.hunt import Hunt
 INTRO = """# Planted bugs: what `luf stress` finds
 
 Written by `python -m tests.campaigns.planted --write`. Each of these bugs is a few lines of text in
-[tests/planted](../tests/planted) that take the place of others: in a design, in the engine, or, put back,
-what a commit of Linux has mended. Stress looks at a copy of the sources with one of them, until it finds
-something. *Schedules* and *seconds* are those until the first finding, on {cores}, without compiling; *case*
-is what the finding was shrunk to, calls and switches of CPUs. A test is a litmus test (`luf litmus --list`)
-or a workload.
+[tests/planted](../tests/planted) that take the place of others: in a design, in the engine, or, put
+back, what a commit of Linux has mended. Stress looks at a copy of the sources with one of them,
+until it finds something. *Schedules* and *seconds* are those until the first finding, on {cores},
+without compiling; *case* is what the finding was shrunk to, calls and switches of CPUs. A test is a
+litmus test (`luf litmus --list`) or a workload.
 """
 KINDS = {
     "design": "In designs",
@@ -90,5 +90,5 @@ def _row(bug: Bug, one: Hunt | None) -> str:
     else:
         case = f"{one.calls} calls, {one.switches} switches" if one.calls else ""
         case += f", {one.replays}" if one.replays else ""
-        cells += [one.kind, f"{one.test}, {one.strategy}", f"{one.runs:,}", f"{one.seconds:.1f}", case]
+        cells += [one.signature, f"{one.test}, {one.strategy}", f"{one.runs:,}", f"{one.seconds:.1f}", case]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"

@@ -17,7 +17,7 @@ BUGS = [
     for name in ("first", "second", "third")
 ]
 FOUND = Hunt(
-    "first", (), 60.0, True, kind="reuse", strategy="pct", test="munmap", runs=17, seconds=2.5, calls=4,
+    "first", (), 60.0, True, signature="reuse", strategy="pct", test="munmap", runs=17, seconds=2.5, calls=4,
     switches=2, replays="100 of 100",
 )  # fmt: skip
 
@@ -27,16 +27,18 @@ def hunted(monkeypatch):
     """Names of what was hunted; each is found but `third`."""
     names = []
 
-    def hunt(bug, seconds, *, without, shrink):
+    def hunt(bug, seconds, *, known, without):
+        assert known == ["a window of vanilla"]
         names.append(bug.name)
         return replace(FOUND, bug=bug.name, without=without, limit=seconds, found=bug.name != "third")
 
     monkeypatch.setattr(planted, "hunt", hunt)
+    monkeypatch.setattr(planted, "known_findings", lambda *_: ["a window of vanilla"])
     return names
 
 
 def run(bugs, journal, without=()):
-    return [one.bug for one in campaign(bugs, Journal(journal), 60.0, without, 1, True)]
+    return [one.bug for one in campaign(bugs, Journal(journal), 60.0, without, 1)]
 
 
 def test_an_interrupted_campaign_goes_on(hunted, tmp_path):
@@ -87,14 +89,17 @@ def test_the_page_says_what_was_found_and_what_a_part_is_worth():
 
 
 def test_a_report_of_stress_is_read():
-    """Its first finding, and the case that it was shrunk to."""
-    report = {
-        "runs": 40, "seconds": 9.0, "compile_seconds": 3.0,
-        "findings": [
-            {"kind": "reuse", "strategy": "pct", "test": "munmap", "runs": 17, "seconds": 2.5, "text": "",
-             "shrunk": {"calls": 4, "switches": 2, "replays": "100 of 100"}},
-        ],
+    """Its first finding that is neither vanilla's nor known, and the case that it was shrunk to."""
+    finding = {
+        "signature": "reuse", "vanilla": False, "strategy": "pct", "workload": "munmap", "runs_until": 17,
+        "seconds_until": 2.5, "again": "", "shrunk": {"calls": 4, "switches": 2, "replays": "100 of 100"},
     }  # fmt: skip
-    assert from_report("first", (), 60.0, report) == replace(FOUND, compiling=3.0)
-    clean = from_report("first", (), 60.0, report | {"findings": []})
+    earlier = [
+        finding | {"signature": "stale read", "seconds_until": 1.0},
+        finding | {"signature": "lost write", "vanilla": True, "seconds_until": 2.0},
+    ]
+    design = {"runs": 40, "seconds": 9.0, "findings": [finding, *earlier]}
+    report = {"compile_seconds": 3.0, "designs": [design]}
+    assert from_report("first", (), 60.0, report, ["stale read"]) == replace(FOUND, compiling=3.0)
+    clean = from_report("first", (), 60.0, report, ["stale read", "reuse"])
     assert (clean.found, clean.runs, clean.seconds) == (False, 40, 9.0)

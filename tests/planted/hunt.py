@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,16 @@ CLEAN, FOUND = 0, 1  # exit codes of stress
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
-    """What stress said about one bug. `runs` and `seconds` until the first finding, or in all if there was
-    none; `cpu_seconds` of the host with everything but compiling beforehand; `case` what is left of it when
-    it is shrunk. `error`: stress could not do its work.
+    """What stress said about one bug. `runs` and `seconds` are those until the first finding, or all if there
+    was none; `calls` and `switches` are what is left of its case when it is shrunk. `error`: stress could not
+    do its work.
     """
 
     bug: str
     without: tuple[str, ...]
     limit: float
     found: bool
-    kind: str = ""
+    signature: str = ""
     strategy: str = ""
     test: str = ""
     runs: int = 0
@@ -43,46 +43,92 @@ class Hunt:
     calls: int = 0
     switches: int = 0
     replays: str = ""
-    text: str = ""
+    again: str = ""
     error: str = ""
 
 
 def hunt(
-    bug: Bug, seconds: float, *, without: tuple[str, ...] = (), jobs: int = 1, shrink: bool = True
+    bug: Bug,
+    seconds: float,
+    *,
+    known: Collection[str] = (),
+    without: tuple[str, ...] = (),
+    jobs: int = 1,
 ) -> Hunt:
-    """Plant the bug in a folder of its own, run stress there until it finds something or time is over."""
+    """Plant the bug in a folder of its own, run stress there until it finds something or time is over. What
+    it finds without any bug (`known`) does not count.
+    """
     with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
         folder = plant(bug, Path(place, "copy"))
         hashes = Path(place, "hashes.json")
         hashes.write_text(json.dumps(unchanged(bug, folder)), encoding="utf-8")
-        report = Path(place, "report.json")
-        command = [sys.executable, "-P", str(STARTED), str(hashes), *stress(bug.design, seconds, report)]
-        for part in without:
-            command += ["--without", part]
-        command += ["--jobs", str(jobs), *([] if shrink else ["--no-shrink"])]
-        code, said, took = _carried_out(command, folder, seconds + COMPILING_S)
-        if code not in (CLEAN, FOUND) or not report.is_file():
-            return Hunt(bug.name, without, seconds, False, seconds=took, error=f"exit code {code}: {said}")
-        return from_report(bug.name, without, seconds, json.loads(report.read_text(encoding="utf-8")))
+        for first in (("--first",), ()):
+            report, error = stressed(
+                bug.design, seconds, folder, hashes, without, ("--jobs", str(jobs), *first)
+            )
+            one = from_report(bug.name, without, seconds, report, known, error)
+            if one.found or error or not report["designs"][0]["findings"]:
+                break
+        return one
 
 
-def stress(design: str, seconds: float, report: Path) -> list[str]:
-    """Give the command line: to the first finding, with a report for programs."""
-    return ["stress", design, "--seconds", f"{seconds:g}", "--first", "--report", str(report)]
+def known_findings(design: str, seconds: float, without: tuple[str, ...] = (), jobs: int = 1) -> list[str]:
+    """Give the signatures of what stress finds in the sources as they are."""
+    with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
+        hashes = Path(place, "hashes.json")
+        hashes.write_text("{}", encoding="utf-8")
+        report, error = stressed(design, seconds, ROOT, hashes, without, ("--jobs", str(jobs)), Path(place))
+        if error:
+            raise RuntimeError(f"stress on {design}: {error}")
+        return [one["signature"] for one in report["designs"][0]["findings"]]
 
 
-def from_report(name: str, without: tuple[str, ...], limit: float, report: dict[str, Any]) -> Hunt:
-    """Read what stress has reported."""
-    findings = report["findings"]
-    hunted = {"compiling": report.get("compile_seconds", 0.0)}
+def stressed(
+    design: str,
+    seconds: float,
+    folder: Path,
+    hashes: Path,
+    without: tuple[str, ...],
+    more: tuple[str, ...],
+    place: Path | None = None,
+) -> tuple[dict[str, Any], str]:
+    """Run stress with the sources of a folder; its report, and what kept it from making one."""
+    report = hashes.with_name("report.json")
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-P", str(STARTED), str(hashes), "stress", design, *more]
+    command += ["--seconds", f"{seconds:g}", "--json", str(report)]
+    for part in without:
+        command += ["--without", part]
+    code, said = _carried_out(command, folder, place or folder, seconds + COMPILING_S)
+    if code not in (CLEAN, FOUND) or not report.is_file():
+        return {}, f"exit code {code}: {said}"
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return found, ""
+
+
+def from_report(
+    name: str,
+    without: tuple[str, ...],
+    limit: float,
+    report: dict[str, Any],
+    known: Collection[str] = (),
+    error: str = "",
+) -> Hunt:
+    """Read what stress has reported: its first finding that is not known."""
+    if error:
+        return Hunt(name, without, limit, False, error=error)
+    design, compiling = report["designs"][0], report["compile_seconds"]
+    findings = [one for one in design["findings"] if not one["vanilla"] and one["signature"] not in known]
     if not findings:
-        return Hunt(name, without, limit, False, runs=report["runs"], seconds=report["seconds"], **hunted)
-    first = findings[0]
+        return Hunt(
+            name, without, limit, False, runs=design["runs"], seconds=design["seconds"], compiling=compiling
+        )
+    first = min(findings, key=lambda one: one["seconds_until"])
     case = first.get("shrunk") or {}
     return Hunt(
-        name, without, limit, True, kind=first["kind"], strategy=first["strategy"], test=first["test"],
-        runs=first["runs"], seconds=first["seconds"], calls=case.get("calls", 0),
-        switches=case.get("switches", 0), replays=case.get("replays", ""), text=first["text"], **hunted,
+        name, without, limit, True, first["signature"], first["strategy"], first["workload"],
+        first["runs_until"], first["seconds_until"], compiling, case.get("calls", 0),
+        case.get("switches", 0), case.get("replays", ""), first["again"],
     )  # fmt: skip
 
 
@@ -97,13 +143,12 @@ def unchanged(bug: Bug, folder: Path) -> dict[str, str]:
     return found
 
 
-def _carried_out(command: list[str], folder: Path, bound: float) -> tuple[int, str, float]:
-    """Run a command with the copy's sources; its exit code, the end of what it said, how long it took."""
-    began = time.monotonic()
+def _carried_out(command: list[str], folder: Path, place: Path, bound: float) -> tuple[int, str]:
+    """Run a command with a folder's sources; its exit code, and the end of what it said."""
     environment = os.environ | {"PYTHONPATH": str(folder)}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
+            command, cwd=place, env=environment, stdout=said, stderr=said, start_new_session=True
         )
         try:
             code = process.wait(bound)
@@ -115,4 +160,4 @@ def _carried_out(command: list[str], folder: Path, bound: float) -> tuple[int, s
             process.wait()
         said.seek(0)
         lines = said.read().strip().splitlines()
-    return code, " | ".join(lines[-3:])[-500:], time.monotonic() - began
+    return code, " | ".join(lines[-3:])[-500:]

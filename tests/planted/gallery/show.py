@@ -42,6 +42,11 @@ the oracle's: it judges every access, and knows nothing of the change.
 """
 OUTSIDE = """## What cannot be shown here
 
+arm64 waited for a batch of broadcast invalidations by a barrier (DSB) on a CPU that had sent none of
+them, and went back to flushing the address space. There is no such barrier here; completing the batch
+of the wrong CPU is the same mistake, and one of the [planted bugs](planted.md): `linux-completes-its-
+own-batch`.
+
 Merge 706a1ea65e (Linux, 2018) mended page tables that were freed before their flush when memory ran
 out: a CPU that walks a table which is freed under it takes for an entry whatever its new owner writes
 there. Here only page tables have words, other frames bear one number for the oracle, and CPUs do not
@@ -91,7 +96,7 @@ def exhibits() -> dict[str, Exhibit]:
     found = {}
     for name, entry in tomllib.loads((FOLDER / "bugs.toml").read_text(encoding="utf-8")).items():
         told = {key: entry[key].strip() for key in ("title", "where", "link")}
-        told["story"] = "\n".join(wrap(entry["story"], 110))
+        told["story"] = "\n".join(wrap(entry["story"], 104))
         design = entry.get("design", "linux")
         if design.startswith("."):
             design = str(FOLDER / design)
@@ -102,7 +107,7 @@ def exhibits() -> dict[str, Exhibit]:
 
 def section(one: Exhibit, proof: str) -> str:
     """Give its part of the page."""
-    parts = [f"## {one.title}", f"*[{one.where}]({one.link})*", one.story, "The test:"]
+    parts = [f"## {one.title}", f"{one.where}:\n<{one.link}>", one.story, "The test:"]
     parts += [f"```\n{one.litmus.read_text(encoding='utf-8').rstrip()}\n```"]
     if one.bug:
         parts += [f"The bug, put in: {one.bug.wrong}.", f"```diff\n{_difference(one.bug)}```"]
