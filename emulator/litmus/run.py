@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from designs.ready import ReadyDesign
 from emulator.experiment import Experiment
 from emulator.litmus.machine import machine_of
 from emulator.litmus.verdict import Run, Tally, check_figures, judge
 from emulator.schedule import Schedule
-from emulator.stress.arena import Arena
+from emulator.stress.arena import Arenas
 from emulator.stress.outcome import FINISHED, VIOLATED, Outcome
 from emulator.stress.pool import Pool
 from workloads.litmus.test import Litmus
@@ -37,9 +38,10 @@ class Batch:
     first: Experiment
     seeds: range
 
-    def do(self, arena: Arena) -> tuple[int, list[Run]]:
-        """Do them, in a worker."""
-        return self.number, [run_of(arena.run(seeded(self.first, seed))) for seed in self.seeds]
+    def do(self, arenas: Arenas, designs: Mapping[str, ReadyDesign]) -> tuple[int, list[Run]]:
+        """Do them, in a worker, with the design that is loaded there."""
+        first = replace(self.first, design=designs[self.first.design.name])
+        return self.number, [run_of(arenas.run(seeded(first, seed))) for seed in self.seeds]
 
 
 def run_tests(
@@ -62,7 +64,9 @@ def run_tests(
         for begin in range(seed, seed + runs, BATCH)
     ]
     given = 0
-    for number, found in _done(batches, cores) if emulate is None else _emulated(batches, emulate):
+    designs = {first.design.name: first.design for _, first in planned}
+    done = _emulated(batches, emulate) if emulate else _done(batches, cores, list(designs.values()))
+    for number, found in done:
         test = planned[number][0]
         for run in found:
             if not run.stopped:
@@ -73,10 +77,12 @@ def run_tests(
             given += 1
 
 
-def _done(batches: Iterable[Batch], cores: Sequence[int]) -> Iterator[tuple[int, list[Run]]]:
+def _done(
+    batches: Iterable[Batch], cores: Sequence[int], designs: Sequence[ReadyDesign]
+) -> Iterator[tuple[int, list[Run]]]:
     """Have workers do the batches, and give what they found as it comes."""
     todo = list(batches)[::-1]
-    with Pool(cores) as pool:
+    with Pool(cores, designs) as pool:
         while todo or pool.is_busy:
             while todo and pool.idle:
                 pool.put(todo.pop())

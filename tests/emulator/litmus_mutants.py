@@ -13,7 +13,6 @@ from allocator.flush_sites import (
     SITE_KSWAPD,
     SITE_KSWAPD_DEMOTION,
     SITE_NUMA,
-    SITE_PROMOTION,
     SITE_USER,
     SITE_WRITE_FAULT,
 )
@@ -25,7 +24,7 @@ from designs.design import Design, hook, replaced
 from designs.linux import Linux, count_pending
 from designs.luf.fields import luf_state
 from designs.luf.luf import Luf
-from designs.luf.records import flush_record, fold, of_file, of_mm
+from designs.luf.records import fold, of_file, of_mm
 from designs.luf.sync.answers import SYNC
 from designs.luf.ugen import new_luf_ugen
 
@@ -78,11 +77,6 @@ def not_for_demotion(ram, cpu, mm, freed_tables, targets, d):
 
 
 @hook("shootdown")
-def not_for_promotion(ram, cpu, mm, freed_tables, targets, d):
-    return spare(ram, cpu, SITE_PROMOTION)
-
-
-@hook("shootdown")
 def not_for_numa(ram, cpu, mm, freed_tables, targets, d):
     return spare(ram, cpu, SITE_NUMA)
 
@@ -99,19 +93,6 @@ def not_the_last(ram, cpu, mm, freed_tables, targets, d):
 
 
 @hook("shootdown")
-def not_the_first(ram, cpu, mm, freed_tables, targets, d):
-    __cpumask_clear_cpu(0, ram.call_mask, cpu)
-    return 0
-
-
-@hook("shootdown")
-def not_for_tables(ram, cpu, mm, freed_tables, targets, d):
-    if freed_tables:
-        cpumask_clear(ram.call_mask, cpu)
-    return 0
-
-
-@hook("shootdown")
 def not_for_batches(ram, cpu, mm, freed_tables, targets, d):
     if mm == 0:
         cpumask_clear(ram.call_mask, cpu)
@@ -120,9 +101,8 @@ def not_for_batches(ram, cpu, mm, freed_tables, targets, d):
 
 SPARED = {
     "user": (not_for_user,), "fault": (not_for_fault,), "file": (not_for_file,), "kswapd": (not_for_kswapd,),
-    "direct": (not_for_direct,), "demotion": (not_for_demotion,), "promotion": (not_for_promotion,),
-    "numa": (not_for_numa,), "last": (not_the_last,), "first": (not_the_first,), "tables": (not_for_tables,),
-    "batches": (not_for_batches,),
+    "direct": (not_for_direct,), "demotion": (not_for_demotion,), "numa": (not_for_numa,),
+    "last": (not_the_last,), "batches": (not_for_batches,),
 }  # fmt: skip
 
 
@@ -152,7 +132,7 @@ class WrongLinux(Linux):
 
     name = "wrong_linux"
     parameters = {  # noqa: RUF012
-        "wrong": dict.fromkeys(("mapping_change", "unmap_flush_dirty", "unmap_flush", "tlb_gen"), "which")
+        "wrong": dict.fromkeys(("mapping_change", "unmap_flush", "tlb_gen"), "which")
     }
 
     def __init__(self, **given):
@@ -181,14 +161,6 @@ def defers_all(ram, cpu, mm, vpn, pte, object):
 
 
 @hook("pte_cleared")
-def defers_dirty(ram, cpu, mm, vpn, pte, object):
-    if pte & PTE_WRITE:
-        cannot_defer(ram, luf_state(ram), cpu, mm, pte)
-        return 0
-    return deferred(ram, cpu, mm, object)
-
-
-@hook("pte_cleared")
 def not_for_the_mm(ram, cpu, mm, vpn, pte, object):
     state = luf_state(ram)
     if pte & (PTE_WRITE | PTE_DIRTY):
@@ -210,12 +182,6 @@ def not_for_the_file(ram, cpu, mm, vpn, pte, object):
     return 1
 
 
-@hook("write_fault")
-def only_the_mm(ram, cpu, mm, vma, vpn, object):
-    flush_record(ram, luf_state(ram), cpu, of_mm(ram, mm))
-    return 0
-
-
 @hook("batch_key")
 def no_key(ram, cpu, a, b, c, d):
     end_deferred_batch(luf_state(ram), cpu)
@@ -228,13 +194,11 @@ def forgets_the_key(ram, cpu, zone, pfn, key, order):
 
 
 CHANGED = {
-    "all_deferred": (defers_all,), "dirty_deferred": (defers_dirty,), "mm_record": (not_for_the_mm,),
-    "file_record": (not_for_the_file,), "only_mm": (only_the_mm,), "no_key": (no_key,),
-    "page_freed": (forgets_the_key,), "alloc": (not_for_alloc,), "last": (not_the_last,),
+    "all_deferred": (defers_all,), "mm_record": (not_for_the_mm,), "file_record": (not_for_the_file,),
+    "no_key": (no_key,), "page_freed": (forgets_the_key,), "alloc": (not_for_alloc,),
 }  # fmt: skip
 LEFT_OUT = (
-    "write_fault", "file_write", "truncate", "mkclean", "mapping_change", "unmap_flush_dirty", "unmap_flush",
-    "take", "take_done",
+    "write_fault", "file_write", "truncate", "mapping_change", "unmap_flush", "take", "take_done",
 )  # fmt: skip
 
 

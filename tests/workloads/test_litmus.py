@@ -4,6 +4,8 @@ line, rule and value.
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -202,3 +204,66 @@ def test_the_example_of_the_page_is_a_test():
     one, other = family_of("page.litmus", "page", text).members()
     assert (one.name, other.name, one.machine["memory"]) == ("page:pages=1", "page:pages=16", [1024])
     assert [process.name for process in other.workload.processes] == ["p", "q"]
+
+
+TOPICS = {
+    "page": "a page leaves the allocator (take-off)",
+    "mm-change": "the user changes mappings whose flush is pending",
+    "write-fault": "a mapping becomes writable",
+    "shared-map": "a second, writable mapping of the same file",
+    "clear-flush": "a PTE is replaced (ptep_clear_flush: uprobes)",
+    "lazy-mm": "CPUs that idle, or lend an address space to a kernel thread",
+    "file-write": "write(2)",
+    "I1": "nobody reads a frame that was handed out since",
+    "I2": "nobody writes through a stale entry",
+    "I3": "who has seen a store sees it at that address",
+    "I4": "who is told of a file's new content reads it",
+    "I5": "what a call has taken away is not used when it has returned",
+    "I6": "bytes of a pending page never change in the allocator",
+    "I7": "a CPU counts as done only if it can use nothing older",
+    "I8": "a generation is used when its whole flush is over",
+    "I9": "who cannot flush gets no pending page",
+    "D": "nothing that was stored is lost",
+    "lesson-8": "a user's change against reclaim or migration of the same pages, parallel zaps, many takers",
+    "demotion": "reclaim moves pages to a slower node",
+    "NUMA-hints": "the NUMA scanner, hint faults, promotion",
+    "pins": "pages pinned for direct I/O",
+    "fork": "fork",
+    "free-lists": "pcp, buddy, merged and split blocks",
+    "large-folios": "large folios",
+    "pcid": "several address spaces on one CPU",
+    "itlb": "instruction fetches",
+    "parallel": "parallel zaps",
+    "cpumask": "more CPUs than a word has bits",
+    "wrap-around": "counters that come round",
+}
+
+
+def covered() -> str:
+    """Give the table of docs/litmus.md: what is covered, by the files of which tests."""
+    by: dict[str, list[str]] = {}
+    for name in shipped():
+        for word in litmus_test(name).covers:
+            by.setdefault(word, []).append(name)
+    lines = ["| what | | tests |", "|---|---|---|"]
+    for word in [*TOPICS, *sorted(set(by) - set(TOPICS))]:
+        lines.append(f"| `{word}` | {TOPICS.get(word, 'hook')} | {', '.join(by.get(word, ['none']))} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_every_hook_trigger_and_invariant_has_a_test():
+    """And the page says which. Renew: LUF_RENEW=1."""
+    from allocator.hooks import HOOKS
+
+    table = covered()
+    words = set(re.findall(r"^\| `([\w-]+)`", table, re.M))
+    assert words - set(TOPICS) - set(HOOKS) == set()
+    assert set(HOOKS) - words == set()
+    assert "| none |" not in table
+    page = Path(__file__).parents[2] / "docs/litmus.md"
+    text = page.read_text(encoding="utf-8")
+    head, mark, kept = text.partition("<!-- covered -->\n")
+    if os.environ.get("LUF_RENEW"):
+        page.write_text(head + mark + table, encoding="utf-8")
+    else:
+        assert kept == table
