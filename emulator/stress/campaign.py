@@ -44,6 +44,7 @@ class Campaign:
     """What a design came to."""
 
     design: str
+    reference: str  # what names it to a command
     seed: int
     workers: int
     seconds: float = 0.0
@@ -87,24 +88,23 @@ class Campaign:
 
 def run_campaign(
     pool: Pool,
-    design: str,
+    campaign: Campaign,
     vanilla: str,
     portfolio: Portfolio,
     seconds: float,
     *,
     first: bool = False,
-    reference: str = "",
-    tell: Callable[[Campaign, float], None] = lambda *_: None,
+    shrinks: bool = False,
+    tell: Callable[[float], None] = lambda *_: None,
     found: Callable[[Finding], None] = lambda _: None,
-) -> Campaign:
+) -> None:
     """Run jobs until the time is over, or with `first` until something is put down to the design. `vanilla`
-    is the design that findings are tried on, if one is named. With a `reference`, which names the design to
-    a command, what is put down to the design is shrunk. `tell` hears how it gets on, `found` of each new
-    finding when it has been checked.
+    is the design that findings are tried on, if one is named. What is put down to the design is shrunk, if
+    that is asked for. `tell` hears how it gets on, `found` of each new finding when it has been checked.
     """
-    campaign = Campaign(design, portfolio.seed, len(pool.cores))
+    design = campaign.reference
     checks: list[Check | Shrink] = []
-    to_shrink = SHRINK_SHARE * seconds * len(pool.cores) if reference else 0.0
+    to_shrink = SHRINK_SHARE * seconds * len(pool.cores) if shrinks else 0.0
     began = time.monotonic()
 
     def over() -> bool:
@@ -127,7 +127,7 @@ def run_campaign(
                 given = min(SHRINK_S, to_shrink / 2)
                 if given >= SHRINK_LEAST_S and not finding.is_vanilla:
                     to_shrink -= given
-                    checks.append(Shrink(finding.first, design, reference, given))
+                    checks.append(Shrink(finding.first, design, given))
                 continue
             if isinstance(result, Small):
                 campaign.findings[result.found].small = result
@@ -138,6 +138,5 @@ def run_campaign(
             )
             if new:
                 checks.append(Check(result, design, vanilla))
-        tell(campaign, time.monotonic() - began)
-    campaign.seconds = time.monotonic() - began
-    return campaign
+        campaign.seconds = time.monotonic() - began
+        tell(campaign.seconds)

@@ -42,22 +42,22 @@ class StressError(ValueError):
 def stress_command(options: Namespace, _: Any) -> int:
     """Stress the designs one after the other; returns the exit code."""
     named = _designs(options.designs)
-    designs = list(named.values())
     workloads = workloads_of(options.only, options.without)
-    vanilla = next((one for one in designs if one.name == VANILLA), None) or shelf.ready(VANILLA)
+    vanilla = named.get(VANILLA) or shelf.ready(VANILLA)
     seconds = options.minutes * 60 if options.minutes else options.seconds
     cores = sorted(os.sched_getaffinity(0))
     cores = [cores[i % len(cores)] for i in range(options.jobs or len(cores))]
     with new_run_folder(options.out, "stress") as folder:
-        compiled_s = _load([*designs, vanilla], workloads[0], options)
+        compiled_s = _load([*named.values(), vanilla], workloads[0], options)
         campaigns: list[Campaign] = []
         for reference, design in named.items():
-            with Pool(cores, [design, vanilla]) as pool:
-                campaigns.append(
-                    _stressed(pool, design.name, reference, vanilla.name, workloads, seconds, options)
-                )
+            campaigns.append(Campaign(design.name, reference, options.seed, len(cores)))
+            try:
+                with Pool(cores, {VANILLA: vanilla, reference: design}) as pool:
+                    _stress(pool, campaigns[-1], workloads, seconds, options)
+            finally:  # what was found so far is shown, whatever ends it
+                _print_end(campaigns[-1], options)
             _write_cases(folder, campaigns[-1])
-            _print_end(campaigns[-1], options)
         data = as_data(campaigns, ["luf", *sys.argv[1:]], compiled_s)
         folder.write_json("findings.json", data)
     _print_verdict(campaigns, str(folder.final), data, options)
@@ -101,21 +101,15 @@ def _load(designs: Sequence[ReadyDesign], workload: str, options: Namespace) -> 
     return time.monotonic() - began
 
 
-def _stressed(
-    pool: Pool,
-    design: str,
-    reference: str,
-    vanilla: str,
-    workloads: Sequence[str],
-    seconds: float,
-    options: Namespace,
-) -> Campaign:
-    """Run one design's campaign, and print its findings as they come."""
+def _stress(
+    pool: Pool, campaign: Campaign, workloads: Sequence[str], seconds: float, options: Namespace
+) -> None:
+    """Run one design's campaign, and say what it finds as it comes."""
     strategies = [PLAIN, *STRATEGIES[: len(STRATEGIES) * _has_points(options)]]
     portfolio = Portfolio(options.seed, workloads, strategies, check=_check(options), cpus=cpus_of)
-    with Progress(design, unit="s") as progress:
+    with Progress(campaign.design, unit="s") as progress:
 
-        def tell(campaign: Campaign, passed: float) -> None:
+        def tell(passed: float) -> None:
             progress.update(min(passed, seconds), int(seconds))
             progress.phase(
                 f"{passed:.0f}/{seconds:.0f} s, {campaign.runs.total():,} runs, "
@@ -123,16 +117,16 @@ def _stressed(
             )
 
         def found(finding: Finding) -> None:
-            progress.line(f"luf: {design}: {finding.signature} (job {finding.first.job.number:,})")
+            progress.line(f"luf: {campaign.design}: {finding.signature} (job {finding.first.job.number:,})")
 
-        return run_campaign(
+        run_campaign(
             pool,
-            design,
-            "" if design == vanilla else vanilla,
+            campaign,
+            "" if campaign.reference == VANILLA else VANILLA,
             portfolio,
             seconds,
             first=options.first,
-            reference="" if options.no_shrink else reference,
+            shrinks=not options.no_shrink,
             tell=tell,
             found=found,
         )

@@ -21,6 +21,7 @@ import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, Self
 
 import multiprocess
@@ -34,7 +35,7 @@ from emulator.stress.arena import Arenas
 PR_SET_PDEATHSIG = 1
 LEAVE_S = 5.0
 
-Designs = Mapping[str, ReadyDesign]
+Designs = Mapping[str, ReadyDesign]  # by what names them to a command
 
 
 class WorkerFailed(RunStopped):
@@ -48,8 +49,8 @@ class Pool:
     design, and what is loaded already is its object.
     """
 
-    def __init__(self, cores: Sequence[int], designs: Sequence[ReadyDesign] = ()):
-        self.cores, self.designs = list(cores), {design.name: design for design in designs}
+    def __init__(self, cores: Sequence[int], designs: Designs = MappingProxyType({})):
+        self.cores, self.designs = list(cores), designs
         self.workers: list[Any] = []
         self.pipes: list[Any] = []
         self._idle: list[int] = []

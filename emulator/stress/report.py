@@ -48,7 +48,7 @@ def finding_text(campaign: Campaign, finding: Finding, number: int) -> Text:
     if small:
         text.append(f"  luf replay {case_name(campaign, number)}:\n\n")
         text.append(indent(small.text, "    ")).append("\n")
-    return text.append(f"  again: {first.job.command(campaign.design)}\n", QUIET)
+    return text.append(f"  again: {first.job.command(campaign.reference)}\n", QUIET)
 
 
 def case_name(campaign: Campaign, number: int) -> str:
@@ -162,7 +162,7 @@ def _finding_data(campaign: Campaign, finding: Finding) -> dict[str, Any]:
         "violations": outcome.violations[:1],
         "said": _said(finding),
         "shrunk": _small_data(finding.small),
-        "again": job.command(campaign.design),
+        "again": job.command(campaign.reference),
     }
 
 

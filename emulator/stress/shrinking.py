@@ -45,24 +45,23 @@ class Small:
 
 @dataclass(frozen=True, slots=True)
 class Shrink:
-    """Shrink what a job has found, in so many seconds. `reference` is what names the design to a command."""
+    """Shrink what a job has found, in so many seconds."""
 
     tried: Tried
     design: str
-    reference: str
     seconds: float
 
     def do(self, arenas: Arenas, designs: Mapping[str, ReadyDesign]) -> Small:
         """Do it, in a worker. What did not show itself again has no text."""
         run = runner(arenas, designs[self.design])
-        case = case_of(self.tried.job, self.reference)
+        case = case_of(self.tried.job, self.design)
         first = run(case)
         found = shrink(case, run, first.signature, seconds=self.seconds) if first.signature else None
         if found is None:
             return Small(self.tried.signature, "", first, {}, 0, 0, 1, 0.0, complete=True)
         repeated, repetitions = _repeated(run, found.case, found.seen, self.seconds * REPEATS_SHARE)
         recorded = Recorded(
-            found.case, found.seen.signature, found.seen.fingerprint, design_digest(self.reference)
+            found.case, found.seen.signature, found.seen.fingerprint, design_digest(self.design)
         )
         return Small(
             self.tried.signature, replay_text(recorded), found.seen, found.size, repeated, repetitions,
