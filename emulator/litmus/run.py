@@ -65,7 +65,7 @@ def run_tests(
     ]
     given = 0
     designs = {first.design.name: first.design for _, first in planned}
-    done = _emulated(batches, emulate) if emulate else _done(batches, cores, list(designs.values()))
+    done = _emulated(batches, emulate) if emulate else _done(batches, cores, designs)
     for number, found in done:
         test = planned[number][0]
         for run in found:
@@ -78,7 +78,7 @@ def run_tests(
 
 
 def _done(
-    batches: Iterable[Batch], cores: Sequence[int], designs: Sequence[ReadyDesign]
+    batches: Iterable[Batch], cores: Sequence[int], designs: Mapping[str, ReadyDesign]
 ) -> Iterator[tuple[int, list[Run]]]:
     """Have workers do the batches, and give what they found as it comes."""
     todo = list(batches)[::-1]
