@@ -12,7 +12,7 @@ from allocator.page import ALONE, PG_BUDDY
 from allocator.page_list import NONE, list_add, list_add_tail, list_del, list_splice_tail
 from allocator.panic import DOUBLE_FREE, FOREIGN_FRAME, panic
 from cpus.compiled import call, inlined, kernel
-from cpus.declare import ANY, Atomic, Constant, Field, Held, Lock, OneOf, Struct
+from cpus.declare import ANY, DEFERRED, Atomic, Constant, Counter, Field, Held, Lock, OneOf, Struct
 
 NR_ORDERS = 11  # MAX_PAGE_ORDER + 1
 LISTS, ZONE_LOCK = ("nr_zones", NR_ORDERS), Held("zone_lock")
@@ -39,6 +39,11 @@ FIELDS = (
     Field("pend_key", ZONE_LOCK, "newest key on the list", LISTS, reads=ANY),
     Field("pend_joined", ZONE_LOCK, "newest key of the list when it last joined the free list", LISTS),
 )  # fmt: skip
+
+COUNTERS = (
+    Counter("taken_pending", DEFERRED, "pages and blocks taken off the allocator that bear a design's key"),
+    Counter("merged_pending", DEFERRED, "free blocks merged with one that has another key"),
+)
 
 # answers of HOOK_PEND_FIRST: within an order, within an order, over all orders
 CLEAN_FIRST, PEND_FIRST, CLEAN_ONLY = 0, 1, 2
@@ -116,6 +121,8 @@ def free_one_page(ram, cpu, zone, pfn, order, key):
         ):
             # the design would rather have smaller blocks than clean pages that have to wait with pending ones
             break
+        if key != ram.page_key[buddy]:
+            ram.merged_pending[cpu] += 1
         key = max(key, ram.page_key[buddy])
         _remove(ram, zone, buddy, order)
         pfn = min(pfn, buddy)
@@ -173,6 +180,7 @@ def take_block(ram, cpu, zone, order):
     _remove(ram, zone, pfn, larger)
     if key > ram.zone_key_done[zone]:
         call(ram, HOOK_TAKE, cpu, zone, pfn, key, larger)
+        ram.taken_pending[cpu] += 1
     while larger > order:  # give the upper halves back, each with the key of the whole
         larger -= 1
         _insert(ram, zone, pfn + (1 << larger), larger, key)

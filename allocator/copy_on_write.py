@@ -29,7 +29,7 @@ from allocator.vma import VM_HAS_ANON, VM_SHARED
 from cpus.atomics import exchange, fetch_or, load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.declare import VMSTAT, Cost, Counter
+from cpus.declare import EXERCISED, VMSTAT, Cost, Counter
 from cpus.events import CALL_WRITE_FAULT, EV_CALL, EV_RETURN, record
 from cpus.lost_data import now_shows, shows_copy
 from cpus.oracle import name_anonymous
@@ -47,6 +47,8 @@ from cpus.tlb import AGAIN
 
 COUNTERS = (
     Counter("pgreuse", VMSTAT, "write faults that needed no copy: nobody else has the page", "pages"),
+    Counter("copies_of_shared", EXERCISED, "stores that copied a page which others go on using", "pages"),
+    Counter("copies_in_vain", EXERCISED, "copies thrown away: the PTE had changed meanwhile", "pages"),
 )
 COSTS = (Cost("page_copy", "copying a page"),)
 
@@ -157,8 +159,10 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
             mod_rss(ram, cpu, mm, -1)
     unlock_pte(ram, cpu, table)
     if same:
+        ram.copies_of_shared[cpu] += not zero
         lru_add(ram, cpu, pfn)
     else:
+        ram.copies_in_vain[cpu] += 1
         drop_page(ram, cpu, pfn)
     if not zero:
         drop_page(ram, cpu, old)  # ours

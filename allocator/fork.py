@@ -25,6 +25,7 @@ from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
+from cpus.declare import EXERCISED, Counter
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.lost_data import shows_copy, shows_the_same
 from cpus.page_table import (
@@ -36,6 +37,10 @@ from cpus.page_table import (
     PTE_WRITTEN,
     next_table,
     pte_pfn,
+)
+
+COUNTERS = (
+    Counter("fork_copied_pinned", EXERCISED, "pages copied at once, since a device writes to the parent's"),
 )
 
 
@@ -95,6 +100,7 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
     unlock_pte(ram, cpu, target)
     unlock_pte(ram, cpu, source)
     if used:
+        ram.fork_copied_pinned[cpu] += 1
         lru_add(ram, cpu, copy)
     elif copy != NONE:
         drop_page(ram, cpu, copy)

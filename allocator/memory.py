@@ -35,7 +35,7 @@ from allocator.vma import VM_ANON, VM_RIGHTS, VM_SHARED, VM_WRITE, find_vma
 from cpus.abi.numbers import STORE
 from cpus.atomics import fetch_or, store_release
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.declare import VMSTAT, Constant, Cost, Counter, Field, OwnerOf, Struct
+from cpus.declare import EXERCISED, VMSTAT, Constant, Cost, Counter, Field, OwnerOf, Struct
 from cpus.events import EV_FAULT, record
 from cpus.live import REFUSED
 from cpus.locks import mmap_read_lock, mmap_read_unlock
@@ -64,6 +64,9 @@ FIELDS = (
 COUNTERS = (
     Counter("pgfault", VMSTAT, "page faults"),
     Counter("pgmajfault", VMSTAT, "page faults that had to read from disk"),
+    Counter("faults_too_late", EXERCISED, "faults that found the page mapped by another thread meanwhile"),
+    Counter("faults_on_a_lost_page", EXERCISED, "faults whose page was reclaimed or truncated meanwhile"),
+    Counter("faults_on_a_moving_page", EXERCISED, "faults that waited for a page to be moved"),
 )
 COSTS = (
     Cost("fault_entry", "exception, entry and return"),
@@ -90,6 +93,7 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
     ask_design(ram, cpu, mm, vma, vpn)
     lock_pte(ram, cpu, table)
     if ptep_get(ram, table, vpn) != 0:  # another thread was faster
+        ram.faults_too_late[cpu] += 1
         unlock_pte(ram, cpu, table)
         drop_page(ram, cpu, pfn)
         return AGAIN
@@ -193,6 +197,7 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
         unlock_and_drop(ram, cpu, pfn)
         return WAIT
     if ram.page_object[pfn] != object + 1 or ram.page_index[pfn] != index:  # truncated or reclaimed meanwhile
+        ram.faults_on_a_lost_page[cpu] += 1
         unlock_and_drop(ram, cpu, pfn)
         return AGAIN
     if store and ram.vma_flags[vma] & VM_SHARED == 0:
@@ -208,6 +213,7 @@ def do_file_fault(ram, cpu, mm, vma, vpn, store):
         unlock_pte(ram, cpu, table)
         unlock_page(ram, cpu, pfn)
     else:
+        ram.faults_too_late[cpu] += 1
         unlock_pte(ram, cpu, table)
         unlock_and_drop(ram, cpu, pfn)
     return AGAIN
@@ -224,6 +230,7 @@ def wait_for_migration(ram, cpu, table, vpn):
         fetch_or(ram.page_flags, pfn, PG_WAITERS)
     unlock_pte(ram, cpu, table)
     if waits:
+        ram.faults_on_a_moving_page[cpu] += 1
         wait_for_unlock(ram, cpu, pfn)
     return AGAIN
 

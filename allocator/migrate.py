@@ -42,7 +42,7 @@ from allocator.rmap import (
 )
 from cpus.atomics import fetch_add, load_acquire, store_release
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.declare import OWNER, VMSTAT, Counter, Field
+from cpus.declare import EXERCISED, OWNER, VMSTAT, Counter, Field
 from cpus.events import EV_MIGRATE, record
 from cpus.exposed import batch_is_flushed
 from cpus.exposed_pages import page_leaves
@@ -63,6 +63,7 @@ FIELDS = (
 COUNTERS = (
     Counter("pgmigrate_success", VMSTAT, "pages moved to another frame", "pages"),
     Counter("pgmigrate_fail", VMSTAT, "pages that were to be moved and could not be", "pages"),
+    Counter("moves_undone", EXERCISED, "pages unmapped to be moved, and mapped again as they were", "pages"),
 )
 
 NO_MEMORY = -2
@@ -138,6 +139,7 @@ def _finish_move(ram, cpu, pfn, target, key):
 @kernel
 def _undo_move(ram, cpu, pfn, target):
     """The page stays: map it again as it was, give the target back."""
+    ram.moves_undone[cpu] += 1
     remove_migration_ptes(ram, cpu, pfn, pfn)
     clear_flag(ram, target, PG_LOCKED)
     ram.page_object[target] = 0

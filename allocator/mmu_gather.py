@@ -15,7 +15,7 @@ from allocator.rmap import DELAYED_RMAP, remove_rmap
 from allocator.tlb_flush import FLUSH_ALL, FREED_TABLES, flush_tlb_mm_range
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import call, kernel
-from cpus.declare import OWNER, Atomic, Field, Struct
+from cpus.declare import EXERCISED, OWNER, Atomic, Counter, Field, Struct
 from cpus.page_table import LEVEL_BITS
 
 GATHER_PAGES = 9690  # 19 batches of 510 (mm_types.h: MAX_GATHER_BATCH_COUNT, MAX_GATHER_BATCH)
@@ -39,6 +39,10 @@ FIELDS = (
     Field("gather_table", OWNER, "page tables taken out and not yet flushed (mmu_table_batch)",
           ("nr_cpus", GATHER_TABLES)),
 )  # fmt: skip
+
+COUNTERS = (
+    Counter("gathers_nested", EXERCISED, "gathers closed while others changed PTEs of the mm: a full flush"),
+)
 
 NO_START = 1 << 60
 PTES, PMDS, PUDS, P4DS = 1, 2, 4, 8  # levels at which entries were cleared
@@ -174,5 +178,6 @@ def _finish(ram, cpu, munmap):
     if load_acquire(ram.mm_flush_pending, ram.gather_mm[cpu]) > 1:  # mm_tlb_flush_nested
         tlb_flush_everything(ram, cpu)
         ram.gather_freed[cpu] = FREED_TABLES
+        ram.gathers_nested[cpu] += 1
     _flush_and_drop(ram, cpu, munmap)
     fetch_add(ram.mm_flush_pending, ram.gather_mm[cpu], -1)

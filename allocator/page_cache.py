@@ -22,7 +22,21 @@ from allocator.panic import BUS_ERROR, panic
 from allocator.workingset import workingset_eviction, workingset_refault
 from cpus.atomics import compare_exchange, fetch_add, load_acquire, pause, store_release
 from cpus.compiled import apart, inlined, kernel
-from cpus.declare import ANY, CONFIG, RWSEM, VMSTAT, Atomic, Cost, Counter, Field, Held, Lock, OneOf, Struct
+from cpus.declare import (
+    ANY,
+    CONFIG,
+    EXERCISED,
+    RWSEM,
+    VMSTAT,
+    Atomic,
+    Cost,
+    Counter,
+    Field,
+    Held,
+    Lock,
+    OneOf,
+    Struct,
+)
 from cpus.exposed_pages import page_leaves
 from cpus.lease import WAIT_INVALIDATE, sched_yield
 from cpus.locks import down_read, down_write, spin_lock_irq, spin_unlock_irq, up_read, up_write
@@ -59,7 +73,11 @@ FIELDS = (
           "version on disk of a file page", ("nr_logical",), reads=ANY, oracle=True),
 )  # fmt: skip
 
-COUNTERS = (Counter("pgpgout", VMSTAT, "written to disk", "KiB"),)
+COUNTERS = (
+    Counter("pgpgout", VMSTAT, "written to disk", "KiB"),
+    Counter("lookups_too_late", EXERCISED, "look-ups left with the last reference of a page that went away"),
+    Counter("removals_refused", EXERCISED, "unmapped pages that stay cached: somebody holds or wrote them"),
+)
 COSTS = (
     Cost("page_cache_add", "adding a page to a file's cache"),
     Cost("disk_latency", "a request to the disk"),
@@ -104,6 +122,7 @@ def find_page(ram, cpu, object, index):
 def drop_failed_lookup(ram, cpu, answer):
     """Free the page whose last reference a failed look-up was left with (`answer` below -1)."""
     pfn = -2 - answer
+    ram.lookups_too_late[cpu] += 1
     get_page(ram, pfn)
     drop_page(ram, cpu, pfn)
 
@@ -190,6 +209,8 @@ def remove_mapping(ram, cpu, pfn, object, keep_shadow):
             workingset_eviction(ram, pfn) if keep_shadow else 0,
         )
         ram.object_nrpages[object] -= 1
+    else:
+        ram.removals_refused[cpu] += 1
     spin_unlock_irq(ram, cpu, ram.object_cache_lock, object)
     return alone
 

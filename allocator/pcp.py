@@ -233,6 +233,7 @@ def take_from_pcp(ram, cpu, zone):
     if pfn != NONE:
         _pcp_remove(ram, cpu, zone, pfn)
         if key != 0:
+            ram.taken_pending[cpu] += 1
             call(ram, HOOK_TAKE, cpu, -1, pfn, key, 0)
     spin_unlock(ram, cpu, ram.pcp_lock, (cpu, zone))
     call(ram, HOOK_TAKE_DONE, cpu, 0, 0, 0, 0)

@@ -34,6 +34,7 @@ def keep_after_all(ram, cpu, unmapped):
     """
     if unmapped == UNMAP_LAZY:
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
+        ram.kept_with_pending[cpu] += 1
 
 
 @kernel

@@ -28,7 +28,7 @@ from allocator.tlb_flush import flush_tlb_page, others_cache
 from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
 from cpus.compiled import call, inlined, kernel
-from cpus.declare import ANY, OURS, OWNER, Cost, Counter, Field, Lock
+from cpus.declare import ANY, EXERCISED, OURS, OWNER, Cost, Counter, Field, Lock
 from cpus.events import EV_MAP, EV_MOVE, EV_UNMAP, record
 from cpus.exposed import note_unmap
 from cpus.locks import spin_lock, spin_unlock
@@ -64,6 +64,7 @@ FIELDS = (
 COUNTERS = (
     Counter("unmap_ro", OURS, "PTEs cleared by reclaim or migration through which nobody could write"),
     Counter("unmap_rw", OURS, "PTEs cleared by reclaim or migration that were writable"),
+    Counter("unmaps_undone", EXERCISED, "PTEs put back: a pinned page, or one written to since MADV_FREE"),
 )
 COSTS = (Cost("unmap_page", "rmap walk and PTE clear of one mapping"),)
 
@@ -255,6 +256,7 @@ def _unmap_one(ram, cpu, pfn, object, vma, why):
         else:
             call(ram, HOOK_VMA_DONE, cpu, mm, vma, 0, 0)
     if _must_stay(ram, cpu, pfn, old, why):
+        ram.unmaps_undone[cpu] += 1
         store_release(ram.frame_word, (table, index), old)
         unlock_pte(ram, cpu, table)
         return LEFT

@@ -34,7 +34,20 @@ from cpus.cpumask import (
     cpumask_weight,
     for_each_cpu,
 )
-from cpus.declare import ANY, INTERRUPTS, OURS, OWNER, VMSTAT, Atomic, Constant, Cost, Counter, Field, Struct
+from cpus.declare import (
+    ANY,
+    EXERCISED,
+    INTERRUPTS,
+    OURS,
+    OWNER,
+    VMSTAT,
+    Atomic,
+    Constant,
+    Cost,
+    Counter,
+    Field,
+    Struct,
+)
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import BROADCAST_FLUSH, IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, send_interrupts, wait_for_acks
 from cpus.live import touch_spin_pages
@@ -68,6 +81,13 @@ COUNTERS = (
     Counter("irq_tlb", INTERRUPTS, "TLB: flush functions executed for others"),
     Counter("irq_call", INTERRUPTS, "CAL and TLB: all functions executed for others"),
     Counter("context_switches", OURS, "address spaces loaded"),
+    Counter("served_already", EXERCISED, "requests whose generation a newer flush had served"),
+    Counter("missed_generation", EXERCISED, "ranges flushed as a whole, since an older request was open"),
+    Counter("lazy_spared", EXERCISED, "lazy CPUs that a shootdown left out"),
+    Counter("lazy_interrupted", EXERCISED, "CPUs that were lazy when the interrupt came, and let the mm go"),
+    Counter("lazy_came_back_late", EXERCISED, "lazy CPUs back in an mm that was flushed meanwhile"),
+    Counter("slot_came_back_late", EXERCISED, "mms loaded again, in a slot that had missed a flush"),
+    Counter("slot_recycled", EXERCISED, "ASID slots taken from another mm"),
 )
 COSTS = (
     Cost("flush_full", "flushing an address space"),
@@ -120,6 +140,7 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     if loaded == INIT_MM or (mm != INIT_MM and mm != loaded):
         return
     if ram.cpu_lazy[cpu]:
+        ram.lazy_interrupted[cpu] += 1
         switch_mm(ram, cpu, INIT_MM)
         return
     reason = (
@@ -128,6 +149,7 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
     slot = ram.cpu_asid[cpu]
     reached = ram.asid_gen[cpu, slot]
     if gen != NO_GENERATION and gen <= reached:  # somebody's flush has served this request already
+        ram.served_already[cpu] += 1
         return
     newest = load_acquire(ram.mm_tlb_gen, loaded)
     if reached == newest:
@@ -145,6 +167,7 @@ def flush_tlb_func(ram, cpu, mm, start, end, gen, stride, initiator):
         record(ram, cpu, EV_FLUSH, loaded, start, end - start, initiator)
     else:
         trace_tlb_flush(ram, cpu, reason, ALL_PAGES)
+        ram.missed_generation[cpu] += end != FLUSH_ALL
         invalidate_asid(ram, cpu, slot)
         if cpu == initiator:
             ram.nr_tlb_local_flush_all[cpu] += 1
@@ -202,6 +225,7 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
             here = here and ram.cpu_lazy[cpu] == 0
             for target in for_each_cpu(ram.call_mask, cpu):
                 if load_acquire(ram.cpu_lazy, target):
+                    ram.lazy_spared[cpu] += 1
                     __cpumask_clear_cpu(target, ram.call_mask, cpu)
         record(ram, cpu, EV_SHOOTDOWN, mm, cpumask_weight(ram.call_mask, cpu), site, 0)
         ram.call_kind[cpu], ram.call_mm[cpu], ram.call_gen[cpu] = _request_kind(ram, cpu, mm, how), mm, gen
@@ -275,6 +299,7 @@ def _choose_asid(ram, cpu, mm):
     slot = (ram.cpu_next_asid[cpu]) % ram.nr_asids
     ram.cpu_next_asid[cpu] += 1
     if ram.asid_context[cpu, slot] != 0:
+        ram.slot_recycled[cpu] += 1
         record(ram, cpu, EV_FLUSH, ram.asid_mm[cpu, slot], -1, -1, cpu)
     ram.asid_mm[cpu, slot] = mm
     ram.asid_context[cpu, slot] = new_context(ram, cpu)
@@ -314,6 +339,10 @@ def switch_mm(ram, cpu, mm):
     if ram.asid_gen[cpu, slot] < newest:
         trace_tlb_flush(ram, cpu, ON_TASK_SWITCH, ALL_PAGES)
         if ram.asid_gen[cpu, slot] >= 0:
+            if previous == mm:
+                ram.lazy_came_back_late[cpu] += 1
+            else:
+                ram.slot_came_back_late[cpu] += 1
             invalidate_asid(ram, cpu, slot)
             record(ram, cpu, EV_FLUSH, mm, -1, -1, cpu)
             call(ram, HOOK_FLUSHED, cpu, mm, 0, 0, 0)

@@ -25,8 +25,16 @@ from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins, change_is_complete
-from cpus.declare import OWNER, Field
+from cpus.declare import EXERCISED, OWNER, Counter, Field
 from cpus.page_table import PTE_MIGRATION, PTE_SPECIAL, next_table, pte_pfn, pte_present, ptep_get
+
+COUNTERS = (
+    Counter(
+        "zaps_flushed_early",
+        EXERCISED,
+        "zaps that flushed before they let go of the PTE lock: a written page of a file, or no room",
+    ),
+)
 
 ZAP_RUNS = 64
 FIELDS = (
@@ -70,6 +78,7 @@ def zap_ptes(ram, cpu, mm, start, end, copies):
         unlock_pte(ram, cpu, table)
         if full or written:
             tlb_flush_mmu(ram, cpu)
+            ram.zaps_flushed_early[cpu] += 1
         table, vpn, stop = next_table(ram, ram.mm_pgd[mm], vpn, end)
 
 

@@ -66,7 +66,7 @@ from allocator.sched import cond_resched
 from allocator.writeback import wakeup_flusher_threads
 from cpus.atomics import fetch_add
 from cpus.compiled import apart, call, inlined, kernel
-from cpus.declare import CONFIG, OURS, OWNER, VMSTAT, Cost, Counter, Field, OwnerOf, Struct
+from cpus.declare import CONFIG, DEFERRED, OURS, OWNER, VMSTAT, Cost, Counter, Field, OwnerOf, Struct
 from cpus.events import CALL_DEMOTION, EV_CALL, EV_RETURN, record
 from cpus.exposed import batch_is_flushed
 from cpus.locks import spin_lock_irq, spin_unlock_irq
@@ -122,6 +122,7 @@ COUNTERS = (
     ),
     Counter("nr_vmscan_write", VMSTAT, "dirty pages that kswapd has written itself", "pages"),
     Counter("pgrotated", VMSTAT, "pages put to the tail of an inactive list since they are written", "pages"),
+    Counter("kept_with_pending", DEFERRED, "batches flushed since a page whose flush was to wait is kept"),
     Counter("pglazyfreed", VMSTAT, "pages of MADV_FREE that reclaim dropped", "pages"),
 )
 COSTS = (Cost("reclaim_page", "isolating a page, checking references, freeing"),)
@@ -236,6 +237,7 @@ def _flush_and_free(ram, cpu, normal, lazy, kept):
     until now.
     """
     if kept:
+        ram.kept_with_pending[cpu] += 1
         call(ram, HOOK_UNMAP_FLUSH_DIRTY, cpu, 1, 0, 0, 0)
     key = call(ram, HOOK_BATCH_KEY, cpu, 0, 0, 0, 0)
     call(ram, HOOK_UNMAP_FLUSH, cpu, 0, 0, 0, 0)

@@ -204,6 +204,9 @@ VMSTAT = "vmstat"  # as Linux 6.12 prints it in /proc/vmstat
 PERF = "perf"  # as perf stat counts it
 INTERRUPTS = "interrupts"  # a row of /proc/interrupts
 OURS = "ours"  # of this emulator
+# rare branches, on which "no violation" depends: whether a run has taken them at all is reported beside it
+EXERCISED = "exercised"  # of the kernel, whatever the design
+DEFERRED = "deferred"  # of designs that let flushes wait: reported for those that rely on them
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,13 @@ from cpus.cpumask import for_each_cpu
 from cpus.layout import Sizes
 from cpus.page_table import PTE_ACCESSED, pte_pfn
 from designs.design import Design, hook
-from designs.linux import linux_mapping_change, linux_unmap_flush, linux_unmap_flush_dirty, set_flush_pending
+from designs.linux import (
+    Linux,
+    linux_mapping_change,
+    linux_unmap_flush,
+    linux_unmap_flush_dirty,
+    set_flush_pending,
+)
 from designs.state import own_fields
 
 
@@ -89,6 +95,7 @@ class Abis(Design):
     """no flush for pages that accessed bits prove to be in no TLB (ATC 2017)"""
 
     name = "abis"
+    relies_on = (*Linux.relies_on, "unmaps_not_flushed")
     hooks = (
         abis_young_cleared,
         abis_flushed,

@@ -67,6 +67,13 @@ def check_declared(design: Design) -> None:
     ):
         rule = f"must be a word that reports can use, on one line, without '/', at most {NAME_MAX} characters"
         raise DesignError(f"{_where(type(design), 'name')}.name {rule} (got {clipped(design.name)})")
+    relies: object = design.relies_on
+    if not isinstance(relies, tuple) or not all(isinstance(one, str) for one in relies):
+        hint = "; did you forget a comma?" if isinstance(relies, str) else ""
+        raise DesignError(
+            f"{_where(type(design), 'relies_on')}.relies_on must be a tuple of names "
+            f"(got {clipped(relies)}){hint}"
+        )
     where = _where(type(design), "hooks")
     if not isinstance(design.hooks, tuple):
         hint = (

@@ -76,6 +76,9 @@ class Design:
     name: str = ""
     parameters: ClassVar[dict[str, dict[str, str]]] = {}
     hooks: tuple[Entry, ...] = ()
+    # rare branches that its safety depends on, so that a run which never took one proves little: names of
+    # counters (groups EXERCISED and DEFERRED of cpus/declare.py, or any), or of figures of `statistics`
+    relies_on: tuple[str, ...] = ()
     # what a run with LUF's debug feature adds (designs/luf/debug.py); () it cannot
     debug_hooks: tuple[Entry, ...] = ()
 

@@ -27,4 +27,5 @@ class EarlyAck(Design):
     """vanilla's batches, but targets ack an interrupt before they flush (EuroSys 2020)"""
 
     name = "early_ack"
+    relies_on = Linux.relies_on
     hooks = (*Linux.hooks, early_ack_shootdown)

@@ -26,6 +26,7 @@ from designs.design import Design, hook, hooks
 from designs.held import (
     FORCE,
     HELD_HOOKS,
+    HELD_RELIES_ON,
     NEWEST,
     ask_called,
     catch_up,
@@ -102,6 +103,7 @@ class Epoch(Design):
     """frames wait until every CPU has passed a tick, a switch or idleness; interrupts only to laggards"""
 
     name = "epoch"
+    relies_on = HELD_RELIES_ON
     hooks = (
         *HELD_HOOKS, linux_unmap_flush, linux_mapping_change, epoch_force, epoch_pte_cleared, epoch_batch_key,
         *epoch_quiescent,

@@ -90,6 +90,7 @@ def fpr_map(ram, cpu, mm, start, end, d):
     """Addresses are about to be used: none of them may have an old translation."""
     state = fpr_state(ram)
     if was_unmapped(state, mm, start, end):
+        ram.unmapped_used_again[cpu] += 1
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_USER
         complete(ram, state, cpu, mm)
@@ -147,6 +148,10 @@ class Fpr(Design):
     """pages of a munmap go back to their own process without a shootdown (arXiv 2409.10946)"""
 
     name = "fpr"
+    relies_on = (
+        *Linux.relies_on, "taken_pending", "held_closed", "munmaps_kept", "pages_recycled",
+        "unmapped_used_again",
+    )  # fmt: skip
     hooks = (
         *Linux.hooks,
         fpr_user_flush,

@@ -25,6 +25,7 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import fence, fetch_add, fetch_max, load_acquire, store_release
 from cpus.compiled import Text, call, kernel
 from cpus.cpumask import cpumask_test_cpu, cpumask_weight
+from cpus.declare import DEFERRED, Counter
 from cpus.layout import Sizes
 from cpus.locks import spin_lock_irq, spin_unlock_irq
 from designs.deferral import (
@@ -36,7 +37,7 @@ from designs.deferral import (
     must_flush_before_io,
 )
 from designs.design import hook
-from designs.linux import flush_pending
+from designs.linux import Linux, flush_pending
 from designs.state import own_fields
 
 FIRST_GENERATION = 1
@@ -52,6 +53,14 @@ FILE_CHANGED = WHY.add("file_changed")
 # (cpu, stamp, why): the design's entry that asks by interrupts whom it must; all have flushed up to the stamp
 # when it returns
 FORCE = Text("held_force", 3)
+
+
+COUNTERS = (
+    Counter("held_forced", DEFERRED, "times that CPUs were asked by interrupts for what is held back"),
+    Counter("held_safe_already", DEFERRED, "times that all had flushed by themselves by then"),
+    Counter("held_closed", DEFERRED, "generations of held frames that were closed"),
+    Counter("unmapped_used_again", DEFERRED, "addresses used again while a flush of them was pending"),
+)
 
 
 def held_fields(sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -141,10 +150,11 @@ def may_take(ram, state, zone, key):
 
 
 @kernel
-def close_generation(ram, state, zone, now):
+def close_generation(ram, state, cpu, zone):
     """Let later frees go into the next generation; zone lock held."""
     ram.zone_key_claimed[zone] = state.zone_generation[zone]
-    state.closed_stamp[zone], state.closed_ns[zone] = state.zone_stamp[zone], now
+    state.closed_stamp[zone], state.closed_ns[zone] = state.zone_stamp[zone], ram.cpu_clock[cpu]
+    ram.held_closed[cpu] += 1
     state.zone_generation[zone] += 1
     ram.zone_pending[zone] = 0
 
@@ -157,7 +167,7 @@ def note_taken(ram, state, cpu, zone, key):
     if zone < 0:
         return
     if key > ram.zone_key_claimed[zone]:
-        close_generation(ram, state, zone, ram.cpu_clock[cpu])
+        close_generation(ram, state, cpu, zone)
     state.need[cpu] = max(state.need[cpu], state.closed_stamp[zone])
     state.own_generation[cpu, zone] = max(state.own_generation[cpu, zone], key)
 
@@ -190,7 +200,7 @@ def advance_zones(ram, state, cpu):
             continue  # racy look: next time
         spin_lock_irq(ram, cpu, ram.zone_lock, zone)
         if ram.zone_key_done[zone] == ram.zone_key_claimed[zone] and ram.zone_pending[zone] > 0:
-            close_generation(ram, state, zone, ram.cpu_clock[cpu])
+            close_generation(ram, state, cpu, zone)
             # closed, before the look at `safe`: of two CPUs that go idle at once one sees the other's
             fence()
         if ram.zone_key_done[zone] < ram.zone_key_claimed[zone]:
@@ -251,7 +261,10 @@ def is_away(ram, other):
 def force(ram, state, cpu, stamp, why):
     """All have flushed up to `stamp` when this returns; CPUs are asked unless that is known already."""
     if load_acquire(state.safe, 0) < stamp:
+        ram.held_forced[cpu] += 1
         call(ram, FORCE, cpu, stamp, why)
+    elif stamp > 0:
+        ram.held_safe_already[cpu] += 1
 
 
 @kernel
@@ -326,4 +339,7 @@ def held_truncate(ram, cpu, object, page, c, d):
 HELD_HOOKS = (
     deferral_walk_done, held_unmap_flush_dirty, held_page_freed, held_take_check, held_take, held_take_done,
     held_write_fault, held_file_write, held_truncate,
+)  # fmt: skip
+HELD_RELIES_ON: tuple[str, ...] = (
+    *Linux.relies_on, "taken_pending", "kept_with_pending", "held_forced", "held_safe_already", "held_closed",
 )  # fmt: skip

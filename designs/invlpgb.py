@@ -30,4 +30,5 @@ class Invlpgb(Design):
     """vanilla's batches, broadcast by the hardware instead of interrupts (AMD, Linux 6.15)"""
 
     name = "invlpgb"
+    relies_on = Linux.relies_on
     hooks = (*Linux.hooks, invlpgb_shootdown)

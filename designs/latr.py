@@ -43,6 +43,7 @@ from designs.design import Design, hook, hooks
 from designs.held import (
     FORCE,
     HELD_HOOKS,
+    HELD_RELIES_ON,
     NEWEST,
     VISIBLE,
     ask_called,
@@ -278,6 +279,7 @@ def latr_map(ram, cpu, mm, start, end, d):
     """Addresses are about to be used: none of them may have an old translation."""
     state = latr_state(ram)
     if is_unswept(state, mm) and was_unmapped(state, mm, start, end):
+        ram.unmapped_used_again[cpu] += 1
         site = ram.cpu_site[cpu]
         ram.cpu_site[cpu] = SITE_USER
         force(ram, state, cpu, state.unmapped_stamp[mm], VISIBLE)
@@ -309,6 +311,7 @@ class Latr(Design):
     """unmappers leave notes, each CPU sweeps them at tick and switch; frames wait for all (ASPLOS 2018)"""
 
     name = "latr"
+    relies_on = (*HELD_RELIES_ON, "ring_full")
     parameters = {  # noqa: RUF012
         "ring": {
             str(RING): "a ring of 64 records for each CPU",
@@ -328,6 +331,7 @@ class Latr(Design):
         super().__init__(**given)
         if self.chosen["munmap"] == "lazy":
             self.hooks = (*type(self).hooks, latr_user_flush, latr_map)
+            self.relies_on = (*self.relies_on, "lazy_munmaps", "unmapped_used_again")
 
     def fields(self, sizes: Sizes):
         return latr_fields(sizes, int(self.chosen["ring"]))

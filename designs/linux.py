@@ -12,7 +12,7 @@ from allocator.tlb_flush import flush_batch, flush_tlb_mm, inc_mm_tlb_gen
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import cpumask_or
-from cpus.declare import OWNER, Atomic, Field, Struct
+from cpus.declare import EXERCISED, OWNER, Atomic, Counter, Field, Struct
 from cpus.ipi import MASKS
 from cpus.page_table import PTE_DIRTY
 from designs.design import Design, hook
@@ -28,6 +28,12 @@ FIELDS = (
     )),
     Field("ubc_mask", OWNER, "CPUs that the batched flush must reach (tlb_ubc.cpumask)", MASKS),
     Field("tmp_mask", OWNER, "scratch of a design", MASKS),
+)  # fmt: skip
+
+COUNTERS = (
+    Counter("pending_completed", EXERCISED,
+            "changes of mappings that flushed first what reclaim had left pending"),
+    Counter("flushed_before_io", EXERCISED, "batches flushed early, before a dirty page is written"),
 )  # fmt: skip
 
 FLUSHED_SHIFT = 16  # TLB_FLUSH_BATCH_FLUSHED_SHIFT
@@ -91,6 +97,7 @@ def flush_batched_pending(ram, cpu, mm):
     """
     batched = unflushed(ram, mm)
     if batched != 0:
+        ram.pending_completed[cpu] += 1
         flush_tlb_mm(ram, cpu, mm)
         note_flushed(ram, mm, batched)
 
@@ -110,6 +117,7 @@ def linux_unmap_flush(ram, cpu, a, b, c, d):
 @hook("unmap_flush_dirty")
 def linux_unmap_flush_dirty(ram, cpu, a, b, c, d):
     if ram.ubc_writable[cpu]:
+        ram.flushed_before_io[cpu] += 1
         flush_pending(ram, cpu)
     return 0
 
@@ -124,4 +132,5 @@ class Linux(Design):
     """vanilla Linux 6.12: one round of interrupts per batch of unmapped pages"""
 
     name = "linux"
+    relies_on = ("pending_completed", "lazy_came_back_late", "slot_came_back_late")
     hooks = (linux_pte_cleared, linux_unmap_flush, linux_unmap_flush_dirty, linux_mapping_change)

@@ -32,7 +32,7 @@ from designs.deferral import (
     is_clean_read_only,
 )
 from designs.design import Design, hook, hooks
-from designs.linux import flush_pending, linux_mapping_change, linux_unmap_flush
+from designs.linux import Linux, flush_pending, linux_mapping_change, linux_unmap_flush
 from designs.measure import FLUSHES, clean_pages
 from designs.state import own_fields
 
@@ -170,6 +170,7 @@ class LufHold(Design):
     """LUF's first approach: pages unmapped read-only are kept back until the next flush (migrc v1-v8)"""
 
     name = "luf_hold"
+    relies_on = (*Linux.relies_on, "kept_with_pending", "kept_total", "flushes")
     hooks = (
         hold_pte_cleared, deferral_walk_done, hold_batch_key, linux_unmap_flush, hold_unmap_flush_dirty,
         hold_keep, hold_pressure, hold_write_fault, linux_mapping_change, *hold_file_changes,

@@ -89,6 +89,14 @@ def takeoff_statistics(ram: Any) -> dict[str, Any]:
     return found
 
 
+def wrap_arounds(ram: Any, keys: int) -> dict[str, int]:
+    """Say how many of LUF's keys were handed out again, and how often the 16 bits of v12's stamps wrapped."""
+    return {
+        "keys_used_again": max(0, int(ram.design["next_key"][0]) - (keys - 1)),
+        "stamps_wrapped": int(ram.design["ugen"][0]) >> 16,
+    }
+
+
 def clean_pages(ram: Any) -> dict[str, list[int]]:
     """Give free pages with nothing pending over virtual time: t_ns, and a list for each node."""
     nodes = ram.nr_nodes

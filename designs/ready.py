@@ -39,6 +39,11 @@ class ReadyDesign:
         return dict(getattr(self.design, "chosen", {}))
 
     @property
+    def relies_on(self) -> tuple[str, ...]:
+        """The rare branches that its safety depends on."""
+        return self.design.relies_on
+
+    @property
     def has_thread(self) -> bool:
         """Does it have a kernel thread of its own?"""
         return any(item.text == HOOK_KTHREAD for item in self.design.hooks)

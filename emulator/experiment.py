@@ -29,6 +29,7 @@ from designs.design import Design, DesignError
 from designs.ready import ReadyDesign
 from emulator.build import RunOptions, build, file_sizes
 from emulator.counts import counts, free_pages, scheduled
+from emulator.exercised import exercised
 from emulator.host_facts import memory_for
 from emulator.judge.audit import audit
 from emulator.judge.bad_access import explained
@@ -299,14 +300,21 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
         processes.finish()
         startup_s = processes.ready_s
     lost = None
+    counted = counts(ram, machine)
+    total = {name: sum(per_cpu) for name, per_cpu in counted["counters"].items()}
+    relies_on: tuple[str, ...] = design.relies_on
     try:
         figures = design.statistics(ram)
+        taken = exercised(ram.layout.counters, total, relies_on, figures)
     except DesignError as error:  # the run is over: what it found must not be lost
         lost, figures = error, {"findings": [f"its statistics cannot be had: {error}"]}
+        relies_on, taken = (), exercised(ram.layout.counters, total, (), figures)
     result = Result(
         design=design.name,
-        **counts(ram, machine),
+        **counted,
         **(scheduled(ram) | {"schedule": one.schedule.about()} if one.schedule else {}),
+        exercised=taken,
+        relies_on=list(relies_on),
         accounted={name: list(pair) for name, pair in audit(ram).items()} if outcome == "finished" else {},
         violations=violations(ram, workload, design.name),
         exposures=int(ram.run_exposures[0]),

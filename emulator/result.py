@@ -104,6 +104,8 @@ class Result(Struct, frozen=True, kw_only=True):
     debug_luf: DebugCounts = {}
     debug_findings: list[DebugFinding] = []  # the first of these findings
     design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
+    exercised: dict[str, Natural] = {}  # rare branches -> how often they were taken (exercised.py)
+    relies_on: list[str] = []  # those of them that the design's safety depends on
     token_ns: list[list[Whole]] = []
     series: Series = field(default_factory=Series)
     timeline: Timeline = field(default_factory=Timeline)

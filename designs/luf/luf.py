@@ -37,19 +37,23 @@ from cpus.compiled import Entry
 from cpus.layout import Sizes
 from designs.deferral import deferral_walk_done
 from designs.design import Design
-from designs.linux import linux_mapping_change
+from designs.linux import Linux, linux_mapping_change
 from designs.luf.debug import LUF_DEBUG
-from designs.luf.fields import luf_fields
+from designs.luf.fields import KEYS, luf_fields
 from designs.luf.sync.answers import SYNC
 from designs.luf.triggers import luf_file_changes, luf_file_write, luf_write_fault
 from designs.luf.unmap import luf_batch_key, luf_pte_cleared, luf_unmap_flush, luf_unmap_flush_dirty
-from designs.measure import takeoff_statistics
+from designs.measure import takeoff_statistics, wrap_arounds
 
 
 class Luf(Design):
     """LUF: read-only unmaps are flushed when the page is allocated again"""
 
     name = "luf"
+    relies_on = (
+        *Linux.relies_on, "taken_pending", "kept_with_pending", "luf_spared", "luf_triggered", "waits",
+        "keys_used_again",
+    )  # fmt: skip
     parameters = {"sync": {name: meaning for name, (meaning, _) in SYNC.items()}}  # noqa: RUF012
     hooks: tuple[Entry, ...] = (
         luf_pte_cleared, deferral_walk_done, luf_unmap_flush, luf_unmap_flush_dirty, luf_batch_key,
@@ -73,4 +77,4 @@ class Luf(Design):
         ram.zone_key_claimed[:] = 1
 
     def statistics(self, ram):
-        return takeoff_statistics(ram)
+        return takeoff_statistics(ram) | wrap_arounds(ram, KEYS)

@@ -91,4 +91,5 @@ def take_pending(ram, state, cpu, record, mask, row):
 def flush_record(ram, state, cpu, record):
     """Flush the CPUs of a record that are not up to date (luf_flush_mm, luf_flush_mapping)."""
     if take_pending(ram, state, cpu, record, state.take_mask, cpu) != NO_UGEN:
+        ram.luf_triggered[cpu] += 1
         flush_and_mark(ram, state, cpu, state.take_mask, cpu)

@@ -18,13 +18,17 @@ from allocator.tlb_flush import flush_batch
 from cpus.atomics import compare_exchange, fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_copy, cpumask_empty, for_each_cpu
-from cpus.declare import Lock, Struct
+from cpus.declare import DEFERRED, Counter, Lock, Struct
 from cpus.layout import Sizes
 from cpus.locks import spin_lock, spin_unlock
 from designs.measure import FLUSHES
 
 FIELDS = (
     Struct("one", "lufd", (Lock("lufd_lock", "LUF's done-numbers", "all done-numbers, if LUF is debugged"),)),
+)
+COUNTERS = (
+    Counter("luf_spared", DEFERRED, "CPUs that need no flush, having taken part in a later one"),
+    Counter("luf_triggered", DEFERRED, "flushes since an address or offset is about to show something else"),
 )
 NO_UGEN = 0
 LOW = 0xFFFF  # stamps of which these bits are 0 are not drawn: in v12 they mean "none"
@@ -112,6 +116,7 @@ def diet(ram, state, cpu, mask, row, ugen):
     lock_done(ram, cpu)
     for target in for_each_cpu(mask, row):
         if is_done(state, target, ugen):
+            ram.luf_spared[cpu] += 1
             __cpumask_clear_cpu(target, mask, row)
     unlock_done(ram, cpu)
     return cpumask_empty(mask, row)

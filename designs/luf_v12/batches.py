@@ -111,6 +111,7 @@ def luf_flush_record(ram, state, cpu, record):
         # v12 leaves an empty batch marked as required: it flushes nobody
         ram.ubc_required[cpu] = ram.ubc_writable[cpu] = 0
         return
+    ram.luf_triggered[cpu] += 1
     try_to_unmap_flush(ram, state, cpu)
 
 

@@ -28,6 +28,8 @@ another and are not flushed. Not shown here.)
 """
 
 from designs.design import Design
+from designs.linux import Linux
+from designs.luf.ugen import LOW
 from designs.luf_v12.debug import V12_DEBUG
 from designs.luf_v12.fields import v12_fields
 from designs.luf_v12.generations import v12_page_freed
@@ -46,13 +48,17 @@ from designs.luf_v12.unmap import (
     v12_unmap_flush_dirty,
     v12_walk_done,
 )
-from designs.measure import takeoff_statistics
+from designs.measure import takeoff_statistics, wrap_arounds
 
 
 class LufV12(Design):
     """LUF RFC v12 as posted, nothing repaired: the oracle may catch it"""
 
     name = "luf_v12"
+    relies_on = (
+        *Linux.relies_on, "taken_pending", "kept_with_pending", "luf_spared", "luf_triggered", "waits",
+        "keys_used_again", "stamps_wrapped",
+    )  # fmt: skip
     parameters = {  # noqa: RUF012
         "records": {
             "posted": "folds into mm and mapping leave flush_required alone, so their triggers flush nobody",
@@ -80,4 +86,4 @@ class LufV12(Design):
         ram.zone_key_done[:] = ram.zone_key_claimed[:] = 1
 
     def statistics(self, ram):
-        return takeoff_statistics(ram)
+        return takeoff_statistics(ram) | wrap_arounds(ram, LOW + 1)

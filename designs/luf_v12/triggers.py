@@ -19,6 +19,7 @@ def v12_mapping_change(ram, cpu, mm, b, c, d):
     state = v12_state(ram)
     batched = unflushed(ram, mm)
     if batched != 0:
+        ram.pending_completed[cpu] += 1
         ugen = new_luf_ugen(state)
         flush_tlb_mm(ram, cpu, mm)
         cpumask_copy(ram.tmp_mask, cpu, ram.mm_cpumask, mm)

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from rich.text import Text
 
+from emulator.exercised import lines, sentence, warning
 from emulator.report import talk
 from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, print_styled
 from emulator.report.luf_findings_text import finding_lines
@@ -285,6 +286,7 @@ def _checked(text: Text, comparison: Comparison) -> None:
             text.append(
                 f"{'':<{LABEL}}{run.design}: {run.windows:,} window{'s' * (run.windows > 1)} {what}\n", QUIET
             )
+    _exercised(text, comparison)
     _debugged(text, comparison)
     for run in comparison.runs:
         for i, finding in enumerate(run.design_findings[:ITS_OWN_SHOWN]):
@@ -303,6 +305,18 @@ def _checked(text: Text, comparison: Comparison) -> None:
     names = list(dict.fromkeys(name for run in comparison.runs for name in run.accounted))
     lines = textwrap.wrap("every " + listed(names) if names else "nothing was counted", COLUMNS - LABEL)
     text.append(f"\n{'':<{LABEL}}".join(lines) + "\n", GOOD if names else BAD)
+
+
+def _exercised(text: Text, comparison: Comparison) -> None:
+    """Write what "no violation" is worth: which rare branches each run has taken."""
+    runs = [run for run in comparison.runs if run.exercised]
+    rows = [(run.design, sentence(run.exercised), QUIET) for run in runs]
+    rows += [(run.design, said, BAD) for run in runs if (said := warning(run.exercised, run.relies_on))]
+    label = "exercised"
+    for design, said, style in rows:
+        for line in lines(design, said, COLUMNS - LABEL):
+            text.append(f"{label:<{LABEL}}").append(line + "\n", style)
+            label = ""
 
 
 def _debugged(text: Text, comparison: Comparison) -> None:

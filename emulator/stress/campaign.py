@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from emulator.exercised import added
 from emulator.stress.pool import Pool
 from emulator.stress.portfolio import Portfolio, Result
 from emulator.stress.shrinking import Shrink, Small
@@ -54,6 +55,8 @@ class Campaign:
     strategies: Counter[str] = field(default_factory=Counter)
     knobs: Counter[str] = field(default_factory=Counter)
     figures: Counter[str] = field(default_factory=Counter)
+    exercised: dict[str, int] = field(default_factory=dict)  # rare branches, over all runs
+    relies_on: tuple[str, ...] = ()  # those of them that the design's safety depends on
     handovers: int = 0
     points: int = 0
     phases: Counter[str] = field(default_factory=Counter)  # host seconds of all workers, by what they were at
@@ -71,6 +74,8 @@ class Campaign:
         self.strategies[job.strategy] += 1
         self.knobs.update(key for key, _ in job.knobs)
         self.figures.update(outcome.counters)
+        self.exercised = added((self.exercised, outcome.exercised))
+        self.relies_on = max(self.relies_on, outcome.relies_on, key=len)
         self.handovers += outcome.handovers
         self.points += outcome.points
         self.phases.update(outcome.seconds)

@@ -11,6 +11,7 @@ from allocator.panic import OUT_OF_MEMORY, TIME_IS_OVER
 from cpus.ram import POINTS
 from designs.design import DesignError
 from emulator.counts import fingerprint, gauges, scheduled
+from emulator.exercised import exercised
 from emulator.findings import Violation
 from emulator.judge.audit import examine
 from emulator.judge.luf_findings import debug_findings
@@ -42,6 +43,9 @@ class Outcome:
     unaccounted: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)  # counters, and the design's own as DESIGN.NAME
+    # rare branches -> times, and those that the design's safety depends on (emulator/exercised.py)
+    exercised: dict[str, int] = field(default_factory=dict)
+    relies_on: tuple[str, ...] = ()
     fingerprint: str = ""
     virtual_ns: int = 0
     handovers: int = 0
@@ -68,6 +72,9 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
     """Read what a run that is over has found and done, as fields of an Outcome."""
     statistics = _statistics(ram, design) if ended == FINISHED else {}
     figures = dict(zip((one.name for one in ram.layout.counters), ram.counter.sum(axis=0).tolist()))
+    # a run that did not finish has no figures of the design
+    relies_on = [name for name in design.relies_on if name in figures or name in statistics]
+    taken = exercised(ram.layout.counters, figures, relies_on, statistics)
     figures |= gauges(ram)
     own = design.name.partition(":")[0]
     figures |= {f"{own}.{key}": value for key, value in statistics.items() if type(value) is int}
@@ -78,6 +85,8 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
         "violations": violations(ram, workload, design.name),
         "findings": list(statistics.get("findings", ())),
         "counters": figures,
+        "exercised": taken,
+        "relies_on": tuple(relies_on),
         "fingerprint": fingerprint(ram),
         "virtual_ns": int(ram.cpu_clock.max()),
         "handovers": int(ram.run_handovers[0]),

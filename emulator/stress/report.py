@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from emulator.exercised import sentence, warning
 from emulator.report.console import BAD, GOOD, QUIET
 from emulator.report.proof import violation_proof
 from emulator.run_folder import file_name
@@ -85,6 +86,9 @@ def campaign_text(campaign: Campaign) -> Text:
 def _exercised(campaign: Campaign) -> Iterable[tuple[str, str]]:
     runs, meant = campaign.runs, campaign.runs - campaign.void
     yield "exercised", f"{len(meant):,} workloads, {_figures(campaign)}"
+    yield "", sentence(campaign.exercised)
+    if said := warning(campaign.exercised, campaign.relies_on):
+        yield "", said
     yield (
         "schedules",
         f"{_counted(campaign.strategies)} runs; {campaign.handovers:,} hand-overs, "
@@ -135,6 +139,8 @@ def _campaign_data(campaign: Campaign) -> dict[str, Any]:
         "strategies": dict(campaign.strategies),
         "knobs": dict(campaign.knobs),
         "figures": dict(campaign.figures),
+        "exercised": campaign.exercised,
+        "relies_on": list(campaign.relies_on),
     }
 
 

@@ -176,6 +176,7 @@ def test_the_younger_key_wins_when_blocks_merge(small_machine):
     free_one_page(ram, CPU, ZONE, one, 0, 7)
     free_one_page(ram, CPU, ZONE, other, 0, 3)
     assert (blocks(ram), ram.pend_key[ZONE, 1]) == ({0: (1, True)}, 7)
+    assert ram.merged_pending.sum() == 1
     ram.zone_key_claimed[ZONE], ram.zone_pending[ZONE], ram.zone_key_done[ZONE] = 6, 0, 6
     assert take_block(ram, CPU, ZONE, 0) == -1
     ram.zone_key_claimed[ZONE] = ram.zone_key_done[ZONE] = 7

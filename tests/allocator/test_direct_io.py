@@ -139,6 +139,7 @@ def test_fork_leaves_a_pinned_page_to_the_parent(machine):
     dup_mm(machine.ram, 1, PARENT, CHILD)
     child = frames(machine, ANON_VPN, 6, mm=CHILD)
     assert [mine == other for mine, other in zip(pages, child)] == [True, False, False, False, False, True]
+    assert machine.count("fork_copied_pinned") == 4
     finish(machine)
     machine.touch(ANON_VPN, STORE, pages=6)
     assert frames(machine, ANON_VPN, 6)[1:5] == pages[1:5]

@@ -136,6 +136,22 @@ def test_two_threads_that_copy_the_same_page_end_with_one_copy(machine):
     assert (machine.ram.page_mapcount[pfn], machine.ram.mm_rss[:, PARENT].sum()) == (1, 4)
 
 
+def test_a_copy_that_comes_too_late_is_thrown_away(machine):
+    """CPU 1 is faster when CPU 0 has made its copy, and asks the design for the second time."""
+    asked = []
+
+    def other_thread(*_):
+        asked.append(1)
+        if len(asked) == 2:
+            machine.on_hook("write_fault", lambda *_: 0)
+            machine.touch(ANON_VPN, STORE, cpu=1)
+
+    machine.on_hook("write_fault", other_thread)
+    machine.touch(ANON_VPN, STORE)
+    assert machine.count("copies_in_vain") == 1
+    assert machine.ram.page_mapcount[machine.pfn(PARENT, ANON_VPN)] == 1
+
+
 @pytest.mark.parametrize("hook, site", [("batch_key", 0), ("kmap", KMAP_MOVE)])
 def test_a_child_forked_during_a_migration_gets_the_page_where_it_went(small_machine, hook, site):
     """fork meets migration entries: they are copied, and reverse mapping finds the child behind its parent.

@@ -4,10 +4,10 @@ import pytest
 
 from allocator.filemap import fadvise
 from allocator.flush_sites import LOCAL_SHOOTDOWN, REMOTE_SEND_IPI
-from allocator.lru import LRU_INACTIVE_FILE, lru_add_drain
+from allocator.lru import LRU_INACTIVE_FILE, drop_page, lru_add_drain
 from allocator.madvise import madvise
 from allocator.migrate import move_pages
-from allocator.page import PG_ACTIVE, PG_DIRTY, PG_SWAPBACKED, node_of, set_flag
+from allocator.page import PG_ACTIVE, PG_DIRTY, PG_SWAPBACKED, get_page, node_of, set_flag
 from allocator.tlb_flush import ALL_PAGES
 from allocator.unmap import unmap_mapping_range
 from cpus.abi.numbers import LOAD, MADV_COLD, MADV_DONTNEED, MADV_FREE, MADV_PAGEOUT, STORE
@@ -75,6 +75,7 @@ def test_free_lets_reclaim_drop_what_nobody_writes_to_again(machine):
     assert machine.flags(first) & PG_SWAPBACKED
     assert machine.pte(1, ANON_VPN + 1) == 0
     assert machine.count("pglazyfreed") == 1
+    assert machine.count("unmaps_undone") == 1
     machine.touch(ANON_VPN + 1, LOAD)
     assert machine.pfn(1, ANON_VPN + 1) == machine.ram.zero_page != second
 
@@ -111,6 +112,15 @@ def test_moved_pages_lie_on_the_other_node_after_one_flush(machine):
     assert machine.asked() == [[1]]
     assert move_pages(machine.ram, 0, 1, ANON_VPN, ANON_VPN + PAGES, 1) == 0
     machine.touch(ANON_VPN, STORE, pages=PAGES)
+
+
+def test_a_page_that_somebody_holds_is_mapped_again_where_it_was(machine):
+    pfn = machine.pfn(1, ANON_VPN)
+    get_page(machine.ram, pfn)
+    assert move_pages(machine.ram, 0, 1, ANON_VPN, ANON_VPN + 2, 1) == 1
+    assert machine.pfn(1, ANON_VPN) == pfn
+    assert machine.count("moves_undone") == 1
+    drop_page(machine.ram, 0, pfn)
 
 
 def test_more_than_512_pages_move_in_batches(small_machine):

@@ -5,14 +5,16 @@ for the disk.
 import pytest
 
 from allocator.flush_sites import REMOTE_SEND_IPI
-from allocator.lru import lru_add_drain
+from allocator.lru import lru_add_drain, unlock_and_drop
 from allocator.page import PG_DIRTY, PG_LRU, PG_READAHEAD, PG_SWAPBACKED, lock_page, unlock_page
+from allocator.page_cache import delete_from_page_cache, find_page
 from allocator.program import ENDED
+from allocator.readahead import read_pages
 from allocator.unmap import zap_range
 from cpus.abi.numbers import LOAD, STORE
 from cpus.abi.row_kinds import POPULATE
 from cpus.page_table import PTE_DIRTY, PTE_PRESENT, PTE_SPECIAL, PTE_WRITE
-from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
+from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, LATER, SHARED, SHARED_VPN
 
 CPU, REGION = 0, 256
 
@@ -81,6 +83,24 @@ def test_two_threads_that_touch_the_same_page_get_the_same_frame(machine):
     pfn = machine.pfn(1, ANON_VPN)
     assert (machine.ram.page_mapcount[pfn], machine.count("pgfree")) == (1, 1)
     assert machine.content(pfn)[1] == 3, "zeroed by CPU 1, written by CPU 1, written by CPU 0"
+    assert machine.count("faults_too_late") == 1
+
+
+def test_a_page_that_goes_while_its_fault_waits_for_the_lock_is_looked_up_again(machine):
+    """CPU 1 truncates it, and lets go of the lock that CPU 0 waits for."""
+    read_pages(machine.ram, 1, SHARED, 0, 1, -1)
+    machine.ram.cpu_clock[:] += LATER
+    pfn = int(find_page(machine.ram, 1, SHARED, 0))
+    lock_page(machine.ram, 1, pfn)
+
+    def truncate(_):
+        delete_from_page_cache(machine.ram, 1, pfn, SHARED)
+        unlock_and_drop(machine.ram, 1, pfn)
+
+    machine.on_wait = truncate
+    machine.touch(SHARED_VPN, STORE)
+    assert machine.count("faults_on_a_lost_page") == 1
+    assert machine.pfn(1, SHARED_VPN) == machine.cached(SHARED, 0)
 
 
 def test_memory_that_was_dropped_comes_back_zeroed(machine):

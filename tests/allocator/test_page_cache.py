@@ -15,7 +15,7 @@ from allocator.page import (
     unlock_page,
 )
 from allocator.page_alloc import GFP_USER, alloc_page
-from allocator.page_cache import add_to_page_cache, find_page, lookup, remove_mapping
+from allocator.page_cache import add_to_page_cache, drop_failed_lookup, find_page, lookup, remove_mapping
 from allocator.readahead import read_pages
 from allocator.vma import VM_SEQ_READ
 from cpus.abi.numbers import LOAD, STORE
@@ -95,9 +95,19 @@ def test_a_page_that_somebody_holds_is_not_removed(machine):
     read_pages(machine.ram, CPU, FILE, 7, 1, -1)
     pfn = int(find_page(machine.ram, CPU, FILE, 7))
     assert not evict(machine, 7)
+    assert machine.count("removals_refused") == 1
     drop_page(machine.ram, CPU, pfn)
     assert evict(machine, 7)
     assert (cached(machine), machine.ram.object_nrpages[FILE]) == ([], 0)
+
+
+def test_who_finds_a_page_too_late_frees_it(machine):
+    """Its last reference was that of the look-up."""
+    pfn, freed = int(alloc_page(machine.ram, CPU, NODE, GFP_USER)), machine.count("pgfree")
+    machine.ram.page_refcount[pfn] = 0
+    drop_failed_lookup(machine.ram, CPU, -2 - pfn)
+    assert machine.count("lookups_too_late") == 1
+    assert machine.count("pgfree") == freed + 1
 
 
 def test_a_dirty_page_is_not_removed(machine):

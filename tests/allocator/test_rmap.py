@@ -144,6 +144,7 @@ def test_who_meets_a_migration_entry_waits_for_the_page_lock(machine):
     machine.on_wait = migrator_goes_on
     machine.touch(FILE_VPN + INDEX, cpu=2)
     assert waited == [(2, pfn)]
+    assert machine.count("faults_on_a_moving_page") == 1
     putback_page(machine.ram, CPU, pfn)
 
 

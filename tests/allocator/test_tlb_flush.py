@@ -170,3 +170,4 @@ def test_the_oldest_of_six_slots_is_recycled(small_machine):
     assert walks(machine, CPU) == 0
     machine.run(1)
     assert walks(machine, CPU) == 1
+    assert machine.count("slot_recycled") == 2

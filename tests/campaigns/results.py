@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from emulator.exercised import never, unproven
 from emulator.experiment import design_names, run_design
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
@@ -33,7 +34,7 @@ from tests.campaigns.takeoffs import takeoff_table
 from workloads.generated import GENERATORS
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
-MACHINE, TALK = "xeon6430-cxl", "llama3x15"
+MACHINE, TALK, CLEAN = "xeon6430-cxl", "llama3x15", "clean"
 # The balancing scanner waits a second before it begins; these runs are over by then. It goes through a scaled
 # process sooner, too.
 OVERRIDES: dict[str, dict[str, object]] = {
@@ -73,14 +74,26 @@ class Row:
         kinds = sorted({str(violation.get("kind")) for violation in self.result.violations})
         wrong = [f"violation: {', '.join(kinds)}"] if kinds else []
         wrong += [f"{name} unaccounted" for name in self.result.unaccounted]
-        return "; ".join(wrong) or "clean"
+        return "; ".join(wrong) or CLEAN
+
+    @property
+    def worth(self) -> str:
+        """Say what a clean verdict is worth: how many of the rare branches the run has taken, and which of
+        those that the design relies on it has not.
+        """
+        if self.result is None or self.verdict != CLEAN or not self.result.exercised:
+            return ""
+        taken = self.result.exercised
+        missing = unproven(taken, self.result.relies_on)
+        text = f"; exercised {len(taken) - len(never(taken))} of {len(taken)}"
+        return text + (f"; relied on, never: {', '.join(missing)}" if missing else "")
 
 
 def median_row(rows: Sequence[Row]) -> Row:
     """Give the run with the median of shootdowns, and what the others had; one that was not clean stands for
     all.
     """
-    dirty = [row for row in rows if row.verdict != "clean"]
+    dirty = [row for row in rows if row.verdict != CLEAN]
     if dirty or len(rows) == 1:
         return (dirty or list(rows))[0]
     ranked = sorted(rows, key=lambda row: row.result.tlb_shootdowns if row.result is not None else 0)
@@ -143,7 +156,7 @@ def table(rows: Sequence[Row], first: str) -> str:
             row.design,
             row.workload,
             *_figures(row.result, bases.get(row.workload), row.design == first),
-            row.verdict,
+            row.verdict + row.worth,
         ]
         if row.of:
             cells[2] += f" ({row.of[0]:,} - {row.of[-1]:,})"
@@ -201,7 +214,9 @@ Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed
 - *read-only*: of the PTEs that reclaim and migration cleared, the share that was not writable. *host*: how
   long the run took here.
 - *verdict*: what oracle and audit found. A violation ends a run, so its counts are those of a part, and are
-  not compared.
+  not compared. *exercised*: how many of the rare branches on which a verdict depends the run has taken; those
+  that the design's safety relies on and that it never took are named
+  ([coherence.md](coherence.md#what-a-clean-run-is-worth)).
 - The talk's experiment ran once, with one seed; [screen.md](screen.md#how-far-runs-differ) has a spread. The
   other workloads ran with {repeats} seeds each: the table has the run with the median of shootdowns, and in
   brackets the fewest and the most. These runs are short, and a flush spares CPUs that idle lazily at that
@@ -302,7 +317,7 @@ def main(arguments: list[str] | None = None) -> int:
         "designs": table(talk, designs[0]),
         "timeline": timeline_text([row.result for row in talk if row.result is not None]),
         "takeoffs": takeoff_table(
-            [row.result for row in talk if row.result is not None and row.verdict == "clean"]
+            [row.result for row in talk if row.result is not None and row.verdict == CLEAN]
         ),
         "workloads": table(rows, designs[0]),
         "switches": table(switched, designs[0]),
@@ -311,7 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
     previous = page.read_text(encoding="utf-8") if page.is_file() else ""
     text = document(parts, previous)
     if not options.without_published:
-        clean = {row.design: row.result for row in talk if row.result is not None and row.verdict == "clean"}
+        clean = {row.design: row.result for row in talk if row.result is not None and row.verdict == CLEAN}
         text = published.replaced(text, published.sections(options, clean))
     write_atomically(page, filled(text))
     return 0

@@ -83,6 +83,25 @@ def test_table_of_results():
     ]
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, "clean"),
+        ({"exercised": {"a": 1, "b": 0}}, "clean; exercised 1 of 2"),
+        (
+            {"exercised": {"a": 1, "b": 0}, "relies_on": ["a", "b"]},
+            "clean; exercised 1 of 2; relied on, never: b",
+        ),
+        ({"exercised": {"a": 1}, "violations": [REUSE]}, "violation: reuse"),
+    ],
+)
+def test_the_verdict_says_what_was_exercised(changes, verdict):
+    """Of a clean run; one that is not clean needs no such words."""
+    row = results.Row("linux", "churn", run("linux", **changes))
+    assert results.table([row], "linux").splitlines()[2].endswith(f"| {verdict} |")
+    assert results.median_row([row, row, row]).result is row.result
+
+
 def test_the_median_of_several_seeds():
     """The middle run is shown, with the range; one that was not clean is shown in place of all."""
     rows = [results.Row("luf", "churn", run("luf", tlb_shootdowns=count)) for count in (30, 10, 20)]

@@ -66,6 +66,8 @@ def test_when_no_other_memory_is_left_who_lags_is_interrupted_once(small_machine
     pages = take_all(machine)
     assert machine.asked() == [[1]]
     assert met[0] >= PAGES // 2, "nobody was asked before a held one was needed"
+    assert machine.count("held_forced") == 1
+    assert machine.count("held_closed") > 0
     assert set(frames) <= set(pages)
     give_back(machine, pages)
 
@@ -119,6 +121,9 @@ def test_before_something_contradicts_an_old_translation_it_is_flushed(small_mac
     assert machine.asked()[0] == [1]
     machine.touch(FILE_VPN + 3, cpu=1)
     assert machine.pte(1, FILE_VPN + 3), "it had to fault"
+    if change != "munmap":
+        machine.touch(ANON_VPN + 8, STORE)
+        assert machine.count("held_safe_already") > 0
     everybody(machine)
 
 
@@ -189,6 +194,7 @@ def test_addresses_are_flushed_before_they_are_mapped_again(small_machine):
     assert machine.asked() == [], "other addresses"
     machine.enter("hook_map", 0, 1, ANON_VPN + 4, ANON_VPN + 6)
     assert machine.asked() == [[1]]
+    assert machine.count("unmapped_used_again") == 1
     machine.enter("hook_map", 0, 1, ANON_VPN + 4, ANON_VPN + 6)
     assert machine.asked() == [], "once"
 

@@ -45,6 +45,15 @@ def test_what_is_pending_is_flushed_once_before_a_change(machine):
     forget(machine)
 
 
+def test_only_what_could_be_written_is_flushed_before_io(machine):
+    set_flush_pending(machine.ram, 0, 1, 0)
+    machine.enter("hook_unmap_flush_dirty", 0)
+    assert (machine.asked(), machine.count("flushed_before_io")) == ([], 0)
+    set_flush_pending(machine.ram, 0, 1, PTE_DIRTY)
+    machine.enter("hook_unmap_flush_dirty", 0)
+    assert (machine.asked(), machine.count("flushed_before_io")) == ([[1]], 1)
+
+
 def test_the_count_starts_anew_before_it_could_catch_up_with_what_was_flushed(machine):
     """2 ** 14 unmaps later: 1 pending, 0 flushed; never equal while something is pending."""
     machine.ram.mm_batched[1] = PENDING_LARGE | (7 << FLUSHED_SHIFT)

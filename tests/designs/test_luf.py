@@ -146,6 +146,7 @@ def test_a_page_that_stays_in_use_after_all_is_flushed(machine):
     assert machine.pte(1, FILE_VPN) == 0
     assert machine.cached_pages(FILE) == [0]
     assert machine.asked() == [[1]]
+    assert machine.count("kept_with_pending") == 1
     drop_page(machine.ram, 0, pfn)
 
 
@@ -225,6 +226,7 @@ def test_a_keyed_page_of_the_own_list_is_flushed_for_when_it_is_taken(machine):
     assert machine.asked() == []
     page = take(machine, cpu=0)
     assert (page in frames, machine.asked()) == (True, [[1]])
+    assert machine.count("taken_pending") == 1
     assert machine.ram.page_key[page] == 0
     release_all(machine)
 
@@ -247,9 +249,11 @@ def test_who_has_flushed_since_is_not_asked_again(machine):
     machine.enter("hook_take", 0, -1, 0, newer)
     machine.enter("hook_take_done", 0)
     assert machine.asked() == [[1]]
+    spared = machine.count("luf_spared")
     machine.enter("hook_take", 0, -1, 0, older)
     machine.enter("hook_take_done", 0)
     assert machine.asked() == []
+    assert machine.count("luf_spared") > spared
 
 
 def test_a_flush_that_began_before_the_unmap_does_not_count(machine):
@@ -358,6 +362,8 @@ def test_before_a_mapping_can_be_written_the_mm_is_flushed(machine, vpn):
     assert seen == [([1], 0)]
     machine.touch(vpn + 8, STORE)
     assert seen == [([1], 0)], "the mm has nothing pending any more"
+    # a page of the file had to be read into a frame first, and that was pending, too
+    assert machine.count("luf_triggered") == (vpn == ANON_VPN)
 
 
 def test_a_write_to_a_shared_file_flushes_its_readers_in_other_processes(machine):

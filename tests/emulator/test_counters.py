@@ -14,10 +14,31 @@ from tests.support.every_call import every_call, small_machine_of_two_tiers
 
 ROOT = Path(__file__).parents[2]
 RUNS = ((2600, 3), (3400, 8))  # pages of the file, times that it is read
+ALLOCATOR, DESIGNS = "tests/allocator/test_{}.py", "tests/designs/test_{}.py"
 ELSEWHERE = {  # counter -> the test that raises it
-    "numa_hint_faults_local": "tests/allocator/test_numa_balancing.py",
-    "nr_vmscan_write": "tests/allocator/test_writeback.py",
-    "pgscan_direct_throttle": "tests/allocator/test_vmscan.py",
+    "copies_in_vain": ALLOCATOR.format("fork"),
+    "faults_on_a_lost_page": ALLOCATOR.format("memory"),
+    "faults_on_a_moving_page": ALLOCATOR.format("rmap"),
+    "faults_too_late": ALLOCATOR.format("memory"),
+    "flushed_before_io": DESIGNS.format("linux"),
+    "fork_copied_pinned": ALLOCATOR.format("direct_io"),
+    "held_closed": DESIGNS.format("held"),
+    "held_forced": DESIGNS.format("held"),
+    "held_safe_already": DESIGNS.format("held"),
+    "kept_with_pending": DESIGNS.format("luf"),
+    "lookups_too_late": ALLOCATOR.format("page_cache"),
+    "luf_spared": DESIGNS.format("luf"),
+    "luf_triggered": DESIGNS.format("luf"),
+    "merged_pending": ALLOCATOR.format("buddy"),
+    "moves_undone": ALLOCATOR.format("madvise"),
+    "nr_vmscan_write": ALLOCATOR.format("writeback"),
+    "numa_hint_faults_local": ALLOCATOR.format("numa_balancing"),
+    "pgscan_direct_throttle": ALLOCATOR.format("vmscan"),
+    "removals_refused": ALLOCATOR.format("page_cache"),
+    "slot_recycled": ALLOCATOR.format("tlb_flush"),
+    "taken_pending": DESIGNS.format("luf"),
+    "unmapped_used_again": DESIGNS.format("held"),
+    "unmaps_undone": ALLOCATOR.format("madvise"),
 }
 
 

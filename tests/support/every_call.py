@@ -23,6 +23,7 @@ def main(t):
     yield [t.madvise("file", "MADV_PAGEOUT", 0, 64), t.load("file", 0, 64)]
     yield [t.move_pages("heap", 1, 0, 16), t.store("heap", 0, 16), t.move_pages("heap", 0, 0, 16)]
     yield [t.write("shared", 0, 16), t.fdatasync("shared", 0, 16), t.truncate("shared", 8, 8)]
+    yield [t.store("shared", 16, 8), t.madvise("shared", "MADV_DONTNEED", 16, 8)]
     yield [t.fadvise_dontneed("other"), t.uprobe_register("code", 0, 4), t.uprobe_unregister("code", 0, 4)]
     yield [t.direct_read("other", "buffer", 0, 16), t.direct_write("other", "buffer", 0, 16)]
     yield [t.mmap("late"), t.store("late"), t.mremap("late", "place"), t.munmap("place")]
