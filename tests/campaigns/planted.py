@@ -75,7 +75,7 @@ def chosen(bugs: dict[str, Bug], only: Iterable[str], kind: str | None) -> list[
 
 
 def campaign(
-    bugs: list[Bug], journal: Journal, seconds: float, without: tuple[str, ...], jobs: int
+    bugs: list[Bug], journal: Journal, seconds: float, without: tuple[str, ...], jobs: int, shrink: bool
 ) -> Iterator[Hunt]:
     """Hunt each bug that the journal does not have, `jobs` at a time; give all in the order of their ends.
 
@@ -95,7 +95,7 @@ def campaign(
         print(f"{design} without a bug: {', '.join(found) or 'nothing'}", flush=True)
 
     def look(bug: Bug) -> Hunt:
-        one = hunt(bug, seconds, known=known[bug.design], without=without)
+        one = hunt(bug, seconds, known=known[bug.design], without=without, shrink=shrink)
         journal.add(bug, one)
         return one
 
@@ -114,8 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     without = tuple(sorted(options.without))
     hunts = []
     for one in campaign(
-        chosen(bugs, options.only, options.kind), journal, options.seconds, without, options.jobs
-    ):
+        chosen(bugs, options.only, options.kind), journal, options.seconds, without, options.jobs,
+        not options.no_shrink,
+    ):  # fmt: skip
         hunts.append(one)
         print(line(one), flush=True)
     print(summary(hunts), flush=True)
@@ -140,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each bug, compiling apart")
     parser.add_argument("--without", action="append", default=[], choices=PARTS, help="leave a part out")
     parser.add_argument("--jobs", type=int, default=1, help="bugs at a time")
+    parser.add_argument("--no-shrink", action="store_true", help="do not make the cases smaller")
     parser.add_argument("--journal", default=str(JOURNAL), help="where hunts are noted")
     parser.add_argument("--write", action="store_true", help="write docs/planted.md, and hunt nothing")
     return parser

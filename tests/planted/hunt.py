@@ -54,6 +54,7 @@ def hunt(
     known: Collection[str] = (),
     without: tuple[str, ...] = (),
     jobs: int = 1,
+    shrink: bool = True,
 ) -> Hunt:
     """Plant the bug in a folder of its own, run stress there until it finds something or time is over. What
     it finds without any bug (`known`) does not count.
@@ -77,7 +78,9 @@ def known_findings(design: str, seconds: float, without: tuple[str, ...] = (), j
     with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
         hashes = Path(place, "hashes.json")
         hashes.write_text("{}", encoding="utf-8")
-        report, error = stressed(design, seconds, ROOT, hashes, without, ("--jobs", str(jobs)), Path(place))
+        report, error = stressed(
+            design, seconds, ROOT, hashes, without, ("--jobs", str(jobs), "--no-shrink"), Path(place)
+        )
         if error:
             raise RuntimeError(f"stress on {design}: {error}")
         return [one["signature"] for one in report["designs"][0]["findings"]]
@@ -125,10 +128,11 @@ def from_report(
         )
     first = min(findings, key=lambda one: one["seconds_until"])
     case = first.get("shrunk") or {}
+    replays = " of ".join(str(count) for count in case.get("replays", ()))
     return Hunt(
         name, without, limit, True, first["signature"], first["strategy"], first["workload"],
         first["runs_until"], first["seconds_until"], compiling, case.get("calls", 0),
-        case.get("switches", 0), case.get("replays", ""), first["again"],
+        case.get("switches", 0), replays, first["again"],
     )  # fmt: skip
 
 
