@@ -1,4 +1,4 @@
-"""Stress finds a planted bug, from the copy of the sources to the finding: some that one second is enough for.
+"""Stress finds a planted bug, from the copy of the sources to the finding: some that take a second.
 
 All of them, and the hard ones, are the campaign's (tests/campaigns/planted.py).
 """
