@@ -16,7 +16,8 @@ Left out: what a whole report has of a run (experiment.py). A run here and there
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -176,3 +177,13 @@ class Arenas:
     def run(self, experiment: Experiment) -> Outcome:
         """Run it in the one that it is for."""
         return (self.points if experiment.schedule else self.plain).run(experiment)
+
+    @contextmanager
+    def bounded(self, seconds: float) -> Iterator[None]:
+        """Give runs in this block so much host time, where that is less."""
+        before = self.plain.run_bound_s, self.points.run_bound_s
+        self.plain.run_bound_s, self.points.run_bound_s = (min(seconds, bound) for bound in before)
+        try:
+            yield
+        finally:
+            self.plain.run_bound_s, self.points.run_bound_s = before

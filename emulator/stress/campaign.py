@@ -16,8 +16,8 @@ from emulator.stress.shrinking import Shrink, Small
 from emulator.stress.task import Check, Checked, Tried, Try
 
 LOOK_S = 0.1
-SHRINK_S, SHRINK_LEAST_S = 20.0, 1.0  # for one finding
-SHRINK_SHARE = 0.5  # of all workers' time, at most
+SHRINK_S = 20.0  # for one finding, at most
+SHRINK_SHARE = 0.5  # of all workers' time, at its end, if there is something to shrink
 
 
 @dataclass(slots=True)
@@ -108,17 +108,26 @@ def run_campaign(
     that is asked for. `tell` hears how it gets on, `found` of each new finding when it has been checked.
     """
     design = campaign.reference
-    checks: list[Check | Shrink] = []
-    to_shrink = SHRINK_SHARE * seconds * len(pool.cores) if shrinks else 0.0
+    checks: list[Check] = []
+    large: list[Finding] = []  # that are to be shrunk
+    for_shrinking = SHRINK_SHARE * seconds * len(pool.cores)
     began = time.monotonic()
 
     def over() -> bool:
         return time.monotonic() - began >= seconds or (first and any(one.checked for one in campaign.own))
 
-    while pool.is_busy or checks or not over():
+    def shrinking() -> bool:
+        """Is it time to shrink what was found?"""
+        return bool(large) and (over() or time.monotonic() - began >= (1 - SHRINK_SHARE) * seconds)
+
+    while pool.is_busy or checks or large or not over():
         while pool.idle:
             if checks:
                 pool.put(checks.pop())
+            elif shrinking():
+                given = min(SHRINK_S, for_shrinking / len(large))
+                for_shrinking -= given
+                pool.put(Shrink(large.pop(0).first, design, given))
             elif over() or (job := portfolio.next()) is None:
                 break
             else:
@@ -129,10 +138,8 @@ def run_campaign(
                 finding = campaign.findings[result.signature]
                 finding.checked = result
                 found(finding)
-                given = min(SHRINK_S, to_shrink / 2)
-                if given >= SHRINK_LEAST_S and not finding.is_vanilla:
-                    to_shrink -= given
-                    checks.append(Shrink(finding.first, design, given))
+                if shrinks and not finding.is_vanilla:
+                    large.append(finding)
                 continue
             if isinstance(result, Small):
                 campaign.findings[result.found].small = result

@@ -180,13 +180,22 @@ class _Search:
     def smaller_test(self) -> None:
         """Leave out of the test what can be, the largest parts first."""
         self._bare()
-        for step in (self._threads, self._calls, self._loops, self._words, self._heads, self._cpus):
+        for step in (
+            self._threads,
+            self._calls,
+            self._heads,
+            self._loops,
+            self._words,
+            self._regions,
+            self._cpus,
+        ):
             step()
 
     def _bare(self) -> None:
         sheet = self.case.sheet()
         if [key for key, _ in sheet.heads if key not in (*smaller.KEPT_HEADS, "about")]:
             self._try(smaller.bare(sheet, self.signature))
+        self._try(smaller.without_unused_regions(self.case.sheet()))
 
     def _threads(self) -> None:
         sheet = self.case.sheet()
@@ -216,11 +225,15 @@ class _Search:
                 at += 1
 
     def _heads(self) -> None:
-        """Leave out regions and what the machine says; fewer pages, and fewer words of a region."""
+        """Leave out regions, and what the machine says."""
+        self._try(smaller.without_unused_regions(self.case.sheet()))
         sheet = self.case.sheet()
         about = [head for head in sheet.heads if head[0] == "about"]
         others = [head for head in sheet.heads if head[0] != "about"]
         fewest(others, lambda kept: self._try(smaller.with_heads(sheet, [*about, *kept])))
+
+    def _regions(self) -> None:
+        """Fewer pages, and fewer words of a region."""
         at = 0
         while at < len(heads := (sheet := self.case.sheet()).heads) and not self.over:
             key, line = heads[at]
@@ -244,7 +257,7 @@ class _Search:
         """Does this test show it, with the schedule as it is, or with one that is drawn?"""
         columns = [column for column in sheet.columns if column.calls]
         text = text_of(smaller.with_columns(sheet, columns)) if columns else ""
-        if not text or text in self.tried or self.over:
+        if not text or text in self.tried or text == self.case.test or self.over:
             return False
         case = replace(self.case, test=text)
         try:

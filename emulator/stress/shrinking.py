@@ -23,7 +23,8 @@ from workloads.litmus.sheet import Line
 from workloads.litmus.smaller import with_heads
 
 REPEATS = 100  # of a small case, as far as there is time
-REPEATS_SHARE = 0.5  # of the time for shrinking
+RUN_LEAST_S, RUN_TIMES = 1.0, 4  # what takes longer than so many times the first run is given up
+REPEATS_SHARE = 0.3  # of the time for a finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,11 @@ class Shrink:
         """Do it, in a worker. What did not show itself again has no text."""
         run = runner(arenas, designs[self.design])
         case = case_of(self.tried.job, self.design)
-        first = run(case)
-        found = shrink(case, run, first.signature, seconds=self.seconds) if first.signature else None
+        began = time.monotonic()
+        first, found = run(case), None
+        if first.signature:
+            with arenas.bounded(RUN_LEAST_S + RUN_TIMES * (time.monotonic() - began)):
+                found = shrink(case, run, first.signature, seconds=self.seconds * (1 - REPEATS_SHARE))
         if found is None:
             return Small(self.tried.signature, "", first, {}, 0, 0, 1, 0.0, complete=True)
         repeated, repetitions = _repeated(run, found.case, found.seen, self.seconds * REPEATS_SHARE)

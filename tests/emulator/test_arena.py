@@ -244,3 +244,13 @@ def test_the_janitor_forgets_processes_that_were_waited_for():
             arena.run(OTHERS["a violation"])
         arena.run(CLEAN)
         assert MACHINE.cpus < sum("pidfd" in os.readlink(fd) for fd in held.iterdir()) <= once
+
+
+def test_runs_of_a_block_have_less_time():
+    """Never more than they would have, and what they had behind it."""
+    with Arenas(run_bound_s=10.0) as arenas:
+        with arenas.bounded(0.0):
+            assert arenas.run(replace(CLEAN, workload=script(rounds=2000))).ended == ENDLESS
+        with arenas.bounded(60.0):
+            assert arenas.plain.run_bound_s == 10.0
+        assert arenas.run(CLEAN).ended == FINISHED

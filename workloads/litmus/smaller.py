@@ -55,6 +55,15 @@ def bare(sheet: Sheet, about: str) -> Sheet:
     return replace(sheet, heads=heads)
 
 
+def without_unused_regions(sheet: Sheet) -> Sheet:
+    """Leave out the regions that no call names."""
+    words = {word.rpartition("=")[2] for path in paths(sheet) for word in call_at(sheet, path).words}
+    return with_heads(
+        sheet,
+        [(key, line) for key, line in sheet.heads if key != "region" or line.text.split()[0] in words],
+    )
+
+
 def with_calls(sheet: Sheet, kept: Collection[Path]) -> Sheet:
     """Keep these calls; a loop goes if nothing is left in it, and takes its calls along. Columns may be left
     empty.
@@ -95,10 +104,10 @@ def fewer_words(call: Call) -> Iterator[Call]:
 
 
 def smaller_numbers(text: str) -> Iterator[str]:
-    """Give smaller numbers than a text is, if it is one: 0, 1, a half, one less."""
+    """Give smaller numbers than a text is, if it is one: 0, 1, a half, three quarters."""
     if text.isdigit():
         value = int(text)
-        for less in dict.fromkeys((0, 1, value // 2, value - 1)):
+        for less in dict.fromkeys((0, 1, value // 2, value - -(-value // 4))):
             if 0 <= less < value:
                 yield str(less)
 
