@@ -143,12 +143,12 @@ def test_functions_that_tell_the_life_of_things_exist():
 
 
 def commands() -> list[str]:
-    """Give the luf commands of all documents: lines of indented blocks that begin with `luf`, and inline
-    ones.
+    """Give the luf commands of all documents: lines of indented blocks that begin with `luf`, with those
+    that go on behind a backslash, and inline ones.
     """
     found = []
     for document in DOCUMENTS:
-        text = document.read_text()
+        text = re.sub(r"\\\n *", "", document.read_text())
         found += re.findall(r"^    (luf .+)$", text, re.M)
         found += re.findall(r"`(luf [a-z]+ [^`]+)`", text)
     return [command.partition("#")[0].partition(";")[0].strip() for command in found]
