@@ -20,7 +20,7 @@ NOTICED_BY = {
     "none:what=user": "munmap-part",
     "spare:site=user": "mprotect-several",
     "spare:site=fault": "cow-read",
-    "spare:site=file": "mkclean",
+    "spare:site=file": "write-back",
     "spare:site=direct": "reclaim-reuse",
     "spare:site=numa": "numa-hint",
     "spare:site=last": "uprobe",
@@ -32,7 +32,7 @@ NOTICED_BY = {
     "wrong_luf:wrong=take": "pcp-again",
     "wrong_luf:wrong=page_freed": "five-takers",
     "wrong_luf:wrong=no_key": "reclaim-reuse",
-    "wrong_luf:wrong=all_deferred": "writer-beside-reclaim",
+    "wrong_luf:wrong=all_deferred": "init-on-free",
     "luf_v12": "hansen-file-written",
 }
 
