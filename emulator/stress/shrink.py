@@ -180,15 +180,9 @@ class _Search:
     def smaller_test(self) -> None:
         """Leave out of the test what can be, the largest parts first."""
         self._bare()
-        for step in (
-            self._threads,
-            self._calls,
-            self._heads,
-            self._loops,
-            self._words,
-            self._regions,
-            self._cpus,
-        ):
+        steps = (self._threads, self._together, self._calls, self._heads, self._loops, self._words,
+                 self._regions, self._cpus)  # fmt: skip
+        for step in steps:
             step()
 
     def _bare(self) -> None:
@@ -196,6 +190,15 @@ class _Search:
         if [key for key, _ in sheet.heads if key not in (*smaller.KEPT_HEADS, "about")]:
             self._try(smaller.bare(sheet, self.signature))
         self._try(smaller.without_unused_regions(self.case.sheet()))
+
+    def _together(self) -> None:
+        """What columns must lose together: a flag, or turns of loops in which they meet."""
+        for flag in smaller.flags(self.case.sheet()):
+            self._try(smaller.without_flag(self.case.sheet(), flag))
+        for count in smaller.loop_counts(self.case.sheet()):
+            for fewer in smaller.smaller_numbers(count):
+                if fewer != "0" and self._try(smaller.with_count(self.case.sheet(), count, fewer)):
+                    break
 
     def _threads(self) -> None:
         sheet = self.case.sheet()

@@ -86,6 +86,24 @@ def test_what_matters_is_left():
     assert found.seen.signature == "bug"
 
 
+def test_what_columns_do_together_goes_together():
+    """Loops in which they meet: one that does fewer turns than the other waits for ever, and is refused."""
+    text = """
+about: a
+region: m 4 writable
+
+p @0         | p @1
+repeat 8     | repeat 8
+  meet go    |   meet go
+  munmap m   |   load m
+  mmap m     |
+  meet end   |   meet end
+end          | end
+"""
+    found = shrunk(Case("none", test=text, seed=3), run=Planted(seeds=1))
+    assert found.size == {"switches": 0, "calls": 2, "threads": 2, "pages": 1}
+
+
 def test_it_is_the_same_each_time():
     """Schedules are drawn, from a stream of the case's own."""
     assert shrunk().case == shrunk().case

@@ -129,6 +129,34 @@ def test_smaller_regions():
     ]  # fmt: skip
 
 
+def test_columns_lose_together_what_they_wait_for():
+    """A meeting goes everywhere, what was done until a flag is done once."""
+    assert smaller.flags(SHEET) == ["a", "gone"]
+    apart = smaller.without_flag(smaller.without_flag(SHEET, "a"), "gone")
+    assert not smaller.flags(apart)
+    assert [smaller.call_at(apart, path).words for path in smaller.paths(apart) if path[0] == 1] == [
+        ("load", "m"), ("load", "m", "count=100"),
+    ]  # fmt: skip
+
+
+def test_loops_of_one_count_do_fewer_times_together():
+    """Of one time, what is in them is left."""
+    sheet = sheet_of(
+        "region: m 4\np @0 | q @1\nrepeat 8; meet a; end | repeat 8; meet a; end; repeat 3; load m; end"
+    )
+    assert smaller.loop_counts(sheet) == ["8", "3"]
+    fewer = smaller.with_count(sheet, "8", "4")
+    assert smaller.loop_counts(fewer) == ["4", "3"]
+    assert len(rows_of(fewer)) == 2
+    once = smaller.with_count(sheet, "8", "1")
+    assert [smaller.call_at(once, path).name for path in smaller.paths(once)] == [
+        "meet",
+        "meet",
+        "repeat",
+        "load",
+    ]
+
+
 def test_regions_that_no_call_names_go():
     """Those that are named as memory of a direct call stay."""
     sheet = sheet_of("region: a 1\nregion: b 2\nregion: c 3\np @0\nload a\ndirect_read a buffer=c")

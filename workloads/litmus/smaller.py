@@ -7,7 +7,7 @@ the large one did (emulator/stress/shrink.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 
 from workloads.litmus.sheet import REPEAT, UNTIL, Call, Column, Line, Sheet
@@ -15,6 +15,7 @@ from workloads.litmus.sheet import REPEAT, UNTIL, Call, Column, Line, Sheet
 Path = tuple[int, ...]
 KEPT_HEADS = ("region", "machine", "forbidden")  # the others say what the large test was for
 UNTOUCHED = 1  # a call keeps its name
+WAIT = ("meet", "post", "spin", "wait", UNTIL)  # calls by which columns wait for each other
 
 
 def paths(sheet: Sheet) -> list[Path]:
@@ -92,6 +93,40 @@ def changed(sheet: Sheet, path: Path, others: Iterable[Call]) -> Sheet:
     return replace(sheet, columns=columns)
 
 
+def flags(sheet: Sheet) -> list[str]:
+    """Name the flags and meetings at which columns wait for each other."""
+    calls = [call_at(sheet, path) for path in paths(sheet)]
+    return list(dict.fromkeys(call.words[1] for call in calls if call.name in WAIT and len(call.words) > 1))
+
+
+def without_flag(sheet: Sheet, flag: str) -> Sheet:
+    """Have nobody wait for a flag or post it; what was done until then is done once."""
+
+    def change(call: Call) -> Iterable[Call]:
+        if call.name not in WAIT or call.words[1:2] != (flag,):
+            return [call]
+        return call.body
+
+    return _everywhere(sheet, change)
+
+
+def loop_counts(sheet: Sheet) -> list[str]:
+    """Give the numbers of times that loops have."""
+    calls = [call_at(sheet, path) for path in paths(sheet)]
+    return list(dict.fromkeys(call.words[1] for call in calls if call.name == REPEAT and len(call.words) > 1))
+
+
+def with_count(sheet: Sheet, count: str, fewer: str) -> Sheet:
+    """Have all loops of so many times do fewer; of one time, only what is in them."""
+
+    def change(call: Call) -> Iterable[Call]:
+        if call.name != REPEAT or call.words[1:2] != (count,):
+            return [call]
+        return call.body if fewer == "1" else [replace(call, words=(REPEAT, fewer, *call.words[2:]))]
+
+    return _everywhere(sheet, change)
+
+
 def fewer_words(call: Call) -> Iterator[Call]:
     """Give the call with a word less, or a smaller number in it, the smallest first."""
     if call.name == REPEAT:
@@ -141,6 +176,20 @@ def _kept(calls: Iterable[Call], path: Path, kept: set[Path]) -> Iterator[Call]:
             yield call
         elif body := tuple(_kept(call.body, (*path, i), kept)):
             yield replace(call, body=body)
+
+
+def _everywhere(sheet: Sheet, change: Callable[[Call], Iterable[Call]]) -> Sheet:
+    """Put what `change` makes of each call in its place, the inner ones first."""
+    columns = [replace(column, calls=list(_mapped(column.calls, change))) for column in sheet.columns]
+    return replace(sheet, columns=columns)
+
+
+def _mapped(calls: Iterable[Call], change: Callable[[Call], Iterable[Call]]) -> Iterator[Call]:
+    for call in calls:
+        if not call.body:
+            yield from change(call)
+        elif body := tuple(_mapped(call.body, change)):
+            yield from change(replace(call, body=body))
 
 
 def _changed(calls: Iterable[Call], path: Path, others: Iterable[Call]) -> Iterator[Call]:
