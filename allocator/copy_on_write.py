@@ -93,12 +93,11 @@ def copy_file_page(ram, cpu, mm, vma, vpn, table, pfn):
     if free:
         mkwrite(ram, cpu, copy, MKWRITE_COW, mm, vpn)
         now_shows(ram, cpu, mm, vpn, table, copy)
+        lru_add(ram, cpu, copy)  # before others can reach it, and drop its last reference
         set_pte(ram, cpu, mm, vpn, table, copy, PTE_WRITTEN)
     unlock_pte(ram, cpu, table)
     unlock_and_drop(ram, cpu, pfn)
-    if free:
-        lru_add(ram, cpu, copy)
-    else:
+    if not free:
         drop_page(ram, cpu, copy)
     return AGAIN
 
@@ -153,6 +152,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         ram.cpu_site[cpu] = site
         mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
         shows_copy(ram, cpu, vpn, table, pfn, old)
+        lru_add(ram, cpu, pfn)
         set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)
         if not zero:
             remove_rmap(ram, cpu, old)
@@ -160,7 +160,6 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
     unlock_pte(ram, cpu, table)
     if same:
         ram.copies_of_shared[cpu] += not zero
-        lru_add(ram, cpu, pfn)
     else:
         ram.copies_in_vain[cpu] += 1
         drop_page(ram, cpu, pfn)

@@ -95,13 +95,13 @@ def _copy_ptes(ram, cpu, mm, child, source, vpn, stop, copy):
     if used:
         shows_copy(ram, cpu, vpn, target, copy, copy)
         used_how = ram.frame_word[source, vpn & LEVEL_MASK] & PTE_WRITTEN
+        lru_add(ram, cpu, copy)
         set_pte(ram, cpu, child, vpn, target, copy, used_how)
         page += 1
     unlock_pte(ram, cpu, target)
     unlock_pte(ram, cpu, source)
     if used:
         ram.fork_copied_pinned[cpu] += 1
-        lru_add(ram, cpu, copy)
     elif copy != NONE:
         drop_page(ram, cpu, copy)
     return page

@@ -99,10 +99,10 @@ def do_anonymous_page(ram, cpu, mm, vma, vpn, store):
         return AGAIN
     mkwrite(ram, cpu, pfn, MKWRITE_ANON, mm, vpn)
     now_shows(ram, cpu, mm, vpn, table, pfn)
+    lru_add(ram, cpu, pfn)  # before others can reach it, and drop its last reference
     # the allocation's reference becomes the PTE's
     set_pte(ram, cpu, mm, vpn, table, pfn, PTE_WRITTEN)
     unlock_pte(ram, cpu, table)
-    lru_add(ram, cpu, pfn)
     return AGAIN
 
 

@@ -112,6 +112,7 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
         change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         if fresh != NONE:
             shows_copy(ram, cpu, vpn, table, fresh, old)
+            lru_add(ram, cpu, fresh)
             set_pte(ram, cpu, mm, vpn, table, fresh, PTE_ACCESSED)
         else:
             shows_no_more(ram, vpn, table)
@@ -146,8 +147,6 @@ def _write_opcode(ram, cpu, mm, vma, vpn, kind):
         unlock_and_drop(ram, cpu, old)  # ours
         if done:
             drop_page(ram, cpu, old)  # the PTE's
-            if fresh != NONE:
-                lru_add(ram, cpu, fresh)
             return NEXT
         if fresh != NONE:
             drop_page(ram, cpu, fresh)
