@@ -36,8 +36,10 @@ class Finding:
 
     @property
     def is_vanilla(self) -> bool:
-        """Does vanilla Linux show the same in the same job, or with another seed?"""
-        return self.checked is not None and self.checked.vanilla > 0
+        """Does vanilla Linux show the same in the same job, or with another seed? Or is it one of its known
+        windows, which another schedule may miss?
+        """
+        return self.first.outcome.window or (self.checked is not None and self.checked.vanilla > 0)
 
 
 @dataclass(slots=True)
