@@ -118,14 +118,14 @@ def section(one: Exhibit, proof: str) -> str:
 
 
 def _difference(bug: Bug) -> str:
-    """Give what the bug changes, as a patch with little around it."""
+    """Give what the bug changes, as a patch with little around it, and without numbers of lines."""
     lines: list[str] = []
     for file, text in bug.sources().items():
         before = (ROOT / file).read_text(encoding="utf-8")
         lines += difflib.unified_diff(
-            before.splitlines(keepends=True), text.splitlines(keepends=True), file, file, n=2
+            before.splitlines(keepends=True), text.splitlines(keepends=True), file, file, n=1
         )
-    return "".join(lines)
+    return "".join("@@\n" if line.startswith("@@") else line for line in lines)
 
 
 def _proof_of(screen: str) -> str:
