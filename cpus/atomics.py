@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from cpus.ram import FieldType, element_pointer
+from cpus.ram import ADDRESS, FieldType, element_pointer
 
 I64 = ir.IntType(64)
 
@@ -32,9 +32,9 @@ def _is_word_field(field) -> bool:
     return isinstance(field, FieldType) and field.dtype == "int64"
 
 
-def _operands(context, builder, sig, args, store=True, access=True):
-    """Give the pointer to the word, to store to it or not, and the values behind field and index as int64."""
-    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], store, access)
+def _operands(context, builder, sig, args, operation):
+    """Give the pointer to the word, for an operation, and the values behind field and index as int64."""
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], operation)
     values = (context.cast(builder, arg, kind, types.int64) for arg, kind in zip(args[2:], sig.args[2:]))
     return pointer, *values
 
@@ -45,7 +45,7 @@ def _read_modify_write(name: str, doc: str):
             return None
 
         def build(context, builder, sig, args):
-            return builder.atomic_rmw(name, *_operands(context, builder, sig, args), "acq_rel")
+            return builder.atomic_rmw(name, *_operands(context, builder, sig, args, name), "acq_rel")
 
         return types.int64(field, index, value), build
 
@@ -128,7 +128,8 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.load_atomic(*_operands(context, builder, sig, args, store=False), "acquire", 8)
+            pointer = _operands(context, builder, sig, args, "load_acquire")
+            return builder.load_atomic(*pointer, "acquire", 8)
 
         return types.int64(field, index), build
 
@@ -139,7 +140,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            pointer, value = _operands(context, builder, sig, args)
+            pointer, value = _operands(context, builder, sig, args, "store_release")
             builder.store_atomic(value, pointer, "release", 8)
             return context.get_dummy_value()
 
@@ -152,7 +153,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            pointer, compare, value = _operands(context, builder, sig, args)
+            pointer, compare, value = _operands(context, builder, sig, args, "compare_exchange")
             return builder.extract_value(builder.cmpxchg(pointer, compare, value, "acq_rel", "acquire"), 0)
 
         return types.int64(field, index, expected, new), build
@@ -164,7 +165,7 @@ else:
             return None
 
         def build(context, builder, sig, args):
-            return builder.ptrtoint(*_operands(context, builder, sig, args, store=False, access=False), I64)
+            return builder.ptrtoint(*_operands(context, builder, sig, args, ADDRESS), I64)
 
         return types.int64(field, index), build
 

@@ -9,7 +9,9 @@ have no extent, and rows taken out of a table (`row`), whose owner is not asked 
 
 from __future__ import annotations
 
+import os
 import sys
+import zlib
 from typing import Any
 
 from llvmlite import ir
@@ -17,6 +19,7 @@ from numba.core import cgutils, types
 from numba.core.callconv import ErrorModel, error_models
 from numba.core.lowering import BaseLower
 
+LINE_BITS = 20
 CHECKED_ERRORS = {"error_model": "checked"}  # for what ERRORS of compiled.py is
 
 
@@ -39,6 +42,17 @@ def _place() -> tuple[Any, str | None]:
             return lower.loc, lower.func_ir.func_id.func_qualname
         frame = frame.f_back  # type: ignore[assignment]
     return None, None
+
+
+def site_number() -> int:
+    """Give the place in the source that is being compiled as one number: its file's, and the line."""
+    loc, _ = _place()
+    return file_number(loc.filename) << LINE_BITS | loc.line if loc else 0
+
+
+def file_number(path: str) -> int:
+    """Give a number that stands for a file wherever its checkout lies: of its name and its folder's."""
+    return zlib.crc32("/".join(path.split(os.sep)[-2:]).encode())
 
 
 def check_index(context: Any, builder: Any, field: str, kind: str, index: Any, size: Any) -> None:

@@ -26,7 +26,9 @@ from cpus.compiled import apart, kernel, later
 from cpus.cpumask import __cpumask_clear_cpu, cpumask_weight, for_each_cpu
 from cpus.declare import ANY, OURS, OWNER, Atomic, Constant, Cost, Counter, Field, OneOf, OwnerOf, Struct
 from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
-from cpus.points import hold_points
+from cpus.points import hold_points, note_broken_rule
+from cpus.ram import has_points
+from cpus.rules import WAITS_IRQ_OFF
 from cpus.steal import pass_time, turn_ns
 
 MASKS = ("nr_cpus", "mask_words")
@@ -158,6 +160,8 @@ def wait_for_acks(ram, cpu, asked):
     """Serve interrupts until all requests of this CPU are acked (so two CPUs that shoot at each other cannot
     deadlock).
     """
+    if has_points(ram) and ram.rules and asked > 0 and ram.cpu_irq_off[cpu] > 0:
+        note_broken_rule(ram, cpu, 0, WAITS_IRQ_OFF, -WAITS_IRQ_OFF)
     while load_acquire(ram.cpu_acks, cpu) > 0:
         if load_acquire(ram.cpu_bell, cpu) > 0 and ram.cpu_irq_off[cpu] == 0:
             serve_interrupts(ram, cpu)

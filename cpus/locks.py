@@ -33,6 +33,7 @@ from cpus.lease import (
     sched_yield,
     wake_all_waiting_for,
 )
+from cpus.lock_order import note_let_go, note_taken
 from cpus.ram import has_points
 
 FIELDS = (
@@ -98,6 +99,8 @@ def spin_lock(ram, cpu, word, index):
     if not try_lock(word, index, cpu):
         lock_slow(ram, cpu, address(word, index))
     ram.cpu_no_resched[cpu] += 1
+    if has_points(ram) and ram.rules:
+        note_taken(ram, cpu, address(word, index))
 
 
 @kernel
@@ -106,6 +109,8 @@ def spin_unlock(ram, cpu, word, index):
     anywhere in the kernel; without, where it serves some.
     """
     ram.cpu_no_resched[cpu] -= 1
+    if has_points(ram) and ram.rules:
+        note_let_go(ram, cpu, address(word, index))
     if exchange(word, index, 0) & WAITERS:
         wake_all_waiting_for(ram, WAIT_WORD, address(word, index), ram.cpu_clock[cpu])
     if has_points(ram) and ram.cpu_no_resched[cpu] == 0 and ram.cpu_bell[cpu] > 0:

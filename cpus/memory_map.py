@@ -12,6 +12,7 @@ from cpus import (
     ipi,
     lease,
     live,
+    lock_order,
     locks,
     lost_data,
     oracle,
@@ -27,7 +28,7 @@ from cpus import (
 )
 
 MODULES = (
-    *(install, lease, strategies, points, steal, host, ipi, locks, zeromq, process),
+    *(install, lease, strategies, points, steal, host, ipi, lock_order, locks, zeromq, process),
     *(events, faults, trace, uncompiled),
     *(tlb, page_table, completion, oracle, exposed, exposed_pages, lost_data, access, live),
 )

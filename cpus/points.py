@@ -8,6 +8,9 @@ nothing of it, but a CPU that is slow just there: it serves no interrupt, its sl
 its own passes. With several leases its end is a delay of random length instead.
 No lease changes hands while the lease table is locked by the CPU itself (between begin_wait and finish_wait:
 then no CPU is RUNNING), nor between the doorbell of a target and the message to it (`hold_points`).
+A decision is the moment to look at the access that is about to be made, too: with `rules` it is held
+against the rule of its field (rules.py), so that runs with many decisions check the kernel's rules by
+sampling, at no cost elsewhere.
 Left out: points in code that the bench itself consists of, and in accesses by address (`word_at`).
 """
 
@@ -19,12 +22,34 @@ import os
 from typing import Any
 
 from cpus.atomics import pause
-from cpus.compiled import apart, kernel
+from cpus.compiled import apart, kernel, later
+from cpus.declare import Constant, Exclusive, Field, Struct
 from cpus.host import sched_yield
 from cpus.lease import READY, RUNNING, WAIT_LEASE, lock_leases, pass_lease, shell_wait, unlock_leases
 from cpus.ram import AT_POINT, LEFT, POINTS, POINTS_AT, has_points
-from cpus.strategies import ARMED, DELAY_RANDOM, HELD, NEVER, SPINS, distance_of, random_next, shorten
+from cpus.strategies import (
+    ARMED,
+    DELAY_RANDOM,
+    HELD,
+    NEVER,
+    SITE,
+    SPINS,
+    WHERE,
+    distance_of,
+    random_next,
+    shorten,
+)
 
+RULES_KEPT, RULE_WORDS, SITE_COLUMN = 64, 4, 3
+ONE_EXECUTES = Exclusive("who executes, under one lease")
+FIELDS = (
+    Constant("rules", "1: at decisions, accesses are held against the rules of their fields"),
+    Struct("one", "schedule", (Field("run_broken_rules", ONE_EXECUTES, "places that broke a rule"),)),
+    Field("broken_rule", ONE_EXECUTES, "CPU, place in the segment, operation, place in the source of each",
+          (RULES_KEPT, RULE_WORDS)),
+)  # fmt: skip
+
+shell_rule = later("shell_rule", 3)
 DELAYS, DELAY_BITS = 8, 6  # one of so many delays is a yield to the host; pauses of the others, log2
 
 
@@ -53,11 +78,12 @@ def _running(ram):
 
 
 @kernel
-def _hand_over(ram, cpu):
+def _hand_over(ram, cpu, where, site):
     """Offer the lease (as offer_lease does) in the midst of anything: what this CPU had noted in the lease
     table is there again when it goes on.
     """
     lock_leases(ram)
+    ram.point[WHERE], ram.point[SITE] = where, site
     kind, out_of_turn = ram.cpu_wait_kind[cpu], ram.cpu_out_of_turn[cpu]
     order_ns, ready_ns = ram.cpu_order_ns[cpu], ram.cpu_ready_ns[cpu]
     ram.cpu_at_point[cpu] = 1
@@ -87,9 +113,24 @@ def _delay(ram):
     ram.point[LEFT] = distance_of(state >> 20, ram.distance) if ram.distance > 0 else NEVER
 
 
+@kernel
+def note_broken_rule(ram, cpu, where, operation, site):
+    """Keep what broke a rule, each place in the source once."""
+    found = ram.run_broken_rules[0]
+    for i in range(found):
+        if ram.broken_rule[i, SITE_COLUMN] == site:
+            return
+    if found < RULES_KEPT:
+        ram.broken_rule[found, 0], ram.broken_rule[found, 1] = cpu, where
+        ram.broken_rule[found, 2], ram.broken_rule[found, SITE_COLUMN] = operation, site
+        ram.run_broken_rules[0] = found + 1
+
+
 @apart
-def at_point(ram, left):
-    """Answer the end of a countdown, which stands at `left`: 0, or less if it was not set anew."""
+def at_point(ram, left, where, operation, site):
+    """Answer the end of a countdown, which stands at `left`: 0, or less if it was not set anew. The operation
+    is about to access what lies `where` in the segment (0: no access), at `site` in the source.
+    """
     if not ram.controlled:
         _delay(ram)
         return 0
@@ -97,7 +138,9 @@ def at_point(ram, left):
     if cpu < 0:  # not now: at the next one
         shorten(ram)
     else:
-        _hand_over(ram, cpu)
+        if ram.rules and where > 0 and shell_rule(ram, cpu, where, operation) != 0:
+            note_broken_rule(ram, cpu, where, operation, site)
+        _hand_over(ram, cpu, where, site)
     return 0
 
 

@@ -42,6 +42,7 @@ from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
 from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, WAIT_IDLE
 from cpus.points import own_points
 from cpus.ram import WORD, has_points
+from cpus.rules import rule_book
 from cpus.uncompiled import Terminal, ready
 from cpus.zeromq import failure, handle, set_functions, shell_receive, shell_send
 
@@ -199,17 +200,16 @@ class ProcessWords:
 _shell: Shell | None = None  # of this CPU process
 
 
-def _guard(action: Callable[[Any], None]) -> int:
-    """Run one of the shell's actions; an exception cannot cross compiled code, so it ends the process with
-    its traceback.
+def _guard(action: Callable[[Any], Any]) -> int:
+    """Run one of the shell's actions, and give its answer, 0 if it has none; an exception cannot cross
+    compiled code, so it ends the process with its traceback.
     """
     try:
-        action(_shell)
+        return int(action(_shell) or 0)
     except BaseException:  # noqa: BLE001 (nothing may pass)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
-    return 0
 
 
 def install_shell(ram: Any) -> list[Any]:
@@ -224,9 +224,16 @@ def install_shell(ram: Any) -> list[Any]:
     def panic(cpu, code, a, b):
         return _guard(lambda _: _panic(ram, cpu, code, a, b))
 
+    def rule(cpu, where, operation):
+        return _guard(lambda _: rule_book(ram).breaks(cpu, where, operation))
+
+    def order(_cpu, outer, inner):
+        return _guard(lambda _: rule_book(ram).is_new_order(outer, inner))
+
     install(ram, [shell_wait.entry, shell_send.entry, shell_receive.entry])
     set_functions(ram)
     python: dict[str, Any] = {"shell_connect": connect, "shell_failed": failed, SHELL_PANIC.name: panic}
+    python |= {"shell_rule": rule, "shell_order": order}
     return [install_python(ram, name, function) for name, function in python.items()]
 
 

@@ -52,7 +52,8 @@ from numba.extending import (
     unbox,
 )
 
-from cpus.bounds import check_index, check_owner
+from cpus.bounds import check_index, check_owner, site_number
+from cpus.rules import OPERATIONS, READ, READING, WRITE
 
 WORD = 8
 CACHE_LINE = 64
@@ -61,6 +62,7 @@ SLOT_WORDS = 3  # header words of a field that is no constant: offset, row lengt
 HEADER_BYTES = 4096 * 4
 # of the field `point`, a page of the host behind the header: the countdown, and the address of at_point
 POINTS_AT, LEFT, AT_POINT = HEADER_BYTES, 0, 1
+ADDRESS = "address"  # of an operation that accesses nothing
 PLAIN, CHECKED, POINTS = "", "Checked", "Points"  # how memory is seen
 
 
@@ -205,28 +207,30 @@ def _lower_segment_getattr(context, builder, segment, value, name):
     return field._getvalue()
 
 
-def scheduling_point(builder, segment):
-    """Build one step of the countdown in the segment at this address, and what its end calls."""
+def scheduling_point(builder, segment, where=None, operation=READ):
+    """Build one step of the countdown in the segment at this address, and what its end calls: with the place
+    in the segment that is about to be accessed (0: none), how, and where in the source.
+    """
     i64 = ir.IntType(64)
     words = builder.bitcast(builder.gep(segment, [i64(POINTS_AT)]), i64.as_pointer())
     left = builder.sub(builder.load(words), i64(1))
     builder.store(left, words)
     with builder.if_then(builder.icmp_signed("<=", left, i64(0)), likely=False):
-        kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), i64])
-        where = builder.load(builder.gep(words, [i64(AT_POINT)]))
-        builder.call(builder.inttoptr(where, kind.as_pointer()), [segment, left])
+        kind = ir.FunctionType(i64, [ir.IntType(8).as_pointer(), *[i64] * 4])
+        code = builder.inttoptr(builder.load(builder.gep(words, [i64(AT_POINT)])), kind.as_pointer())
+        place = i64(0)
+        if where is not None:
+            place = builder.sub(builder.ptrtoint(where, i64), builder.ptrtoint(segment, i64))
+        site, number = i64(site_number()), i64(OPERATIONS.index(operation))
+        builder.call(code, [segment, left, place, number, site])
 
 
-def element_pointer(
-    context, builder, field_type, field_value, index_type, index_value, store=False, access=True
-):
-    """Build the typed LLVM pointer to one element, to store to it or to load; the one place that knows
-    strides. Also used by `atomics.py`, which may want the address and no `access`.
+def element_pointer(context, builder, field_type, field_value, index_type, index_value, operation=READ):
+    """Build the typed LLVM pointer to one element for an operation, one of OPERATIONS or ADDRESS; the one
+    place that knows strides. Also used by `atomics.py`.
     """
     field = cgutils.create_struct_proxy(field_type)(context, builder, value=field_value)
     i64 = ir.IntType(64)
-    if field_type.points and access:
-        scheduling_point(builder, field.segment)
     if field_type.ndim == 2:
         row, column = cgutils.unpack_tuple(builder, index_value, 2)
         row = context.cast(builder, row, index_type.types[0], types.int64)
@@ -240,10 +244,12 @@ def element_pointer(
         row = number
         if field_type.checked:
             check_index(context, builder, field_type.checked, "index", number, field.rows)
-    if store and field_type.pid_stride:
+    if field_type.pid_stride and operation not in (*READING, ADDRESS):
         check_owner(context, builder, field_type.checked, row, field.pids, field_type.pid_stride)
     at = builder.mul(number, ir.Constant(i64, field_type.stride))
     raw = builder.gep(field.base, [at])
+    if field_type.points and operation != ADDRESS:
+        scheduling_point(builder, field.segment, raw, operation)
     return builder.bitcast(
         raw, context.get_value_type(numba.from_dtype(np.dtype(field_type.dtype))).as_pointer()
     )
@@ -308,7 +314,7 @@ def _lower_getitem(context, builder, sig, args):
 
 @lower_builtin(operator.setitem, FieldType, types.Any, types.Any)
 def _lower_setitem(context, builder, sig, args):
-    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], store=True)
+    pointer = element_pointer(context, builder, sig.args[0], args[0], sig.args[1], args[1], WRITE)
     builder.store(narrow(context, builder, sig.args[0], args[2], sig.args[2]), pointer)
     return context.get_dummy_value()
 

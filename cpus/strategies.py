@@ -30,6 +30,7 @@ POINT_WORDS = 512  # a page of the host
 SCHEDULE = Held("run_lease_lock", at="one")
 CHANGES_MAX = 16
 SWITCH_WORDS = 3  # CPU that decides, its points, CPU that runs then
+LOG_WORDS = 5  # these, and the place in the segment and in the source, if it is at a point
 FIELDS = (
     Constant("strategy", "WALK, PCT ...: who runs next, in a controlled run with scheduling points"),
     Constant("distance", "mean number of points between two decisions, 0: none at points"),
@@ -55,13 +56,14 @@ FIELDS = (
     Field("cpu_listed", SCHEDULE, "LISTED: its next entry", ("nr_cpus",)),
     Field("listed", CONFIG, "LISTED: hand-overs by CPU and number, behind them one of no CPU",
           ("nr_listed", SWITCH_WORDS)),
-    Field("switch", SCHEDULE, "log of unusual decisions", ("nr_switches", SWITCH_WORDS)),
+    Field("switch", SCHEDULE, "log of unusual decisions", ("nr_switches", LOG_WORDS)),
 )  # fmt: skip
 
 WALK, PCT, SURW, STARVE, LISTED = range(1, 6)
 # words of `point`, behind LEFT and AT_POINT: the countdown's last beginning, who wants no decision, whether
-# it was shortened for one that spins, and a random state (several leases)
-ARMED, HELD, SPINS, DELAY_RANDOM = 2, 3, 4, 5
+# it was shortened for one that spins, a random state (several leases), and where the CPU that decides is: in
+# the segment, in the source
+ARMED, HELD, SPINS, DELAY_RANDOM, WHERE, SITE = range(2, 8)
 NEVER = 1 << 60  # points
 UNIT_BITS = 43  # of a number that is drawn
 NOBODY = -1
@@ -236,13 +238,15 @@ def choose(ram, leaving, first, gives_way):
     if chosen < 0:
         chosen = usual
     if chosen != usual:
-        _log(ram, leaving, chosen)
+        _log(ram, leaving, chosen, at_point)
     return chosen
 
 
 @kernel
-def _log(ram, leaving, chosen):
+def _log(ram, leaving, chosen, at_point):
     n = ram.run_switches[0]
     ram.run_switches[0] = n + 1
     if n < ram.nr_switches:
         ram.switch[n, 0], ram.switch[n, 1], ram.switch[n, 2] = leaving, ram.cpu_points[leaving], chosen
+        ram.switch[n, 3] = ram.point[WHERE] if at_point else 0
+        ram.switch[n, 4] = ram.point[SITE] if at_point else 0

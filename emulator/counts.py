@@ -14,7 +14,8 @@ from cpus.declare import VMSTAT
 from cpus.events import EVENT_RING, EVENT_WORDS
 from cpus.lease import RUNNING
 from cpus.ram import LEFT
-from cpus.strategies import ARMED
+from cpus.strategies import ARMED, SWITCH_WORDS
+from emulator.judge.rule_findings import rule_findings, switch_places
 from emulator.machine import Machine
 from emulator.report.timeline import timeline
 from emulator.result import Ipi, Series, Unmapped
@@ -66,7 +67,9 @@ def scheduled(ram: Any) -> dict[str, Any]:
     running = (ram.cpu_state == RUNNING) * bool(ram.controlled)
     since = running * int(ram.point[ARMED] - ram.point[LEFT])
     return {
-        "switches": [tuple(one) for one in ram.switch[:kept].tolist()],
+        "switches": [tuple(one) for one in ram.switch[:kept, :SWITCH_WORDS].tolist()],
+        "switch_places": switch_places(ram),
+        "rule_findings": rule_findings(ram),
         "switches_lost": int(ram.run_switches[0]) - kept,
         "points": int(ram.run_points[0] + since.sum()),
         "cpu_points": (ram.cpu_points + since).tolist(),

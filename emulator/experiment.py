@@ -207,6 +207,8 @@ def _check_schedule(given: Experiment) -> None:
         raise ValueError(
             "'schedule' must not be given while NUMBA_DISABLE_JIT=1 is set: only compiled code has points"
         )
+    if given.schedule.rules and given.leases != 1:
+        raise ValueError(f"'leases' must be 1 where the schedule checks rules (got {given.leases})")
     for name, cpus in (("cpu", [given.schedule.cpu]), ("switches", [s[2] for s in given.schedule.switches])):
         if max(cpus, default=0) >= given.machine.cpus:
             raise ValueError(

@@ -113,6 +113,8 @@ class Result(Struct, frozen=True, kw_only=True):
     schedule: dict[str, str | int] = {}
     switches: list[tuple[Natural, Natural, Natural]] = []  # CPU, its points, CPU that ran then
     switches_lost: Natural = 0  # that were not kept
+    switch_places: list[str] = []  # of a short list: where the CPU was
+    rule_findings: list[str] = []  # with the schedule's `rules`: what broke the kernel's own
     points: Natural = 0  # passed by all CPUs; hand-overs that they made themselves count as one
     cpu_points: list[Natural] = []  # and by each
     # of all events, counters, clocks and the schedule: equal for two controlled runs of one seed
@@ -204,6 +206,7 @@ class Result(Struct, frozen=True, kw_only=True):
             if self.accessed_wrongly
             else _plural(self.exposures, "exposure"),
             "the audit": ", ".join(self.unaccounted),
+            "the rules of the kernel": _plural(len(self.rule_findings), "finding"),
             "LUF's debug feature": _plural(self.debug_luf.get("findings", 0), "finding"),
             "the design itself": _plural(len(self.design_findings), "finding"),
         }

@@ -42,6 +42,7 @@ NUMBERS = {
     "seed": (0, 2**63 - 1),
     "window_ns": (1, 10**12),
     "tick_ns": (1, 10**12),
+    "rules": (0, 1),
 }
 
 Switch = tuple[int, int, int]
@@ -56,7 +57,8 @@ class Schedule:
     of each CPU in an earlier run (surw; `cpu_points` of its result). `cpu`: the one that runs only if no
     other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the
     `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean
-    time between two ticks of a CPU, which is drawn. Raises ValueError.
+    time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to be
+    made is held against the rule of its field, and the order of locks is looked at. Raises ValueError.
     """
 
     strategy: str = "walk"
@@ -69,6 +71,7 @@ class Schedule:
     seed: int = 1
     window_ns: int = WINDOW_NS
     tick_ns: int = TICK_NS
+    rules: int = 0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -96,7 +99,7 @@ class Schedule:
 
     def about(self) -> dict[str, str | int]:
         """Give what it goes by, but for the lists."""
-        names = ("strategy", *OF_A_STRATEGY[self.strategy], "seed", "window_ns", "tick_ns")
+        names = ("strategy", *OF_A_STRATEGY[self.strategy], "seed", "window_ns", "tick_ns", "rules")
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
@@ -139,6 +142,7 @@ def constants_of(schedule: Schedule | None) -> dict[str, int]:
         "distance": schedule.distance,
         "window_ns": schedule.window_ns,
         "tick_ns": schedule.tick_ns,
+        "rules": schedule.rules,
         "starved": schedule.cpu,
         "lock_spins": 0,  # who waits gives way at once
     }

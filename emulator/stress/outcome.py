@@ -59,6 +59,8 @@ class Outcome:
     switches_lost: int = 0
     points: int = 0
     cpu_points: list[int] = field(default_factory=list)
+    switch_places: list[str] = field(default_factory=list)
+    rule_findings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # host time: lay out, fork, run, judge
 
     @property
@@ -69,7 +71,7 @@ class Outcome:
     @property
     def is_clean(self) -> bool:
         """Was nothing found?"""
-        found = self.violations or self.unaccounted or self.findings
+        found = self.violations or self.unaccounted or self.findings or self.rule_findings
         return not found and (self.ended == FINISHED or self.is_void)
 
 

@@ -22,7 +22,8 @@ from designs.shelf import SHELF
 ROOT = Path(__file__).parents[2]
 ROOMS = ("cpus", "allocator", "designs")
 DECLARATIONS = ("FIELDS", "COUNTERS", "COSTS")
-SHELL = {"shell_connect", "shell_failed", "shell_panic"}  # functions in Python (cpus/process.py)
+# functions in Python (cpus/process.py)
+SHELL = {"shell_connect", "shell_failed", "shell_panic", "shell_rule", "shell_order"}
 
 
 def modules_of(rooms=ROOMS):

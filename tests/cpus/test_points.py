@@ -3,6 +3,8 @@
 import pytest
 
 from cpus.compiled import kernel
+from cpus.install import install
+from cpus.ipi import wait_for_acks
 from cpus.layout import Sizes
 from cpus.ram import LEFT, POINTS, seen
 from cpus.segment import build_ram
@@ -61,6 +63,21 @@ def test_each_access_counts_once(points_ram):
     assert points_ram.point[ARMED] - points_ram.point[LEFT] == 3
 
 
+@pytest.mark.parametrize(("irq_off", "asked", "found"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])
+def test_waiting_for_acks_with_interrupts_off_breaks_a_rule(points_ram, irq_off, asked, found):
+    """Though they are there already: another time they would not be."""
+    install(points_ram, [wait_for_acks.entry])
+    points_ram.point[LEFT] = NEVER
+    points_ram.cpu_irq_off[1] = irq_off
+    _wait(points_ram, 1, asked)
+    assert points_ram.run_broken_rules[0] == found
+
+
+@kernel
+def _wait(ram, cpu, asked):
+    wait_for_acks(ram, cpu, asked)
+
+
 @pytest.fixture
 def points_ram():
     """A machine without processes, seen with points."""
@@ -69,6 +86,6 @@ def points_ram():
         nr_cache_slots=64, nr_logical=64, nr_rows=1, nr_sections=1, nr_chunks=1, tlb_entries=8,
         series_length=8,
     )  # fmt: skip
-    ram = build_ram(MACHINE, sizes, {}, kind=POINTS)
+    ram = build_ram(MACHINE, sizes, {"controlled": 1, "rules": 1}, kind=POINTS)
     yield ram
     ram.close()

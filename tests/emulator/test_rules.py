@@ -21,11 +21,12 @@ from cpus.declare import (
     OwnerOf,
     Racy,
 )
+from cpus.rules import allowed
 from designs.memory_map import MACHINE
 from emulator import run_script
 from emulator.supervisor import CpuDied
 from tests.support.every_call import every_call, small_machine_of_two_tiers
-from tests.support.rule_checker import allowed, watch_cpus
+from tests.support.rule_checker import watch_cpus
 
 ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 300

@@ -4,10 +4,12 @@ found whose window lies inside the kernel.
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
 from cpus.atomics import load_acquire
+from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook, replaced
 from designs.linux import Linux
 from designs.state import own_fields
@@ -164,6 +166,94 @@ def test_a_cpu_that_spins_for_ever_is_a_livelock(monkeypatch, capsys):
     )
 
 
+# -- the kernel's own rules ----------------------------------------------------------------------------------
+
+RULES = Schedule(distance=20, rules=1)
+
+
+def careless_fields(sizes):
+    return {"a_lock": (1,), "b_lock": (1,), "times": (1,)}
+
+
+careless_state = own_fields("careless", careless_fields)
+
+
+@hook("interrupt")
+def look_without_the_lock(ram, cpu, a, b, c, d):
+    return ram.queue_first[cpu] * 0  # careless
+
+
+@hook("shootdown")
+def take_two_locks(ram, cpu, a, b, c, d):
+    state = careless_state(ram)
+    if cpu == 0:  # alone, so that nobody is met
+        state.times[0] += 1
+        if state.times[0] & 1:
+            spin_lock(ram, cpu, state.a_lock, 0)
+            spin_lock(ram, cpu, ram.queue_lock, 0)
+        else:
+            spin_lock(ram, cpu, ram.queue_lock, 0)
+            spin_lock(ram, cpu, state.a_lock, 0)
+        spin_unlock(ram, cpu, state.a_lock, 0)
+        spin_unlock(ram, cpu, ram.queue_lock, 0)
+    return 0
+
+
+class Careless(Linux):
+    """Vanilla Linux that looks into a run queue without its lock, and takes two locks in either order."""
+
+    name = "careless"
+    hooks = replaced(Linux.hooks, look_without_the_lock, take_two_locks)
+
+    def fields(self, sizes):
+        return careless_fields(sizes)
+
+
+def line_of(text):
+    """Find the line of this file that ends so."""
+    return 1 + next(
+        i for i, line in enumerate(Path(__file__).read_text().splitlines()) if line.endswith(text)
+    )
+
+
+def test_rules_that_are_broken_are_found_though_nothing_went_wrong():
+    """A field read without the lock that it declares, with its place; two locks of either order. Nothing else
+    in the kernel breaks a rule, and without `rules` nobody looks.
+    """
+    result = run(Careless(), RULES)
+    assert not result.violations
+    assert not result.unaccounted
+    order, field = sorted(result.rule_findings, key=lambda one: one.startswith("queue_first"))
+    assert field.startswith("queue_first[")
+    assert (
+        f"at emulator/test_schedule.py:{line_of('# careless')}, but its rule is Held(lock='queue_lock'"
+        in field
+    )
+    assert re.fullmatch(r"lock order: queue_lock is taken under a word of .* under queue_lock", order)
+    assert list(result.blamed_by) == ["the rules of the kernel"]
+    assert run(Careless(), dataclasses.replace(RULES, rules=0)).clean
+
+
+@pytest.mark.parametrize("workload", ["munmap-storm:pages=8", "fork-storm"])
+@pytest.mark.parametrize("design", ["linux", "luf"])
+def test_the_kernel_keeps_its_rules(design, workload):
+    """At each access that is looked at, in the midst of everything."""
+    for seed in (1, 2):
+        schedule = dataclasses.replace(RULES, seed=seed)
+        assert run(design, schedule, workload=workload).rule_findings == []
+
+
+def test_a_short_list_says_where_each_cpu_was():
+    """File and line, and the field that it was about to touch."""
+    result = run(schedule=Schedule("walk", distance=3000))
+    short = run(schedule=Schedule("listed", switches=result.switches[:40]))
+    assert len(short.switch_places) == len(short.switches)
+    at_points = [text for text in short.switch_places if "stops at" in text]
+    assert at_points
+    for text in at_points:
+        assert re.match(r"cpu\d stops at (allocator|cpus|designs)/\w+\.py:\d+, before it touches \w+\[", text)
+
+
 # -- bad input -----------------------------------------------------------------------------------------------
 
 
@@ -190,6 +280,7 @@ def test_a_schedule_that_is_none_is_refused(given, sentence):
     [
         ({"schedule": "walk"}, r"'schedule' must be a Schedule \(got 'walk'\)"),
         ({"schedule": Schedule(), "check": "bounds"}, r"'check' must be full or off .* \(got 'bounds'\)"),
+        ({"schedule": Schedule(rules=1), "leases": 2}, r"'leases' must be 1 .* checks rules \(got 2\)"),
         ({"schedule": Schedule(cpu=4)}, r"'schedule.cpu' must name CPUs below the machine's 4 \(got 4\)"),
         (
             {"schedule": Schedule("listed", switches=((0, 1, 9),))},

@@ -18,31 +18,13 @@ from typing import Any
 import numpy as np
 
 import emulator.supervisor
-from cpus.declare import (
-    BIT,
-    OWNER,
-    RWSEM,
-    SPIN,
-    AnyCpu,
-    Atomic,
-    Config,
-    Exclusive,
-    Field,
-    Held,
-    Lock,
-    OneOf,
-    OwnerOf,
-    Racy,
-    Rule,
-)
-from cpus.locks import WAITERS
+from cpus.declare import BIT, OWNER, Field, Lock, Rule
+from cpus.rules import READ, READING, WRITE, allowed, anybody
 
 ROOT = Path(__file__).parents[2]
 KERNELS = tuple(str(ROOT / room) for room in ("cpus", "allocator", "designs"))
 ATOMICS, CPUMASKS = str(ROOT / "cpus/atomics.py"), str(ROOT / "cpus/cpumask.py")
-READ, WRITE = "read", "write"
 DEPTH = 2  # frames from _judge to who accesses
-READING = {"load_acquire"}
 # functions before a CPU is one, and of the supervisor
 NOT_YET = {str(ROOT / "allocator/boot.py"), str(ROOT / "cpus/process.py")}
 
@@ -131,7 +113,7 @@ class Watched:
         rule = self._declared.rule
         if access == READ and self._declared.reads is not None:
             rule = self._declared.reads
-        if not allowed(self._ram, rule, where, cpu, access, operation):
+        if not allowed(_Raw(self._ram), rule, where, cpu, access, operation):
             code = frame.f_code
             place = f"{Path(code.co_filename).relative_to(ROOT)}:{frame.f_lineno}"
             raise RuleBroken(
@@ -154,74 +136,12 @@ def _cpu_of(frame: Any) -> int | None:
     return None
 
 
-# --- rules --------------------------------------------------------------------------------------------------
+class _Raw:
+    """The RAM with its fields as they were: the judge's own accesses are not judged."""
 
+    def __init__(self, ram: Any):
+        self._ram = ram
 
-def anybody(rule: Rule, access: str) -> bool:
-    """Does the rule allow this to any CPU at any time? (Most accesses read such fields.)"""
-    if isinstance(rule, OneOf):
-        return any(anybody(one, access) for one in rule.rules)
-    if isinstance(rule, Config | Atomic):
-        return access == READ
-    return isinstance(rule, AnyCpu | Racy) or (isinstance(rule, Exclusive) and rule.references is None)
-
-
-def allowed(ram: Any, rule: Rule, where: tuple[int, ...], cpu: int, access: str, operation: str) -> bool:
-    """May this CPU do that, now?"""
-    if isinstance(rule, OneOf):
-        return any(allowed(ram, one, where, cpu, access, operation) for one in rule.rules)
-    if isinstance(rule, AnyCpu | Racy):
-        return True
-    if isinstance(rule, Config):
-        return access == READ
-    if isinstance(rule, Atomic):
-        return access == READ or operation in rule.operations
-    if isinstance(rule, OwnerOf):
-        return owner(ram, rule, where) == cpu
-    if isinstance(rule, Exclusive):
-        return rule.references is None or int(_raw(ram, "page_refcount")[where[0]]) <= rule.references
-    assert isinstance(rule, Held)
-    return held(ram, rule, where, cpu)
-
-
-def owner(ram: Any, rule: OwnerOf, where: tuple[int, ...]) -> int:
-    """Give the CPU that owns a row."""
-    at = where[rule.index]
-    for name in rule.by:
-        if name != "scan":
-            at = int(_raw(ram, name)[at])
-        elif at >= ram.nr_cpus:
-            at = int(_raw(ram, "task_cpu")[_raw(ram, "kswapd_task")[at - ram.nr_cpus]])
-    return at
-
-
-def held(ram: Any, rule: Held, where: tuple[int, ...], cpu: int) -> bool:
-    """Does this CPU hold the lock that the rule means?"""
-    lock = ram.layout.locks[rule.lock]
-    words = _raw(ram, lock.word or lock.name)
-    if rule.at == "any":
-        return any(_holds(lock, int(word), cpu, rule.shared) for word in words.reshape(-1))
-    if rule.at == "zone":
-        at: tuple[int, ...] = (int(np.searchsorted(_raw(ram, "zone_end"), where[0], side="right")),)
-    elif rule.at == "node":
-        at = (int(np.searchsorted(_raw(ram, "node_end"), where[0], side="right")),)
-    elif rule.at == "one":
-        at = (0,)
-    elif rule.at:
-        at = (int(_raw(ram, rule.at)[where[0]]),)
-    else:
-        at = where[: words.ndim]
-    return at[0] >= 0 and _holds(lock, int(words[at]), cpu, rule.shared)
-
-
-def _holds(lock: Lock, word: int, cpu: int, shared: bool) -> bool:
-    if lock.kind == SPIN:
-        return word & (WAITERS - 1) == cpu + 1
-    if lock.kind == RWSEM:
-        return word == -1 or (shared and word > 0)
-    return (word >> lock.bit) & 1 == 1
-
-
-def _raw(ram: Any, name: str) -> np.ndarray:
-    field = getattr(ram, name)
-    return field._view if isinstance(field, Watched) else field
+    def __getattr__(self, name: str) -> Any:
+        field = getattr(self._ram, name)
+        return field._view if isinstance(field, Watched) else field
