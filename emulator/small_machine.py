@@ -42,7 +42,7 @@ from allocator.vma import VM_ANON, VM_EXEC, VM_READ, VM_SHARED, VM_WRITE
 from allocator.vmscan import BY_KSWAPD, shrink_active_list, shrink_inactive_list
 from cpus.abi.numbers import LOAD, STORE
 from cpus.access import visit_pages
-from cpus.compiled import call, install_python, kernel
+from cpus.compiled import call, install_python, kernel, python_text
 from cpus.cpumask import cpus_of
 from cpus.install import install, install_at
 from cpus.ipi import serve_interrupts
@@ -246,18 +246,24 @@ class SmallMachine:
     ) -> None:
         """What is planted is not called for what it does itself."""
         number = MACHINE.text[_text_of(name)]
-        own = self.ram.text[number]
+
+        def there() -> tuple[int, Any]:
+            return int(self.ram.text[number]), python_text.get(number)
+
+        def put(address: int, function: Any) -> None:
+            self.ram.text[number], python_text[number] = address, function
 
         def answer(*args: int) -> int:
-            self.ram.text[number] = own
+            put(*own)
             before(*args)
             result = int(enter(self.ram, number, *args))
             after(*args)
-            self.ram.text[number] = planted
+            put(*planted)
             return result
 
+        own = there()
         self._shell.append(install_python(self.ram, _text_of(name), answer))
-        planted = self.ram.text[number]
+        planted = there()
 
     def panic_of(self, function: Callable[..., Any], *args: Any) -> str:
         """Call in a child process what must panic; returns the sentence. The machine is not fit for anything

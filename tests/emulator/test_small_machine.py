@@ -2,7 +2,10 @@
 of allocator/ and designs/ stand on.)
 """
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,20 @@ def test_what_is_planted_does_not_call_itself(machine):
     machine.after_hook("pte_cleared", play)
     machine.reclaim_file(FILE)
     assert len(depth) == 16
+
+
+def test_plain_python_plays_the_same_schedule():
+    """NUMBA_DISABLE_JIT=1, for who steps through it; each of these calls itself if it is found planted."""
+    program = ("import emulator.small_machine as s\n"
+               "for where in ('before_hook', 'after_hook'):\n"
+               "    m = s.SmallMachine(cpus=2, mms=1, design='eager'); m.run(1); m.run(1, cpu=1); m.use(s.FILE_VPN, 4)\n"
+               "    seen = []; getattr(m, where)('pte_cleared', lambda *_: seen.append(len(m.interrupts)))\n"
+               "    m.reclaim_file(s.FILE); print(seen)\n")  # fmt: skip
+    env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[0, 1, 2, 3]\n[1, 2, 3, 4]\n", "")
 
 
 def test_a_hook_that_there_is_not_is_refused(machine):
