@@ -13,6 +13,19 @@ import pytest
 from emulator.small_machine import FILE, FILE_VPN, SmallMachine
 
 ROOT = Path(__file__).parents[2]
+PLAYED_TWICE = """
+from emulator.small_machine import FILE, FILE_VPN, SmallMachine
+
+for where in ("before_hook", "after_hook"):
+    machine = SmallMachine(cpus=2, mms=1, design="eager", region=4)
+    machine.run(1)
+    machine.run(1, cpu=1)
+    machine.use(FILE_VPN, 4)
+    seen = []
+    getattr(machine, where)("pte_cleared", lambda *_: seen.append(len(machine.interrupts)))
+    machine.reclaim_file(FILE)
+    print(seen)
+"""
 
 
 @pytest.fixture
@@ -58,14 +71,9 @@ def test_what_is_planted_does_not_call_itself(machine):
 
 def test_plain_python_plays_the_same_schedule():
     """NUMBA_DISABLE_JIT=1, for who steps through it; each of these calls itself if it is found planted."""
-    program = ("import emulator.small_machine as s\n"
-               "for where in ('before_hook', 'after_hook'):\n"
-               "    m = s.SmallMachine(cpus=2, mms=1, design='eager'); m.run(1); m.run(1, cpu=1); m.use(s.FILE_VPN, 4)\n"
-               "    seen = []; getattr(m, where)('pte_cleared', lambda *_: seen.append(len(m.interrupts)))\n"
-               "    m.reclaim_file(s.FILE); print(seen)\n")  # fmt: skip
     env = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PLAYED_TWICE], env=env, capture_output=True, text=True, check=False
     )
     assert (done.stdout, done.stderr) == ("[0, 1, 2, 3]\n[1, 2, 3, 4]\n", "")
 
