@@ -1,8 +1,9 @@
-"""What holds for all tests: the engine is compiled once before they begin, however many processes run them
+"""What holds for all tests: both engines are compiled once before they begin, however many processes run them
 (pytest-xdist), no witness of a violation contradicts itself, and signals are answered as from a terminal.
 """
 
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -17,7 +18,17 @@ def pytest_configure(config: pytest.Config) -> None:
         from emulator.small_machine import SmallMachine
 
         SmallMachine().ram.close()
+        _compile_points()
     _answer_signals()
+
+
+def _compile_points() -> None:
+    """Compile the engine with scheduling points, which is a minute's work for two cores."""
+    from emulator.litmus.run import experiment_of
+    from emulator.schedule import Schedule
+    from workloads.litmus.shelf import litmus_test
+
+    replace(experiment_of(litmus_test("munmap"), "linux"), schedule=Schedule()).run()
 
 
 def _answer_signals() -> None:
