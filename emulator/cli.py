@@ -215,7 +215,7 @@ def litmus(options: Namespace, emulate: Any) -> int:
 
 
 def stress(options: Namespace, emulate: Any) -> int:
-    """Look for runs in which a design fails."""
+    """Look for runs in which a design fails; `emulate` stands in for the workers in tests."""
     from emulator.stress.command import stress_command
 
     _check_places(options)

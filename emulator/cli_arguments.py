@@ -14,7 +14,6 @@ from emulator.cli_parts import add_set as _add_set
 from emulator.cli_parts import command as _command
 from emulator.cli_replay import add_replay
 from emulator.cli_stress import add_stress
-from inputs.text import clipped
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
@@ -277,7 +276,7 @@ def scheduled(text: str) -> object:
     try:
         return parse_schedule(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(clipped(str(error))) from None
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_what(group: argparse._ArgumentGroup) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from cpus.abi.numbers import CPUS_MAX
 from cpus.points import ready_points
 from cpus.strategies import CHANGES_MAX, LISTED, NEVER, PCT, STARVE, SURW, WALK
+from inputs.text import clipped, whole_number
 
 STRATEGIES = {"walk": WALK, "pct": PCT, "surw": SURW, "starve": STARVE, "listed": LISTED}
 OF_A_STRATEGY = {  # the parameters that a strategy goes by
@@ -75,13 +76,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
-            raise ValueError(f"'schedule' must be one of {', '.join(STRATEGIES)} (got {self.strategy!r})")
+            raise ValueError(
+                f"'schedule' must be one of {', '.join(STRATEGIES)} (got {clipped(self.strategy)})"
+            )
         for name, (least, most) in NUMBERS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise ValueError(
-                    f"'schedule.{name}' must be a whole number from {least:,} to {most:,} (got {value!r})"
-                )
+                rule = f"must be a whole number from {least:,} to {most:,}"
+                raise ValueError(f"'schedule.{name}' {rule} (got {clipped(value)})")
         object.__setattr__(self, "expected", tuple(self.expected))
         object.__setattr__(self, "switches", tuple(tuple(one) for one in self.switches))
         if not all(isinstance(count, int) and count >= 0 for count in self.expected):
@@ -90,7 +92,7 @@ class Schedule:
             if len(one) != 3 or not all(isinstance(n, int) and 0 <= n < 1 << 62 for n in one):
                 raise ValueError(
                     "'schedule.switches' must be triples of whole numbers: a CPU, points that it has passed, "
-                    f"the CPU that runs then (got {one!r})"
+                    f"the CPU that runs then (got {clipped(one)})"
                 )
         if len(self.switches) > SWITCHES_MAX:
             raise ValueError(
@@ -119,10 +121,13 @@ def parse_schedule(text: str) -> Schedule:
     for item in filter(None, rest.split(",")):
         name, equals, value = item.partition("=")
         if name not in known or not equals:
-            raise ValueError(f"'schedule' must have parameters of {', '.join(known)} (got {item!r})")
-        if not (value.isascii() and value.isdigit()):
-            raise ValueError(f"'schedule.{name}' must be a whole number (got {value!r})")
-        given[name] = int(value)
+            raise ValueError(f"'schedule' must have parameters of {', '.join(known)} (got {clipped(item)})")
+        number = whole_number(value)
+        if number is None:
+            raise ValueError(f"'schedule.{name}' must be a whole number (got {clipped(value)})")
+        if name in given:
+            raise ValueError(f"'schedule.{name}' must be given once (got {clipped(text)})")
+        given[name] = number
     return Schedule(strategy, **given)
 
 

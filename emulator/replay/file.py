@@ -104,8 +104,13 @@ def read_replay(path: str | Path) -> Recorded:
 
 def experiment_of(path: str | Path, case: Case) -> Experiment:
     """Put together what runs. Raises ReplayError for what cannot."""
-    name = shown(path)
-    return _blamed(name, lambda: case.experiment(TEST))
+
+    def made() -> Experiment:
+        experiment = case.experiment(TEST)
+        experiment.made()  # a workload by name is wrong here, too, or nowhere
+        return experiment
+
+    return _blamed(shown(path), made)
 
 
 def _blamed(name: str, make: Callable[[], Made]) -> Made:

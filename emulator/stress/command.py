@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from typing import Any
@@ -31,6 +31,7 @@ from inputs.text import clipped
 
 import msgspec  # isort: skip
 
+Emulate = Callable[[Campaign, Portfolio], None]
 ALL = "all"
 VANILLA = "linux"
 
@@ -39,22 +40,28 @@ class StressError(ValueError):
     """What was asked for cannot be done: one sentence."""
 
 
-def stress_command(options: Namespace, _: Any) -> int:
-    """Stress the designs one after the other; returns the exit code."""
+def stress_command(options: Namespace, emulate: Emulate | None) -> int:
+    """Stress the designs one after the other; returns the exit code. `emulate` stands in for the workers in
+    tests.
+    """
     named = _designs(options.designs)
     workloads = workloads_of(options.only, options.without)
     vanilla = named.get(VANILLA) or shelf.ready(VANILLA)
-    seconds = options.minutes * 60 if options.minutes else options.seconds
+    seconds = options.seconds if options.minutes is None else options.minutes * 60
     cores = sorted(os.sched_getaffinity(0))
     cores = [cores[i % len(cores)] for i in range(options.jobs or len(cores))]
     with new_run_folder(options.out, "stress") as folder:
-        compiled_s = _load([*named.values(), vanilla], workloads[0], options)
+        compiled_s = 0.0 if emulate else _load([*named.values(), vanilla], workloads[0], options)
         campaigns: list[Campaign] = []
         for reference, design in named.items():
             campaigns.append(Campaign(design.name, reference, options.seed, len(cores)))
             try:
-                with Pool(cores, {VANILLA: vanilla, reference: design}) as pool:
-                    _stress(pool, campaigns[-1], workloads, seconds, options)
+                portfolio = _portfolio(workloads, options)
+                if emulate:
+                    emulate(campaigns[-1], portfolio)
+                else:
+                    with Pool(cores, {VANILLA: vanilla, reference: design}) as pool:
+                        _stress(pool, campaigns[-1], portfolio, seconds, options)
             finally:  # what was found so far is shown, whatever ends it
                 _print_end(campaigns[-1], options)
             _write_cases(folder, campaigns[-1])
@@ -101,12 +108,13 @@ def _load(designs: Sequence[ReadyDesign], workload: str, options: Namespace) -> 
     return time.monotonic() - began
 
 
-def _stress(
-    pool: Pool, campaign: Campaign, workloads: Sequence[str], seconds: float, options: Namespace
-) -> None:
-    """Run one design's campaign, and say what it finds as it comes."""
+def _portfolio(workloads: Sequence[str], options: Namespace) -> Portfolio:
     strategies = [PLAIN, *STRATEGIES[: len(STRATEGIES) * _has_points(options)]]
-    portfolio = Portfolio(options.seed, workloads, strategies, check=_check(options), cpus=cpus_of)
+    return Portfolio(options.seed, workloads, strategies, check=_check(options), cpus=cpus_of)
+
+
+def _stress(pool: Pool, campaign: Campaign, portfolio: Portfolio, seconds: float, options: Namespace) -> None:
+    """Run one design's campaign, and say what it finds as it comes."""
     with Progress(campaign.design, unit="s") as progress:
 
         def tell(passed: float) -> None:

@@ -29,7 +29,8 @@ from typing import Any
 from tests.campaigns.fuzzing.documents import Document, smaller
 from tests.campaigns.fuzzing.inputs import Input, saved
 from tests.campaigns.fuzzing.judge import Finding
-from tests.campaigns.fuzzing.readers import READERS, Reader
+from tests.campaigns.fuzzing.readers import Reader
+from tests.campaigns.fuzzing.table import READERS
 from tests.campaigns.fuzzing.worker import Limits, Program, made, serve
 
 CORPUS = Path(__file__).with_name("corpus")

@@ -19,14 +19,16 @@ import pytest
 
 from emulator.result import Series
 from tests.campaigns import fuzz
-from tests.campaigns.fuzzing import readers, sound_files
+from tests.campaigns.fuzzing import readers, short_runs, sound_files
 from tests.campaigns.fuzzing.documents import Document, Raw, Twin, mutated, mutated_bytes
 from tests.campaigns.fuzzing.inputs import Input, loaded, saved
-from tests.campaigns.fuzzing.readers import READERS, Reader
-from tests.campaigns.fuzzing.worker import Limits, serve, tried
+from tests.campaigns.fuzzing.readers import Reader
+from tests.campaigns.fuzzing.table import READERS
+from tests.campaigns.fuzzing.worker import Limits, Room, serve, tried
 from tests.emulator.fixed import comparison, run
 
 SOON = Limits(busy_s=0.3, waiting_s=1.5, bytes=1 << 29, in_earnest=0.0)
+LINES_AND_PYTHON = ("words", "parameters", "python", "schedule", "stress")
 CORPUS = sorted(fuzz.CORPUS.glob("*.json"))
 
 
@@ -146,24 +148,67 @@ def test_an_accepted_trace_is_looked_at_a_second_time():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name not in ("words", "parameters", "python")])
+@pytest.mark.parametrize(
+    ("name", "writer", "wrong", "said"),
+    [
+        ("litmus", "text_of", lambda text: text.rstrip().rpartition("\n")[0], "another test"),
+        ("replay", "replay_text", lambda text: text.replace("seed =", "sed ="), "written it is refused"),
+        ("replay", "replay_text", lambda text: f"why = 'x'\n{text}", "another case"),
+    ],
+)
+def test_what_is_written_is_read_a_second_time(name, writer, wrong, said, monkeypatch):
+    """A writer of litmus tests, or of replay files, that loses or changes something."""
+    known = {"litmus": sound_files.litmus_tests()[0], "replay": sound_files.replays()[-1]}
+    right = getattr(short_runs, writer)
+    monkeypatch.setattr(short_runs, writer, lambda held: wrong(right(held)))
+    file = {"litmus": "t.litmus", "replay": "r.toml"}[name]
+    one = Input(name, (name, file), {file: known[name]}, file)
+    found = tried(one, READERS[name], Limits(in_earnest=0.0))
+    assert found
+    assert all(each.kind == "contradiction" and said in each.text for each in found)
+
+
+def test_no_worker_and_no_arena_is_started_for_an_input(monkeypatch):
+    """Each command that runs in arenas gets as far as it would, and the stand-in answers."""
+    for place in ("emulator.stress.command.Pool", "emulator.stress.command.Arenas",
+                  "emulator.litmus.run.Pool", "emulator.litmus.command.Arena",
+                  "emulator.replay.command.Arenas"):  # fmt: skip
+        monkeypatch.setattr(place, None)
+    files = {"t.litmus": sound_files.litmus_tests()[0], "r.toml": sound_files.replays()[0]}
+    for line in short_runs.LINES.splitlines():
+        one = Input("stress", tuple(shlex.split(line)), files)
+        assert accepted(one), line
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name not in LINES_AND_PYTHON])
 def test_every_reader_is_reached_with_sound_files(name, monkeypatch):
     """What inputs are made from is accepted as it is, by the program itself; so it is the odd part that is
     refused.
     """
-    monkeypatch.setattr(readers, "_odd", lambda chance, document, others: document)
+    monkeypatch.setattr(readers, "odd", lambda chance, document, others: document)
     monkeypatch.setattr(readers, "mutated_bytes", lambda chance, data, others: data)
     monkeypatch.setattr(sound_files, "odd_arrays", lambda chance, arrays: dict(arrays))
     made = [READERS[name].make(random.Random(number)) for number in range(8)]
     plain = [one for one in made if "--set" not in one.arguments][: 1 if name == "picture" else 4]
     assert [each for one in plain for each in tried(one, READERS[name], Limits(in_earnest=0.0))] == []
+    for one in plain:
+        assert accepted(one), one
+
+
+def accepted(one: Input) -> bool:
+    room = Room(Limits(), None)
+    one.lay(room.folder)
+    os.chdir(room.folder)
+    code = room.luf(one.arguments).code
+    room.close()
+    return code in (0, 1)
 
 
 def test_the_line_of_every_command_is_one_that_the_program_takes():
     """The command lines that are made odd are right: unmade, each is parsed."""
     from emulator.cli_arguments import parse
 
-    for line in readers.LINES.splitlines():
+    for line in [*readers.LINES.splitlines(), *short_runs.LINES.splitlines()]:
         assert parse(shlex.split(line)).command
 
 
@@ -179,7 +224,7 @@ def test_users_files_are_sound():
 
 def test_documents_are_written_as_they_were_read():
     """TOML and JSON of every sound file."""
-    for document in (*sound_files.machines(), *sound_files.scripts()):
+    for document in (*sound_files.machines(), *sound_files.scripts(), *sound_files.replays()):
         assert tomllib.loads(document.encoded().decode()) == document.tree
     for document in (*sound_files.results(), *sound_files.recordings()):
         assert json.loads(document.encoded()) == document.tree

@@ -97,6 +97,10 @@ def test_mistakes_are_sentences(text, sentence, tmp_path, monkeypatch, capsys):
         ("design = 'luf'\ntest = 'region: m 4'", "a.toml: test: columns of calls must follow the heads"),
         (GOOD.replace("munmap m", "mumap m"), "a.toml: test:13: process 'p' thread 0: 'call' must be one of"),
         (GOOD + "schedule = 'listed'\nswitches = [[0, 4, 9]]", "a.toml: 'schedule.switches' must name CPUs"),
+        (
+            "design = 'luf'\nworkload = 'churn:threads=x'\nmachine = 'guest-8cpu'",
+            "a.toml: workload 'churn': 'threads' must be",
+        ),
     ],
 )
 def test_mistakes_in_what_runs_are_sentences(text, sentence, tmp_path, monkeypatch, capsys):

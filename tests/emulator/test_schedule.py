@@ -262,6 +262,7 @@ def test_a_short_list_says_where_each_cpu_was():
     [
         ({"strategy": "run"}, r"'schedule' must be one of walk, pct, surw, starve, listed \(got 'run'\)"),
         ({"distance": -1}, r"'schedule.distance' must be a whole number from 0 to 1,000,000,000 \(got -1\)"),
+        ({"strategy": "a" * 5000}, r"\(got 'a{70,80} \.\.\.\)$"),
         ({"depth": 6}, r"'schedule.depth' must be a whole number from 1 to 5 \(got 6\)"),
         ({"points": True}, r"'schedule.points' must be a whole number from 1 .* \(got True\)"),
         ({"expected": (1, -1)}, "'schedule.expected' must be whole numbers of at least 0"),
@@ -303,3 +304,7 @@ def test_the_command_line_writes_a_schedule():
         parse_schedule("walk:speed=2")
     with pytest.raises(ValueError, match=r"'schedule.distance' must be a whole number \(got 'far'\)"):
         parse_schedule("walk:distance=far")
+    with pytest.raises(ValueError, match=r"'schedule.seed' must be a whole number \(got '1{70,80} \.\.\.\)$"):
+        parse_schedule("walk:seed=" + "1" * 5000)
+    with pytest.raises(ValueError, match=r"'schedule.seed' must be given once"):
+        parse_schedule("walk:seed=1,seed=2")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from workloads import workload
 from workloads.litmus.condition import Condition, conditions
 from workloads.litmus.expression import number
 from workloads.litmus.family import family_of
-from workloads.litmus.sheet import LitmusError
+from workloads.litmus.laid_out import text_of
+from workloads.litmus.sheet import LitmusError, lines_of, read_sheet
 from workloads.litmus.shelf import litmus_test, litmus_tests, shipped
 
 TEXT = """
@@ -114,6 +116,23 @@ def test_each_combination_of_parameters_is_a_test():
     assert rows == [(p.MPROTECT, p.PROT_READ, 0, 7, 0, 0)] * 3
     with pytest.raises(LitmusError, match="a parameter must be one of pages, change, times"):
         family.member({"page": "7"})
+    for odd in ("7\x1b[2J", "7#", "7\n8"):
+        with pytest.raises(LitmusError, match="'pages' must be one line without control characters"):
+            family.member({"pages": odd})
+
+
+def test_a_family_has_a_bound_of_rows(monkeypatch):
+    """A file of thirty lines would fill the host's memory otherwise."""
+    monkeypatch.setattr("workloads.litmus.family.ROWS_MAX", 10)
+    family = family_of("my.litmus", "my", "with: a = 4, 5, 6\nregion: m 4\np @0\nrepeat {a}; load m 0 1; end")
+    with pytest.raises(LitmusError, match="its tests must have at most 10 rows in all"):
+        list(family.members())
+
+
+def test_a_test_of_heads_alone_is_laid_out():
+    """As many lines as a file may have, of which no call has one."""
+    text = "about: it\n" * 399 + "p @0"
+    assert text_of(read_sheet("my", lines_of("my", text))).count("about:") == 399
 
 
 HEAD = "region: m 4 writable\n"
@@ -154,6 +173,9 @@ HEAD = "region: m 4 writable\n"
         (HEAD + "p @0\n" + "repeat 2\n" * 9 + "load m\n" + "end\n" * 9, "loops must be at most 8 deep"),
         (HEAD + "p @0\nrepeat 1000000; repeat 1000000; load m; end; end",
          "my.litmus:3: calls, with all repetitions, must be at most 300,000"),
+        (HEAD + "p @0\nrepeat 1000000; repeat 1000000; repeat 0; load m; end; end; end",
+         "my.litmus:3: calls, with all repetitions, must be at most 300,000"),
+        (HEAD + "p @0\nload m page=1 page=2", "'page' must be given once (got 'm page=1 page=2')"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_with_its_line(text, message):
@@ -168,6 +190,14 @@ def test_a_mistake_is_one_sentence_with_its_line(text, message):
 def test_numbers_are_sums_and_products(text, value):
     """And nothing else that Python can."""
     assert number(text, {"n": 3}) == value
+
+
+def test_python_has_no_say_in_what_is_no_number():
+    """It warns of some text; nobody reads that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert number("0or", {}) is None
+        assert number("1is(2)", {}) is None
 
 
 def test_a_condition_says_nothing_of_figures_that_are_not_there():

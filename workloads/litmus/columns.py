@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from inputs.text import clipped
 from workloads.calls import Calls
 from workloads.litmus.expression import number
 from workloads.litmus.sheet import REPEAT, UNTIL, Call, Column, Line, LitmusError, Sheet
@@ -80,11 +81,7 @@ class _Script(Script):
             if call.name == REPEAT:
                 yield from self._repeated(t, call, known, lines)
                 continue
-            self.made += 1
-            if self.made > MADE_MAX:
-                raise self.sheet.refuse(
-                    call.line, f"calls, with all repetitions, must be at most {MADE_MAX:,}", "more"
-                )
+            self._count(call)
             lines.append(call.line)
             if call.name != UNTIL:
                 yield self._called(t, call, known)
@@ -92,6 +89,13 @@ class _Script(Script):
             inner: list[int] = []
             body = list(self._steps(t, call.body, known, inner))
             yield self._until(t, call, body, known)
+
+    def _count(self, call: Call) -> None:
+        """Count a call, or one time of a loop in which none was made."""
+        self.made += 1
+        if self.made > MADE_MAX:
+            rule = f"calls, with all repetitions, must be at most {MADE_MAX:,}"
+            raise self.sheet.refuse(call.line, rule, "more")
 
     def _repeated(self, t: Calls, loop: Call, known: Mapping[str, int], lines: list[int]) -> Iterator[Any]:
         times = number(loop.words[1], known) if len(loop.words) in (2, 3) else None
@@ -102,7 +106,10 @@ class _Script(Script):
             raise self.sheet.refuse(loop.line, rule, " ".join(loop.words[1:]))
         name = loop.words[2] if len(loop.words) == 3 else TIME
         for time in range(times):
+            before = self.made
             yield from self._steps(t, loop.body, {**known, name: time}, lines)
+            if self.made == before:  # loops of no time
+                self._count(loop)
 
     def _until(self, t: Calls, loop: Call, body: list[Any], known: Mapping[str, int]) -> Any:
         arguments, named = _arguments(loop.words[1:], known)
@@ -128,6 +135,8 @@ def _arguments(words: tuple[str, ...], known: Mapping[str, int]) -> tuple[list[A
     for word in words:
         key, equals, value = word.rpartition("=")
         found = number(value, known)
+        if equals and key in named:
+            raise ValueError(f"{key!r} must be given once (got {clipped(' '.join(words))})")
         if equals:
             named[key] = value if found is None else found
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 
 TEXT_MAX = 80  # characters
@@ -26,7 +27,10 @@ def number(text: str, known: Mapping[str, int]) -> int | None:
     if len(text) > TEXT_MAX or not text.isascii():
         return None
     try:
-        return _value(ast.parse(text, mode="eval").body, known)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Python, about text that may be no expression at all: `0or`
+            tree = ast.parse(text, mode="eval")
+        return _value(tree.body, known)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 

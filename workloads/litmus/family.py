@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inputs.file import MIB, read_bytes, shown
-from inputs.text import clipped
+from inputs.text import clipped, is_odd
 from workloads.litmus.sheet import HEAD, Line, LitmusError, lines_of, read_sheet
 from workloads.litmus.test import Litmus, litmus_of
+from workloads.script import ROWS_MAX
 
 SUFFIX, WITH = ".litmus", "with"
 MEMBERS_MAX, VALUE_MAX = 1000, 200
@@ -39,8 +40,14 @@ class Family:
 
     def members(self) -> Iterator[Litmus]:
         """Make every test of the file."""
+        rows = 0
         for values in itertools.product(*self.parameters.values()):
-            yield self.member(dict(zip(self.parameters, values, strict=True)))
+            test = self.member(dict(zip(self.parameters, values, strict=True)))
+            rows += test.workload.stored_rows()
+            if rows > ROWS_MAX:
+                rule = f"its tests must have at most {ROWS_MAX:,} rows in all"
+                raise LitmusError(f"{self.file}: {rule} (got more)")
+            yield test
 
     def member(self, given: Mapping[str, str]) -> Litmus:
         """Make the test with these values; parameters that are not given have their first one."""
@@ -61,6 +68,9 @@ class Family:
 
     def _value(self, name: str, given: str) -> str:
         """Give the value that a name's part stands for: one of the file's, or any other of one word."""
+        if is_odd(given) or "\n" in given or "#" in given:
+            rule = f"{name!r} must be one line without control characters and comments"
+            raise LitmusError(f"{self.file}: {rule} (got {clipped(given)})")
         return next((value for value in self.parameters[name] if given in (value, slug(value))), given)
 
     def _filled(self, line: Line, values: Mapping[str, str]) -> str:

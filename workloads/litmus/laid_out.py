@@ -42,7 +42,7 @@ def _name(column: Column) -> str:
 def _cells(calls: Iterable[Call], sheet: Sheet) -> list[str]:
     """Give a cell for each call of a column; of very many, several in a cell."""
     cells = list(_lines(calls, ""))
-    room = LINES_MAX - len(sheet.heads) - 1
+    room = max(1, LINES_MAX - len(sheet.heads) - 1)
     several = -(-len(cells) // room)
     if several < 2:
         return cells

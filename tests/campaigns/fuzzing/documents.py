@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 Place = tuple[Any, ...]
@@ -45,12 +46,14 @@ class Twin(str):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed document, and the language in which it is written: "toml" or "json"."""
+    """A parsed document, and the language in which it is written: "toml", "json" or "litmus"."""
 
     tree: Any
     language: str
 
     def encoded(self) -> bytes:
+        if self.language == "litmus":
+            return _litmus(self.tree).encode("utf-8", "surrogatepass")
         if self.language == "json" or not isinstance(self.tree, dict):
             return _value(self.tree, ": ").encode("utf-8", "surrogatepass")
         lines = (f"{_key(key)} = {_value(one, ' = ')}\n" for key, one in self.tree.items() if one is not None)
@@ -84,6 +87,44 @@ def _value(value: Any, equals: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**400:
         return ("-" if value < 0 else "") + "1" + "0" * 5_000  # Python would not write it
     return json.dumps(value)
+
+
+def litmus(text: str) -> Document:
+    """Take a litmus test apart, as far as its shape goes: heads with their numbers, columns of calls, each a
+    list of words; loops are what they are in the file.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    heads = [line for line in lines if re.match(r"[a-z]+:", line)]
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines[len(heads) :]]
+    columns = [
+        [name, *([_plain(word) for word in row[i].split()] for row in rows[1:] if i < len(row) and row[i])]
+        for i, name in enumerate(rows[0])
+    ]
+    parted = [
+        [key, *map(_plain, re.findall(r"\d+|\D+", rest))] for key, rest in (h.split(":", 1) for h in heads)
+    ]
+    return Document({"heads": parted, "columns": columns}, "litmus")
+
+
+def _plain(word: str) -> str | int:
+    return int(word) if word.isdigit() else word
+
+
+def _litmus(tree: Any) -> str:
+    """Lay it out again, whatever has become of it."""
+    heads, columns = (_items(tree.get(key)) if isinstance(tree, dict) else [] for key in ("heads", "columns"))
+    lines = [_word(one[0]) + ":" + "".join(map(_word, one[1:])) for one in map(_items, heads) if one]
+    threads = [[" ".join(map(_word, _items(cell))) for cell in _items(column)] for column in columns]
+    lines += [" | ".join(cells) for cells in zip_longest(*threads, fillvalue="")]
+    return "\n".join([*lines, ""])
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else _value(value, ": ")
 
 
 def nodes(tree: Any, path: Place = ()) -> Iterator[Place]:

@@ -1,8 +1,9 @@
 """Every reader of luf, as command lines that reach it with an odd input, and what must hold of what it
 accepts.
 
-A reader is a line of the table at the end: a name, a function that makes an input of a stream of chance, and
-a check. `check(room, one)` says what contradicts itself once the command has accepted the input.
+A reader is a line of the table at the end, or of that in short_runs.py: a name, a function that makes an
+input of a stream of chance, and a check. `check(room, one)` says what contradicts itself once the command has
+accepted the input.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Reader:
     names_its_file: bool = True
 
 
-def _odd(chance: Chance, document: Document, others: tuple[Document, ...]) -> Document | bytes:
+def odd(chance: Chance, document: Document, others: tuple[Document, ...]) -> Document | bytes:
     """Make a document odd by its structure, or by its bytes (one time in four)."""
     if chance.random() < 0.75:
         return mutated(chance, document)
@@ -68,10 +69,10 @@ def machine(chance: Chance) -> Input:
     known = sound_files.machines()
     line = [*RUN, "--machine", "m.toml", "--workload", "w.toml"]
     files: dict[str, Any] = {"w.toml": PLAIN_SCRIPT}
-    odd = _odd(chance, chance.choice(known), known)
+    changed = odd(chance, chance.choice(known), known)
     match chance.randrange(4):
         case 0:
-            files |= {"m.toml": b'like = "base.toml"\nname = "mine"\n', "base.toml": odd}
+            files |= {"m.toml": b'like = "base.toml"\nname = "mine"\n', "base.toml": changed}
             return Input("machine", tuple(line), files, "base.toml")
         case 1:
             files["m.toml"] = chance.choice(known)
@@ -82,7 +83,7 @@ def machine(chance: Chance) -> Input:
             line += ["--set", f"{key}={value}".replace("\x00", "")]
             return Input("machine", tuple(line), files)
         case _:
-            files["m.toml"] = odd
+            files["m.toml"] = changed
             line += ["--cpus", "2"] * (chance.random() < 0.3)
             return Input("machine", tuple(line), files, "m.toml")
 
@@ -121,7 +122,7 @@ def machine_is_one(room: Room, one: Input) -> Iterator[str]:
 def script(chance: Chance) -> Input:
     """A script in TOML."""
     known = sound_files.scripts()
-    files = {"w.toml": _odd(chance, chance.choice(known), known)}
+    files = {"w.toml": odd(chance, chance.choice(known), known)}
     return Input("script", (*RUN, *SMALL_MACHINE, "--workload", "w.toml"), files, "w.toml")
 
 
@@ -133,7 +134,7 @@ def trace(chance: Chance) -> Input:
     match chance.randrange(5):
         case 0 | 1:
             touched = "t.json"
-            files[touched] = _odd(chance, about, (about,))
+            files[touched] = odd(chance, about, (about,))
         case 2 | 3:
             files[touched] = sound_files.archive(sound_files.odd_arrays(chance, arrays))
         case _:
@@ -194,7 +195,7 @@ def _runs(room: Room, one: Input) -> Iterator[str]:
 def result(chance: Chance) -> Input:
     """A result, as `luf report` reads it."""
     known = sound_files.results()
-    files = {"r.json": _odd(chance, chance.choice(known), known)}
+    files = {"r.json": odd(chance, chance.choice(known), known)}
     more = ("--timeline",) * (chance.random() < 0.3)
     return Input("result", ("report", "r.json", *more), files, "r.json")
 
@@ -254,7 +255,7 @@ def _numbers(value: Any) -> Iterator[float]:
 def recording(chance: Chance) -> Input:
     """golden.json: what a real kernel did."""
     known = sound_files.recordings()
-    files = {"rec/golden.json": _odd(chance, chance.choice(known), known)}
+    files = {"rec/golden.json": odd(chance, chance.choice(known), known)}
     return Input(
         "recording", ("golden", "--data", "rec", "--all", "--json", "g.json"), files, "rec/golden.json"
     )
@@ -263,7 +264,7 @@ def recording(chance: Chance) -> Input:
 def again(chance: Chance) -> Input:
     """What `luf golden --json` left."""
     known = (Document(sound_files.golden_result(), "json"),)
-    files = {"a.json": _odd(chance, known[0], known)}
+    files = {"a.json": odd(chance, known[0], known)}
     return Input("again", ("golden", "--again", "a.json", "--all", "--json", "g.json"), files, "a.json")
 
 
@@ -304,7 +305,17 @@ list"""
 
 def words(chance: Chance) -> Input:
     """Command lines: words left out, doubled, from another line, odd."""
-    lines = [shlex.split(line) for line in LINES.splitlines()]
+    files = {
+        "w.toml": PLAIN_SCRIPT,
+        "r.json": sound_files.results()[0],
+        "rec/golden.json": sound_files.recordings()[0],
+    }
+    return Input("words", odd_line(chance, LINES), files)
+
+
+def odd_line(chance: Chance, known: str) -> tuple[str, ...]:
+    """Make one of these command lines odd."""
+    lines = [shlex.split(line) for line in known.splitlines()]
     line = list(chance.choice(lines))
     for _ in range(chance.choice([1, 1, 2, 3])):
         place = chance.randrange(len(line)) if line else 0
@@ -323,13 +334,7 @@ def words(chance: Chance) -> Input:
             case _ if line:
                 name, equals, _ = line[place].partition("=")
                 line[place] = f"{name}={odd}" if equals else f"{line[place]}{odd}"
-    made = tuple(word.replace("\x00", "").replace("../", "") for word in line)
-    files = {
-        "w.toml": PLAIN_SCRIPT,
-        "r.json": sound_files.results()[0],
-        "rec/golden.json": sound_files.recordings()[0],
-    }
-    return Input("words", made, files)
+    return tuple(word.replace("\x00", "").replace("../", "") for word in line)
 
 
 def parameters(chance: Chance) -> Input:
@@ -375,18 +380,15 @@ def python(chance: Chance) -> Input:
     return Input("python", (*line, *SMALL_MACHINE), {name: source.encode(), "w.toml": PLAIN_SCRIPT}, name)
 
 
-READERS = {
-    reader.name: reader
-    for reader in (
-        Reader("machine", machine, machine_is_one, share=8),
-        Reader("script", script, workload_is_one, share=8),
-        Reader("trace", trace, trace_is_one, share=8),
-        Reader("result", result, result_is_one, share=8),
-        Reader("picture", picture),
-        Reader("recording", recording, golden_is_one, share=6),
-        Reader("again", again, golden_is_one, share=6),
-        Reader("words", words, share=4, names_its_file=False),
-        Reader("parameters", parameters, workload_is_one, share=4, names_its_file=False),
-        Reader("python", python, workload_is_one, share=4),
-    )
-}
+FILES_AND_LINES = (
+    Reader("machine", machine, machine_is_one, share=8),
+    Reader("script", script, workload_is_one, share=8),
+    Reader("trace", trace, trace_is_one, share=8),
+    Reader("result", result, result_is_one, share=8),
+    Reader("picture", picture),
+    Reader("recording", recording, golden_is_one, share=6),
+    Reader("again", again, golden_is_one, share=6),
+    Reader("words", words, share=4, names_its_file=False),
+    Reader("parameters", parameters, workload_is_one, share=4, names_its_file=False),
+    Reader("python", python, workload_is_one, share=4),
+)

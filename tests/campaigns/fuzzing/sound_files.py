@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -19,13 +20,14 @@ from emulator.golden.command import Emulation
 from emulator.golden.data import read_recording
 from emulator.machine import MACHINES
 from emulator.result import to_json
-from tests.campaigns.fuzzing.documents import ODD_NUMBERS, Document
+from tests.campaigns.fuzzing.documents import ODD_NUMBERS, Document, litmus
 from tests.emulator.fixed import REUSE, comparison, run
 from tests.emulator.test_timeline import with_timeline
 from tests.golden.recorded import ROWS, Fake, cell, mirror, write
 from tests.golden.recorded import run as pressure_run
 
 ROOT = Path(__file__).parents[3]
+TESTS = ROOT / "workloads" / "litmus" / "tests"
 Arrays = Mapping[str, np.ndarray]
 
 SCRIPT = """
@@ -60,6 +62,57 @@ pages = 8
 file = "data"
 shared = true
 """
+
+LITMUS = """
+about:     After munmap has returned, nobody reads through the old translation.
+covers:    munmap, I5
+catches:   none
+with:      pages = 1, 16
+with:      change = again: munmap m; mmap m, protect: mprotect m PROT_READ
+needs:     pgfault > 0
+forbidden: violation
+possible:  nr_tlb_remote_flush > 0
+machine:   cpus = 3, memory = 1024 + 512, tlb.pcid = false
+region:    m {pages} writable
+region:    f 16 file=data offset=4 order=1 shared
+region:    own 8 of=q writable
+
+p @0            | p @1              | q @last    | child forked
+store m         | load m            | load f     | store m
+meet there      | meet there        | store own  | exit over
+fork child      | until gone        | meet done  |
+repeat 3 k      | try_load m 0 1 2  |            |
+load m 0 1 k+1  | end               |            |
+{change}        | meet done         |            |
+end             |                   |            |
+post gone       |                   |            |
+wait over       |                   |            |
+"""
+
+REPLAYS = (
+    """
+why = "a walk"
+design = "luf"
+litmus = "munmap:pages=16,access=try_load"
+seed = 3
+schedule = "walk:distance=300,seed=7,window_ns=20000000,tick_ns=500000"
+debug_luf = true
+""",
+    """
+design = "linux"
+workload = "churn"
+machine = "guest-8cpu"
+cpus = 2
+scale = 32.0
+tokens = 1
+check = "states"
+schedule = "listed:seed=1"
+switches = [[0, 1204, 1], [1, 88, 0]]
+set = { "sysctl.swappiness" = 10, "tlb.asid_slots" = 2 }
+signature = "deadlock"
+fingerprint = "5d0c"
+""",
+)
 
 DESIGN = """
 from allocator.tlb_flush import flush_tlb_page
@@ -131,6 +184,22 @@ def machines() -> tuple[Document, ...]:
 def scripts() -> tuple[Document, ...]:
     written = (ROOT / "examples" / "written.toml").read_text(encoding="utf-8")
     return toml(SCRIPT), toml(written)
+
+
+@cache
+def litmus_tests() -> tuple[Document, ...]:
+    """A test with every kind of head, and some that ship."""
+    shipped = ("munmap", "munmap-forked", "lazy-then", "parallel-zaps")
+    texts = [LITMUS, *((TESTS / f"{name}.litmus").read_text(encoding="utf-8") for name in shipped)]
+    return tuple(litmus(re.sub(r"#.*", "", text)) for text in texts)
+
+
+@cache
+def replays() -> tuple[Document, ...]:
+    """Replay files: a test in it, a test by name, a workload on a machine; with a schedule and without."""
+    kept = sorted((ROOT / "tests" / "emulator" / "replays").glob("*.toml"))
+    stored = [toml(path.read_text(encoding="utf-8")) for path in kept if path.stem != "counting"]
+    return (*stored, *map(toml, REPLAYS))
 
 
 @cache

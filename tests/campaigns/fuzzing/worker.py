@@ -31,6 +31,8 @@ from tests.campaigns.fuzzing.readers import Reader
 
 Program = Callable[..., int]
 PR_SET_PDEATHSIG = 1
+STRESS_JOBS = 3
+FIGURES = ("pgfault", "nr_tlb_remote_flush", "unmap_ro")  # counters that litmus tests here ask for
 OURS = [f"/{room}/" for room in ("cpus", "allocator", "designs", "workloads", "emulator")]
 
 
@@ -62,19 +64,26 @@ class Seen:
     workloads: list[Any] = field(default_factory=list)
 
 
-def stand_in(seen: Seen) -> Callable[[Any, Any], Any]:
-    """Give what runs an experiment in the place of the emulator: everything up to `build`, then fixed
-    figures.
+def stand_in(seen: Seen) -> Callable[..., Any]:
+    """Give what runs in the place of the emulator, whatever a command hands it: an experiment (with what
+    shows its progress if a report is wanted), a case, or a campaign with its portfolio. Each gets as far as
+    `build`, then fixed figures.
     """
     import emulator.experiment as real
-    from tests.emulator.fixed import run
+    from emulator.litmus.verdict import Run
+    from emulator.replay.case import Case
+    from emulator.replay.seen import Seen as Shown
+    from emulator.stress.campaign import Campaign
+    from emulator.stress.outcome import FINISHED, VIOLATED, Outcome
+    from emulator.stress.task import Tried
+    from tests.emulator.fixed import REUSE, run
 
     def captured(machine: Any, workload: Any, *_: Any) -> Any:
         seen.machines.append(machine)
         seen.workloads.append(workload)
         raise Captured
 
-    def emulate(experiment: Any, progress: Any) -> Any:
+    def reach_build(experiment: Any, progress: Any = None) -> None:
         built, real.build = real.build, captured  # type: ignore[assignment]
         try:
             experiment.run(progress=progress)
@@ -82,10 +91,30 @@ def stand_in(seen: Seen) -> Callable[[Any, Any], Any]:
             pass
         finally:
             real.build = built
-        machine, what = seen.machines[-1], seen.workloads[-1]
+
+    def stress(campaign: Campaign, portfolio: Any) -> None:
+        """Do some jobs, of which the first finds something."""
+        for number in range(STRESS_JOBS):
+            job = portfolio.next()
+            reach_build(job.experiment(campaign.reference))
+            outcome = Outcome(FINISHED) if number else Outcome(VIOLATED, violations=[REUSE])
+            campaign.add(Tried(job, outcome, "" if number else "reuse: load"), number)
+
+    def emulate(what: Any, more: Any = None) -> Any:
+        if isinstance(what, Campaign):
+            return stress(what, more)
+        if isinstance(what, Case):
+            reach_build(what.experiment())
+            schedule = what.schedule
+            shown = "reuse: load" if "munmap" in what.test else ""
+            return Shown(shown, "5d0c", switches=schedule.switches if schedule else ())
+        reach_build(what, more)
+        if more is None:
+            return Run(dict.fromkeys(FIGURES, 1))
+        machine, workload = seen.machines[-1], seen.workloads[-1]
         texts = {"machine_text": machine.summary(), "scale_text": machine.scaled_summary()}
         about = {"machine": machine.name, "overrides": machine.overrides, "scale": machine.scale, **texts}
-        return run(experiment.design.name, workload=what.name, workload_text=what.description, **about)
+        return run(what.design.name, workload=workload.name, workload_text=workload.description, **about)
 
     return emulate
 
