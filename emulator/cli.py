@@ -19,11 +19,14 @@ from emulator.ending import SIGNALLED, endings_held, endings_raised
 from emulator.sentences import answer
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
 from emulator.verdict import CLEAN, of_comparison
+from inputs.text import clipped
 
 if TYPE_CHECKING:
     from emulator.experiment import Experiment
     from emulator.machine import Machine
     from emulator.result import Result
+
+NAME_BYTES = 255  # of a file or folder: Linux's NAME_MAX
 
 
 class InputError(ValueError):
@@ -186,9 +189,9 @@ def _check_places(options: Namespace) -> None:
     from emulator.output_file import can_hold, check_output
 
     out = Path(os.path.realpath(options.out))  # where a link leads to that has no folder yet
-    there = next((path for path in (out, *out.parents) if path.exists()), Path("/"))
-    if not can_hold(there):
-        raise InputError(f"'--out' must be a folder that can be written to (got {options.out!r})")
+    there = next((path for path in (out, *out.parents) if os.path.exists(path)), Path("/"))
+    if not can_hold(there) or any(len(os.fsencode(part)) > NAME_BYTES for part in out.parts):
+        raise InputError(f"'--out' must be a folder that can be written to (got {clipped(options.out)})")
     if options.json and options.json != "-":
         check_output("json", options.json)
 
