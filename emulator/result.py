@@ -28,7 +28,7 @@ FOREIGN = "this is not a result of luf"
 
 Amount = Annotated[float, Meta(ge=0)]
 Unit = Annotated[str, Meta(pattern=r"\A(token|round)\Z")]
-Check = Annotated[str, Meta(pattern=r"\A(full|states|bounds|off)\Z")]
+Check = Annotated[str, Meta(pattern=r"\A(full|accesses|states|bounds|off)\Z")]
 
 
 class ResultError(ValueError):

@@ -24,7 +24,7 @@ from tests.cpus.forked import run_forked
 
 WORDS = SegmentType(
     "words for atomics",
-    {"word": Place(0, "int64", 1), "wide": Place(2, "int64", 2), "strided": Place(4, "int64", 1, 128, 64)},
+    {"word": Place(0, "int64", 1), "wide": Place(3, "int64", 2), "strided": Place(6, "int64", 1, 128, 64)},
 )
 ARRIVED, TOTAL, SECOND, OVERLAPS, LOOKED, LOADED = 0, 8, 16, 24, 32, 40  # indices of words, a cache line each
 ROUNDS = 300_000

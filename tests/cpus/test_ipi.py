@@ -7,7 +7,7 @@ import ctypes
 import pytest
 
 from benchmarks.storm import set_storm, shoot, shots_done, small_ram, storm, visit_pages
-from cpus import zeromq
+from cpus import process, zeromq
 from cpus.atomics import fetch_add, load_acquire
 from cpus.compiled import kernel
 from cpus.ipi import unaccounted_interrupts
@@ -126,8 +126,7 @@ def _faulty_send(monkeypatch, fault):
     """Put a zmq_send into the machine that goes wrong at every tenth message of cpu1: `fault(send, socket,
     buffer, length)`.
     """
-    real = zeromq.functions()
-    send = SEND_TYPE(real["zmq_send"])
+    real, send = zeromq.set_functions, SEND_TYPE(zeromq._functions()["zmq_send"])
     sent = [0]
 
     def faulty(socket, buffer, length, flags):
@@ -139,8 +138,12 @@ def _faulty_send(monkeypatch, fault):
         return send(socket, buffer, length, flags)
 
     keep = SEND_TYPE(faulty)
-    planted = {**real, "zmq_send": ctypes.cast(keep, ctypes.c_void_p).value}
-    monkeypatch.setattr(zeromq, "functions", lambda: planted)
+
+    def planted(ram):
+        real(ram)
+        ram.set_constant("zmq_send", ctypes.cast(keep, ctypes.c_void_p).value)
+
+    monkeypatch.setattr(process, "set_functions", planted)
     return keep
 
 

@@ -143,7 +143,7 @@ def test_what_cannot_be_sent_is_refused_when_it_is_sent(here):
         ({"workload": "no.toml"}, "no.toml"),
         ({"leases": 99}, "'leases' must be a whole number from 0 to"),
         ({"memory": 0.001}, "'memory' must be a number from 0.01"),
-        ({"check": "maybe"}, "'check' must be one of full, bounds, off"),
+        ({"check": "maybe"}, "'check' must be one of full, accesses, states, bounds, off"),
         ({"debug_luf": True}, "'--debug-luf' looks at LUF's keys"),
     ],
 )

@@ -23,16 +23,21 @@ LEAVES = {"free": FREE, "take": OWNED, "map": OWNED, "unmap": OWNED, "fill": OWN
 LEAVES |= {"move": OWNED}
 TAKES = ("unmap", "move", "change")
 ACCESSES = ("load", "store", "fetch")
+JUDGED = (*ACCESSES, "exposed")  # what a witness ends with
 
 
 def contradictions(violation: Mapping[str, Any]) -> list[str]:
     """Give a sentence for each contradiction."""
     lines = list(violation["events"])
-    if not lines or lines[-1]["kind"] not in ACCESSES:
-        return ["the access is not the last line"]
+    if not lines or lines[-1]["kind"] not in JUDGED:
+        return ["what was judged is not the last line"]
     found = [*_order(lines), *_life(lines, violation["frame"])]
-    found += [f"{line['what']}: the access is before it" for line in lines[:-1] if line["kind"] in ACCESSES]
-    return [*found, *_content(lines[:-1], violation), *_flushes(lines, violation), *_call(lines, violation)]
+    found += [
+        f"{line['what']}: what was judged is before it" for line in lines[:-1] if line["kind"] in JUDGED
+    ]
+    if lines[-1]["kind"] in ACCESSES:  # of a state, nobody has found anything in the frame
+        found += _content(lines[:-1], violation)
+    return [*found, *_flushes(lines, violation), *_call(lines, violation)]
 
 
 def _order(lines: Iterable[Mapping[str, Any]]) -> Iterable[str]:
