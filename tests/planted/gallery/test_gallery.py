@@ -1,4 +1,4 @@
-"""The gallery's bugs apply, its page shows them as they are; two are caught, and only with the bug."""
+"""The gallery's bugs apply, its page shows them as they are; one is caught, and only with the bug."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def test_the_page_begins_and_ends_as_it_is_written():
     assert text.endswith(OUTSIDE)
 
 
-@pytest.mark.parametrize("name", ["litebox-769", "asid-transition"])
-def test_a_bug_is_caught_and_nothing_without_it(name):
-    """One that is a change of the engine, one that is a design; the proof names what happened."""
-    one = EXHIBITS[name]
+def test_a_bug_is_caught_and_nothing_without_it():
+    """One that is a design; the proof names what happened. (Changes of the engine are compiled anew, which
+    tests/planted/test_hunt.py does for one.)
+    """
+    one = EXHIBITS["asid-transition"]
     code, proof = one.proof()
     assert code == 1
     assert proof.startswith("VIOLATION")
