@@ -169,7 +169,7 @@ def test_make_targets_exist():
     targets = {
         target
         for document in DOCUMENTS
-        for target in re.findall(r"(?:`|    )make ([a-z]+)", document.read_text())
+        for target in re.findall(r"(?:`|^    )make ([a-z]+)", document.read_text(), re.M)
     }
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.M), target
