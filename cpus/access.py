@@ -114,7 +114,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
             break
     i = known if known >= 0 else oldest_way(row(ram.tlb_age, cpu), first, ram.stlb_ways)
     store_release(ram.tlb_tag, (cpu, i), EMPTY)  # others look: never an old tag with a new value (exposed.py)
-    ram.tlb_value[cpu, i] = (pfn << VALUE_SHIFT) | (pte & PERMISSION)
+    store_release(ram.tlb_value, (cpu, i), (pfn << VALUE_SHIFT) | (pte & PERMISSION))  # not before EMPTY
     ram.tlb_logical[cpu, i] = logical
     ram.tlb_filled_ns[cpu, i] = ram.cpu_clock[cpu]
     ram.tlb_change[cpu, i] = change
@@ -148,7 +148,7 @@ def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
     ages[second] = stamp
     i = known if known >= 0 else oldest_way(ages, first, ways)
     store_release(ram.tlb_tag, (cpu, i), EMPTY)  # as in _walk
-    values[i] = values[second]
+    store_release(ram.tlb_value, (cpu, i), values[second])
     logicals[i] = logicals[second]
     filled[i] = filled[second]
     changes[i] = changes[second]

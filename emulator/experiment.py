@@ -268,18 +268,18 @@ def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | N
         ram.close()
 
 
-def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any) -> Result:
-    machine, workload, design = one.machine, one.workload, one.design
-    assert isinstance(workload, Workload)
-    _phase(progress, f"starting {machine.cpus} CPUs")
-    evaluations = _evaluations(workload)
+def _watched(ram: Any, one: Experiment, progress: Any) -> tuple[str, float, float]:
+    """Have the CPUs run to the end; gives how that came, and the host's seconds for the run and before it."""
+    assert isinstance(one.workload, Workload)
+    _phase(progress, f"starting {one.machine.cpus} CPUs")
+    evaluations = _evaluations(one.workload)
     say = tell if progress is None else progress.line
     machinery = Supervisor(
         ram,
         cpu_loop,
-        label=design.name,
+        label=one.design.name,
         panic_text=panic_text,
-        hook_places=design.places,
+        hook_places=one.design.places,
         say=say,
     )
 
@@ -300,7 +300,13 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
             _tell_progress(ram, progress, evaluations, over=True)
         ended = time.monotonic()
         processes.finish()
-        startup_s = processes.ready_s
+        return outcome, ended - started, processes.ready_s
+
+
+def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any) -> Result:
+    machine, workload, design = one.machine, one.workload, one.design
+    assert isinstance(workload, Workload)
+    outcome, host_s, startup_s = _watched(ram, one, progress)
     lost = None
     counted = counts(ram, machine)
     total = {name: sum(per_cpu) for name, per_cpu in counted["counters"].items()}
@@ -325,7 +331,7 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
         debug_luf=debug_counts(ram) if one.debug_luf else {},
         debug_findings=debug_findings(ram, workload) if one.debug_luf else [],
         design_stats=figures,
-        host_seconds=round(ended - started, 3),
+        host_seconds=round(host_s, 3),
         startup_seconds=round(startup_s, 3),
         machine=machine.name,
         machine_text=machine.summary(),

@@ -33,7 +33,7 @@ from tests.campaigns.fuzzing.readers import Reader
 from tests.campaigns.fuzzing.table import READERS
 from tests.campaigns.fuzzing.worker import Limits, Program, made, serve
 
-CORPUS = Path(__file__).with_name("corpus")
+ROOT, CORPUS = Path(__file__).parents[2], Path(__file__).with_name("corpus")
 SHRINK_S = 3.0  # for each finding
 LINE_EVERY_S = 20.0
 Key = tuple[str, str, str]  # reader, kind, place
@@ -173,7 +173,7 @@ class Campaign:
         folder.mkdir(parents=True, exist_ok=True)
         for key, (finding, one) in self.found.items():
             digest = hashlib.sha256("\n".join(key).encode("utf-8", "backslashreplace")).hexdigest()[:8]
-            text = saved(one, f"{finding.kind}: {finding.place}")
+            text = saved(one, f"{finding.kind}: {finding.place}".replace(f"{ROOT}/", ""))
             (folder / f"{key[0]}-{digest}.json").write_text(text, encoding="utf-8")
 
 

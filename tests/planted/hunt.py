@@ -59,13 +59,14 @@ def hunt(
     """Plant the bug in a folder of its own, run stress there until it finds something or time is over. What
     it finds without any bug (`known`) does not count.
     """
+    as_found = () if shrink else ("--no-shrink",)
     with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
         folder = plant(bug, Path(place, "copy"))
         hashes = Path(place, "hashes.json")
         hashes.write_text(json.dumps(unchanged(bug, folder)), encoding="utf-8")
         for first in (("--first",), ()):
             report, error = stressed(
-                bug.design, seconds, folder, hashes, without, ("--jobs", str(jobs), *first)
+                bug.design, seconds, folder, hashes, without, ("--jobs", str(jobs), *first, *as_found)
             )
             one = from_report(bug.name, without, seconds, report, known, error)
             if one.found or error or not report["designs"][0]["findings"]:

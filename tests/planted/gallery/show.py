@@ -35,8 +35,9 @@ have every CPU that may hold it *flush* it, before the frame gets another use, a
 told that the mapping is gone.
 
 Columns of a test are threads, side by side; `p @0` runs on CPU 0 in process p ([litmus.md](litmus.md)
-has all). The change is made to a copy of this engine; without it the test finds nothing. The proof is
-the oracle's: it judges every access, and knows nothing of the change.
+has all). The change is made to a copy of this engine. Without it the test finds nothing, but for the
+driver's (CVE-2022-39188): there Linux itself has a window, harmless to others ([coherence.md](coherence.md)).
+The proof is the oracle's: it judges every access, and knows nothing of the change.
 
     python -m tests.planted.gallery.show {first}    # any of them, on the screen
 """
