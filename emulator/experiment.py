@@ -48,7 +48,6 @@ from workloads.parameters import Room
 from workloads.rows import MARK
 from workloads.rules.one_row import check_nodes
 
-VIOLATIONS_TO_STOP = 1
 COMPILED_IF_LONGER_S = 5.0
 CHECKS = ("full", "accesses", "states", "bounds", "off")
 NUMBERS: dict[str, tuple[Any, float, float]] = {
@@ -290,13 +289,9 @@ def _watched(ram: Any, one: Experiment, progress: Any) -> tuple[str, float, floa
     with Printer(ram, say) as traces, machinery as processes:
         started = time.monotonic()
         processes.start()
-        outcome = processes.watch(
-            lambda ram: int(ram.run_tasks_left[0]) == 0,
-            look,
-            violations_limit=VIOLATIONS_TO_STOP,
-        )
+        outcome = processes.watch(lambda ram: int(ram.run_tasks_left[0]) == 0, look)
         if outcome == "finished":
-            processes.quiesce()
+            outcome = processes.quiesce()
             _tell_progress(ram, progress, evaluations, over=True)
         ended = time.monotonic()
         processes.finish()

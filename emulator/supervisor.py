@@ -133,12 +133,10 @@ class Supervisor:
             for cpu in self._parked[: self.ram.nr_cpus]:
                 os.eventfd_write(self.parking.go[cpu], 1)
 
-    def watch(
-        self, done: Done, tick: Tick | None = None, *, violations_limit: int = 0, tick_s: float = TICK_S
-    ) -> str:
-        """Wait until `done(ram)`; returns "finished", or "violated" when the oracle's limit is reached first
-        (0: no limit).
+    def watch(self, done: Done, tick: Tick | None = None, *, tick_s: float = TICK_S) -> str:
+        """Wait until `done(ram)`; returns "finished", or "violated" if the oracle has ended the run first.
 
+        It does so once it has noted the violation; to go by the number of violations would be too early.
         Looks, and calls `tick(ram)`, every `tick_s` seconds, at first more often. Raises as the module's text
         says.
         """
@@ -147,18 +145,22 @@ class Supervisor:
             self._look(pace.next_s())
             if tick:
                 tick(self.ram)
-            if self.ram.run_stop[0] == VIOLATED or 0 < violations_limit <= int(self.ram.run_violations[0]):
-                self.ram.run_stop[0] = VIOLATED
+            if self.ram.run_stop[0] == VIOLATED:
                 return "violated"
             watchdog.look()
         return "finished"
 
-    def quiesce(self) -> None:
-        """After the last user thread: wait until every CPU is idle and no interrupt is under way."""
+    def quiesce(self) -> str:
+        """After the last user thread: wait until every CPU is idle and no interrupt is under way; returns
+        "finished", or "violated" as a kernel thread may still find something.
+        """
         watchdog, pace = self._watchdog(), _Pace(QUIET_TICK_S)
         while (idle := all_idle(self.ram)) != 1:
             self._look(pace.next_s())
+            if self.ram.run_stop[0] == VIOLATED:
+                return "violated"
             watchdog.look("the lease table stays locked" if idle < 0 else "")
+        return "finished"
 
     def finish(self) -> None:
         """Tell all CPUs to leave, and wait for them; one that does not come is killed."""

@@ -139,12 +139,8 @@ class Arena:
 
         try:
             self.processes.start()
-            ended = self.processes.watch(
-                lambda ram: int(ram.run_tasks_left[0]) == 0, look, violations_limit=1
-            )
-            if ended == "finished":
-                self.processes.quiesce()
-            return ended
+            ended = self.processes.watch(lambda ram: int(ram.run_tasks_left[0]) == 0, look)
+            return self.processes.quiesce() if ended == "finished" else ended
         except (CpuDied, HostFault):
             raise
         except RunStopped as stopped:

@@ -24,7 +24,7 @@ from cpus.atomics import fetch_add, load_acquire, pause
 from cpus.compiled import kernel
 from cpus.ending import ENDING
 from cpus.ipi import unaccounted_interrupts
-from cpus.lease import RUN, WAIT_IDLE, block
+from cpus.lease import RUN, VIOLATED, WAIT_IDLE, block
 from cpus.locks import spin_lock
 from emulator.supervisor import CpuDied, Interrupted, Panicked, RunStopped, Stuck, Supervisor
 
@@ -104,6 +104,15 @@ def test_an_orderly_run_accounts_for_every_interrupt_and_leaves_nothing():
         assert ticks
         assert unaccounted_interrupts(run.ram) == []
         assert run.ram.counter.sum() > 0
+
+
+@pytest.mark.parametrize("wait", [lambda run: run.watch(shots_done), lambda run: run.quiesce()])
+def test_a_violation_ends_the_run_when_it_has_been_noted(wait):
+    """The CPU that found it says so at last; at the count of violations, its details are still missing."""
+    with machine(storm, 4, FOREVER, 3) as run:
+        run.start()
+        run.ram.run_stop[0] = VIOLATED
+        assert wait(run) == "violated"
 
 
 # -- signals to the supervisor -------------------------------------------------------------------------------
