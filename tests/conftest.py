@@ -3,7 +3,6 @@
 """
 
 import signal
-from dataclasses import replace
 
 import pytest
 
@@ -11,24 +10,12 @@ from cpus.ending import ENDING
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile in the process that starts the others; each of those would do it anew, on cores that they
-    share.
-    """
+    """Compile before others start that would each do it anew, on cores that they share."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        from emulator.small_machine import SmallMachine
+        from tests.support.engines import compile_engines
 
-        SmallMachine().ram.close()
-        _compile_points()
+        compile_engines()
     _answer_signals()
-
-
-def _compile_points() -> None:
-    """Compile the engine with scheduling points, which is a minute's work for two cores."""
-    from emulator.litmus.run import experiment_of
-    from emulator.schedule import Schedule
-    from workloads.litmus.shelf import litmus_test
-
-    replace(experiment_of(litmus_test("munmap"), "linux"), schedule=Schedule()).run()
 
 
 def _answer_signals() -> None:

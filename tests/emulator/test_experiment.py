@@ -3,6 +3,7 @@ audit.
 """
 
 import re
+from itertools import islice
 
 import pytest
 
@@ -52,12 +53,11 @@ def test_none_is_caught_with_a_witness():
     """A design that never flushes is reported as reuse or stale, with CPU, address, page, expected and found
     content.
 
-    Whether a stale translation is met depends on the schedule: six are explored, each exactly repeatable (one
-    lease).
+    Whether a stale translation is met depends on the schedule: up to six are explored, each exactly
+    repeatable (one lease), until two have met one.
     """
-    found = [result for seed in range(1, 7) if (result := run("none", leases=1, seed=seed)).violations]
-    assert len(found) >= 2
-    result = found[0]
+    runs = (run("none", leases=1, seed=seed) for seed in range(1, 7))
+    result, _ = islice((result for result in runs if result.violations), 2)
     first = result.violations[0]
     assert first["kind"] in ("reuse", "stale read", "lost write")
     assert 0 <= first["cpu"] < 8
@@ -84,8 +84,8 @@ def test_controlled_runs_repeat_exactly():
     """One lease and one seed: the same events, counters and schedule each time; another seed, another
     schedule.
     """
-    first = [run("luf", cpus=16, leases=1, seed=3) for _ in range(3)]
-    assert len({result.fingerprint for result in first}) == 1
+    first = [run("luf", cpus=16, leases=1, seed=3) for _ in range(2)]
+    assert first[0].fingerprint == first[1].fingerprint
     assert first[0].counters == first[1].counters
     assert run("luf", cpus=16, leases=1, seed=4).fingerprint != first[0].fingerprint
 
@@ -94,7 +94,8 @@ def test_free_runs_are_not_called_repeatable():
     """Two leases: inputs repeat, the interleaving does not. (If this ever fails, concurrency has become
     unreal.)
     """
-    assert len({run("linux", cpus=16, seed=5).fingerprint for _ in range(4)}) > 1
+    first = run("linux", cpus=16, seed=5).fingerprint
+    assert any(run("linux", cpus=16, seed=5).fingerprint != first for _ in range(3))
 
 
 def test_broadcasts_are_counted_apart():
