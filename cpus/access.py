@@ -18,9 +18,10 @@ from cpus.completion import look_for_completed_changes, marked
 from cpus.declare import OURS, OWNER, PERF, Cost, Counter, Field, Struct
 from cpus.exposed import note_fill
 from cpus.exposed_pages import note_mm_fill
+from cpus.incoherent import incoherent
 from cpus.ipi import serve_interrupts
 from cpus.lost_data import another_page, is_another
-from cpus.oracle import check_load, check_store, filled_for, incoherent
+from cpus.oracle import check_load, check_store, filled_for
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_DIRTY,

@@ -112,7 +112,7 @@ def batch_is_flushed(ram, cpu):
 
 
 @kernel
-def _batch_of(ram, other, pfn):
+def batch_of(ram, other, pfn):
     """Is the batch that took the frame's mapping away not flushed yet, and whose is it (ITS_OWN, OPEN)?"""
     batch = load_acquire(ram.frame_batch, pfn)
     unmapper = (batch & ((1 << BATCH_SHIFT) - 1)) - 1
@@ -168,7 +168,7 @@ def read_entry(ram, other, i, pfn):
         logical = load_acquire(ram.tlb_marked, (other, i)) >> 1
     if why != 0 and _shows(ram, mm, vpn, found):
         why = 0
-    waits_for = _batch_of(ram, other, found)  # after the PTE: who clears one says so before
+    waits_for = batch_of(ram, other, found)  # after the PTE: who clears one says so before
     if waits_for == 0 and mm >= 0 and load_acquire(ram.mm_flush_pending, mm) > 0:
         waits_for = UNDER_WAY
     # the entry last of all: it was there after everything else was read

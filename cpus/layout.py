@@ -51,8 +51,9 @@ POINT = "point"  # the field behind the header (ram.py)
 # Modules that carry the machine, or judge it, and are no part of it: accesses to their fields are no
 # scheduling points. Nor are those to a few words of others that only such modules look at.
 BENCH = {f"cpus.{name}" for name in (
-    "completion", "events", "exposed", "exposed_pages", "faults", "host", "install", "lease", "lock_order",
-    "lost_data", "oracle", "points", "process", "steal", "strategies", "trace", "uncompiled", "zeromq",
+    "completion", "events", "exposed", "exposed_pages", "faults", "host", "incoherent", "install", "lease",
+    "lock_order", "lost_data", "oracle", "points", "process", "steal", "strategies", "trace", "uncompiled",
+    "zeromq",
 )} | {"allocator.flush_times", "allocator.vmstat"}  # fmt: skip
 OBSERVED = {"cpu_in_irq", "cpu_irq_off", "cpu_no_resched", "site_flushes", "tlb_flush_count"}
 OBSERVED |= {"tlb_tag", "tlb_value", "cpu_asid", "asid_context", "asid_mm", "asid_gen"}  # exposed.py looks

@@ -8,6 +8,7 @@ from cpus import (
     exposed_pages,
     faults,
     host,
+    incoherent,
     install,
     ipi,
     lease,
@@ -30,5 +31,5 @@ from cpus import (
 MODULES = (
     *(install, lease, strategies, points, steal, host, ipi, lock_order, locks, zeromq, process),
     *(events, faults, trace, uncompiled),
-    *(tlb, page_table, completion, oracle, exposed, exposed_pages, lost_data, access, live),
+    *(tlb, page_table, completion, oracle, exposed, exposed_pages, incoherent, lost_data, access, live),
 )

@@ -21,13 +21,11 @@ itself.
 
 from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
-from cpus.compiled import apart, kernel
-from cpus.completion import WRITE_PROTECTED, marked
+from cpus.compiled import kernel
 from cpus.declare import ANY, OWNER, Atomic, Constant, Exclusive, Field, Struct
 from cpus.events import EV_FILL, draw_place, record
 from cpus.host import EXIT_STOPPED, exit_process
 from cpus.lease import VIOLATED
-from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT
 
 VIOLATIONS_KEPT, VIOLATION_WORDS = 64, 12
 FIELDS = (
@@ -111,30 +109,6 @@ def filled_for(ram, cpu, vpn, pfn, word):
         return word >> VERSION_BITS
     report(ram, cpu, UNFILLED, vpn, pfn, -1, word, -1)
     return 0  # some page that has a version to look up: the access will be judged wrong, as it is
-
-
-@apart
-def incoherent(ram, cpu, access, logical, published, word):
-    """Say what is wrong with an access (twice the TLB entry, plus 1 for a store) that found `word`; 1 if
-    nothing is.
-
-    Apart, to keep the loop of visits small. A read of a page that a completed change has only write-protected
-    is judged as any other: the loop has compared it with a logical page that nothing bears.
-    """
-    entry, store = access >> 1, access & 1
-    vpn, pfn = ram.tlb_tag[cpu, entry] >> CONTEXT_BITS, ram.tlb_value[cpu, entry] >> VALUE_SHIFT
-    what = STALE if store == 0 else LOST
-    if logical == marked(ram):
-        logical, taken = ram.tlb_marked[cpu, entry] >> 1, ram.tlb_marked[cpu, entry] & 1
-        coherent, published, word = check_load(ram, pfn, logical)
-        if store or taken != WRITE_PROTECTED:
-            what = LATE
-        elif coherent:
-            return 1
-    if what != LATE and word >> VERSION_BITS != logical:
-        what = REUSE
-    report(ram, cpu, what, vpn, pfn, (logical << VERSION_BITS) | published, word, entry)
-    return 0
 
 
 @kernel

@@ -36,10 +36,8 @@ class Finding:
 
     @property
     def is_vanilla(self) -> bool:
-        """Does vanilla Linux show the same in the same job, or with another seed? Or is it one of its known
-        windows, which another schedule may miss?
-        """
-        return self.first.outcome.window or (self.checked is not None and self.checked.vanilla > 0)
+        """Does vanilla Linux show the same in the same job, or with another seed?"""
+        return self.checked is not None and self.checked.vanilla > 0
 
 
 @dataclass(slots=True)
@@ -61,6 +59,7 @@ class Campaign:
     relies_on: tuple[str, ...] = ()  # those of them that the design's safety depends on
     handovers: int = 0
     points: int = 0
+    windows: int = 0  # of Linux itself
     phases: Counter[str] = field(default_factory=Counter)  # host seconds of all workers, by what they were at
     findings: dict[str, Finding] = field(default_factory=dict)
 
@@ -80,6 +79,7 @@ class Campaign:
         self.relies_on = max(self.relies_on, outcome.relies_on, key=len)
         self.handovers += outcome.handovers
         self.points += outcome.points
+        self.windows += outcome.windows
         self.phases.update(outcome.seconds)
         if tried.void:
             self.void[job.workload] += 1

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allocator.panic import OUT_OF_MEMORY, TIME_IS_OVER
-from cpus.exposed import EXPOSURES_KEPT, WINDOWS_KEPT
-from cpus.oracle import STALE
 from cpus.ram import POINTS
 from designs.design import DesignError
 from emulator.counts import fingerprint, gauges, scheduled
@@ -27,8 +25,6 @@ FINISHED, VIOLATED, PANICKED, STUCK, LIVELOCKED, FAULTY, ENDLESS = (
 # a machine that is too small for its workload, or one that goes on for ever: nobody's fault
 VOID = (OUT_OF_MEMORY, TIME_IS_OVER)
 
-ENTRY = [1, 2, 3, 7]  # words of a violation, and of a window: CPU, page, frame, when it was filled
-
 
 class Endless(RunStopped):
     """A run took more host time than it was given; it moved to the last."""
@@ -44,7 +40,7 @@ class Outcome:
     sentence: str = ""
     panic: int = 0
     violations: list[Violation] = field(default_factory=list)
-    window: bool = False  # the first is a read in a window of Linux itself (docs/coherence.md)
+    windows: int = 0  # that vanilla leaves open, too (docs/coherence.md)
     unaccounted: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)  # counters, and the design's own as DESIGN.NAME
@@ -89,7 +85,7 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
         "ended": ended if isinstance(ended, str) else _ended(ended),
         "sentence": "" if isinstance(ended, str) else str(ended),
         "panic": ended.code if isinstance(ended, Panicked) else 0,
-        "window": in_window(ram),
+        "windows": int(ram.run_windows[0]),
         "violations": violations(ram, workload, design.name),
         "findings": list(statistics.get("findings", ())),
         "counters": figures,
@@ -107,16 +103,6 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
     if ended == FINISHED:
         found["unaccounted"] = [check.text for check in examine(ram) if check.wrong]
     return found
-
-
-def in_window(ram: Any) -> bool:
-    """Was the first violation a read through an entry that the oracle had seen left open by a batch of
-    reclaim, which vanilla Linux has not flushed at that moment either?
-    """
-    count = min(int(ram.run_windows[0]), WINDOWS_KEPT)
-    noted = ram.exposure[EXPOSURES_KEPT : EXPOSURES_KEPT + count]
-    what, *entry = ram.violation[0, [0, *ENTRY]].tolist()
-    return what == STALE and entry in noted[:, ENTRY].tolist()
 
 
 def _statistics(ram: Any, design: Any) -> dict[str, Any]:

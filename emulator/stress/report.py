@@ -94,6 +94,8 @@ def _exercised(campaign: Campaign) -> Iterable[tuple[str, str]]:
         f"{_counted(campaign.strategies)} runs; {campaign.handovers:,} hand-overs, "
         f"{campaign.points:,} scheduling points",
     )
+    if campaign.windows:
+        yield "windows", f"{campaign.windows:,} that vanilla leaves open, too (docs/coherence.md)"
     if campaign.knobs:
         yield "knobs", f"{_counted(campaign.knobs)} runs"
     void = sorted(set(runs) - set(meant))
@@ -131,6 +133,7 @@ def _campaign_data(campaign: Campaign) -> dict[str, Any]:
         "runs": campaign.runs.total(),
         "handovers": campaign.handovers,
         "points": campaign.points,
+        "windows": campaign.windows,
         "phases": {name: round(seconds, 3) for name, seconds in campaign.phases.items()},
         "clean": not campaign.own,
         "findings": [_finding_data(campaign, one) for one in campaign.findings.values()],

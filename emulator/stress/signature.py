@@ -11,7 +11,6 @@ from emulator.stress.outcome import LIVELOCKED, STUCK, Outcome
 
 NUMBER = re.compile(r"\b(?:0x[0-9a-f_]+|[0-9][0-9,_.]*)\b|\d+")
 SENTENCE_MAX = 160
-WINDOW = ", in a window of Linux itself"
 WAITING = {STUCK: "deadlock", LIVELOCKED: "livelock"}
 
 
@@ -20,7 +19,7 @@ def signature_of(outcome: Outcome) -> str:
     if outcome.is_clean:
         return ""
     if outcome.violations:
-        return _of_violation(outcome.violations[0]) + WINDOW * outcome.window
+        return _of_violation(outcome.violations[0])
     if outcome.ended in WAITING:  # what CPUs wait for depends on the schedule
         return WAITING[outcome.ended]
     if outcome.unaccounted:

@@ -12,6 +12,7 @@ from allocator.mmap import do_munmap
 from cpus.abi.numbers import LOAD, MADV_DONTNEED, STORE
 from cpus.exposed import CLEARED, EXPOSURES_KEPT, FILLED, HANDED_OUT
 from cpus.exposed_pages import NO_FRAME, TRUNCATED, WRITABLE, WRITTEN, WRITTEN_DIRECTLY, page_changes
+from cpus.incoherent import READ
 from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 
 PAGE = 3
@@ -102,7 +103,7 @@ def test_an_entry_that_was_filled_from_the_new_content_is_none(broken_machine):
 # --- windows of vanilla -------------------------------------------------------------------------------------
 
 
-def meanwhile(machine, cpu):
+def meanwhile(machine, cpu, then=lambda: None):
     """The first batch of reclaim is cleared and not flushed: another CPU stores to one of its pages."""
     seen = []
 
@@ -110,6 +111,7 @@ def meanwhile(machine, cpu):
         if not seen and machine.pte(1, SHARES) == 0:
             seen.append(1)
             machine.touch(SHARES, STORE, cpu=cpu)
+            then()
 
     machine.before_hook("unmap_flush", store_once)
     for _ in range(4):
@@ -127,6 +129,20 @@ def test_a_batch_of_another_cpu_is_a_window_that_vanilla_has(small_machine):
     meanwhile(machine, 2)
     assert machine.ram.run_windows[0] > 0
     assert set(machine.ram.exposure[EXPOSURES_KEPT:, 1].tolist()) - {0} == {1}
+
+
+@pytest.mark.parametrize("design", ["linux", "none"])
+def test_a_read_in_that_window_is_no_violation_and_after_the_flush_it_is(broken_machine, design):
+    """cpu1 reads the old frame while the batch is open, and again when it is flushed, as vanilla has it.
+    Under `none` nobody has told cpu1.
+    """
+    machine = running(broken_machine, design)
+    machine.use(SHARES, 1, cpu=1)
+    meanwhile(machine, 2, lambda: machine.touch(SHARES, cpu=1))
+    assert machine.violations() == []
+    assert READ in machine.ram.exposure[EXPOSURES_KEPT:, 0]
+    machine.touch(SHARES, cpu=1)
+    assert machine.violations() == (["stale read"] if design == "none" else [])
 
 
 def test_a_batch_of_the_cpu_itself_is_flushed_before_it_goes_on(small_machine):
