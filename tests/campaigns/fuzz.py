@@ -6,8 +6,9 @@ anything but one sentence.
 
 A finding is an exception, exit code 3, a hang, memory without bound, a refusal that is not one plain sentence
 that names the file, or an input that is accepted though it contradicts itself
-(tests/campaigns/fuzzing/judge.py, readers.py). Each that differs by reader and place is made smaller and kept
-in tests/campaigns/corpus, which a test replays. Exit code 1 if there are findings.
+(tests/campaigns/fuzzing/judge.py, readers.py). Each that differs by reader and place is kept in
+tests/campaigns/corpus, which a test replays, from the moment it is found, and made smaller at the end. Ctrl-C
+ends a campaign with its summary, too. Exit code 1 if there are findings; 130 or 143 after a signal.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from emulator.ending import SIGNALLED, endings_raised, signal_of
 from tests.campaigns.fuzzing.documents import Document, smaller
 from tests.campaigns.fuzzing.inputs import Input, saved
 from tests.campaigns.fuzzing.judge import Finding
@@ -91,6 +93,7 @@ class Campaign:
     readers: Mapping[str, Reader]
     limits: Limits = field(default_factory=Limits)
     program: Program | None = None
+    corpus: Path | None = None  # where the input of each finding is kept
     inputs: Counter[str] = field(default_factory=Counter)
     found: dict[Key, tuple[Finding, Input]] = field(default_factory=dict)
     times: Counter[Key] = field(default_factory=Counter)
@@ -140,7 +143,7 @@ class Campaign:
             key = (name, finding.kind, finding.place)
             self.times[key] += 1
             if key not in self.found:
-                self.found[key] = finding, made(self.readers, *asked)
+                self._keep(key, finding, made(self.readers, *asked))
 
     def _shrink(self, worker: Worker) -> None:
         """Make the input of each finding smaller, as long as it shows the same."""
@@ -150,7 +153,7 @@ class Campaign:
             while time.monotonic() < until and (smaller := next(queue, None)) is not None:
                 if self._shows(worker, key, smaller):
                     one, queue = smaller, candidates(smaller)
-            self.found[key] = finding, one
+            self._keep(key, finding, one)
 
     def _shows(self, worker: Worker, key: Key, one: Input) -> bool:
         worker.ask(one)
@@ -168,13 +171,14 @@ class Campaign:
         total = sum(self.inputs.values())
         return "\n".join([*lines, "", f"{total:,} inputs, {len(self.found)} distinct findings"])
 
-    def keep(self, folder: Path) -> None:
-        """Write each finding's input as a file of the corpus."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for key, (finding, one) in self.found.items():
+    def _keep(self, key: Key, finding: Finding, one: Input) -> None:
+        """Note a finding, and write its input as a file of the corpus."""
+        self.found[key] = finding, one
+        if self.corpus is not None:
+            self.corpus.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256("\n".join(key).encode("utf-8", "backslashreplace")).hexdigest()[:8]
             text = saved(one, f"{finding.kind}: {finding.place}".replace(f"{ROOT}/", ""))
-            (folder / f"{key[0]}-{digest}.json").write_text(text, encoding="utf-8")
+            (self.corpus / f"{key[0]}-{digest}.json").write_text(text, encoding="utf-8")
 
 
 def candidates(one: Input) -> Iterator[Input]:
@@ -200,11 +204,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--corpus", type=Path, default=CORPUS, help="where the inputs of findings are kept")
     options = parser.parse_args(arguments)
     readers = {name: reader for name, reader in READERS.items() if name in (options.only or READERS)}
-    campaign = Campaign(readers)
-    campaign.run(time.monotonic() + options.minutes * 60, options.seed, options.jobs)
+    campaign = Campaign(readers, corpus=options.corpus)
+    code = None
+    with endings_raised():
+        try:
+            campaign.run(time.monotonic() + options.minutes * 60, options.seed, options.jobs)
+        except KeyboardInterrupt as ended:
+            code = SIGNALLED + signal_of(ended)
     print(campaign.summary())
-    campaign.keep(options.corpus)
-    return 1 if campaign.found else 0
+    return code or (1 if campaign.found else 0)
 
 
 if __name__ == "__main__":

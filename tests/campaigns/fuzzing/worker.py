@@ -255,6 +255,7 @@ def serve(pipe: Any, readers: Mapping[str, Reader], limits: Limits, program: Pro
     ends.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.setpgid(0, 0)  # a signal to the campaign's group is not an input's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     warnings.simplefilter("ignore", SyntaxWarning)  # of Python, about a user's file
