@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -95,6 +96,7 @@ class Calls:
         self._waits: dict[str, int] = {}
 
     @classmethod
+    @cache
     def names(cls) -> tuple[str, ...]:
         """Give the names of all calls."""
         return tuple(

@@ -121,12 +121,21 @@ def test_each_combination_of_parameters_is_a_test():
             family.member({"pages": odd})
 
 
-def test_a_family_has_a_bound_of_rows(monkeypatch):
-    """A file of thirty lines would fill the host's memory otherwise."""
-    monkeypatch.setattr("workloads.litmus.family.ROWS_MAX", 10)
-    family = family_of("my.litmus", "my", "with: a = 4, 5, 6\nregion: m 4\np @0\nrepeat {a}; load m 0 1; end")
-    with pytest.raises(LitmusError, match="its tests must have at most 10 rows in all"):
-        list(family.members())
+def test_all_tests_of_a_family_together_have_a_bound(monkeypatch):
+    """A file of a few lines would keep the host busy for hours otherwise: with calls, with loops in which
+    none is made, with text that each test has.
+    """
+    monkeypatch.setattr("workloads.litmus.family.MADE_MAX", 14)
+    for call in ("load m 0 1", "repeat 0; load m; end"):
+        text = f"with: a = 4, 5, 6\nregion: m 4\np @0\nrepeat {{a}}; {call}; end\nload m"
+        family = family_of("my.litmus", "my", text)
+        assert family.member({}).workload.stored_rows() <= 5
+        rule = "my.litmus: calls of all its tests, with all repetitions, must be at most 14 .got more."
+        with pytest.raises(LitmusError, match=rule):
+            list(family.members())
+    long = f"with: a = {', '.join(map(str, range(1000)))}\nabout: {'x' * 9000}\nregion: m 4\np @0"
+    with pytest.raises(LitmusError, match="at most 8,388,608 characters, counted for each of its 1,000"):
+        family_of("my.litmus", "my", long)
 
 
 def test_a_test_of_heads_alone_is_laid_out():
@@ -172,9 +181,9 @@ HEAD = "region: m 4 writable\n"
         ("with: a = " + "1," * 1001 + "1\np @0", "my.litmus: its parameters must make at most 1000 tests"),
         (HEAD + "p @0\n" + "repeat 2\n" * 9 + "load m\n" + "end\n" * 9, "loops must be at most 8 deep"),
         (HEAD + "p @0\nrepeat 1000000; repeat 1000000; load m; end; end",
-         "my.litmus:3: calls, with all repetitions, must be at most 300,000"),
+         "my.litmus:3: calls, with all repetitions, must be at most 100,000"),
         (HEAD + "p @0\nrepeat 1000000; repeat 1000000; repeat 0; load m; end; end; end",
-         "my.litmus:3: calls, with all repetitions, must be at most 300,000"),
+         "my.litmus:3: calls, with all repetitions, must be at most 100,000"),
         (HEAD + "p @0\nload m page=1 page=2", "'page' must be given once (got 'm page=1 page=2')"),
     ],
 )  # fmt: skip

@@ -14,7 +14,8 @@ from workloads.litmus.sheet import REPEAT, UNTIL, Call, Column, Line, LitmusErro
 from workloads.rows import Region, Workload
 from workloads.script import Script, ScriptError
 
-TIME, MEET, TIMES_MAX, MADE_MAX = "n", "meet", 1_000_000, 300_000
+TIME, MEET, TIMES_MAX = "n", "meet", 1_000_000
+MADE_MAX = 100_000  # calls of a file's tests: a second to lay out; the largest file that ships has 6,000
 FLAGS = {"writable": True, "shared": True, "executable": True, "unmapped": False}
 FIGURES = {"offset": "file_offset", "order": "folio_order"}
 
@@ -31,7 +32,6 @@ class _Script(Script):
         try:
             super().__init__(name, about)
             self.sheet = sheet
-            self.made = 0
             self.at: dict[tuple[str, int], list[int]] = {}
             self.parties = _parties(sheet.columns)
             owned = [_region(sheet, line) for line in regions]
@@ -92,8 +92,8 @@ class _Script(Script):
 
     def _count(self, call: Call) -> None:
         """Count a call, or one time of a loop in which none was made."""
-        self.made += 1
-        if self.made > MADE_MAX:
+        self.sheet.made += 1
+        if self.sheet.made > MADE_MAX:
             rule = f"calls, with all repetitions, must be at most {MADE_MAX:,}"
             raise self.sheet.refuse(call.line, rule, "more")
 
@@ -106,9 +106,9 @@ class _Script(Script):
             raise self.sheet.refuse(loop.line, rule, " ".join(loop.words[1:]))
         name = loop.words[2] if len(loop.words) == 3 else TIME
         for time in range(times):
-            before = self.made
+            before = self.sheet.made
             yield from self._steps(t, loop.body, {**known, name: time}, lines)
-            if self.made == before:  # loops of no time
+            if self.sheet.made == before:  # loops of no time
                 self._count(loop)
 
     def _until(self, t: Calls, loop: Call, body: list[Any], known: Mapping[str, int]) -> Any:

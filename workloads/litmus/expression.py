@@ -9,6 +9,7 @@ import ast
 import operator
 import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 TEXT_MAX = 80  # characters
 NUMBER_MAX = 2**62
@@ -24,14 +25,23 @@ def number(text: str, known: Mapping[str, int]) -> int | None:
     >>> number("16*n+3", {"n": 2}), number("MADV_FREE", {"n": 2})
     (35, None)
     """
+    tree = _parsed(text)
+    try:
+        return None if tree is None else _value(tree, known)
+    except (ValueError, ZeroDivisionError, RecursionError):
+        return None
+
+
+@lru_cache(4096)
+def _parsed(text: str) -> ast.expr | None:
+    """Parse a text, once for all the times of a loop that it stands in."""
     if len(text) > TEXT_MAX or not text.isascii():
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python, about text that may be no expression at all: `0or`
-            tree = ast.parse(text, mode="eval")
-        return _value(tree.body, known)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+            return ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 

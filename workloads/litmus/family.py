@@ -18,12 +18,13 @@ from pathlib import Path
 
 from inputs.file import MIB, read_bytes, shown
 from inputs.text import clipped, is_odd
+from workloads.litmus.columns import MADE_MAX
 from workloads.litmus.sheet import HEAD, Line, LitmusError, lines_of, read_sheet
 from workloads.litmus.test import Litmus, litmus_of
-from workloads.script import ROWS_MAX
 
 SUFFIX, WITH = ".litmus", "with"
 MEMBERS_MAX, VALUE_MAX = 1000, 200
+TEXT_MAX = 8 * MIB  # of a file, once for each of its tests: a second to read
 PARAMETER = re.compile(r"([a-z_]+)\s*=\s*(.+)")
 NAMED = re.compile(r"([\w-]+): +(.+)")
 HOLE = re.compile(r"\{(\w+)\}")
@@ -40,12 +41,12 @@ class Family:
 
     def members(self) -> Iterator[Litmus]:
         """Make every test of the file."""
-        rows = 0
+        made = 0
         for values in itertools.product(*self.parameters.values()):
             test = self.member(dict(zip(self.parameters, values, strict=True)))
-            rows += test.workload.stored_rows()
-            if rows > ROWS_MAX:
-                rule = f"its tests must have at most {ROWS_MAX:,} rows in all"
+            made += test.sheet.made
+            if made > MADE_MAX:
+                rule = f"calls of all its tests, with all repetitions, must be at most {MADE_MAX:,}"
                 raise LitmusError(f"{self.file}: {rule} (got more)")
             yield test
 
@@ -125,4 +126,7 @@ def family_of(file: str, name: str, text: str) -> Family:
         count *= len(values)
     if count > MEMBERS_MAX:
         raise LitmusError(f"{file}: its parameters must make at most {MEMBERS_MAX} tests (got {count:,})")
+    if count * len(text) > TEXT_MAX:
+        rule = f"its text must be at most {TEXT_MAX:,} characters, counted for each of its {count:,} tests"
+        raise LitmusError(f"{file}: {rule} (got {count * len(text):,})")
     return Family(file, name, tuple(lines), parameters)

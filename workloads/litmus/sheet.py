@@ -76,6 +76,7 @@ class Sheet:
     file: str
     heads: list[tuple[str, Line]]
     columns: list[Column]
+    made: int = 0  # calls, with all repetitions, once it has been laid out
 
     def refuse(self, line: int, rule: str, got: object) -> LitmusError:
         """Make the error of a line."""
