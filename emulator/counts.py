@@ -96,9 +96,9 @@ def gauges(ram: Any) -> dict[str, int]:
 
 
 def _token_times(ram: Any, process: int) -> list[int]:
-    """Virtual ns of each evaluation of a process: between its MARKs, the last to its end."""
-    marks = int(ram.proc_tokens[process]) + 1
-    times = [*ram.proc_token_ns[process, :marks].tolist(), int(ram.proc_end_ns[process])]
+    """Virtual ns of each evaluation of a process that has ended: between its MARKs, the last to its end."""
+    marks, end = int(ram.proc_tokens[process]) + 1, int(ram.proc_end_ns[process])
+    times = ram.proc_token_ns[process, :marks].tolist() + [end] * (end > 0)
     return [after - before for before, after in itertools.pairwise(times)]
 
 

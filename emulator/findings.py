@@ -17,15 +17,16 @@ from inputs.checked import Natural
 Site = Annotated[str, Meta(pattern=r"\A(KMAP|MKWRITE|FREE)_[A-Z]+\Z")]
 Record = Annotated[str, Meta(pattern=r"\A(page|mm|file)\Z")]  # whose record a finding is about
 Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+OrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # a number of something; -1: none
 
 
 class Event(TypedDict, total=False):
     """One line of a proof; what was left out has no time and no actor."""
 
-    place: Whole  # in the order in which all events happened
+    place: OrNone  # in the order in which all events happened
     t_ns: Natural  # by the clock of its CPU
     kind: str
-    frame: Whole
+    frame: OrNone
     actor: str
     what: str
 
@@ -36,8 +37,8 @@ class Taken(TypedDict):
     call: str  # its name, which does not change from run to run: `munmap`, `demotion in reclaim by kswapd`
     what: str  # with its arguments, and the row of its thread
     actor: str
-    begin: Whole  # numbers of events
-    end: NotRequired[Whole]  # if it had returned by then
+    begin: Natural  # numbers of events
+    end: NotRequired[Natural]  # if it had returned by then
 
 
 EXPOSED = "exposed"  # kind of a violation that is no access, but a state
@@ -52,11 +53,11 @@ class Violation(TypedDict, total=False):
     t_ns: Natural
     access: str
     address: Natural | str
-    page: Whole
-    mm: Whole
-    task: Whole
-    frame: Whole
-    filled_ns: Whole
+    page: OrNone
+    mm: OrNone
+    task: OrNone
+    frame: OrNone
+    filled_ns: OrNone
     expected: str
     found: str
     why: str  # an exposure: why the CPU would use the entry as it is
@@ -85,16 +86,16 @@ class DebugFinding(TypedDict):
     cpu: Natural
     task: str
     t_ns: Natural
-    frame: Whole
+    frame: OrNone
     record: Record
     request: Natural
     lagging: list[Natural]
     done: list[Natural]
-    mm: NotRequired[Whole]
+    mm: NotRequired[OrNone]
     address: NotRequired[Natural]
     page: NotRequired[str]
-    key: NotRequired[Whole]
+    key: NotRequired[OrNone]
     held: NotRequired[str]
-    freed_by: NotRequired[Whole]
+    freed_by: NotRequired[OrNone]
     freed_ns: NotRequired[Natural]
     record_of: NotRequired[str]

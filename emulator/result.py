@@ -18,7 +18,7 @@ from msgspec import Meta, Struct, field
 from cpus.abi.numbers import CPUS_MAX, LEASES_MAX
 from emulator.findings import EXPOSED, DebugCounts, DebugFinding, Violation, Whole
 from emulator.result_rules import contradiction, unlike
-from inputs.checked import Line, Natural, converted
+from inputs.checked import Amount, Line, Natural, converted
 from inputs.decode import JSON_BYTES, json_value
 from inputs.file import read_bytes, shown
 from inputs.text import clipped, visible_value
@@ -26,7 +26,6 @@ from inputs.text import clipped, visible_value
 SCHEMA = "luf-comparison/1"
 FOREIGN = "this is not a result of luf"
 
-Amount = Annotated[float, Meta(ge=0)]
 Unit = Annotated[str, Meta(pattern=r"\A(token|round)\Z")]
 Check = Annotated[str, Meta(pattern=r"\A(full|accesses|states|bounds|off)\Z")]
 
@@ -89,7 +88,7 @@ class Result(Struct, frozen=True, kw_only=True):
     dtlb_load_misses: Natural
     dtlb_store_misses: Natural
     itlb_load_misses: Natural
-    runtime_ns: list[Whole]
+    runtime_ns: list[Natural]  # of a process that has not ended: 0
     ipi: Ipi = field(default_factory=Ipi)
     unmap: Unmapped = field(default_factory=Unmapped)
     flush_sites: dict[str, Natural] = {}  # by the names of allocator/flush_sites.py, or a design's own
@@ -106,7 +105,7 @@ class Result(Struct, frozen=True, kw_only=True):
     design_stats: dict[str, Any] = {}  # what the design itself says of the run (Design.statistics)
     exercised: dict[str, Natural] = {}  # rare branches -> how often they were taken (exercised.py)
     relies_on: list[str] = []  # those of them that the design's safety depends on
-    token_ns: list[list[Whole]] = []
+    token_ns: list[list[Natural]] = []  # of the evaluations that have ended
     series: Series = field(default_factory=Series)
     timeline: Timeline = field(default_factory=Timeline)
     # of a run with scheduling points (schedule.py): which, and what it came to
@@ -125,7 +124,7 @@ class Result(Struct, frozen=True, kw_only=True):
     workload: str = ""
     tokens: Natural = 0
     unit: Unit = "token"  # what `tokens` counts: those of llama.cpp, or "round" of another generated one
-    scale: Annotated[float, Meta(ge=1)] = 1.0
+    scale: Annotated[float, Meta(ge=1, le=1e19)] = 1.0
     seed: Natural = 0
     leases: Annotated[int, Meta(ge=0, le=LEASES_MAX)] = 0
     check: Check = "full"

@@ -50,10 +50,15 @@ def _of_run(run: Result) -> Iterator[Broken]:
             yield f"counters.{name}", f"have a number for each of {run.cpus} CPUs", values
     if run.counters.get("irq_tlb", per_cpu) != per_cpu:
         yield "counters.irq_tlb", "be tlb_shootdowns_per_cpu", run.counters["irq_tlb"]
-    if not run.stopped:  # of a run that was stopped the last times are not known
-        for name, times in (("runtime_ns", [run.runtime_ns]), ("token_ns", run.token_ns)):
-            if min((one for row in times for one in row), default=0) < 0:
-                yield name, "be at least 0 in a run that has ended", min(one for row in times for one in row)
+    if len(run.cpu_points) not in (0, run.cpus):
+        yield "cpu_points", f"have a number for each of {run.cpus} CPUs, or none", run.cpu_points
+    for name, pair in run.accounted.items():
+        if pair[0] < 0:  # more, or fewer, may be found than there should be
+            yield f"accounted.{name}[0]", "be at least 0", pair[0]
+    for name in ("violations", "window_proofs", "debug_findings"):
+        for i, one in enumerate(getattr(run, name)):
+            if one.get("cpu", 0) >= run.cpus:
+                yield f"{name}[{i}].cpu", f"be one of {run.cpus} CPUs", one["cpu"]
     findings = run.design_stats.get("findings", [])
     if not isinstance(findings, list) or not all(isinstance(one, str) for one in findings):
         yield "design_stats.findings", "be a list of sentences", findings

@@ -17,6 +17,7 @@ T = TypeVar("T")
 LINE = r"\A[^\n\t]+\Z"
 Line = Annotated[str, Meta(min_length=1, max_length=500, pattern=LINE)]  # a name, or what people read of it
 Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # what a counter of 64 bits can be
+Amount = Annotated[float, Meta(ge=0, le=1e19)]  # what is measured: sums and products of some are numbers, too
 KEY_SHOWN = 120
 TRIED = 1000  # keys of a table, to find the one that is wrong
 _TYPES = {

@@ -20,9 +20,9 @@ from typing import Annotated, Any, Protocol
 
 from msgspec import Meta
 
-from emulator.golden.data import Amount, PressureRun, Threads
+from emulator.golden.data import PressureRun, Threads
 from emulator.golden.rules import Explained
-from inputs.checked import Line
+from inputs.checked import Amount, Line
 
 INSIDE, OUTSIDE, NOT_RECORDED, NOT_EMULATED = "inside", "outside", "not recorded", "not emulated"
 SAME, OPPOSITE, UNDECIDED, FLAT = "same", "opposite", "undecided", "flat"

@@ -16,9 +16,9 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from emulator.golden.data import Amount, Key, MicroCell, Pages, RecordedCell, Threads
+from emulator.golden.data import Key, MicroCell, Pages, RecordedCell, Threads
 from emulator.golden.rules import Explained, Rules
-from inputs.checked import Line
+from inputs.checked import Amount, Line
 
 AGREES, DIFFERS, VARIES, UNKNOWN = "agrees", "differs", "varies", "unknown"
 TLB_ROW = "tlb_ipi"

@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from cpus.abi.numbers import CPUS_MAX
 from emulator.findings import Whole
-from inputs.checked import Line, Natural, converted
+from inputs.checked import Amount, Line, Natural, converted
 from inputs.decode import read_json
 from inputs.file import shown
 from inputs.text import clipped, named, on_a_line
@@ -28,7 +28,6 @@ from inputs.text import clipped, named, on_a_line
 Key: TypeAlias = tuple[str, int, int]  # scenario, T, P
 Range: TypeAlias = tuple[Natural, Natural, Natural]  # min, median, max over repetitions
 PAGES_MAX = 2**20  # of one small operation: 4 GiB
-Amount = Annotated[float, Meta(ge=0, le=1e19)]
 Threads = Annotated[int, Meta(ge=1, le=CPUS_MAX)]  # each has a CPU
 Pages = Annotated[int, Meta(ge=1, le=PAGES_MAX)]
 Repetitions = Annotated[int, Meta(ge=1, le=10**6)]

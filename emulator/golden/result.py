@@ -34,9 +34,9 @@ from emulator.golden.compare import (
     counter_verdict,
     tally,
 )
-from emulator.golden.data import Amount, GoldenError, Repetitions
+from emulator.golden.data import GoldenError, Repetitions
 from emulator.golden.rules import Explained, Rules
-from inputs.checked import Natural, converted
+from inputs.checked import Amount, Natural, converted
 from inputs.decode import read_json
 from inputs.file import shown
 from inputs.text import clipped

@@ -15,15 +15,16 @@ from typing import Any
 from allocator.flush_sites import SITE_OTHER, SITES
 from emulator.output_file import write_atomically
 from emulator.report import talk
-from emulator.report.picture import Write, picture
+from emulator.report.picture import Write, label, picture, room_above
 from emulator.report.text import percent
 from emulator.result import Comparison, Result
+from inputs.text import on_a_line
 
 DESIGN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DESIGN_MARKERS = "osD^vPX"
 PATTERNS = ("", "....", "xxxx", "----", "||||", "++++", "oooo")
 LINE_MARKS = 12  # on a line whose colour another design has too
-TITLE_COLUMNS = 140
+TITLE_COLUMNS, TITLE_CHANGES = 140, 4  # characters, lines
 TALK_COLOUR = "#777777"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06
@@ -58,8 +59,13 @@ def picture_title(run: Result) -> str:
     words = [run.machine, run.machine_text, run.scale_text or f"scale 1/{run.scale:g}"]
     more = [run.workload, run.length_text, f"seed {run.seed}"]
     changed = f"set {run.overrides_text}" if run.overrides else ""
-    lines = ["   ·   ".join(word for word in line if word) for line in (words, more)]
-    return "\n".join(lines + textwrap.wrap(changed, TITLE_COLUMNS, break_on_hyphens=False))
+    lines = [
+        "   ·   ".join(on_a_line(word, TITLE_COLUMNS) for word in line if word) for line in (words, more)
+    ]
+    rest = textwrap.wrap(
+        changed, TITLE_COLUMNS, break_on_hyphens=False, max_lines=TITLE_CHANGES, placeholder=" ..."
+    )
+    return "\n".join(lines + rest)
 
 
 def _plain_number(value: float, position: int) -> str:
@@ -103,9 +109,9 @@ def _ink(colour: str) -> str:
 
 def _per_cpu(axes: Any, runs: list[Result]) -> None:
     axes.set_title("TLB shootdowns received, per CPU", loc="left", fontweight="bold")
-    top = 1
+    top = 1.0
     for i, run in enumerate(runs):
-        counts = run.tlb_shootdowns_per_cpu
+        counts = [float(count) for count in run.tlb_shootdowns_per_cpu]
         top = max(top, *counts)
         axes.plot(
             range(len(counts)),
@@ -114,11 +120,11 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
             marker=marker(i),
             markersize=4 if len(counts) > 16 else 6,
             linestyle="none",  # CPUs have no order that a line could mean
-            label=f"{run.design}: {run.tlb_shootdowns:,} in all",
+            label=f"{label(run.design)}: {run.tlb_shootdowns:,} in all",
         )
     columns = min(len(runs), 3)
     axes.set_yscale("symlog", linthresh=1)
-    axes.set_ylim(0, top * 6 ** -(-len(runs) // columns))  # a decade of room for each row of the legend
+    axes.set_ylim(0, room_above(top, 6.0, len(runs), columns))  # a decade for each row of the legend
     axes.yaxis.set_major_formatter(_plain_number)
     axes.set_xlabel("CPU (0: idle, or not interrupted)")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -137,7 +143,7 @@ def draw_changes(axes: Any, comparison: Comparison) -> None:
         and base.workload == talk.WORKLOAD
     )
     bars: list[tuple[str, str, list[float | None]]] = [
-        (run.design, _colour(i), [_change(base, run, value) for _, value, _ in METRICS])
+        (label(run.design), _colour(i), [_change(base, run, value) for _, value, _ in METRICS])
         for i, run in enumerate(others, 1)
     ]
     if with_talk:
@@ -145,11 +151,11 @@ def draw_changes(axes: Any, comparison: Comparison) -> None:
     if not bars:
         nothing(axes, "Change", "one design: nothing to compare with")
         return
-    axes.set_title(f"Change against {base.design}", loc="left", fontweight="bold")
+    axes.set_title(f"Change against {label(base.design)}", loc="left", fontweight="bold")
     width = 0.8 / len(bars)
     values = [value for _, _, bar in bars for value in bar if value is not None]
     low, high = min([*values, 0.0]), max([*values, 0.0])
-    for i, (label, colour, bar) in enumerate(bars):
+    for i, (name, colour, bar) in enumerate(bars):
         places = [metric + (i - (len(bars) - 1) / 2) * width for metric in range(len(METRICS))]
         heights = [100 * (value or 0.0) for value in bar]
         edge, hatch = (
@@ -160,7 +166,7 @@ def draw_changes(axes: Any, comparison: Comparison) -> None:
             else (colour, "")
         )
         axes.bar(
-            places, heights, width * 0.9, color=colour, label=label, edgecolor=edge, hatch=hatch, linewidth=1
+            places, heights, width * 0.9, color=colour, label=name, edgecolor=edge, hatch=hatch, linewidth=1
         )
         for place, value, height in zip(places, bar, heights) if len(bars) <= LABELLED_BARS else ():
             text = "-" if value is None else percent(value).replace(" %", "")
@@ -182,7 +188,7 @@ def draw_changes(axes: Any, comparison: Comparison) -> None:
     else:
         axes.set_ylim(100 * low - 12 if low < 0 else 0, 100 * high + 12 if high > 0.02 else 8)
     axes.set_ylabel("%")
-    axes.set_xticks(range(len(METRICS)), [label for label, _, _ in METRICS])
+    axes.set_xticks(range(len(METRICS)), [name for name, _, _ in METRICS])
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
     if len(bars) <= LABELLED_BARS:
@@ -212,8 +218,8 @@ def _sites(axes: Any, runs: list[Result]) -> None:
         for site in names:
             colour = site_colour(site)
             share = run.flush_sites.get(site, 0) / total if total else 0.0
-            label = site if row == 0 else None
-            axes.barh(row, share, left=start, height=0.55, color=colour, edgecolor="white", label=label)
+            named = label(site) if row == 0 else None
+            axes.barh(row, share, left=start, height=0.55, color=colour, edgecolor="white", label=named)
             if share >= SHOWN_SHARE:
                 axes.text(
                     start + share / 2,
@@ -225,7 +231,7 @@ def _sites(axes: Any, runs: list[Result]) -> None:
                     color=_ink(colour),
                 )
             start += share
-    axes.set_yticks(range(len(runs)), [run.design for run in runs])
+    axes.set_yticks(range(len(runs)), [label(run.design) for run in runs])
     axes.set_ylim(max(len(runs), 2) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.set_xticks([])
@@ -238,7 +244,7 @@ def _sites(axes: Any, runs: list[Result]) -> None:
 
 
 def _free_memory(axes: Any, runs: list[Result]) -> None:
-    if not any(run.series.t_ns for run in runs):
+    if not any(run.series.t_ns and run.series.free_mib for run in runs):
         nothing(axes, "Free memory", "no samples")
         return
     axes.set_title("Free memory over virtual time", loc="left", fontweight="bold")
@@ -253,15 +259,21 @@ def _free_memory(axes: Any, runs: list[Result]) -> None:
             )
             style = NODE_LINES[node % len(NODE_LINES)]
             axes.plot(
-                times, free, style, color=_colour(i), linewidth=1.4, label=f"{run.design}, {name}", **marked
+                times,
+                free,
+                style,
+                color=_colour(i),
+                linewidth=1.4,
+                label=f"{label(run.design)}, {label(name)}",
+                **marked,
             )
     axes.set_xlabel("virtual time, ms")
     axes.set_ylabel("MiB")
     axes.set_yscale("symlog", linthresh=1)  # the pressure is near the bottom
     columns = min(len(runs), 3)
     top = max((mib for run in runs for free in run.series.free_mib for mib in free), default=1.0)
-    # room for each row of the legend
-    axes.set_ylim(0, max(top, 1.0) * 3 ** -(-len(runs) * len(runs[0].series.free_mib) // columns))
+    lines = sum(len(run.series.free_mib) for run in runs)
+    axes.set_ylim(0, room_above(max(top, 1.0), 3.0, lines, columns))
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(_plain_number)
     axes.grid(axis="y", color="#e5e5e5")

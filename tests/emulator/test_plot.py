@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from matplotlib.figure import Figure
 
+from emulator.report.picture import room_above
 from emulator.report.plot import (
     DESIGN_COLOURS,
     DESIGN_MARKERS,
@@ -16,7 +19,7 @@ from emulator.report.plot import (
     picture_title,
     site_colour,
 )
-from emulator.result import Series
+from emulator.result import Series, from_json, to_json
 from tests.emulator.fixed import comparison, run
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -43,6 +46,38 @@ def test_a_run_without_anything_is_drawn(tmp_path):
     draw(comparison(run("none", **empty)), tmp_path / "picture.svg")
     text = (tmp_path / "picture.svg").read_text()
     assert text.count("<g") > 10
+
+
+HUGE = 2**63 - 1
+ODD_NAMES = ("$x_$", "$\\foo$", "_x", "\u4e2d\u6587", "\U0001f600", "a" * 500, "a\nb", "{}%s")
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_name_is_drawn_as_it_is(tmp_path):
+    """One that matplotlib would read as a formula, one that it has no letters for, one that is too long: a
+    picture without a word, in which all stand in the legends.
+    """
+    named = {"node_names": ODD_NAMES[:2], "machine_text": "x" * 100_000, "overrides": {"a": "b " * 9_000}}
+    runs = [run(name, flush_sites=dict.fromkeys(ODD_NAMES, 9), **named) for name in ("$x_$", "_x", "a" * 500)]
+    draw(comparison(*runs), tmp_path / "picture.svg")
+    text = (tmp_path / "picture.svg").read_text()
+    told = {"$x_$": 5, " _x": 6, f"{'a' * 20} ... {'a' * 20}": 6}  # the first has no bar of changes
+    assert {name: text.count(f"<!-- {name}") for name in told} == told
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_figure_that_a_result_may_have_is_drawn(tmp_path):
+    """The largest ones that are read, none at all, and more designs than a legend has rows for."""
+    most = {
+        "tlb_shootdowns": HUGE, "tlb_shootdowns_per_cpu": [HUGE, 0], "dtlb_load_misses": HUGE, "counters": {},
+        "runtime_ns": [HUGE] * 3, "flush_sites": {"kswapd": HUGE, "fault": HUGE},
+        "series": Series(t_ns=[0, HUGE], free_mib=[[1e19, 0.0], [0.0, 1e19]]),
+    }  # fmt: skip
+    least = most | {"dtlb_load_misses": 1, "series": Series(t_ns=[5], free_mib=[]), "runtime_ns": [1]}
+    for runs in ([run("a", **most), run("b", **least)], [run("b", **least), run("a", **most)]):
+        table = to_json(comparison(*runs))
+        draw(from_json(table), tmp_path / "picture.png")
+    assert room_above(1e19, 6.0, 10_000, 3) < math.inf
 
 
 def test_another_ending_is_refused(tmp_path):

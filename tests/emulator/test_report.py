@@ -46,7 +46,7 @@ def test_report_of_a_dirty_run_is_the_golden_text():
     check("dirty", report_text(comparison(run("linux", check="off"), broken)))
 
 
-STOPPED = {"violations": [REUSE], "accounted": {}, "runtime_ns": [0, -5, 1_000]}
+STOPPED = {"violations": [REUSE], "accounted": {}, "runtime_ns": [0, 5, 1_000]}
 
 
 def test_a_stopped_run_has_no_figures_of_a_whole_one():
