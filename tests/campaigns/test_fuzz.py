@@ -29,16 +29,20 @@ from tests.emulator.fixed import comparison, run
 
 SOON = Limits(busy_s=0.3, waiting_s=1.5, bytes=1 << 29, in_earnest=0.0)
 LINES_AND_PYTHON = ("words", "parameters", "python", "schedule", "stress")
+NOTE = "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly with --seed 1\n"
 CORPUS = sorted(fuzz.CORPUS.glob("*.json"))
 
 
-def planted(program, check=readers.nothing_more, data: bytes = b"x" * 64) -> fuzz.Campaign:
+def planted(
+    program, check=readers.nothing_more, data: bytes = b"x" * 64, corpus: Path | None = None
+) -> fuzz.Campaign:
     """Run a campaign of one input whose reader is `program(arguments)`."""
     one = Input("planted", ("read", "f.toml"), {"f.toml": data}, "f.toml")
     campaign = fuzz.Campaign(
         {"planted": Reader("planted", lambda chance: one, check)},
         SOON,
         lambda arguments, emulate: program(arguments),
+        corpus,
     )
     campaign.run(time.monotonic() + 60, seed=1, jobs=1, most=1)
     return campaign
@@ -83,6 +87,9 @@ def greedy(arguments):
         (says("luf: the emulator failed\n", 3), "exit code 3"),
         (says("", 2), "not one sentence"),
         (says("luf: f.toml: one\nluf: two\n"), "not one sentence"),
+        (says(f"{NOTE}luf: f.toml: one\nluf: two\n"), "not one sentence"),
+        (says(f"luf: f.toml: one\n{NOTE}"), "not one sentence"),
+        (says(NOTE), "not one sentence"),
         (says("luf: 'page' must be inside its region\n"), "names no file"),
         (says("luf: f.toml: a\x1b[2Jb\n"), "control characters"),
         (says(f"luf: f.toml: {'9' * 5000}\n"), "too long"),
@@ -100,7 +107,8 @@ def test_a_planted_fault_is_found(program, kind):
     [
         says("luf: f.toml: 'pages' must be at least 1 (got -1)\n"),
         prints("clean\n"),
-        says("luf: --leases 1 is ...\n", 0),
+        says(NOTE, 0),
+        says(f"{NOTE}luf: f.toml: 'pages' must be at least 1 (got -1)\n"),
         says("luf: a process needs 2,784 MiB, but this shell allows 1,404 MiB (ulimit -v)\n"),
     ],
 )
@@ -266,8 +274,7 @@ def test_a_finding_is_made_smaller_and_kept(tmp_path):
             raise KeyError("needle")
         return 0
 
-    campaign = planted(program, data=b"x" * 1000 + b"needle" + b"y" * 1000)
-    campaign.keep(tmp_path)
+    campaign = planted(program, data=b"x" * 1000 + b"needle" + b"y" * 1000, corpus=tmp_path)
     (file,) = tmp_path.iterdir()
     one = loaded(file.read_text())
     assert b"needle" in one.files["f.toml"]
@@ -283,6 +290,30 @@ def test_the_exit_code_tells_of_findings(monkeypatch, tmp_path, capsys):
         monkeypatch.setattr(fuzz, "serve", _served_by(found))
         assert fuzz.main(["--minutes", "0.01", "--jobs", "1", "--corpus", str(tmp_path)]) == code
         assert f"{code} distinct findings" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_campaign_that_is_ended_keeps_what_it_found(ending, monkeypatch, tmp_path, capsys):
+    """The second input ends it, fifty minutes early: the first one's finding is told, and in a file."""
+    inputs = []
+
+    def program(arguments):
+        inputs.append(arguments)
+        if len(inputs) == 1:
+            raise KeyError("needle")
+        os.kill(os.getppid(), ending)
+        return 0
+
+    one = Input("planted", ("read", "f.toml"), {"f.toml": b"x"}, "f.toml")
+    monkeypatch.setattr(fuzz, "READERS", {"planted": Reader("planted", lambda chance: one)})
+    monkeypatch.setattr(fuzz, "serve", _served_by(program))
+    arguments = ["--minutes", "50", "--jobs", "1", "--corpus", str(tmp_path)]
+    assert fuzz.main(arguments) == 128 + ending
+    said = capsys.readouterr().out
+    assert "KeyError in test_fuzz.py: program" in said
+    assert said.endswith(" inputs, 1 distinct findings\n")
+    (file,) = tmp_path.iterdir()
+    assert loaded(file.read_text()) == one
 
 
 def _served_by(program):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 LONGEST = 1200  # of a sentence: some lines of a terminal
 NAMED = re.compile(r"(?m)^luf: ")
+# what a run says before it begins; it may be refused behind that, as by what --json is to write to
+NOTE = re.compile(r"\Aluf: --leases 1 is the controlled mode: [^\n]*\n")
 MEMORY = re.compile(r"(?i)unable to allocate|cannot allocate|memoryerror|out of memory(?! of the emulated)")
 HOST = re.compile(
     r"of host memory|open files|this shell allows|the host"
@@ -48,7 +50,7 @@ def judged(said: Said, files: Sequence[str], bytes_max: int) -> Iterator[Finding
             "memory", skeleton(said.err) or "accepted", f"{said.bytes >> 20} MiB: {said.err.strip()}"
         )
     if said.code == 2:
-        for kind in _wrong_with(said.err, files):
+        for kind in _wrong_with(NOTE.sub("", said.err), files):
             yield Finding(kind, skeleton(said.err)[: 40 if kind == "too long" else None], said.err)
     elif said.code in (0, 1):
         strange = [line for line in said.err.splitlines() if not line.startswith("luf: ")]
