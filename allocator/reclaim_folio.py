@@ -8,6 +8,7 @@ Left out: splitting a folio that is only partly mapped or in the way.
 from allocator.hooks import HOOK_UNMAP_FLUSH_DIRTY
 from allocator.page import (
     PG_DIRTY,
+    PG_LARGE,
     PG_LOCKED,
     PG_RECLAIM,
     clear_flag,
@@ -40,6 +41,8 @@ def keep_after_all(ram, cpu, unmapped):
 @kernel
 def is_dirty(ram, head):
     """Does a folio of a file hold what the disk does not (folio_check_dirty_writeback)?"""
+    if ram.page_flags[head] & (PG_DIRTY | PG_LARGE) == 0:
+        return False  # as most are
     object, flags = ram.page_object[head] - 1, 0
     if object >= 0 and ram.object_kind[object] == OBJECT_FILE:
         for page in range(head, head + folio_pages(ram, head)):

@@ -20,7 +20,7 @@ from cpus.exposed import note_fill
 from cpus.exposed_pages import note_mm_fill
 from cpus.incoherent import incoherent
 from cpus.ipi import serve_interrupts
-from cpus.lost_data import another_page, is_another
+from cpus.lost_data import another_page, is_another, shown_at
 from cpus.oracle import check_load, check_store, filled_for
 from cpus.page_table import (
     LEVEL_MASK,
@@ -103,7 +103,7 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
             break
         word = load_acquire(ram.content, pfn)
         change = load_acquire(ram.mm_changes_begun, mm)  # after the PTE was read, see completion.py
-        kept = load_acquire(ram.must_show, (table, vpn & LEVEL_MASK))
+        kept = shown_at(ram, table, vpn & LEVEL_MASK)
         # Still mapped after its content was read, and the fill noted? Then the content is this page's, and
         # we say that the fill happened now. (Else a frame that changed hands meanwhile would be remembered
         # under its new owner, and the bug missed.)
@@ -114,12 +114,19 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
                 another_page(ram, cpu, mm, vpn, table, word)
             break
     i = known if known >= 0 else oldest_way(row(ram.tlb_age, cpu), first, ram.stlb_ways)
-    store_release(ram.tlb_tag, (cpu, i), EMPTY)  # others look: never an old tag with a new value (exposed.py)
-    store_release(ram.tlb_value, (cpu, i), (pfn << VALUE_SHIFT) | (pte & PERMISSION))  # not before EMPTY
-    ram.tlb_logical[cpu, i] = logical
-    ram.tlb_filled_ns[cpu, i] = ram.cpu_clock[cpu]
-    ram.tlb_change[cpu, i] = change
-    store_release(ram.tlb_tag, (cpu, i), tag)
+    tags, values = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu)
+    logicals, filled, changes = (
+        row(ram.tlb_logical, cpu),
+        row(ram.tlb_filled_ns, cpu),
+        row(ram.tlb_change, cpu),
+    )
+    now_ns = ram.cpu_clock[cpu]
+    tags[i] = EMPTY  # others look: never an old tag with a new value (exposed.py)
+    store_release(values, i, (pfn << VALUE_SHIFT) | (pte & PERMISSION))  # not before EMPTY
+    logicals[i] = logical
+    filled[i] = now_ns
+    changes[i] = change
+    store_release(tags, i, tag)
     return i
 
 
@@ -140,7 +147,7 @@ def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
     """Copy the second level's entry `second` to the first level's set at `first` (entry `known` if it is
     there); returns the entry.
     """
-    values, ages = row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
+    tags, values, ages = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu), row(ram.tlb_age, cpu)
     logicals, filled, changes = (
         row(ram.tlb_logical, cpu),
         row(ram.tlb_filled_ns, cpu),
@@ -148,14 +155,15 @@ def _fill_first_level(ram, cpu, tag, stamp, second, first, ways, known):
     )
     ages[second] = stamp
     i = known if known >= 0 else oldest_way(ages, first, ways)
-    store_release(ram.tlb_tag, (cpu, i), EMPTY)  # as in _walk
-    store_release(ram.tlb_value, (cpu, i), values[second])
-    logicals[i] = logicals[second]
-    filled[i] = filled[second]
-    changes[i] = changes[second]
-    if unlikely(logicals[i] == marked(ram)):
+    value, logical, filled_ns, change = values[second], logicals[second], filled[second], changes[second]
+    tags[i] = EMPTY  # as in _walk
+    store_release(values, i, value)
+    if unlikely(logical == marked(ram)):
         ram.tlb_marked[cpu, i] = ram.tlb_marked[cpu, second]
-    store_release(ram.tlb_tag, (cpu, i), tag)
+    logicals[i] = logical
+    filled[i] = filled_ns
+    changes[i] = change
+    store_release(tags, i, tag)
     return i
 
 

@@ -13,10 +13,10 @@ It does not count if a process takes the frame whose own translation it is, at a
 unmapped: a program does not use that, and reads its own memory if it does (that is told as access after
 completion).
 
-Each frame has a word with the CPUs that have filled an entry of it (their numbers modulo FILLERS) since it
-was last seen to be in no TLB, and the page that they filled it for: mostly the word is 0, else one set of
-each TLB is searched. A CPU says that it fills an entry before it reads the PTE for the last time, so who has
-cleared the PTE after that sees it.
+Each frame has a word with the first CPU that has filled an entry of it since it was last seen to be in no
+TLB, and the page that it filled it for, and one with all others (numbers of CPUs modulo FILLERS): mostly both
+are 0, else one set of each TLB is searched. A CPU says that it fills an entry before it reads the PTE for the
+last time, so who has cleared the PTE after that sees it.
 
 What others do meanwhile: the owner writes an entry's tag as empty, then its value, then the tag. Who looks
 reads tag, value, whatever else there is to know of that CPU, and the tag again: if it has not changed, both
@@ -37,7 +37,7 @@ from cpus.lease import VIOLATED
 from cpus.oracle import VERSION_BITS
 from cpus.page_table import LEVEL_MASK, PTE_PRESENT, find_table, pte_pfn, ptep_get
 from cpus.ram import row
-from cpus.tlb import CONTEXT_BITS, CONTEXT_MASK, EMPTY, VALUE_SHIFT
+from cpus.tlb import CONTEXT_BITS, CONTEXT_MASK, EMPTY, VALUE_SHIFT, has_page
 
 EXPOSURES_KEPT, WINDOWS_KEPT, EXPOSURE_WORDS = 64, 8, 16
 FIELDS = (
@@ -50,21 +50,21 @@ FIELDS = (
     Field("exposure", Exclusive("winner of run_exposures, or behind these of run_windows"),
           "details of the first ones", (EXPOSURES_KEPT + WINDOWS_KEPT, EXPOSURE_WORDS), oracle=True),
     Field("frame_fills",
-          Atomic("compare_exchange", "fetch_or", "fetch_and", "store_release", why="who fills, who looks"),
-          "CPUs that have filled an entry of the frame, and the page + 1 that they filled it for",
-          ("nr_frames", 2), oracle=True),
+          Atomic("compare_exchange", "fetch_or", "fetch_and", "store_release", why="who fills, clears, asks"),
+          "FIRST and OTHERS that have filled an entry of the frame, BATCH in which its last PTE was cleared",
+          ("nr_frames", 4), oracle=True),  # 4: two frames in a cache line
     Struct("nr_cpus", "clock", (
         Field("cpu_batches", OWNER, "batches of reclaim and migration that it has flushed", reads=ANY,
               oracle=True),
     )),
-    Field("frame_batch", Atomic("store_release", why="whoever clears a PTE of a locked page"),
-          "CPU + 1 and number of the batch in which its last PTE was cleared", ("nr_frames",), oracle=True),
 )  # fmt: skip
 
-FILLERS = 63  # bits of the word: it is never negative
-CPUS, PAGE = 0, 1  # columns of frame_fills
-SEVERAL = -1  # of PAGE: it was filled for more than one page
-BATCH_SHIFT = 16  # of frame_batch: the number stands above the CPU
+# columns of frame_fills: page + 1 and CPU of the first; a bit for each other CPU; CPU and number of a batch
+FIRST, OTHERS, BATCH = range(3)
+FILLERS = 63  # bits of OTHERS: it is never negative
+FILLER_BITS, BATCH_SHIFT = 6, 16
+SEVERAL = 1 << 62  # of FIRST: it was filled for more than one page
+ANY_PAGE = -1
 
 OCCASIONS = Numbered[tuple[str, str]]()  # what is done, and before what a CPU had to flush
 HANDED_OUT = OCCASIONS.add(("hand out frame {}", "frame {} was handed out"), 1)  # 0: details are not complete
@@ -88,21 +88,49 @@ def bit_of(cpu):
     return 1 << (cpu % FILLERS)
 
 
+@kernel
+def _note_another(ram, cpu, vpn, pfn, first):
+    """Note a fill beside the first one."""
+    if first & SEVERAL == 0 and first >> FILLER_BITS != vpn + 1:
+        fetch_or(ram.frame_fills, (pfn, FIRST), SEVERAL)
+    if load_acquire(ram.frame_fills, (pfn, OTHERS)) & bit_of(cpu) == 0:
+        fetch_or(ram.frame_fills, (pfn, OTHERS), bit_of(cpu))
+
+
 @inlined
 def note_fill(ram, cpu, vpn, pfn):
     """Say that this CPU is about to fill an entry with a frame, before it reads the PTE for the last time."""
-    page = load_acquire(ram.frame_fills, (pfn, PAGE))
-    if page != vpn + 1 and page != SEVERAL:
-        if compare_exchange(ram.frame_fills, (pfn, PAGE), 0, vpn + 1) != 0:
-            store_release(ram.frame_fills, (pfn, PAGE), SEVERAL)
-    if load_acquire(ram.frame_fills, (pfn, CPUS)) & bit_of(cpu) == 0:
-        fetch_or(ram.frame_fills, (pfn, CPUS), bit_of(cpu))
+    fill, first = ((vpn + 1) << FILLER_BITS) | (cpu % FILLERS), load_acquire(ram.frame_fills, (pfn, FIRST))
+    if first == 0:
+        first = compare_exchange(ram.frame_fills, (pfn, FIRST), 0, fill)
+    if first != 0 and first != fill:
+        _note_another(ram, cpu, vpn, pfn, first)
 
 
 @kernel
+def fills_of(ram, pfn):
+    """Who has filled an entry of a frame: (one bit for each CPU, the page that they filled it for, or
+    ANY_PAGE).
+    """
+    first, fillers = load_acquire(ram.frame_fills, (pfn, FIRST)), load_acquire(ram.frame_fills, (pfn, OTHERS))
+    if first == 0:  # of two that came as somebody looked, the first was forgotten
+        return fillers, ANY_PAGE
+    page = (first >> FILLER_BITS) - 1 if first & SEVERAL == 0 else ANY_PAGE
+    return fillers | 1 << (first & ((1 << FILLER_BITS) - 1)), page
+
+
+@kernel
+def was_filled(ram, pfn):
+    """Has anybody filled an entry of a frame since it was last seen to be in no TLB?"""
+    first, others = load_acquire(ram.frame_fills, (pfn, FIRST)), load_acquire(ram.frame_fills, (pfn, OTHERS))
+    return first | others != 0
+
+
+@inlined
 def note_unmap(ram, cpu, pfn):
     """Say that a PTE is about to be cleared whose flush belongs to this CPU's batch."""
-    store_release(ram.frame_batch, pfn, (cpu + 1) | (ram.cpu_batches[cpu] << BATCH_SHIFT))
+    if ram.states or ram.check:
+        store_release(ram.frame_fills, (pfn, BATCH), (cpu + 1) | (ram.cpu_batches[cpu] << BATCH_SHIFT))
 
 
 @kernel
@@ -114,7 +142,7 @@ def batch_is_flushed(ram, cpu):
 @kernel
 def batch_of(ram, other, pfn):
     """Is the batch that took the frame's mapping away not flushed yet, and whose is it (ITS_OWN, OPEN)?"""
-    batch = load_acquire(ram.frame_batch, pfn)
+    batch = load_acquire(ram.frame_fills, (pfn, BATCH))
     unmapper = (batch & ((1 << BATCH_SHIFT) - 1)) - 1
     if unmapper < 0 or load_acquire(ram.cpu_batches, unmapper) != batch >> BATCH_SHIFT:
         return 0
@@ -194,9 +222,23 @@ def _has_frame(ram, cpu, other, i, pfn, occasion):
 
 
 @generator
+def fillers_of(ram, fillers):
+    """Go through the CPUs that some bits stand for."""
+    bit = 0
+    while fillers != 0:
+        if fillers & 1:
+            other = bit
+            while other < ram.nr_cpus:
+                yield other
+                other += FILLERS
+        fillers >>= 1
+        bit += 1
+
+
+@generator
 def entries_of(ram, other, page, pfn):
     """Go through the TLB entries of a CPU that seem to have the frame: those of the page's sets, or all if
-    there were several. The second level first, since entries are copied from there and not back.
+    it may be any page. The second level first, since entries are copied from there and not back.
     """
     values, tags = row(ram.tlb_value, other), row(ram.tlb_tag, other)
     for base, sets, ways in (
@@ -206,8 +248,8 @@ def entries_of(ram, other, page, pfn):
         (ram.itlb_base, ram.itlb_sets, ram.itlb_ways),
     ):
         first, count = base, sets * ways
-        if page != SEVERAL:
-            first, count = base + ((page - 1) & (sets - 1)) * ways, ways
+        if page != ANY_PAGE:
+            first, count = base + (page & (sets - 1)) * ways, ways
         for i in range(first, first + count):
             if values[i] >> VALUE_SHIFT == pfn and tags[i] != EMPTY:
                 yield i
@@ -219,23 +261,25 @@ def look_at_frame(ram, cpu, pfn, occasion):
 
     The frame is the caller's alone: no right walk can fill another entry meanwhile.
     """
-    page, fillers = load_acquire(ram.frame_fills, (pfn, PAGE)), load_acquire(ram.frame_fills, (pfn, CPUS))
+    first, others = load_acquire(ram.frame_fills, (pfn, FIRST)), load_acquire(ram.frame_fills, (pfn, OTHERS))
+    fillers, page = fills_of(ram, pfn)
     left = 0
-    for other in range(ram.nr_cpus):
-        if fillers & bit_of(other):
+    for other in fillers_of(ram, fillers):
+        if page == ANY_PAGE or has_page(ram, other, page):
             for i in entries_of(ram, other, page, pfn):
                 if _has_frame(ram, cpu, other, i, pfn, occasion):
                     left |= bit_of(other)
-    if left == 0:
-        store_release(ram.frame_fills, (pfn, PAGE), 0)
-    fetch_and(ram.frame_fills, (pfn, CPUS), ~(fillers & ~left))
+    if left == 0 and first != 0:  # who fills one now although he must not has found FIRST taken: see OTHERS
+        store_release(ram.frame_fills, (pfn, FIRST), 0)
+    if others & ~left != 0:
+        fetch_and(ram.frame_fills, (pfn, OTHERS), ~(others & ~left))
     return 0
 
 
 @inlined
 def frame_changes_hands(ram, cpu, pfn, occasion):
     """Something is about to happen to a frame that nobody maps."""
-    if ram.states and load_acquire(ram.frame_fills, (pfn, CPUS)) != 0:
+    if ram.states and was_filled(ram, pfn):
         look_at_frame(ram, cpu, pfn, occasion)
 
 

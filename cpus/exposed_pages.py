@@ -19,19 +19,20 @@ from cpus.atomics import compare_exchange, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import Atomic, Field, Struct
 from cpus.exposed import (
-    CPUS,
     OCCASIONS,
     OPEN,
-    PAGE,
     bit_of,
     entries_of,
     expose,
+    fillers_of,
+    fills_of,
     note_window,
     read_entry,
+    was_filled,
 )
 from cpus.oracle import VERSION_BITS, VERSION_MASK
 from cpus.ram import row
-from cpus.tlb import CONTEXT_BITS, EMPTY, VALUE_SHIFT, find_way
+from cpus.tlb import CONTEXT_BITS, EMPTY, VALUE_SHIFT, find_way, has_page
 
 FIELDS = (
     Field("page_left", Atomic("compare_exchange", "store_release"),
@@ -56,7 +57,7 @@ NO_FRAME = -1
 @inlined
 def page_leaves(ram, pfn):
     """A page is about to leave a frame."""
-    if ram.states and load_acquire(ram.frame_fills, (pfn, CPUS)) != 0:
+    if ram.states and was_filled(ram, pfn):
         logical = load_acquire(ram.content, pfn) >> VERSION_BITS
         if logical < ram.zero_logical:
             store_release(ram.page_left, logical, pfn + 1)
@@ -95,12 +96,11 @@ def look_at_page(ram, cpu, logical, fresh, what):
     pfn, version, occasion = left - 1, what >> 8, what & 255
     if left == 0 or pfn == fresh:
         return 0
-    page, fillers = load_acquire(ram.frame_fills, (pfn, PAGE)), load_acquire(ram.frame_fills, (pfn, CPUS))
+    fillers, page = fills_of(ram, pfn)
     found = False
-    for other in range(ram.nr_cpus):
-        if fillers & bit_of(other):
-            for i in entries_of(ram, other, page, pfn):
-                found = _has_page(ram, cpu, other, i, pfn, logical, version, fresh, occasion) or found
+    for other in fillers_of(ram, fillers):
+        for i in entries_of(ram, other, page, pfn):
+            found = _has_page(ram, cpu, other, i, pfn, logical, version, fresh, occasion) or found
     if not found:
         compare_exchange(ram.page_left, logical, left, 0)
     return 0
@@ -136,9 +136,8 @@ def _look_for(ram, cpu, other, base, sets, ways, tag, fresh):
 @apart
 def look_at_address(ram, cpu, mm, vpn, fresh):
     """Look at the TLBs of all CPUs that have run in an mm for one of its addresses."""
-    fillers = load_acquire(ram.mm_fills, mm)
-    for other in range(ram.nr_cpus):
-        if fillers & bit_of(other) == 0:
+    for other in fillers_of(ram, load_acquire(ram.mm_fills, mm)):
+        if not has_page(ram, other, vpn):
             continue
         for slot in range(ram.nr_asids):
             if load_acquire(ram.asid_mm, (other, slot)) == mm:

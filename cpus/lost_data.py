@@ -7,7 +7,8 @@ must show (`must_show`: the content that it was mapped with, which is a logical 
 under the same lock. It is set when a private page is mapped where there is none, or takes the place of
 another by a copy on write; fork copies it, mremap moves it (with the table, if that is moved as a whole), and
 whoever unmaps the address for its process takes it back (munmap, MADV_DONTNEED, truncation, exit). Reclaim
-and migration do not touch it.
+and migration do not touch it. A word for each table says whether any of its entries has ever had such a word:
+tables that map nothing but files cost no look at 512 more.
 
 It is compared when a walk fills an entry, and when a private page is mapped: hits cost nothing. LOST_DATA is
 another page than the one that must be there, or a private page where none must be. MADV_FREE lets a page go
@@ -20,7 +21,7 @@ Left out: versions (oracle.py judges those); a page that was freed lazily and wh
 by now, since nobody can tell whether it was stored to.
 """
 
-from cpus.atomics import compare_exchange, load_acquire, store_release
+from cpus.atomics import compare_exchange, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import Atomic, Field, Struct
 from cpus.oracle import LOST_DATA, VERSION_BITS, VERSION_MASK, report
@@ -30,6 +31,8 @@ BESIDE = Atomic(
     "store_release", "compare_exchange", why="the pte lock is held, but where a walk finds a loss"
 )
 FIELDS = (
+    Field("table_shows", Atomic("fetch_or"), "PRIVATE, LAZY: which words beside a table's entries are in use",
+          ("nr_frames",), oracle=True),
     Field("must_show", BESIDE, "content with which the private page was mapped that a PTE must show, 0 none",
           ("nr_frames", 512), pages=True, oracle=True),
     Field("may_go", BESIDE, "version + 1 of that page with which it may be dropped, 0 it must stay",
@@ -40,6 +43,14 @@ FIELDS = (
     Field("frame_devices", Atomic("fetch_add"), "devices that write to the frame", ("nr_frames",),
           oracle=True),
 )  # fmt: skip
+
+PRIVATE, LAZY = 1, 2  # table_shows: never taken back, so that nobody has to count
+
+
+@inlined
+def shown_at(ram, table, index):
+    """The content that an entry must show, 0 none."""
+    return load_acquire(ram.must_show, (table, index)) if load_acquire(ram.table_shows, table) else 0
 
 
 @kernel
@@ -98,10 +109,18 @@ def is_another(ram, kept, word):
 
 
 @kernel
-def _put(ram, at, word, newest):
-    store_release(ram.must_show, at, word)
-    if load_acquire(ram.may_go, at) != newest:
-        store_release(ram.may_go, at, newest)
+def _use(ram, table, words):
+    """Say that words beside a table's entries are in use, before they are."""
+    if load_acquire(ram.table_shows, table) & words != words:
+        fetch_or(ram.table_shows, table, words)
+
+
+@kernel
+def _put(ram, table, index, word, newest):
+    _use(ram, table, PRIVATE | LAZY if newest else PRIVATE)
+    store_release(ram.must_show, (table, index), word)
+    if load_acquire(ram.table_shows, table) & LAZY:
+        store_release(ram.may_go, (table, index), newest)
 
 
 @inlined
@@ -109,9 +128,9 @@ def now_shows(ram, cpu, mm, vpn, table, pfn):
     """A private page is about to be mapped where no page is."""
     if ram.check:
         word = load_acquire(ram.content, pfn)
-        if load_acquire(ram.must_show, (table, vpn & LEVEL_MASK)) != 0:
+        if shown_at(ram, table, vpn & LEVEL_MASK) != 0:
             another_page(ram, cpu, mm, vpn, table, word)
-        _put(ram, (table, vpn & LEVEL_MASK), word, 0)
+        _put(ram, table, vpn & LEVEL_MASK, word, 0)
 
 
 @inlined
@@ -121,29 +140,30 @@ def shows_copy(ram, cpu, vpn, table, pfn, old):
         word = load_acquire(ram.content, pfn)
         if load_acquire(ram.frame_devices, old) > 0:
             report(ram, cpu, LOST_DATA, vpn, old, load_acquire(ram.content, old), word, -1)
-        _put(ram, (table, vpn & LEVEL_MASK), word, 0)
+        _put(ram, table, vpn & LEVEL_MASK, word, 0)
 
 
 @inlined
 def shows_no_more(ram, vpn, table):
     """A PTE was cleared for its own process."""
-    if ram.check and load_acquire(ram.must_show, (table, vpn & LEVEL_MASK)) != 0:
-        _put(ram, (table, vpn & LEVEL_MASK), 0, 0)
+    if ram.check and shown_at(ram, table, vpn & LEVEL_MASK) != 0:
+        _put(ram, table, vpn & LEVEL_MASK, 0, 0)
 
 
 @inlined
 def shows_the_same(ram, source, from_index, target, to_index):
     """A PTE is about to be copied (fork)."""
     if ram.check:
-        word = load_acquire(ram.must_show, (source, from_index))
+        word = shown_at(ram, source, from_index)
         if word != 0:
-            _put(ram, (target, to_index), word, load_acquire(ram.may_go, (source, from_index)))
+            _put(ram, target, to_index, word, load_acquire(ram.may_go, (source, from_index)))
 
 
 @kernel
 def may_go_from_now(ram, vpn, table):
     """MADV_FREE of an address is over: its page may be dropped until somebody stores to it again."""
-    word = load_acquire(ram.must_show, (table, vpn & LEVEL_MASK))
+    word = shown_at(ram, table, vpn & LEVEL_MASK)
     if word != 0:
+        _use(ram, table, LAZY)
         newest = load_acquire(ram.version, word >> VERSION_BITS)
         store_release(ram.may_go, (table, vpn & LEVEL_MASK), newest + 1)

@@ -47,14 +47,15 @@ FIELDS = (
           "logical page << 34 | version of what a frame holds", ("nr_frames",), oracle=True),
     Field("version", Atomic("fetch_max"), "newest published version of a logical page", ("nr_logical",),
           oracle=True),
-    Field("anon_holder", Atomic("compare_exchange", "store_release"),
-          "frame that bears the anonymous logical page + 1, 0 none", ("nr_anon_logical",), oracle=True),
-    Field("anon_object", Exclusive("winner of anon_holder"), "anon_vma of the logical page, for witnesses",
-          ("nr_anon_logical",), oracle=True),
-    Field("anon_index", Exclusive("winner of anon_holder"), "its page of that", ("nr_anon_logical",),
-          oracle=True),
-    Field("anon_born", Exclusive("winner of anon_holder"), "its version when it got its name",
-          ("nr_anon_logical",), reads=ANY, oracle=True),
+    Struct("nr_anon_logical", "", (
+        Field("anon_holder", Atomic("compare_exchange", "store_release"),
+              "frame that bears the anonymous logical page + 1, 0 none", oracle=True),
+        Field("anon_object", Exclusive("winner of anon_holder"), "anon_vma of the page, for witnesses",
+              oracle=True),
+        Field("anon_index", Exclusive("winner of anon_holder"), "its page of that", oracle=True),
+        Field("anon_born", Exclusive("winner of anon_holder"), "its version when it got its name", reads=ANY,
+              oracle=True),
+    )),
 )  # fmt: skip
 
 VERSION_BITS = 34  # 17 billion stores to one page before a version would run into the logical page

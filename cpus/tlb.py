@@ -75,6 +75,29 @@ def find_way(tags, first, ways, tag):
 
 
 @kernel
+def any_way(tags, base, sets, ways, vpn):
+    """Is there an entry of this page in one TLB, of whatever context? Without a branch for each way: mostly
+    there is none, and all are looked at.
+    """
+    first, wanted, found = base + (vpn & (sets - 1)) * ways, vpn << CONTEXT_BITS, False
+    for i in range(first, first + ways):
+        found |= tags[i] & ~CONTEXT_MASK == wanted
+    return found
+
+
+@kernel
+def has_page(ram, cpu, vpn):
+    """Is there an entry of this page in any of a CPU's TLBs, of whatever context?"""
+    tags = row(ram.tlb_tag, cpu)
+    return (
+        any_way(tags, ram.stlb_base, ram.stlb_sets, ram.stlb_ways, vpn)
+        | any_way(tags, ram.dtlb_base, ram.dtlb_sets, ram.dtlb_ways, vpn)
+        | any_way(tags, ram.store_base, ram.store_sets, ram.store_ways, vpn)
+        | any_way(tags, ram.itlb_base, ram.itlb_sets, ram.itlb_ways, vpn)
+    )
+
+
+@kernel
 def oldest_way(ages, first, ways):
     """Choose the entry of a set to replace: an empty one (age 0), else the least recently used."""
     best, best_age = first, ages[first]
