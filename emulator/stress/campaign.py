@@ -147,8 +147,15 @@ def run_campaign(
                 campaign.findings[result.found].small = result
                 continue
             new = campaign.add(result, passed)
+            outcome = result.outcome
             portfolio.tell(
-                Result(result.job, result.signature, bool(result.void), tuple(result.outcome.cpu_points))
+                Result(
+                    result.job,
+                    result.signature,
+                    bool(result.void),
+                    tuple(outcome.cpu_points),
+                    outcome.handovers,
+                )
             )
             if new:
                 checks.append(Check(result, design, vanilla))

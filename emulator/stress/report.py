@@ -158,6 +158,7 @@ def _finding_data(campaign: Campaign, finding: Finding) -> dict[str, Any]:
         "strategy": job.strategy,
         "seed": job.seed,
         "knobs": dict(job.knobs),
+        "check": job.check,
         "schedule": asdict(job.schedule) if job.schedule else None,
         "switches": outcome.switches,
         "job": job.number,

@@ -29,7 +29,8 @@ INSIDE = "~"
 
 def design_of(name: str) -> Any:
     """Make a design that a test catches."""
-    base, colon, given = name.removeprefix(INSIDE).partition(":")
+    name = name.removeprefix(INSIDE)
+    base, colon, given = name.partition(":")
     return shelf.ready(f"{MUTANTS}:{CLASSES[base]}{colon}{given}" if base in CLASSES else name)
 
 

@@ -33,14 +33,14 @@ TEST = "munmap.litmus:pages=16,access=try_load"
 # -- what is tried -------------------------------------------------------------------------------------------
 
 
-def drawn(count, seed=1, finds=lambda job: "", late=0):
+def drawn(count, seed=1, finds=lambda job: "", late=0, handovers=lambda job: 0):
     """Draw so many jobs; each result is told when `late` more jobs have been drawn."""
     portfolio, jobs, waiting = Portfolio(seed, WORKLOADS, WAYS), [], []
     while len(jobs) < count:
         job = portfolio.next()
         if job is None or len(waiting) > late:
             told = waiting.pop(0)
-            portfolio.tell(Result(told, finds(told), void=False))
+            portfolio.tell(Result(told, finds(told), void=False, handovers=handovers(told)))
         if job is not None:
             jobs.append(job)
             waiting.append(job)
@@ -71,6 +71,12 @@ def test_a_workload_that_finds_something_new_is_drawn_more_often():
     often = [job.workload for job in drawn(600, finds=finds_in_w3)].count("w3")
     same = [job.workload for job in drawn(600, finds=lambda job: "one" * (job.workload == "w3"))].count("w3")
     assert often > 1.5 * same > 0
+
+
+def test_what_costs_more_is_drawn_less_often():
+    """A workload of a hundred times the hand-overs takes more time than another, but not a hundred times."""
+    names = [job.workload for job in drawn(600, handovers=lambda job: 100 + 9900 * (job.workload == "w3"))]
+    assert 1 / 8 < names.count("w3") / names.count("w1") < 1 / 2
 
 
 def test_a_round_waits_for_results_that_it_goes_by():

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ from tests.planted.bugs import ROOT, Bug, plant
 STARTED = Path(__file__).with_name("started.py")
 COMPILING_S = 900  # at most, beside the hunt itself
 CLEAN, FOUND = 0, 1  # exit codes of stress
+REPLAYS = 100  # of a small case
+
+Counts = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Hunt:
     """What stress said about one bug. `runs` and `seconds` are those until the first finding, or all if there
-    was none; `calls` and `switches` are what is left of its case when it is shrunk. `error`: stress could not
-    do its work.
+    was none; `calls` and `switches` are what is left of its case when it is shrunk, `case` a replay file.
+    `error`: stress could not do its work.
     """
 
     bug: str
@@ -44,20 +47,15 @@ class Hunt:
     switches: int = 0
     replays: str = ""
     again: str = ""
+    case: str = ""
     error: str = ""
 
 
 def hunt(
-    bug: Bug,
-    seconds: float,
-    *,
-    known: Collection[str] = (),
-    without: tuple[str, ...] = (),
-    jobs: int = 1,
-    shrink: bool = True,
+    bug: Bug, seconds: float, *, without: tuple[str, ...] = (), jobs: int = 1, shrink: bool = True
 ) -> Hunt:
     """Plant the bug in a folder of its own, run stress there until it finds something or time is over. What
-    it finds without any bug (`known`) does not count.
+    the sources show without the bug does not count: then all is looked for that there is.
     """
     as_found = () if shrink else ("--no-shrink",)
     with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
@@ -65,75 +63,73 @@ def hunt(
         hashes = Path(place, "hashes.json")
         hashes.write_text(json.dumps(unchanged(bug, folder)), encoding="utf-8")
         for first in (("--first",), ()):
-            report, error = stressed(
-                bug.design, seconds, folder, hashes, without, ("--jobs", str(jobs), *first, *as_found)
-            )
-            one = from_report(bug.name, without, seconds, report, known, error)
-            if one.found or error or not report["designs"][0]["findings"]:
+            more = ("--jobs", str(jobs), *first, *as_found)
+            report, error = stressed(bug.design, seconds, folder, hashes, without, more)
+            if error:
+                return Hunt(bug.name, without, seconds, False, error=error)
+            one = from_report(bug.name, without, seconds, report, lambda found: not shown_without(found, bug))
+            if one.found or not report["designs"][0]["findings"]:
                 break
+        if one.case:
+            one = replace(one, replays=replayed(one.case, folder, hashes))
         return one
 
 
-def known_findings(design: str, seconds: float, without: tuple[str, ...] = (), jobs: int = 1) -> list[str]:
-    """Give the signatures of what stress finds in the sources as they are."""
-    with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
-        hashes = Path(place, "hashes.json")
-        hashes.write_text("{}", encoding="utf-8")
-        report, error = stressed(
-            design, seconds, ROOT, hashes, without, ("--jobs", str(jobs), "--no-shrink"), Path(place)
-        )
-        if error:
-            raise RuntimeError(f"stress on {design}: {error}")
-        return [one["signature"] for one in report["designs"][0]["findings"]]
-
-
 def stressed(
-    design: str,
-    seconds: float,
-    folder: Path,
-    hashes: Path,
-    without: tuple[str, ...],
-    more: tuple[str, ...],
-    place: Path | None = None,
+    design: str, seconds: float, folder: Path, hashes: Path, without: tuple[str, ...], more: tuple[str, ...]
 ) -> tuple[dict[str, Any], str]:
     """Run stress with the sources of a folder; its report, and what kept it from making one."""
     report = hashes.with_name("report.json")
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-P", str(STARTED), str(hashes), "stress", design, *more]
-    command += ["--seconds", f"{seconds:g}", "--json", str(report)]
+    words = ["stress", design, *more, "--seconds", f"{seconds:g}", "--json", str(report)]
     for part in without:
-        command += ["--without", part]
-    code, said = _carried_out(command, folder, place or folder, seconds + COMPILING_S)
+        words += ["--without", part]
+    code, said = _luf(words, folder, hashes, seconds + COMPILING_S)
     if code not in (CLEAN, FOUND) or not report.is_file():
-        return {}, f"exit code {code}: {said}"
+        return {}, f"exit code {code}: {' | '.join(said[-3:])[-500:]}"
     found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
     return found, ""
 
 
+def replayed(case: str, folder: Path, hashes: Path) -> str:
+    """Replay a small case with the sources of a folder: how many runs did the same, event by event."""
+    file = hashes.with_name("case.toml")
+    file.write_text(case, encoding="utf-8")
+    _, said = _luf(["replay", str(file), "--times", str(REPLAYS)], folder, hashes, COMPILING_S)
+    if any("the same in all runs, and as stored" in text for text in said):
+        return f"{REPLAYS} of {REPLAYS}"
+    return next((text.split(maxsplit=1)[1].partition(":")[0] for text in said if text.startswith("seen")), "")
+
+
+def shown_without(finding: Mapping[str, Any], bug: Bug) -> bool:
+    """Does the job of a finding show the same in the sources as they are?"""
+    with tempfile.TemporaryDirectory(prefix="luf-planted-") as place:
+        file = Path(place, "finding.json")
+        file.write_text(json.dumps({**finding, "design": bug.design}), encoding="utf-8")
+        command = [sys.executable, "-m", "tests.planted.unchanged", str(file)]
+        code, said = _carried_out(command, ROOT, COMPILING_S)
+    if code or not said:
+        raise RuntimeError(f"{bug.name}: without the bug: exit code {code}: {' | '.join(said[-3:])}")
+    return int(said[-1]) > 0
+
+
 def from_report(
-    name: str,
-    without: tuple[str, ...],
-    limit: float,
-    report: dict[str, Any],
-    known: Collection[str] = (),
-    error: str = "",
+    name: str, without: tuple[str, ...], limit: float, report: dict[str, Any], counts: Counts
 ) -> Hunt:
-    """Read what stress has reported: its first finding that is not known."""
-    if error:
-        return Hunt(name, without, limit, False, error=error)
+    """Read what stress has reported: its first finding that counts."""
     design, compiling = report["designs"][0], report["compile_seconds"]
-    findings = [one for one in design["findings"] if not one["vanilla"] and one["signature"] not in known]
-    if not findings:
+    for one in sorted(design["findings"], key=lambda one: one["seconds_until"]):
+        if counts(one):
+            break
+    else:
         return Hunt(
             name, without, limit, False, runs=design["runs"], seconds=design["seconds"], compiling=compiling
         )
-    first = min(findings, key=lambda one: one["seconds_until"])
-    case = first.get("shrunk") or {}
-    replays = " of ".join(str(count) for count in case.get("replays", ()))
+    small = one.get("shrunk") or {}
     return Hunt(
-        name, without, limit, True, first["signature"], first["strategy"], first["workload"],
-        first["runs_until"], first["seconds_until"], compiling, case.get("calls", 0),
-        case.get("switches", 0), replays, first["again"],
+        name, without, limit, True, one["signature"], one["strategy"], one["workload"], one["runs_until"],
+        one["seconds_until"], compiling, small.get("calls", 0), small.get("switches", 0),
+        " of ".join(str(count) for count in small.get("replays", ())), one["again"], small.get("text", ""),
     )  # fmt: skip
 
 
@@ -148,12 +144,17 @@ def unchanged(bug: Bug, folder: Path) -> dict[str, str]:
     return found
 
 
-def _carried_out(command: list[str], folder: Path, place: Path, bound: float) -> tuple[int, str]:
-    """Run a command with a folder's sources; its exit code, and the end of what it said."""
+def _luf(words: Sequence[str], folder: Path, hashes: Path, bound: float) -> tuple[int, list[str]]:
+    """Run a command of luf with the sources of a folder; its exit code, and what it said."""
+    return _carried_out([sys.executable, "-P", str(STARTED), str(hashes), *words], folder, bound)
+
+
+def _carried_out(command: Sequence[str], folder: Path, bound: float) -> tuple[int, list[str]]:
+    """Run a command in a folder, with its sources; its exit code, and the lines that it said."""
     environment = os.environ | {"PYTHONPATH": str(folder)}
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(
-            command, cwd=place, env=environment, stdout=said, stderr=said, start_new_session=True
+            command, cwd=folder, env=environment, stdout=said, stderr=said, start_new_session=True
         )
         try:
             code = process.wait(bound)
@@ -164,5 +165,4 @@ def _carried_out(command: list[str], folder: Path, place: Path, bound: float) ->
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         said.seek(0)
-        lines = said.read().strip().splitlines()
-    return code, " | ".join(lines[-3:])[-500:]
+        return code, said.read().strip().splitlines()
