@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,12 @@ from emulator.cli_arguments import LISTED, MACHINE, parse
 from emulator.ending import SIGNALLED, endings_held, endings_raised
 from emulator.sentences import answer
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
-from emulator.verdict import CLEAN, of_comparison
+from emulator.verdict import CLEAN, DIRTY, of_comparison
 from inputs.text import clipped
 
 if TYPE_CHECKING:
     from emulator.experiment import Experiment
+    from emulator.kept import Planned
     from emulator.machine import Machine
     from emulator.result import Result
 
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
 
 def compare_command(options: Namespace, emulate: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
+    from emulator.forms import ONE_EACH, SEVERAL
     from emulator.host_facts import check_host
     from emulator.kept import Kept
 
@@ -95,12 +97,14 @@ def compare_command(options: Namespace, emulate: Any) -> int:
             "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly "
             f"with --seed {options.seed}"
         )
-    names = [experiment.design.name for experiment in experiments]
+    form = SEVERAL if options.seeds > 1 else ONE_EACH
+    in_turn, planned = _in_turn(experiments, options.seeds)
     kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
-    kept = Kept(names, options.out, kind, options.json, _config(machine, options))
+    kept = Kept(form, planned, options.out, kind, options.json, _config(machine, options))
+    width = max(len(one.name) for one in planned)
     try:
-        for experiment in experiments:
-            kept.add(_run(experiment, emulate, max(map(len, names))))
+        for experiment, one in zip(in_turn, planned, strict=True):
+            kept.add(_run(experiment, one.name, emulate, width))
         return kept.finish()
     except BaseException as error:
         kept.stopped(error)
@@ -116,9 +120,6 @@ def _experiments(options: Namespace) -> list[Experiment]:
     from cpus.uncompiled import UNCOMPILED
     from emulator.experiment import Experiment
 
-    for i, design in enumerate(options.designs):
-        if design in options.designs[:i]:
-            raise InputError(f"each design must be named once (got {design!r} twice)")
     machine = _machine(options)
     options.scale = machine.scale
     if options.leases is None:
@@ -148,10 +149,29 @@ def _machine(options: Namespace) -> Machine:
     return load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=overrides)
 
 
-def _run(experiment: Experiment, emulate: Any, width: int) -> Result:
+def _in_turn(experiments: Sequence[Experiment], seeds: int) -> tuple[list[Experiment], list[Planned]]:
+    """Give each experiment with so many seeds: all designs with one seed, then with the next, in the other
+    order, so that a host that slows down slows all alike.
+    """
+    from dataclasses import replace
+
+    from emulator.kept import Planned
+    from emulator.result import unique
+
+    columns = unique(one.design.name for one in experiments)
+    found, planned = [], []
+    for i in range(seeds):
+        turn = list(zip(experiments, columns, strict=True))
+        for one, column in reversed(turn) if i % 2 else turn:
+            found.append(replace(one, seed=one.seed + i))
+            planned.append(Planned(f"{column}, seed {one.seed + i}" if seeds > 1 else column, column))
+    return found, planned
+
+
+def _run(experiment: Experiment, name: str, emulate: Any, width: int) -> Result:
     from emulator.report.progress import Progress
 
-    with Progress(experiment.design.name, width=width) as progress:
+    with Progress(name, width=width) as progress:
         run: Result = (emulate or _emulate)(experiment, progress)
     return run
 
@@ -287,27 +307,33 @@ def _sysctls() -> Mapping[str, str]:
 
 def report_command(options: Namespace, _: Any) -> int:
     """Print the report of a finished run, or draw it."""
-    from emulator.report.text import heading_text, print_report
-    from emulator.result import read_comparison
+    from emulator.forms import ONE_EACH, SEVERAL
+    from emulator.output_file import output_of
+    from emulator.repeats.result import Repeats, read_result
 
-    comparison = read_comparison(options.folder)
+    found = read_result(options.folder)
+    form = SEVERAL if isinstance(found, Repeats) else ONE_EACH
+    if options.timeline and isinstance(found, Repeats):
+        raise InputError(f"'--timeline' must be asked of one run of each design (got {options.folder!r})")
     if options.picture:
-        from emulator.output_file import output_of
-        from emulator.report.plot import draw
-
         with output_of("picture", options.picture):
-            draw(comparison, Path(options.picture))
+            form.picture(found, options.picture)
     with reader_may_leave():
         if options.timeline:
-            from emulator.report.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
-
-            blocks = BLOCKS if can_print(BLOCKS) else ASCII_BLOCKS
-            sys.stdout.write(f"{heading_text(comparison)}\n")
-            sys.stdout.write(
-                timeline_text(comparison.runs, blocks)
-                or "this result has no timeline: it was written by an older luf\n"
-            )
-            sys.stdout.write(of_comparison(comparison).line())
+            _print_timeline(found)
         elif not options.picture:
-            print_report(comparison, sys.stdout)
-    return of_comparison(comparison).code
+            form.show(found, sys.stdout, DIRTY)
+    return form.verdict(found, DIRTY).code
+
+
+def _print_timeline(comparison: Any) -> None:
+    from emulator.report.text import heading_text
+    from emulator.report.timeline import ASCII_BLOCKS, BLOCKS, timeline_text
+
+    blocks = BLOCKS if can_print(BLOCKS) else ASCII_BLOCKS
+    sys.stdout.write(f"{heading_text(comparison)}\n")
+    sys.stdout.write(
+        timeline_text(comparison.runs, blocks)
+        or "this result has no timeline: it was written by an older luf\n"
+    )
+    sys.stdout.write(of_comparison(comparison).line())

@@ -19,6 +19,7 @@ MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
 GOLDEN_REPEAT = 3
+SEEDS_MAX = 100
 KERNEL = "6.12"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
@@ -34,6 +35,8 @@ examples:
   luf compare                              the talk's experiment: Linux against LUF, beside the talk's figures
   luf compare linux luf none               three designs; the first is what the others are compared with
   luf compare --cpus 16 --tokens 2         smaller and quicker
+  luf compare --seeds 6                    six runs of each: is it different, and by how much?
+  luf compare linux linux --seeds 6        what chance does: a design beside itself
   luf run none                             a design that never flushes: the oracle catches it, exit code 1
   luf run luf --leases 1 --seed 7          controlled mode: this run repeats exactly, event by event
   luf run luf_v12 --debug-luf              with LUF's own debug feature: records in pages, checked before use
@@ -347,6 +350,15 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         2**63 - 1,
         f"of every random choice; default {SEED}. Exact repetition needs --leases 1",
         default=SEED,
+    )
+    _add_number(
+        group,
+        "--seeds",
+        1,
+        SEEDS_MAX,
+        "run each design with so many seeds, from --seed on, all designs in turn: medians, the 95 %% "
+        "interval of each change, and whether it is more than chance, for which 5 are the least. Default 1",
+        default=1,
     )
     group.add_argument(
         "--check",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -28,6 +28,9 @@ FOREIGN = "this is not a result of luf"
 
 Unit = Annotated[str, Meta(pattern=r"\A(token|round)\Z")]
 Check = Annotated[str, Meta(pattern=r"\A(full|accesses|states|bounds|off)\Z")]
+
+
+Read = TypeVar("Read")
 
 
 class ResultError(ValueError):
@@ -264,7 +267,7 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a
     folder: eight, eight-2.
     """
-    listed = [_shown(run) for run in runs]
+    listed = [visible_run(run) for run in runs]
     if not listed:
         raise ValueError("'runs' must have at least one run (got 0)")
     if difference := unlike(listed):
@@ -277,7 +280,7 @@ def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     return Comparison(runs=numbered, **visible_value(about))
 
 
-def _shown(run: Result) -> Result:
+def visible_run(run: Result) -> Result:
     """Return a run with its text made visible: names of a user's files and processes, what a design says."""
     values = {name: getattr(run, name) for name in run.__struct_fields__}
     return msgspec.structs.replace(run, **visible_value(values))
@@ -297,7 +300,7 @@ def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
     return found
 
 
-def to_json(value: Result | Comparison) -> str:
+def to_json(value: Struct) -> str:
     """Return indented JSON, keys in the order of declaration, with text that `from_json` takes."""
     table = visible_value(msgspec.to_builtins(value))
     return msgspec.json.format(msgspec.json.encode(table), indent=1).decode() + "\n"
@@ -305,22 +308,37 @@ def to_json(value: Result | Comparison) -> str:
 
 def from_json(text: str | bytes) -> Comparison:
     """Return the Comparison that `to_json` wrote; raises ResultError if it is none, or of another schema."""
+    return comparison_of(table_of(text, [SCHEMA]))
+
+
+def table_of(text: str | bytes, schemas: Sequence[str]) -> dict[str, Any]:
+    """Return the table of a result's JSON, whose schema is one of these. Raises ResultError."""
     head = json_value(text, FOREIGN, ResultError)
     if not isinstance(head, dict):
         raise ResultError(f"{FOREIGN}: it must be a table (got {clipped(head)})")
-    if head.get("schema") != SCHEMA:
+    if head.get("schema") not in schemas:
         raise ResultError(
-            f"'schema' must be {SCHEMA!r} (got {clipped(head.get('schema'))}): the file was "
-            "written by another version"
+            f"'schema' must be {' or '.join(map(repr, schemas))} (got {clipped(head.get('schema'))}): the "
+            "file was written by another version"
         )
-    comparison = converted(head, Comparison, FOREIGN, ResultError)
+    return head
+
+
+def comparison_of(table: dict[str, Any]) -> Comparison:
+    """Return a Comparison that does not contradict itself. Raises ResultError."""
+    comparison = converted(table, Comparison, FOREIGN, ResultError)
     if mistake := contradiction(comparison):
         raise ResultError(f"this result contradicts itself: {mistake}")
     return comparison
 
 
 def read_comparison(path: str | Path) -> Comparison:
-    """Read a comparison from its JSON file or its run folder."""
+    """Read a comparison from its JSON file or its run folder. Raises ResultError, FileError."""
+    return read_with(path, from_json)
+
+
+def read_with(path: str | Path, read: Callable[[bytes], Read]) -> Read:
+    """Read a result's JSON file, or that of a run folder, with `read`, whose refusals then name the file."""
     place = Path(path)
     file = place / "result.json" if os.path.isdir(place) else place
     if file != place and not os.path.lexists(file):
@@ -329,6 +347,6 @@ def read_comparison(path: str | Path) -> Comparison:
         )
     data = read_bytes(file, most=JSON_BYTES, refusal=ResultError)
     try:
-        return from_json(data)
+        return read(data)
     except ResultError as error:
         raise ResultError(f"{shown(path)}: {error}") from error

@@ -5,7 +5,7 @@ The types of `emulator/result.py` bound every figure by itself. What stands here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from emulator.findings import DebugFinding
@@ -14,25 +14,33 @@ from inputs.text import clipped
 # those of emulator/result.py, which imports this
 Comparison: TypeAlias = Any
 Result: TypeAlias = Any
-SAME = ("machine", "overrides_text", "workload", "scale", "tokens", "seed", "cpus")  # in all runs
+ALIKE = ("machine", "overrides_text", "workload", "scale", "tokens", "cpus")  # in all runs, repeated ones too
+SAME = (*ALIKE, "seed")  # in all runs of a comparison
 COUNTS = ("records", "checks", "findings")
 Broken = tuple[str, str, object]  # key, rule, value
 
 
 def contradiction(comparison: Comparison) -> str:
     """Give the first rule that runs break, by themselves or together: key, rule and value; or nothing."""
-    for i, run in enumerate(comparison.runs):
-        for key, rule, got in _of_run(run):
-            return f"'runs[{i}].{key}' must {rule} (got {clipped(got)})"
+    if wrong := of_runs(comparison.runs):
+        return wrong
     names = [run.design for run in comparison.runs]
     if len(set(names)) < len(names):
         return f"'design' must be another one in each run (got {clipped(names)})"
     return unlike(comparison.runs)
 
 
-def unlike(runs: list[Result]) -> str:
+def of_runs(runs: Iterable[Result]) -> str:
+    """Give the first rule that a run breaks by itself; or nothing."""
+    for i, run in enumerate(runs):
+        for key, rule, got in _of_run(run):
+            return f"'runs[{i}].{key}' must {rule} (got {clipped(got)})"
+    return ""
+
+
+def unlike(runs: Iterable[Result], same: Iterable[str] = SAME) -> str:
     """Say in what runs differ that no comparison may differ in; nothing if they go together."""
-    for name in SAME:
+    for name in same:
         values = {getattr(run, name) for run in runs}
         if len(values) > 1:
             got = ", ".join(str(value) or "none" for value in sorted(values))

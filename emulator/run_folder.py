@@ -28,6 +28,7 @@ import psutil
 from emulator.janitor import Janitor
 from emulator.output_file import write_in
 from emulator.ownership import FOLDER, OWNER, claim, remove_orphan
+from emulator.repeats.result import Repeats
 from emulator.report.formats import interrupts_text, perf_stat_text, vmstat_text
 from emulator.result import Comparison, to_json, unique
 from emulator.streams import tell
@@ -235,12 +236,7 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
     """Write resolved config, versions, host, command, each design's counters and text files, and the result;
     this last, as it says which designs there are.
     """
-    folder.write_json("config.json", config)
-    folder.write("config.toml", toml_text(config))
-    folder.write_json(
-        "environment.json",
-        {"versions": comparison.versions, "host": comparison.host, "command": comparison.command},
-    )
+    _write_setup(folder, comparison, config)
     words = [file_name(run.design) for run in comparison.runs]
     for run, place in zip(comparison.runs, unique(words, FILES)):
         folder.write(f"{place}/interrupts", interrupts_text(run))
@@ -250,6 +246,20 @@ def write_comparison(folder: RunFolder, comparison: Comparison, config: dict[str
             f"{place}/counters.json", {"tlb_shootdowns": run.tlb_shootdowns_per_cpu, **run.counters}
         )
     folder.write("result.json", to_json(comparison))
+
+
+def write_repeats(folder: RunFolder, repeats: Repeats, config: dict[str, Any]) -> None:
+    """Write the same of repeated runs, but for text files of each."""
+    _write_setup(folder, repeats, config)
+    folder.write("result.json", to_json(repeats))
+
+
+def _write_setup(folder: RunFolder, found: Comparison | Repeats, config: dict[str, Any]) -> None:
+    folder.write_json("config.json", config)
+    folder.write("config.toml", toml_text(config))
+    folder.write_json(
+        "environment.json", {"versions": found.versions, "host": found.host, "command": found.command}
+    )
 
 
 def toml_text(table: dict[str, Any], where: str = "") -> str:

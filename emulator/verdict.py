@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from emulator.golden.result import Fidelity
+    from emulator.repeats.result import Repeats
     from emulator.result import Comparison, Result
     from emulator.stopped import RunStopped
 
@@ -44,6 +45,26 @@ def of_comparison(comparison: Comparison, code: int = DIRTY) -> Verdict:
         if unjudged := [run.design for run in comparison.runs if run.check == check]:
             said.append(f"the oracle did not judge {what}{', '.join(unjudged)}")
     return _verdict(CLEAN, "; ".join(said))
+
+
+def of_repeats(repeats: Repeats, code: int = DIRTY) -> Verdict:
+    """Judge what several runs of each design did: a design is named once, with how many of its runs somebody
+    found fault with, and the first of them.
+    """
+    blamed = []
+    for design in repeats.designs:
+        runs = repeats.of(design)
+        if bad := [run for run in runs if run.blamed_by]:
+            where = f"in {len(bad):,} of {len(runs):,} runs, the first with seed {bad[0].seed}"
+            blamed.append(f"{design} by {_by(bad[0])} {where}")
+    if repeats.missing:
+        first, why = next(iter(repeats.missing.items()))
+        more = f" and {len(repeats.missing) - 1:,} more" * (len(repeats.missing) > 1)
+        blamed.append(f"{first}{more}: no result ({why})")
+    if blamed:
+        return _verdict(code, "; ".join(blamed))
+    unjudged = {run.design: None for run in repeats.runs if run.check == "off"}
+    return _verdict(CLEAN, f"the oracle did not judge {', '.join(unjudged)}" if unjudged else "")
 
 
 def _by(run: Result) -> str:

@@ -46,14 +46,14 @@ def print_report(comparison: Comparison, stream: TextIO, code: int = DIRTY) -> N
 def heading_text(comparison: Comparison) -> str:
     """Return what ran, and on what: the lines with which every screen begins."""
     text = Text()
-    _heading(text, comparison)
+    heading(text, comparison)
     return text.plain
 
 
 def render(comparison: Comparison, code: int = DIRTY) -> Text:
     """Return the whole screen: what ran, the table, what was checked, violations, where to look further."""
     text = Text()
-    _heading(text, comparison)
+    heading(text, comparison)
     text.append("\n")
     _table(text, comparison)
     _shot_down_by(text, comparison)
@@ -61,22 +61,7 @@ def render(comparison: Comparison, code: int = DIRTY) -> Text:
     for i, (design, why) in enumerate(comparison.missing.items()):
         text.append(f"{'partial' if i == 0 else '':<{LABEL}}{design} has no result: {why}\n", BAD)
     for run in comparison.runs:
-        for violation in run.violations[:VIOLATIONS_SHOWN]:
-            text.append("\n")
-            text.append_text(
-                violation_proof(
-                    {"design": run.design, "seed": run.seed, **violation}, violation.get("events", ())
-                )
-            )
-        for finding in run.debug_findings[:FINDINGS_SHOWN]:
-            text.append("\n")
-            _finding(text, run, finding)
-        _and_more(text, run.debug_luf.get("findings", 0) - FINDINGS_SHOWN, len(run.debug_findings))
-        more = len(run.violations) - VIOLATIONS_SHOWN
-        if more > 0:
-            text.append(
-                f"  ... and {more} more before the run was stopped, in the run folder's JSON\n", QUIET
-            )
+        proofs(text, run)
     if comparison.folder:
         text.append(
             "\n"
@@ -90,10 +75,29 @@ def render(comparison: Comparison, code: int = DIRTY) -> Text:
     return text
 
 
+def proofs(text: Text, run: Result) -> None:
+    """Write the first things that were found wrong in a run, each as a proof."""
+    for violation in run.violations[:VIOLATIONS_SHOWN]:
+        text.append("\n")
+        text.append_text(
+            violation_proof(
+                {"design": run.design, "seed": run.seed, **violation}, violation.get("events", ())
+            )
+        )
+    for finding in run.debug_findings[:FINDINGS_SHOWN]:
+        text.append("\n")
+        _finding(text, run, finding)
+    _and_more(text, run.debug_luf.get("findings", 0) - FINDINGS_SHOWN, len(run.debug_findings))
+    more = len(run.violations) - VIOLATIONS_SHOWN
+    if more > 0:
+        text.append(f"  ... and {more} more before the run was stopped, in the run folder's JSON\n", QUIET)
+
+
 # -- the first three lines -----------------------------------------------------------------------------------
 
 
-def _heading(text: Text, comparison: Comparison) -> None:
+def heading(text: Text, comparison: Any, seeds: str = "") -> None:
+    """Write what ran, and on what: of a Comparison, or of repeated runs, whose seeds are given."""
     run = comparison.runs[0]
     cores = comparison.host.get("cores")
     leases = {0: "no leases (ungated)", 1: "1 lease (controlled: repeats exactly)"}.get(
@@ -119,7 +123,7 @@ def _heading(text: Text, comparison: Comparison) -> None:
         if name:
             text.append(f"{label:<10}", QUIET)
             text.append(f"{name:<{width}}{what}".rstrip() + "\n")
-    how = [f"{leases}{where}", run.engine_text, f"seed {run.seed}", oracle]
+    how = [f"{leases}{where}", run.engine_text, seeds or f"seed {run.seed}", oracle]
     how += ["a message for each request"] * run.strict_ipi
     text.append(f"{'host':<10}", QUIET).append(", ".join(filter(None, how)) + "\n")
 

@@ -200,7 +200,6 @@ def test_controlled_mode_is_said(capsys):
             f"'design' must be one of {', '.join(kind.name for kind in SHELF)}, or FILE.py:CLASS "
             "(got 'lfu'); did you mean 'luf'?",
         ),
-        ("compare linux linux", "each design must be named once (got 'linux' twice)"),
         (
             "run mine.py:Mine",
             "'design' must be a name or FILE.py:CLASS (got 'mine.py:Mine', and there is no file 'mine.py')",

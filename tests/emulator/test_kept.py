@@ -231,7 +231,7 @@ def test_a_picture_that_cannot_be_drawn_costs_itself(capsys, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("where", ["emulator.kept.print_report", "emulator.report.plot._sites"])
+@pytest.mark.parametrize("where", ["emulator.report.text.print_styled", "emulator.report.plot._sites"])
 def test_ctrl_c_while_it_is_shown_says_where_it_is(capsys, monkeypatch, where):
     """Everything was kept before."""
 
@@ -247,9 +247,9 @@ def test_ctrl_c_while_it_is_shown_says_where_it_is(capsys, monkeypatch, where):
 
 def test_ctrl_c_while_it_is_written_writes_it_then(capsys, monkeypatch):
     """The half-made folder goes, a whole one comes."""
-    from emulator import kept
+    from emulator import run_folder
 
-    real, raised = kept.write_comparison, []
+    real, raised = run_folder._write_setup, []
 
     def interrupted(*given):
         if not raised:
@@ -257,7 +257,7 @@ def test_ctrl_c_while_it_is_written_writes_it_then(capsys, monkeypatch):
             raise KeyboardInterrupt
         real(*given)
 
-    monkeypatch.setattr("emulator.kept.write_comparison", interrupted)
+    monkeypatch.setattr("emulator.run_folder._write_setup", interrupted)
     assert main(["run", "luf", *SMALL], emulate=Experiment()) == 130
     assert "interrupted; the result of luf is kept: luf report runs/0001-luf\n" in capsys.readouterr().err
     assert sorted(os.listdir("runs")) == ["0001-luf", "latest"]

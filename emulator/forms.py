@@ -1,0 +1,64 @@
+"""What a command's results become: one run of each design a Comparison, several of each Repeats. How each is
+written to a folder, shown, drawn and judged, so that who keeps results need not know which it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from emulator.repeats.result import Repeats, repeats
+from emulator.repeats.text import print_repeats
+from emulator.report.text import heading_text, print_report
+from emulator.report.timeline import timeline_text
+from emulator.result import Comparison, Result, compare
+from emulator.run_folder import RunFolder, write_comparison, write_repeats
+from emulator.verdict import Verdict, of_comparison, of_repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """`gather(runs, columns, **about)` puts results together; the others take what it gives."""
+
+    gather: Callable[..., Any]
+    write: Callable[[RunFolder, Any, dict[str, Any]], None]
+    show: Callable[[Any, TextIO, int], None]
+    picture: Callable[..., None]  # (found, file, write=...)
+    draw: Callable[[Any, RunFolder], None]  # all pictures that a folder has
+    verdict: Callable[[Any, int], Verdict]
+
+
+def _comparison(runs: Sequence[Result], columns: Sequence[str], **about: Any) -> Comparison:
+    return compare(runs, **about)
+
+
+def _draw_comparison(comparison: Comparison, folder: RunFolder) -> None:
+    folder.write("timeline.txt", f"{heading_text(comparison)}\n{timeline_text(comparison.runs)}")
+
+    from emulator.report.timeline_plot import draw_timeline
+
+    _comparison_picture(comparison, "picture.png", folder.write)
+    draw_timeline(comparison.runs, "timeline.png", folder.write)
+
+
+def _comparison_picture(*given: Any) -> None:
+    from emulator.report.plot import draw
+
+    draw(*given)
+
+
+def _repeats_picture(*given: Any) -> None:
+    from emulator.repeats.plot import draw_repeats
+
+    draw_repeats(*given)
+
+
+def _draw_repeats(found: Repeats, folder: RunFolder) -> None:
+    _repeats_picture(found, "picture.png", folder.write)
+
+
+ONE_EACH = Form(
+    _comparison, write_comparison, print_report, _comparison_picture, _draw_comparison, of_comparison
+)
+SEVERAL = Form(repeats, write_repeats, print_repeats, _repeats_picture, _draw_repeats, of_repeats)

@@ -1,0 +1,1 @@
+"""Several runs of each design, and what they say together: how far runs differ, and whether designs do."""
