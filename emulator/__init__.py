@@ -2,8 +2,9 @@
 
 Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`,
 `experiment`, `supervisor`), judging (`judge/`), results (`result`, `snapshots`, `run_folder`), what they look
-like (`report/`), the comparison with a real kernel (`golden/`) and the command `luf` (`cli`). May import
-every other room; no room may import this one. The names below are loaded when first used.
+like (`report/`), what several runs say together (`repeats/`), the comparison with a real kernel (`golden/`)
+and the command `luf` (`cli`). May import every other room; no room may import this one. The names below are
+loaded when first used.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emulator.experiment import Experiment, design_names, run_design
     from emulator.machine import Machine, load_machine, machine_names
+    from emulator.repeats.result import Repeats, read_result, repeats
+    from emulator.repeats.text import repeats_text
     from emulator.report.plot import draw
     from emulator.report.text import report_text
     from emulator.result import Comparison, Result, compare, read_comparison, to_json
     from emulator.snapshots import run_script
 
 __all__ = [
-    "Comparison", "Experiment", "Machine", "Result", "compare", "design_names", "draw",
-    "load_machine", "machine_names", "read_comparison", "report_text", "run_design", "run_script", "to_json",
+    "Comparison", "Experiment", "Machine", "Repeats", "Result", "compare", "design_names", "draw",
+    "load_machine", "machine_names", "read_comparison", "read_result", "repeats", "repeats_text",
+    "report_text", "run_design", "run_script", "to_json",
 ]  # fmt: skip
 
 _HOMES = {
     "experiment": ("Experiment", "design_names", "run_design"),
     "machine": ("Machine", "load_machine", "machine_names"),
+    "repeats.result": ("Repeats", "read_result", "repeats"),
+    "repeats.text": ("repeats_text",),
     "report.plot": ("draw",),
     "report.text": ("report_text",),
     "snapshots": ("run_script",),

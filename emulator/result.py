@@ -262,7 +262,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 def compare(runs: Iterable[Result], **about: Any) -> Comparison:
     """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same workload on
-    the same machine.
+    the same machine with the same seed (runs of several seeds are `repeats`).
 
     Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a
     folder: eight, eight-2.

@@ -100,16 +100,15 @@ def _table(text: Text, repeats: Repeats) -> None:
 
 def _change(one: Difference, runs: tuple[int, int]) -> tuple[str, str]:
     """Say how a figure differs, and in which style."""
-    sides = f"{runs[0]} + {runs[1]} runs"
     if one.low == one.high == 1 or (one.p == 1 and math.isnan(one.ratio)):
         return "the same", QUIET
     if not one.seen:
         if least_p(*runs) > ALPHA:
             ratio = "" if math.isnan(one.ratio) else f"{percent(one.ratio - 1)}, but "
-            return f"{ratio}{sides} cannot tell", QUIET
-        return f"no difference seen (p = {one.p:.2g}, {sides})", QUIET
+            return f"{ratio}{runs[0]} + {runs[1]} runs cannot tell", QUIET
+        return f"no difference seen (p = {one.p:.2g})", QUIET
     if math.isnan(one.ratio):
-        return f"differs from 0 (p = {one.p:.2g}, {sides})", BAD
+        return f"differs from 0 (p = {one.p:.2g})", BAD
     low, high = (f"{(end - 1) * 100:+,.1f}" for end in (one.low, one.high))
     return f"{percent(one.ratio - 1)} [{low}, {high}]", GOOD if one.ratio < 1 else BAD
 
