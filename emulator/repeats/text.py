@@ -93,9 +93,10 @@ def _table(text: Text, repeats: Repeats) -> None:
             runs = len(taken[base][figure.name]), len(values)
             one = found[design][figure.name]
             text.append(*_change(one, runs))
-            if with_talk and design == "luf" and figure.talk is not None and one.seen:
-                text.append(f"  the talk: {percent(figure.talk)}", QUIET)
             text.append("\n")
+            if with_talk and design == "luf" and figure.talk is not None:
+                shown = f"{'':<{LABEL}}{'the talk':<{DESIGN}}{'':>{VALUE}}  {percent(figure.talk)}\n"
+                text.append(shown, QUIET)
 
 
 def _change(one: Difference, runs: tuple[int, int]) -> tuple[str, str]:
