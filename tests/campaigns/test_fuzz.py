@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from emulator.kept import Kept
 from emulator.result import Series
 from tests.campaigns import fuzz
 from tests.campaigns.fuzzing import readers, short_runs, sound_files
@@ -25,7 +26,7 @@ from tests.campaigns.fuzzing.documents import Document, Raw, Twin, mutated, muta
 from tests.campaigns.fuzzing.inputs import Input, loaded, saved
 from tests.campaigns.fuzzing.readers import Reader
 from tests.campaigns.fuzzing.table import READERS
-from tests.campaigns.fuzzing.worker import Limits, Room, serve, tried
+from tests.campaigns.fuzzing.worker import Limits, Room, no_picture, serve, tried
 from tests.emulator.fixed import comparison, run
 
 SOON = Limits(busy_s=0.3, waiting_s=1.5, bytes=1 << 29, in_earnest=0.0)
@@ -134,7 +135,7 @@ def test_accepted_contradictions_are_found(monkeypatch):
     bad = comparison(
         run("linux", vmstat={"pgfault": -3}, tlb_shootdowns=1, counters={"x": [1]}, series=series)
     )
-    monkeypatch.setattr(readers, "from_json", lambda text: bad)
+    monkeypatch.setattr(readers, "read_result", lambda file: bad)
     program = prints("unmapped read-only     150.0 %      nan\n")
     one = Input("result", ("report", "r.json"), {"r.json": b"{}"}, "r.json")
     assert {
@@ -184,6 +185,7 @@ def test_what_is_written_is_read_a_second_time(name, writer, wrong, said, monkey
 
 def test_no_worker_and_no_arena_is_started_for_an_input(monkeypatch):
     """Each command that runs in arenas gets as far as it would, and the stand-in answers."""
+    monkeypatch.setattr(Kept, "_draw", no_picture)
     for place in ("emulator.stress.command.Pool", "emulator.stress.command.Arenas",
                   "emulator.litmus.run.Pool", "emulator.litmus.command.Arena",
                   "emulator.replay.command.Arenas"):  # fmt: skip
@@ -199,6 +201,7 @@ def test_every_reader_is_reached_with_sound_files(name, monkeypatch):
     """What inputs are made from is accepted as it is, by the program itself; so it is the odd part that is
     refused.
     """
+    monkeypatch.setattr(Kept, "_draw", no_picture)
     monkeypatch.setattr(readers, "odd", lambda chance, document, others: document)
     monkeypatch.setattr(readers, "mutated_bytes", lambda chance, data, others: data)
     monkeypatch.setattr(sound_files, "odd_arrays", lambda chance, arrays: dict(arrays))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from emulator.repeats.result import read_result
 from emulator.result import from_json, to_json
 from tests.campaigns.fuzzing import sound_files
 from tests.campaigns.fuzzing.documents import ODD_TEXTS, Document, mutated, mutated_bytes, odd_value
@@ -230,8 +231,9 @@ def result_is_one(room: Room, one: Input) -> Iterator[str]:
         if not 0 <= float(share.replace(",", "")) <= 100:
             yield f"a share of {share} %"
     yield from _no_number(room)
-    held = from_json((room.folder / "r.json").read_bytes())
-    if to_json(from_json(to_json(held))) != to_json(held):
+    held = read_result("r.json")
+    (room.folder / "again.json").write_text(to_json(held), encoding="utf-8")
+    if to_json(read_result("again.json")) != to_json(held):
         yield "written and read again it is another result"
     for run in held.runs:
         plain = msgspec.to_builtins(run)
@@ -297,6 +299,8 @@ run luf_v12 --debug-luf --check bounds --strict-ipi --cpus 2 --workload w.toml
 run luf:sync=help --set sysctl.numa_balancing=0 --set costs.ipi_latency=900 --memory 60% --workload t3
 compare --machine qemu-16 --workload read-only:50%,order=2 --json - --cpus 4
 run latr:ring=256 --machine two-socket --workload munmap-storm:threads=2,pages=8 --json j.json
+compare linux luf --cpus 2 --tokens 2 --workload w.toml --seeds 2
+report s.json --picture p.svg
 golden --micro --only a_* --jobs 2 --seed 3 --repeat 2 --data rec
 golden --again g.json --all --plot p.svg --doc d.md
 report r.json --timeline
@@ -310,6 +314,7 @@ def words(chance: Chance) -> Input:
     files = {
         "w.toml": PLAIN_SCRIPT,
         "r.json": sound_files.results()[0],
+        "s.json": sound_files.results()[-1],
         "rec/golden.json": sound_files.recordings()[0],
     }
     return Input("words", odd_line(chance, LINES), files)

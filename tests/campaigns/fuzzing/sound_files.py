@@ -19,6 +19,7 @@ import numpy as np
 from emulator.golden.command import Emulation
 from emulator.golden.data import read_recording
 from emulator.machine import MACHINES
+from emulator.repeats.result import repeats
 from emulator.result import to_json
 from tests.campaigns.fuzzing.documents import ODD_NUMBERS, Document, litmus
 from tests.emulator.fixed import REUSE, comparison, run
@@ -204,13 +205,17 @@ def replays() -> tuple[Document, ...]:
 
 @cache
 def results() -> tuple[Document, ...]:
-    """A plain comparison, one with a violation, one with timelines and whatever a design says of itself."""
+    """A plain comparison, one with a violation, one with timelines and whatever a design says of itself, runs
+    of several seeds.
+    """
     findings = {"findings": ["a page was freed twice"], "takeoff": {"p50_ns": 3}}
     more = run(
         "luf", design_stats=findings, debug_luf={"records": 3, "findings": 1}, memory_text="memory 60 %"
     )
     timed = with_timeline("linux", {"kswapd": {0: 100, 90: 1}, "migration": {3: 4}})
-    wholes = comparison(), comparison(run("none", violations=[REUSE], accounted={})), comparison(timed, more)
+    seeds = [run(design, seed=seed) for seed in (1, 2) for design in ("linux", "luf")]
+    wholes = (comparison(), comparison(run("none", violations=[REUSE], accounted={})),
+              comparison(timed, more), repeats(seeds))  # fmt: skip
     return tuple(json_of(to_json(whole)) for whole in wholes)
 
 

@@ -282,8 +282,11 @@ def made(readers: Mapping[str, Reader], name: str, stream: str) -> Input:
     return readers[name].make(random.Random(f"{name} {stream}"))
 
 
-def _no_pictures() -> None:
+def no_picture(*_: Any) -> None:
     """Draw only what `luf report --picture` asks for: a picture takes longer than a hundred inputs."""
-    import emulator.cli
 
-    emulator.cli._draw = lambda comparison, file: None  # type: ignore[attr-defined]
+
+def _no_pictures() -> None:
+    from emulator.kept import Kept
+
+    Kept._draw = no_picture  # type: ignore[method-assign]
