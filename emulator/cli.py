@@ -318,10 +318,19 @@ def report_command(options: Namespace, _: Any) -> int:
     if options.picture:
         with output_of("picture", options.picture):
             form.picture(found, options.picture)
+    if options.table:
+        from emulator.repeats.table import write_table
+
+        with output_of("table", options.table):
+            write_table(found.runs, options.table)
     with reader_may_leave():
         if options.timeline:
             _print_timeline(found)
-        elif not options.picture:
+        elif options.format == "lkp":
+            from emulator.repeats.lkp import lkp_text
+
+            sys.stdout.write(lkp_text(found.runs))
+        elif not (options.picture or options.table):
             form.show(found, sys.stdout, DIRTY)
     return form.verdict(found, DIRTY).code
 

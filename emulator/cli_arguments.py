@@ -23,7 +23,7 @@ SEEDS_MAX = 100
 KERNEL = "6.12"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
-PLACES = ("out", "json", "folder", "picture", "data", "again", "plot", "doc")
+PLACES = ("out", "json", "folder", "picture", "table", "data", "again", "plot", "doc")
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page
@@ -58,6 +58,8 @@ examples:
   luf report runs/latest                   the newest run's report, as it was printed
   luf report runs/latest --timeline        when each design flushed, by what it was doing
   luf report out.json --picture out.svg    draw what --json has left
+  luf report runs/latest --table t.csv     one row a run, for pandas or a spreadsheet; also .jsonl, .parquet
+  luf report runs/latest --format lkp      %stddev and %change, as the kernel's test robot prints them
 
 """
 
@@ -120,6 +122,17 @@ def parser() -> argparse.ArgumentParser:
         "--timeline",
         action="store_true",
         help="show when each design flushed, by site over virtual time, in blocks",
+    )
+    report.add_argument(
+        "--table",
+        metavar="FILE",
+        help="write one row a run, as .csv, .jsonl or .parquet (docs/screen.md)",
+    )
+    report.add_argument(
+        "--format",
+        choices=["screen", "lkp"],
+        default="screen",
+        help="lkp: as the kernel's test robot prints comparisons, mean, %%stddev and %%change",
     )
     return top
 

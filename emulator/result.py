@@ -142,6 +142,14 @@ class Result(Struct, frozen=True, kw_only=True):
     engine_text: str = ""
     node_names: list[str] = []
 
+    def to_frame(self) -> Any:
+        """Give the run as a pandas DataFrame of one row (repeats/table.py). Raises ValueError where pandas is
+        not installed.
+        """
+        from emulator.repeats.table import to_frame
+
+        return to_frame([self])
+
     @property
     def cpus(self) -> int:
         return len(self.tlb_shootdowns_per_cpu)
