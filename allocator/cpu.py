@@ -6,9 +6,11 @@ Left out: softirqs, timers other than the tick, hotplug.
 from allocator.hooks import HOOK_CONTEXT_SWITCH, HOOK_RELEASE, HOOK_TICK
 from allocator.kswapd import end_naps, kswapd_falls_asleep, kswapd_step
 from allocator.kthread import run_kthread_slice
+from allocator.lru import lru_add_drain
 from allocator.numa_balancing import task_tick_numa
 from allocator.outcome import BLOCKED, ENDED, SLEEP, YIELD
 from allocator.panic import TIME_IS_OVER, panic
+from allocator.pcp import drain_all_pages
 from allocator.program import run_user
 from allocator.sched import (
     DONE,
@@ -36,6 +38,7 @@ SERIES_COLUMNS = 8
 TIME_MAX_NS = 10**16  # 115 days
 FIELDS = (
     Constant("base_slice_ns", "sched_base_slice_ns", "ns"),
+    Constant("disturbs", "one of so many ticks has its CPU do what workers do (with points); 0: none"),
     Constant("series_ns", "between two samples of free memory", "ns"),
     Struct("one", "tasks", (Field("run_tasks_left", Atomic("fetch_add"),
                                   "user threads that have not finished"),)),
@@ -102,6 +105,8 @@ def tick(ram, cpu, task):
     call(ram, HOOK_TICK, cpu, 0, 0, 0, 0)
     if ram.numa_balancing and ram.task_kind[task] == TASK_USER:
         task_tick_numa(ram, cpu, task)
+    if has_points(ram) and ram.disturbs > 0:
+        disturb(ram, cpu, task)
 
 
 @kernel
@@ -220,6 +225,28 @@ def _run_task(ram, cpu, task):
             again = run_kthread_slice(ram, cpu, task)
         else:
             again = _run_user_slice(ram, cpu, task)
+
+
+@apart
+def disturb(ram, cpu, task):
+    """Have this CPU do, if it is drawn, what others may ask of any CPU at any time: give its LRU batch back
+    (lru_add_drain_all), all page lists (drain_all_pages), or stand idle, its address space a borrowed one,
+    until others have run.
+    """
+    ram.cpu_random[cpu] = random_next(ram.cpu_random[cpu])
+    what = (ram.cpu_random[cpu] >> 16) % (3 * ram.disturbs)
+    if what == 0:
+        lru_add_drain(ram, cpu)
+    elif what == 1:
+        for zone in range(ram.nr_zones):
+            drain_all_pages(ram, cpu, zone)
+    elif what == 2:
+        enter_lazy_tlb(ram, cpu)
+        offer_lease(ram, cpu)
+        if ram.cpu_bell[cpu] > 0:
+            serve_interrupts(ram, cpu)
+        _start_task(ram, cpu, task)
+    return 0
 
 
 @apart

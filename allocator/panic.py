@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from cpus.abi.numbered import Numbered
 from cpus.compiled import kernel, later
+from cpus.host import EXIT_STOPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,15 @@ TIME_IS_OVER = PANICS.add(
     )
 )
 
-shell_panic = later("shell_panic", 4)
+CUT_SHORT = PANICS.add(
+    Panic(
+        "cut short: {a:,} scheduling points were passed (limit {b:,})",
+        "passes more scheduling points than its schedule allows",
+        names_page=False,
+    )
+)
+
+shell_panic, shell_leave = later("shell_panic", 4), later("shell_leave", 2)
 
 
 def panic_text(code: int, a: int, b: int) -> str:
@@ -144,3 +153,4 @@ def panic_text(code: int, a: int, b: int) -> str:
 def panic(ram, cpu, code, a, b):
     """Stop the run; does not return."""
     shell_panic(ram, cpu, code, a, b)
+    shell_leave(ram, cpu, EXIT_STOPPED)

@@ -32,7 +32,7 @@ from cpus.compiled import apart, generator, inlined, kernel, later
 from cpus.completion import marked
 from cpus.declare import ANY, OWNER, Atomic, Constant, Exclusive, Field, Struct
 from cpus.events import draw_place
-from cpus.host import EXIT_STOPPED, exit_process
+from cpus.host import EXIT_STOPPED
 from cpus.lease import VIOLATED
 from cpus.oracle import VERSION_BITS
 from cpus.page_table import LEVEL_MASK, PTE_PRESENT, find_table, pte_pfn, ptep_get
@@ -286,6 +286,9 @@ def frame_changes_hands(ram, cpu, pfn, occasion):
 # --- what was found -----------------------------------------------------------------------------------------
 
 
+shell_leave = later("shell_leave", 2)
+
+
 @kernel
 def expose(ram, cpu, occasion, other, vpn, pfn, logical, mm, filled_ns, entry, why, fresh):
     """Note an exposure, the first EXPOSURES_KEPT with their details. `fresh` is the frame that has the page
@@ -297,7 +300,7 @@ def expose(ram, cpu, occasion, other, vpn, pfn, logical, mm, filled_ns, entry, w
         _note(ram, cpu, n, occasion, other, vpn, pfn, logical, mm, filled_ns, entry, why, fresh, place)
     if ram.exposures_limit > 0 and n + 1 >= ram.exposures_limit:
         store_release(ram.run_stop, 0, VIOLATED)
-        exit_process(EXIT_STOPPED)  # at once, as for a violation
+        shell_leave(ram, cpu, EXIT_STOPPED)  # at once, as for a violation
 
 
 @kernel

@@ -56,9 +56,17 @@ def place_leases(ram: Any, cores: list[int]) -> None:
         ram.lease_affinity[lease, core // 64] = -(1 << 63) if core % 64 == 63 else 1 << core % 64
 
 
+class Left(BaseException):
+    """Takes a CPU out of its run, without the JIT."""
+
+
 if numba.config.DISABLE_JIT:
     sched_yield = os.sched_yield
     exit_process = os._exit
+
+    def go_to_context(where):
+        """Leave everything, and go on where that host context was saved."""
+        raise Left
 
     def poll(ram, cpu, count, timeout_ms):
         """Sleep until one of the first `count` file descriptors of this CPU has something; returns ROUSED |
@@ -92,6 +100,7 @@ if numba.config.DISABLE_JIT:
 else:
     sched_yield = types.ExternalFunction("sched_yield", types.int32())
     exit_process = types.ExternalFunction("_exit", types.void(types.int32))
+    go_to_context = types.ExternalFunction("setcontext", types.int32(types.int64))
     _poll = types.ExternalFunction("poll", types.int32(types.int64, types.int64, types.int32))
     _eventfd_read = types.ExternalFunction("eventfd_read", types.int32(types.int32, types.int64))
     _eventfd_write = types.ExternalFunction("eventfd_write", types.int32(types.int32, types.int64))

@@ -54,7 +54,7 @@ BENCH = {f"cpus.{name}" for name in (
     "completion", "events", "exposed", "exposed_pages", "faults", "host", "incoherent", "install", "lease",
     "lock_order", "lost_data", "oracle", "points", "process", "steal", "strategies", "trace", "uncompiled",
     "zeromq",
-)} | {"allocator.flush_times", "allocator.vmstat"}  # fmt: skip
+)} | {"allocator.cut_short", "allocator.flush_times", "allocator.vmstat"}  # fmt: skip
 OBSERVED = {"cpu_in_irq", "cpu_irq_off", "cpu_no_resched", "site_flushes", "tlb_flush_count"}
 OBSERVED |= {"tlb_tag", "tlb_value", "cpu_asid", "asid_context", "asid_mm", "asid_gen"}  # exposed.py looks
 FOUND_BY = ("", "zone", "node", "one", "any")  # Held: what `at` may be beside a field
@@ -89,6 +89,7 @@ class Sizes:
     nr_lufd_frames: int = 1  # all of them if LUF is debugged
     nr_switches: int = 1  # hand-overs that a schedule's log has room for
     nr_listed: int = 1  # those that a schedule lists
+    nr_touched: int = 1  # points that are noted, if they are
     one: int = 1
 
     @property

@@ -21,10 +21,10 @@ itself.
 
 from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
-from cpus.compiled import kernel
+from cpus.compiled import kernel, later
 from cpus.declare import ANY, OWNER, Atomic, Constant, Exclusive, Field, Struct
 from cpus.events import EV_FILL, draw_place, record
-from cpus.host import EXIT_STOPPED, exit_process
+from cpus.host import EXIT_STOPPED
 from cpus.lease import VIOLATED
 
 VIOLATIONS_KEPT, VIOLATION_WORDS = 64, 12
@@ -72,6 +72,9 @@ LATE = VIOLATIONS.add("access after completion")
 LOST_DATA = VIOLATIONS.add("lost data")
 
 
+shell_leave = later("shell_leave", 2)
+
+
 @kernel
 def report(ram, cpu, what, vpn, pfn, expected, found, entry):
     """Record a violation (the first VIOLATIONS_KEPT with their details)."""
@@ -81,7 +84,7 @@ def report(ram, cpu, what, vpn, pfn, expected, found, entry):
         _note(ram, cpu, n, what, vpn, pfn, expected, found, entry, place)
     if ram.violations_limit > 0 and n + 1 >= ram.violations_limit:
         store_release(ram.run_stop, 0, VIOLATED)
-        exit_process(EXIT_STOPPED)  # at once: a controlled run then ends at the same event each time
+        shell_leave(ram, cpu, EXIT_STOPPED)  # at once: a controlled run then ends at the same event each time
 
 
 @kernel

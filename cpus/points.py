@@ -10,7 +10,7 @@ No lease changes hands while the lease table is locked by the CPU itself (betwee
 then no CPU is RUNNING), nor between the doorbell of a target and the message to it (`hold_points`).
 A decision is the moment to look at the access that is about to be made, too: with `rules` it is held
 against the rule of its field (rules.py), so that runs with many decisions check the kernel's rules by
-sampling, at no cost elsewhere.
+sampling, at no cost elsewhere. With `records` every point ends a countdown, is noted, and looked at so.
 Left out: points in code that the bench itself consists of, and in accesses by address (`word_at`).
 """
 
@@ -36,6 +36,8 @@ from cpus.strategies import (
     SPINS,
     WHERE,
     distance_of,
+    note_touched,
+    passes_by,
     random_next,
     shorten,
 )
@@ -50,6 +52,7 @@ FIELDS = (
 )  # fmt: skip
 
 shell_rule = later("shell_rule", 3)
+cut_short = later("cut_short", 2)
 DELAYS, DELAY_BITS = 8, 6  # one of so many delays is a yield to the host; pauses of the others, log2
 
 
@@ -58,6 +61,17 @@ def hold_points(ram, held):
     """Put decisions at points off until this is called with 0."""
     if has_points(ram):
         ram.point[HELD] = held
+
+
+@kernel
+def end_points(ram, cpu):
+    """Count what this CPU has passed; from now on nothing is decided or counted at points."""
+    if has_points(ram):
+        if ram.controlled and ram.point[HELD] == 0:
+            passed = ram.point[ARMED] - ram.point[LEFT]
+            ram.cpu_points[cpu] += passed
+            ram.run_points[0] += passed
+        ram.point[HELD] = 1
 
 
 @kernel
@@ -126,6 +140,28 @@ def note_broken_rule(ram, cpu, where, operation, site):
         ram.run_broken_rules[0] = found + 1
 
 
+@kernel
+def _note(ram, cpu, where, operation):
+    """Keep what a CPU is about to do, and who could run instead."""
+    ready = 0
+    for c in range(ram.nr_cpus):
+        if ram.cpu_state[c] == READY:
+            ready |= 1 << c
+    note_touched(ram, cpu, ram.cpu_points[cpu] + ram.point[ARMED] - ram.point[LEFT], where, operation, ready)
+
+
+@kernel
+def _is_looked_at(ram, cpu, where, operation):
+    """Look at a point if that is asked for; was that all that the countdown ended for?"""
+    if ram.records:
+        _note(ram, cpu, where, operation)
+    passed = ram.run_points[0] + ram.point[ARMED] - ram.point[LEFT]
+    ends = ram.points_max > 0 and passed >= ram.run_points_bound[0]
+    if ends:
+        cut_short(ram, cpu, passed)
+    return (ram.records or ends) and passes_by(ram, cpu)
+
+
 @apart
 def at_point(ram, left, where, operation, site):
     """Answer the end of a countdown, which stands at `left`: 0, or less if it was not set anew. The operation
@@ -138,9 +174,12 @@ def at_point(ram, left, where, operation, site):
     if cpu < 0:  # not now: at the next one
         shorten(ram)
     else:
-        if ram.rules and where > 0 and shell_rule(ram, cpu, where, operation) != 0:
-            note_broken_rule(ram, cpu, where, operation, site)
-        _hand_over(ram, cpu, where, site)
+        goes_on = _is_looked_at(ram, cpu, where, operation)
+        if ram.rules and where > 0 and (ram.records or not goes_on):
+            if shell_rule(ram, cpu, where, operation) != 0:
+                note_broken_rule(ram, cpu, where, operation, site)
+        if not goes_on:
+            _hand_over(ram, cpu, where, site)
     return 0
 
 

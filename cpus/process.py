@@ -8,8 +8,9 @@
 
 Compiled code runs `main`; it sleeps and rouses others (host.py), sends and receives (zeromq.py) by itself.
 The shell in Python makes the sockets, and ends the process when something failed. Where runs reuse their
-processes, a CPU that is idle when it is told to leave goes out of the RAM, and waits beside it (`Parking`)
-until the next machine has been laid out there.
+processes, compiled code has a stack of its own (`Stack`): a CPU that is told to leave, or that ends the run
+by what it found, drops what it was at, wherever that is, and waits beside the RAM (`Parking`) until the next
+machine has been laid out there.
 While a CPU waits without a lease it serves interrupts (free-running mode); in controlled mode they wait for
 the lease. A CPU process ignores the signals that end a run, which are the supervisor's to handle, and dies
 with the supervisor (PDEATHSIG). Left out: everything that has a policy.
@@ -20,11 +21,13 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import mmap
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -32,23 +35,33 @@ import zmq
 from numba import types
 
 from cpus.atomics import fetch_add, load_acquire
-from cpus.compiled import Text, apart, install_python, kernel
+from cpus.compiled import Text, apart, install_python, kernel, later
 from cpus.declare import ANY, OWNER, Atomic, Constant, Field, Racy, Struct
 from cpus.ending import ENDING
 from cpus.faults import EXIT_FAULT, leave_with, listen
-from cpus.host import EXIT_STOPPED, NEWS, ROUSED, clear_rousing, exit_process, poll, pollfd, rouse
+from cpus.host import (
+    EXIT_STOPPED,
+    NEWS,
+    ROUSED,
+    Left,
+    clear_rousing,
+    exit_process,
+    go_to_context,
+    poll,
+    pollfd,
+    rouse,
+)
 from cpus.install import install
-from cpus.ipi import NOTHING_ANNOUNCED, serve_interrupts
-from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING, WAIT_IDLE
-from cpus.points import own_points
+from cpus.ipi import MESSAGE_ANNOUNCED, NOTHING_ANNOUNCED, serve_interrupts
+from cpus.lease import FINISHED, LEAVE, PANIC, RUNNING
+from cpus.points import end_points, own_points
 from cpus.ram import WORD, has_points
 from cpus.rules import rule_book
-from cpus.uncompiled import Terminal, ready
+from cpus.uncompiled import UNCOMPILED, Terminal, ready
 from cpus.zeromq import failure, handle, set_functions, shell_receive, shell_send
 
 FIELDS = (
     Constant("wait_bound_ms", "longest sleep before a CPU looks by itself, 0: SLEEP_BOUND_MS", "ms"),
-    Constant("parks", "1: an idle CPU that is told to leave returns, to run another machine later"),
     Struct("one", "stop", (
         Field("run_ready", Atomic("fetch_add"), "CPUs that are ready to start"),
         Field("run_panic", Racy("the run ends; of two that panic at once one is shown"),
@@ -57,11 +70,16 @@ FIELDS = (
         Field("run_panic_a", Racy("the same"), "first value of the sentence"),
         Field("run_panic_b", Racy("the same"), "second value of the sentence"),
     )),
-    Struct("nr_cpus", "lease", (Field("cpu_pid", OWNER, "process id", reads=ANY),)),
+    Struct("nr_cpus", "lease", (
+        Field("cpu_pid", OWNER, "process id", reads=ANY),
+        Field("cpu_way_out", OWNER, "host context to which it leaves a run, 0: its process ends"),
+    )),
 )  # fmt: skip
 
 PR_SET_PDEATHSIG = 1
 SHELL_PANIC = Text("shell_panic", 4)  # cpu, what, and two values: stops the run
+cpu_loop = later("cpu_loop", 1)
+STACK_BYTES, CONTEXT_BYTES = 16 << 20, 16384  # a ucontext_t has less than that everywhere
 # of one sleep: longer than the watchdog's, so that no lost wake-up is cured in silence
 SLEEP_BOUND_MS = 20_000
 
@@ -74,6 +92,30 @@ def run_when_started(ram, cpu):
 
 
 @apart
+def shell_leave(ram, cpu, status):
+    """Leave the run, wherever this CPU is, with nothing for it on its way; does not return. Under several
+    leases somebody may be at anything meanwhile: then only when all are told to.
+    """
+    told = load_acquire(ram.run_stop, 0) == LEAVE
+    end_points(ram, cpu)
+    if ram.cpu_way_out[cpu] != 0 and (told or ram.controlled):
+        while load_acquire(ram.cpu_bell, cpu) > 0:
+            shell_receive(ram, cpu, MESSAGE_ANNOUNCED)
+            fetch_add(ram.cpu_bell, cpu, -1)
+        shell_receive(ram, cpu, NOTHING_ANNOUNCED)
+        go_to_context(ram.cpu_way_out[cpu])
+    exit_process(status)
+    return 0
+
+
+@apart
+def shell_run(ram, cpu):
+    """Be this CPU from its start to the end of the run."""
+    run_when_started(ram, cpu)
+    return cpu_loop(ram, cpu)
+
+
+@apart
 def shell_wait(ram, cpu, target):
     """Sleep until this CPU is RUNNING again, serving interrupts; first rouse `target` (-1: nobody)."""
     if target >= 0:
@@ -82,11 +124,7 @@ def shell_wait(ram, cpu, target):
     while load_acquire(ram.cpu_state, cpu) != RUNNING:
         stop = load_acquire(ram.run_stop, 0)
         if stop > FINISHED:
-            if stop == LEAVE:
-                shell_receive(ram, cpu, NOTHING_ANNOUNCED)
-                if ram.parks and ram.cpu_wait_kind[cpu] == WAIT_IDLE:
-                    return 0
-            exit_process(0 if stop == LEAVE else EXIT_STOPPED)
+            shell_leave(ram, cpu, 0 if stop == LEAVE else EXIT_STOPPED)
         served_here = not (ram.controlled or ram.cpu_irq_off[cpu] > 0)
         if served_here and load_acquire(ram.cpu_bell, cpu) > 0:
             serve_interrupts(ram, cpu)
@@ -169,12 +207,36 @@ class Parking:
         os.close(self.arrived)
 
 
+class Stack:
+    """A stack for the compiled code of a CPU, which can leave it from anywhere (ucontext.h)."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL(None, use_errno=True)
+        self.memory = mmap.mmap(-1, STACK_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.here, self.there = (ctypes.create_string_buffer(CONTEXT_BYTES) for _ in range(2))
+
+    def run(self, ram: Any, cpu: int) -> None:
+        """Be a CPU in one run. Raises OSError."""
+        ram.cpu_way_out[cpu] = ctypes.addressof(self.here)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        code = int(ram.text[ram.layout.text[shell_run.entry.text.name]])
+        self.library.getcontext(self.there)
+        # uc_link, where the code's end leads, and uc_stack: address, flags, bytes
+        words = (ctypes.c_uint64 * 5).from_buffer(self.there)
+        words[1:5] = [ctypes.addressof(self.here), base, 0, STACK_BYTES]
+        self.library.makecontext(
+            self.there, ctypes.c_void_p(code), 2, ctypes.c_int64(ram._base), ctypes.c_int64(cpu)
+        )
+        if self.library.swapcontext(self.here, self.there) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 class ProcessWords:
     """What a RAM says of the processes of its CPUs, and not of what they run: kept while another machine is
     laid out in it.
     """
 
-    NAMES = ("cpu_pid", "cpu_host_core", "poll_set", "inbox_socket", "peer_socket")
+    NAMES = ("cpu_pid", "cpu_way_out", "cpu_host_core", "poll_set", "inbox_socket", "peer_socket")
 
     def __init__(self) -> None:
         self.kept: dict[str, np.ndarray] = {}
@@ -230,7 +292,8 @@ def install_shell(ram: Any) -> list[Any]:
     def order(_cpu, outer, inner):
         return _guard(lambda _: rule_book(ram).is_new_order(outer, inner))
 
-    install(ram, [shell_wait.entry, shell_send.entry, shell_receive.entry])
+    entries = [shell_wait.entry, shell_leave.entry, shell_run.entry, shell_send.entry, shell_receive.entry]
+    install(ram, entries)
     set_functions(ram)
     python: dict[str, Any] = {"shell_connect": connect, "shell_failed": failed, SHELL_PANIC.name: panic}
     python |= {"shell_rule": rule, "shell_order": order}
@@ -242,11 +305,24 @@ def _fail(what: int, result: int) -> None:
 
 
 def _panic(ram: Any, cpu: int, code: int, a: int, b: int) -> None:
-    """Stop the whole run: note who, why and two values, and leave."""
+    """Stop the whole run: note who, why and two values. The CPU leaves it then."""
     if ram.run_panic[0] == 0:
         ram.run_panic[0], ram.run_panic_code[0], ram.run_panic_a[0], ram.run_panic_b[0] = cpu + 1, code, a, b
     ram.run_stop[0] = PANIC
-    os._exit(EXIT_STOPPED)
+
+
+def _run_forever(ram: Any, cpu: int, parking: Parking) -> None:
+    """Be a CPU of one run after the other. Never returns."""
+    stack = Stack()
+    while True:
+        if UNCOMPILED:
+            ram.cpu_way_out[cpu] = 1
+            with suppress(Left):
+                shell_run(ram, cpu)
+        else:
+            stack.run(ram, cpu)
+        parking.wait(cpu)
+        ram.forget_views()
 
 
 def cpu_process(
@@ -260,7 +336,8 @@ def cpu_process(
     parking: Parking | None = None,
 ) -> None:
     """Be CPU `cpu` until the run ends; with `parking` of one run after the other, until somebody kills it.
-    `main(ram, cpu)` is the compiled loop. `terminal` is there without the JIT. Never returns.
+    `main(ram, cpu)` is the compiled loop, which is the kernel's then. `terminal` is there without the JIT.
+    Never returns.
     """
     global _shell
     status = 1
@@ -281,13 +358,10 @@ def cpu_process(
         ram.cpu_pid[cpu] = os.getpid()
         own_points(ram, cpu)
         _shell = Shell(ram, cpu, eventfds, folder, cores)
+        if parking:
+            _run_forever(ram, cpu, parking)
         run_when_started(ram, cpu)
         status = int(main(ram, cpu))
-        while parking:
-            parking.wait(cpu)
-            ram.forget_views()
-            run_when_started(ram, cpu)
-            main(ram, cpu)
     except BaseException as error:  # noqa: BLE001 (the process ends here)
         traceback.print_exc()
         if leave_with(ram, cpu, folder, error):

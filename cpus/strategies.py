@@ -17,7 +17,7 @@ own, and who runs. The usual is that the CPU goes on, at the end of a countdown,
 runs whose virtual time is least, the lowest number of several. So a list of all that was logged repeats a
 run, and one with less still means something: numbers are those of one CPU, and what others do more or less
 does not shift them. A decision counts as a point, so no two of a CPU have one number.
-Left out: sleep sets, state hashing.
+Left out: all schedules of a test, which emulator/litmus/exhaustive.py goes through by lists.
 """
 
 import math
@@ -31,12 +31,17 @@ SCHEDULE = Held("run_lease_lock", at="one")
 CHANGES_MAX = 16
 SWITCH_WORDS = 3  # CPU that decides, its points, CPU that runs then
 LOG_WORDS = 5  # these, and the place in the segment and in the source, if it is at a point
+# CPU, its points, place in the segment, operation, the CPUs that could run instead (a bit each). Where a CPU
+# hands over by itself: place 0, and the CPU that runs then for the operation
+TOUCHED_WORDS = 5
 FIELDS = (
     Constant("strategy", "WALK, PCT ...: who runs next, in a controlled run with scheduling points"),
     Constant("distance", "mean number of points between two decisions, 0: none at points"),
     Constant("window_ns", "how far virtual clocks of CPUs that run may lie apart", "ns"),
     Constant("tick_ns", "mean time between two ticks of a CPU, in a run with scheduling points", "ns"),
     Constant("starved", "STARVE: the CPU that runs only if no other can"),
+    Constant("records", "1: LISTED, and each point is noted in `touched`"),
+    Constant("points_max", "points after which a run is ended (cut_short.py), 0: none"),
     Field("point", Exclusive("who executes; with several leases each CPU has a copy of its own"),
           "countdown of scheduling points, and what belongs to it (LEFT, AT_POINT ...)", (POINT_WORDS,),
           pages=True),
@@ -45,6 +50,8 @@ FIELDS = (
         Field("run_switches", SCHEDULE, "decisions that were logged, those included that had no room"),
         Field("run_strategy_random", SCHEDULE, "state of the strategy's random stream"),
         Field("run_changes", SCHEDULE, "PCT: changes of priorities so far"),
+        Field("run_touched", SCHEDULE, "points that were noted, those included that had no room"),
+        Field("run_points_bound", SCHEDULE, "points at which is looked whether the run is too long"),
     )),
     Field("cpu_points", SCHEDULE, "points and decisions of the CPU", ("nr_cpus",)),
     Field("cpu_eligible", SCHEDULE, "1: it may run next", ("nr_cpus",)),
@@ -57,6 +64,7 @@ FIELDS = (
     Field("listed", CONFIG, "LISTED: hand-overs by CPU and number, behind them one of no CPU",
           ("nr_listed", SWITCH_WORDS)),
     Field("switch", SCHEDULE, "log of unusual decisions", ("nr_switches", LOG_WORDS)),
+    Field("touched", SCHEDULE, "log of points", ("nr_touched", TOUCHED_WORDS)),
 )  # fmt: skip
 
 WALK, PCT, SURW, STARVE, LISTED = range(1, 6)
@@ -115,6 +123,10 @@ def arm(ram, cpu):
             left = max(ram.change_point[ram.run_changes[0]] - ram.run_points[0], 1)
     elif ram.distance > 0:
         left = distance_of(_draw(ram), ram.distance)
+    if ram.points_max > 0:
+        left = min(left, max(ram.run_points_bound[0] - ram.run_points[0], 1))
+    if ram.records:
+        left = 1
     ram.point[ARMED] = ram.point[LEFT] = left
 
 
@@ -134,6 +146,36 @@ def count(ram, cpu):
     ram.point[ARMED] = ram.point[LEFT]
     ram.cpu_points[cpu] += passed
     ram.run_points[0] += passed
+
+
+@kernel
+def note_touched(ram, cpu, number, where, operation, others):
+    """Keep a point, or where a CPU has handed over by itself, and the CPUs that could run instead."""
+    n = ram.run_touched[0]
+    ram.run_touched[0] = n + 1
+    if n < ram.nr_touched:
+        ram.touched[n, 0], ram.touched[n, 1], ram.touched[n, 2] = cpu, number, where
+        ram.touched[n, 3], ram.touched[n, 4] = operation, others
+
+
+@kernel
+def passes_by(ram, cpu):
+    """At the end of a countdown that was cut to look at something: go on, unless there is something to decide
+    (False).
+    """
+    passed = ram.point[ARMED] - ram.point[LEFT]
+    i = ram.cpu_listed[cpu]
+    due = (
+        ram.strategy == LISTED
+        and ram.listed[i, 0] == cpu
+        and ram.listed[i, 1] <= ram.cpu_points[cpu] + passed
+    )
+    if due or ram.point[SPINS]:
+        return False
+    ram.cpu_points[cpu] += passed
+    ram.run_points[0] += passed
+    arm(ram, cpu)
+    return True
 
 
 # --- the choice ---------------------------------------------------------------------------------------------
@@ -237,9 +279,21 @@ def choose(ram, leaving, first, gives_way):
     chosen = _strategys(ram, leaving, at_point, without, usual)
     if chosen < 0:
         chosen = usual
+    if ram.records and not at_point:
+        note_touched(ram, leaving, ram.cpu_points[leaving], 0, chosen, _others(ram, chosen))
     if chosen != usual:
         _log(ram, leaving, chosen, at_point)
     return chosen
+
+
+@kernel
+def _others(ram, chosen):
+    """Give the eligible CPUs but the chosen one, a bit each."""
+    found = 0
+    for c in range(ram.nr_cpus):
+        if ram.cpu_eligible[c] and c != chosen:
+            found |= 1 << c
+    return found
 
 
 @kernel

@@ -148,7 +148,8 @@ def shell_receive(ram, cpu, what):
         counted = 1  # of the bell: the caller subtracts it after this
         size = _take(ram, cpu)
         while size < 0:
-            if load_acquire(ram.run_stop, 0) > STOPPED:
+            # under one lease it has been sent, whatever else has happened
+            if load_acquire(ram.run_stop, 0) > STOPPED and not ram.controlled:
                 exit_process(EXIT_STOPPED)
             poll_inbox(ram, cpu, RECEIVE_BOUND_MS)
             size = _take(ram, cpu)

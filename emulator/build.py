@@ -31,7 +31,8 @@ from cpus.uncompiled import refuse_many
 from designs.memory_map import MACHINE
 from designs.ready import ReadyDesign
 from emulator.machine import Machine
-from emulator.schedule import Schedule, constants_of, sizes_of, write_schedule
+from emulator.near_wrap import begin_near_wrap
+from emulator.schedule import SLICE_NS, Schedule, constants_of, sizes_of, write_schedule
 from workloads.rows import (
     DRAW,
     EVALUATION,
@@ -46,7 +47,6 @@ from workloads.rows import (
     Workload,
 )
 
-SLICE_NS = 500_000
 VIOLATIONS_LIMIT = 1  # the first ends the run: what follows it is its consequence
 SERIES_LENGTH = 20_000
 SERIES_NS = 2_000_000
@@ -126,6 +126,8 @@ def boot(ram: Any, machine: Machine, workload: Workload, design: ReadyDesign, op
     boot_zero_page(ram, ram.zero_page, ram.zero_logical)
     boot_cpus(ram)
     design.prepare(ram)
+    if options.schedule and options.schedule.wraps:
+        begin_near_wrap(ram, options.schedule.wraps)
     _processes(ram, workload)
     _kernel_threads(ram)
 

@@ -14,7 +14,7 @@ from cpus.declare import VMSTAT
 from cpus.events import EVENT_RING, EVENT_WORDS
 from cpus.lease import RUNNING
 from cpus.ram import LEFT
-from cpus.strategies import ARMED, SWITCH_WORDS
+from cpus.strategies import ARMED, HELD, SWITCH_WORDS
 from emulator.judge.rule_findings import rule_findings, switch_places
 from emulator.machine import Machine
 from emulator.report.timeline import timeline
@@ -64,7 +64,7 @@ def scheduled(ram: Any) -> dict[str, Any]:
     """Give what the schedule of a run with scheduling points came to: the decisions that repeat it."""
     kept = min(int(ram.run_switches[0]), ram.nr_switches)
     # a run that was ended while a CPU ran: what it had passed since the last decision
-    running = (ram.cpu_state == RUNNING) * bool(ram.controlled)
+    running = (ram.cpu_state == RUNNING) * bool(ram.controlled and not ram.point[HELD])
     since = running * int(ram.point[ARMED] - ram.point[LEFT])
     return {
         "switches": [tuple(one) for one in ram.switch[:kept, :SWITCH_WORDS].tolist()],

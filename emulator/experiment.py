@@ -38,7 +38,7 @@ from emulator.judge.traces import Printer
 from emulator.judge.witness import violations, windows
 from emulator.machine import Machine, rescaled
 from emulator.result import Result
-from emulator.schedule import Schedule
+from emulator.schedule import SLICE_NS, Schedule
 from emulator.streams import tell
 from emulator.supervisor import Panicked, RunStopped, Supervisor
 from workloads import Workload, is_recorded, names
@@ -152,6 +152,7 @@ class Experiment:
             controlled=self.leases == 1,
             debug_luf=self.debug_luf,
             schedule=self.schedule,
+            slice_ns=self.schedule.slice_ns if self.schedule else SLICE_NS,
         )
 
     def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
@@ -206,8 +207,9 @@ def _check_schedule(given: Experiment) -> None:
         raise ValueError(
             "'schedule' must not be given while NUMBA_DISABLE_JIT=1 is set: only compiled code has points"
         )
-    if given.schedule.rules and given.leases != 1:
-        raise ValueError(f"'leases' must be 1 where the schedule checks rules (got {given.leases})")
+    for name, does in (("rules", "checks rules"), ("points_max", "has a bound"), ("records", "is recorded")):
+        if getattr(given.schedule, name) and given.leases != 1:
+            raise ValueError(f"'leases' must be 1 where the schedule {does} (got {given.leases})")
     for name, cpus in (("cpu", [given.schedule.cpu]), ("switches", [s[2] for s in given.schedule.switches])):
         if max(cpus, default=0) >= given.machine.cpus:
             raise ValueError(

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from allocator.cut_short import LOOKS
 from cpus.abi.numbers import CPUS_MAX
 from cpus.points import ready_points
 from cpus.strategies import CHANGES_MAX, LISTED, NEVER, PCT, STARVE, SURW, WALK
@@ -25,14 +26,18 @@ STRATEGIES = {"walk": WALK, "pct": PCT, "surw": SURW, "starve": STARVE, "listed"
 OF_A_STRATEGY = {  # the parameters that a strategy goes by
     "walk": ("distance",),
     "pct": ("depth", "points"),
-    "surw": ("distance",),
+    "surw": ("distance", "expected"),
     "starve": ("cpu", "distance"),
     "listed": (),
 }
+OF_ALL = ("seed", "window_ns", "tick_ns", "rules")
+IF_GIVEN = ("points_max", "disturbs", "wraps", "records")
 DEPTH_MAX = 5
 SWITCHES_KEPT = 1 << 18
 SWITCHES_MAX = 1 << 20
+TOUCHED_KEPT = 1 << 18
 WINDOW_NS = 20_000_000
+SLICE_NS = 500_000
 TICK_NS = 500_000  # an eighth of Linux's: a short run is to see some
 NOBODY = -1
 NUMBERS = {
@@ -44,7 +49,12 @@ NUMBERS = {
     "window_ns": (1, 10**12),
     "tick_ns": (1, 10**12),
     "rules": (0, 1),
+    "points_max": (0, 10**12),
+    "disturbs": (0, 1000),
+    "wraps": (0, 2),
+    "records": (0, 1),
 }
+EXPECTED_BY = "/"  # stands between the numbers of CPUs, on a command line
 
 Switch = tuple[int, int, int]
 
@@ -59,7 +69,10 @@ class Schedule:
     other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the
     `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean
     time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to be
-    made is held against the rule of its field, and the order of locks is looked at. Raises ValueError.
+    made is held against the rule of its field, and the order of locks is looked at. `points_max`: a run that
+    has passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers do
+    (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what each
+    point touches is noted (listed). Raises ValueError.
     """
 
     strategy: str = "walk"
@@ -73,6 +86,10 @@ class Schedule:
     window_ns: int = WINDOW_NS
     tick_ns: int = TICK_NS
     rules: int = 0
+    points_max: int = 0
+    disturbs: int = 0
+    wraps: int = 0
+    records: int = 0
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -88,6 +105,8 @@ class Schedule:
         object.__setattr__(self, "switches", tuple(tuple(one) for one in self.switches))
         if not all(isinstance(count, int) and count >= 0 for count in self.expected):
             raise ValueError("'schedule.expected' must be whole numbers of at least 0, one for each CPU")
+        if self.records and self.strategy != "listed":
+            raise ValueError(f"'schedule.records' must be 0 but for a list (got {self.strategy})")
         for one in self.switches:
             if len(one) != 3 or not all(isinstance(n, int) and 0 <= n < 1 << 62 for n in one):
                 raise ValueError(
@@ -99,10 +118,19 @@ class Schedule:
                 f"'schedule.switches' must be at most {SWITCHES_MAX:,} (got {len(self.switches):,})"
             )
 
+    @property
+    def slice_ns(self) -> int:
+        """Give how long a CPU runs before it looks for ticks: short, if these are to disturb short runs."""
+        return min(self.tick_ns, SLICE_NS) if self.disturbs else SLICE_NS
+
     def about(self) -> dict[str, str | int]:
-        """Give what it goes by, but for the lists."""
-        names = ("strategy", *OF_A_STRATEGY[self.strategy], "seed", "window_ns", "tick_ns", "rules")
-        return {name: getattr(self, name) for name in names}
+        """Give what it goes by, but for a list of hand-overs."""
+        names = [name for name in (*OF_A_STRATEGY[self.strategy], *OF_ALL, *IF_GIVEN)
+                 if name not in (*IF_GIVEN, "expected") or getattr(self, name)]  # fmt: skip
+        found = {name: getattr(self, name) for name in ("strategy", *names)}
+        if "expected" in found:
+            found["expected"] = EXPECTED_BY.join(map(str, self.expected))
+        return found
 
     def __str__(self) -> str:
         given = [f"{name}={value}" for name, value in self.about().items() if name != "strategy"]
@@ -114,20 +142,22 @@ class Schedule:
 
 
 def parse_schedule(text: str) -> Schedule:
-    """Read what the command line takes, `walk:distance=300,seed=7`. Raises ValueError."""
+    """Read what the command line takes, `walk:distance=300,seed=7`, `surw:expected=900/20`. Raises
+    ValueError.
+    """
     strategy, _, rest = text.partition(":")
     given: dict[str, Any] = {}
-    known = [field.name for field in fields(Schedule) if field.name in NUMBERS]
+    known = [field.name for field in fields(Schedule) if field.name in (*NUMBERS, "expected")]
     for item in filter(None, rest.split(",")):
         name, equals, value = item.partition("=")
         if name not in known or not equals:
             raise ValueError(f"'schedule' must have parameters of {', '.join(known)} (got {clipped(item)})")
-        number = whole_number(value)
-        if number is None:
+        numbers = [whole_number(one) for one in (value.split(EXPECTED_BY) if name == "expected" else [value])]
+        if None in numbers:
             raise ValueError(f"'schedule.{name}' must be a whole number (got {clipped(value)})")
         if name in given:
             raise ValueError(f"'schedule.{name}' must be given once (got {clipped(text)})")
-        given[name] = number
+        given[name] = tuple(numbers) if name == "expected" else numbers[0]
     return Schedule(strategy, **given)
 
 
@@ -135,7 +165,11 @@ def sizes_of(schedule: Schedule | None) -> dict[str, int]:
     """Give the sizes of the tables that a run with this schedule needs (cpus/layout.py: Sizes)."""
     if schedule is None:
         return {}
-    return {"nr_switches": SWITCHES_KEPT, "nr_listed": len(schedule.switches) + 1}
+    return {
+        "nr_switches": SWITCHES_KEPT,
+        "nr_listed": len(schedule.switches) + 1,
+        "nr_touched": TOUCHED_KEPT if schedule.records else 1,
+    }
 
 
 def constants_of(schedule: Schedule | None) -> dict[str, int]:
@@ -148,6 +182,9 @@ def constants_of(schedule: Schedule | None) -> dict[str, int]:
         "window_ns": schedule.window_ns,
         "tick_ns": schedule.tick_ns,
         "rules": schedule.rules,
+        "points_max": schedule.points_max,
+        "disturbs": schedule.disturbs,
+        "records": schedule.records,
         "starved": schedule.cpu,
         "lock_spins": 0,  # who waits gives way at once
     }
@@ -168,6 +205,7 @@ def write_schedule(ram: Any, schedule: Schedule) -> None:
     expected = schedule.expected[: ram.nr_cpus]
     ram.cpu_expected[: len(expected)] = expected
     ram.run_strategy_random[0] = int(schedule.random(schedule.strategy).integers(1, 2**62))
+    ram.run_points_bound[0] = max(schedule.points_max // LOOKS, 1)
     ready_points(ram, int(schedule.random("delays").integers(1, 2**62)))
 
 

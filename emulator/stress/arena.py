@@ -9,7 +9,9 @@ sizes are others, and boots it. CPU processes are parked beside it meanwhile (cp
 fewer CPUs than there are leaves the others there. What a RAM says of its processes (sockets, poll sets,
 pids) is carried over; so are the addresses of compiled code, of each design and engine that has run here.
 Code is compiled or loaded before processes are forked, so another design's first run has new ones.
-A run that did not end in peace leaves its processes anywhere: they are killed, and forked again for the next.
+Under one lease a violation or a panic leaves all CPUs asleep in the midst of something, which they drop.
+Another run that did not end in peace leaves its processes anywhere: they are killed, and forked again for the
+next.
 Left out: what a whole report has of a run (experiment.py). A run here and there does the same.
 """
 
@@ -32,9 +34,9 @@ from cpus.zeromq import set_functions
 from designs.memory_map import MACHINE
 from emulator.build import RunOptions, boot, install_text, lay_out
 from emulator.experiment import Experiment
-from emulator.stopped import CpuDied, HostFault, RunStopped
+from emulator.stopped import CpuDied, HostFault, Panicked, RunStopped
 from emulator.streams import tell
-from emulator.stress.outcome import Endless, Outcome, judged
+from emulator.stress.outcome import FINISHED, VIOLATED, Endless, Outcome, judged
 from emulator.supervisor import Supervisor
 from workloads.rows import Workload
 
@@ -91,7 +93,7 @@ class Arena:
             ended = self._carried()
             times.append(time.perf_counter())
             found = judged(self.ram, workload, one.design, ended)
-            if ended == "finished":
+            if ended == FINISHED or (one.leases == 1 and _came_to_rest(ended)):
                 self._words.save(self.ram)
                 self.processes.park()
                 well = True
@@ -106,7 +108,6 @@ class Arena:
         """Put the machine into the RAM, with compiled code and what its processes had written there."""
         options, design = one.options(), one.design
         ram = lay_out(one.machine, workload, design, options, self.ram)
-        ram.set_constant("parks", 1)
         ram.set_constant("wait_bound_ms", WAIT_BOUND_MS)
         with signals_held():
             if len(self.processes.processes) < ram.nr_cpus:
@@ -149,6 +150,11 @@ class Arena:
     def _drop(self) -> None:
         self.processes.drop()
         self._words = ProcessWords()
+
+
+def _came_to_rest(ended: str | RunStopped) -> bool:
+    """Has the one CPU that executed ended the run by itself, while all others sleep?"""
+    return ended == VIOLATED or isinstance(ended, Panicked)
 
 
 class Arenas:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from allocator.panic import OUT_OF_MEMORY, TIME_IS_OVER
+from allocator.panic import CUT_SHORT, OUT_OF_MEMORY, TIME_IS_OVER
 from cpus.ram import POINTS
 from designs.design import DesignError
 from emulator.counts import fingerprint, gauges, scheduled
@@ -23,7 +23,7 @@ FINISHED, VIOLATED, PANICKED, STUCK, LIVELOCKED, FAULTY, ENDLESS = (
     "finished", "violated", "panicked", "stuck", "livelocked", "faulty", "endless",
 )  # fmt: skip
 # a machine that is too small for its workload, or one that goes on for ever: nobody's fault
-VOID = (OUT_OF_MEMORY, TIME_IS_OVER)
+VOID = (OUT_OF_MEMORY, TIME_IS_OVER, CUT_SHORT)
 
 
 class Endless(RunStopped):
@@ -57,12 +57,18 @@ class Outcome:
     cpu_points: list[int] = field(default_factory=list)
     switch_places: list[str] = field(default_factory=list)
     rule_findings: list[str] = field(default_factory=list)
+    record: Any = None  # of a schedule that `records`, if there was room: its points (cpus/strategies.py)
     seconds: dict[str, float] = field(default_factory=dict)  # host time: lay out, fork, run, judge
 
     @property
     def is_void(self) -> bool:
         """Does it say nothing about the design? Its machine was too small for it, or it was cut short."""
         return self.ended == ENDLESS or self.panic in VOID
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Was it ended because it went on for too long?"""
+        return self.ended == ENDLESS or self.panic == CUT_SHORT
 
     @property
     def is_clean(self) -> bool:
@@ -97,6 +103,8 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
     }
     if ram._type.kind == POINTS:
         found |= scheduled(ram)
+        if ram.records and int(ram.run_touched[0]) <= ram.nr_touched:
+            found["record"] = ram.touched[: int(ram.run_touched[0])].copy()
     if ram.lufd:
         found["findings"] += [f"debug-luf: {one['site']} in {one['function']}" for one in
                               debug_findings(ram, workload)]  # fmt: skip

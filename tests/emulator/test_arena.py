@@ -146,16 +146,58 @@ def test_a_violation_comes_with_its_witness_and_repeats():
 
 
 def test_processes_are_used_again_while_runs_end_well():
-    """The same pids, for fewer CPUs too; new ones after a violation."""
+    """The same pids, for fewer CPUs too, and after a violation or a panic under one lease; new ones after a
+    violation under several, where somebody may be at anything.
+    """
     with Arena() as arena:
+        arena.run(OTHERS["a violation"])  # another design's first run has new ones
         arena.run(CLEAN)
         pids = [process.pid for process in arena.processes.processes]
         arena.run(OTHERS["another machine and workload"])
         arena.run(CLEAN)
         assert [process.pid for process in arena.processes.processes] == pids
-        arena.run(OTHERS["a violation"])
+        assert [arena.run(OTHERS[name]).ended for name in ("a violation", "a panic")] == [VIOLATED, PANICKED]
+        first = arena.run(CLEAN)
+        assert [process.pid for process in arena.processes.processes] == pids
+        assert first.fingerprint == CLEAN.run().fingerprint
+        assert arena.run(replace(OTHERS["a violation"], leases=3)).ended == VIOLATED
         arena.run(CLEAN)
         assert not set(pids) & {process.pid for process in arena.processes.processes}
+
+
+def test_a_run_that_was_left_in_the_midst_of_anything_leaves_nothing_to_the_next():
+    """Locks held, messages on their way, other CPUs in the kernel: violations under preemption repeat one
+    after the other in the same processes, and the clean run behind them is what it is alone.
+    """
+    walk = Schedule(distance=20)
+    clean = replace(CLEAN, schedule=walk)
+    alone = clean.run().fingerprint
+    wrong = [replace(OTHERS["a violation"], schedule=replace(walk, seed=seed)) for seed in range(6)]
+    with Arena() as arena:
+        seen = [arena.run(one) for one in wrong]
+        pids = [process.pid for process in arena.processes.processes]
+        for one, first in zip(wrong, seen, strict=True):
+            again = arena.run(one)
+            assert (again.ended, again.fingerprint) == (VIOLATED, first.fingerprint)
+            assert (again.points, again.cpu_points) == (first.points, first.cpu_points)
+        assert [process.pid for process in arena.processes.processes] == pids
+        assert arena.run(clean).fingerprint == alone
+
+
+def test_a_run_over_its_bound_is_cut_short_and_void():
+    """At the same point each time, and never called clean; one below the bound is what it is without."""
+    walk = Schedule(distance=50)
+    with Arena() as arena:
+        whole = arena.run(replace(CLEAN, schedule=walk))
+        more = replace(walk, points_max=10 * whole.points)
+        assert arena.run(replace(CLEAN, schedule=more)).fingerprint == whole.fingerprint
+        cut = [arena.run(replace(CLEAN, schedule=replace(walk, points_max=whole.points // 3))) for _ in "ab"]
+    assert [one.ended for one in cut] == [PANICKED] * 2
+    assert cut[0].is_void
+    assert cut[0].is_cut_short
+    assert "cut short: " in cut[0].sentence
+    assert (cut[0].fingerprint, cut[0].points) == (cut[1].fingerprint, cut[1].points)
+    assert whole.points // 3 <= cut[0].points < whole.points
 
 
 def test_memory_that_is_not_cleared_is_noticed(alone, monkeypatch):
@@ -241,8 +283,8 @@ def test_the_janitor_forgets_processes_that_were_waited_for():
         held = Path(f"/proc/{arena.processes.janitor.pid}/fd")
         once = sum("pidfd" in os.readlink(fd) for fd in held.iterdir())
         for _ in range(4):
-            arena.run(OTHERS["a violation"])
-        arena.run(CLEAN)
+            arena.run(replace(CLEAN, schedule=Schedule()))  # in the other engine's processes
+            arena.run(CLEAN)
         assert MACHINE.cpus < sum("pidfd" in os.readlink(fd) for fd in held.iterdir()) <= once
 
 

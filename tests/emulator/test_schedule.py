@@ -74,6 +74,36 @@ def test_a_list_with_less_in_it_is_a_schedule_too():
     assert run(schedule=Schedule("listed")).switches == []
 
 
+def test_what_is_recorded_is_the_run_itself():
+    """Each point with its CPU and number, and where a CPU handed over by itself: the same run as without."""
+    listed = Schedule("listed", switches=run(schedule=Schedule("walk", distance=200)).switches)
+    seen = {}
+
+    def look(ram):
+        assert ram.run_touched[0] < len(ram.touched)
+        seen["touched"] = ram.touched[: int(ram.run_touched[0])].tolist()
+
+    machine = load_machine("xeon6430-cxl", scale=4096, cpus=4)
+    how = {"tokens": 1, "leases": 1, "schedule": dataclasses.replace(listed, records=1)}
+    recorded = Experiment("linux", machine, "munmap-storm:pages=8", **how).run(observe=look)
+    assert what_happened(recorded) == what_happened(run(schedule=listed))
+    numbers = [[n for who, n, *_ in seen["touched"] if who == cpu] for cpu in range(4)]
+    assert all(mine == sorted(set(mine)) for mine in numbers)
+    assert sum(map(len, numbers)) > 0.9 * recorded.points
+    decided = {(cpu, n) for cpu, n, _ in recorded.switches}
+    assert decided <= {(cpu, n) for cpu, n, *_ in seen["touched"]}
+
+
+def test_ticks_disturb_short_runs():
+    """Drains and idle moments at drawn times; the kernel is none the worse, and the run repeats."""
+    plain = Schedule(distance=300, tick_ns=5_000)
+    disturbed = dataclasses.replace(plain, disturbs=1)
+    first = run("luf", disturbed)
+    assert first.clean
+    assert what_happened(run("luf", disturbed)) == what_happened(first)
+    assert first.vmstat != run("luf", plain).vmstat
+
+
 def test_the_plain_engine_has_no_points():
     """Nothing of all this is there without a schedule."""
     result = run()
@@ -266,6 +296,7 @@ def test_a_short_list_says_where_each_cpu_was():
         ({"depth": 6}, r"'schedule.depth' must be a whole number from 1 to 5 \(got 6\)"),
         ({"points": True}, r"'schedule.points' must be a whole number from 1 .* \(got True\)"),
         ({"expected": (1, -1)}, "'schedule.expected' must be whole numbers of at least 0"),
+        ({"records": 1}, r"'schedule.records' must be 0 but for a list \(got walk\)"),
         ({"switches": ((1, 2),)}, r"'schedule.switches' must be triples .* \(got \(1, 2\)\)"),
         ({"switches": ((1, -2, 3),)}, r"'schedule.switches' must be triples"),
     ],
@@ -282,6 +313,7 @@ def test_a_schedule_that_is_none_is_refused(given, sentence):
         ({"schedule": "walk"}, r"'schedule' must be a Schedule \(got 'walk'\)"),
         ({"schedule": Schedule(), "check": "bounds"}, r"'check' must be full or off .* \(got 'bounds'\)"),
         ({"schedule": Schedule(rules=1), "leases": 2}, r"'leases' must be 1 .* checks rules \(got 2\)"),
+        ({"schedule": Schedule(points_max=9), "leases": 2}, r"'leases' must be 1 .* has a bound \(got 2\)"),
         ({"schedule": Schedule(cpu=4)}, r"'schedule.cpu' must name CPUs below the machine's 4 \(got 4\)"),
         (
             {"schedule": Schedule("listed", switches=((0, 1, 9),))},
@@ -300,6 +332,11 @@ def test_the_command_line_writes_a_schedule():
     assert parse_schedule("walk") == Schedule()
     assert parse_schedule("pct:depth=2,points=7") == Schedule("pct", depth=2, points=7)
     assert parse_schedule(str(Schedule("starve", cpu=3, seed=9))) == Schedule("starve", cpu=3, seed=9)
+    given = Schedule("surw", expected=(900, 0, 20), points_max=5, disturbs=2)
+    assert ",expected=900/0/20," in str(given)
+    assert parse_schedule(str(given)) == given
+    with pytest.raises(ValueError, match=r"'schedule.expected' must be a whole number \(got '9/x'\)"):
+        parse_schedule("surw:expected=9/x")
     with pytest.raises(ValueError, match=r"must have parameters of distance, .* \(got 'speed=2'\)"):
         parse_schedule("walk:speed=2")
     with pytest.raises(ValueError, match=r"'schedule.distance' must be a whole number \(got 'far'\)"):
