@@ -233,6 +233,7 @@ examples:
   luf litmus munmap --designs none:what=user luf
   luf litmus munmap:pages=16,access=try_load   one test of a family; pages=3 would be one of your own
   luf litmus lazy-then --schedule walk:distance=100   CPUs hand over anywhere in the kernel
+  luf litmus cow-read --exhaustive         each schedule with at most two preemptions, once
   luf litmus my.litmus --runs 1000         your own (docs/litmus.md has the format on a page)
   luf run luf --workload my.litmus --seed 7    one run of it, with report and proof
 
@@ -258,6 +259,18 @@ def _add_litmus(commands: argparse._SubParsersAction[Parser]) -> None:
         help="let CPUs hand over anywhere in the kernel, as for luf run: walk:distance=300, pct:depth=3 ...; "
         "its seed is that of the run",
     )
+    litmus.add_argument(
+        "--exhaustive",
+        action="store_true",
+        help="run all schedules with at most so many --preemptions instead, as far as there is time: at each "
+        "access to what another CPU uses, too, it may be another one's turn",
+    )
+    _add_number(litmus, "--preemptions", 0, 5, "of --exhaustive; default 2", default=2)
+    _add_number(litmus, "--seconds", 1, 10**6, "of --exhaustive, for each test; default 60", default=60)
+    litmus.add_argument(
+        "--out", metavar="DIR", default=OUT,
+        help=f"where its folder with replay files goes, as DIR/NNNN-litmus; default {OUT}",
+    )  # fmt: skip
     litmus.add_argument("--list", action="store_true", help="run nothing: list the tests")
     litmus.add_argument(
         "--check",

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from designs import shelf
+from emulator.litmus.exhaustive import scheduled
+from emulator.litmus.exhaustive_command import exhaustive_command
 from emulator.litmus.run import Planned, experiment_of, run_tests
 from emulator.litmus.verdict import Tally
 from emulator.report.progress import Progress
@@ -26,6 +28,10 @@ def litmus_command(options: Namespace, emulate: Any) -> int:
         with reader_may_leave():
             sys.stdout.writelines(listed(tests))
         return CLEAN
+    if options.exhaustive:
+        planned = _planned(tests, options)
+        _load(planned[:: len(tests)])
+        return exhaustive_command(planned, options)
     width = max(len(test.name) for test in tests)
     tallies: list[Tally] = []
     for tally in _tallies(tests, options, emulate):
@@ -40,13 +46,22 @@ def litmus_command(options: Namespace, emulate: Any) -> int:
 
 def _tallies(tests: list[Litmus], options: Namespace, emulate: Callable[..., Any] | None) -> Iterator[Tally]:
     """Run each test under each design. What is wrong with any is told before the first run."""
-    how = {"check": options.check, "schedule": options.schedule}
-    designs = [shelf.ready(name) for name in options.designs]
-    planned = [(test, experiment_of(test, design, **how)) for design in designs for test in tests]
+    planned = _planned(tests, options)
     cores = sorted(os.sched_getaffinity(0))
     if emulate is None:
         _load(planned[:: len(tests)])
     yield from run_tests(planned, options.runs, options.seed, cores, emulate)
+
+
+def _planned(tests: list[Litmus], options: Namespace) -> list[Planned]:
+    """Describe the first run of each test under each design."""
+    schedule = scheduled(()) if options.exhaustive else options.schedule
+    designs = [shelf.ready(name) for name in options.designs]
+    return [
+        (test, experiment_of(test, design, check=options.check, schedule=schedule))
+        for design in designs
+        for test in tests
+    ]
 
 
 def _load(planned: list[Planned]) -> None:
