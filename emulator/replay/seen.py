@@ -47,7 +47,9 @@ def seen_in(outcome: Outcome, case: Case) -> Seen:
     return Seen(
         signature,
         outcome.fingerprint,
-        "; ".join(filter(None, (outcome.sentence, *outcome.unaccounted, *outcome.findings))),
+        "; ".join(
+            filter(None, (outcome.sentence, *outcome.unaccounted, *outcome.rule_findings, *outcome.findings))
+        ),
         outcome.violations[0] if outcome.violations else {},
         tuple(outcome.switches),
     )

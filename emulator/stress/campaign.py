@@ -52,6 +52,7 @@ class Campaign:
     runs: Counter[str] = field(default_factory=Counter)  # by workload
     void: Counter[str] = field(default_factory=Counter)
     why_void: dict[str, str] = field(default_factory=dict)
+    cut_short: Counter[str] = field(default_factory=Counter)  # those of the void runs that were too long
     strategies: Counter[str] = field(default_factory=Counter)
     knobs: Counter[str] = field(default_factory=Counter)
     figures: Counter[str] = field(default_factory=Counter)
@@ -73,7 +74,7 @@ class Campaign:
         job, outcome = tried.job, tried.outcome
         self.runs[job.workload] += 1
         self.strategies[job.strategy] += 1
-        self.knobs.update(key for key, _ in job.knobs)
+        self.knobs.update((*(key for key, _ in job.knobs), *job.shaken))
         self.figures.update(outcome.counters)
         self.exercised = added((self.exercised, outcome.exercised))
         self.relies_on = max(self.relies_on, outcome.relies_on, key=len)
@@ -81,6 +82,8 @@ class Campaign:
         self.points += outcome.points
         self.windows += outcome.windows
         self.phases.update(outcome.seconds)
+        if outcome.is_cut_short:
+            self.cut_short[job.workload] += 1
         if tried.void:
             self.void[job.workload] += 1
             self.why_void.setdefault(job.workload, tried.void)

@@ -24,6 +24,7 @@ GENERATED = (
     "churn", "munmap-storm:threads=4,pages=8", "readers-writer", "fork-storm", "direct-io", "uprobes",
     "read-only:50%",
 )  # fmt: skip
+SHAKEN = ("rules", "disturbs", "wraps")  # of a schedule, beside turns
 Knobs = tuple[tuple[str, Any], ...]  # keys of a machine, with values
 
 
@@ -79,12 +80,17 @@ class Job:
         return replace(self, seed=seed, schedule=schedule)
 
     @property
+    def shaken(self) -> tuple[str, ...]:
+        """Name what its schedule does beside turns."""
+        return tuple(name for name in SHAKEN if self.schedule and getattr(self.schedule, name))
+
+    @property
     def test(self) -> Litmus | None:
         """The litmus test that runs, if it is one."""
         return _test(self.workload) if is_litmus(self.workload) else None
 
     def command(self, design: str) -> str:
-        """Give the command line that repeats it exactly (but for a schedule that goes by an earlier run)."""
+        """Give the command line that repeats it exactly."""
         words = ["luf run", design, "--workload", f"'{self.workload}'", f"--seed {self.seed} --leases 1"]
         if not is_litmus(self.workload):
             words.append(

@@ -31,6 +31,7 @@ PLAIN = "none"  # the strategy that leaves the engine as it is: CPUs hand over w
 KNOBS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("sysctl.tlb_single_page_flush_ceiling", (1, 4, 1_000_000)),
     ("sysctl.watermark_scale_factor", (1, 100, 1000)),
+    ("sysctl.min_free_kbytes", (256, 1024)),
     ("sysctl.fault_around_bytes", (4096, 65536)),
     ("sysctl.init_on_free", (True,)),
     ("tlb.pcid", (False, True)),
@@ -39,9 +40,15 @@ KNOBS: tuple[tuple[str, tuple[Any, ...]], ...] = (
 )
 
 
-DISTANCES = (30, 100, 300, 1000, 3000)  # scheduling points between two decisions, on average
+DISTANCES = (10, 30, 100, 300, 1000, 3000)  # scheduling points between two decisions, on average
 POINTS = 20_000  # of a run, until one has been counted
 TICKS_NS = (100_000, 500_000, 4_000_000)  # the last is Linux's
+POINTS_MAX = 3_000_000  # of a run: some seconds
+RULES_SHARE = 0.1  # of the runs with points hold accesses against the kernel's own rules
+# of these runs, how many have drains and idle moments at ticks, which come often then; and begin with numbers
+# that are about to wrap around
+DISTURBED_SHARE, WRAPS_SHARE = 0.25, 0.1
+OFTEN_NS = (2_000, 10_000, 50_000)
 # how CPUs take turns in the engine with scheduling points (cpus/strategies.py)
 STRATEGIES = (
     *(f"walk {distance}" for distance in DISTANCES),
@@ -120,6 +127,8 @@ class Portfolio:
         workload = self.workloads[draw("workload").choice(len(weights), p=weights)]
         strategy = self.strategies[draw("strategy").choice(len(ways), p=ways)]
         schedule = self._schedule(strategy, workload, seed, draw("schedule"))
+        if schedule:
+            schedule = _shaken(schedule, draw("shaken"))
         return Job(number, workload, strategy, seed, self._knobs(draw("knobs")), self.check, schedule)
 
     def _schedule(
@@ -131,6 +140,7 @@ class Portfolio:
         kind, _, number = strategy.partition(" ")
         counted = self._points.get(workload, ())
         given: dict[str, Any] = {"seed": seed, "tick_ns": TICKS_NS[random.integers(len(TICKS_NS))]}
+        given |= {"points_max": POINTS_MAX}
         if kind == "pct":
             given |= {"depth": int(number), "points": max(1, sum(counted) or POINTS)}
         else:
@@ -146,6 +156,15 @@ class Portfolio:
             return ()
         key, values = KNOBS[random.integers(len(KNOBS))]
         return ((key, values[random.integers(len(values))]),)
+
+
+def _shaken(schedule: Schedule, random: np.random.Generator) -> Schedule:
+    """Draw what else happens in a run, or is looked at."""
+    rules, disturbed, wraps = random.random(3) < (RULES_SHARE, DISTURBED_SHARE, WRAPS_SHARE)
+    given: dict[str, Any] = {"rules": int(rules), "wraps": int(wraps * random.integers(1, 3))}
+    if disturbed:
+        given |= {"disturbs": 1, "tick_ns": OFTEN_NS[random.integers(len(OFTEN_NS))]}
+    return replace(schedule, **given)
 
 
 def _weights(names: Sequence[str], results: Sequence[tuple[str, bool, Result]]) -> np.ndarray:

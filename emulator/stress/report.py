@@ -98,6 +98,8 @@ def _exercised(campaign: Campaign) -> Iterable[tuple[str, str]]:
         yield "windows", f"{campaign.windows:,} that vanilla leaves open, too (docs/coherence.md)"
     if campaign.knobs:
         yield "knobs", f"{_counted(campaign.knobs)} runs"
+    if campaign.cut_short:
+        yield "cut short", f"{_counted(campaign.cut_short)} runs: they went on for too long"
     void = sorted(set(runs) - set(meant))
     if void:
         names = [f"{name} ({campaign.why_void[name]})" for name in void]
@@ -139,6 +141,7 @@ def _campaign_data(campaign: Campaign) -> dict[str, Any]:
         "findings": [_finding_data(campaign, one) for one in campaign.findings.values()],
         "workloads": dict(campaign.runs),
         "void": {name: [count, campaign.why_void[name]] for name, count in campaign.void.items()},
+        "cut_short": dict(campaign.cut_short),
         "strategies": dict(campaign.strategies),
         "knobs": dict(campaign.knobs),
         "figures": dict(campaign.figures),
@@ -187,12 +190,13 @@ def _small_data(small: Small | None) -> dict[str, Any]:
 
 def _said(finding: Finding) -> list[str]:
     outcome = finding.first.outcome
-    return [*filter(None, [outcome.sentence]), *outcome.unaccounted, *outcome.findings]
+    said = [*outcome.unaccounted, *outcome.rule_findings, *outcome.findings]
+    return [*filter(None, [outcome.sentence]), *said]
 
 
 def _how(job: Any) -> str:
     """Name what scheduled a job, and its knobs."""
-    knobs = ", ".join(f"{key} = {value}" for key, value in job.knobs)
+    knobs = ", ".join((*(f"{key} = {value}" for key, value in job.knobs), *job.shaken))
     way = "no preemption inside the kernel" if job.strategy == PLAIN else f"strategy {job.strategy}"
     return f"{way}, {knobs}" if knobs else way
 

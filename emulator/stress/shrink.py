@@ -289,13 +289,14 @@ class _Search:
                 yield replace(
                     case,
                     schedule=replace(
-                        case.schedule, strategy="walk", distance=distance, seed=seed, switches=()
+                        case.schedule, strategy="walk", distance=distance, seed=seed, switches=(), records=0
                     ),
                 )
 
 
 def _listed(schedule: Schedule, switches: Iterable[tuple[int, int, int]]) -> Schedule:
-    return replace(schedule, strategy="listed", switches=tuple(switches))
+    # rules are looked at where CPUs hand over, of which a list has few, or wherever there is a record
+    return replace(schedule, strategy="listed", switches=tuple(switches), records=schedule.rules)
 
 
 def _fewer_times(loop: Call) -> Iterator[Sequence[Call]]:

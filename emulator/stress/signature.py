@@ -24,6 +24,8 @@ def signature_of(outcome: Outcome) -> str:
         return WAITING[outcome.ended]
     if outcome.unaccounted:
         return f"unaccounted: {_plain(outcome.unaccounted[0])}"
+    if outcome.rule_findings:
+        return f"rule: {_plain(outcome.rule_findings[0])}"
     if outcome.findings:
         return f"finding: {_plain(outcome.findings[0])}"
     return f"{outcome.ended}: {_plain(outcome.sentence)}"
