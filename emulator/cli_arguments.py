@@ -19,7 +19,7 @@ MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
 TOKENS = 8
 GOLDEN_REPEAT = 3
-SEEDS_MAX = 100
+SEEDS_MAX, SEED_MAX = 100, 2**62  # those that follow it fit into 63 bits, too
 KERNEL = "6.12"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
@@ -185,7 +185,7 @@ def _add_golden(commands: argparse._SubParsersAction[Parser]) -> None:
     _add_number(
         how, "--jobs", 1, None, "cells at a time, and leases of a pressure run; default: this host's cores"
     )
-    _add_number(how, "--seed", 0, 2**63 - 1, f"of every random choice; default {SEED}", default=SEED)
+    _add_number(how, "--seed", 0, SEED_MAX, f"of every random choice; default {SEED}", default=SEED)
     _add_number(
         how,
         "--repeat",
@@ -251,7 +251,7 @@ def _add_litmus(commands: argparse._SubParsersAction[Parser]) -> None:
         help="names (luf list) or FILE.py:CLASS; default: linux luf",
     )  # fmt: skip
     _add_number(litmus, "--runs", 1, 10**6, "runs of each test under each design; default 10", default=10)
-    _add_number(litmus, "--seed", 0, 2**62, f"of the first run; default {SEED}", default=SEED)
+    _add_number(litmus, "--seed", 0, SEED_MAX, f"of the first run; default {SEED}", default=SEED)
     litmus.add_argument(
         "--schedule",
         metavar="STRATEGY",
@@ -373,7 +373,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         group,
         "--seed",
         0,
-        2**63 - 1,
+        SEED_MAX,
         f"of every random choice; default {SEED}. Exact repetition needs --leases 1",
         default=SEED,
     )

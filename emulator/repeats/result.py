@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from emulator.cli_arguments import SEEDS_MAX
 from emulator.result import (
     FOREIGN,
     Comparison,
@@ -23,7 +25,7 @@ from emulator.result import (
 from emulator.result import SCHEMA as ONE_EACH
 from emulator.result_rules import ALIKE, of_runs, unlike
 from inputs.checked import converted
-from inputs.text import visible_value
+from inputs.text import clipped, visible_value
 
 SCHEMA = "luf-repeats/1"
 
@@ -86,4 +88,9 @@ def _from_json(text: bytes) -> Comparison | Repeats:
     found = converted(table, Repeats, FOREIGN, ResultError)
     if mistake := of_runs(found.runs) or unlike(found.runs, ALIKE):
         raise ResultError(f"this result contradicts itself: {mistake}")
+    design, most = Counter(run.design for run in found.runs).most_common(1)[0]
+    if most > SEEDS_MAX:
+        raise ResultError(
+            f"'runs' must be at most {SEEDS_MAX} of a design (got {most:,} of {clipped(design)})"
+        )
     return found

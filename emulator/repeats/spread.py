@@ -22,7 +22,7 @@ from scipy import stats
 ALPHA = 0.01  # of all figures of a pair together
 CONFIDENCE = 0.95
 RESAMPLES = 9999
-RUNS_MIN = 2  # of a side, for an interval
+RUNS_MIN = 2  # of a side, for an interval and for a test
 FARTHEST, TINY = 1e9, 1e-300  # what differs although neither side varies is so many standard errors away
 
 Sample = Sequence[float]
@@ -31,7 +31,8 @@ Sample = Sequence[float]
 @dataclass(frozen=True, slots=True)
 class Difference:
     """How one figure of two samples differs. `ratio` is that of the medians, second to first, with its
-    interval; NaN where a median of the first is 0, or a side has one run. `p` is of the test of all figures.
+    interval; NaN where a median of the first is 0 (or can be, as drawn for the interval), or a side has one
+    run. `p` is of the test of all figures.
     """
 
     ratio: float
@@ -60,7 +61,7 @@ def differences(first: Mapping[str, Sample], second: Mapping[str, Sample]) -> di
 
 def least_p(first: int, second: int) -> float:
     """The smallest p that so many runs a side can have: with fewer than 5 and 5 nothing can be seen."""
-    return min(1.0, 2 / math.comb(first + second, first)) if first and second else 1.0
+    return 1.0 if min(first, second) < RUNS_MIN else min(1.0, 2 / math.comb(first + second, first))
 
 
 def _table(side: Mapping[str, Sample], names: Sequence[str]) -> np.ndarray:
@@ -74,8 +75,7 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     """Give the ratio of the medians and its interval."""
 
     def ratio(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: np.ndarray = np.median(b, axis=axis) / np.median(a, axis=axis)
+        found: np.ndarray = np.median(b, axis=axis) / np.median(a, axis=axis)
         return found
 
     if not np.median(one):
@@ -84,10 +84,13 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     if min(one.size, other.size) < RUNS_MIN:
         return value, math.nan, math.nan
     rng = np.random.default_rng(1)
-    drawn = stats.bootstrap(
-        (one, other), ratio, vectorized=True, method="percentile", confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES, rng=rng,
-    ).confidence_interval  # fmt: skip
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = stats.bootstrap(
+            (one, other), ratio, vectorized=True, method="percentile", confidence_level=CONFIDENCE,
+            n_resamples=RESAMPLES, rng=rng,
+        ).confidence_interval  # fmt: skip
+    if not math.isfinite(drawn.low + drawn.high):
+        return value, math.nan, math.nan
     return value, float(drawn.low), float(drawn.high)
 
 
@@ -95,7 +98,7 @@ def _together(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Give each figure's p, corrected for all: tables of figures by runs."""
     runs, count = np.hstack([one, other]), one.shape[1]
     found = _distances(one, other)
-    if runs.shape[1] < 2 * RUNS_MIN:
+    if min(count, other.shape[1]) < RUNS_MIN:
         return np.ones_like(found)
 
     def largest(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:  # each row: which runs are on a side

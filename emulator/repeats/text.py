@@ -58,7 +58,7 @@ def render(repeats: Repeats, code: int = DIRTY) -> Text:
 
 def _seeds(seeds: Sequence[int]) -> str:
     low, high = min(seeds), max(seeds)
-    if set(seeds) == set(range(low, high + 1)):
+    if len(set(seeds)) == high - low + 1:
         return f"seeds {low} to {high}" if high > low else f"seed {low}"
     return f"{len(set(seeds))} seeds"
 
@@ -110,8 +110,11 @@ def _change(one: Difference, runs: tuple[int, int]) -> tuple[str, str]:
         return f"no difference seen (p = {one.p:.2g})", QUIET
     if math.isnan(one.ratio):
         return f"differs from 0 (p = {one.p:.2g})", BAD
+    style = GOOD if one.ratio < 1 else BAD
+    if math.isnan(one.low):
+        return f"{percent(one.ratio - 1)} (p = {one.p:.2g})", style
     low, high = (f"{(end - 1) * 100:+,.1f}" for end in (one.low, one.high))
-    return f"{percent(one.ratio - 1)} [{low}, {high}]", GOOD if one.ratio < 1 else BAD
+    return f"{percent(one.ratio - 1)} [{low}, {high}]", style
 
 
 def _lines(words: Sequence[str]) -> list[str]:

@@ -165,7 +165,7 @@ def test_controlled_mode_is_said(capsys):
         ("compare --scale nan", "argument --scale: must be a number from 1 to"),
         (
             "compare --seed -1",
-            "argument --seed: must be a whole number from 0 to 9,223,372,036,854,775,807 (got '-1')",
+            "argument --seed: must be a whole number from 0 to 4,611,686,018,427,387,904 (got '-1')",
         ),
         ("compare --leases -1", "argument --leases: must be a whole number from 0 to 62 (got '-1')"),
         ("compare --leases 63", "argument --leases: must be a whole number from 0 to 62 (got '63')"),

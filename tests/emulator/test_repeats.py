@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from emulator.cli import main
+from emulator.cli_arguments import SEEDS_MAX
+from emulator.repeats.plot import draw_repeats
 from emulator.repeats.result import read_result, repeats
 from emulator.repeats.text import COLUMNS, repeats_text
 from tests.emulator.fixed import REUSE, Experiment, run
@@ -122,9 +124,26 @@ def test_a_command_that_is_ended_keeps_the_runs_before(capsys):
     assert "luf, seed 2 and 1 more: no result" in repeats_text(found)
 
 
+def test_any_runs_that_are_read_have_a_report(recwarn):
+    """One of a design has come to its end, a median can be drawn that is 0, seeds are far apart: no number
+    that is none, no warning of a library, no wait.
+    """
+    stopped = [run("linux", seed=seed, violations=[REUSE], accounted={}) for seed in (1, 2)]
+    text = repeats_text(repeats([*stopped, *runs("linux", 1), *runs("luf", 3, first=40)]))
+    assert line(text, "TLB shootdowns", "luf").endswith(" -89.8 %, but 1 + 3 runs cannot tell")
+    zeros = [*runs("linux", 3, first=0, step=0), *runs("linux", 5, step=0)]
+    found = repeats([*zeros, *runs("luf", 8, first=10_000)])
+    assert "+2,400.9 % (p = " in line(repeats_text(found), "TLB shootdowns", "luf")
+    draw_repeats(found, "p.svg")
+    far = repeats([run("linux", seed=0), run("linux", seed=2**63 - 1)])
+    assert "2 seeds" in repeats_text(far)
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"runs": [{"design": "a"}] * (SEEDS_MAX + 1)}, "'runs' must be at most 100 of a design (got 101 of"),
         ({"runs": []}, "runs"),
         ({"schema": "luf-repeats/9"}, "'schema' must be 'luf-comparison/1' or 'luf-repeats/1'"),
         ({"runs": [{"seed": 1}, {"scale": 7.0}]}, "'scale' must be the same in all runs"),
@@ -135,7 +154,7 @@ def test_what_contradicts_itself_is_refused(change, said, capsys):
     main(["compare", "linux", *SMALL, "--seeds", "2", "--json", "o.json"], emulate=Experiment())
     table = json.loads(Path("o.json").read_text())
     if change.get("runs"):
-        change = {"runs": [one | more for one, more in zip(table["runs"], change["runs"])]}
+        change = {"runs": [table["runs"][0] | more for more in change["runs"]]}
     Path("o.json").write_text(json.dumps(table | change))
     assert main(["report", "o.json"]) == 2
     assert said in capsys.readouterr().err
