@@ -94,7 +94,8 @@ def replay_is_one(room: Room, one: Input) -> Iterator[str]:
 
 def schedule(chance: Chance) -> Input:
     """--schedule STRATEGY:key=value."""
-    keys = ["distance", "depth", "points", "cpu", "seed", "window_ns", "tick_ns", "rules", "switches"]
+    keys = ["distance", "depth", "points", "cpu", "seed", "window_ns", "tick_ns", "rules", "switches",
+            "points_max", "disturbs", "wraps", "records"]  # fmt: skip
     odd = chance.choice([str(odd_value(chance)), chance.choice(ODD_TEXTS), "3,3", "=", "1" * 5_000])
     strategy = chance.choice(["walk", "pct", "surw", "starve", "listed", "none", odd])
     given = [f"{chance.choice(keys)}={chance.choice([odd, '0', '1', '5', '70'])}" for _ in range(2)]
