@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from emulator.schedule import Schedule
 from emulator.stopped import CpuDied
 from emulator.stress.arena import Arenas
 from emulator.stress.command import StressError, workloads_of
-from emulator.stress.job import GENERATED, Job
+from emulator.stress.job import GENERATED, SHAKEN, Job, cpus_of
 from emulator.stress.outcome import FINISHED, LIVELOCKED, PANICKED, STUCK, VIOLATED, Outcome
 from emulator.stress.pool import Pool, WorkerFailed
 from emulator.stress.portfolio import PLAIN, ROUND, STRATEGIES, Portfolio, Result
@@ -266,3 +267,42 @@ def test_bad_input_is_refused_before_anything_runs(words, said, tmp_path, capsys
     assert main(["stress", *words, "--out", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+# -- the printed command -------------------------------------------------------------------------------------
+
+
+def asked_for(command, tmp_path):
+    """Give the experiment that a command line runs, without running it."""
+    found = []
+
+    def emulate(experiment, progress):
+        found.append(experiment)
+        raise CpuDied("that is enough")
+
+    main([*shlex.split(command)[1:], "--out", str(tmp_path)], emulate=emulate)
+    return found[0]
+
+
+def described(experiment):
+    """Give what of an experiment a run goes by."""
+    rows = [thread.tobytes() for process in experiment.made().processes for thread in process.threads]
+    return experiment.machine, rows, experiment.options()
+
+
+def test_the_printed_command_asks_for_the_very_run(tmp_path):
+    """Of each strategy, with knobs and what shakes a run; with another seed it asks for another one."""
+    portfolio = Portfolio(4, [TEST, "cow-read.litmus", "churn"], [PLAIN, *STRATEGIES], cpus=cpus_of)
+    jobs = {}
+    for _ in range(120):
+        job = portfolio.next()
+        portfolio.tell(Result(job, "", void=False, cpu_points=(900, 20, 3000, 0)))
+        jobs.setdefault((job.strategy, job.shaken), job)
+    assert {strategy for strategy, _ in jobs} == {PLAIN, *STRATEGIES}
+    assert any(job.schedule and job.schedule.expected for job in jobs.values())
+    assert {name for job in jobs.values() for name in job.shaken} == set(SHAKEN)
+    for job in jobs.values():
+        asked = asked_for(job.command("linux"), tmp_path)
+        assert described(asked) == described(job.experiment("linux")), job
+        other = asked_for(job.with_seed(job.seed + 1).command("linux"), tmp_path)
+        assert described(other) != described(asked)
