@@ -152,7 +152,7 @@ class Experiment:
             controlled=self.leases == 1,
             debug_luf=self.debug_luf,
             schedule=self.schedule,
-            slice_ns=self.schedule.slice_ns if self.schedule else SLICE_NS,
+            slice_ns=self.schedule.longest_slice_ns if self.schedule else SLICE_NS,
         )
 
     def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:

@@ -31,7 +31,7 @@ OF_A_STRATEGY = {  # the parameters that a strategy goes by
     "listed": (),
 }
 OF_ALL = ("seed", "window_ns", "tick_ns", "rules")
-IF_GIVEN = ("points_max", "disturbs", "wraps", "records")
+IF_GIVEN = ("slice_ns", "points_max", "disturbs", "wraps", "records")
 DEPTH_MAX = 5
 SWITCHES_KEPT = 1 << 18
 SWITCHES_MAX = 1 << 20
@@ -49,6 +49,7 @@ NUMBERS = {
     "window_ns": (1, 10**12),
     "tick_ns": (1, 10**12),
     "rules": (0, 1),
+    "slice_ns": (0, 10**12),
     "points_max": (0, 10**12),
     "disturbs": (0, 1000),
     "wraps": (0, 2),
@@ -69,7 +70,8 @@ class Schedule:
     other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the
     `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean
     time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to be
-    made is held against the rule of its field, and the order of locks is looked at. `points_max`: a run that
+    made is held against the rule of its field, and the order of locks is looked at. `slice_ns`: the longest
+    time that a CPU runs before it hands over by itself, 0: as without a schedule. `points_max`: a run that
     has passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers do
     (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what each
     point touches is noted (listed). Raises ValueError.
@@ -86,6 +88,7 @@ class Schedule:
     window_ns: int = WINDOW_NS
     tick_ns: int = TICK_NS
     rules: int = 0
+    slice_ns: int = 0
     points_max: int = 0
     disturbs: int = 0
     wraps: int = 0
@@ -119,9 +122,9 @@ class Schedule:
             )
 
     @property
-    def slice_ns(self) -> int:
+    def longest_slice_ns(self) -> int:
         """Give how long a CPU runs before it looks for ticks: short, if these are to disturb short runs."""
-        return min(self.tick_ns, SLICE_NS) if self.disturbs else SLICE_NS
+        return self.slice_ns or (min(self.tick_ns, SLICE_NS) if self.disturbs else SLICE_NS)
 
     def about(self) -> dict[str, str | int]:
         """Give what it goes by, but for a list of hand-overs."""

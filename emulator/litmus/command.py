@@ -29,6 +29,9 @@ def litmus_command(options: Namespace, emulate: Any) -> int:
             sys.stdout.writelines(listed(tests))
         return CLEAN
     if options.exhaustive:
+        if options.schedule:
+            rule = "'--schedule' must not be given with --exhaustive, which goes through all"
+            raise ValueError(f"{rule} (got {options.schedule.strategy})")
         planned = _planned(tests, options)
         _load(planned[:: len(tests)])
         return exhaustive_command(planned, options)

@@ -18,8 +18,18 @@ import numpy as np
 from designs.ready import ReadyDesign
 from emulator.experiment import Experiment
 from emulator.litmus.run import run_of
-from emulator.litmus.search import Explored, Prefix, Search, Todo
-from emulator.litmus.touched import CPU, NUMBER, choices, order_of, passed, possible, touched
+from emulator.litmus.search import Explored, Search, Todo
+from emulator.litmus.touched import (
+    CPU,
+    NUMBER,
+    Prefix,
+    advances,
+    choices,
+    order_of,
+    passed,
+    possible,
+    touched,
+)
 from emulator.litmus.verdict import FORBIDDEN, VOID, Verdict, judge
 from emulator.replay.case import Case
 from emulator.replay.file import Recorded, design_digest, replay_text
@@ -32,6 +42,7 @@ from workloads.litmus.laid_out import text_of
 from workloads.litmus.test import Litmus
 
 NO_TICK_NS = 10**12
+SLICE_NS = 10_000  # so that who spins for others does not do so for long
 POINTS_MAX = 1_000_000  # of a schedule
 LOOK_S = 0.1
 
@@ -85,7 +96,8 @@ class Exhausted:
         """Count a run."""
         self.search.tell(ran.explored)
         self.what[ran.verdict.what] += not ran.explored.again
-        self.why_void[ran.verdict.why] += ran.verdict.what == VOID
+        if ran.verdict.what == VOID:
+            self.why_void[ran.verdict.why] += 1
         self.ends.add(ran.end)
         self.cut_short += ran.cut_short
         fewer = self.forbidden is None or len(ran.explored.prefix) < len(self.prefix)
@@ -106,18 +118,18 @@ class Exhausted:
             return f"FORBIDDEN with {count}, {when}: {self.forbidden.why}"
         if search.over:
             most = _many(search.preemptions, "preemption")
-            said = f"all {runs:,} schedules with at most {most} were run"
+            said = f"all schedules with at most {most} were run, {runs:,}"
         else:
             said = f"{runs:,} schedules were run in {self.seconds:.0f} s, {_levels(search)}"
         parts = [
             f"{said}: nothing forbidden",
             f"{len(search.orders):,} distinct orders",
             _many(len(self.ends), "distinct end"),
-            f"left out {search.pruned:,} choices that nobody else would notice, {search.same:,} that "
-            "lead where a run has been",
+            f"of {search.possible:,} choices others make no difference, or lead where a run has been",
         ]
         parts += [f"{self.cut_short:,} cut short"] * bool(self.cut_short)
-        parts += [f"{self.what[VOID]:,} void ({why})" for why, _ in self.why_void.most_common(1)]
+        if self.what[VOID]:
+            parts.append(f"{self.what[VOID]:,} void ({self.why_void.most_common(1)[0][0]})")
         return "; ".join(parts)
 
 
@@ -133,30 +145,36 @@ def _levels(search: Search) -> str:
 def scheduled(prefix: Prefix, *, records: int = 0) -> Schedule:
     """Give the schedule with these preemptions."""
     return Schedule(
-        "listed", switches=prefix, records=records, tick_ns=NO_TICK_NS, points_max=POINTS_MAX
-    )  # fmt: skip
+        "listed",
+        switches=prefix,
+        records=records,
+        tick_ns=NO_TICK_NS,
+        slice_ns=SLICE_NS,
+        points_max=POINTS_MAX,
+    )
 
 
 def explored(todo: Todo, outcome: Outcome, *, ends: bool) -> Explored:
     """Give what the search asks of a run."""
-    record, prefix = outcome.record, todo.prefix
+    record, prefix = outcome.record, tuple(outcome.switches)
     if record is None:
-        return Explored(prefix, ends=True, again=todo.again)
+        return Explored(todo.prefix, ends=True, again=todo.again)
     after = -1
     if prefix:
         at = np.flatnonzero((record[:, CPU] == prefix[-1][0]) & (record[:, NUMBER] == prefix[-1][1]))
         after = int(at[-1]) if len(at) else len(record)
     mine = touched(record)
-    places = todo.places if todo.again else np.union1d(todo.places, mine.shared)
+    places = np.union1d(todo.places, mine.shared)
     return Explored(
-        prefix,
+        todo.prefix,
         order_of(record),
         mine,
-        choices(record, after, places, waits=not todo.again),
+        choices(record, after, places),
+        advances(record, prefix),
         passed(record, after),
         places,
         possible(record, after),
-        taken=tuple(outcome.switches) == prefix,
+        taken=[(cpu, other) for cpu, _, other in prefix] == [(cpu, other) for cpu, _, other in todo.prefix],
         ends=ends,
         again=todo.again,
     )
@@ -165,14 +183,15 @@ def explored(todo: Todo, outcome: Outcome, *, ends: bool) -> Explored:
 def exhaust(
     test: Litmus,
     first: Experiment,
+    reference: str,
     cores: Sequence[int],
     *,
     preemptions: int,
     seconds: float,
     tell: Callable[[Exhausted], None] = lambda _: None,
 ) -> Exhausted:
-    """Have workers run schedules until all have been, one is forbidden, or the time is over. `tell` hears how
-    it gets on.
+    """Have workers run schedules until all have been, one is forbidden, or the time is over. `reference` is
+    what names the design to a command, `tell` hears how it gets on.
     """
     found = Exhausted(test.name, first.design.name, Search(preemptions))
     with Pool(cores, {first.design.name: first.design}) as pool:
@@ -189,7 +208,7 @@ def exhaust(
             found.seconds = time.monotonic() - began
             tell(found)
         if found.forbidden:
-            pool.put(Repeat(test, first, found.prefix))
+            pool.put(Repeat(test, first, reference, found.prefix))
             found.replay = _only(pool)
     return found
 
@@ -207,6 +226,7 @@ class Repeat:
 
     test: Litmus
     first: Experiment
+    reference: str
     prefix: Prefix
 
     def do(self, arenas: Arenas, designs: Mapping[str, ReadyDesign]) -> str:
@@ -216,11 +236,9 @@ class Repeat:
         signature = signature_of(outcome)
         if not signature:
             signature = f"forbidden outcome: {judge(self.test, run_of(outcome)).why}"
-        name = self.first.design.name
-        case = Case(
-            name, test=text_of(self.test.sheet), seed=one.seed, check=one.check, schedule=one.schedule
-        )
-        return replay_text(Recorded(case, signature, outcome.fingerprint, design_digest(name)))
+        text = text_of(self.test.sheet)
+        case = Case(self.reference, test=text, seed=one.seed, check=one.check, schedule=one.schedule)
+        return replay_text(Recorded(case, signature, outcome.fingerprint, design_digest(self.reference)))
 
 
 def _end_of(outcome: Outcome) -> int:

@@ -21,7 +21,8 @@ from emulator.verdict import CLEAN, DIRTY
 def exhaustive_command(planned: Sequence[Planned], options: Namespace) -> int:
     """Go through them; returns the exit code."""
     found: list[Exhausted] = []
-    for test, first in planned:
+    references = [name for name in options.designs for _ in range(len(planned) // len(options.designs))]
+    for (test, first), reference in zip(planned, references, strict=True):
         with Progress(f"{test.name} {first.design.name}", unit="s") as progress:
 
             def tell(so_far: Exhausted) -> None:
@@ -31,7 +32,13 @@ def exhaustive_command(planned: Sequence[Planned], options: Namespace) -> int:
             cores = sorted(os.sched_getaffinity(0))
             found.append(
                 exhaust(
-                    test, first, cores, preemptions=options.preemptions, seconds=options.seconds, tell=tell
+                    test,
+                    first,
+                    reference,
+                    cores,
+                    preemptions=options.preemptions,
+                    seconds=options.seconds,
+                    tell=tell,
                 )
             )
         with reader_may_leave():

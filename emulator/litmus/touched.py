@@ -20,6 +20,8 @@ CPU, NUMBER, WHERE, OPERATION, OTHERS = range(5)
 READS = tuple(OPERATIONS.index(name) for name in READING)
 NOWHERE = 0  # a CPU has handed over by itself
 
+Prefix = tuple[tuple[int, int, int], ...]  # preemptions: CPU that stops, its points, CPU that runs
+
 
 @dataclass(frozen=True, slots=True)
 class Touched:
@@ -99,18 +101,47 @@ def met_later(record: np.ndarray) -> np.ndarray:
     return (latest > np.arange(len(record))) | (others.max(axis=1) < 0)
 
 
-def choices(record: np.ndarray, after: int, places: np.ndarray, *, waits: bool = True) -> np.ndarray:
+def choices(record: np.ndarray, after: int, places: np.ndarray) -> np.ndarray:
     """Give what could have been chosen instead behind row `after`: CPU that stops, its points, CPU that runs,
-    and the moment (`moment_keys`). Only at accesses to these places that matter, and with `waits` where a CPU
-    handed over by itself.
+    the moment (`moment_keys`), and a number of the stretch: of those with the same number the first will do,
+    as `advances` says which others make a difference. Where a CPU handed over by itself, and at accesses to
+    these places that matter.
     """
     at_wait = record[:, WHERE] == NOWHERE
     matters = np.isin(record[:, WHERE], places) & ~at_wait & met_later(record)
-    chosen = (matters | (at_wait & waits)) & (record[:, OTHERS] != 0)
+    chosen = (matters | at_wait) & (record[:, OTHERS] != 0)
     chosen[: after + 1] = False
-    row, other = _others(record[chosen])
-    state = _states(record)[chosen][row]
-    return np.column_stack((record[chosen][row][:, (CPU, NUMBER)], other, moment_keys(state, other)))
+    begins = (record[1:, CPU] != record[:-1, CPU]) | at_wait[:-1]
+    stretch = np.cumsum(np.r_[False, begins])
+    rows, states = np.flatnonzero(chosen), _states(record)
+    row, other = _others(record[rows])
+    row = rows[row]
+    kind = (stretch[row] * 64 + other) * 2 + at_wait[row]
+    return np.column_stack((record[row][:, (CPU, NUMBER)], other, moment_keys(states[row], other), kind))
+
+
+def advances(record: np.ndarray, prefix: Prefix) -> list[Prefix]:
+    """Give the schedules in which one of these preemptions comes later, and next makes a difference: behind
+    the first access of the stopped CPU that conflicts with what others did while it was stopped.
+    """
+    when, wrote, found = moments(record), writes(record), []
+    for i, (cpu, number, other) in enumerate(prefix):
+        (at,) = np.nonzero((record[:, CPU] == cpu) & (record[:, NUMBER] == number))
+        if not len(at) or record[at[-1], WHERE] == NOWHERE:
+            continue
+        start = int(at[-1])
+        meanwhile = (record[:, CPU] != cpu) & (when > start) & (when < when[start])
+        used = set(record[meanwhile, WHERE].tolist())
+        written = set(record[meanwhile & wrote, WHERE].tolist())
+        for row in (start + np.flatnonzero(record[start:, CPU] == cpu)).tolist():
+            where = int(record[row, WHERE])
+            if where == NOWHERE:
+                break
+            if where in written or (wrote[row] and where in used):
+                later = (cpu, int(record[row, NUMBER]) + 1, other)
+                found.append((*prefix[:i], later, *prefix[i + 1 :]))
+                break
+    return found
 
 
 def passed(record: np.ndarray, after: int) -> np.ndarray:
