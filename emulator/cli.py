@@ -23,6 +23,7 @@ from inputs.text import clipped
 
 if TYPE_CHECKING:
     from emulator.experiment import Experiment
+    from emulator.forms import Form
     from emulator.kept import Planned
     from emulator.machine import Machine
     from emulator.result import Result
@@ -83,7 +84,6 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
 
 def compare_command(options: Namespace, emulate: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
-    from emulator.forms import ONE_EACH, SEVERAL
     from emulator.host_facts import check_host
     from emulator.kept import Kept
 
@@ -97,7 +97,7 @@ def compare_command(options: Namespace, emulate: Any) -> int:
             "luf: --leases 1 is the controlled mode: one CPU at a time, the run repeats exactly "
             f"with --seed {options.seed}"
         )
-    form = SEVERAL if options.seeds > 1 else ONE_EACH
+    form = _form(several=options.seeds > 1)
     in_turn, planned = _in_turn(experiments, options.seeds)
     kind = "compare" if options.command == "compare" else _folder_name(options.designs[0])
     kept = Kept(form, planned, options.out, kind, options.json, _config(machine, options))
@@ -147,6 +147,17 @@ def _machine(options: Namespace) -> Machine:
         )
     options.machine = options.machine or MACHINE
     return load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=overrides)
+
+
+def _form(several: bool) -> Form:
+    """How results are shown: of one run of each design, or of several."""
+    if several:
+        from emulator.repeats.form import SEVERAL
+
+        return SEVERAL
+    from emulator.forms import ONE_EACH
+
+    return ONE_EACH
 
 
 def _in_turn(experiments: Sequence[Experiment], seeds: int) -> tuple[list[Experiment], list[Planned]]:
@@ -307,12 +318,11 @@ def _sysctls() -> Mapping[str, str]:
 
 def report_command(options: Namespace, _: Any) -> int:
     """Print the report of a finished run, or draw it."""
-    from emulator.forms import ONE_EACH, SEVERAL
     from emulator.output_file import output_of
     from emulator.repeats.result import Repeats, read_result
 
     found = read_result(options.folder)
-    form = SEVERAL if isinstance(found, Repeats) else ONE_EACH
+    form = _form(several=isinstance(found, Repeats))
     if options.timeline and isinstance(found, Repeats):
         raise InputError(f"'--timeline' must be asked of one run of each design (got {options.folder!r})")
     if options.picture:

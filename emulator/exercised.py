@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cpus.declare import EXERCISED, Counter
-from designs.design import DesignError
+if TYPE_CHECKING:
+    from cpus.declare import Counter
 
 NAMED = 6  # branches that were never taken, on a screen; all are in the JSON
 
@@ -27,6 +27,9 @@ def exercised(
     """Give how often each branch was taken in a run: of the counters, whose sums are `total`, and of the
     design's figures. Raises DesignError for a name in `relies_on` that is neither.
     """
+    from cpus.declare import EXERCISED
+    from designs.design import DesignError  # here, since a report of a run needs neither it nor numba
+
     found = {one.name: total[one.name] for one in counters if one.group == EXERCISED}
     for name in relies_on:
         taken = total.get(name, figures.get(name))

@@ -1,5 +1,6 @@
-"""What a command's results become: one run of each design a Comparison, several of each Repeats. How each is
-written to a folder, shown, drawn and judged, so that who keeps results need not know which it is.
+"""What a command's results become: one run of each design a Comparison, several of each Repeats
+(repeats/form.py). How each is written to a folder, shown, drawn and judged, so that who keeps results need
+not know which it is.
 """
 
 from __future__ import annotations
@@ -8,13 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from emulator.repeats.result import Repeats, repeats
-from emulator.repeats.text import print_repeats
 from emulator.report.text import heading_text, print_report
 from emulator.report.timeline import timeline_text
 from emulator.result import Comparison, Result, compare
-from emulator.run_folder import RunFolder, write_comparison, write_repeats
-from emulator.verdict import Verdict, of_comparison, of_repeats
+from emulator.run_folder import RunFolder, write_comparison
+from emulator.verdict import Verdict, of_comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +47,6 @@ def _comparison_picture(*given: Any) -> None:
     draw(*given)
 
 
-def _repeats_picture(*given: Any) -> None:
-    from emulator.repeats.plot import draw_repeats
-
-    draw_repeats(*given)
-
-
-def _draw_repeats(found: Repeats, folder: RunFolder) -> None:
-    _repeats_picture(found, "picture.png", folder.write)
-
-
 ONE_EACH = Form(
     _comparison, write_comparison, print_report, _comparison_picture, _draw_comparison, of_comparison
 )
-SEVERAL = Form(repeats, write_repeats, print_repeats, _repeats_picture, _draw_repeats, of_repeats)

@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 ALPHA = 0.01  # of all figures of a pair together
 CONFIDENCE = 0.95
@@ -83,6 +82,8 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     value = float(ratio(one, other))
     if min(one.size, other.size) < RUNS_MIN:
         return value, math.nan, math.nan
+    from scipy import stats  # here, as it takes half a second, which a single run does not have
+
     rng = np.random.default_rng(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn = stats.bootstrap(
@@ -104,6 +105,8 @@ def _together(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     def largest(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:  # each row: which runs are on a side
         furthest: np.ndarray = _distances(runs[:, a], runs[:, b]).max(axis=0)
         return furthest
+
+    from scipy import stats
 
     test = stats.permutation_test(
         (np.arange(count), np.arange(count, runs.shape[1])), largest, vectorized=True, n_resamples=RESAMPLES,

@@ -283,6 +283,23 @@ finally:
     assert "exit code: 0 clean" in said
 
 
+def test_a_report_is_quick(tmp_path):
+    """It needs neither the engine nor statistics."""
+    (tmp_path / "r.json").write_text(to_json(comparison()))
+    program = """
+import sys
+from emulator.cli import main
+main(["report", "r.json"])
+print(sorted({"numba", "scipy", "matplotlib", "pandas"} & set(sys.modules)))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = [sys.executable, "-c", program]
+    said = subprocess.run(
+        done, capture_output=True, text=True, check=True, env=environment, timeout=30
+    ).stdout
+    assert said.rstrip().endswith("[]")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_does_not_leave_half_a_library(number):
     """One that comes while msgspec is imported waits until it is: half of it would crash at its first use."""
