@@ -30,12 +30,14 @@ def place_of(site: int) -> str:
 
 
 def rule_findings(ram: Any) -> list[str]:
-    """Give a sentence for each place that broke a rule, and for each pair of locks of either order."""
+    """Give a sentence for each pair of locks of either order, and for each place that broke a rule: orders
+    come first, as they are seen however often is looked.
+    """
     if not ram.rules:
         return []
     book = RuleBook(ram)
     broken = ram.broken_rule[: int(ram.run_broken_rules[0])].tolist()
-    return [_sentence(book, *one) for one in broken] + _orders(book)
+    return _orders(book) + [_sentence(book, *one) for one in broken]
 
 
 def _sentence(book: RuleBook, cpu: int, where: int, operation: int, site: int) -> str:

@@ -160,7 +160,10 @@ class _Search:
         """Have what the schedule did as a list, if that repeats the run."""
         schedule = self.case.schedule
         if schedule is not None and schedule.strategy != "listed":
-            self.shows(replace(self.case, schedule=_listed(schedule, self.seen.switches)))
+            listed = _listed(schedule, self.seen.switches)
+            # rules are looked at where CPUs hand over, of which a list has few, or wherever there is a record
+            if not self.shows(replace(self.case, schedule=listed)) and schedule.rules:
+                self.shows(replace(self.case, schedule=replace(listed, records=1)))
 
     def fewer_switches(self) -> None:
         """Leave out hand-overs."""
@@ -295,8 +298,7 @@ class _Search:
 
 
 def _listed(schedule: Schedule, switches: Iterable[tuple[int, int, int]]) -> Schedule:
-    # rules are looked at where CPUs hand over, of which a list has few, or wherever there is a record
-    return replace(schedule, strategy="listed", switches=tuple(switches), records=schedule.rules)
+    return replace(schedule, strategy="listed", switches=tuple(switches))
 
 
 def _fewer_times(loop: Call) -> Iterator[Sequence[Call]]:

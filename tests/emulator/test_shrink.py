@@ -15,6 +15,7 @@ from emulator.replay.seen import Seen, runner
 from emulator.schedule import Schedule
 from emulator.stress.arena import Arena
 from emulator.stress.shrink import fewest, replays, shrink
+from tests.emulator.test_schedule import Careless
 from workloads.litmus.laid_out import text_of
 from workloads.litmus.shelf import litmus_test
 
@@ -226,3 +227,20 @@ def test_a_real_finding_shrinks_and_replays():
         assert found.size["threads"] == 2
         assert replays(found.case, run, found.seen, 5) == 5
         assert replays(found.case, runner(arena, shelf.ready("linux")), found.seen, 2) == 0
+
+
+def test_a_broken_rule_is_shrunk_as_other_findings_are():
+    """Though nothing goes wrong by it."""
+    first = Case("careless", test=text_of(litmus_test("munmap:pages=16,access=try_load").sheet),
+                 schedule=Schedule(distance=300, rules=1))  # fmt: skip
+    with Arena() as arena:
+        run = runner(arena, shelf.ready(Careless()))
+        signature = run(first).signature
+        assert signature.startswith("rule: lock order: queue_lock is taken under a word of the design")
+        small = shrink(first, run, signature, seconds=45, clock=itertools.count().__next__)
+        assert small.seen.signature == signature
+        assert small.size["calls"] < 9
+        assert small.case.schedule.strategy == "listed"
+        assert small.size["switches"] == 0
+        assert replays(small.case, run, small.seen, 5) == 5
+        assert not run(replace(small.case, schedule=replace(small.case.schedule, rules=0))).signature
