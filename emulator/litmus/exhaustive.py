@@ -105,6 +105,11 @@ class Exhausted:
             self.forbidden, self.prefix = ran.verdict, ran.explored.prefix
 
     @property
+    def is_whole(self) -> bool:
+        """Has each schedule been run, to its end?"""
+        return self.search.over and not self.cut_short
+
+    @property
     def is_void(self) -> bool:
         """Did no run mean anything?"""
         return self.forbidden is None and self.what[VOID] == self.what.total()
@@ -116,18 +121,18 @@ class Exhausted:
             count = _many(len(self.prefix), "preemption")
             when = f"in schedule {runs:,}, after {self.seconds:.1f} s"
             return f"FORBIDDEN with {count}, {when}: {self.forbidden.why}"
-        if search.over:
+        if self.is_whole:
             most = _many(search.preemptions, "preemption")
             said = f"all schedules with at most {most} were run, {runs:,}"
         else:
             said = f"{runs:,} schedules were run in {self.seconds:.0f} s, {_levels(search)}"
         parts = [
             f"{said}: nothing forbidden",
-            f"{len(search.orders):,} distinct orders",
+            _many(len(search.orders), "distinct order"),
             _many(len(self.ends), "distinct end"),
             f"of {search.possible:,} choices others make no difference, or lead where a run has been",
         ]
-        parts += [f"{self.cut_short:,} cut short"] * bool(self.cut_short)
+        parts += [f"{self.cut_short:,} were too long to go on from"] * bool(self.cut_short)
         if self.what[VOID]:
             parts.append(f"{self.what[VOID]:,} void ({self.why_void.most_common(1)[0][0]})")
         return "; ".join(parts)

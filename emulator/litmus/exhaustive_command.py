@@ -47,7 +47,7 @@ def exhaustive_command(planned: Sequence[Planned], options: Namespace) -> int:
     bad = [one for one in found if one.forbidden]
     if bad:
         _write(bad, options)
-    over = sum(one.search.over for one in found)
+    over = sum(one.is_whole for one in found)
     void = sum(one.is_void for one in found)
     said = (
         f"{len(found):,} pairs of test and design: {len(bad)} with a forbidden outcome, {over:,} gone through"

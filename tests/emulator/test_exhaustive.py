@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from emulator.cli import main
+from emulator.litmus.exhaustive import Exhausted, Ran
 from emulator.litmus.search import Explored, Search
 from emulator.litmus.touched import NOWHERE, advances, choices, order_of, passed, possible, touched
+from emulator.litmus.verdict import VOID, Verdict
 from emulator.verdict import BAD_INPUT, CLEAN, DIRTY
 
 READ, WRITE = 0, 1
@@ -208,6 +210,19 @@ def test_the_command_finds_a_race_with_as_few_preemptions_as_it_needs(tmp_path, 
     (case,) = tmp_path.glob("*-litmus/interrupted-counting.toml")
     assert main(["replay", str(case)]) == DIRTY
     assert "as stored, to the event" in capsys.readouterr().out
+
+
+def test_what_was_too_long_is_not_called_all():
+    """Nothing is known of what lies behind the only schedule."""
+    found = Exhausted("long", "luf", Search(1))
+    assert found.search.next() is not None
+    found.add(Ran(Explored((), ends=True), Verdict(VOID, "cut short"), end=1, cut_short=True))
+    assert found.search.next() is None
+    assert found.search.over
+    assert not found.is_whole
+    assert found.is_void
+    assert found.line().startswith("1 schedules were run in 0 s, 1 of at least 1 with 0 preemptions: nothing")
+    assert "1 were too long to go on from; 1 void (cut short)" in found.line()
 
 
 def test_a_schedule_beside_all_schedules_is_refused(capsys):
