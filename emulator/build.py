@@ -127,7 +127,7 @@ def boot(ram: Any, machine: Machine, workload: Workload, design: ReadyDesign, op
     boot_cpus(ram)
     design.prepare(ram)
     if options.schedule and options.schedule.wraps:
-        begin_near_wrap(ram, options.schedule.wraps)
+        begin_near_wrap(ram)
     _processes(ram, workload)
     _kernel_threads(ram)
 

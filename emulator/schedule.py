@@ -52,7 +52,7 @@ NUMBERS = {
     "slice_ns": (0, 10**12),
     "points_max": (0, 10**12),
     "disturbs": (0, 1000),
-    "wraps": (0, 2),
+    "wraps": (0, 1),
     "records": (0, 1),
 }
 EXPECTED_BY = "/"  # stands between the numbers of CPUs, on a command line

@@ -161,7 +161,7 @@ class Portfolio:
 def _shaken(schedule: Schedule, random: np.random.Generator) -> Schedule:
     """Draw what else happens in a run, or is looked at."""
     rules, disturbed, wraps = random.random(3) < (RULES_SHARE, DISTURBED_SHARE, WRAPS_SHARE)
-    given: dict[str, Any] = {"rules": int(rules), "wraps": int(wraps * random.integers(1, 3))}
+    given: dict[str, Any] = {"rules": int(rules), "wraps": int(wraps)}
     if disturbed:
         given |= {"disturbs": 1, "tick_ns": OFTEN_NS[random.integers(len(OFTEN_NS))]}
     return replace(schedule, **given)

@@ -11,13 +11,16 @@ import pytest
 from cpus.atomics import load_acquire
 from cpus.locks import spin_lock, spin_unlock
 from designs.design import hook, replaced
-from designs.linux import Linux
+from designs.linux import PENDING_LARGE, PENDING_MASK, Linux
 from designs.state import own_fields
 from emulator.experiment import Experiment
+from emulator.litmus.run import experiment_of
 from emulator.machine import load_machine
+from emulator.near_wrap import BEFORE, STAMPS
 from emulator.schedule import Schedule, parse_schedule
 from emulator.sentences import answer
 from emulator.stopped import Livelock
+from workloads.litmus.shelf import litmus_test
 
 STRATEGIES = [
     Schedule("walk"),
@@ -102,6 +105,24 @@ def test_ticks_disturb_short_runs():
     assert first.clean
     assert what_happened(run("luf", disturbed)) == what_happened(first)
     assert first.vmstat != run("luf", plain).vmstat
+
+
+def test_numbers_begin_shortly_before_they_wrap():
+    """LUF's stamps pass 16 bits in a run that is far from it alone, and nothing is the worse for it."""
+    seen = {}
+    test = litmus_test("single-page-batches:long=1")
+    for wraps in (0, 1):
+        one = experiment_of(test, "luf", schedule=Schedule(wraps=wraps))
+
+        def look(ram, wraps=wraps):
+            pending = ram.mm_batched & PENDING_MASK
+            seen[wraps] = int(ram.design["ugen"][0]), int(pending.min()), int(pending.max())
+
+        assert one.run(observe=look).clean
+    assert 2 + BEFORE < seen[0][0] < STAMPS // 2
+    assert STAMPS < seen[1][0] < STAMPS + seen[0][0]
+    assert seen[0][1:] < (0, PENDING_LARGE // 2)
+    assert seen[1][2] == PENDING_LARGE - BEFORE
 
 
 def test_the_plain_engine_has_no_points():
