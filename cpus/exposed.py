@@ -169,7 +169,7 @@ def _would_use(ram, other, slot, mm):
 
 
 @kernel
-def _shows(ram, mm, vpn, pfn):
+def shows(ram, mm, vpn, pfn):
     """Does the PTE show the frame?"""
     table = find_table(ram, ram.mm_pgd[mm], vpn)
     pte = ptep_get(ram, table, vpn & LEVEL_MASK) if table >= 0 else 0
@@ -194,7 +194,7 @@ def read_entry(ram, other, i, pfn):
     filled_ns = load_acquire(ram.tlb_filled_ns, (other, i))
     if logical == marked(ram):
         logical = load_acquire(ram.tlb_marked, (other, i)) >> 1
-    if why != 0 and _shows(ram, mm, vpn, found):
+    if why != 0 and shows(ram, mm, vpn, found):
         why = 0
     waits_for = batch_of(ram, other, found)  # after the PTE: who clears one says so before
     if waits_for == 0 and mm >= 0 and load_acquire(ram.mm_flush_pending, mm) > 0:

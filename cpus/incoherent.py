@@ -1,19 +1,29 @@
 """What the oracle says of an access that did not find what it should have: the kind of violation, or a read
 in a window of Linux itself.
 
-Such a window is a translation that another CPU's batch of reclaim has taken away and not flushed yet
-(docs/coherence.md). It is looked for when the read happens: a design that has flushed the batch, and spared
-this CPU, is found. Left out: the window between munmap and truncation, which is told as a stale read.
+Such a window is a translation that another CPU's batch of reclaim has taken away and not flushed yet, or a
+call of the reader's own process that has not returned (docs/coherence.md). It is looked for when the read
+happens: a design that has flushed, and spared this CPU, is found.
 """
 
-from cpus.compiled import apart
+from cpus.atomics import load_acquire
+from cpus.compiled import apart, kernel
 from cpus.completion import WRITE_PROTECTED, marked
-from cpus.exposed import LOADED, OCCASIONS, OPEN, batch_of, note_window
+from cpus.exposed import LOADED, OCCASIONS, OPEN, batch_of, note_window, shows
 from cpus.exposed_pages import NO_FRAME
 from cpus.oracle import LATE, LOST, REUSE, STALE, VERSION_BITS, check_load, report
 from cpus.tlb import CONTEXT_BITS, VALUE_SHIFT
 
 READ = OCCASIONS.add(("read {}", "{} was read"))
+
+
+@kernel
+def _is_left_open(ram, cpu, vpn, pfn):
+    """Is what took the translation away not over: another CPU's batch, or a change of this mm by a user?"""
+    mm = ram.cpu_loaded_mm[cpu]
+    if load_acquire(ram.mm_flush_pending, mm) > 0 and not shows(ram, mm, vpn, pfn):
+        return True
+    return batch_of(ram, cpu, pfn) == OPEN
 
 
 @apart
@@ -37,7 +47,7 @@ def incoherent(ram, cpu, access, logical, published, word):
             return 1
     if what != LATE and word >> VERSION_BITS != logical:
         what = REUSE
-    if what == STALE and batch_of(ram, cpu, pfn) == OPEN:
+    if what == STALE and _is_left_open(ram, cpu, vpn, pfn):
         mm, filled_ns = ram.cpu_loaded_mm[cpu], ram.tlb_filled_ns[cpu, entry]
         note_window(ram, cpu, READ, cpu, vpn, pfn, logical, mm, filled_ns, entry, LOADED, NO_FRAME)
         return 1

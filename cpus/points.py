@@ -36,6 +36,7 @@ from cpus.strategies import (
     SPINS,
     WHERE,
     distance_of,
+    is_elsewhere,
     note_touched,
     passes_by,
     random_next,
@@ -152,14 +153,14 @@ def _note(ram, cpu, where, operation):
 
 @kernel
 def _is_looked_at(ram, cpu, where, operation):
-    """Look at a point if that is asked for; was that all that the countdown ended for?"""
+    """Look at a point if that is asked for; is there nothing to decide?"""
     if ram.records:
         _note(ram, cpu, where, operation)
     passed = ram.run_points[0] + ram.point[ARMED] - ram.point[LEFT]
     ends = ram.points_max > 0 and passed >= ram.run_points_bound[0]
     if ends:
         cut_short(ram, cpu, passed)
-    return (ram.records or ends) and passes_by(ram, cpu)
+    return (ram.records or ends or is_elsewhere(ram, cpu)) and passes_by(ram, cpu)
 
 
 @apart

@@ -9,6 +9,8 @@ strategy chooses one of them, and how many points it will pass before the next d
 - SURW: with a chance by the points that each CPU has yet to pass, counted in an earlier run (Zhao et al.,
   ASPLOS 2025), at distances as WALK;
 - STARVE: as WALK, but one CPU runs only if no other can;
+- HOOKS: as WALK while the CPU is in a hook of the design; elsewhere one of ELSEWHERE decisions is made. So
+  windows of two or three points are met in the design under test;
 - LISTED: what a list says, which is how a run is repeated and shrunk.
 Whoever spins gives way: it is not chosen while another may run.
 
@@ -67,7 +69,8 @@ FIELDS = (
     Field("touched", SCHEDULE, "log of points", ("nr_touched", TOUCHED_WORDS)),
 )  # fmt: skip
 
-WALK, PCT, SURW, STARVE, LISTED = range(1, 6)
+WALK, PCT, SURW, STARVE, LISTED, HOOKS = range(1, 7)
+ELSEWHERE = 40  # HOOKS: of so many decisions outside of hooks one is made
 # words of `point`, behind LEFT and AT_POINT: the countdown's last beginning, who wants no decision, whether
 # it was shortened for one that spins, a random state (several leases), and where the CPU that decides is: in
 # the segment, in the source
@@ -176,6 +179,12 @@ def passes_by(ram, cpu):
     ram.run_points[0] += passed
     arm(ram, cpu)
     return True
+
+
+@kernel
+def is_elsewhere(ram, cpu):
+    """HOOKS: is this no place for a decision?"""
+    return ram.strategy == HOOKS and ram.cpu_hook[cpu] == 0 and _draw(ram) % ELSEWHERE != 0
 
 
 # --- the choice ---------------------------------------------------------------------------------------------

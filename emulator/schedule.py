@@ -19,15 +19,16 @@ import numpy as np
 from allocator.cut_short import LOOKS
 from cpus.abi.numbers import CPUS_MAX
 from cpus.points import ready_points
-from cpus.strategies import CHANGES_MAX, LISTED, NEVER, PCT, STARVE, SURW, WALK
+from cpus.strategies import CHANGES_MAX, HOOKS, LISTED, NEVER, PCT, STARVE, SURW, WALK
 from inputs.text import clipped, whole_number
 
-STRATEGIES = {"walk": WALK, "pct": PCT, "surw": SURW, "starve": STARVE, "listed": LISTED}
+STRATEGIES = {"walk": WALK, "pct": PCT, "surw": SURW, "starve": STARVE, "hooks": HOOKS, "listed": LISTED}
 OF_A_STRATEGY = {  # the parameters that a strategy goes by
     "walk": ("distance",),
     "pct": ("depth", "points"),
     "surw": ("distance", "expected"),
     "starve": ("cpu", "distance"),
+    "hooks": ("distance",),
     "listed": (),
 }
 OF_ALL = ("seed", "window_ns", "tick_ns", "rules")
@@ -65,16 +66,16 @@ class Schedule:
     """Who runs next.
 
     `distance`: mean number of points between two decisions, 0: none but where a CPU waits (walk, surw,
-    starve). `depth`: changes of priorities, among `points` that are expected in all (pct). `expected`: points
-    of each CPU in an earlier run (surw; `cpu_points` of its result). `cpu`: the one that runs only if no
-    other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the
-    `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean
-    time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to be
-    made is held against the rule of its field, and the order of locks is looked at. `slice_ns`: the longest
-    time that a CPU runs before it hands over by itself, 0: as without a schedule. `points_max`: a run that
-    has passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers do
-    (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what each
-    point touches is noted (listed). Raises ValueError.
+    starve; hooks: inside a hook). `depth`: changes of priorities, among `points` that are expected in all
+    (pct). `expected`: points of each CPU in an earlier run (surw; `cpu_points` of its result). `cpu`: the one
+    that runs only if no other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then),
+    as in the `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`:
+    mean time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to
+    be made is held against the rule of its field, and the order of locks is looked at. `slice_ns`: the
+    longest time that a CPU runs before it hands over by itself, 0: as without a schedule. `points_max`: a run
+    that has passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers
+    do (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what
+    each point touches is noted (listed). Raises ValueError.
     """
 
     strategy: str = "walk"

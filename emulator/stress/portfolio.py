@@ -53,7 +53,7 @@ OFTEN_NS = (2_000, 10_000, 50_000)
 STRATEGIES = (
     *(f"walk {distance}" for distance in DISTANCES),
     *(f"pct {depth}" for depth in (1, 2, 3, 5)),
-    "surw 100", "surw 1000", "starve 300",
+    "surw 100", "surw 1000", "starve 300", "hooks 3", "hooks 10",
 )  # fmt: skip
 
 

@@ -145,6 +145,30 @@ def test_a_read_in_that_window_is_no_violation_and_after_the_flush_it_is(broken_
     assert machine.violations() == (["stale read"] if design == "none" else [])
 
 
+@pytest.mark.parametrize("design", ["linux", "none:what=user"])
+def test_so_it_is_with_a_call_of_its_process_that_has_not_returned(broken_machine, design):
+    """cpu0 unmaps the page, and has hidden its mapping; cpu2 truncates it, and finds nobody who maps it; cpu1
+    reads the old content. When cpu0's call is over that is a violation, which who does not flush has.
+    """
+    machine = running(broken_machine, design)
+    machine.use(SHARES, 1, cpu=1)
+    seen = []
+
+    def truncate_and_read(*_):
+        if not seen:
+            seen.append(1)
+            truncate_range(machine.ram, 2, SHARED, PAGE, PAGE + 1)
+            machine.touch(SHARES, cpu=1)
+
+    machine.before_hook("user_flush", truncate_and_read)
+    do_munmap(machine.ram, 0, 1, SHARES, SHARES + 1)
+    assert machine.violations() == []
+    assert READ in machine.ram.exposure[EXPOSURES_KEPT:, 0]
+    if design != "linux":
+        machine.touch(SHARES, cpu=1)
+        assert len(machine.violations()) == 1
+
+
 def test_a_batch_of_the_cpu_itself_is_flushed_before_it_goes_on(small_machine):
     """The same, and nobody but the reclaimer has the old frame."""
     machine = running(small_machine, "linux")

@@ -28,6 +28,7 @@ STRATEGIES = [
     Schedule("pct", depth=5, points=50_000),
     Schedule("surw", distance=50, expected=(20_000, 10_000, 10_000, 10_000)),
     Schedule("starve", cpu=1, distance=50),
+    Schedule("hooks", distance=5),
 ]
 
 
@@ -183,6 +184,12 @@ def test_points_find_a_race_inside_a_hook():
     assert again.fingerprint == found[0].fingerprint
 
 
+def test_decisions_in_hooks_find_it_with_every_seed():
+    """A walk of distance 300 finds it with every other one."""
+    seeds = range(1, 5)
+    assert not any(run(Counting(), Schedule("hooks", distance=3, seed=seed)).clean for seed in seeds)
+
+
 @hook("shootdown")
 def wait_for_nobody(ram, cpu, a, b, c, d):
     counts = counts_of(ram)
@@ -311,7 +318,10 @@ def test_a_short_list_says_where_each_cpu_was():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"strategy": "run"}, r"'schedule' must be one of walk, pct, surw, starve, listed \(got 'run'\)"),
+        (
+            {"strategy": "run"},
+            r"'schedule' must be one of walk, pct, surw, starve, hooks, listed \(got 'run'\)",
+        ),
         ({"distance": -1}, r"'schedule.distance' must be a whole number from 0 to 1,000,000,000 \(got -1\)"),
         ({"strategy": "a" * 5000}, r"\(got 'a{70,80} \.\.\.\)$"),
         ({"depth": 6}, r"'schedule.depth' must be a whole number from 1 to 5 \(got 6\)"),

@@ -97,7 +97,7 @@ def schedule(chance: Chance) -> Input:
     keys = ["distance", "depth", "points", "cpu", "seed", "window_ns", "tick_ns", "rules", "switches",
             "points_max", "disturbs", "wraps", "records"]  # fmt: skip
     odd = chance.choice([str(odd_value(chance)), chance.choice(ODD_TEXTS), "3,3", "=", "1" * 5_000])
-    strategy = chance.choice(["walk", "pct", "surw", "starve", "listed", "none", odd])
+    strategy = chance.choice(["walk", "pct", "surw", "starve", "hooks", "listed", "none", odd])
     given = [f"{chance.choice(keys)}={chance.choice([odd, '0', '1', '5', '70'])}" for _ in range(2)]
     how = f"{strategy}:{','.join(given[: chance.randrange(3)])}".replace("\x00", "")
     line = ("run", "linux", "--leases", chance.choice("12"), "--out", "o", *readers.SMALL_MACHINE,
