@@ -328,6 +328,11 @@ def report_command(options: Namespace, _: Any) -> int:
     if options.picture:
         with output_of("picture", options.picture):
             form.picture(found, options.picture)
+    if options.html:
+        from emulator.page.page import write_page
+
+        with output_of("html", options.html):
+            write_page(found, options.html)
     if options.table:
         from emulator.repeats.table import write_table
 
@@ -340,7 +345,7 @@ def report_command(options: Namespace, _: Any) -> int:
             from emulator.repeats.lkp import lkp_text
 
             sys.stdout.write(lkp_text(found.runs))
-        elif not (options.picture or options.table):
+        elif not (options.picture or options.table or options.html):
             form.show(found, sys.stdout, DIRTY)
     return form.verdict(found, DIRTY).code
 

@@ -23,7 +23,7 @@ SEEDS_MAX, SEED_MAX = 100, 2**62  # those that follow it fit into 63 bits, too
 KERNEL = "6.12"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
-PLACES = ("out", "json", "folder", "picture", "table", "data", "again", "plot", "doc")
+PLACES = ("out", "json", "folder", "picture", "table", "html", "data", "again", "plot", "doc")
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page
@@ -58,6 +58,7 @@ examples:
   luf report runs/latest                   the newest run's report, as it was printed
   luf report runs/latest --timeline        when each design flushed, by what it was doing
   luf report out.json --picture out.svg    draw what --json has left
+  luf report runs/latest --html page.html  a page to mail, in one file
   luf report runs/latest --table t.csv     one row a run, for pandas or a spreadsheet; also .jsonl, .parquet
   luf report runs/latest --format lkp      %stddev and %change, as the kernel's test robot prints them
 
@@ -122,6 +123,9 @@ def parser() -> argparse.ArgumentParser:
         "--timeline",
         action="store_true",
         help="show when each design flushed, by site over virtual time, in blocks",
+    )
+    report.add_argument(
+        "--html", metavar="FILE", help="write a page to mail: tables, pictures and proofs in one file"
     )
     report.add_argument(
         "--table",
@@ -399,8 +403,8 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         metavar="STRATEGY",
         type=scheduled,
         help="with --leases 1, let CPUs hand over anywhere in the kernel, at accesses that others may see: "
-        "walk, or pct, surw, starve, hooks, with parameters, walk:distance=300,seed=7 (docs/commands.md). With "
-        "more leases CPUs are held up there for short random times instead",
+        "walk, or pct, surw, starve, hooks, with parameters, walk:distance=300,seed=7 (docs/commands.md). "
+        "With more leases CPUs are held up there for short random times instead",
     )
     group.add_argument(
         "--strict-ipi",

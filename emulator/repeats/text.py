@@ -92,14 +92,14 @@ def _table(text: Text, repeats: Repeats) -> None:
                 continue
             runs = len(taken[base][figure.name]), len(values)
             one = found[design][figure.name]
-            text.append(*_change(one, runs))
+            text.append(*change_text(one, runs))
             text.append("\n")
             if with_talk and design == "luf" and figure.talk is not None:
                 shown = f"{'':<{LABEL}}{'the talk':<{DESIGN}}{'':>{VALUE}}  {percent(figure.talk)}\n"
                 text.append(shown, QUIET)
 
 
-def _change(one: Difference, runs: tuple[int, int]) -> tuple[str, str]:
+def change_text(one: Difference, runs: tuple[int, int]) -> tuple[str, str]:
     """Say how a figure differs, and in which style."""
     if one.low == one.high == 1 or (one.p == 1 and math.isnan(one.ratio)):
         return "the same", QUIET
