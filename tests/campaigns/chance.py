@@ -1,0 +1,71 @@
+"""Does `luf compare --seeds` see what is there, and nothing else?
+
+    python -m tests.campaigns.chance [--times 20] [--seeds 6] [--leases 2]
+
+Compares `linux` with itself so many times, with other seeds each time. Then it plants a change in one cost,
+of 3 % and of none, and compares with 12 seeds a side. Exit code 0 if at most one comparison of equals shows a
+difference, and the planted change is seen and the other is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+from emulator.experiment import run_design
+from emulator.machine import load_machine
+from emulator.repeats.figures import samples
+from emulator.repeats.spread import Difference, differences
+from emulator.result import Result
+
+SMALL = {"nodes.0.memory_mib": 8, "nodes.1.memory_mib": 16}
+UNDER_PRESSURE, LOOKUPS = "churn", "xsbench"  # the second spends its time in memory
+COST, USUAL = "costs.line_cxl_tenths", 100
+PLANTED_SEEDS, PERCENT = 12, (0, 3)
+
+
+def main() -> int:
+    """Run the campaign as the options say."""
+    parser = argparse.ArgumentParser(description="equal and unequal designs, by luf compare's statistics")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--leases", type=int, default=2)
+    options = parser.parse_args()
+    first, alarms = 1, 0
+    for i in range(options.times):
+        sides = [range(first + n * options.seeds, first + (n + 1) * options.seeds) for n in (0, 1)]
+        one, other = (side(UNDER_PRESSURE, seeds, options.leases) for seeds in sides)
+        found = differences(samples(one), samples(other))
+        alarms += any(figure.seen for figure in found.values())
+        print(f"{i + 1:3} linux beside linux: {told(found)}", flush=True)
+        first = sides[1].stop
+    print(f"{alarms} of {options.times} comparisons of equals show a difference")
+    right = alarms <= 1
+    for percent in PERCENT:
+        one = side(LOOKUPS, range(1, PLANTED_SEEDS + 1), options.leases, **{COST: USUAL})
+        changed = USUAL * (100 + percent) // 100
+        other = side(LOOKUPS, range(101, PLANTED_SEEDS + 101), options.leases, **{COST: changed})
+        found = differences(samples(one), samples(other))
+        right = right and found["runtime_mean_ns"].seen == (percent > 0)
+        print(f"{COST} {percent:+} %: {told(found)}", flush=True)
+    return 0 if right else 1
+
+
+def side(workload: str, seeds: Iterable[int], leases: int, **changes: float) -> list[Result]:
+    """Run linux with each seed, on a small machine with some keys changed."""
+    machine = load_machine("guest-8cpu", overrides=SMALL | changes)
+    return [run_design("linux", machine, workload, tokens=1, leases=leases, seed=seed) for seed in seeds]
+
+
+def told(found: dict[str, Difference]) -> str:
+    """Say which figures differ, and what the run time does."""
+    seen = [name for name, figure in found.items() if figure.seen]
+    runtime = found["runtime_mean_ns"]
+    ratio, low, high = (f"{(one - 1) * 100:+.1f}" for one in (runtime.ratio, runtime.low, runtime.high))
+    change = f"{ratio} [{low}, {high}] %"
+    return f"{', '.join(seen) or 'nothing'} seen; runtime {change}, p = {runtime.p:.2g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
