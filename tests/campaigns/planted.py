@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -95,7 +97,17 @@ def campaign(
         journal.add(bug, one)
         return one
 
-    with ThreadPoolExecutor(jobs) as pool:
+    cores = deque(sorted(os.sched_getaffinity(0)))
+
+    def have_a_core() -> None:
+        """Stress takes the first cores that it may have, and each hunt is to have one of its own: that of the
+        thread that starts it.
+        """
+        core = cores.popleft()
+        cores.append(core)
+        os.sched_setaffinity(0, {core})
+
+    with ThreadPoolExecutor(jobs, initializer=have_a_core if jobs > 1 else None) as pool:
         yield from pool.map(look, todo)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from dataclasses import replace
 
 import pytest
@@ -52,6 +54,23 @@ def test_an_interrupted_campaign_goes_on(hunted, tmp_path):
     again = replace(BUGS[0], changes=(Change("designs/luf/ugen.py", "first", "return"),))
     run([again, *BUGS[1:]], journal, without=("litmus",))
     assert hunted[6:] == ["first"]
+
+
+def test_hunts_at_a_time_have_a_core_each(monkeypatch, tmp_path):
+    """Two on one core had half of their time."""
+    cores, both = [], threading.Barrier(2)
+
+    def hunt(bug, seconds, *, without, shrink):
+        both.wait(10)
+        cores.append(os.sched_getaffinity(0))
+        return replace(FOUND, bug=bug.name)
+
+    monkeypatch.setattr(planted, "hunt", hunt)
+    mine = os.sched_getaffinity(0)
+    list(campaign(BUGS[:2], Journal(tmp_path / "j"), 60.0, (), 2, True))
+    assert [len(one) for one in cores] == [1, 1]
+    assert len(mine) < 2 or cores[0] != cores[1]
+    assert os.sched_getaffinity(0) == mine
 
 
 def test_a_hunt_that_failed_is_hunted_again(hunted, tmp_path):
