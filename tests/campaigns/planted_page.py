@@ -34,7 +34,7 @@ def summary(hunts: Sequence[Hunt]) -> str:
     return text + (f"; stress failed on {failed}" if failed else "")
 
 
-def page(bugs: dict[str, Bug], hunts: Sequence[Hunt], cores: str = "two cores") -> str:
+def page(bugs: dict[str, Bug], hunts: Sequence[Hunt], cores: str = "at most one core") -> str:
     """Give the whole page from hunts with all parts, and those without some."""
     whole = {one.bug: one for one in hunts if not one.without}
     parts = [INTRO.format(cores=cores), summary(list(whole.values())) + ".\n"]
