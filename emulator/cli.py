@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpus.abi.numbers import LEASES_MAX
-from emulator.cli_arguments import LISTED, MACHINE, parse
+from emulator.cli_arguments import LISTED, parse
 from emulator.ending import SIGNALLED, endings_held, endings_raised
 from emulator.sentences import answer
 from emulator.streams import can_print, leave_at_once, reader_may_leave, ready_streams, settled, tell
@@ -63,6 +62,7 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
         "replay": replay,
         "report": report_command,
         "stress": stress,
+        "sweep": sweep,
     }
     ready_streams()
     try:
@@ -84,12 +84,13 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
 
 def compare_command(options: Namespace, emulate: Any) -> int:
     """Run the designs and leave a folder, a report and, if asked for, JSON."""
+    from emulator.asked import experiments_of
     from emulator.host_facts import check_host
     from emulator.kept import Kept
 
     _check_places(options)
     controlled = options.leases == 1  # asked for: that the host has one core is another thing
-    experiments = _experiments(options)
+    experiments = experiments_of(options)
     machine = experiments[0].machine
     check_host(machine)
     if controlled:
@@ -109,44 +110,6 @@ def compare_command(options: Namespace, emulate: Any) -> int:
     except BaseException as error:
         kept.stopped(error)
         raise
-
-
-def _experiments(options: Namespace) -> list[Experiment]:
-    """Describe the run of each design, all on one machine and workload. Raises ValueError for whatever is
-    wrong with them, before anything runs.
-    """
-    from dataclasses import replace
-
-    from cpus.uncompiled import UNCOMPILED
-    from emulator.experiment import Experiment
-
-    machine = _machine(options)
-    options.scale = machine.scale
-    if options.leases is None:
-        options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
-    how = ("memory", "tokens", "leases", "seed", "check", "strict_ipi", "debug_luf", "schedule")
-    given = {name: getattr(options, name) for name in how}
-    first = Experiment(options.designs[0], machine, options.workload, **given)
-    others = [replace(first, design=design) for design in options.designs[1:]]
-    first = first.sized()
-    return [first, *(replace(first, design=other.design) for other in others)]
-
-
-def _machine(options: Namespace) -> Machine:
-    """Load the machine that was asked for, or a litmus test's own."""
-    from emulator.machine import load_machine
-    from workloads.litmus.shelf import is_litmus, litmus_test
-
-    overrides = dict(options.overrides)
-    if options.machine is None and is_litmus(options.workload):
-        from emulator.litmus.machine import BASE, machine_of
-
-        options.machine = BASE
-        return machine_of(
-            litmus_test(options.workload), scale=options.scale, cpus=options.cpus, overrides=overrides
-        )
-    options.machine = options.machine or MACHINE
-    return load_machine(options.machine, scale=options.scale, cpus=options.cpus, overrides=overrides)
 
 
 def _form(several: bool) -> Form:
@@ -223,8 +186,9 @@ def _check_places(options: Namespace) -> None:
     there = next((path for path in (out, *out.parents) if os.path.exists(path)), Path("/"))
     if not can_hold(there) or any(len(os.fsencode(part)) > NAME_BYTES for part in out.parts):
         raise InputError(f"'--out' must be a folder that can be written to (got {clipped(options.out)})")
-    if options.json and options.json != "-":
-        check_output("json", options.json)
+    json = getattr(options, "json", None)
+    if json and json != "-":
+        check_output("json", json)
 
 
 def golden(options: Namespace, emulate: Any) -> int:
@@ -254,6 +218,14 @@ def stress(options: Namespace, emulate: Any) -> int:
 
     _check_places(options)
     return stress_command(options, emulate)
+
+
+def sweep(options: Namespace, emulate: Any) -> int:
+    """Run a sweep; `emulate` stands in for the processes that carry its runs in tests."""
+    from emulator.sweep.command import sweep_command
+
+    _check_places(options)
+    return sweep_command(options, emulate)
 
 
 # -- luf list, luf report ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from emulator.cli_parts import add_set as _add_set
 from emulator.cli_parts import command as _command
 from emulator.cli_replay import add_replay
 from emulator.cli_stress import add_stress
+from emulator.cli_sweep import add_sweep
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
@@ -23,7 +24,7 @@ SEEDS_MAX, SEED_MAX = 100, 2**62  # those that follow it fit into 63 bits, too
 KERNEL = "6.12"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
-PLACES = ("out", "json", "folder", "picture", "table", "html", "data", "again", "plot", "doc")
+PLACES = ("out", "json", "folder", "picture", "table", "html", "data", "again", "plot", "doc", "file")
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page
@@ -104,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     _add_litmus(commands)
     add_stress(commands)
     add_replay(commands)
+    add_sweep(commands, _add_what, _add_how)
 
     listing = _command(commands, "list", "list machines, workloads and designs, one line each", LIST_EXAMPLES)
     listing.add_argument(
@@ -430,7 +432,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in PLACES:
         if getattr(options, name, None) == "":  # a shell variable that is not set, most likely
             reader.error(
-                f"argument {name if name == 'folder' else '--' + name}: must be the name of "
+                f"argument {name if name in ('folder', 'file') else '--' + name}: must be the name of "
                 "a file or folder (got '')"
             )
     return options

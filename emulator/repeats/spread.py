@@ -58,6 +58,18 @@ def differences(first: Mapping[str, Sample], second: Mapping[str, Sample]) -> di
     return {name: Difference(*_ratio(one[i], other[i]), float(p[i])) for i, name in enumerate(names)}
 
 
+def median_interval(values: Sample) -> tuple[float, float, float]:
+    """Give the median of a sample, and the ends of its interval; NaN where there is one run."""
+    drawn = np.asarray(values, float)
+    middle = float(np.median(drawn))
+    if drawn.size < RUNS_MIN:
+        return middle, math.nan, math.nan
+    chosen = np.random.default_rng(1).choice(drawn, (RESAMPLES, drawn.size))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.median(chosen, axis=1), [tail, 1 - tail])
+    return middle, float(low), float(high)
+
+
 def least_p(first: int, second: int) -> float:
     """The smallest p that so many runs a side can have: with fewer than 5 and 5 nothing can be seen."""
     return 1.0 if min(first, second) < RUNS_MIN else min(1.0, 2 / math.comb(first + second, first))

@@ -1,0 +1,134 @@
+"""The command `luf sweep`: plan, go on where the journal ends, run, put together."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from emulator.host_facts import check_host
+from emulator.output_file import OutputError
+from emulator.report.progress import Progress
+from emulator.run_folder import command_line, versions
+from emulator.sentences import sentence
+from emulator.streams import reader_may_leave, tell
+from emulator.sweep.child import Answer
+from emulator.sweep.journal import SCHEMA, Head, Journal, Line
+from emulator.sweep.plan import Job, Plan, SweepError, plan_of
+from emulator.sweep.scheduler import Room, Take, room_here, run_here
+from emulator.sweep.table import Ended, draw_sweep, table_text, write_tables
+from emulator.verdict import BAD_INPUT, CLEAN, DIRTY, FAILED
+
+Emulate = Callable[[Sequence[Job], Take, Room], None]
+SHOWN = 3  # runs that are named as not clean
+
+
+class RunFailed(Exception):
+    """A run failed by a mistake of ours: its key and why."""
+
+
+def sweep_command(options: Namespace, emulate: Emulate | None) -> int:
+    """Run what is not yet in the journal, and show all; returns the exit code. `emulate` stands in for the
+    processes in tests.
+    """
+    plan = plan_of(options)
+    for machine in {id(job.experiment.machine): job.experiment.machine for job in plan.jobs}.values():
+        check_host(machine)
+    folder = Path(options.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'--out' must be a folder that can be made (got {sentence(error)})") from None
+    with Journal(folder, Head(SCHEMA, plan.identity, versions(), command_line())) as journal:
+        lost = _run_missing(plan, journal, room_here(options.jobs), emulate or run_here)
+        return _finish(plan, journal, folder, lost)
+
+
+def _run_missing(plan: Plan, journal: Journal, room: Room, run: Emulate) -> dict[str, str]:
+    """Run all jobs that the journal does not have; gives those that were lost, with why."""
+    missing = [job for job in plan.jobs if job.key not in journal.done]
+    if len(missing) < len(plan.jobs):
+        tell(f"luf: {len(plan.jobs) - len(missing):,} of {len(plan.jobs):,} runs are in {journal.path}")
+    lost: dict[str, str] = {}
+    with Progress("sweep", unit="runs") as progress:
+        began, ended = time.monotonic(), 0
+
+        def take(job: Job, answer: Answer) -> None:
+            nonlocal ended
+            ended += 1
+            _keep(journal, job, answer, lost)
+            seconds = (time.monotonic() - began) / ended * (len(missing) - ended)
+            left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+            done = len(plan.jobs) - len(missing) + ended
+            progress.update(done, len(plan.jobs))
+            progress.phase(f"{done:,}/{len(plan.jobs):,} runs, {left} left")
+
+        try:
+            run(missing, take, room)
+        except KeyboardInterrupt as error:
+            kept = f"{len(plan.jobs) - len(missing) + ended:,} of {len(plan.jobs):,} runs are kept"
+            error.__notes__ = [f"{kept} in {journal.path}; the same command goes on: {_again()}"]
+            raise
+    return lost
+
+
+def _keep(journal: Journal, job: Job, answer: Answer, lost: dict[str, str]) -> None:
+    if answer.refused:
+        raise SweepError(f"{job.key}: {answer.refused}")
+    if answer.failed:
+        raise RunFailed(f"{job.key}: {answer.failed}")
+    if answer.lost:
+        lost[job.key] = answer.lost
+        tell(f"luf: {job.key}: no result ({answer.lost})")
+        return
+    journal.add(Line(job.key, answer.result, answer.stopped, answer.by, answer.by_design))
+
+
+def _again() -> str:
+    return shlex.join(command_line())
+
+
+def _finish(plan: Plan, journal: Journal, folder: Path, lost: dict[str, str]) -> int:
+    """Show and write what all runs came to."""
+    lines = [(job, journal.done[job.key]) for job in plan.jobs if job.key in journal.done]
+    in_order = [(job, journal.done.get(job.key)) for job in _by_point(plan.jobs)]
+    ended = [Ended(job.point, line.result) for job, line in in_order if line and line.result]
+    failed = ""
+    if ended:
+        try:
+            write_tables(ended, folder)
+            draw_sweep(ended, folder / "picture.png")
+        except Exception as error:  # noqa: BLE001 (whatever it is: what was found must be shown)
+            failed = sentence(error)
+            tell(f"luf: the sweep's tables cannot be written: {failed}")
+    code, said = _verdict(lines, lost)
+    with reader_may_leave():
+        sys.stdout.write(table_text(ended) if ended else "")
+        sys.stdout.write(f"\nmore: points.csv, runs.csv and picture.png in {folder}\nverdict  {said}\n")
+    return BAD_INPUT if code == CLEAN and failed else code
+
+
+def _by_point(jobs: Sequence[Job]) -> list[Job]:
+    """Put jobs into the order of the points, which is that of the first seed, and there of the seeds."""
+    places: dict[tuple[str, ...], int] = {}
+    for job in jobs:
+        places.setdefault(tuple(job.point.values()), len(places))
+    return sorted(jobs, key=lambda job: (places[tuple(job.point.values())], job.experiment.seed))
+
+
+def _verdict(lines: Sequence[tuple[Job, Line]], lost: dict[str, str]) -> tuple[int, str]:
+    """Judge all runs: what a design did is a 1, what failed otherwise a 3."""
+    dirty = [job.key for job, line in lines if line.by_design or (line.result and not line.result.clean)]
+    broken = [job.key for job, line in lines if line.stopped and not line.by_design] + list(lost)
+    for job, line in lines:
+        if line.stopped:
+            tell(f"luf: {job.key}: stopped by {line.by}: {line.stopped}")
+    if not dirty and not broken:
+        return CLEAN, f"clean, exit code {CLEAN}"
+    code, named = (DIRTY, dirty) if dirty else (FAILED, broken)
+    more = f" and {len(named) - SHOWN:,} more" * (len(named) > SHOWN)
+    what = "not clean" if dirty else "without a result"
+    return code, f"not clean, exit code {code}: {len(named):,} runs {what}: {'; '.join(named[:SHOWN])}{more}"
