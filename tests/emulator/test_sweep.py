@@ -230,12 +230,14 @@ def test_as_many_run_at_a_time_as_there_is_room_for():
             now[0] += 1
             most[0] = max(most[0], now[0])
         pairs.wait()
-        with lock:
+        with lock:  # a real run unpickles in a process of its own
             now[0] -= 1
-        return msgspec.json.encode(Answer(result=result_of(pickle.loads(sent))))
+            return msgspec.json.encode(Answer(result=result_of(pickle.loads(sent))))
 
     taken = []
-    run_here(jobs, lambda job, answer: taken.append((job.key, answer.result.seed)), HERE, one)
+    run_here(
+        jobs, lambda job, answer: taken.append((job.key, answer.failed or answer.result.seed)), HERE, one
+    )
     assert sorted(taken) == [(f"design=linux seed={seed}", seed) for seed in range(1, 7)]
     assert most == [2]
 
