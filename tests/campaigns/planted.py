@@ -40,8 +40,8 @@ class Journal:
 
     path: Path
 
-    def hunts(self) -> dict[tuple[str, str, tuple[str, ...], float], Hunt]:
-        """Give them by bug, its text, parts left out, and time. A line that was cut off is none."""
+    def hunts(self) -> dict[tuple[str, str, tuple[str, ...], float, int], Hunt]:
+        """Give them by bug, its text, parts left out, time, and cores. A line that was cut off is none."""
         found = {}
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else ():
             try:
@@ -50,7 +50,7 @@ class Journal:
                 continue
             text = noted.pop("planted")
             one = Hunt(**noted | {"without": tuple(noted["without"])})
-            found[one.bug, text, one.without, one.limit] = one
+            found[one.bug, text, one.without, one.limit, one.cores] = one
         return found
 
     def add(self, bug: Bug, one: Hunt) -> None:
@@ -80,34 +80,42 @@ def chosen(bugs: dict[str, Bug], only: Iterable[str], kind: str | None, every: i
 
 
 def campaign(
-    bugs: list[Bug], journal: Journal, seconds: float, without: tuple[str, ...], jobs: int, shrink: bool
+    bugs: list[Bug],
+    journal: Journal,
+    seconds: float,
+    without: tuple[str, ...],
+    jobs: int,
+    shrink: bool,
+    each: int = 1,
 ) -> Iterator[Hunt]:
-    """Hunt each bug that the journal does not have, `jobs` at a time; give all in the order of their ends."""
+    """Hunt each bug that the journal does not have, `jobs` at a time on so many cores `each`; give all in the
+    order of their ends.
+    """
     noted = journal.hunts()
     todo = []
     for bug in bugs:
-        one = noted.get((bug.name, text_of(bug), without, seconds))
+        one = noted.get((bug.name, text_of(bug), without, seconds, each))
         if one and not one.error:
             yield one
         else:
             todo.append(bug)
 
     def look(bug: Bug) -> Hunt:
-        one = hunt(bug, seconds, without=without, shrink=shrink)
+        one = hunt(bug, seconds, without=without, cores=each, shrink=shrink)
         journal.add(bug, one)
         return one
 
     cores = deque(sorted(os.sched_getaffinity(0)))
 
-    def have_a_core() -> None:
-        """Stress takes the first cores that it may have, and each hunt is to have one of its own: that of the
+    def have_cores() -> None:
+        """Stress takes the first cores that it may have, and each hunt is to have its own: those of the
         thread that starts it.
         """
-        core = cores.popleft()
-        cores.append(core)
-        os.sched_setaffinity(0, {core})
+        mine = [cores.popleft() for _ in range(min(each, len(cores)))]
+        cores.extend(mine)
+        os.sched_setaffinity(0, mine)
 
-    with ThreadPoolExecutor(jobs, initializer=have_a_core if jobs > 1 else None) as pool:
+    with ThreadPoolExecutor(jobs, initializer=have_cores if jobs > 1 else None) as pool:
         yield from pool.map(look, todo)
 
 
@@ -123,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     hunts = []
     for one in campaign(
         chosen(bugs, options.only, options.kind, options.every), journal, options.seconds, without,
-        options.jobs, not options.no_shrink,
+        options.jobs, not options.no_shrink, options.cores,
     ):  # fmt: skip
         hunts.append(one)
         print(line(one), flush=True)
@@ -150,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each bug, compiling apart")
     parser.add_argument("--without", action="append", default=[], choices=PARTS, help="leave a part out")
     parser.add_argument("--jobs", type=int, default=1, help="bugs at a time")
+    parser.add_argument("--cores", type=int, default=1, help="of each hunt")
     parser.add_argument("--no-shrink", action="store_true", help="do not make the cases smaller")
     parser.add_argument("--journal", default=str(JOURNAL), help="where hunts are noted")
     parser.add_argument("--write", action="store_true", help="write docs/planted.md, and hunt nothing")

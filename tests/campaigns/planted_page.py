@@ -34,10 +34,11 @@ def summary(hunts: Sequence[Hunt]) -> str:
     return text + (f"; stress failed on {failed}" if failed else "")
 
 
-def page(bugs: dict[str, Bug], hunts: Sequence[Hunt], cores: str = "at most one core") -> str:
+def page(bugs: dict[str, Bug], hunts: Sequence[Hunt]) -> str:
     """Give the whole page from hunts with all parts, and those without some."""
     whole = {one.bug: one for one in hunts if not one.without}
-    parts = [INTRO.format(cores=cores), summary(list(whole.values())) + ".\n"]
+    had = " or ".join(str(cores) for cores in sorted({one.cores for one in whole.values()})) or "no"
+    parts = [INTRO.format(cores=f"at most {had} cores"), summary(list(whole.values())) + ".\n"]
     parts += ablation(hunts)
     for kind, title in KINDS.items():
         parts += [f"## {title}\n", table([bug for bug in bugs.values() if bug.kind == kind], whole)]

@@ -29,7 +29,7 @@ def hunted(monkeypatch):
     """Names of what was hunted; each is found but `third`."""
     names = []
 
-    def hunt(bug, seconds, *, without, shrink):
+    def hunt(bug, seconds, *, without, cores, shrink):
         names.append(bug.name)
         return replace(FOUND, bug=bug.name, without=without, limit=seconds, found=bug.name != "third")
 
@@ -60,7 +60,7 @@ def test_hunts_at_a_time_have_a_core_each(monkeypatch, tmp_path):
     """Two on one core had half of their time."""
     cores, both = [], threading.Barrier(2)
 
-    def hunt(bug, seconds, *, without, shrink):
+    def hunt(bug, seconds, **given):
         both.wait(10)
         cores.append(os.sched_getaffinity(0))
         return replace(FOUND, bug=bug.name)
@@ -71,6 +71,13 @@ def test_hunts_at_a_time_have_a_core_each(monkeypatch, tmp_path):
     assert [len(one) for one in cores] == [1, 1]
     assert len(mine) < 2 or cores[0] != cores[1]
     assert os.sched_getaffinity(0) == mine
+
+
+def test_a_hunt_on_fewer_cores_is_another(hunted, tmp_path):
+    """It had less time."""
+    Journal(tmp_path / "j").add(BUGS[0], replace(FOUND, cores=1))
+    list(campaign(BUGS[:1], Journal(tmp_path / "j"), 60.0, (), 1, True, 2))
+    assert hunted == ["first"]
 
 
 def test_a_hunt_that_failed_is_hunted_again(hunted, tmp_path):

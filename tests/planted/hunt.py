@@ -49,10 +49,11 @@ class Hunt:
     again: str = ""
     case: str = ""
     error: str = ""
+    cores: int = 1  # that it had, at most
 
 
 def hunt(
-    bug: Bug, seconds: float, *, without: tuple[str, ...] = (), jobs: int = 1, shrink: bool = True
+    bug: Bug, seconds: float, *, without: tuple[str, ...] = (), cores: int = 1, shrink: bool = True
 ) -> Hunt:
     """Plant the bug in a folder of its own, run stress there until it finds something or time is over. What
     the sources show without the bug does not count: then all is looked for that there is.
@@ -63,16 +64,16 @@ def hunt(
         hashes = Path(place, "hashes.json")
         hashes.write_text(json.dumps(unchanged(bug, folder)), encoding="utf-8")
         for first in (("--first",), ()):
-            more = ("--jobs", str(jobs), *first, *as_found)
+            more = ("--jobs", str(cores), *first, *as_found)
             report, error = stressed(bug.design, seconds, folder, hashes, without, more)
             if error:
-                return Hunt(bug.name, without, seconds, False, error=error)
+                return Hunt(bug.name, without, seconds, False, error=error, cores=cores)
             one = from_report(bug.name, without, seconds, report, lambda found: not shown_without(found, bug))
             if one.found or not report["designs"][0]["findings"]:
                 break
         if one.case:
             one = replace(one, replays=replayed(one.case, folder, hashes))
-        return one
+        return replace(one, cores=cores)
 
 
 def stressed(
