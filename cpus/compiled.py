@@ -53,7 +53,7 @@ class KernelError(ValueError):
 
 def _refuse_print(function: Callable) -> None:
     """Raise KernelError for a function that prints: a CPU process has no screen, its lines would be lost."""
-    if function.__globals__.get("print", print) is print:
+    if "print" in function.__code__.co_names and function.__globals__.get("print", print) is print:
         for step in dis.get_instructions(function):
             if step.opname == "LOAD_GLOBAL" and step.argval == "print":
                 place = f"{function.__code__.co_filename}:{step.positions.lineno if step.positions else '?'}"

@@ -80,6 +80,13 @@ def test_an_edit_changes_the_hash_of_all_that_depend_on_it_and_no_other(room):
         "def late():\n    if WORD:\n        from stale_room.bottom import NUMBER",
         "try:\n    pass\nexcept ValueError:\n    pass\nelse:\n    import stale_room.bottom as low",
         "match WORD:\n    case 1:\n        import bottom",
+        "from stale_room.bottom import (\n    # import what it counts\n    NUMBER as low,\n)",
+        "from stale_room.bottom import (\n    NUMBER as low,\n)  # its one name",
+        "from stale_room.bottom \\\n    import NUMBER",
+        "import os; import stale_room.bottom",
+        "if WORD: import stale_room.bottom",
+        '"""\nimport this\n"""\nimport stale_room.bottom',
+        '"""\nfrom here import is one word\n"""\nimport stale_room.bottom',
     ],
 )
 def test_imports_are_found_wherever_they_stand(room, statement):
