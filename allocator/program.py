@@ -60,6 +60,7 @@ from cpus.events import CALL_ROW, EV_BARRIER, EV_CALL, EV_RETURN, EV_TASK, recor
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
 from cpus.live import PROBES, REFUSED, touch_live_pages
+from cpus.points import gives_way
 from cpus.steal import pass_until
 
 MAX_MARKS = 4096  # evaluations of a process whose times are kept
@@ -280,6 +281,7 @@ def _until(ram, cpu, task, row):
     if flag_reached(ram, cpu, ram.row_page[row], ram.row_pages[row]):
         return NEXT
     ram.cpu_clock[cpu] += 1  # no turn is free: who posts the flag may be behind in virtual time
+    gives_way(ram)
     ram.task_row[task] -= ram.row_count[row]
     return RAN
 

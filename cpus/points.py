@@ -32,11 +32,13 @@ from cpus.strategies import (
     DELAY_RANDOM,
     HELD,
     NEVER,
+    PLACES,
     SITE,
     SPINS,
     WHERE,
     distance_of,
     is_elsewhere,
+    is_nothing,
     note_touched,
     passes_by,
     random_next,
@@ -152,7 +154,7 @@ def _note(ram, cpu, where, operation):
 
 
 @kernel
-def _is_looked_at(ram, cpu, where, operation):
+def _is_looked_at(ram, cpu, where, operation, site):
     """Look at a point if that is asked for; is there nothing to decide?"""
     if ram.records:
         _note(ram, cpu, where, operation)
@@ -160,7 +162,7 @@ def _is_looked_at(ram, cpu, where, operation):
     ends = ram.points_max > 0 and passed >= ram.run_points_bound[0]
     if ends:
         cut_short(ram, cpu, passed)
-    return (ram.records or ends or is_elsewhere(ram, cpu)) and passes_by(ram, cpu)
+    return (ram.records or ends or is_elsewhere(ram, cpu, site)) and passes_by(ram, cpu)
 
 
 @apart
@@ -171,11 +173,14 @@ def at_point(ram, left, where, operation, site):
     if not ram.controlled:
         _delay(ram)
         return 0
+    if ram.strategy == PLACES and is_nothing(ram, site):
+        shorten(ram)
+        return 0
     cpu = -1 if ram.point[HELD] else _running(ram)
     if cpu < 0:  # not now: at the next one
         shorten(ram)
     else:
-        goes_on = _is_looked_at(ram, cpu, where, operation)
+        goes_on = _is_looked_at(ram, cpu, where, operation, site)
         if ram.rules and where > 0 and (ram.records or not goes_on):
             if shell_rule(ram, cpu, where, operation) != 0:
                 note_broken_rule(ram, cpu, where, operation, site)

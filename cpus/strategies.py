@@ -11,8 +11,12 @@ strategy chooses one of them, and how many points it will pass before the next d
 - STARVE: as WALK, but one CPU runs only if no other can;
 - HOOKS: as WALK while the CPU is in a hook of the design; elsewhere one of ELSEWHERE decisions is made. So
   windows of two or three points are met in the design under test;
+- PLACES: a few places in the source are drawn for the run. A CPU that comes to one of them may be held up:
+  others go first, until none of them can run, or for a number of points that is drawn. A walk meets places
+  as often as they are executed, so hardly ever those in rare code; here each has the same chance;
 - LISTED: what a list says, which is how a run is repeated and shrunk.
-Whoever spins gives way: it is not chosen while another may run.
+Whoever spins gives way: it is not chosen while another may run, has the lowest priority from then on, and
+does not keep a starved CPU from running.
 
 Where a strategy does not do the *usual*, the decision is logged: who decided, after how many points of its
 own, and who runs. The usual is that the CPU goes on, at the end of a countdown, and elsewhere that the CPU
@@ -41,6 +45,7 @@ FIELDS = (
     Constant("distance", "mean number of points between two decisions, 0: none at points"),
     Constant("window_ns", "how far virtual clocks of CPUs that run may lie apart", "ns"),
     Constant("tick_ns", "mean time between two ticks of a CPU, in a run with scheduling points", "ns"),
+    Constant("holds_up", "PLACES: it is held up at one of so many visits"),
     Constant("starved", "STARVE: the CPU that runs only if no other can"),
     Constant("records", "1: LISTED, and each point is noted in `touched`"),
     Constant("points_max", "points after which a run is ended (cut_short.py), 0: none"),
@@ -51,7 +56,9 @@ FIELDS = (
         Field("run_points", SCHEDULE, "points passed up to the last decision, and decisions"),
         Field("run_switches", SCHEDULE, "decisions that were logged, those included that had no room"),
         Field("run_strategy_random", SCHEDULE, "state of the strategy's random stream"),
-        Field("run_changes", SCHEDULE, "PCT: changes of priorities so far"),
+        Field("run_changes", SCHEDULE, "PCT, PLACES: changes of priorities so far"),
+        Field("run_lowest", SCHEDULE, "PCT, PLACES: the lowest priority so far, below 0"),
+        Field("run_held_up", SCHEDULE, "PLACES: the CPU that was held up last"),
         Field("run_touched", SCHEDULE, "points that were noted, those included that had no room"),
         Field("run_points_bound", SCHEDULE, "points at which is looked whether the run is too long"),
     )),
@@ -59,7 +66,7 @@ FIELDS = (
     Field("cpu_eligible", SCHEDULE, "1: it may run next", ("nr_cpus",)),
     Field("cpu_at_point", SCHEDULE, "1: it hands its lease over at a point, in the midst of anything",
           ("nr_cpus",)),
-    Field("cpu_priority", SCHEDULE, "PCT: the largest first", ("nr_cpus",)),
+    Field("cpu_priority", SCHEDULE, "PCT, PLACES: the largest first", ("nr_cpus",)),
     Field("cpu_expected", CONFIG, "SURW: points that it passes in all", ("nr_cpus",)),
     Field("change_point", CONFIG, "PCT: numbers of the points where priorities change", (CHANGES_MAX,)),
     Field("cpu_listed", SCHEDULE, "LISTED: its next entry", ("nr_cpus",)),
@@ -69,12 +76,19 @@ FIELDS = (
     Field("touched", SCHEDULE, "log of points", ("nr_touched", TOUCHED_WORDS)),
 )  # fmt: skip
 
-WALK, PCT, SURW, STARVE, LISTED, HOOKS = range(1, 7)
+WALK, PCT, SURW, STARVE, LISTED, HOOKS, PLACES = range(1, 8)
 ELSEWHERE = 40  # HOOKS: of so many decisions outside of hooks one is made
+HOLDS_MAX = 400  # PLACES: in a run
+IN_HOOKS = 8  # PLACES: so many times as many of the places inside the design's hooks
+HELD_UP_BITS = (
+    3,
+    15,
+)  # PLACES: points that others pass meanwhile, log2: at least, and how many lengths there are
 # words of `point`, behind LEFT and AT_POINT: the countdown's last beginning, who wants no decision, whether
-# it was shortened for one that spins, a random state (several leases), and where the CPU that decides is: in
-# the segment, in the source
-ARMED, HELD, SPINS, DELAY_RANDOM, WHERE, SITE = range(2, 8)
+# it was shortened for one that spins, a random state (several leases), where the CPU that decides is: in the
+# segment, in the source; PLACES: points of all after which there is a decision wherever a CPU is, what places
+# are drawn by, whether the CPU is held up here
+ARMED, HELD, SPINS, DELAY_RANDOM, WHERE, SITE, DUE, SALT, HOLDS = range(2, 11)
 NEVER = 1 << 60  # points
 UNIT_BITS = 43  # of a number that is drawn
 NOBODY = -1
@@ -124,6 +138,8 @@ def arm(ram, cpu):
     elif ram.strategy == PCT:
         if ram.run_changes[0] < CHANGES_MAX:
             left = max(ram.change_point[ram.run_changes[0]] - ram.run_points[0], 1)
+    elif ram.strategy == PLACES:
+        left = 1
     elif ram.distance > 0:
         left = distance_of(_draw(ram), ram.distance)
     if ram.points_max > 0:
@@ -131,6 +147,12 @@ def arm(ram, cpu):
     if ram.records:
         left = 1
     ram.point[ARMED] = ram.point[LEFT] = left
+
+
+@kernel
+def _passed(ram):
+    """Count the points of all CPUs so far."""
+    return ram.run_points[0] + ram.point[ARMED] - ram.point[LEFT]
 
 
 @kernel
@@ -182,8 +204,30 @@ def passes_by(ram, cpu):
 
 
 @kernel
-def is_elsewhere(ram, cpu):
-    """HOOKS: is this no place for a decision?"""
+def _is_drawn(ram, site, places):
+    """PLACES: is this one of the places of the run, one of so many?"""
+    number = (site ^ ram.point[SALT]) * 0x2545F4914F6CDD1D
+    return ((number >> 32) & 0x7FFFFFFF) % max(places, 1) == 0
+
+
+@kernel
+def is_nothing(ram, site):
+    """PLACES: is there nothing to decide at this point, whichever CPU has come to it?"""
+    passed = _passed(ram)
+    if ram.point[SPINS] or passed >= ram.point[DUE]:
+        return False
+    if ram.points_max > 0 and passed >= ram.run_points_bound[0]:
+        return False
+    return not _is_drawn(ram, site, ram.distance // IN_HOOKS)
+
+
+@kernel
+def is_elsewhere(ram, cpu, site):
+    """HOOKS, PLACES: is this no place for a decision?"""
+    if ram.strategy == PLACES:
+        if _is_drawn(ram, site, ram.distance if ram.cpu_hook[cpu] == 0 else ram.distance // IN_HOOKS):
+            ram.point[HOLDS] = ram.run_changes[0] < HOLDS_MAX and _draw(ram) % ram.holds_up == 0
+        return ram.point[HOLDS] == 0 and _passed(ram) < ram.point[DUE]
     return ram.strategy == HOOKS and ram.cpu_hook[cpu] == 0 and _draw(ram) % ELSEWHERE != 0
 
 
@@ -254,6 +298,29 @@ def _from_list(ram, leaving, usual):
 
 
 @kernel
+def _lower(ram, cpu):
+    """PCT, PLACES: let all others go before this CPU."""
+    ram.run_lowest[0] -= 1
+    ram.cpu_priority[cpu] = ram.run_lowest[0]
+
+
+@kernel
+def _hold_up(ram, leaving):
+    """PLACES: let the CPU that was held up last go first again when it is time, and hold this one up."""
+    if ram.run_points[0] >= ram.point[DUE]:
+        ram.run_changes[0] += 1
+        ram.cpu_priority[ram.run_held_up[0]] = ram.nr_cpus + ram.run_changes[0]
+        ram.point[DUE] = NEVER
+    if ram.point[HOLDS]:
+        ram.point[HOLDS] = 0
+        ram.run_changes[0] += 1
+        _lower(ram, leaving)
+        ram.run_held_up[0] = leaving
+        least, lengths = HELD_UP_BITS
+        ram.point[DUE] = ram.run_points[0] + (1 << (least + _draw(ram) % lengths))
+
+
+@kernel
 def _strategys(ram, leaving, at_point, without, usual):
     """Give the CPU that the strategy chooses, NOBODY if it does not mind."""
     if ram.strategy == LISTED:
@@ -262,11 +329,13 @@ def _strategys(ram, leaving, at_point, without, usual):
         if at_point and ram.run_changes[0] < CHANGES_MAX:
             if ram.run_points[0] >= ram.change_point[ram.run_changes[0]]:
                 ram.run_changes[0] += 1
-                ram.cpu_priority[leaving] = -ram.run_changes[0]
+                _lower(ram, leaving)
         return _highest(ram, without)
-    if at_point:
-        without = leaving
-    chosen = _drawn(ram, without, ram.starved if ram.strategy == STARVE else NOBODY)
+    if ram.strategy == PLACES:
+        _hold_up(ram, leaving)
+        return _highest(ram, without)
+    starved = ram.starved if ram.strategy == STARVE and without == NOBODY else NOBODY
+    chosen = _drawn(ram, leaving if at_point else without, starved)
     return chosen if chosen >= 0 or ram.strategy != STARVE else _drawn(ram, without, NOBODY)
 
 
@@ -280,6 +349,7 @@ def choose(ram, leaving, first, gives_way):
     at_point = ram.cpu_at_point[leaving] == 1
     if at_point and ram.point[SPINS]:
         gives_way = True
+        _lower(ram, leaving)
     ram.point[SPINS] = 0
     without = leaving if gives_way else NOBODY
     usual = leaving if at_point and not gives_way and ram.cpu_eligible[leaving] else _earliest(ram, without)

@@ -405,7 +405,7 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         metavar="STRATEGY",
         type=scheduled,
         help="with --leases 1, let CPUs hand over anywhere in the kernel, at accesses that others may see: "
-        "walk, or pct, surw, starve, hooks, with parameters, walk:distance=300,seed=7 (docs/commands.md). "
+        "walk, or pct, surw, starve, hooks, places, with parameters, walk:distance=300,seed=7 (docs/commands.md). "
         "With more leases CPUs are held up there for short random times instead",
     )
     group.add_argument(

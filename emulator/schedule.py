@@ -19,16 +19,38 @@ import numpy as np
 from allocator.cut_short import LOOKS
 from cpus.abi.numbers import CPUS_MAX
 from cpus.points import ready_points
-from cpus.strategies import CHANGES_MAX, HOOKS, LISTED, NEVER, PCT, STARVE, SURW, WALK
+from cpus.strategies import (
+    CHANGES_MAX,
+    DUE,
+    HOOKS,
+    LISTED,
+    NEVER,
+    PCT,
+    PLACES,
+    SALT,
+    STARVE,
+    SURW,
+    WALK,
+)
 from inputs.text import clipped, whole_number
 
-STRATEGIES = {"walk": WALK, "pct": PCT, "surw": SURW, "starve": STARVE, "hooks": HOOKS, "listed": LISTED}
+STRATEGIES = {
+    "walk": WALK,
+    "pct": PCT,
+    "surw": SURW,
+    "starve": STARVE,
+    "hooks": HOOKS,
+    "places": PLACES,
+    "listed": LISTED,
+}
+HOLDS_UP = (1, 4, 32, 256)  # of so many visits of a place in the source: some are executed all the time
 OF_A_STRATEGY = {  # the parameters that a strategy goes by
     "walk": ("distance",),
     "pct": ("depth", "points"),
     "surw": ("distance", "expected"),
     "starve": ("cpu", "distance"),
     "hooks": ("distance",),
+    "places": ("distance",),
     "listed": (),
 }
 OF_ALL = ("seed", "window_ns", "tick_ns", "rules")
@@ -66,15 +88,16 @@ class Schedule:
     """Who runs next.
 
     `distance`: mean number of points between two decisions, 0: none but where a CPU waits (walk, surw,
-    starve; hooks: inside a hook). `depth`: changes of priorities, among `points` that are expected in all
-    (pct). `expected`: points of each CPU in an earlier run (surw; `cpu_points` of its result). `cpu`: the one
-    that runs only if no other can (starve). `switches`: (CPU, points that it has passed, CPU that runs then),
-    as in the `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`:
-    mean time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to
-    be made is held against the rule of its field, and the order of locks is looked at. `slice_ns`: the
-    longest time that a CPU runs before it hands over by itself, 0: as without a schedule. `points_max`: a run
-    that has passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers
-    do (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what
+    starve; hooks: inside a hook; places: one of so many places in the source is drawn). `depth`: changes
+    of priorities, among `points` that are expected in all (pct). `expected`: points of each CPU in an
+    earlier run (surw; `cpu_points` of its result). `cpu`: the one that runs only if no other can
+    (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the `switches` of a
+    result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean time between two
+    ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to be made is held
+    against the rule of its field, and the order of locks is looked at. `slice_ns`: the longest time that
+    a CPU runs before it hands over by itself, 0: as without a schedule. `points_max`: a run that has
+    passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers do
+    (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what
     each point touches is noted (listed). Raises ValueError.
     """
 
@@ -190,6 +213,7 @@ def constants_of(schedule: Schedule | None) -> dict[str, int]:
         "disturbs": schedule.disturbs,
         "records": schedule.records,
         "starved": schedule.cpu,
+        "holds_up": int(schedule.random("holds up").choice(HOLDS_UP)),
         "lock_spins": 0,  # who waits gives way at once
     }
 
@@ -211,6 +235,7 @@ def write_schedule(ram: Any, schedule: Schedule) -> None:
     ram.run_strategy_random[0] = int(schedule.random(schedule.strategy).integers(1, 2**62))
     ram.run_points_bound[0] = max(schedule.points_max // LOOKS, 1)
     ready_points(ram, int(schedule.random("delays").integers(1, 2**62)))
+    ram.point[DUE], ram.point[SALT] = NEVER, int(schedule.random("places").integers(1, 2**62))
 
 
 assert DEPTH_MAX < CHANGES_MAX

@@ -54,6 +54,7 @@ STRATEGIES = (
     *(f"walk {distance}" for distance in DISTANCES),
     *(f"pct {depth}" for depth in (1, 2, 3, 5)),
     "surw 100", "surw 1000", "starve 300", "hooks 3", "hooks 10",
+    "places 30", "places 100", "places 300", "places 1000",
 )  # fmt: skip
 
 

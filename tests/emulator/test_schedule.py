@@ -29,6 +29,7 @@ STRATEGIES = [
     Schedule("surw", distance=50, expected=(20_000, 10_000, 10_000, 10_000)),
     Schedule("starve", cpu=1, distance=50),
     Schedule("hooks", distance=5),
+    Schedule("places", distance=100),
 ]
 
 
@@ -106,6 +107,21 @@ def test_ticks_disturb_short_runs():
     assert first.clean
     assert what_happened(run("luf", disturbed)) == what_happened(first)
     assert first.vmstat != run("luf", plain).vmstat
+
+
+POLLED = "changed-while-reclaimed:change=drop,under=move"
+
+
+@pytest.mark.parametrize("strategy", ["starve:cpu=2,distance=100", "pct:depth=1", "places:distance=300"])
+def test_who_polls_for_a_flag_lets_its_poster_run(strategy):
+    """Readers loop until they are told, and the one who tells them has a low priority, or is starved: they
+    are no reason to keep it from running. (They went round until three million points were passed.)
+    """
+    for seed in range(1, 4):
+        schedule = parse_schedule(f"{strategy},seed={seed},points_max=1000000")
+        result = experiment_of(litmus_test(POLLED), "linux", schedule=schedule).run()
+        assert result.clean
+        assert 50_000 < result.points < 700_000
 
 
 def test_numbers_begin_shortly_before_they_wrap():
@@ -320,7 +336,7 @@ def test_a_short_list_says_where_each_cpu_was():
     [
         (
             {"strategy": "run"},
-            r"'schedule' must be one of walk, pct, surw, starve, hooks, listed \(got 'run'\)",
+            r"'schedule' must be one of walk, pct, surw, starve, hooks, places, listed \(got 'run'\)",
         ),
         ({"distance": -1}, r"'schedule.distance' must be a whole number from 0 to 1,000,000,000 \(got -1\)"),
         ({"strategy": "a" * 5000}, r"\(got 'a{70,80} \.\.\.\)$"),
