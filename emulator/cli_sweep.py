@@ -23,6 +23,7 @@ examples:
   luf sweep --vary sysctl.numa_balancing=0,1 --machine guest-8cpu --out numa
   luf sweep plan.toml --out results                the same in a file: [base], [vary], seeds = 5
   luf sweep plan.toml --out results                once more, after Ctrl-C: goes on where it was
+  luf sweep plan.toml --dask tcp://host:8786       the same on the workers of a Dask cluster
 
 """
 
@@ -54,3 +55,7 @@ def add_sweep(commands: argparse._SubParsersAction[Parser], what: Adds, how: Add
     add_number(
         where, "--jobs", 1, 1024, "runs at a time, at most; default: as many as cores and memory carry"
     )
+    where.add_argument(
+        "--dask", metavar="ADDRESS",
+        help="run on the Dask cluster with this scheduler, such as tcp://HOST:8786 (docs/cluster.md)",
+    )  # fmt: skip

@@ -67,6 +67,10 @@ class StatisticsError(DesignError):
         super().__init__(sentence)
         self.result = result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle whole: an exception of another process arrives as it was."""
+        return type(self), (str(self), self.result), vars(self)
+
 
 def design_names() -> dict[str, str]:
     """Give name -> one line of every design on the shelf, with each value of its parameters."""

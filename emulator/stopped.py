@@ -37,6 +37,10 @@ class Panicked(RunStopped):
         super().__init__(sentence)
         self.cpu, self.code, self.a, self.b = cpu, code, a, b
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle whole: an exception of another process arrives as it was."""
+        return type(self), (str(self), self.cpu, self.code, self.a, self.b), vars(self)
+
 
 class DesignFault(RunStopped):
     """A hook of the design raised, or crashed its CPU process; the text says which, where and why."""

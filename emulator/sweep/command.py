@@ -7,6 +7,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from emulator.host_facts import check_host
@@ -35,16 +36,29 @@ def sweep_command(options: Namespace, emulate: Emulate | None) -> int:
     processes in tests.
     """
     plan = plan_of(options)
-    for machine in {id(job.experiment.machine): job.experiment.machine for job in plan.jobs}.values():
-        check_host(machine)
+    run, room = _where(plan, options)
     folder = Path(options.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"'--out' must be a folder that can be made (got {sentence(error)})") from None
     with Journal(folder, Head(SCHEMA, plan.identity, versions(), command_line())) as journal:
-        lost = _run_missing(plan, journal, room_here(options.jobs), emulate or run_here)
+        lost = _run_missing(plan, journal, room, emulate or run)
         return _finish(plan, journal, folder, lost)
+
+
+def _where(plan: Plan, options: Namespace) -> tuple[Emulate, Room]:
+    """Give what carries the runs, here or on a cluster, and what there is room for."""
+    if options.dask is None:
+        for machine in {id(job.experiment.machine): job.experiment.machine for job in plan.jobs}.values():
+            check_host(machine)
+        return run_here, room_here(options.jobs)
+    try:
+        from emulator.sweep.cluster import run_on
+    except ImportError as error:
+        rule = "needs distributed, which must be installed for this: pip install 'luf-emulator[dask]'"
+        raise SweepError(f"'--dask' {rule} (got {sentence(error)})") from None
+    return partial(run_on, options.dask), Room(0, 0, options.jobs or 0)
 
 
 def _run_missing(plan: Plan, journal: Journal, room: Room, run: Emulate) -> dict[str, str]:
