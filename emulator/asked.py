@@ -25,7 +25,7 @@ def experiments_of(options: Namespace) -> list[Experiment]:
         options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
     how = ("memory", "tokens", "leases", "seed", "check", "strict_ipi", "debug_luf", "schedule")
     given = {name: getattr(options, name) for name in how}
-    first = Experiment(options.designs[0], machine, options.workload, **given)
+    first = Experiment(options.designs[0], machine, options.workload, slice_ns=options.slice, **given)
     others = [replace(first, design=design) for design in options.designs[1:]]
     first = first.sized()
     return [first, *(replace(first, design=other.design) for other in others)]

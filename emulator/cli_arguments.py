@@ -15,6 +15,7 @@ from emulator.cli_parts import command as _command
 from emulator.cli_replay import add_replay
 from emulator.cli_stress import add_stress
 from emulator.cli_sweep import add_sweep
+from emulator.order import SLICE_NS
 
 MACHINE = "xeon6430-cxl"
 WORKLOAD = "llama3x15"
@@ -374,6 +375,14 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         f"emulated CPUs that execute at a time, at most {LEASES_MAX}; default: the cores of this "
         "host. 1 is the controlled mode: the run repeats exactly for the same seed. 0: no gate, "
         "the host's scheduler decides",
+    )
+    group.add_argument(
+        "--slice",
+        metavar="NS",
+        type=at_least(1, 10**12, int),
+        help="how far a CPU goes in virtual time before those that are behind it go first: who is busy when "
+        "a flush is sent, and so the number of shootdowns, hangs on it where it is longer than what CPUs do "
+        f"at a stretch. Default {SLICE_NS:,}",
     )
     _add_number(
         group,

@@ -37,8 +37,9 @@ from emulator.judge.luf_findings import debug_counts, debug_findings
 from emulator.judge.traces import Printer
 from emulator.judge.witness import violations, windows
 from emulator.machine import Machine, rescaled
+from emulator.order import SLICE_NS
 from emulator.result import Result
-from emulator.schedule import SLICE_NS, Schedule
+from emulator.schedule import Schedule
 from emulator.streams import tell
 from emulator.supervisor import Panicked, RunStopped, Supervisor
 from workloads import Workload, is_recorded, names
@@ -55,7 +56,9 @@ NUMBERS: dict[str, tuple[Any, float, float]] = {
     "tokens": (Integral, 0, 2**31 - 1),  # each workload has a limit of its own
     "leases": (Integral, 0, LEASES_MAX),
     "seed": (Integral, 0, 2**63 - 1),
+    "slice_ns": (Integral, 1, 10**12),
 }
+MAY_BE_NONE = ("memory", "slice_ns")
 
 
 class StatisticsError(DesignError):
@@ -85,9 +88,10 @@ class Experiment:
     (designs/sent.py). `machine` is scaled already, and its scale is that of a workload which is made by its
     name. `workload` is a name, a path, or a Workload; a path is read at once, and travels as rows. `memory`
     is a share of the workload's working set: the machine is scaled anew, to have so much. `leases` 1 is the
-    controlled mode: the same seed repeats the run exactly. `check` is full (the oracle judges every access,
-    and frames before they change hands), accesses or states (only one of these), bounds (full, and the
-    design's own code is compiled with indexes, owners and divisions checked) or off.
+    controlled mode: the same seed repeats the run exactly. `slice_ns`: how far a CPU runs in virtual time
+    before others that are behind it go first; a schedule has one of its own. `check` is full (the oracle
+    judges every access, and frames before they change hands), accesses or states (only one of these), bounds
+    (full, and the design's own code is compiled with indexes, owners and divisions checked) or off.
     `debug_luf` adds LUF's debug feature (docs/debug-luf.md), for luf, luf_v12 and what is made of them; what
     it found is in `debug_luf` and `debug_findings` of the result. With a `schedule` CPUs hand over anywhere
     in the kernel, as it says (schedule.py), and with several leases they are held up there. Raises ValueError
@@ -102,6 +106,7 @@ class Experiment:
     tokens: int = 2
     leases: int = 2
     seed: int = 1
+    slice_ns: int | None = None
     check: str = "full"
     strict_ipi: bool = False
     debug_luf: bool = False
@@ -110,7 +115,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _check_kinds(self)
-        _check_numbers(memory=self.memory, tokens=self.tokens, leases=self.leases, seed=self.seed)
+        _check_numbers(**{name: getattr(self, name) for name in NUMBERS})
         if not isinstance(self.design, ReadyDesign):
             object.__setattr__(self, "design", shelf.ready(self.design))
         if self.schedule is not None:
@@ -156,8 +161,15 @@ class Experiment:
             controlled=self.leases == 1,
             debug_luf=self.debug_luf,
             schedule=self.schedule,
-            slice_ns=self.schedule.longest_slice_ns if self.schedule else SLICE_NS,
+            slice_ns=self.longest_slice_ns,
         )
+
+    @property
+    def longest_slice_ns(self) -> int:
+        """Give how far a CPU runs in virtual time before it lets those that are behind go first."""
+        if self.schedule is not None:
+            return self.schedule.longest_slice_ns
+        return self.slice_ns or SLICE_NS
 
     def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
         """Run it, and give what it did. `observe` is called with the RAM when the run is over and audited
@@ -205,6 +217,10 @@ def _check_schedule(given: Experiment) -> None:
     """Raise ValueError for a schedule that is none, or that this experiment cannot have."""
     if not isinstance(given.schedule, Schedule):
         raise ValueError(f"'schedule' must be a Schedule (got {given.schedule!r})")
+    if given.slice_ns is not None:
+        raise ValueError(
+            f"'slice_ns' must not be given beside a schedule, which has one of its own (got {given.slice_ns})"
+        )
     if given.check == "bounds":
         raise ValueError("'check' must be full or off in a run with a schedule (got 'bounds')")
     if UNCOMPILED:
@@ -225,7 +241,7 @@ def _check_numbers(**given: object) -> None:
     """Raise ValueError for a number that is none, or beyond its bounds. NUMBERS holds them."""
     for name, value in given.items():
         kind, least, most = NUMBERS[name]
-        if value is None and name == "memory":
+        if value is None and name in MAY_BE_NONE:
             continue
         if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
             noun = "a whole number" if kind is Integral else "a number"
@@ -347,6 +363,7 @@ def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any)
         scale=machine.scale,
         seed=one.seed,
         leases=one.leases,
+        slice_ns=one.longest_slice_ns,
         check=one.check,
         memory_text=one.memory_text,
         workload_text=workload.description,

@@ -130,6 +130,7 @@ class Result(Struct, frozen=True, kw_only=True):
     scale: Annotated[float, Meta(ge=1, le=1e19)] = 1.0
     seed: Natural = 0
     leases: Annotated[int, Meta(ge=0, le=LEASES_MAX)] = 0
+    slice_ns: Natural = 0  # how far a CPU ran before others that were behind went first; 0: not noted
     check: Check = "full"
     strict_ipi: bool = False
     overrides: dict[str, Any] = {}  # what was changed of the machine (--set), as given

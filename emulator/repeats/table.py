@@ -52,6 +52,7 @@ def row(run: Result) -> Row:
         "scale": run.scale,
         "cpus": run.cpus,
         "leases": run.leases,
+        "slice_ns": run.slice_ns,
         "seed": run.seed,
         "schedule": ":".join(str(value) for value in run.schedule.values()),
         "check": run.check,

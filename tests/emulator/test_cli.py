@@ -70,17 +70,18 @@ def test_options_reach_the_experiment():
     experiment = Experiment()
     line = (
         "run luf --machine guest-8cpu --scale 4 --cpus 3 --tokens 7 --leases 0 --seed 9 --check off "
-        "--strict-ipi --set costs.ipi_send=77"
+        "--strict-ipi --set costs.ipi_send=77 --slice 2000"
     )
     assert main([*line.split(), "--workload", "tiny8"], emulate=experiment) == 0
     (call,) = experiment.calls
     machine = call["machine"]
     assert (machine.cpus, machine.pages, machine.costs.ipi_send) == (3, [16384, 32768], 77)
     assert (call["workload"], machine.scale) == ("tiny8", 4.0)
-    assert {name: call[name] for name in ("tokens", "leases", "seed", "check", "strict_ipi")} == {
+    assert {name: call[name] for name in ("tokens", "leases", "seed", "slice_ns", "check", "strict_ipi")} == {
         "tokens": 7,
         "leases": 0,
         "seed": 9,
+        "slice_ns": 2000,
         "check": "off",
         "strict_ipi": True,
     }

@@ -122,6 +122,7 @@ def test_strict_interrupts_send_one_message_per_request():
         ({"check": "Full"}, "'check' must be one of full, accesses, states, bounds, off (got 'Full')"),
         ({"leases": -1}, "'leases' must be a whole number from 0 to 62 (got -1)"),
         ({"leases": True}, "'leases' must be a whole number from 0 to 62 (got True)"),
+        ({"slice_ns": 0}, "'slice_ns' must be a whole number from 1 to 1,000,000,000,000 (got 0)"),
         ({"seed": "x"}, "'seed' must be a whole number from 0 to 9,223,372,036,854,775,807 (got 'x')"),
         ({"tokens": "x"}, "'tokens' must be a whole number from 0 to 2,147,483,647 (got 'x')"),
         (
