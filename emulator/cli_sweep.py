@@ -52,6 +52,9 @@ def add_sweep(commands: argparse._SubParsersAction[Parser], what: Adds, how: Add
         "--out", metavar="DIR", default=SWEEP_OUT,
         help=f"the sweep's folder: journal, tables, picture; default {SWEEP_OUT}",
     )  # fmt: skip
+    where.add_argument(
+        "--html", metavar="FILE", help="write a page to mail, too: figures, changes, picture and proofs"
+    )  # fmt: skip
     add_number(
         where, "--jobs", 1, 1024, "runs at a time, at most; default: as many as cores and memory carry"
     )

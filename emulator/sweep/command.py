@@ -11,16 +11,18 @@ from functools import partial
 from pathlib import Path
 
 from emulator.host_facts import check_host
-from emulator.output_file import OutputError
+from emulator.output_file import OutputError, check_output, output_of
+from emulator.page.sweep import Swept, write_sweep_page
 from emulator.report.progress import Progress
-from emulator.run_folder import command_line, versions
+from emulator.run_folder import command_line, host, versions
 from emulator.sentences import sentence
 from emulator.streams import reader_may_leave, tell
 from emulator.sweep.child import Answer
 from emulator.sweep.journal import SCHEMA, Head, Journal, Line
 from emulator.sweep.plan import Job, Plan, SweepError, plan_of
+from emulator.sweep.points import Ended, points_of
 from emulator.sweep.scheduler import Room, Take, room_here, run_here
-from emulator.sweep.table import Ended, draw_sweep, table_text, write_tables
+from emulator.sweep.table import draw_sweep, table_text, write_tables
 from emulator.verdict import BAD_INPUT, CLEAN, DIRTY, FAILED
 
 Emulate = Callable[[Sequence[Job], Take, Room], None]
@@ -36,6 +38,8 @@ def sweep_command(options: Namespace, emulate: Emulate | None) -> int:
     processes in tests.
     """
     plan = plan_of(options)
+    if options.html:
+        check_output("html", options.html)
     run, room = _where(plan, options)
     folder = Path(options.out)
     try:
@@ -44,7 +48,7 @@ def sweep_command(options: Namespace, emulate: Emulate | None) -> int:
         raise OutputError(f"'--out' must be a folder that can be made (got {sentence(error)})") from None
     with Journal(folder, Head(SCHEMA, plan.identity, versions(), command_line())) as journal:
         lost = _run_missing(plan, journal, room, emulate or run)
-        return _finish(plan, journal, folder, lost)
+        return _finish(plan, journal, options, lost)
 
 
 def _where(plan: Plan, options: Namespace) -> tuple[Emulate, Room]:
@@ -105,24 +109,39 @@ def _again() -> str:
     return shlex.join(command_line())
 
 
-def _finish(plan: Plan, journal: Journal, folder: Path, lost: dict[str, str]) -> int:
+def _finish(plan: Plan, journal: Journal, options: Namespace, lost: dict[str, str]) -> int:
     """Show and write what all runs came to."""
+    folder = Path(options.out)
     lines = [(job, journal.done[job.key]) for job in plan.jobs if job.key in journal.done]
     in_order = [(job, journal.done.get(job.key)) for job in _by_point(plan.jobs)]
     ended = [Ended(job.point, line.result) for job, line in in_order if line and line.result]
-    failed = ""
-    if ended:
-        try:
-            write_tables(ended, folder)
-            draw_sweep(ended, folder / "picture.png")
-        except Exception as error:  # noqa: BLE001 (whatever it is: what was found must be shown)
-            failed = sentence(error)
-            tell(f"luf: the sweep's tables cannot be written: {failed}")
+    wrong = [f"{job.key}: stopped by {line.by}: {line.stopped}" for job, line in lines if line.stopped]
+    for one in wrong:
+        tell(f"luf: {one}")
+    wrong += [f"{key}: no result ({why})" for key, why in lost.items()]
     code, said = _verdict(lines, lost)
+    points = points_of(ended) if ended else []
+    failed = _written(Swept(points, code, said, wrong, _again(), host(), versions()), ended, folder, options)
     with reader_may_leave():
-        sys.stdout.write(table_text(ended) if ended else "")
+        sys.stdout.write(table_text(points) if points else "")
         sys.stdout.write(f"\nmore: points.csv, runs.csv and picture.png in {folder}\nverdict  {said}\n")
     return BAD_INPUT if code == CLEAN and failed else code
+
+
+def _written(swept: Swept, ended: Sequence[Ended], folder: Path, options: Namespace) -> bool:
+    """Write the tables, the picture and the page; gives whether that failed, which is told."""
+    if not ended:
+        return False
+    try:
+        write_tables(swept.points, ended, folder)
+        draw_sweep(swept.points, folder / "picture.png")
+        if options.html:
+            with output_of("html", options.html):
+                write_sweep_page(swept, options.html)
+    except Exception as error:  # noqa: BLE001 (whatever it is: what was found must be shown)
+        tell(f"luf: the sweep's tables cannot be written: {sentence(error)}")
+        return True
+    return False
 
 
 def _by_point(jobs: Sequence[Job]) -> list[Job]:
@@ -137,9 +156,6 @@ def _verdict(lines: Sequence[tuple[Job, Line]], lost: dict[str, str]) -> tuple[i
     """Judge all runs: what a design did is a 1, what failed otherwise a 3."""
     dirty = [job.key for job, line in lines if line.by_design or (line.result and not line.result.clean)]
     broken = [job.key for job, line in lines if line.stopped and not line.by_design] + list(lost)
-    for job, line in lines:
-        if line.stopped:
-            tell(f"luf: {job.key}: stopped by {line.by}: {line.stopped}")
     if not dirty and not broken:
         return CLEAN, f"clean, exit code {CLEAN}"
     code, named = (DIRTY, dirty) if dirty else (FAILED, broken)

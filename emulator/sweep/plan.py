@@ -34,7 +34,7 @@ from inputs.text import clipped
 JOBS_MAX = 100_000
 FILE_BYTES = 512 * MIB  # of a recorded trace
 APART = ("seed", "seeds", "set", "overrides")  # options that are not to be varied as such
-OURS = ("command", "file", "vary", "out", "jobs", "dask")  # of the sweep, not of its runs
+OURS = ("command", "file", "vary", "out", "jobs", "dask", "html")  # of the sweep, not of its runs
 DESIGNS = "design", ["linux", "luf"]
 
 Plain = str | int | float | bool

@@ -23,8 +23,9 @@ from emulator.sweep import cluster as there
 from emulator.sweep.child import answer_of
 from emulator.sweep.journal import SCHEMA, Head, Journal
 from emulator.sweep.plan import Job, SweepError, plan_of
+from emulator.sweep.points import Ended, points_of
 from emulator.sweep.scheduler import TRIES, Room, run_here
-from emulator.sweep.table import Ended, write_tables
+from emulator.sweep.table import write_tables
 from tests.emulator.fixed import run
 from tests.support.short_runs import ShortRun, began
 
@@ -86,7 +87,8 @@ def ended_by(run_all, jobs, folder, then=lambda taken: None):
     run_all(jobs, take)
     assert sorted(taken) == sorted(one.key for one in jobs)
     folder.mkdir()
-    write_tables([Ended(one.point, found[one.key].result) for one in jobs], folder)
+    ended = [Ended(one.point, found[one.key].result) for one in jobs]
+    write_tables(points_of(ended), ended, folder)
     return [(folder / name).read_bytes() for name in ("points.csv", "runs.csv")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from emulator.cli import main
 from emulator.page.page import page_of
+from emulator.page.sweep import Swept, sweep_page
 from emulator.repeats.result import repeats
 from emulator.result import to_json
+from emulator.sweep.points import Ended, points_of
 from tests.emulator.fixed import REUSE, comparison, run
 from tests.emulator.test_repeats import runs
 
@@ -51,6 +54,17 @@ def read(text):
     return reader
 
 
+def swept(**changes):
+    """Two designs at two points, a luf that saves nine tenths at one of them; and something wrong."""
+    ended = [
+        Ended({"design": design, "cpus": cpus}, one)
+        for cpus, times in (("2", 1), ("<4>", 10))
+        for design in ("linux", "luf")
+        for one in runs(design, 6, first=400 if design == "linux" else 400 // times)
+    ]
+    return Swept(points_of(ended), **({"code": 0, "said": "clean, exit code 0"} | changes))
+
+
 FOUND = {
     "one each": comparison(),
     "several": repeats([*runs("linux", 6), *runs("luf", 6, first=40)], command=["luf", "compare"]),
@@ -58,14 +72,29 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
+PAGES = {name: partial(page_of, found) for name, found in FOUND.items()}
+PAGES["sweep"] = lambda: sweep_page(swept())
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_whole_small_and_by_itself(name):
-    text = page_of(FOUND[name])
+    text = PAGES[name]()
     reader = read(text)
     assert all(link.startswith("#") for link in reader.links), "nothing comes from elsewhere"
     assert not re.search(r"url\((?!#)|@import|<link", text)
     assert len(text.encode()) < BYTES
-    assert page_of(FOUND[name]) == text
+    assert PAGES[name]() == text
+
+
+def test_a_sweeps_page_has_each_point_and_what_was_wrong():
+    text = sweep_page(swept(code=1, said="not clean", wrong=["design=<x>: stopped by a deadlock"]))
+    assert re.findall(r'rowgroup" colspan="4">(.*?)<', text)[0] == "TLB shootdowns"
+    rows = re.findall(r'<tr><th scope="row">cpus=(.*?)</th>.*?<td class="(.*?)">(.*?)</td>', text)
+    assert [(place, kind) for place, kind, _ in rows[:2]] == [("2", "quiet"), ("&lt;4&gt;", "good")]
+    assert rows[1][2].startswith("-")
+    assert 'class="bad">not clean' in text
+    assert "<li>design=&lt;x&gt;: stopped by a deadlock</li>" in text
+    assert "Medians of 6 runs, and changes against linux" in text
 
 
 def test_it_has_the_figures_and_what_was_wrong():

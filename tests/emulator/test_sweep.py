@@ -137,6 +137,49 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_one_that_was_not(capsys):
     assert third.keys == []
 
 
+class Planted(Emulation):
+    """The second design has half of the shootdowns, with 4 CPUs alone; all else is equal."""
+
+    def __call__(self, jobs, take, room):
+        for job in jobs:
+            one = job.experiment
+            figure = (one.machine.cpus * 100 + one.seed) // (2 if job.point == PLANTED else 1)
+            per_cpu = {"tlb_shootdowns_per_cpu": [figure, 0, 0, 0], "tlb_shootdowns": figure}
+            result = run(**(per_cpu | {"seed": one.seed, "leases": 1, "machine": one.machine.name}))
+            take(job, Answer(result=msgspec.structs.replace(result, design=one.design.name)))
+
+
+PLANTED = {"design": "luf", "cpus": "4"}
+
+
+def test_designs_are_tested_against_the_first_one_at_each_point(capsys):
+    """The planted half is seen, with its interval, and nothing elsewhere; a page has it, too."""
+    words = ["sweep", *SMALL, "--vary", "cpus=2,4", "--seeds", "5", "--html", "page.html"]
+    assert main(words, emulate=Planted()) == 0
+    lines = Path("sweep/points.csv").read_text().splitlines()
+    table = {(row["design"], row["cpus"]): row for row in csv.DictReader(lines)}
+    seen = table["luf", "4"]
+    assert float(seen["tlb_shootdowns.ratio"]) == pytest.approx(0.5, abs=0.01)
+    assert float(seen["tlb_shootdowns.p"]) < 0.01
+    assert float(seen["tlb_shootdowns.ratio.low"]) <= 0.5 <= float(seen["tlb_shootdowns.ratio.high"])
+    assert {row["tlb_shootdowns.p"] for place, row in table.items() if place[0] == "linux"} == {""}
+    assert float(table["luf", "2"]["tlb_shootdowns.p"]) == 1
+    printed = capsys.readouterr().out
+    changes = printed[printed.index("Changes against linux at the same point") :].splitlines()
+    assert [line.split()[:3] for line in changes if line.startswith("luf")] == [
+        ["luf", "2", "no"],
+        ["luf", "4", "-50.1"],
+    ]
+    assert "-50.1 % [" in Path("page.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(capsys):
+    emulate = Emulation()
+    assert main(["sweep", *SMALL, "--html", "/nowhere/p.html"], emulate=emulate) == 2
+    assert "'--html' must be a file in a folder that can be written to" in capsys.readouterr().err
+    assert not emulate.keys
+
+
 def test_a_violation_is_a_result_and_is_not_tried_again(capsys):
     words = ["sweep", *SMALL, "--vary", "design=none", "--seeds", "2"]
     bad = Answer(result=run("none", seed=1, violations=[REUSE], accounted={}, runtime_ns=[]))
