@@ -2,9 +2,9 @@
 
 Lives here: machine descriptions (`machine`, `machines/*.toml`, `watermarks`), building and running (`build`,
 `experiment`, `supervisor`), judging (`judge/`), results (`result`, `snapshots`, `run_folder`), what they look
-like (`report/`), what several runs say together (`repeats/`), the comparison with a real kernel (`golden/`)
-and the command `luf` (`cli`). May import every other room; no room may import this one. The names below are
-loaded when first used.
+like (`report/`), what several runs say together (`repeats/`), stored ones beside each other (`beside/`), the
+comparison with a real kernel (`golden/`) and the command `luf` (`cli`). May import every other room; no room
+may import this one. The names below are loaded when first used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from emulator.beside.sides import read_beside
+    from emulator.beside.text import beside_text
     from emulator.experiment import Experiment, design_names, run_design
     from emulator.machine import Machine, load_machine, machine_names
     from emulator.repeats.result import Repeats, read_result, repeats
@@ -23,12 +25,14 @@ if TYPE_CHECKING:
     from emulator.snapshots import run_script
 
 __all__ = [
-    "Comparison", "Experiment", "Machine", "Repeats", "Result", "compare", "design_names", "draw",
-    "load_machine", "machine_names", "read_comparison", "read_result", "repeats", "repeats_text",
-    "report_text", "run_design", "run_script", "to_json",
+    "Comparison", "Experiment", "Machine", "Repeats", "Result", "beside_text", "compare", "design_names",
+    "draw", "load_machine", "machine_names", "read_beside", "read_comparison", "read_result", "repeats",
+    "repeats_text", "report_text", "run_design", "run_script", "to_json",
 ]  # fmt: skip
 
 _HOMES = {
+    "beside.sides": ("read_beside",),
+    "beside.text": ("beside_text",),
     "experiment": ("Experiment", "design_names", "run_design"),
     "machine": ("Machine", "load_machine", "machine_names"),
     "repeats.result": ("Repeats", "read_result", "repeats"),
@@ -36,7 +40,7 @@ _HOMES = {
     "report.plot": ("draw",),
     "report.text": ("report_text",),
     "snapshots": ("run_script",),
-    "result": ("Comparison", "Result", "compare", "read_comparison", "to_json"),
+    "result": ("Comparison", "Result", "beside_text", "compare", "read_comparison", "to_json"),
 }
 
 

@@ -289,14 +289,31 @@ def _sysctls() -> Mapping[str, str]:
 
 
 def report_command(options: Namespace, _: Any) -> int:
-    """Print the report of a finished run, or draw it."""
+    """Print the report of finished runs, or draw them; several results are put beside each other."""
+    if options.schema:
+        from emulator.published_schema import schema_text
+
+        with reader_may_leave():
+            sys.stdout.write(schema_text())
+        return CLEAN
+    if not options.folders:
+        raise InputError("'FOLDER' must be given at least once (got none)")
+    if len(options.folders) > 1:
+        from emulator.beside.command import beside_command
+
+        return beside_command(options)
+    return _report_one(options)
+
+
+def _report_one(options: Namespace) -> int:
     from emulator.output_file import output_of
     from emulator.repeats.result import Repeats, read_result
 
-    found = read_result(options.folder)
+    (folder,) = options.folders
+    found = read_result(folder)
     form = _form(several=isinstance(found, Repeats))
     if options.timeline and isinstance(found, Repeats):
-        raise InputError(f"'--timeline' must be asked of one run of each design (got {options.folder!r})")
+        raise InputError(f"'--timeline' must be asked of one run of each design (got {folder!r})")
     if options.picture:
         with output_of("picture", options.picture):
             form.picture(found, options.picture)

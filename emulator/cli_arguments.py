@@ -63,6 +63,9 @@ examples:
   luf report runs/latest --html page.html  a page to mail, in one file
   luf report runs/latest --table t.csv     one row a run, for pandas or a spreadsheet; also .jsonl, .parquet
   luf report runs/latest --format lkp      %stddev and %change, as the kernel's test robot prints them
+  luf report runs/0001-compare runs/0002-compare     what differs between stored results, and in what they
+                                           were run; with --table, --format lkp, --html, --picture, too
+  luf report --schema                      the JSON schema of result.json
 
 """
 
@@ -119,7 +122,15 @@ def parser() -> argparse.ArgumentParser:
 
     report = _command(commands, "report", "show a finished run again", REPORT_EXAMPLES)
     report.add_argument(
-        "folder", metavar="FOLDER", help="a run folder (runs/latest), or the JSON file of --json"
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        help="a run folder (runs/latest), or the JSON file of --json; several are put beside each other",
+    )
+    report.add_argument(
+        "--schema",
+        action="store_true",
+        help="print the JSON schema of result.json and of --json instead",
     )
     report.add_argument("--picture", metavar="FILE", help="draw it, as .png, .svg or .pdf")
     report.add_argument(
@@ -414,8 +425,8 @@ def _add_how(group: argparse._ArgumentGroup) -> None:
         metavar="STRATEGY",
         type=scheduled,
         help="with --leases 1, let CPUs hand over anywhere in the kernel, at accesses that others may see: "
-        "walk, or pct, surw, starve, hooks, places, with parameters, walk:distance=300,seed=7 (docs/commands.md). "
-        "With more leases CPUs are held up there for short random times instead",
+        "walk, or pct, surw, starve, hooks, places, with parameters, walk:distance=300,seed=7 "
+        "(docs/commands.md). With more leases CPUs are held up there for short random times instead",
     )
     group.add_argument(
         "--strict-ipi",

@@ -6,6 +6,7 @@ names; times are in virtual ns unless the name says host.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -151,6 +152,10 @@ class Result(Struct, frozen=True, kw_only=True):
 
         return to_frame([self])
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook (page/small.py)."""
+        return notebook_html(self)
+
     @property
     def cpus(self) -> int:
         return len(self.tlb_shootdowns_per_cpu)
@@ -231,6 +236,14 @@ class Result(Struct, frozen=True, kw_only=True):
         return not self.blamed_by
 
 
+def notebook_html(found: Struct) -> str:
+    """Give a result as notebooks show it. What shows results is made of them, so it is found by name, when
+    somebody asks.
+    """
+    html: str = importlib.import_module("emulator.page.small").small_html(found)
+    return html
+
+
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'s' * (count > 1)}" if count else ""
 
@@ -245,8 +258,8 @@ class Host(TypedDict, total=False):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Several designs on the same machine, workload and seed; the first run is the one that others are
-    compared with.
+    """Several designs on the same machine and workload; the first run is the one that others are compared
+    with. Screens say so where their seeds are not the same.
     """
 
     runs: Annotated[list[Result], Meta(min_length=1)]
@@ -256,6 +269,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
     host: Host = {}
     folder: str = ""
     missing: dict[str, str] = {}  # designs that were asked for and have no result -> why
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook (page/small.py)."""
+        return notebook_html(self)
 
     @property
     def clean(self) -> bool:
@@ -270,8 +287,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 def compare(runs: Iterable[Result], **about: Any) -> Comparison:
-    """Return a Comparison of `runs`; raises ValueError if they are none, or did not run the same workload on
-    the same machine with the same seed (runs of several seeds are `repeats`).
+    """Return a Comparison of `runs`, one of each design; raises ValueError if they are none, or did not run
+    the same workload on the same machine. Several runs of a design are `repeats`.
 
     Designs of one name (two files may call theirs alike) are numbered, so that each has a column and a
     folder: eight, eight-2.

@@ -14,8 +14,7 @@ from inputs.text import clipped
 # those of emulator/result.py, which imports this
 Comparison: TypeAlias = Any
 Result: TypeAlias = Any
-ALIKE = ("machine", "overrides_text", "workload", "scale", "tokens", "cpus")  # in all runs, repeated ones too
-SAME = (*ALIKE, "seed")  # in all runs of a comparison
+ALIKE = ("machine", "overrides_text", "workload", "scale", "tokens", "cpus")  # in all runs of a comparison
 COUNTS = ("records", "checks", "findings")
 Broken = tuple[str, str, object]  # key, rule, value
 
@@ -38,9 +37,9 @@ def of_runs(runs: Iterable[Result]) -> str:
     return ""
 
 
-def unlike(runs: Iterable[Result], same: Iterable[str] = SAME) -> str:
+def unlike(runs: Iterable[Result]) -> str:
     """Say in what runs differ that no comparison may differ in; nothing if they go together."""
-    for name in same:
+    for name in ALIKE:
         values = {getattr(run, name) for run in runs}
         if len(values) > 1:
             got = ", ".join(str(value) or "none" for value in sorted(values))

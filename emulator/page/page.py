@@ -50,7 +50,7 @@ def page_of(found: Found) -> str:
             "What ran",
             plain_table("machine, workload and host", what_ran(found.runs, found.host, found.versions)),
         ),
-        section("again", "To have it again", _again(found)),
+        section("again", "To have it again", again(found)),
     ]
     return whole_page(title, verdict.code, verdict.said, "figures", "".join(sections))
 
@@ -113,7 +113,8 @@ def _parameters(run: Result) -> str:
     return f"{run.design} ({given})" if given else ""
 
 
-def _again(found: Found) -> str:
+def again(found: Found) -> str:
+    """Give the command that repeats it, and the one that shows it."""
     words = " ".join(found.command)
     shown = f'<pre tabindex="0">{escape(words)}</pre>\n' if words else ""
     kept = f"<p>Results: <code>luf report {escape(found.folder)}</code></p>\n" if found.folder else ""

@@ -18,14 +18,17 @@ from emulator.result import Comparison
 CLASSES = {GOOD: "good", BAD: "bad", QUIET: "quiet"}  # of page.css
 
 
-def figures_table(found: Comparison | Repeats) -> str:
-    """Give a row for each figure, a column for each design, and one for its change against the first."""
+def figures_table(found: Comparison | Repeats, name: str = "") -> str:
+    """Give a row for each figure, a column for each design, and one for its change against the first. `name`
+    stands above it.
+    """
     designs = list(dict.fromkeys(run.design for run in found.runs))
     taken = {design: samples([run for run in found.runs if run.design == design]) for design in designs}
     base, *others = designs
     tested = {design: differences(taken[base], taken[design]) for design in others}
     several = isinstance(found, Repeats)
     caption = "medians; changes with their 95 % interval" if several else "one run of each design"
+    caption = f"{escape(name)}: {caption}" if name else caption
     heads = [f'<th scope="col">{escape(base)}</th>']
     for design in others:
         heads += [f'<th scope="col">{escape(design)}</th>', '<th scope="col">change</th>']
@@ -41,7 +44,7 @@ def figures_table(found: Comparison | Repeats) -> str:
             cells += [_change(one, counts, several)]
         rows.append(f'<tr><th scope="row">{escape(figure.label.strip())}</th>{"".join(cells)}</tr>\n')
     return (
-        '<div class="scroll" tabindex="0" role="group" aria-label="figures">\n<table>\n'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="figures {escape(name)}">\n<table>\n'
         f'<caption>{caption}</caption>\n<thead><tr><th scope="col"></th>{"".join(heads)}</tr></thead>\n'
         f"<tbody>\n{''.join(rows)}</tbody>\n</table>\n</div>\n"
     )

@@ -18,12 +18,13 @@ from emulator.result import (
     Result,
     ResultError,
     comparison_of,
+    notebook_html,
     read_with,
     table_of,
     visible_run,
 )
 from emulator.result import SCHEMA as ONE_EACH
-from emulator.result_rules import ALIKE, of_runs, unlike
+from emulator.result_rules import of_runs, unlike
 from inputs.checked import converted
 from inputs.text import clipped, visible_value
 
@@ -42,6 +43,10 @@ class Repeats(Struct, frozen=True, kw_only=True):
     host: Host = {}
     folder: str = ""
     missing: dict[str, str] = {}  # runs that were asked for and have no result -> why
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook (page/small.py)."""
+        return notebook_html(self)
 
     @property
     def designs(self) -> list[str]:
@@ -67,7 +72,7 @@ def repeats(runs: Iterable[Result], columns: Sequence[str] = (), **about: Any) -
     listed = [visible_run(run) for run in runs]
     if not listed:
         raise ValueError("'runs' must have at least one run (got 0)")
-    if difference := unlike(listed, ALIKE):
+    if difference := unlike(listed):
         raise ValueError(difference)
     named = [
         run if run.design == name else msgspec.structs.replace(run, design=name)
@@ -86,7 +91,7 @@ def _from_json(text: bytes) -> Comparison | Repeats:
     if table["schema"] == ONE_EACH:
         return comparison_of(table)
     found = converted(table, Repeats, FOREIGN, ResultError)
-    if mistake := of_runs(found.runs) or unlike(found.runs, ALIKE):
+    if mistake := of_runs(found.runs) or unlike(found.runs):
         raise ResultError(f"this result contradicts itself: {mistake}")
     design, most = Counter(run.design for run in found.runs).most_common(1)[0]
     if most > SEEDS_MAX:

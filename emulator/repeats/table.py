@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,10 +27,10 @@ UNITS = {  # of what is no plain count
     "tlb_shootdowns": "interrupts", "ipi_requests": "requests", "ipi_messages": "messages",
     "ipi_executed": "requests", "ipi_acked": "requests",
     "dtlb_load_misses": "misses", "dtlb_store_misses": "misses", "itlb_load_misses": "misses",
-    "runtime_mean_ns": "virtual ns", "unmapped_ro": "pages", "unmapped_rw": "pages",
+    "runtime_mean_ns": "virtual ns", "slice_ns": "virtual ns", "unmapped_ro": "pages", "unmapped_rw": "pages",
     "host_seconds": "s of the host", "startup_seconds": "s of the host",
 }  # fmt: skip
-NO_UNIT = ("design", "machine", "workload", "unit", "check", "fingerprint", "schedule")
+NO_UNIT = ("result", "design", "machine", "workload", "unit", "check", "fingerprint", "schedule")
 GROUPS = {"flush_sites.": "requests", "set.": "", "design.": "", "workload.": ""}
 
 
@@ -40,7 +40,12 @@ class TableError(ValueError):
 
 def row(run: Result) -> Row:
     """Give a run as one row: plain values by column."""
-    about: Row = {
+    return about(run) | counted(run)
+
+
+def about(run: Result) -> Row:
+    """Give the columns that say what was run."""
+    return {
         "design": run.design,
         **_named("design.", run.design_parameters),
         "machine": run.machine,
@@ -58,7 +63,11 @@ def row(run: Result) -> Row:
         "check": run.check,
         "strict_ipi": run.strict_ipi,
     }
-    found: Row = {
+
+
+def counted(run: Result) -> Row:
+    """Give the columns that say what the run did."""
+    return {
         "clean": run.clean,
         "stopped": run.stopped,
         "violations": len(run.violations),
@@ -81,7 +90,6 @@ def row(run: Result) -> Row:
         "host_seconds": run.host_seconds,
         "startup_seconds": run.startup_seconds,
     }
-    return about | found
 
 
 def rows(runs: Iterable[Result]) -> list[Row]:
@@ -104,14 +112,17 @@ def to_frame(runs: Iterable[Result]) -> Any:
     return _needed("pandas").DataFrame(rows(runs))
 
 
-def write_table(runs: Iterable[Result], file: str | Path) -> None:
-    """Write runs as .csv, .jsonl or .parquet, whole or not at all. Raises TableError, and OSError with the
-    path.
+def write_table(runs: Iterable[Result], file: str | Path, results: Sequence[str] = ()) -> None:
+    """Write runs as .csv, .jsonl or .parquet, whole or not at all. `results` names the result of each, as the
+    first column. Raises TableError, and OSError with the path.
     """
     path = Path(file)
     if path.suffix not in WRITERS:
         raise TableError(f"'table' must end in {', '.join(WRITERS)} (got {clipped(path.name)})")
-    write_atomically(str(path), WRITERS[path.suffix](rows(runs)))
+    table = rows(runs)
+    if results:
+        table = [{"result": result} | one for result, one in zip(results, table, strict=True)]
+    write_atomically(str(path), WRITERS[path.suffix](table))
 
 
 def _named(group: str, values: Any) -> Row:

@@ -123,9 +123,16 @@ def heading(text: Text, comparison: Any, seeds: str = "") -> None:
         if name:
             text.append(f"{label:<10}", QUIET)
             text.append(f"{name:<{width}}{what}".rstrip() + "\n")
-    how = [f"{leases}{where}", run.engine_text, seeds or f"seed {run.seed}", oracle]
+    how = [f"{leases}{where}", run.engine_text, seeds or seeds_text(comparison.runs), oracle]
     how += ["a message for each request"] * run.strict_ipi
     text.append(f"{'host':<10}", QUIET).append(", ".join(filter(None, how)) + "\n")
+
+
+def seeds_text(runs: Sequence[Result]) -> str:
+    """Name the seed of one run of each design, or that they differ."""
+    if len({run.seed for run in runs}) == 1:
+        return f"seed {runs[0].seed}"
+    return f"different seeds: {', '.join(f'{run.design} {run.seed}' for run in runs)}"
 
 
 # -- the table -----------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import pytest
 
 from emulator.experiment import run_design, squeezed, workload_of
 from emulator.machine import load_machine
+from emulator.result import compare, to_json
+from tests.emulator.test_schema import mistakes as schema_mistakes
 
 SCALE = 2048
 
@@ -47,6 +49,7 @@ def test_sound_designs_are_clean_and_accounted_for(design, leases):
     assert result.vmstat["pgsteal_file"] > 0
     assert result.vmstat["pgdemote_kswapd"] + result.vmstat["pgdemote_direct"] > 0
     assert result.ipi.requests > 0
+    assert schema_mistakes(to_json(compare([result]))) == []
 
 
 def test_none_is_caught_with_a_witness():

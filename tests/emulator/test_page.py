@@ -123,3 +123,19 @@ def test_the_command_writes_it(tmp_path, capsys):
     assert Path(tmp_path / "p.html").read_text().startswith("<!doctype html>")
     assert main(["report", str(tmp_path / "r.json"), "--html", "/nowhere/p.html"]) == 2
     assert "'--html' must be a file that can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_notebook_shows_a_result_small_and_escaped(name):
+    """One piece of HTML by itself: verdict, what ran, figures; nothing of it is taken for a tag."""
+    found = FOUND[name]
+    text = found._repr_html_()
+    read(text)
+    assert "<script" not in text
+    assert len(text) < 5_000
+    assert ("not clean, exit code 1" in text) == (name == "wrong")
+    odd = run("<b>mine", workload="a&b", seed=7)._repr_html_()
+    assert "&lt;b&gt;mine" in odd
+    assert "a&amp;b" in odd
+    assert "seed 7" in odd
+    assert "<b>" not in odd

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from emulator.report.text import report_text
 from emulator.result import Result, ResultError, compare, from_json, read_comparison, to_json
 from tests.emulator.fixed import REUSE, comparison, run
 
@@ -80,12 +81,18 @@ def test_a_folder_without_a_result_is_one_sentence(tmp_path):
         read_comparison(tmp_path)
 
 
+def test_different_seeds_are_compared_and_told():
+    """On the screen, and in what is read again."""
+    found = compare([run("linux"), run("luf", seed=2)])
+    assert "different seeds: linux 1, luf 2, oracle on" in report_text(found)
+    assert from_json(to_json(found)) == found
+    assert "seed 1, oracle on" in report_text(compare([run("linux"), run("luf")]))
+
+
 def test_runs_of_different_things_are_not_compared():
-    """Only the design may differ."""
-    with pytest.raises(
-        ValueError, match=r"^'seed' must be the same in all runs of a comparison \(got 1, 2\)$"
-    ):
-        compare([run("linux"), run("luf", seed=2)])
+    """Only design and seed may differ."""
+    with pytest.raises(ValueError, match=r"^'scale' must be the same in all runs of a comparison \(got 1.0"):
+        compare([run("linux"), run("luf", scale=1.0)])
     with pytest.raises(ValueError, match="at least one run"):
         compare([])
 

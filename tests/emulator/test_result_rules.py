@@ -69,7 +69,7 @@ def test_the_whole_one_is_read():
         ("runs/0/scale", 0, "scale' must be at least 1 (got 0)"),
         ("runs/0/leases", 63, "leases' must be at most 62 (got 63)"),
         ("runs/0/check", "none", "check' must be full or accesses or states or bounds or off (got 'none')"),
-        ("runs/0/seed", 2, "'seed' must be the same in all runs of a comparison (got 1, 2)"),
+        ("runs/0/tokens", 2, "'tokens' must be the same in all runs of a comparison (got 2, 4)"),
         ("runs/0/overrides", {}, "'overrides' must be the same in all runs of a comparison (got "),
         ("runs/1/design", "linux", "'design' must be another one in each run (got ['linux', 'linux'])"),
         ("runs/1/design", "a\nb", "design' must be text on one line (got 'a\\nb')"),

@@ -1,0 +1,1 @@
+"""Stored results beside each other: which of their runs go together, what differs between them."""
