@@ -9,18 +9,14 @@ Where workers say what they have (LEASES, MEMORY), jobs ask for it.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import logging
 import pickle
-import platform
 import queue
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -32,6 +28,7 @@ from emulator.experiment import Experiment
 from emulator.host_facts import memory_needed
 from emulator.streams import tell
 from emulator.sweep.child import Answer, Children
+from emulator.sweep.facts import facts
 from emulator.sweep.plan import Job, SweepError
 from emulator.sweep.scheduler import TRIES, Room, Take
 from inputs.text import clipped, on_a_line
@@ -40,8 +37,6 @@ CONNECT_S = 5  # that a scheduler has to answer
 LOOK_S = 1  # between two looks at which workers there are
 LEASES, MEMORY = "leases", "GiB"  # as workers announce them
 WHY = 300  # characters
-ROOT = Path(__file__).parents[2]
-ROOMS = ("inputs", "cpus", "allocator", "designs", "workloads", "emulator")
 
 Resources = Mapping[str, float]
 
@@ -84,16 +79,6 @@ class Runs(WorkerPlugin):  # type: ignore[misc]
 
     def teardown(self, worker: Any) -> None:
         self.children.tell_to_end()
-
-
-def facts() -> dict[str, str]:
-    """Give what must be the same wherever runs of one sweep are made: luf, by its sources, and Python."""
-    digest = hashlib.sha256()
-    for file in sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py")):
-        digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    version = metadata.version("luf-emulator")
-    python = ".".join(platform.python_version_tuple()[:2])
-    return {"luf": f"{version} of sources {digest.hexdigest()[:12]}", "Python": python}
 
 
 def on_worker(sweep: str, asked: Mapping[str, str], sent: bytes) -> bytes:

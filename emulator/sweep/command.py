@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from emulator.host_facts import check_host
 from emulator.output_file import OutputError, check_output, output_of
 from emulator.page.sweep import Swept, write_sweep_page
-from emulator.report.progress import Progress
 from emulator.run_folder import command_line, host, versions
 from emulator.sentences import sentence
 from emulator.streams import reader_may_leave, tell
-from emulator.sweep.child import Answer
+from emulator.sweep.carry import Emulate, again, carry
 from emulator.sweep.journal import SCHEMA, Head, Journal, Line
 from emulator.sweep.plan import Job, Plan, SweepError, plan_of
 from emulator.sweep.points import Ended, points_of
-from emulator.sweep.scheduler import Room, Take, room_here, run_here
+from emulator.sweep.scheduler import Room, room_here, run_here
 from emulator.sweep.table import draw_sweep, table_text, write_tables
 from emulator.verdict import BAD_INPUT, CLEAN, DIRTY, FAILED
 
-Emulate = Callable[[Sequence[Job], Take, Room], None]
 SHOWN = 3  # runs that are named as not clean
-
-
-class RunFailed(Exception):
-    """A run failed by a mistake of ours: its key and why."""
 
 
 def sweep_command(options: Namespace, emulate: Emulate | None) -> int:
@@ -47,7 +39,7 @@ def sweep_command(options: Namespace, emulate: Emulate | None) -> int:
     except OSError as error:
         raise OutputError(f"'--out' must be a folder that can be made (got {sentence(error)})") from None
     with Journal(folder, Head(SCHEMA, plan.identity, versions(), command_line())) as journal:
-        lost = _run_missing(plan, journal, room, emulate or run)
+        lost = carry(plan.jobs, journal, room, emulate or run)
         return _finish(plan, journal, options, lost)
 
 
@@ -65,50 +57,6 @@ def _where(plan: Plan, options: Namespace) -> tuple[Emulate, Room]:
     return partial(run_on, options.dask), Room(0, 0, options.jobs or 0)
 
 
-def _run_missing(plan: Plan, journal: Journal, room: Room, run: Emulate) -> dict[str, str]:
-    """Run all jobs that the journal does not have; gives those that were lost, with why."""
-    missing = [job for job in plan.jobs if job.key not in journal.done]
-    if len(missing) < len(plan.jobs):
-        tell(f"luf: {len(plan.jobs) - len(missing):,} of {len(plan.jobs):,} runs are in {journal.path}")
-    lost: dict[str, str] = {}
-    with Progress("sweep", unit="runs") as progress:
-        began, ended = time.monotonic(), 0
-
-        def take(job: Job, answer: Answer) -> None:
-            nonlocal ended
-            ended += 1
-            _keep(journal, job, answer, lost)
-            seconds = (time.monotonic() - began) / ended * (len(missing) - ended)
-            left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-            done = len(plan.jobs) - len(missing) + ended
-            progress.update(done, len(plan.jobs))
-            progress.phase(f"{done:,}/{len(plan.jobs):,} runs, {left} left")
-
-        try:
-            run(missing, take, room)
-        except KeyboardInterrupt as error:
-            kept = f"{len(plan.jobs) - len(missing) + ended:,} of {len(plan.jobs):,} runs are kept"
-            error.__notes__ = [f"{kept} in {journal.path}; the same command goes on: {_again()}"]
-            raise
-    return lost
-
-
-def _keep(journal: Journal, job: Job, answer: Answer, lost: dict[str, str]) -> None:
-    if answer.refused:
-        raise SweepError(f"{job.key}: {answer.refused}")
-    if answer.failed:
-        raise RunFailed(f"{job.key}: {answer.failed}")
-    if answer.lost:
-        lost[job.key] = answer.lost
-        tell(f"luf: {job.key}: no result ({answer.lost})")
-        return
-    journal.add(Line(job.key, answer.result, answer.stopped, answer.by, answer.by_design))
-
-
-def _again() -> str:
-    return shlex.join(command_line())
-
-
 def _finish(plan: Plan, journal: Journal, options: Namespace, lost: dict[str, str]) -> int:
     """Show and write what all runs came to."""
     folder = Path(options.out)
@@ -121,7 +69,7 @@ def _finish(plan: Plan, journal: Journal, options: Namespace, lost: dict[str, st
     wrong += [f"{key}: no result ({why})" for key, why in lost.items()]
     code, said = _verdict(lines, lost)
     points = points_of(ended) if ended else []
-    failed = _written(Swept(points, code, said, wrong, _again(), host(), versions()), ended, folder, options)
+    failed = _written(Swept(points, code, said, wrong, again(), host(), versions()), ended, folder, options)
     with reader_may_leave():
         sys.stdout.write(table_text(points) if points else "")
         sys.stdout.write(f"\nmore: points.csv, runs.csv and picture.png in {folder}\nverdict  {said}\n")

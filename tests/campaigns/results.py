@@ -4,10 +4,11 @@
     1]
 
 Takes whatever designs the catalogue lists, but `eager`, which has a section of its own; that and the
-comparison with published figures are written by tests/campaigns/published.py, which this command calls. One
-line of progress for each run. What stands between the markers of the page that say "by hand" is kept as it
-is. A run that is stopped, or that has a violation, is in the table with what it had; the exit code is 0 all
-the same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is the one that judges.
+comparison with published figures are written by tests/campaigns/published.py, which this command calls. Runs
+are kept, and the same command goes on where it was (carried.py). What stands between the markers of the page
+that say "by hand" is kept as it is. A run that is stopped, or that has a violation, is in the table with what
+it had; the exit code is 0 all the same, as `none` is there to be caught. `python -m tests.campaigns.seeds` is
+the one that judges.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 from emulator.exercised import never, unproven
-from emulator.experiment import design_names, run_design
+from emulator.experiment import design_names
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
 from emulator.published import DirtyTree, check_page, filled
@@ -28,8 +31,10 @@ from emulator.report.text import percent, seconds, share_text, sites_text
 from emulator.report.timeline import timeline_text
 from emulator.result import Result
 from emulator.run_folder import versions
-from emulator.supervisor import RunStopped
+from emulator.sweep.journal import Line
+from emulator.sweep.plan import Job
 from tests.campaigns import published
+from tests.campaigns.carried import carried, job
 from tests.campaigns.takeoffs import takeoff_table
 from workloads.generated import GENERATORS
 
@@ -248,43 +253,23 @@ vanilla does. LUF may not defer writable mappings either (`read-only:0%`), nor f
 """
 
 
-class Campaign:
-    """Runs cells one after the other and says how far it is."""
+def job_of(
+    options: argparse.Namespace,
+    design: str,
+    workload: str,
+    overrides: Mapping[str, object] = MappingProxyType({}),
+    seed: int | None = None,
+) -> Job:
+    """Give one run of a table."""
+    changes = {**OVERRIDES.get(workload, {}), **overrides}
+    machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides=changes)
+    tokens = options.tokens if workload == TALK else options.rounds
+    return job(design, machine, workload, tokens=tokens, leases=options.leases, seed=seed or options.seed)
 
-    def __init__(self, options: argparse.Namespace, total: int) -> None:
-        self.options, self.total, self.done, self.began = options, total, 0, time.monotonic()
 
-    def median(self, design: str, workload: str) -> Row:
-        """Run one cell with several seeds."""
-        seeds = range(self.options.seed, self.options.seed + self.options.repeats)
-        return median_row([self.run(design, workload, seed=seed) for seed in seeds])
-
-    def run(
-        self,
-        design: str,
-        workload: str,
-        overrides: dict[str, object] | None = None,
-        label: str = "",
-        seed: int | None = None,
-    ) -> Row:
-        """Run one cell once."""
-        options = self.options
-        changes = {**OVERRIDES.get(workload, {}), **(overrides or {})}
-        machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides=changes)
-        tokens = options.tokens if workload == TALK else options.rounds
-        try:
-            result = run_design(
-                design, machine, workload, tokens=tokens, leases=options.leases, seed=seed or options.seed
-            )
-            row = Row(label or design, workload, result)
-        except RunStopped as stopped:
-            row = Row(label or design, workload, None, " ".join(str(stopped).split())[:160])
-        self.done += 1
-        took = time.monotonic() - self.began
-        sys.stderr.write(
-            f"[{self.done}/{self.total}] {took:6.1f} s  {row.design} {workload}: {row.verdict}\n"
-        )
-        return row
+def row_of(line: Line, design: str, workload: str) -> Row:
+    """Give the row of a run that is over."""
+    return Row(design, workload, line.result, " ".join(line.stopped.split())[:160])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -298,15 +283,25 @@ def main(arguments: list[str] | None = None) -> int:
     designs, workloads = options.designs or every_design(), options.workloads or workload_names()
     pair = designs[:1] + [name for name in ("luf",) if name in designs[1:]]
     others = [name for name in workloads if name != TALK]
-    campaign = Campaign(
-        options, len(designs) + len(pair) * len(others) * options.repeats + len(SWITCHES) * (len(pair) > 1)
-    )
-    talk = [campaign.run(design, TALK) for design in designs]
+    seeds = range(options.seed, options.seed + options.repeats)
+    talked = [job_of(options, design, TALK) for design in designs]
+    cells = {
+        (workload, design): [job_of(options, design, workload, seed=seed) for seed in seeds]
+        for workload in others
+        for design in pair
+    }
+    switches = {f"luf, {next(iter(switch))}": job_of(options, "luf", TALK, switch) for switch in SWITCHES}
+    if len(pair) < 2:
+        switches = {}
+    lines = carried("results", [*talked, *chain.from_iterable(cells.values()), *switches.values()])
+    talk = [row_of(lines[one.key], design, TALK) for design, one in zip(designs, talked, strict=True)]
     rows = [row for row in talk if row.design in pair]
-    rows += [campaign.median(design, workload) for workload in others for design in pair]
+    rows += [
+        median_row([row_of(lines[one.key], design, workload) for one in jobs])
+        for (workload, design), jobs in cells.items()
+    ]
     switched = [row for row in talk if row.design in pair]
-    if len(pair) > 1:
-        switched += [campaign.run("luf", TALK, switch, f"luf, {next(iter(switch))}") for switch in SWITCHES]
+    switched += [row_of(lines[one.key], label, TALK) for label, one in switches.items()]
     machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus)
     head = HEAD.format(date=time.strftime("%Y-%m-%d"), machine=machine.summary(),
                        scale=machine.scaled_summary(), seed=options.seed, leases=options.leases,
