@@ -11,12 +11,13 @@ strategy chooses one of them, and how many points it will pass before the next d
 - STARVE: as WALK, but one CPU runs only if no other can;
 - HOOKS: as WALK while the CPU is in a hook of the design; elsewhere one of ELSEWHERE decisions is made. So
   windows of two or three points are met in the design under test;
-- PLACES: a few places in the source are drawn for the run. A CPU that comes to one of them may be held up:
-  others go first, until none of them can run, or for a number of points that is drawn. A walk meets places
-  as often as they are executed, so hardly ever those in rare code; here each has the same chance;
+- PLACES: as WALK, but a few places in the source are drawn for the run, and a CPU that comes to one of them
+  may be held up: it runs only if no other can, for a number of points that is drawn, and first of all then.
+  A walk meets places as often as they are executed, so hardly ever those in rare code; here each has the
+  same chance;
 - LISTED: what a list says, which is how a run is repeated and shrunk.
 Whoever spins gives way: it is not chosen while another may run, has the lowest priority from then on, and
-does not keep a starved CPU from running.
+does not keep a CPU that is starved or held up from running.
 
 Where a strategy does not do the *usual*, the decision is logged: who decided, after how many points of its
 own, and who runs. The usual is that the CPU goes on, at the end of a countdown, and elsewhere that the CPU
@@ -45,6 +46,7 @@ FIELDS = (
     Constant("distance", "mean number of points between two decisions, 0: none at points"),
     Constant("window_ns", "how far virtual clocks of CPUs that run may lie apart", "ns"),
     Constant("tick_ns", "mean time between two ticks of a CPU, in a run with scheduling points", "ns"),
+    Constant("places", "PLACES: one of so many places in the source is drawn"),
     Constant("holds_up", "PLACES: it is held up at one of so many visits"),
     Constant("starved", "STARVE: the CPU that runs only if no other can"),
     Constant("records", "1: LISTED, and each point is noted in `touched`"),
@@ -56,9 +58,9 @@ FIELDS = (
         Field("run_points", SCHEDULE, "points passed up to the last decision, and decisions"),
         Field("run_switches", SCHEDULE, "decisions that were logged, those included that had no room"),
         Field("run_strategy_random", SCHEDULE, "state of the strategy's random stream"),
-        Field("run_changes", SCHEDULE, "PCT, PLACES: changes of priorities so far"),
-        Field("run_lowest", SCHEDULE, "PCT, PLACES: the lowest priority so far, below 0"),
-        Field("run_held_up", SCHEDULE, "PLACES: the CPU that was held up last"),
+        Field("run_changes", SCHEDULE, "PCT: changes of priorities so far; PLACES: CPUs held up"),
+        Field("run_lowest", SCHEDULE, "PCT: the lowest priority so far, below 0"),
+        Field("run_held_up", SCHEDULE, "PLACES: the CPU that is held up, or -1"),
         Field("run_touched", SCHEDULE, "points that were noted, those included that had no room"),
         Field("run_points_bound", SCHEDULE, "points at which is looked whether the run is too long"),
     )),
@@ -66,7 +68,7 @@ FIELDS = (
     Field("cpu_eligible", SCHEDULE, "1: it may run next", ("nr_cpus",)),
     Field("cpu_at_point", SCHEDULE, "1: it hands its lease over at a point, in the midst of anything",
           ("nr_cpus",)),
-    Field("cpu_priority", SCHEDULE, "PCT, PLACES: the largest first", ("nr_cpus",)),
+    Field("cpu_priority", SCHEDULE, "PCT: the largest first", ("nr_cpus",)),
     Field("cpu_expected", CONFIG, "SURW: points that it passes in all", ("nr_cpus",)),
     Field("change_point", CONFIG, "PCT: numbers of the points where priorities change", (CHANGES_MAX,)),
     Field("cpu_listed", SCHEDULE, "LISTED: its next entry", ("nr_cpus",)),
@@ -86,9 +88,9 @@ HELD_UP_BITS = (
 )  # PLACES: points that others pass meanwhile, log2: at least, and how many lengths there are
 # words of `point`, behind LEFT and AT_POINT: the countdown's last beginning, who wants no decision, whether
 # it was shortened for one that spins, a random state (several leases), where the CPU that decides is: in the
-# segment, in the source; PLACES: points of all after which there is a decision wherever a CPU is, what places
-# are drawn by, whether the CPU is held up here
-ARMED, HELD, SPINS, DELAY_RANDOM, WHERE, SITE, DUE, SALT, HOLDS = range(2, 11)
+# segment, in the source; PLACES: points of all after which there is a decision wherever a CPU is, and after
+# which the one that is held up goes on, what places are drawn by, whether the CPU is held up here
+ARMED, HELD, SPINS, DELAY_RANDOM, WHERE, SITE, DUE, BACK, SALT, HOLDS = range(2, 12)
 NEVER = 1 << 60  # points
 UNIT_BITS = 43  # of a number that is drawn
 NOBODY = -1
@@ -140,6 +142,8 @@ def arm(ram, cpu):
             left = max(ram.change_point[ram.run_changes[0]] - ram.run_points[0], 1)
     elif ram.strategy == PLACES:
         left = 1
+        if ram.run_points[0] >= ram.point[DUE]:
+            ram.point[DUE] = ram.run_points[0] + distance_of(_draw(ram), ram.distance)
     elif ram.distance > 0:
         left = distance_of(_draw(ram), ram.distance)
     if ram.points_max > 0:
@@ -214,20 +218,20 @@ def _is_drawn(ram, site, places):
 def is_nothing(ram, site):
     """PLACES: is there nothing to decide at this point, whichever CPU has come to it?"""
     passed = _passed(ram)
-    if ram.point[SPINS] or passed >= ram.point[DUE]:
+    if ram.point[SPINS] or passed >= min(ram.point[DUE], ram.point[BACK]):
         return False
     if ram.points_max > 0 and passed >= ram.run_points_bound[0]:
         return False
-    return not _is_drawn(ram, site, ram.distance // IN_HOOKS)
+    return not _is_drawn(ram, site, ram.places // IN_HOOKS)
 
 
 @kernel
 def is_elsewhere(ram, cpu, site):
     """HOOKS, PLACES: is this no place for a decision?"""
     if ram.strategy == PLACES:
-        if _is_drawn(ram, site, ram.distance if ram.cpu_hook[cpu] == 0 else ram.distance // IN_HOOKS):
+        if _is_drawn(ram, site, ram.places if ram.cpu_hook[cpu] == 0 else ram.places // IN_HOOKS):
             ram.point[HOLDS] = ram.run_changes[0] < HOLDS_MAX and _draw(ram) % ram.holds_up == 0
-        return ram.point[HOLDS] == 0 and _passed(ram) < ram.point[DUE]
+        return ram.point[HOLDS] == 0 and _passed(ram) < min(ram.point[DUE], ram.point[BACK])
     return ram.strategy == HOOKS and ram.cpu_hook[cpu] == 0 and _draw(ram) % ELSEWHERE != 0
 
 
@@ -299,25 +303,26 @@ def _from_list(ram, leaving, usual):
 
 @kernel
 def _lower(ram, cpu):
-    """PCT, PLACES: let all others go before this CPU."""
+    """PCT: let all others go before this CPU."""
     ram.run_lowest[0] -= 1
     ram.cpu_priority[cpu] = ram.run_lowest[0]
 
 
 @kernel
 def _hold_up(ram, leaving):
-    """PLACES: let the CPU that was held up last go first again when it is time, and hold this one up."""
-    if ram.run_points[0] >= ram.point[DUE]:
-        ram.run_changes[0] += 1
-        ram.cpu_priority[ram.run_held_up[0]] = ram.nr_cpus + ram.run_changes[0]
-        ram.point[DUE] = NEVER
+    """PLACES: hold the CPU up that comes to a place of the run. Returns the one that was held up if it is its
+    time to go on, NOBODY if there is none.
+    """
+    back = NOBODY
+    if ram.run_points[0] >= ram.point[BACK]:
+        back, ram.run_held_up[0], ram.point[BACK] = ram.run_held_up[0], NOBODY, NEVER
     if ram.point[HOLDS]:
         ram.point[HOLDS] = 0
         ram.run_changes[0] += 1
-        _lower(ram, leaving)
         ram.run_held_up[0] = leaving
         least, lengths = HELD_UP_BITS
-        ram.point[DUE] = ram.run_points[0] + (1 << (least + _draw(ram) % lengths))
+        ram.point[BACK] = ram.run_points[0] + (1 << (least + _draw(ram) % lengths))
+    return back
 
 
 @kernel
@@ -331,12 +336,18 @@ def _strategys(ram, leaving, at_point, without, usual):
                 ram.run_changes[0] += 1
                 _lower(ram, leaving)
         return _highest(ram, without)
+    starved = ram.starved if ram.strategy == STARVE else NOBODY
     if ram.strategy == PLACES:
-        _hold_up(ram, leaving)
-        return _highest(ram, without)
-    starved = ram.starved if ram.strategy == STARVE and without == NOBODY else NOBODY
-    chosen = _drawn(ram, leaving if at_point else without, starved)
-    return chosen if chosen >= 0 or ram.strategy != STARVE else _drawn(ram, without, NOBODY)
+        back = _hold_up(ram, leaving)
+        if back >= 0 and ram.cpu_eligible[back]:
+            return back
+        starved = ram.run_held_up[0]
+    if without >= 0:  # who spins would not let it run
+        starved = NOBODY
+    if at_point:
+        without = leaving
+    chosen = _drawn(ram, without, starved)
+    return chosen if chosen >= 0 or starved < 0 else _drawn(ram, without, NOBODY)
 
 
 @kernel

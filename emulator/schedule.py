@@ -20,6 +20,7 @@ from allocator.cut_short import LOOKS
 from cpus.abi.numbers import CPUS_MAX
 from cpus.points import ready_points
 from cpus.strategies import (
+    BACK,
     CHANGES_MAX,
     DUE,
     HOOKS,
@@ -50,7 +51,7 @@ OF_A_STRATEGY = {  # the parameters that a strategy goes by
     "surw": ("distance", "expected"),
     "starve": ("cpu", "distance"),
     "hooks": ("distance",),
-    "places": ("distance",),
+    "places": ("distance", "places"),
     "listed": (),
 }
 OF_ALL = ("seed", "window_ns", "tick_ns", "rules")
@@ -68,6 +69,7 @@ NUMBERS = {
     "depth": (1, DEPTH_MAX),
     "points": (1, 10**12),
     "cpu": (0, CPUS_MAX - 1),
+    "places": (1, 10**6),
     "seed": (0, 2**63 - 1),
     "window_ns": (1, 10**12),
     "tick_ns": (1, 10**12),
@@ -88,17 +90,17 @@ class Schedule:
     """Who runs next.
 
     `distance`: mean number of points between two decisions, 0: none but where a CPU waits (walk, surw,
-    starve; hooks: inside a hook; places: one of so many places in the source is drawn). `depth`: changes
-    of priorities, among `points` that are expected in all (pct). `expected`: points of each CPU in an
-    earlier run (surw; `cpu_points` of its result). `cpu`: the one that runs only if no other can
-    (starve). `switches`: (CPU, points that it has passed, CPU that runs then), as in the `switches` of a
-    result (listed). `window_ns`: how far virtual clocks may lie apart. `tick_ns`: mean time between two
-    ticks of a CPU, which is drawn. `rules` 1: at decisions, the access that is about to be made is held
-    against the rule of its field, and the order of locks is looked at. `slice_ns`: the longest time that
-    a CPU runs before it hands over by itself, 0: as without a schedule. `points_max`: a run that has
-    passed so many is cut short. `disturbs`: one of so many ticks has its CPU do what kernel workers do
-    (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap (near_wrap.py). `records` 1: what
-    each point touches is noted (listed). Raises ValueError.
+    starve, places; hooks: inside a hook). `depth`: changes of priorities, among `points` that are
+    expected in all (pct). `expected`: points of each CPU in an earlier run (surw; `cpu_points` of its
+    result). `cpu`: the one that runs only if no other can (starve). `places`: one of so many places in
+    the source holds CPUs up (places). `switches`: (CPU, points that it has passed, CPU that runs then),
+    as in the `switches` of a result (listed). `window_ns`: how far virtual clocks may lie apart.
+    `tick_ns`: mean time between two ticks of a CPU, which is drawn. `rules` 1: at decisions, the access
+    that is about to be made is held against the rule of its field, and the order of locks is looked at.
+    `slice_ns`: the longest time that a CPU runs before it hands over by itself, 0: as without a schedule.
+    `points_max`: a run that has passed so many is cut short. `disturbs`: one of so many ticks has its CPU
+    do what kernel workers do (allocator/cpu.py). `wraps`: numbers begin shortly before they wrap
+    (near_wrap.py). `records` 1: what each point touches is noted (listed). Raises ValueError.
     """
 
     strategy: str = "walk"
@@ -107,6 +109,7 @@ class Schedule:
     points: int = 100_000
     expected: tuple[int, ...] = ()
     cpu: int = 0
+    places: int = 100
     switches: tuple[Switch, ...] = ()
     seed: int = 1
     window_ns: int = WINDOW_NS
@@ -213,6 +216,7 @@ def constants_of(schedule: Schedule | None) -> dict[str, int]:
         "disturbs": schedule.disturbs,
         "records": schedule.records,
         "starved": schedule.cpu,
+        "places": schedule.places,
         "holds_up": int(schedule.random("holds up").choice(HOLDS_UP)),
         "lock_spins": 0,  # who waits gives way at once
     }
@@ -235,7 +239,8 @@ def write_schedule(ram: Any, schedule: Schedule) -> None:
     ram.run_strategy_random[0] = int(schedule.random(schedule.strategy).integers(1, 2**62))
     ram.run_points_bound[0] = max(schedule.points_max // LOOKS, 1)
     ready_points(ram, int(schedule.random("delays").integers(1, 2**62)))
-    ram.point[DUE], ram.point[SALT] = NEVER, int(schedule.random("places").integers(1, 2**62))
+    ram.point[DUE], ram.point[BACK], ram.run_held_up[0] = 0, NEVER, NOBODY
+    ram.point[SALT] = int(schedule.random("places").integers(1, 2**62))
 
 
 assert DEPTH_MAX < CHANGES_MAX

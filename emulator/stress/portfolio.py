@@ -142,7 +142,9 @@ class Portfolio:
         counted = self._points.get(workload, ())
         given: dict[str, Any] = {"seed": seed, "tick_ns": TICKS_NS[random.integers(len(TICKS_NS))]}
         given |= {"points_max": POINTS_MAX}
-        if kind == "pct":
+        if kind == "places":
+            given |= {"distance": DISTANCES[random.integers(len(DISTANCES))], "places": int(number)}
+        elif kind == "pct":
             given |= {"depth": int(number), "points": max(1, sum(counted) or POINTS)}
         else:
             given |= {"distance": int(number)}

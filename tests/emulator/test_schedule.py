@@ -29,7 +29,7 @@ STRATEGIES = [
     Schedule("surw", distance=50, expected=(20_000, 10_000, 10_000, 10_000)),
     Schedule("starve", cpu=1, distance=50),
     Schedule("hooks", distance=5),
-    Schedule("places", distance=100),
+    Schedule("places", places=30),
 ]
 
 
@@ -112,7 +112,7 @@ def test_ticks_disturb_short_runs():
 POLLED = "changed-while-reclaimed:change=drop,under=move"
 
 
-@pytest.mark.parametrize("strategy", ["starve:cpu=2,distance=100", "pct:depth=1", "places:distance=300"])
+@pytest.mark.parametrize("strategy", ["starve:cpu=2,distance=100", "pct:depth=1", "places:places=100"])
 def test_who_polls_for_a_flag_lets_its_poster_run(strategy):
     """Readers loop until they are told, and the one who tells them has a low priority, or is starved: they
     are no reason to keep it from running. (They went round until three million points were passed.)
