@@ -31,6 +31,7 @@ from cpus.declare import OWNER, Atomic, Constant, Exclusive, Field, OwnerOf, Str
 from cpus.ipi import serve_interrupts
 from cpus.lease import LEAVE, offer_lease
 from cpus.ram import has_points
+from cpus.spans import SPAN_TASK, end_span, span
 from cpus.steal import charge_stolen
 from cpus.strategies import random_next
 
@@ -215,6 +216,7 @@ def _run_kswapd_slice(ram, cpu, task):
 @kernel
 def _run_task(ram, cpu, task):
     """Run a task that was switched to until it sleeps, ends, or gives way."""
+    span(ram, cpu, SPAN_TASK, task, 0)
     again = True
     while again:
         if ram.cpu_clock[cpu] >= ram.cpu_slice_end[cpu]:
@@ -225,6 +227,7 @@ def _run_task(ram, cpu, task):
             again = run_kthread_slice(ram, cpu, task)
         else:
             again = _run_user_slice(ram, cpu, task)
+    end_span(ram, cpu, SPAN_TASK)
 
 
 @apart

@@ -15,6 +15,7 @@ from cpus.compiled import kernel
 from cpus.declare import ANY, Atomic, Field, OwnerOf, Struct
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_FLAG, begin_wait, cancel_wait, finish_wait, wait_until, wake_all_waiting_for
+from cpus.spans import SPAN_WAIT, end_span, span
 from cpus.steal import pass_until
 
 FIELDS = (
@@ -98,6 +99,9 @@ def spin_until(ram, cpu, task, words, index, goal, kind):
 @kernel
 def spin_on_flag(ram, cpu, task, flag, count):
     """Spin until the flag has reached `count`; False if the CPU must be left to another task."""
-    return spin_until(ram, cpu, task, ram.flag_count, flag, count, WAIT_FLAG) and flag_reached(
+    span(ram, cpu, SPAN_WAIT, WAIT_FLAG, flag)
+    reached = spin_until(ram, cpu, task, ram.flag_count, flag, count, WAIT_FLAG) and flag_reached(
         ram, cpu, flag, count
     )
+    end_span(ram, cpu, SPAN_WAIT)
+    return reached

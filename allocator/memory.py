@@ -52,6 +52,7 @@ from cpus.page_table import (
     ptep_get,
     zero_pte,
 )
+from cpus.spans import SPAN_FAULT, end_span, span
 from cpus.tlb import AGAIN, WAIT
 
 FIELDS = (
@@ -285,6 +286,7 @@ def page_fault(ram, cpu, vpn, kind):
     # a fault that slept counts once (mm_account_fault), even if others have resolved it meanwhile
     if ram.task_tried[task] != vpn + 1:
         ram.pgfault[cpu] += 1
+    span(ram, cpu, SPAN_FAULT, kind, vpn)
     ram.cpu_clock[cpu] += ram.cost_fault_entry + ram.cost_fault_minor
     record(ram, cpu, EV_FAULT, mm, vpn, kind, task)
     mmap_read_lock(ram, cpu, mm)
@@ -293,9 +295,11 @@ def page_fault(ram, cpu, vpn, kind):
         if ram.cpu_probing[cpu]:
             ram.cpu_probing[cpu] = REFUSED
             mmap_read_unlock(ram, cpu, mm)
+            end_span(ram, cpu, SPAN_FAULT)
             return WAIT
         panic(ram, cpu, SEGV_MAPERR, vpn, mm)
     result = fault_in_vma(ram, cpu, mm, vma, vpn, kind)
     mmap_read_unlock(ram, cpu, mm)
     ram.task_tried[task] = vpn + 1 if result == WAIT and ram.cpu_probing[cpu] != REFUSED else 0
+    end_span(ram, cpu, SPAN_FAULT)
     return result

@@ -61,6 +61,7 @@ from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_BARRIER, wake_all_waiting_for
 from cpus.live import PROBES, REFUSED, touch_live_pages
 from cpus.points import gives_way
+from cpus.spans import SPAN_WAIT, end_span, span
 from cpus.steal import pass_until
 
 MAX_MARKS = 4096  # evaluations of a process whose times are kept
@@ -172,14 +173,17 @@ def _barrier(ram, cpu, task, row):
             record(ram, cpu, EV_BARRIER, process, number, 0, 0)
             fence()
             wake_all_waiting_for(ram, WAIT_BARRIER, process, ram.cpu_clock[cpu])
+    span(ram, cpu, SPAN_WAIT, WAIT_BARRIER, process)
     ram.cpu_spin_page[cpu] = 1 + ram.proc_region[process, ram.row_region[row]] + ram.row_count[row]
     completed = spin_until(ram, cpu, task, ram.proc_barrier_done, process, number + 1, WAIT_BARRIER)
     ram.cpu_spin_page[cpu] = 0
     if not completed:
         pass_until(ram, cpu, ram.task_slice_ns[task])  # spins its time slice away
+        end_span(ram, cpu, SPAN_WAIT)
         return YIELD
     ram.task_barrier[task] = 0
     pass_until(ram, cpu, load_acquire(ram.proc_barrier_ns, slot))
+    end_span(ram, cpu, SPAN_WAIT)
     return NEXT
 
 

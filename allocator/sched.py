@@ -32,6 +32,7 @@ from cpus.events import EV_WAKE, record
 from cpus.ipi import serve_interrupts
 from cpus.lease import WAIT_IDLE, block, idle_until, offer_lease, wake
 from cpus.locks import spin_lock, spin_unlock
+from cpus.spans import SPAN_WAIT, end_span, span
 
 QUEUE = Held("queue_lock")
 FIELDS = (
@@ -230,6 +231,20 @@ def next_kthread(ram, cpu):
     return task if task >= 0 else _pull_task(ram, cpu, ram.cpu_clock[cpu])
 
 
+@kernel
+def _idle_until_woken_or_due(ram, cpu):
+    """Idle until a task is queued here, or, if one is, until the first is due."""
+    if ram.queue_count[cpu] == 0:
+        _idle(ram, cpu)
+        if ram.queue_count[cpu] > 0:
+            ram.irq_resched[cpu] += 1  # what woke it would be a reschedule interrupt
+        return
+    due = _earliest_wake(ram, cpu, cpu)
+    if due > ram.cpu_clock[cpu]:
+        enter_lazy_tlb(ram, cpu)
+        idle_until(ram, cpu, due)  # whoever is behind runs first, and finds this CPU lazy
+
+
 @apart
 def next_task(ram, cpu):
     """Give the task to run now, -1 if the caller should look again (it idled, or time had to pass first)."""
@@ -239,13 +254,7 @@ def next_task(ram, cpu):
     if task >= 0:
         return task
     ram.cpu_task[cpu] = NOBODY
-    if ram.queue_count[cpu] == 0:
-        _idle(ram, cpu)
-        if ram.queue_count[cpu] > 0:
-            ram.irq_resched[cpu] += 1  # what woke it would be a reschedule interrupt
-        return NOBODY
-    due = _earliest_wake(ram, cpu, cpu)
-    if due > ram.cpu_clock[cpu]:
-        enter_lazy_tlb(ram, cpu)
-        idle_until(ram, cpu, due)  # whoever is behind runs first, and finds this CPU lazy
+    span(ram, cpu, SPAN_WAIT, WAIT_IDLE, 0)
+    _idle_until_woken_or_due(ram, cpu)
+    end_span(ram, cpu, SPAN_WAIT)
     return NOBODY

@@ -51,6 +51,7 @@ from cpus.declare import (
 from cpus.events import EV_FLUSH, EV_SHOOTDOWN, EV_SWITCH, record
 from cpus.ipi import BROADCAST_FLUSH, IPI_FLUSH, IPI_FLUSH_EARLY_ACK, ack, send_interrupts, wait_for_acks
 from cpus.live import touch_spin_pages
+from cpus.spans import SPAN_SHOOTDOWN, end_span, span
 from cpus.tlb import SLOTS, invalidate_asid, invalidate_page, new_context
 
 # of tlb:tlb_flush events: pages 0..34, and one column for "all"
@@ -215,10 +216,12 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
     here = cpumask_test_cpu(cpu, ram.call_mask, cpu)
     __cpumask_clear_cpu(cpu, ram.call_mask, cpu)
     asked = 0
-    if not cpumask_empty(ram.call_mask, cpu):
+    remote = not cpumask_empty(ram.call_mask, cpu)
+    if remote:
         site = ram.cpu_site[cpu]
         # as Linux counts: also a broadcast whose targets all turn out to be lazy
         ram.nr_tlb_remote_flush[cpu] += 1
+        span(ram, cpu, SPAN_SHOOTDOWN, site, mm)
         ram.site_flushes[cpu, site] += 1
         trace_tlb_flush(ram, cpu, REMOTE_SEND_IPI, ALL_PAGES if end == FLUSH_ALL else end - start)
         if how & FREED_TABLES == 0:
@@ -237,6 +240,8 @@ def flush_mask(ram, cpu, mm, start, end, gen, how):
         flush_tlb_func(ram, cpu, mm, start, end, gen, how >> 1, cpu)
     if asked:
         wait_for_acks(ram, cpu, asked)
+    if remote:
+        end_span(ram, cpu, SPAN_SHOOTDOWN)
     return asked
 
 

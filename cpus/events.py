@@ -15,6 +15,7 @@ from cpus.abi.numbered import Numbered
 from cpus.atomics import fetch_add, store_release
 from cpus.compiled import kernel
 from cpus.declare import ANY, OWNER, Atomic, Constant, Field, Struct
+from cpus.spans import SPAN_CALL, end_span, span
 
 EVENT_WORDS = 8
 EVENT_RING = 131072  # events kept per CPU (8 MiB, touched only as far as used)
@@ -66,7 +67,11 @@ def draw_place(ram):
 
 @kernel
 def record(ram, cpu, kind, a, b, c, d):
-    """Append one event to the CPU's ring."""
+    """Append one event to the CPU's ring; calls are spans, too."""
+    if kind == EV_CALL:
+        span(ram, cpu, SPAN_CALL, a, b)
+    elif kind == EV_RETURN:
+        end_span(ram, cpu, SPAN_CALL)
     if not ram.events_on:
         return
     at = (ram.cpu_event_head[cpu] & (EVENT_RING - 1)) * EVENT_WORDS

@@ -29,6 +29,7 @@ from cpus.lease import BLOCKED, WAIT_ACKS, WAIT_IDLE, block, offer_lease, wake
 from cpus.points import hold_points, note_broken_rule
 from cpus.ram import has_points
 from cpus.rules import WAITS_IRQ_OFF
+from cpus.spans import SPAN_ACKED, SPAN_EXECUTED, SPAN_INTERRUPT, SPAN_REQUEST, SPAN_WAIT, end_span, span
 from cpus.steal import pass_time, turn_ns
 
 MASKS = ("nr_cpus", "mask_words")
@@ -114,6 +115,7 @@ def send_interrupts(ram, cpu):
         return 0
     ram.call_time[cpu] = ram.cpu_clock[cpu]
     ram.call_sequence[cpu] += 1
+    span(ram, cpu, SPAN_REQUEST, asked, ram.call_sequence[cpu])
     store_release(ram.cpu_acks, cpu, asked)  # before the first push: a target may be done at once
     messages = 0
     for target in for_each_cpu(ram.call_mask, cpu):
@@ -162,6 +164,7 @@ def wait_for_acks(ram, cpu, asked):
     """
     if has_points(ram) and ram.rules and asked > 0 and ram.cpu_irq_off[cpu] > 0:
         note_broken_rule(ram, cpu, 0, WAITS_IRQ_OFF, -WAITS_IRQ_OFF)
+    span(ram, cpu, SPAN_WAIT, WAIT_ACKS, asked)
     while load_acquire(ram.cpu_acks, cpu) > 0:
         if load_acquire(ram.cpu_bell, cpu) > 0 and ram.cpu_irq_off[cpu] == 0:
             serve_interrupts(ram, cpu)
@@ -171,6 +174,8 @@ def wait_for_acks(ram, cpu, asked):
     waited = _answer_ns(ram, cpu) + turn
     pass_time(ram, cpu, waited)
     ram.shootdown_wait_ns[cpu] += waited
+    span(ram, cpu, SPAN_ACKED, asked, ram.call_sequence[cpu])
+    end_span(ram, cpu, SPAN_WAIT)
     if turn > 0 and ram.cpu_no_resched[cpu] == 0 and ram.cpu_irq_off[cpu] == 0 and ram.cpu_in_irq[cpu] == 0:
         offer_lease(ram, cpu)  # the others were at it all that time
     return 0
@@ -194,6 +199,7 @@ def _execute_queue(ram, cpu):
         sender = node // ram.nr_cpus
         # before the ack: the node is the sender's again then
         after = ram.csd_next[sender, node % ram.nr_cpus] - 1
+        span(ram, cpu, SPAN_EXECUTED, sender, ram.call_sequence[sender])
         interrupted |= ram.call_kind[sender] != BROADCAST_FLUSH
         acked = irq_handler(ram, cpu, sender)
         ram.ipi_executed[cpu] += 1
@@ -218,9 +224,11 @@ def serve_interrupts(ram, cpu):
         # an idle or sleeping CPU handles the interrupt in time that it would not use
         busy = ram.cpu_wait_kind[cpu] != WAIT_IDLE
         before = ram.cpu_clock[cpu]
+        span(ram, cpu, SPAN_INTERRUPT, 0, 0)
         handle_ns = ram.cost_ipi_handle if _execute_queue(ram, cpu) else 0
         ram.irq_ns[cpu] += handle_ns
         ram.cpu_clock[cpu] = before + handle_ns if busy else before
+        end_span(ram, cpu, SPAN_INTERRUPT)
     ram.cpu_in_irq[cpu] = 0
     return 0
 

@@ -90,6 +90,7 @@ class Sizes:
     nr_switches: int = 1  # hand-overs that a schedule's log has room for
     nr_listed: int = 1  # those that a schedule lists
     nr_touched: int = 1  # points that are noted, if they are
+    nr_span_words: int = 1  # of each CPU's ring, in a run that is traced
     one: int = 1
 
     @property

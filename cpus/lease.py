@@ -29,6 +29,7 @@ from cpus.compiled import apart, kernel, later
 from cpus.declare import ANY, FLAG, OWNER, Atomic, Constant, Field, Held, Lock, OneOf, Struct
 from cpus.host import rouse, sched_yield
 from cpus.ram import has_points
+from cpus.spans import SPAN_WAIT, end_span, span
 from cpus.steal import charge_stolen, pass_until
 from cpus.strategies import PCT, STARVE, arm, choose, count, random_next, shorten
 
@@ -86,6 +87,8 @@ WAIT_IDLE = WAITS.add("work")
 WAIT_MM = WAITS.add("mmap_lock")
 WAIT_FLAG = WAITS.add("flag")
 WAIT_INVALIDATE = WAITS.add("invalidate_lock")
+# time passes behind these: whoever waits so records when it begins and ends
+TELL_THEMSELVES = (WAIT_ACKS, WAIT_BARRIER, WAIT_IDLE, WAIT_FLAG)
 
 RUN, FINISHED, INTERRUPTED, PANIC, VIOLATED, LEAVE = range(6)  # run_stop
 
@@ -373,7 +376,13 @@ def finish_wait(ram, cpu):
         ram.cpu_state[cpu] = READY
     target = pass_lease(ram, cpu)
     unlock_leases(ram)
+    kind = ram.cpu_wait_kind[cpu]
+    told = kind in TELL_THEMSELVES
+    if not told:
+        span(ram, cpu, SPAN_WAIT, kind, ram.cpu_wait_object[cpu])
     _sleep(ram, cpu, target)
+    if not told:
+        end_span(ram, cpu, SPAN_WAIT)
     ram.cpu_wait_kind[cpu] = WAIT_NONE
     if ram.cpu_out_of_turn[cpu]:
         ram.cpu_slice_end[cpu] = ram.cpu_clock[cpu]  # as far as it is needed, no further

@@ -20,6 +20,7 @@ from cpus import (
     page_table,
     points,
     process,
+    spans,
     steal,
     strategies,
     tlb,
@@ -29,7 +30,7 @@ from cpus import (
 )
 
 MODULES = (
-    *(install, lease, strategies, points, steal, host, ipi, lock_order, locks, zeromq, process),
+    *(install, spans, lease, strategies, points, steal, host, ipi, lock_order, locks, zeromq, process),
     *(events, faults, trace, uncompiled),
     *(tlb, page_table, completion, oracle, exposed, exposed_pages, incoherent, lost_data, access, live),
 )

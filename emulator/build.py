@@ -26,6 +26,7 @@ from cpus.layout import Sizes
 from cpus.oracle import NOBODY
 from cpus.ram import PLAIN, POINTS, Segment
 from cpus.segment import build_ram
+from cpus.spans import SPAN_WORDS, SPANS_KEPT
 from cpus.tlb import NR_ASIDS
 from cpus.uncompiled import refuse_many
 from designs.memory_map import MACHINE
@@ -78,6 +79,7 @@ class RunOptions:
     debug_luf: bool = False
     bounds: bool = False  # the design's code is compiled with every access checked
     schedule: Schedule | None = None  # the engine has scheduling points
+    spans: bool = False  # what CPUs are at is recorded, for a trace
 
     @property
     def kind(self) -> str:
@@ -251,6 +253,7 @@ def _sizes(machine: Machine, workload: Workload, with_thread: bool, options: Run
         nr_flags=workload.count_of(FLAG),
         nr_snapshots=workload.count_of(SNAPSHOT_NUMBER),
         nr_lufd_frames=frames if options.debug_luf else 1,
+        nr_span_words=SPANS_KEPT * SPAN_WORDS if options.spans else 1,
         **sizes_of(options.schedule),
     )
 
@@ -290,6 +293,7 @@ def _constants(machine: Machine, workload: Workload, options: RunOptions) -> dic
         "first_anon_logical": sum(file_sizes(workload).values()) + 1,
         "series_ns": SERIES_NS,
         "lufd": int(options.debug_luf),
+        "spans_on": int(options.spans),
         "host_cores": machine.host.cores,
         "host_turn_ns": machine.host.turn_ns,
         "base_slice_ns": found["base_slice_ns"] or base_slice_ns(machine.cpus),

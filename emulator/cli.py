@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from emulator.forms import Form
     from emulator.kept import Planned
     from emulator.machine import Machine
+    from emulator.perfetto.file import TraceFile
     from emulator.result import Result
 
 NAME_BYTES = 255  # of a file or folder: Linux's NAME_MAX
@@ -104,8 +106,9 @@ def compare_command(options: Namespace, emulate: Any) -> int:
     kept = Kept(form, planned, options.out, kind, options.json, _config(machine, options))
     width = max(len(one.name) for one in planned)
     try:
-        for experiment, one in zip(in_turn, planned, strict=True):
-            kept.add(_run(experiment, one.name, emulate, width))
+        with _traced(options.trace) as trace:
+            for experiment, one in zip(in_turn, planned, strict=True):
+                kept.add(_run(experiment, one.name, emulate or _emulate, width, trace))
         return kept.finish()
     except BaseException as error:
         kept.stopped(error)
@@ -142,19 +145,33 @@ def _in_turn(experiments: Sequence[Experiment], seeds: int) -> tuple[list[Experi
     return found, planned
 
 
-def _run(experiment: Experiment, name: str, emulate: Any, width: int) -> Result:
+@contextmanager
+def _traced(file: str | None) -> Iterator[TraceFile | None]:
+    """Give the trace that is asked for, and say what became of it."""
+    if file is None:
+        yield None
+        return
+    from emulator.perfetto.file import TraceFile
+
+    trace = TraceFile(file)
+    with trace:
+        yield trace
+    tell(f"luf: {trace.said()}")
+
+
+def _run(experiment: Experiment, name: str, emulate: Any, width: int, trace: TraceFile | None) -> Result:
     from emulator.report.progress import Progress
 
     with Progress(name, width=width) as progress:
-        run: Result = (emulate or _emulate)(experiment, progress)
+        run: Result = emulate(experiment, progress, **{"trace": trace} if trace else {})
     return run
 
 
-def _emulate(experiment: Experiment, progress: Any) -> Result:
+def _emulate(experiment: Experiment, progress: Any, trace: TraceFile | None = None) -> Result:
     from emulator.experiment import StatisticsError
 
     try:
-        return experiment.run(progress=progress)
+        return experiment.run(progress=progress, trace=trace)
     except StatisticsError as error:
         progress.line(f"luf: {error}")
         return error.result  # where it is a finding
@@ -189,6 +206,12 @@ def _check_places(options: Namespace) -> None:
     json = getattr(options, "json", None)
     if json and json != "-":
         check_output("json", json)
+    if trace := getattr(options, "trace", None):
+        check_output("trace", trace)
+        if options.seeds > 1:
+            raise InputError(
+                f"'--trace' must be asked of one run of each design (got --seeds {options.seeds})"
+            )
 
 
 def golden(options: Namespace, emulate: Any) -> int:

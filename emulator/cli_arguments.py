@@ -25,7 +25,8 @@ SEEDS_MAX, SEED_MAX = 100, 2**62  # those that follow it fit into 63 bits, too
 KERNEL = "6.12"
 LISTED = ("machines", "workloads", "designs")  # of what ships with luf
 DECLARED = ("rows", "hooks", "sysctls")  # as data (emulator/declared.py)
-PLACES = ("out", "json", "folder", "picture", "table", "html", "data", "again", "plot", "doc", "file")
+OUTPUTS = ("out", "json", "picture", "table", "html", "trace", "plot", "doc")
+PLACES = (*OUTPUTS, "folder", "data", "again", "file")
 
 DESCRIPTION = """\
 Race and break TLB-flush designs. Every emulated CPU is a process with its own TLB; page tables and page
@@ -313,6 +314,12 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
         "--json",
         metavar="FILE",
         help="also write the result there; - writes it to stdout instead of the report",
+    )
+    left.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="also write what each CPU was at, when, and who interrupted whom, for ui.perfetto.dev, such as "
+        "out.pftrace; a name that ends in .gz is compressed (docs/trace.md)",
     )
 
 

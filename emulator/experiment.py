@@ -38,6 +38,8 @@ from emulator.judge.traces import Printer
 from emulator.judge.witness import violations, windows
 from emulator.machine import Machine, rescaled
 from emulator.order import SLICE_NS
+from emulator.perfetto.file import TraceFile
+from emulator.perfetto.recorder import Recorder
 from emulator.result import Result
 from emulator.schedule import Schedule
 from emulator.streams import tell
@@ -171,16 +173,22 @@ class Experiment:
             return self.schedule.longest_slice_ns
         return self.slice_ns or SLICE_NS
 
-    def run(self, *, progress: Any = None, observe: Callable[[Any], None] | None = None) -> Result:
+    def run(
+        self,
+        *,
+        progress: Any = None,
+        observe: Callable[[Any], None] | None = None,
+        trace: TraceFile | None = None,
+    ) -> Result:
         """Run it, and give what it did. `observe` is called with the RAM when the run is over and audited
-        (for the workload's snapshots, say). Raises RunStopped when the run cannot be finished (DesignFault
-        if a hook is to blame), StatisticsError, which has the result, if the design cannot give its figures,
-        Interrupted on Ctrl-C or SIGTERM.
+        (for the workload's snapshots, say); `trace` gets the run, however it ends (docs/trace.md). Raises
+        RunStopped when the run cannot be finished (DesignFault if a hook is to blame), StatisticsError, which
+        has the result, if the design cannot give its figures, Interrupted on Ctrl-C or SIGTERM.
         """
         one = self.sized()
         workload = one.made()
         with memory_for(workload.name, sum(file_sizes(workload).values())):
-            return _run_made(replace(one, workload=workload), progress, observe)
+            return _run_made(replace(one, workload=workload), progress, observe, trace)
 
 
 def run_design(
@@ -264,7 +272,9 @@ def squeezed(machine: Machine, workload: Workload, share: float) -> float:
     return max(1.0, full_pages / (share * workload.working_set_pages()))
 
 
-def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | None) -> Result:
+def _run_made(
+    one: Experiment, progress: Any, observe: Callable[[Any], None] | None, trace: TraceFile | None
+) -> Result:
     assert isinstance(one.workload, Workload)
     began = time.monotonic()
     _phase(progress, "loading the engine")
@@ -272,11 +282,17 @@ def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | N
         one.machine,
         one.workload,
         one.design,
-        one.options(),
+        replace(one.options(), spans=trace is not None),
         lambda name, i, n: _phase(progress, f"compiling {i + 1}/{n} {name}"),
     )
     try:
-        result = _run(ram, one, began, time.monotonic() - began, progress)
+        spans = trace.recorder(ram) if trace else None
+        try:
+            result = _run(ram, one, began, time.monotonic() - began, progress, spans)
+        finally:
+            if trace and spans:
+                label = f"virtual time; {one.machine.name}, leases {one.leases}"
+                trace.add(spans, one.made(), f"{one.design.name}, seed {one.seed}", label)
         if observe is not None:
             observe(ram)
         return result
@@ -289,7 +305,7 @@ def _run_made(one: Experiment, progress: Any, observe: Callable[[Any], None] | N
         ram.close()
 
 
-def _watched(ram: Any, one: Experiment, progress: Any) -> tuple[str, float, float]:
+def _watched(ram: Any, one: Experiment, progress: Any, spans: Recorder | None) -> tuple[str, float, float]:
     """Have the CPUs run to the end; gives how that came, and the host's seconds for the run and before it."""
     assert isinstance(one.workload, Workload)
     _phase(progress, f"starting {one.machine.cpus} CPUs")
@@ -307,23 +323,27 @@ def _watched(ram: Any, one: Experiment, progress: Any) -> tuple[str, float, floa
     def look(ram: Any) -> None:
         _tell_progress(ram, progress, evaluations)
         traces.look()
+        if spans:
+            spans.look()
 
     with Printer(ram, say) as traces, machinery as processes:
         started = time.monotonic()
         processes.start()
         outcome = processes.watch(lambda ram: int(ram.run_tasks_left[0]) == 0, look)
         if outcome == "finished":
-            outcome = processes.quiesce()
+            outcome = processes.quiesce(look)
             _tell_progress(ram, progress, evaluations, over=True)
         ended = time.monotonic()
         processes.finish()
         return outcome, ended - started, processes.ready_s
 
 
-def _run(ram: Any, one: Experiment, began: float, build_s: float, progress: Any) -> Result:
+def _run(
+    ram: Any, one: Experiment, began: float, build_s: float, progress: Any, spans: Recorder | None
+) -> Result:
     machine, workload, design = one.machine, one.workload, one.design
     assert isinstance(workload, Workload)
-    outcome, host_s, startup_s = _watched(ram, one, progress)
+    outcome, host_s, startup_s = _watched(ram, one, progress, spans)
     lost = None
     counted = counts(ram, machine)
     total = {name: sum(per_cpu) for name, per_cpu in counted["counters"].items()}

@@ -150,15 +150,17 @@ class Supervisor:
             watchdog.look()
         return "finished"
 
-    def quiesce(self) -> str:
+    def quiesce(self, tick: Tick | None = None) -> str:
         """After the last user thread: wait until every CPU is idle and no interrupt is under way; returns
-        "finished", or "violated" as a kernel thread may still find something.
+        "finished", or "violated" as a kernel thread may still find something. `tick` as for `watch`.
         """
         watchdog, pace = self._watchdog(), _Pace(QUIET_TICK_S)
         while (idle := all_idle(self.ram)) != 1:
             self._look(pace.next_s())
             if self.ram.run_stop[0] == VIOLATED:
                 return "violated"
+            if tick:
+                tick(self.ram)
             watchdog.look("the lease table stays locked" if idle < 0 else "")
         return "finished"
 
