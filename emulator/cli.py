@@ -91,6 +91,10 @@ def compare_command(options: Namespace, emulate: Any) -> int:
     from emulator.kept import Kept
 
     _check_places(options)
+    if getattr(options, "sensitivity", False):
+        from emulator.sensitivity.command import sensitivity_command
+
+        return sensitivity_command(options, emulate)
     controlled = options.leases == 1  # asked for: that the host has one core is another thing
     experiments = experiments_of(options)
     machine = experiments[0].machine

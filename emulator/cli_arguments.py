@@ -48,6 +48,7 @@ examples:
   luf run linux --set sysctl.numa_balancing=0
   luf compare --workload t3 --memory 60%   a recorded llama.cpp trace, in 60 % of its working set
   luf compare --workload munmap-storm:pages=8 --machine cpu-128   a workload with a parameter; 128 CPUs
+  luf compare --sensitivity --seeds 5 --leases 1   how far the answer hangs on costs that nobody knows well
   luf compare --workload read-only:50%     half of what is mapped is read-only: where LUF pays, and costs
   luf compare --set sysctl.init_on_free=true   what LUF requires and what defeats it
   luf golden                               the emulator beside a real Linux kernel, operation by operation
@@ -101,6 +102,12 @@ def parser() -> argparse.ArgumentParser:
     which = "names (luf list) or FILE.py:CLASS; default: linux luf"
     compare.add_argument("designs", nargs="*", metavar="DESIGN", default=["linux", "luf"], help=which)
     _add_run_options(compare)
+    compare.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="a tornado: compare two designs with each cost that is known by its order of magnitude alone "
+        "(the machine's [grades]) halved, and doubled; side by side, resumed by the same command",
+    )
 
     run = _command(commands, "run", "run one design", EXAMPLES)
     run.add_argument("designs", nargs=1, metavar="DESIGN", help="name (luf list) or FILE.py:CLASS")

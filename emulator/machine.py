@@ -30,6 +30,8 @@ from inputs.text import clipped, visible
 MEMORY_MIB_MIN = 8
 NODES_MAX = 8
 LISTED = 300  # characters of a list of names in a sentence
+ORDER = "order"
+Grade = Annotated[str, Meta(pattern=r"\A(measured|cited|order)\Z")]
 ZONES_MAX = 5  # DMA, DMA32, Normal, Movable, Device
 
 
@@ -138,6 +140,8 @@ class Machine(Struct, frozen=True, kw_only=True, dict=True):
     tlb: Tlb
     sysctl: Sysctl
     costs: Any  # emulator.costs.Costs
+    # how sure costs are: measured or cited (published, with a figure), or only their order of magnitude
+    grades: dict[str, Grade] = {}
     host: Host = Host()
     scale: Annotated[float, Meta(ge=1, le=2**20)] = 1.0
     overrides: dict[str, Any] = {}  # keys that were changed when it was loaded (--set), as given
@@ -359,6 +363,9 @@ def _check_rules(machine: Machine, named: Callable[[str], str]) -> None:
             refuse(f"tlb.{name}.ways", f"divide the {array.entries} entries", array.ways)
         if array.sets & (array.sets - 1):
             refuse(f"tlb.{name}", "have a power of two of sets, entries / ways", array.sets)
+    for name in machine.grades:
+        if not hasattr(machine.costs, name):
+            refuse(f"grades.{name}", "name a cost", clipped(name))
     around = machine.sysctl.fault_around_bytes
     if around & (around - 1):
         refuse("sysctl.fault_around_bytes", "be a power of two", around)

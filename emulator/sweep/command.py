@@ -61,13 +61,13 @@ def _finish(plan: Plan, journal: Journal, options: Namespace, lost: dict[str, st
     """Show and write what all runs came to."""
     folder = Path(options.out)
     lines = [(job, journal.done[job.key]) for job in plan.jobs if job.key in journal.done]
-    in_order = [(job, journal.done.get(job.key)) for job in _by_point(plan.jobs)]
+    in_order = [(job, journal.done.get(job.key)) for job in by_point(plan.jobs)]
     ended = [Ended(job.point, line.result) for job, line in in_order if line and line.result]
     wrong = [f"{job.key}: stopped by {line.by}: {line.stopped}" for job, line in lines if line.stopped]
     for one in wrong:
         tell(f"luf: {one}")
     wrong += [f"{key}: no result ({why})" for key, why in lost.items()]
-    code, said = _verdict(lines, lost)
+    code, said = judged(lines, lost)
     points = points_of(ended) if ended else []
     failed = _written(Swept(points, code, said, wrong, again(), host(), versions()), ended, folder, options)
     with reader_may_leave():
@@ -92,7 +92,7 @@ def _written(swept: Swept, ended: Sequence[Ended], folder: Path, options: Namesp
     return False
 
 
-def _by_point(jobs: Sequence[Job]) -> list[Job]:
+def by_point(jobs: Sequence[Job]) -> list[Job]:
     """Put jobs into the order of the points, which is that of the first seed, and there of the seeds."""
     places: dict[tuple[str, ...], int] = {}
     for job in jobs:
@@ -100,7 +100,7 @@ def _by_point(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: (places[tuple(job.point.values())], job.experiment.seed))
 
 
-def _verdict(lines: Sequence[tuple[Job, Line]], lost: dict[str, str]) -> tuple[int, str]:
+def judged(lines: Sequence[tuple[Job, Line]], lost: dict[str, str]) -> tuple[int, str]:
     """Judge all runs: what a design did is a 1, what failed otherwise a 3."""
     dirty = [job.key for job, line in lines if line.by_design or (line.result and not line.result.clean)]
     broken = [job.key for job, line in lines if line.stopped and not line.by_design] + list(lost)

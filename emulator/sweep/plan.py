@@ -89,7 +89,7 @@ def plan_of(options: Namespace) -> Plan:
             seed = one.seed + i
             key = " ".join([*(f"{name}={value}" for name, value in point.items()), f"seed={seed}"])
             jobs.append(Job(key, point, replace(one, seed=seed)))
-    return Plan(list(varied), jobs, _identity(options, varied))
+    return Plan(list(varied), jobs, identity_of(options, varied))
 
 
 def _asked(options: Namespace) -> tuple[Namespace, dict[str, list[Plain]], str]:
@@ -215,7 +215,7 @@ def _text(value: Plain) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _identity(options: Namespace, varied: Mapping[str, Sequence[Plain]]) -> str:
+def identity_of(options: Namespace, varied: Mapping[str, Sequence[Plain]]) -> str:
     """Give a digest of what all runs have in common, and of each file that it names."""
     common = {
         name: str(value)

@@ -1,0 +1,3 @@
+"""How far a comparison hangs on costs of which only the order of magnitude is known: `luf compare
+--sensitivity`, a tornado.
+"""
