@@ -1,7 +1,7 @@
 """Carry runs on a Dask cluster: the same jobs, on workers that have the same luf.
 
-A worker gets an experiment as bytes and gives an Answer as bytes; in between it starts a process, as a sweep
-on one host does (child.py), so that no run can cost a worker. Dask sends the job of a worker that was lost to
+A worker gets an experiment as bytes and gives an Answer as bytes; in between it starts a process (worker.py),
+so that no run can cost a worker. Dask sends the job of a worker that was lost to
 another one; a run whose process was lost is sent again from here. Whatever else ends a run is its result.
 Where workers say what they have (LEASES, MEMORY), jobs ask for it.
 """
@@ -17,20 +17,21 @@ import warnings
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 
 import dask
 import msgspec
-from distributed import Client, Future, KilledWorker, Security, WorkerPlugin, get_worker, rpc
+from distributed import Client, Future, KilledWorker, Security, rpc
 
 from emulator.experiment import Experiment
 from emulator.host_facts import memory_needed
 from emulator.streams import tell
-from emulator.sweep.child import Answer, Children
+from emulator.sweep.child import Answer
 from emulator.sweep.facts import facts
 from emulator.sweep.plan import Job, SweepError
 from emulator.sweep.scheduler import TRIES, Room, Take
+from emulator.sweep.worker import Runs, on_worker
 from inputs.text import clipped, on_a_line
 
 CONNECT_S = 5  # that a scheduler has to answer
@@ -60,37 +61,6 @@ def run_on(address: str, jobs: Sequence[Job], take: Take, room: Room) -> None:
         if not _workers(client):
             tell(f"luf: {address} has no worker yet")
         _carry(client, sweep, jobs, take, room)
-
-
-class Runs(WorkerPlugin):  # type: ignore[misc]
-    """On each worker: the processes of one sweep. A run that nobody waits for any more, since the sweep was
-    ended or its host has gone, is ended.
-    """
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def setup(self, worker: Any) -> None:
-        self.children = Children()
-
-    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
-        if start == "executing" and finish == "released":
-            self.children.tell_to_end(key)
-
-    def teardown(self, worker: Any) -> None:
-        self.children.tell_to_end()
-
-
-def on_worker(sweep: str, asked: Mapping[str, str], sent: bytes) -> bytes:
-    """Run a pickled experiment, as a task of a worker."""
-    worker = get_worker()
-    for name, there in facts().items():
-        if there != asked[name]:
-            rule = f"must have the same {name} as the command, {asked[name]} (got {there})"
-            return msgspec.json.encode(Answer(refused=f"worker {worker.address} {rule}"))
-    runs: Any = worker.plugins[sweep]
-    answer: bytes = runs.children(sent, worker.get_current_task())
-    return answer
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pickle
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from emulator.sweep.plan import Job, SweepError, plan_of
 from emulator.sweep.points import Ended, points_of
 from emulator.sweep.scheduler import TRIES, Room, run_here
 from emulator.sweep.table import write_tables
+from emulator.sweep.worker import on_worker
 from tests.emulator.fixed import run
 from tests.support.short_runs import ShortRun, began
 
@@ -47,19 +49,25 @@ class Mine(Linux):
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers with a lease each, in processes of their own, which are begun anew when they die."""
-    with LocalCluster(
+    made = LocalCluster(
         n_workers=2,
         threads_per_worker=2,
         processes=True,
         dashboard_address="127.0.0.1:0",
         resources={"leases": 1, "GiB": 64},
         env={"PYTHONPATH": str(ROOT)},
-    ) as made:
-        yield made
+    )
+    yield made
+    with suppress(
+        TimeoutError
+    ):  # Dask gives a worker 5 s to leave, whatever else its host does, and kills it
+        made.close()
 
 
 @pytest.fixture
-def address(cluster):
+def address(cluster, monkeypatch):
+    """Of a scheduler that may be slow: it shares a process with the tests, and a host with others."""
+    monkeypatch.setattr(there, "CONNECT_S", 60)
     return cluster.scheduler_address
 
 
@@ -158,7 +166,7 @@ def test_a_run_that_nobody_waits_for_is_ended(address, folder):
     """Its task was cancelled, as it is when the command's host has gone; workers are told nothing else."""
     with there._client(address) as client, there._runs_on(client) as sweep:
         sent = pickle.dumps(short(folder, "luf", 1, "held").experiment)
-        future = client.submit(there.on_worker, sweep, there.facts(), sent, pure=False)
+        future = client.submit(on_worker, sweep, there.facts(), sent, pure=False)
         with open(folder / "pipe") as pipe:
             assert pipe.readline()
             future.cancel()
@@ -188,7 +196,7 @@ def test_another_version_on_a_worker_is_refused(address, folder, monkeypatch, na
     assert not (folder / "began").exists()
 
 
-def test_ones_own_files_go_along_and_do_the_same_there(cluster, folder, capfd):
+def test_ones_own_files_go_along_and_do_the_same_there(cluster, address, folder, capfd):
     """The workers have another folder. By the command; and as experiments that are submitted by those who
     write their own, when the files are gone.
     """
@@ -198,7 +206,7 @@ def test_ones_own_files_go_along_and_do_the_same_there(cluster, folder, capfd):
     words = ["sweep", "--machine", "small.toml", "--workload", "script.toml", "--leases", "1", "--vary",
              "design=linux,mine.py:Mine"]  # fmt: skip
     plan = plan_of(parser().parse_args(words))
-    assert main([*words, "--dask", cluster.scheduler_address]) == 0
+    assert main([*words, "--dask", address]) == 0
     assert "the cluster's dashboard is http://127.0.0.1:" in capfd.readouterr().err
     for file in ("mine.py", "script.toml", "small.toml"):
         (folder / file).unlink()
