@@ -1,9 +1,9 @@
 """Carry runs on a Dask cluster: the same jobs, on workers that have the same luf.
 
 A worker gets an experiment as bytes and gives an Answer as bytes; in between it starts a process (worker.py),
-so that no run can cost a worker. Dask sends the job of a worker that was lost to
-another one; a run whose process was lost is sent again from here. Whatever else ends a run is its result.
-Where workers say what they have (LEASES, MEMORY), jobs ask for it.
+so that no run can cost a worker. Dask sends the job of a worker that was lost to another one; a run whose
+process was lost is sent again from here. Whatever else ends a run is its result. Where workers say what they
+have (LEASES, MEMORY), jobs ask for it.
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ def cluster():
         env={"PYTHONPATH": str(ROOT)},
     )
     yield made
-    with suppress(
-        TimeoutError
-    ):  # Dask gives a worker 5 s to leave, whatever else its host does, and kills it
+    with suppress(TimeoutError):  # a worker has 5 s to leave, on however busy a host, and is then killed
         made.close()
 
 
