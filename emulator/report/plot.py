@@ -14,7 +14,7 @@ from typing import Any
 
 from allocator.flush_sites import SITE_OTHER, SITES
 from emulator.output_file import write_atomically
-from emulator.report import talk
+from emulator.report import plot_many, talk
 from emulator.report.picture import Write, label, picture, room_above
 from emulator.report.text import percent
 from emulator.result import Comparison, Result
@@ -25,7 +25,7 @@ DESIGN_MARKERS = "osD^vPX"
 PATTERNS = ("", "....", "xxxx", "----", "||||", "++++", "oooo")
 LINE_MARKS = 12  # on a line whose colour another design has too
 TITLE_COLUMNS, TITLE_CHANGES = 140, 4  # characters, lines
-TALK_COLOUR = "#777777"
+TALK_COLOUR, QUIET_COLOUR = "#777777", "#f0f0f0"
 NODE_LINES = ("-", "--", ":", "-.")
 SHOWN_SHARE = 0.06
 DARK = 0.28  # luminance
@@ -42,15 +42,25 @@ METRICS = (
 
 def draw(comparison: Comparison, file: str | Path, write: Write = write_atomically) -> None:
     """Draw `comparison` into a .png, .svg or .pdf file; raises ValueError for another ending."""
-    with picture(file, (13, 8.2), write=write) as figure:
+    runs = comparison.runs
+    many = len(runs) > len(DESIGN_COLOURS)
+    inches = (13, max(8.2, plot_many.height_inches(len(runs))) if many else 8.2)
+    with picture(file, inches, write=write) as figure:
         halves: Any = figure.subfigures(2, 1, height_ratios=(1.12, 1), hspace=0.04)
         top, bottom = halves
         left, right = top.subplots(1, 2, width_ratios=(1.15, 1))
-        _per_cpu(left, comparison.runs)
-        draw_changes(right, comparison)
+        if many:
+            plot_many.per_cpu(top, left, runs)
+            _changes_of_many(right, comparison)
+        else:
+            _per_cpu(left, runs)
+            draw_changes(right, comparison)
         left, right = bottom.subplots(1, 2, width_ratios=(1.15, 1))
-        _sites(left, comparison.runs)
-        _free_memory(right, comparison.runs)
+        _sites(left, runs)
+        if many:
+            plot_many.free_memory(bottom, right, runs)
+        else:
+            _free_memory(right, runs)
         figure.suptitle(picture_title(comparison.runs[0]), fontsize=11)
 
 
@@ -120,13 +130,16 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
             marker=marker(i),
             markersize=4 if len(counts) > 16 else 6,
             linestyle="none",  # CPUs have no order that a line could mean
+            clip_on=False,  # those at 0 stand on the axis, whole
             label=f"{label(run.design)}: {run.tlb_shootdowns:,} in all",
         )
     columns = min(len(runs), 3)
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(0, room_above(top, 6.0, len(runs), columns))  # a decade for each row of the legend
     axes.yaxis.set_major_formatter(_plain_number)
-    axes.set_xlabel("CPU (0: idle, or not interrupted)")
+    for cpu in quiet_cpus(runs):
+        axes.axvspan(cpu - 0.5, cpu + 0.5, color=QUIET_COLOUR, linewidth=0)
+    axes.set_xlabel("CPU (grey: none under any design; 0: idle, or not interrupted)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(axis="y", color="#e5e5e5")
     axes.legend(loc="upper left", frameon=False, ncols=columns, fontsize=9, columnspacing=1.2).set_in_layout(
@@ -134,19 +147,37 @@ def _per_cpu(axes: Any, runs: list[Result]) -> None:
     )
 
 
+def quiet_cpus(runs: list[Result]) -> list[int]:
+    """Give the CPUs that no design has interrupted."""
+    cpus = max((len(run.tlb_shootdowns_per_cpu) for run in runs), default=0)
+    return [
+        cpu for cpu in range(cpus) if not any(run.tlb_shootdowns_per_cpu[cpu : cpu + 1] > [0] for run in runs)
+    ]
+
+
+def _changes_of_many(axes: Any, comparison: Comparison) -> None:
+    base, *others = comparison.runs
+    rows = [(label(run.design), [_change(base, run, value) for _, value, _ in METRICS]) for run in others]
+    if _with_talk(comparison):
+        rows.append(("the talk (luf)", [change for _, _, change in METRICS]))
+    plot_many.changes(axes, rows, [name for name, _, _ in METRICS], base.design)
+
+
+def _with_talk(comparison: Comparison) -> bool:
+    """Does the talk say something of this comparison?"""
+    base, *others = comparison.runs
+    has_luf = any(run.design == "luf" for run in others)
+    return base.design == "linux" and has_luf and base.workload == talk.WORKLOAD
+
+
 def draw_changes(axes: Any, comparison: Comparison) -> None:
     """Draw the changes against the first design as bars, with the talk's where they belong."""
     base, others = comparison.runs[0], comparison.runs[1:]
-    with_talk = (
-        base.design == "linux"
-        and any(run.design == "luf" for run in others)
-        and base.workload == talk.WORKLOAD
-    )
     bars: list[tuple[str, str, list[float | None]]] = [
         (label(run.design), _colour(i), [_change(base, run, value) for _, value, _ in METRICS])
         for i, run in enumerate(others, 1)
     ]
-    if with_talk:
+    if _with_talk(comparison):
         bars.append(("the talk (luf)", "white", [change for _, _, change in METRICS]))
     if not bars:
         nothing(axes, "Change", "one design: nothing to compare with")

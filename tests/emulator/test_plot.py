@@ -7,6 +7,7 @@ import math
 import pytest
 from matplotlib.figure import Figure
 
+from emulator.report import plot_many
 from emulator.report.picture import room_above
 from emulator.report.plot import (
     DESIGN_COLOURS,
@@ -17,6 +18,7 @@ from emulator.report.plot import (
     marker,
     pattern,
     picture_title,
+    quiet_cpus,
     site_colour,
 )
 from emulator.result import Series, from_json, to_json
@@ -131,3 +133,25 @@ def test_sites_of_an_older_result_are_drawn_too(tmp_path):
     assert len({site_colour(site) for site in sites}) == 4
     draw(comparison(run("linux", flush_sites=sites)), tmp_path / "picture.svg")
     assert (tmp_path / "picture.svg").stat().st_size > 10_000
+
+
+def test_cpus_that_nobody_interrupts_are_shown_as_such():
+    """Those that no design interrupts, and no other."""
+    runs = [run("linux", tlb_shootdowns_per_cpu=[5, 0, 0, 2]), run("luf", tlb_shootdowns_per_cpu=[1, 0, 3])]
+    assert quiet_cpus(runs) == [1]
+
+
+def test_each_of_twenty_designs_has_a_row_of_its_own():
+    """CPUs without a shootdown have no shade, changes stand in their cells, names beside the rows."""
+    figure = Figure(layout="constrained")
+    left, right = figure.subplots(1, 2)
+    runs = [run(f"d{i}", tlb_shootdowns_per_cpu=[i, 0, 7]) for i in range(20)]
+    plot_many.per_cpu(figure, left, runs)
+    shades = left.images[0].get_array()
+    assert shades.shape == (20, 3)
+    assert shades.mask.sum(axis=0).tolist() == [1, 20, 0]
+    assert [name.get_text().split(":")[0] for name in left.get_yticklabels()] == [one.design for one in runs]
+    plot_many.changes(
+        right, [("luf", [-0.94, None]), ("latr", [0.5, 0.0])], ["shootdowns", "runtime"], "linux"
+    )
+    assert [text.get_text() for text in right.texts] == ["-94.0", "-", "+50.0", "0.0"]
