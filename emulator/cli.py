@@ -166,7 +166,7 @@ def _traced(file: str | None) -> Iterator[TraceFile | None]:
 def _run(experiment: Experiment, name: str, emulate: Any, width: int, trace: TraceFile | None) -> Result:
     from emulator.report.progress import Progress
 
-    with Progress(name, width=width) as progress:
+    with Progress(name, width=width, view=True) as progress:
         run: Result = emulate(experiment, progress, **{"trace": trace} if trace else {})
     return run
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -40,6 +41,8 @@ from emulator.machine import Machine, rescaled
 from emulator.order import SLICE_NS
 from emulator.perfetto.file import TraceFile
 from emulator.perfetto.recorder import Recorder
+from emulator.report.live import seen
+from emulator.report.progress import shown_in_notebooks
 from emulator.result import Result
 from emulator.schedule import Schedule
 from emulator.streams import tell
@@ -187,8 +190,9 @@ class Experiment:
         """
         one = self.sized()
         workload = one.made()
-        with memory_for(workload.name, sum(file_sizes(workload).values())):
-            return _run_made(replace(one, workload=workload), progress, observe, trace)
+        needed = memory_for(workload.name, sum(file_sizes(workload).values()))
+        with needed, shown_in_notebooks(progress, one.design.name) as shown:
+            return _run_made(replace(one, workload=workload), shown, observe, trace)
 
 
 def run_design(
@@ -309,7 +313,7 @@ def _watched(ram: Any, one: Experiment, progress: Any, spans: Recorder | None) -
     """Have the CPUs run to the end; gives how that came, and the host's seconds for the run and before it."""
     assert isinstance(one.workload, Workload)
     _phase(progress, f"starting {one.machine.cpus} CPUs")
-    evaluations = _evaluations(one.workload)
+    evaluations, nodes = _evaluations(one.workload), [node.name for node in one.machine.nodes]
     say = tell if progress is None else progress.line
     machinery = Supervisor(
         ram,
@@ -321,7 +325,7 @@ def _watched(ram: Any, one: Experiment, progress: Any, spans: Recorder | None) -
     )
 
     def look(ram: Any) -> None:
-        _tell_progress(ram, progress, evaluations)
+        _tell_progress(ram, progress, nodes, evaluations)
         traces.look()
         if spans:
             spans.look()
@@ -332,7 +336,7 @@ def _watched(ram: Any, one: Experiment, progress: Any, spans: Recorder | None) -
         outcome = processes.watch(lambda ram: int(ram.run_tasks_left[0]) == 0, look)
         if outcome == "finished":
             outcome = processes.quiesce(look)
-            _tell_progress(ram, progress, evaluations, over=True)
+            _tell_progress(ram, progress, nodes, evaluations, over=True)
         ended = time.monotonic()
         processes.finish()
         return outcome, ended - started, processes.ready_s
@@ -408,10 +412,11 @@ def _evaluations(workload: Workload) -> int:
     )
 
 
-def _tell_progress(ram: Any, progress: Any, evaluations: int, over: bool = False) -> None:
+def _tell_progress(ram: Any, progress: Any, nodes: list[str], evaluations: int, over: bool = False) -> None:
     if progress is None:
         return
     free = [round(pages / PAGES_PER_MIB, 1) for pages in free_pages(ram)]
     begun = max(0, int(ram.run_tokens[0]) - int(ram.nr_processes))  # a mark says that an evaluation begins
     done = evaluations if over else begun
-    progress.update(done, evaluations, free_mib=free, ipis=int(ram.ipi_requests.sum()))
+    look = partial(seen, ram, nodes)
+    progress.update(done, evaluations, free_mib=free, ipis=int(ram.ipi_requests.sum()), look=look)
