@@ -295,6 +295,7 @@ def _run_made(
             result = _run(ram, one, began, time.monotonic() - began, progress, spans)
         finally:
             if trace and spans:
+                _phase(progress, "writing the trace")
                 label = f"virtual time; {one.machine.name}, leases {one.leases}"
                 trace.add(spans, one.made(), f"{one.design.name}, seed {one.seed}", label)
         if observe is not None:
