@@ -231,27 +231,38 @@ def labels_of(screen: str) -> list[str]:
     return [label for line in screen.splitlines() if (label := line[:20].strip())]
 
 
-def test_the_screen_of_the_readme_is_what_the_program_prints():
+def screens() -> dict[str, tuple[str, str]]:
+    """Give the screens that pages show, each with what the program of today prints in its place."""
+    from emulator.repeats.result import repeats
+    from emulator.repeats.text import repeats_text
+    from emulator.report.text import report_text
+    from tests.emulator.fixed import comparison, run
+
+    several = [run(design, seed=seed) for seed in (1, 2) for design in ("linux", "luf")]
+    return {
+        "README.md": ("luf compare --seeds 6", repeats_text(repeats(several, folder="runs/0001-compare"))),
+        "docs/screen.md": ("luf compare", report_text(comparison())),
+    }
+
+
+@pytest.mark.parametrize("page", screens())
+def test_the_screen_of_a_page_is_what_the_program_prints(page):
     """Line by line the same words as the report of today, whatever the figures."""
-    from emulator.report.text import report_text
-    from tests.emulator.fixed import comparison
-
-    text = (ROOT / "README.md").read_text()
-    screen = text.split("<!-- screen: luf compare -->\n```\n")[1].split("```")[0]
-    for label in labels_of(report_text(comparison())):
-        assert label.split()[0] in screen, label
+    command, today = screens()[page]
+    text = (ROOT / page).read_text()
+    shown = text.split(f"<!-- screen: {command} -->\n```\n")[1].split("```")[0]
+    for label in labels_of(today):
+        assert label.split()[0] in {one.split()[0] for one in labels_of(shown)} or label[0].isdigit(), label
 
 
-def test_every_line_of_the_screen_is_explained():
+@pytest.mark.parametrize("page", screens())
+def test_every_line_of_the_screen_is_explained(page):
     """docs/screen.md has each label of the report in its table."""
-    from emulator.report.text import report_text
-    from tests.emulator.fixed import comparison
-
     text = (ROOT / "docs" / "screen.md").read_text()
     explained = {
         name for cell in re.findall(r"^\| (`[^|]*) \|", text, re.M) for name in re.findall(r"`([^`]*)`", cell)
     }
-    for label in labels_of(report_text(comparison())):
+    for label in labels_of(screens()[page][1]):
         label = re.split(r"  +|, mean of|: ", label)[0]
         known = any(label.split()[0] == name.split()[0] for name in explained)
         assert known or re.match(r"\d|[di]TLB-|more", label), label

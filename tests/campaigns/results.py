@@ -1,7 +1,7 @@
 """Run every design on the talk's machine and every workload under linux and luf, and write docs/results.md.
 
-    python -m tests.campaigns.results [--designs linux luf ...] [--cpus 64] [--tokens 8] [--rounds 2] [--seed
-    1]
+    python -m tests.campaigns.results [--designs linux luf ...] [--cpus 64] [--tokens 8] [--rounds 2] [--seeds
+    5]
 
 Takes whatever designs the catalogue lists, but `eager`, which has a section of its own; that and the
 comparison with published figures are written by tests/campaigns/published.py, which this command calls. Runs
@@ -14,11 +14,11 @@ the one that judges.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -27,6 +27,9 @@ from emulator.experiment import design_names
 from emulator.machine import load_machine
 from emulator.output_file import write_atomically
 from emulator.published import DirtyTree, check_page, filled
+from emulator.repeats.figures import samples
+from emulator.repeats.spread import differences
+from emulator.repeats.text import change_text
 from emulator.report.text import percent, seconds, share_text, sites_text
 from emulator.report.timeline import timeline_text
 from emulator.result import Result
@@ -62,14 +65,14 @@ SLOTS = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run of a table: a result, or the sentence of why there is none."""
+    """One line of a table: a result, or the sentence of why there is none."""
 
     design: str
     workload: str
     result: Result | None
     stopped: str = ""
-    # shootdowns of all seeds, if there were several; `result` is the one with their median
-    of: tuple[int, ...] = ()
+    # the runs of all seeds, if there were several; `result` is the one with the median of shootdowns
+    of: tuple[Result, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -104,7 +107,7 @@ def median_row(rows: Sequence[Row]) -> Row:
     ranked = sorted(rows, key=lambda row: row.result.tlb_shootdowns if row.result is not None else 0)
     return replace(
         ranked[len(ranked) // 2],
-        of=tuple(row.result.tlb_shootdowns for row in ranked if row.result is not None),
+        of=tuple(row.result for row in ranked if row.result is not None),
     )
 
 
@@ -144,7 +147,7 @@ def table(rows: Sequence[Row], first: str) -> str:
         "shootdowns",
         "sent",
         "saved",
-        "saved %",
+        "change",
         "dTLB-load",
         "iTLB-load",
         "runtime",
@@ -155,36 +158,31 @@ def table(rows: Sequence[Row], first: str) -> str:
         "| " + " | ".join((*head, "decided by", "verdict")) + " |",
         "|---|---|" + "---:|" * (len(head) - 2) + "---|---|",
     ]
-    bases = {row.workload: row.result for row in rows if row.design == first}
+    bases = {row.workload: row for row in rows if row.design == first}
     for row in rows:
         cells = [
             row.design,
             row.workload,
-            *_figures(row.result, bases.get(row.workload), row.design == first),
+            *_figures(row, bases.get(row.workload), row.design == first),
             row.verdict + row.worth,
         ]
         if row.of:
-            cells[2] += f" ({row.of[0]:,} - {row.of[-1]:,})"
+            cells[2] += f" ({row.of[0].tlb_shootdowns:,} - {row.of[-1].tlb_shootdowns:,})"
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str]:
+def _figures(row: Row, of: Row | None, is_base: bool) -> list[str]:
     """Give the cells between workload and verdict."""
+    run, base = row.result, of.result if of is not None else None
     if run is None:
         return ["-"] * 10
     whole = not run.violations  # a violation ends the run: its counts are those of a part
     compared = base is not None and not is_base and whole and not base.violations
     saved = base.tlb_shootdowns - run.tlb_shootdowns if base is not None and compared else None
-    share = (
-        f"{saved / base.tlb_shootdowns * 100:.1f} %"
-        if base is not None and saved is not None and base.tlb_shootdowns
-        else "-"
-    )
 
     def change(name: str) -> str:
-        before = getattr(base, name) if base is not None and compared else 0
-        return percent(getattr(run, name) / before - 1) if before else "-"
+        return _change(of, row, name) if of is not None and compared else "-"
 
     time_cell = seconds(run.runtime_mean_ns / 1e9) if is_base and whole else change("runtime_mean_ns")
     names = ("dtlb_load_misses", "itlb_load_misses")
@@ -193,7 +191,7 @@ def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str
         f"{run.tlb_shootdowns:,}",
         f"{run.ipi.messages:,}",
         "-" if saved is None else f"{saved:,}",
-        share,
+        change("tlb_shootdowns"),
     ]
     return [
         *counts,
@@ -205,15 +203,26 @@ def _figures(run: Result | None, base: Result | None, is_base: bool) -> list[str
     ]
 
 
+def _change(base: Row, row: Row, name: str) -> str:
+    """Say by how much a figure differs: of several seeds with its interval, if it is more than chance."""
+    sides = [samples(one.of or [one.result]) for one in (base, row) if one.result is not None]
+    if any(name not in side for side in sides):
+        return "-"
+    found = differences(*sides)[name]
+    if not base.of or not row.of:
+        return "-" if math.isnan(found.ratio) else percent(found.ratio - 1)
+    return change_text(found, (len(base.of), len(row.of)))[0]
+
+
 HEAD = """\
 # Results
 
-Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed {seed}, {leases} leases, git
+Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, {leases} leases, git
 {git}. Edit only what stands between the markers "by hand"; the command keeps that, and writes the rest anew.
 
 - *shootdowns*: flush functions that CPUs executed because another CPU asked (the `TLB` row of
   /proc/interrupts). *sent*: messages; a CPU whose queue is not empty gets no second interrupt. *saved*: how
-  many shootdowns fewer than {first} made on the same workload.
+  many shootdowns fewer than {first} made on the same workload; *change*: that of the medians.
 - *dTLB-load*, *iTLB-load* (misses) and *runtime* (virtual, mean of the processes): figures for {first},
   changes against them for the others.
 - *read-only*: of the PTEs that reclaim and migration cleared, the share that was not writable. *host*: how
@@ -222,10 +231,10 @@ Written by `python -m tests.campaigns.results`, {date}: {machine}, {scale}, seed
   not compared. *exercised*: how many of the rare branches on which a verdict depends the run has taken; those
   that the design's safety relies on and that it never took are named
   ([coherence.md](coherence.md#what-a-clean-run-is-worth)).
-- The talk's experiment ran once, with one seed; [screen.md](screen.md#how-far-runs-differ) has a spread. The
-  other workloads ran with {repeats} seeds each: the table has the run with the median of shootdowns, and in
-  brackets the fewest and the most. These runs are short, and a flush spares CPUs that idle lazily at that
-  moment, so a difference that is no larger than the brackets says nothing.
+- Every line is of {seeds} seeds, from {seed} on: the figures are those of the run with the median of
+  shootdowns, with the fewest and the most in brackets. Changes are those of the medians with their 95 %
+  interval, if they are more than chance ([screen.md](screen.md#several-runs-of-each-design)); a line that was
+  not clean is that of its first such run.
 """
 
 
@@ -258,13 +267,13 @@ def job_of(
     design: str,
     workload: str,
     overrides: Mapping[str, object] = MappingProxyType({}),
-    seed: int | None = None,
+    seed: int = 1,
 ) -> Job:
     """Give one run of a table."""
     changes = {**OVERRIDES.get(workload, {}), **overrides}
     machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus, overrides=changes)
     tokens = options.tokens if workload == TALK else options.rounds
-    return job(design, machine, workload, tokens=tokens, leases=options.leases, seed=seed or options.seed)
+    return job(design, machine, workload, tokens=tokens, leases=options.leases, seed=seed)
 
 
 def row_of(line: Line, design: str, workload: str) -> Row:
@@ -283,30 +292,29 @@ def main(arguments: list[str] | None = None) -> int:
     designs, workloads = options.designs or every_design(), options.workloads or workload_names()
     pair = designs[:1] + [name for name in ("luf",) if name in designs[1:]]
     others = [name for name in workloads if name != TALK]
-    seeds = range(options.seed, options.seed + options.repeats)
-    talked = [job_of(options, design, TALK) for design in designs]
+    seeds = range(options.seed, options.seed + options.seeds)
+    asked = [(design, TALK, {}, design) for design in designs]
+    asked += [(design, workload, {}, design) for workload in others for design in pair]
+    if len(pair) > 1:
+        asked += [("luf", TALK, switch, f"luf, {next(iter(switch))}") for switch in SWITCHES]
     cells = {
-        (workload, design): [job_of(options, design, workload, seed=seed) for seed in seeds]
-        for workload in others
-        for design in pair
+        (label, workload): [job_of(options, design, workload, changes, seed) for seed in seeds]
+        for design, workload, changes, label in asked
     }
-    switches = {f"luf, {next(iter(switch))}": job_of(options, "luf", TALK, switch) for switch in SWITCHES}
-    if len(pair) < 2:
-        switches = {}
-    lines = carried("results", [*talked, *chain.from_iterable(cells.values()), *switches.values()])
-    talk = [row_of(lines[one.key], design, TALK) for design, one in zip(designs, talked, strict=True)]
-    rows = [row for row in talk if row.design in pair]
-    rows += [
-        median_row([row_of(lines[one.key], design, workload) for one in jobs])
-        for (workload, design), jobs in cells.items()
+    lines = carried("results", [jobs[i] for i in range(options.seeds) for jobs in cells.values()])
+    made = [
+        median_row([row_of(lines[one.key], label, workload) for one in jobs])
+        for (label, workload), jobs in cells.items()
     ]
-    switched = [row for row in talk if row.design in pair]
-    switched += [row_of(lines[one.key], label, TALK) for label, one in switches.items()]
+    talk = [row for row in made if row.workload == TALK and row.design in designs]
+    rows = [row for row in made if row.design in pair]
+    switched = [row for row in made if row.workload == TALK and row.design not in designs]
+    switched = [row for row in talk if row.design in pair] + switched
     machine = load_machine(MACHINE, scale=options.scale, cpus=options.cpus)
     head = HEAD.format(date=time.strftime("%Y-%m-%d"), machine=machine.summary(),
                        scale=machine.scaled_summary(), seed=options.seed, leases=options.leases,
                        git=versions().get("git", "unknown"), first=designs[0],
-                       repeats=options.repeats)  # fmt: skip
+                       seeds=options.seeds)  # fmt: skip
     parts = {
         "head": head,
         "designs": table(talk, designs[0]),
@@ -341,8 +349,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, help="default: the machine's own")
     parser.add_argument("--tokens", type=int, default=8, help="of the talk's workload")
     parser.add_argument("--rounds", type=int, default=2, help="of the others")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=3, help="seeds for each cell of the other workloads")
+    parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument("--seeds", type=int, default=5, help="of each line; 5 are the least for an interval")
     parser.add_argument("--leases", type=int, default=2)
     parser.add_argument(
         "--page", default=str(PAGE), help="default: docs/results.md, from committed sources only"

@@ -1,10 +1,10 @@
-"""Run the talk's experiment with several seeds, and put what came out into the pages: screen and picture into
-the README, the spread into docs/screen.md.
+"""Renew the screens and the picture of README.md and docs/screen.md, and the table of how far runs differ.
 
     python -m tests.campaigns.screen [--seeds 6]
 
-To be run when the engine has changed. The screen is that of the run with the median change of shootdowns; the
-table has the changes from vanilla to LUF of all seeds.
+Runs `luf compare --seeds N` as a user does. README.md shows what it prints, docs/screen.md the screen of the
+one seed whose change of shootdowns is the median one, which is drawn, too, and the changes from vanilla to
+LUF of all seeds. A result that is stored is taken with --from.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from emulator import Comparison, draw, read_comparison, report_text
+from emulator import Comparison, Repeats, compare, draw, read_result, repeats_text, report_text
 from emulator.published import DirtyTree, check_page
 from emulator.report import talk
 from emulator.report.text import percent
 
 ROOT = Path(__file__).parents[2]
+SEVERAL, ONE = "<!-- screen: luf compare --seeds 6 -->", "<!-- screen: luf compare -->"
 LUF = "import sys; from emulator.cli import main; sys.exit(main())"
 ROWS = (
     ("TLB shootdowns", "tlb_shootdowns", talk.change(talk.TLB_SHOOTDOWNS)),
@@ -34,11 +35,28 @@ ROWS = (
 )
 
 
-def one(seed: int, out: str) -> Comparison:
-    """Run `luf compare --seed N` as a user does."""
-    command = [sys.executable, "-c", LUF, "compare", "--seed", str(seed), "--out", out]
+def run(seeds: int, out: str) -> None:
+    """Run `luf compare --seeds N` as a user does; the result is out/latest."""
+    command = [sys.executable, "-c", LUF, "compare", "--seeds", str(seeds), "--out", out]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return read_comparison(Path(out) / "latest")
+
+
+def pairs(found: Repeats) -> list[Comparison]:
+    """Give the runs of each seed as one comparison."""
+    seeds = sorted({one.seed for one in found.runs})
+    return [
+        compare([one for design in found.designs for one in found.of(design) if one.seed == seed],
+                host=found.host, folder=found.folder)
+        for seed in seeds
+    ]  # fmt: skip
+
+
+def read_repeats(folder: str) -> Repeats:
+    """Read a result of several seeds. Raises ValueError for another one."""
+    found = read_result(folder)
+    if not isinstance(found, Repeats):
+        raise ValueError(f"'--from' must be a result of --seeds N (got {folder!r})")
+    return found
 
 
 def change(comparison: Comparison, name: str) -> float:
@@ -98,6 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="put a fresh screen and picture into the README, and the spread into docs/screen.md"
     )
     parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--from", dest="stored", metavar="FOLDER", help="run nothing: take what is stored")
     parser.add_argument(
         "--draft",
         metavar="DIR",
@@ -105,22 +124,31 @@ def main(arguments: list[str] | None = None) -> int:
         help="write copies of the pages there; default: the pages themselves, from committed sources only",
     )
     options = parser.parse_args(arguments)
-    seeds = range(1, options.seeds + 1)
     try:
         pages = places(options.draft)
     except DirtyTree as dirty:
         sys.stderr.write(f"screen: {dirty}\n")
         return 2
     with tempfile.TemporaryDirectory() as out:
-        comparisons = [one(seed, out) for seed in seeds]
+        if not options.stored:
+            run(options.seeds, out)
+        found = read_repeats(options.stored or f"{out}/latest")
+    comparisons = pairs(found)
     shown = sorted(comparisons, key=lambda comparison: change(comparison, "tlb_shootdowns"))[
         (len(comparisons) - 1) // 2
     ]
-    screen = re.sub(r"luf report \S+", "luf report runs/0001-compare", report_text(shown)).rstrip()
-    renew(pages["README.md"], "<!-- screen: luf compare -->", r"```\n.*?\n```", f"```\n{screen}\n```")
+    fence = r"```\n.*?\n```"
+    renew(pages["README.md"], SEVERAL, fence, fenced(repeats_text(found)))
+    renew(pages["screen.md"], ONE, fence, fenced(report_text(shown)))
     renew(pages["screen.md"], "<!-- spread -->", r"(?:\|[^\n]*\n)+", spread(comparisons) + "\n")
     draw(shown, pages["compare.png"])
     return 0
+
+
+def fenced(screen: str) -> str:
+    """Give a screen as it stands in a page; its folder is that of a first run."""
+    text = re.sub(r"luf report \S+", "luf report runs/0001-compare", screen).rstrip()
+    return f"```\n{text}\n```"
 
 
 if __name__ == "__main__":

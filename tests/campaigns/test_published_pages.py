@@ -11,7 +11,11 @@ import pytest
 
 from emulator import published as pages
 from emulator.cli import main as luf
+from emulator.repeats.result import repeats
+from emulator.result import to_json
 from tests.campaigns import published, results, screen
+from tests.emulator.fixed import comparison
+from tests.emulator.test_repeats import runs
 
 
 def git(project: Path, *words: str) -> None:
@@ -84,9 +88,9 @@ def test_each_command_refuses_before_it_runs(project, monkeypatch, capsys):
     """results, published, screen and `luf golden --doc`: exit code 2, one line, no page touched."""
     (project / "source.py").write_text("planted")
     page = str(project / "docs" / "results.md")
-    monkeypatch.setattr(results.Campaign, "run", never)
+    monkeypatch.setattr(results, "carried", never)
     monkeypatch.setattr(published, "sections", never)
-    monkeypatch.setattr(screen, "one", never)
+    monkeypatch.setattr(screen, "run", never)
     for command in (
         lambda: results.main(["--page", page]),
         lambda: published.main(["--page", page]),
@@ -106,6 +110,22 @@ def test_a_draft_of_the_screen_leaves_the_pages_alone(project, tmp_path):
     draft = screen.places(tmp_path / "draft")
     assert {name: page.parent for name, page in draft.items()} == dict.fromkeys(draft, tmp_path / "draft")
     assert draft["README.md"].read_text() == "README.md"
+
+
+def test_screens_are_made_of_a_stored_result(tmp_path, monkeypatch):
+    """All seeds on the front page, the one with the median change on the other, with the spread."""
+    monkeypatch.setattr(screen, "draw", lambda comparison, file: None)
+    stored = repeats([*runs("linux", 3), *runs("luf", 3, first=40, step=8)], folder="runs/0009-compare")
+    (tmp_path / "r.json").write_text(to_json(stored))
+    assert screen.main(["--from", str(tmp_path / "r.json"), "--draft", str(tmp_path / "d")]) == 0
+    front, other = ((tmp_path / "d" / name).read_text() for name in ("README.md", "screen.md"))
+    assert "medians; of linux its lowest and highest run" in front
+    assert "luf report runs/0001-compare" in front
+    assert "seed 2, oracle on" in other
+    assert "| TLB shootdowns | -90.0 % | -88.0 % | -86.1 % | -97.2 % |" in other
+    (tmp_path / "one.json").write_text(to_json(comparison()))
+    with pytest.raises(ValueError, match="must be a result of --seeds N"):
+        screen.read_repeats(str(tmp_path / "one.json"))
 
 
 def test_paragraphs_and_items_of_a_page_are_filled():
