@@ -1,7 +1,7 @@
 """Tell people what a comparison found: the table beside the talk's figures, and violations as proofs.
 
 Everything is made once as rich text; `report_text` gives it plain (files, pipes, tests), `print_report` in
-colour on a terminal.
+colour on a terminal, and folded on a narrow one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from emulator.exercised import lines, sentence, warning
 from emulator.report import talk
-from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, print_styled
+from emulator.report.console import BAD, COLUMNS, GOOD, QUIET, columns_of, folded, print_styled
 from emulator.report.luf_findings_text import finding_lines
 from emulator.report.proof import microseconds, violation_proof
 from emulator.result import Comparison, Result
@@ -40,7 +40,9 @@ def print_report(comparison: Comparison, stream: TextIO, code: int = DIRTY) -> N
     """Print the screen: coloured if `stream` is a terminal, plain otherwise. `code` is the exit code if not
     all is clean.
     """
-    print_styled(render(comparison, code), stream)
+    columns = columns_of(stream)
+    text = render(comparison, code, columns)
+    print_styled(folded(text, columns) if columns < COLUMNS else text, stream)
 
 
 def heading_text(comparison: Comparison) -> str:
@@ -50,14 +52,14 @@ def heading_text(comparison: Comparison) -> str:
     return text.plain
 
 
-def render(comparison: Comparison, code: int = DIRTY) -> Text:
+def render(comparison: Comparison, code: int = DIRTY, columns: int = COLUMNS) -> Text:
     """Return the whole screen: what ran, the table, what was checked, violations, where to look further."""
     text = Text()
     heading(text, comparison)
     text.append("\n")
-    _table(text, comparison)
+    _table(text, comparison, columns)
     _shot_down_by(text, comparison)
-    _checked(text, comparison)
+    _checked(text, comparison, columns)
     for i, (design, why) in enumerate(comparison.missing.items()):
         text.append(f"{'partial' if i == 0 else '':<{LABEL}}{design} has no result: {why}\n", BAD)
     for run in comparison.runs:
@@ -138,17 +140,19 @@ def seeds_text(runs: Sequence[Result]) -> str:
 # -- the table -----------------------------------------------------------------------------------------------
 
 
-def _table(text: Text, comparison: Comparison) -> None:
-    """Write a column for each design with its change against the first; more than BLOCK + 1 designs go on in
-    a block below.
+def _table(text: Text, comparison: Comparison, columns: int) -> None:
+    """Write a column for each design with its change against the first; more than there is room for, or than
+    BLOCK + 1, go on in a block below.
     """
     base, others = comparison.runs[0], comparison.runs[1:]
-    blocks = [others[i : i + BLOCK] for i in range(0, len(others), BLOCK)] or [[]]
     names = [run.design for run in comparison.runs]
     with_talk = base.design == "linux" and "luf" in names and base.workload == talk.WORKLOAD
-    for i, block in enumerate(blocks):
+    room = (columns - LABEL - VALUE - DELTA * with_talk) // (VALUE + DELTA)
+    block = BLOCK if columns == COLUMNS else room
+    blocks = [others[i : i + block] for i in range(0, len(others), block)] or [[]]
+    for i, some in enumerate(blocks):
         text.append("\n" * (i > 0))
-        _block(text, [base, *block], with_talk)
+        _block(text, [base, *some], with_talk)
 
 
 def _block(text: Text, runs: Sequence[Result], with_talk: bool) -> None:
@@ -269,7 +273,7 @@ def _shot_down_by(text: Text, comparison: Comparison) -> None:
             )
 
 
-def _checked(text: Text, comparison: Comparison) -> None:
+def _checked(text: Text, comparison: Comparison, columns: int) -> None:
     text.append(f"{'coherence':<{LABEL}}")
     column = LABEL
     for i, run in enumerate(comparison.runs):
@@ -283,7 +287,7 @@ def _checked(text: Text, comparison: Comparison) -> None:
             said, style = f"{run.design}: not checked", BAD
         else:
             said, style = f"{run.design}: no violation", GOOD
-        if column + len(said) > COLUMNS:
+        if column + len(said) > columns:
             text.append(f"\n{'':<{LABEL}}")
             column = LABEL
         elif i:
@@ -297,7 +301,7 @@ def _checked(text: Text, comparison: Comparison) -> None:
             text.append(
                 f"{'':<{LABEL}}{run.design}: {run.windows:,} window{'s' * (run.windows > 1)} {what}\n", QUIET
             )
-    _exercised(text, comparison)
+    _exercised(text, comparison, columns)
     _debugged(text, comparison)
     for run in comparison.runs:
         for i, finding in enumerate(run.design_findings[:ITS_OWN_SHOWN]):
@@ -314,18 +318,18 @@ def _checked(text: Text, comparison: Comparison) -> None:
         )
         return
     names = list(dict.fromkeys(name for run in comparison.runs for name in run.accounted))
-    lines = textwrap.wrap("every " + listed(names) if names else "nothing was counted", COLUMNS - LABEL)
+    lines = textwrap.wrap("every " + listed(names) if names else "nothing was counted", columns - LABEL)
     text.append(f"\n{'':<{LABEL}}".join(lines) + "\n", GOOD if names else BAD)
 
 
-def _exercised(text: Text, comparison: Comparison) -> None:
+def _exercised(text: Text, comparison: Comparison, columns: int) -> None:
     """Write what "no violation" is worth: which rare branches each run has taken."""
     runs = [run for run in comparison.runs if run.exercised]
     rows = [(run.design, sentence(run.exercised), QUIET) for run in runs]
     rows += [(run.design, said, BAD) for run in runs if (said := warning(run.exercised, run.relies_on))]
     label = "exercised"
     for design, said, style in rows:
-        for line in lines(design, said, COLUMNS - LABEL):
+        for line in lines(design, said, columns - LABEL):
             text.append(f"{label:<{LABEL}}").append(line + "\n", style)
             label = ""
 

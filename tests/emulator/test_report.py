@@ -10,10 +10,12 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from emulator.report import talk
+from emulator.report.console import COLUMNS, columns_of, folded
 from emulator.report.proof import violation_text
-from emulator.report.text import percent, print_report, report_text, seconds, sites_text
+from emulator.report.text import percent, print_report, render, report_text, seconds, sites_text
 from tests.emulator.fixed import REUSE, comparison, run
 
 EXPECTS = Path(__file__).with_name("expects")
@@ -216,3 +218,40 @@ def test_the_talks_changes_are_those_of_the_slides():
     assert [round(talk.change(pair) * 100, 1) for pair in pairs] == [-97.2, -49.0, -75.2, -83.2]
     assert round(talk.runtime_change() * 100, 2) == -4.49
     assert talk.TLB_SHOOTDOWNS == {"linux": 7_859_322_631, "luf": 219_066_035}
+
+
+@pytest.mark.parametrize("designs", [1, 2, 5, 20])
+def test_a_report_fits_eighty_columns(designs):
+    """However many designs: tables in blocks, sentences folded, and not a word of them lost."""
+    names = ["linux", "luf", *(f"a_design_of_mine:sync={i}" for i in range(18))]
+    several = comparison(*(run(name) for name in names[:designs]))
+    whole = render(several, columns=80)
+    shown = folded(whole, 80).plain
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.split() == whole.plain.split()
+    assert shown.count("host time") == max(1, designs - 1)
+
+
+def test_what_is_folded_stands_under_its_column():
+    """Behind the last gap of the line's first half; what has no place to break stays as long as it is."""
+    assert folded(Text("shot by   linux  kswapd 72 %, munmap 2 %"), 30).plain.splitlines() == [
+        "shot by   linux  kswapd 72 %,",
+        "          munmap 2 %",
+    ]
+    assert folded(Text("x" * 40), 30).plain == "x" * 40
+    assert folded(Text("  a sentence\n\nand more"), 30).plain == "  a sentence\n\nand more"
+
+
+class ScreenOf(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("columns", "wide"), [("40", 80), ("100", 100), ("200", 120)])
+def test_a_report_is_as_wide_as_the_terminal(monkeypatch, columns, wide):
+    """Within bounds; a file has the widest."""
+    monkeypatch.setenv("COLUMNS", columns)
+    assert columns_of(ScreenOf()) == wide
+    assert columns_of(io.StringIO()) == COLUMNS
