@@ -49,11 +49,8 @@ def sensitivity_command(options: Namespace, emulate: Emulate | None) -> int:
         page = page_of_tornado(found, points, (code, said), options.seeds, again())
         write_atomically(folder / "page.html", page)
     with reader_may_leave():
-        sys.stdout.write(
-            tornado_text(found, options.designs, options.seeds) if found else "nothing to compare\n"
-        )
-        sys.stdout.write(
-            f"\nmore: page.html, picture.png, points.csv and runs.csv in {visible(str(folder))}\n"
-        )
+        if found:
+            sys.stdout.write(tornado_text(found, options.designs, options.seeds))
+            sys.stdout.write(f"\nmore: page.html, picture.png and tables in {visible(str(folder))}\n")
         sys.stdout.write(f"verdict  {said}\n")
     return code

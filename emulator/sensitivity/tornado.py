@@ -111,9 +111,7 @@ def tornado_text(found: Sequence[Tornado], designs: Sequence[str], seeds: int) -
 def explained(seeds: int) -> str:
     """Say what the figures are worth."""
     if seeds < RUNS_MIN:
-        return (
-            "one run each: any change of a cost is another schedule, so small moves may be chance (--seeds)"
-        )
+        return "one run each, and each is another schedule: all may be chance (--seeds)"
     return f"95 % intervals of {seeds} runs; {BEYOND} does not overlap that with all costs as given"
 
 
@@ -158,9 +156,7 @@ def page_of_tornado(
     what = "Halved and doubled costs"
     sections = [
         section("figures", "Figures", "".join(map(_table, found)) + f"<p>{escape(explained(seeds))}</p>\n"),
-        section(
-            "tornado", what, figure("tornado", what, lambda file, write: draw_tornado(found, file, write))
-        ),
+        section("tornado", what, figure("tornado", what, partial(draw_tornado, found))),
         section("wrong", "What was wrong", proofs([run for at in points for run in at.runs])),
         section("run", "What ran", plain_table("with the costs as given", what_ran(runs, {}, {}))),
         section("again", "To have it again", f'<pre tabindex="0">{escape(command)}</pre>\n'),

@@ -87,7 +87,7 @@ def test_it_goes_on_where_it_was_and_no_run_is_made_twice(capsys):
     assert main(SMALL, emulate=third) == 0
     assert third.keys == []
     assert capsys.readouterr().out == text
-    assert "one run each" in text
+    assert "one run each, and each is another schedule" in text
     assert "[" not in text
 
 
