@@ -33,7 +33,7 @@ from cpus.spans import (
 )
 from workloads.rows import Workload
 
-T_NS, KIND, A, B = range(4)  # of a record
+T_NS, KIND, A, B, OWN_NS = range(5)  # of a record; the last of those alone that bear another's time
 INDEX_BITS = 32  # of a key: kind, and above it which of that kind
 INDEX = (1 << INDEX_BITS) - 1
 FIRST_ROW_KIND = 1 << 8  # calls of programs are told by their kind of row
@@ -41,7 +41,12 @@ RECLAIM = (CALL_KSWAPD, CALL_DIRECT, CALL_DEMOTION)
 SCAN = (CALL_NUMA_SCAN, CALL_PROMOTION)
 PLAIN = {SPAN_INTERRUPT: "interrupt", SPAN_REQUEST: "request", SPAN_ACKED: "acked"}
 # what the debug annotation of a slice holds: its name, and the word of the record
-NOTES = {SPAN_FAULT: ("page", B), SPAN_SHOOTDOWN: ("mm", B), SPAN_REQUEST: ("CPUs asked", A)}
+NOTES = {
+    SPAN_FAULT: ("page", B),
+    SPAN_SHOOTDOWN: ("mm", B),
+    SPAN_REQUEST: ("CPUs asked", A),
+    SPAN_EXECUTED: ("its own clock", OWN_NS),
+}
 
 
 def keys(ram: Any, spans: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""The tracks of one run, as packets: one for each CPU, and counters for each node.
+"""The tracks of one run, as packets: two for each CPU, and counters for each node.
 
 A packet sequence of each CPU bears its names (interned) and its track, so that an event is its time, a type,
 and two numbers. An interrupt's clock may have gone on further than it is charged for: what would lie behind
 its end is drawn at its end. What was still going on at the end of the run ends with the CPU's last record.
-Left out: the times of others. Each CPU's records bear its own clock, and clocks are up to two slices apart.
+A CPU's records bear its own clock, which may stand still in a wait while others run: what others asked it for
+has a track of its own, and there the time of who asked, when the request came in. So arrows lead forward.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ STATE_CLEARED, NEEDS_STATE = 1, 2  # of FLAGS
 
 INSTANTS = (SPAN_REQUEST, SPAN_EXECUTED, SPAN_ACKED)
 CPU_TRACK, COUNTER_TRACK, RUN_SHIFT = 1, 1 << 16, 32
-SEQUENCES = CPUS_MAX + 2  # of a run; the last is that of the counters
+ASKED_TRACK = 1 << 12  # of what others asked the CPUs for
+SEQUENCES = 2 * CPUS_MAX + 2  # of a run: CPUs, what they were asked for, counters
 RUN_BITS, CPU_BITS = 56, 8  # a flow's id: run, who asked, who was asked, number of the request
 
 
@@ -53,7 +55,7 @@ class Tracks:
 
     def __init__(self, ram: Any, recorder: Recorder, names: Names, number: int):
         self.ram, self.recorder, self.names, self.number = ram, recorder, names, number
-        self.flows = self._executed()
+        self.flows, self.requests, self.asked_ns = self._messages()
 
     def packets(self, title: str, label: str) -> Iterator[bytes]:
         """Give the whole run, piece by piece."""
@@ -65,9 +67,16 @@ class Tracks:
         for cpu in range(self.ram.nr_cpus):
             spans = ended(self.recorder.spans(cpu))
             end_ns = max(end_ns, int(spans[:, T_NS].max(initial=0)))
-            own = (number(UUID, group + CPU_TRACK + cpu), number(PARENT, group), text(TITLE, f"cpu{cpu}"))
-            yield _descriptor(*own, number(RANK, COUNTER_TRACK << 1 | cpu))
-            yield self._cpu(cpu, spans, group + CPU_TRACK + cpu)
+            executed = spans[:, KIND] == SPAN_EXECUTED
+            asked = self._as_asked(spans[executed])
+            for track, sequence, title, rows in (
+                (CPU_TRACK, cpu, f"cpu{cpu}", spans[~executed]),
+                (ASKED_TRACK, CPUS_MAX + cpu, f"cpu{cpu} is asked", asked),
+            ):
+                uuid, rank = group + track + cpu, COUNTER_TRACK << 1 | cpu << 1 | (track == ASKED_TRACK)
+                named = (number(UUID, uuid), number(PARENT, group), text(TITLE, title))
+                yield _descriptor(*named, number(RANK, rank))
+                yield self._track(cpu, rows, uuid, self._sequence(sequence))
         yield from self._counters(group, end_ns)
 
     # -- CPUs ------------------------------------------------------------------------------------------------
@@ -75,14 +84,25 @@ class Tracks:
     def _sequence(self, place: int) -> int:
         return self.number * SEQUENCES + place + 1
 
-    def _cpu(self, cpu: int, spans: np.ndarray, track: int) -> bytes:
-        """Give the events of a CPU, in their order."""
+    def _as_asked(self, executed: np.ndarray) -> np.ndarray:
+        """Give what a CPU executed for others by the time of who asked, and behind it the CPU's own."""
+        own_ns = executed[:, T_NS : T_NS + 1].copy()
+        requests = self._flow(executed[:, A], 0, executed[:, B])
+        executed = np.hstack([executed, own_ns])
+        if len(self.requests):
+            at = np.searchsorted(self.requests, requests).clip(max=len(self.requests) - 1)
+            known = self.requests[at] == requests  # not those whose record was lost
+            executed[known, T_NS] = self.asked_ns[at][known] + self.ram.cost_ipi_latency
+        return executed[executed[:, T_NS].argsort(kind="stable")]
+
+    def _track(self, cpu: int, spans: np.ndarray, track: int, sequence: int) -> bytes:
+        """Give the events of a track, in their order."""
         begins = spans[:, KIND] & ENDS == 0
         used, which = np.unique(keys(self.ram, spans[begins]), return_inverse=True)
         named = [self.names.of(key) for key in used.tolist()]
         categories = sorted({category for _, category in named})
         first = _packet(
-            number(SEQUENCE, self._sequence(cpu)),
+            number(SEQUENCE, sequence),
             number(FLAGS, STATE_CLEARED),
             message(DEFAULTS, message(TRACK_EVENT, number(TRACK, track))),
             message(INTERNED, *_interned(CATEGORIES, categories), *_interned(NAMES, [n for n, _ in named]),
@@ -94,7 +114,8 @@ class Tracks:
         category[begins] = np.array([categories.index(c) + 1 for _, c in named], np.int64)[which]
         pieces = []
         for places, flows in self._shapes(cpu, spans):
-            pieces.append((places, self._rows(cpu, spans[places], name[places], category[places], flows)))
+            rows = self._rows(sequence, spans[places], name[places], category[places], flows)
+            pieces.append((places, rows))
         return first + interleaved(pieces, len(spans))
 
     def _shapes(self, cpu: int, spans: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -114,7 +135,7 @@ class Tracks:
             else:
                 yield places, none
 
-    def _rows(self, cpu: int, spans: np.ndarray, name: Any, category: Any, flows: np.ndarray) -> Rows:
+    def _rows(self, sequence: int, spans: np.ndarray, name: Any, category: Any, flows: np.ndarray) -> Rows:
         """Give the packets of records of one kind."""
         count, kind = len(spans), int(spans[0, KIND])
         shape = END if kind & ENDS else INSTANT if kind in INSTANTS else BEGIN
@@ -127,7 +148,7 @@ class Tracks:
             event.append(messages(NOTE, count, *note))
         if flows.shape[1]:
             event.append(fixed_columns(FLOWS, flows))
-        return _events(spans[:, T_NS], number(SEQUENCE, self._sequence(cpu)), event)
+        return _events(spans[:, T_NS], number(SEQUENCE, sequence), event)
 
     # -- flows: from the request to each CPU that executes it, and to the last ack ---------------------------
 
@@ -137,20 +158,23 @@ class Tracks:
         who = np.asarray(sender, np.uint64) << np.uint64(RUN_BITS - CPU_BITS)
         return np.uint64(self.number << RUN_BITS) | who | sent | np.asarray(target, np.uint64)
 
-    def _executed(self) -> np.ndarray:
-        """Give the flows of all requests that were executed, sorted."""
-        found = [np.zeros(0, np.uint64)]
+    def _messages(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Give the flows of all requests that were executed, sorted; and the requests, sorted, with times."""
+        flows, requests, times = ([np.zeros(0, kind)] for kind in (np.uint64, np.uint64, np.int64))
         for cpu in range(self.ram.nr_cpus):
             spans = self.recorder.spans(cpu)
-            spans = spans[spans[:, KIND] == SPAN_EXECUTED]
-            found.append(self._flow(spans[:, A], cpu, spans[:, B]))
-        return np.sort(np.concatenate(found))
+            executed, made = (spans[spans[:, KIND] == kind] for kind in (SPAN_EXECUTED, SPAN_REQUEST))
+            flows.append(self._flow(executed[:, A], cpu, executed[:, B]))
+            requests.append(self._flow(cpu, 0, made[:, B]))
+            times.append(made[:, T_NS])
+        order = np.concatenate(requests).argsort()
+        return np.sort(np.concatenate(flows)), np.concatenate(requests)[order], np.concatenate(times)[order]
 
     # -- counters of nodes -----------------------------------------------------------------------------------
 
     def _counters(self, group: int, end_ns: int) -> Iterator[bytes]:
         """Give free memory of each node over time, what of it has nothing pending, and the watermarks."""
-        ram, sequence = self.ram, number(SEQUENCE, self._sequence(CPUS_MAX))
+        ram, sequence = self.ram, number(SEQUENCE, self._sequence(2 * CPUS_MAX))
         yield _packet(sequence, number(FLAGS, STATE_CLEARED))
         count = min(int(ram.run_series_count[0]), ram.series_length)
         rows = ram.series[:count][ram.series[:count, 0].argsort()]

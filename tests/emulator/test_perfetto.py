@@ -16,7 +16,7 @@ from emulator.machine import load_machine
 from emulator.perfetto.file import TraceFile
 from emulator.perfetto.recorder import Recorder
 from emulator.perfetto.tracks import ended
-from tests.support.read_trace import BEGIN, END, Read, packets_of
+from tests.support.read_trace import BEGIN, END, INSTANT, Read, packets_of
 from workloads.litmus.shelf import litmus_test
 
 
@@ -49,6 +49,7 @@ def test_a_trace_is_whole_and_says_what_the_counters_say(traced):
     assert read.count("flush for ") == total["ipi_executed"] == total["nr_tlb_remote_flush_received"]
     asked = [event.notes["CPUs asked"] for event in read.events if event.name == "request"]
     assert sum(asked) == total["ipi_requests"] == sum(result.flush_sites.values())
+    assert {event.name.split()[0] for event in read.titled("cpu1 is asked")} == {"flush"}
     assert read.count("fault: ") == faults >= total["pgfault"] > 0
     assert set(read.by_category("shootdown: ")) >= set(result.flush_sites)
     assert read.count("direct reclaim") + read.count("reclaim by kswapd") > 0
@@ -65,7 +66,7 @@ def test_tracing_changes_nothing(traced):
 
 
 def test_what_is_missing_or_wrong_is_noticed(tmp_path):
-    """Planted: an end, a begin, one side of an arrow and a track are gone, an arrow leads elsewhere."""
+    """Planted: an end, a begin, one side of an arrow and a track are gone, one leads back or elsewhere."""
     file = tmp_path / "out.pftrace"
     with TraceFile(str(file)) as trace:
         experiment_of(litmus_test("munmap"), "linux").run(trace=trace)
@@ -80,6 +81,11 @@ def test_what_is_missing_or_wrong_is_noticed(tmp_path):
     assert "an end without a begin" in without(lambda packet: packet.track_event.type == BEGIN)
     assert "has [" in without(lambda packet: packet.track_event.flow_ids)
     assert "parent is missing" in without(lambda packet: packet.track_descriptor.HasField("process"))
+    asked = next(i for i, p in enumerate(packets) if p.track_event.type == INSTANT)
+    packets[asked].timestamp += 10**9
+    assert "has [" in str(Read(packets).faults())
+    packets[asked].timestamp -= 10**9
+    assert Read(packets).faults() == []
     next(p for p in packets if len(p.track_event.flow_ids) == 1).track_event.flow_ids[0] += 1
     assert "has [" in str(Read(packets).faults())
 

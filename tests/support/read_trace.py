@@ -90,13 +90,14 @@ class Read:
                 yield f"{self.tracks[track].name}: {still[-1].name!r} has no end"
 
     def _flow_ends(self) -> Iterator[str]:
-        ends: defaultdict[int, list[str]] = defaultdict(list)
+        """An arrow goes forward in time, from a request by a flush to the last ack."""
+        ends: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
         for event in self.events:
             for flow in event.flows:
-                ends[flow].append(event.name.split()[0])
-        for flow, names in ends.items():
-            if sorted(names) != sorted(ENDS_OF_FLOW):
-                yield f"flow {flow:#x} has {names}"
+                ends[flow].append((event.t_ns, event.name.split()[0]))
+        for flow in ends:
+            if tuple(name for _, name in sorted(ends[flow], key=lambda end: end[0])) != ENDS_OF_FLOW:
+                yield f"flow {flow:#x} has {ends[flow]}"
 
 
 class _State:
