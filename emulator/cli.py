@@ -158,9 +158,12 @@ def _traced(file: str | None) -> Iterator[TraceFile | None]:
     from emulator.perfetto.file import TraceFile
 
     trace = TraceFile(file)
-    with trace:
-        yield trace
-    tell(f"luf: {trace.said()}")
+    try:
+        with trace:
+            yield trace
+    finally:  # also of runs that were stopped
+        if trace.written:
+            tell(f"luf: {trace.said()}")
 
 
 def _run(experiment: Experiment, name: str, emulate: Any, width: int, trace: TraceFile | None) -> Result:

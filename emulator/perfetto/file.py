@@ -31,7 +31,7 @@ class TraceFile:
         self.file = file
         self.runs: list[tuple[str, int, int]] = []  # title, records, of them lost
         self._pieces: list[bytes] = []
-        self._bytes = 0
+        self.written = 0  # bytes
 
     def __enter__(self) -> Self:
         return self
@@ -42,8 +42,8 @@ class TraceFile:
         if self.runs:
             data = b"".join(self._pieces)
             data = gzip.compress(data, LEVEL, mtime=0) if self.file.endswith(ZIPPED) else data
-            self._bytes = len(data)
             write_output("trace", self.file, data)
+            self.written = len(data)
 
     def recorder(self, ram: Any) -> Recorder:
         """Begin a run."""
@@ -62,4 +62,4 @@ class TraceFile:
         """Say in a sentence what was written, and what is missing."""
         records, lost = sum(run[1] for run in self.runs), sum(run[2] for run in self.runs)
         missing = f"; {lost:,} more found no room, and each CPU's are whole up to the first" if lost else ""
-        return f"{self.file}: {records:,} records, {self._bytes / 1e6:,.1f} MB, for ui.perfetto.dev{missing}"
+        return f"{self.file}: {records:,} records, {self.written / 1e6:,.1f} MB, for ui.perfetto.dev{missing}"

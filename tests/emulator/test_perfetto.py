@@ -138,3 +138,14 @@ def test_a_compressed_trace_is_the_same(traced, tmp_path):
     with TraceFile(str(file)) as trace:
         trace._pieces, trace.runs = [data], [("linux", 1, 0)]
     assert gzip.decompress(file.read_bytes()) == data
+
+
+def test_a_run_that_a_violation_ended_leaves_its_trace(tmp_path):
+    """What was going on then ends with the last record of each CPU; a request may be without an ack."""
+    file = tmp_path / "out.pftrace"
+    with TraceFile(str(file)) as trace:
+        result = experiment_of(litmus_test("munmap"), "none:what=user").run(trace=trace)
+    assert result.violations
+    read = Read(packets_of(file.read_bytes()))
+    assert [fault for fault in read.faults() if not fault.startswith("flow")] == []
+    assert read.count("munmap") > 0
