@@ -13,6 +13,7 @@ and not schedules.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,7 +98,8 @@ def _ratio(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     from scipy import stats  # here, as it takes half a second, which a single run does not have
 
     rng = np.random.default_rng(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a median of 0 can be drawn, which gives no interval
         drawn = stats.bootstrap(
             (one, other), ratio, vectorized=True, method="percentile", confidence_level=CONFIDENCE,
             n_resamples=RESAMPLES, rng=rng,

@@ -3,6 +3,7 @@ seen, and intervals hold what they should.
 """
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -78,3 +79,12 @@ def test_equal_numbers_are_no_difference():
 def test_figures_of_different_runs_are_refused(values):
     with pytest.raises(ValueError, match="of the same runs"):
         differences(values, values)
+
+
+def test_a_median_of_0_that_can_be_drawn_gives_no_interval_and_no_warning():
+    """Of counters that are 0 in half of the runs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = differences({"rare": [0, 0, 0, 4, 4, 4]}, {"rare": [0, 4, 0, 4, 0, 5]})["rare"]
+    assert math.isnan(found.low)
+    assert not found.seen
