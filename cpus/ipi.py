@@ -218,8 +218,10 @@ def serve_interrupts(ram, cpu):
         return 0
     ram.cpu_in_irq[cpu] = 1
     while load_acquire(ram.cpu_bell, cpu) > 0:
+        hold_points(ram, 1)  # who leaves a run waits for what is announced: it must not have been taken
         shell_receive(ram, cpu, MESSAGE_ANNOUNCED)
         fetch_add(ram.cpu_bell, cpu, -1)
+        hold_points(ram, 0)
         ram.ipi_received[cpu] += 1
         # an idle or sleeping CPU handles the interrupt in time that it would not use
         busy = ram.cpu_wait_kind[cpu] != WAIT_IDLE

@@ -60,15 +60,19 @@ def counts(ram: Any, machine: Machine) -> dict[str, Any]:
     }
 
 
-def scheduled(ram: Any) -> dict[str, Any]:
-    """Give what the schedule of a run with scheduling points came to: the decisions that repeat it."""
+def scheduled(ram: Any, *, brief: bool = False) -> dict[str, Any]:
+    """Give what the schedule of a run with scheduling points came to: the decisions that repeat it, which are
+    left out of what is `brief`.
+    """
     kept = min(int(ram.run_switches[0]), ram.nr_switches)
     # a run that was ended while a CPU ran: what it had passed since the last decision
     running = (ram.cpu_state == RUNNING) * bool(ram.controlled and not ram.point[HELD])
     since = running * int(ram.point[ARMED] - ram.point[LEFT])
-    return {
+    listed = {} if brief else {
         "switches": [tuple(one) for one in ram.switch[:kept, :SWITCH_WORDS].tolist()],
         "switch_places": switch_places(ram),
+    }  # fmt: skip
+    return listed | {
         "rule_findings": rule_findings(ram),
         "switches_lost": int(ram.run_switches[0]) - kept,
         "points": int(ram.run_points[0] + since.sum()),

@@ -78,9 +78,10 @@ class Arena:
         finally:
             self.ram.close()
 
-    def run(self, experiment: Experiment) -> Outcome:
-        """Run it, and give what it came to. Raises what says nothing about the design: Interrupted, CpuDied,
-        HostFault, and ValueError for what cannot be run.
+    def run(self, experiment: Experiment, *, brief: bool = False) -> Outcome:
+        """Run it, and give what it came to, without the list of its hand-overs if that is to be `brief`.
+        Raises what says nothing about the design: Interrupted, CpuDied, HostFault, and ValueError for what
+        cannot be run.
         """
         one = experiment.sized()
         workload = one.made()
@@ -92,7 +93,7 @@ class Arena:
             times.append(time.perf_counter())
             ended = self._carried()
             times.append(time.perf_counter())
-            found = judged(self.ram, workload, one.design, ended)
+            found = judged(self.ram, workload, one.design, ended, brief=brief)
             if ended == FINISHED or (one.leases == 1 and _came_to_rest(ended)):
                 self._words.save(self.ram)
                 self.processes.park()
@@ -176,9 +177,9 @@ class Arenas:
     def __exit__(self, *error: Any) -> None:
         self._entered.__exit__(*error)
 
-    def run(self, experiment: Experiment) -> Outcome:
+    def run(self, experiment: Experiment, *, brief: bool = False) -> Outcome:
         """Run it in the one that it is for."""
-        return (self.points if experiment.schedule else self.plain).run(experiment)
+        return (self.points if experiment.schedule else self.plain).run(experiment, brief=brief)
 
     @contextmanager
     def bounded(self, seconds: float) -> Iterator[None]:

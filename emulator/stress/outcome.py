@@ -77,8 +77,12 @@ class Outcome:
         return not found and (self.ended == FINISHED or self.is_void)
 
 
-def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -> dict[str, Any]:
-    """Read what a run that is over has found and done, as fields of an Outcome."""
+def judged(
+    ram: Any, workload: Workload, design: Any, ended: str | RunStopped, *, brief: bool = False
+) -> dict[str, Any]:
+    """Read what a run that is over has found and done, as fields of an Outcome; `brief`: without the list of
+    its hand-overs.
+    """
     statistics = _statistics(ram, design) if ended == FINISHED else {}
     figures = dict(zip((one.name for one in ram.layout.counters), ram.counter.sum(axis=0).tolist()))
     # a run that did not finish has no figures of the design
@@ -102,7 +106,7 @@ def judged(ram: Any, workload: Workload, design: Any, ended: str | RunStopped) -
         "handovers": int(ram.run_handovers[0]),
     }
     if ram._type.kind == POINTS:
-        found |= scheduled(ram)
+        found |= scheduled(ram, brief=brief)
         if ram.records and int(ram.run_touched[0]) <= ram.nr_touched:
             found["record"] = ram.touched[: int(ram.run_touched[0])].copy()
     if ram.lufd:

@@ -14,6 +14,7 @@ end, and killed if they do not; should the parent be killed, they die with it, a
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -149,6 +150,7 @@ def _work(pipe: Any, core: int, others: Sequence[Any], designs: Designs) -> None
         for other in others:
             other.close()
         os.sched_setaffinity(0, {core})
+        gc.freeze()  # what was loaded before is here to stay: a collection need not look at it
         with Arenas(say=lambda _: None) as arenas:
             while True:
                 pipe.send(_done(pipe.recv(), arenas, designs))

@@ -79,8 +79,16 @@ class Check:
 
 
 def tried(arenas: Arenas, job: Job, design: ReadyDesign) -> Tried:
-    """Run a job and judge it."""
-    outcome = arenas.run(job.experiment(design))
+    """Run a job and judge it. Most find nothing, and what is not asked for then is not read: thousands of
+    hand-overs. A finding is run again, exactly, and has them.
+    """
+    one = _judged(job, arenas.run(job.experiment(design), brief=True))
+    if one.signature and job.schedule:
+        one = _judged(job, arenas.run(job.experiment(design)))
+    return one
+
+
+def _judged(job: Job, outcome: Outcome) -> Tried:
     signature, void = signature_of(outcome), outcome.sentence if outcome.is_void else ""
     if (test := job.test) and not signature and not void:
         verdict = judge(test, Run(outcome.counters))
