@@ -12,6 +12,7 @@ from emulator.cli_arguments import MACHINE
 from emulator.experiment import Experiment
 from emulator.litmus.machine import BASE, machine_of
 from emulator.machine import Machine, load_machine
+from emulator.order import LONG_SLICE_NS
 from workloads.litmus.shelf import is_litmus, litmus_test
 
 
@@ -25,10 +26,18 @@ def experiments_of(options: Namespace) -> list[Experiment]:
         options.leases = 1 if UNCOMPILED else min(LEASES_MAX, len(os.sched_getaffinity(0)))
     how = ("memory", "tokens", "leases", "seed", "check", "strict_ipi", "debug_luf", "schedule")
     given = {name: getattr(options, name) for name in how}
-    first = Experiment(options.designs[0], machine, options.workload, slice_ns=options.slice, **given)
+    first = Experiment(options.designs[0], machine, options.workload, slice_ns=_slice_ns(options), **given)
     others = [replace(first, design=design) for design in options.designs[1:]]
     first = first.sized()
     return [first, *(replace(first, design=other.design) for other in others)]
+
+
+def _slice_ns(options: Namespace) -> int | None:
+    """Give the slice that was asked for, or that of a litmus test. Raises ValueError."""
+    if options.slice is not None and options.schedule is not None:
+        rule = "must not be given with --schedule, which has slice_ns"
+        raise ValueError(f"'--slice' {rule} (got {options.slice})")
+    return options.slice or (LONG_SLICE_NS if is_litmus(options.workload) else None)
 
 
 def _machine(options: Namespace) -> Machine:

@@ -33,7 +33,8 @@ from designs.memory_map import MACHINE
 from designs.ready import ReadyDesign
 from emulator.machine import Machine
 from emulator.near_wrap import begin_near_wrap
-from emulator.schedule import SLICE_NS, Schedule, constants_of, sizes_of, write_schedule
+from emulator.order import LONG_SLICE_NS
+from emulator.schedule import Schedule, constants_of, sizes_of, write_schedule
 from workloads.rows import (
     DRAW,
     EVALUATION,
@@ -75,7 +76,7 @@ class RunOptions:
     strict_ipi: bool = False
     controlled: bool = False
     events: bool = True
-    slice_ns: int = SLICE_NS
+    slice_ns: int = LONG_SLICE_NS
     debug_luf: bool = False
     bounds: bool = False  # the design's code is compiled with every access checked
     schedule: Schedule | None = None  # the engine has scheduling points

@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None, *, emulate: Any = None) -> int:
         "replay": replay,
         "report": report_command,
         "stress": stress,
+        "converge": sweep,
         "sweep": sweep,
     }
     ready_streams()

@@ -27,6 +27,24 @@ examples:
 
 """
 
+CONVERGE_OUT = "converge"
+CONVERGE = """\
+Say whether figures of a machine and a workload hang on how they are emulated. It is a sweep over --slice and
+--leases: shootdowns, CPUs per flush, share of direct reclaim, each kind of TLB miss and run time must lie
+within 5 % of those of the finest slice, and of those of other leases. Whatever else is varied is judged at
+each of its values. --seeds N compares medians: counts of a few thousand differ by 5 % by chance
+(docs/time.md)."""
+
+CONVERGE_EXAMPLES = """\
+examples:
+  luf converge --tokens 2                                  the talk's experiment, both designs, 16 runs
+  luf converge --vary design=linux --set costs.disk_page=63    where CPUs are busy: a disk ten times as fast
+  luf converge --vary slice=500000,50000,10000,2000 --vary leases=2 --seeds 3    your own slices
+  luf converge --workload my_script.py:NAME --machine guest-8cpu     does *your* experiment hang on them?
+
+exit code: 0 converged, 1 something hangs on the order of CPUs, or was not clean, 2 bad input, 3 the emulator
+failed, 130 Ctrl-C."""
+
 Adds = Callable[[argparse._ArgumentGroup], None]
 
 
@@ -36,6 +54,13 @@ def add_sweep(commands: argparse._SubParsersAction[Parser], what: Adds, how: Add
         commands, "sweep", "run every combination of what is varied; can be resumed", SWEEP_EXAMPLES
     )
     sweep.description = SWEEP
+    _add_options(sweep, SWEEP_OUT, what, how)
+    converge = command(commands, "converge", "say whether figures hang on how CPUs are ordered")
+    converge.description, converge.epilog = CONVERGE, CONVERGE_EXAMPLES
+    _add_options(converge, CONVERGE_OUT, what, how)
+
+
+def _add_options(sweep: argparse.ArgumentParser, out: str, what: Adds, how: Adds) -> None:
     sweep.add_argument(
         "file", nargs="?", metavar="FILE.toml",
         help="what is varied, and options, as a file; options of the command line go before it",
@@ -49,8 +74,8 @@ def add_sweep(commands: argparse._SubParsersAction[Parser], what: Adds, how: Add
     how(sweep.add_argument_group("how they are emulated"))
     where = sweep.add_argument_group("where they run, and what is left")
     where.add_argument(
-        "--out", metavar="DIR", default=SWEEP_OUT,
-        help=f"the sweep's folder: journal, tables, picture; default {SWEEP_OUT}",
+        "--out", metavar="DIR", default=out,
+        help=f"the sweep's folder: journal, tables, picture; default {out}",
     )  # fmt: skip
     where.add_argument(
         "--html", metavar="FILE", help="write a page to mail, too: figures, changes, picture and proofs"

@@ -38,7 +38,7 @@ from emulator.judge.luf_findings import debug_counts, debug_findings
 from emulator.judge.traces import Printer
 from emulator.judge.witness import violations, windows
 from emulator.machine import Machine, rescaled
-from emulator.order import SLICE_NS
+from emulator.order import SLICE_NS, hangs_on
 from emulator.perfetto.file import TraceFile
 from emulator.perfetto.recorder import Recorder
 from emulator.report.live import seen
@@ -54,6 +54,7 @@ from workloads.parameters import Room
 from workloads.rows import MARK
 from workloads.rules.one_row import check_nodes
 
+LITMUS_MACHINE = "litmus"
 COMPILED_IF_LONGER_S = 5.0
 CHECKS = ("full", "accesses", "states", "bounds", "off")
 NUMBERS: dict[str, tuple[Any, float, float]] = {
@@ -176,6 +177,13 @@ class Experiment:
             return self.schedule.longest_slice_ns
         return self.slice_ns or SLICE_NS
 
+    @property
+    def order_text(self) -> str:
+        """Say why figures hang on how it is emulated; nothing of a run that looks for failures."""
+        if self.schedule is not None or self.machine.name == LITMUS_MACHINE:
+            return ""
+        return hangs_on(self.leases, self.longest_slice_ns)
+
     def run(
         self,
         *,
@@ -229,10 +237,6 @@ def _check_schedule(given: Experiment) -> None:
     """Raise ValueError for a schedule that is none, or that this experiment cannot have."""
     if not isinstance(given.schedule, Schedule):
         raise ValueError(f"'schedule' must be a Schedule (got {given.schedule!r})")
-    if given.slice_ns is not None:
-        raise ValueError(
-            f"'slice_ns' must not be given beside a schedule, which has one of its own (got {given.slice_ns})"
-        )
     if given.check == "bounds":
         raise ValueError("'check' must be full or off in a run with a schedule (got 'bounds')")
     if UNCOMPILED:
@@ -391,6 +395,7 @@ def _run(
         slice_ns=one.longest_slice_ns,
         check=one.check,
         memory_text=one.memory_text,
+        order_text=one.order_text,
         workload_text=workload.description,
         engine_text=f"engine compiled in {build_s:.0f} s"
         if build_s > COMPILED_IF_LONGER_S

@@ -141,6 +141,7 @@ class Result(Struct, frozen=True, kw_only=True):
     scale_text: str = ""
     memory_text: str = ""  # with --memory: how much, and of what
     workload_text: str = ""
+    order_text: str = ""  # why its figures hang on how it was emulated; nothing if they do not
     engine_text: str = ""
     node_names: list[str] = []
 

@@ -33,6 +33,7 @@ from cpus.strategies import (
     SURW,
     WALK,
 )
+from emulator.order import LONG_SLICE_NS
 from inputs.text import clipped, whole_number
 
 STRATEGIES = {
@@ -61,7 +62,6 @@ SWITCHES_KEPT = 1 << 18
 SWITCHES_MAX = 1 << 20
 TOUCHED_KEPT = 1 << 18
 WINDOW_NS = 20_000_000
-SLICE_NS = 500_000
 TICK_NS = 500_000  # an eighth of Linux's: a short run is to see some
 NOBODY = -1
 NUMBERS = {
@@ -151,7 +151,7 @@ class Schedule:
     @property
     def longest_slice_ns(self) -> int:
         """Give how long a CPU runs before it looks for ticks: short, if these are to disturb short runs."""
-        return self.slice_ns or (min(self.tick_ns, SLICE_NS) if self.disturbs else SLICE_NS)
+        return self.slice_ns or (min(self.tick_ns, LONG_SLICE_NS) if self.disturbs else LONG_SLICE_NS)
 
     def about(self) -> dict[str, str | int]:
         """Give what it goes by, but for a list of hand-overs."""

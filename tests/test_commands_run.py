@@ -15,7 +15,7 @@ import pytest
 
 from emulator.cli import main
 from emulator.cli_arguments import KERNEL
-from emulator.cli_sweep import SWEEP_OUT
+from emulator.cli_sweep import CONVERGE_OUT, SWEEP_OUT
 from emulator.golden.data import kernel_folder, read_recording
 from emulator.litmus.run import Run
 from emulator.replay.case import Case
@@ -23,6 +23,7 @@ from emulator.replay.file import Recorded, replay_text
 from emulator.replay.seen import Seen
 from emulator.result import to_json
 from tests.emulator.fixed import Experiment, comparison
+from tests.emulator.test_converge import all_alike
 from tests.emulator.test_sensitivity import Emulation
 from tests.golden.recorded import mirror
 from tests.test_docs import DOCUMENTS, ROOT, blocks, commands
@@ -33,6 +34,7 @@ COMMANDS = sorted(set(commands()))
 # what stands for a name of the reader's own, and for a file that a part of the command line has made
 WORDS = {"FILE": "found.toml", "DIR": "data", "FOLDER": "runs/0001-compare", "DESIGN": "luf", "A": "out.json",
          "B": "runs/latest", "...": "", "ADDRESS": "tcp://127.0.0.1:9"}  # fmt: skip
+SWEEPS = {"sweep": SWEEP_OUT, "converge": CONVERGE_OUT}
 REFUSED = {"luf report <(...)": "a pipe"}  # docs/reliability.md names them as such
 ELSEWHERE = {  # they need an emulation that is true, or are what others here are, five times as long
     "luf compare --sensitivity --seeds 5 --leases 1": "tests/emulator/test_sensitivity.py",
@@ -120,6 +122,7 @@ def stand_in(words):
         return Emulation()
     return {
         "compare": Traced(),
+        "converge": all_alike,
         "run": Traced(),
         "golden": recorded(),
         "litmus": lambda one: Run(Counters()),
@@ -139,8 +142,9 @@ def carried_out(command, folder, monkeypatch):
         words = [word.replace("found.toml", "found.csv") for word in words]
     if words[0] == "golden":
         words = [word.replace("out.json", "golden.json") for word in words]
-    if words[0] == "sweep":  # each one by itself: a folder holds one sweep
-        shutil.rmtree(words[words.index("--out") + 1] if "--out" in words else SWEEP_OUT, ignore_errors=True)
+    if words[0] in SWEEPS:  # each one by itself: a folder holds one sweep
+        usual = SWEEPS[words[0]]
+        shutil.rmtree(words[words.index("--out") + 1] if "--out" in words else usual, ignore_errors=True)
     if "--help" in words:
         with pytest.raises(SystemExit) as left:
             main(words)

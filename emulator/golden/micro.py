@@ -18,6 +18,7 @@ from emulator.experiment import run_design
 from emulator.golden.data import Key, MicroCell
 from emulator.host_facts import HostError
 from emulator.machine import load_machine
+from emulator.order import LONG_SLICE_NS
 from emulator.snapshots import Snapshots
 from emulator.stopped import CpuDied, HostFault
 from workloads.scenarios import (
@@ -96,7 +97,15 @@ def _emulate(group: Group, every: tuple[int, ...], seed: int) -> dict[Key, Micro
 
     try:
         machine = load_machine(MACHINE, scale=1, cpus=threads, overrides=SETTINGS)
-        result = run_design("linux", machine, script.workload(), leases=1, seed=seed, observe=observe)
+        result = run_design(
+            "linux",
+            machine,
+            script.workload(),
+            leases=1,
+            seed=seed,
+            slice_ns=LONG_SLICE_NS,  # small operations one after the other
+            observe=observe,
+        )
     except (CpuDied, HostFault, HostError, OSError, MemoryError):
         raise  # what the host does is no difference from a real kernel
     except Exception as error:  # noqa: BLE001 (whatever it was, it is reported beside the cells that are missing for it)

@@ -31,6 +31,7 @@ from cpus.abi.numbers import PAGES_PER_MIB
 from cpus.declare import VMSTAT
 from emulator.experiment import run_design
 from emulator.machine import Machine, load_machine
+from emulator.order import LONG_SLICE_NS
 from workloads.sweep import AFTER, ANON_RW, BEFORE, FILE_RO, sweep
 
 USUAL_MACHINE, MACHINES = "guest-8cpu-tcg", {"pt": "guest-8cpu-tcg-large"}  # by environment
@@ -94,6 +95,7 @@ def emulate_pressure(
         work,
         leases=leases,
         seed=seed,
+        slice_ns=LONG_SLICE_NS,  # XXX: with 5 us 87 of 102 rows are in their bands (one seed)
         progress=progress,
         observe=lambda ram: found.update(_deltas(ram)),
     )

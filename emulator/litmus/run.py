@@ -10,6 +10,7 @@ from designs.ready import ReadyDesign
 from emulator.experiment import Experiment
 from emulator.litmus.machine import machine_of
 from emulator.litmus.verdict import Run, Tally, check_figures, judge
+from emulator.order import LONG_SLICE_NS
 from emulator.schedule import Schedule
 from emulator.stress.arena import Arenas
 from emulator.stress.outcome import FINISHED, VIOLATED, Outcome
@@ -26,7 +27,14 @@ def experiment_of(
 ) -> Experiment:
     """Describe its run with seed 1."""
     return Experiment(
-        design, machine_of(litmus), litmus.workload, leases=leases, seed=1, check=check, schedule=schedule
+        design,
+        machine_of(litmus),
+        litmus.workload,
+        leases=leases,
+        seed=1,
+        slice_ns=LONG_SLICE_NS,
+        check=check,
+        schedule=schedule,
     )
 
 

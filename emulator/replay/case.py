@@ -14,6 +14,7 @@ from designs.ready import ReadyDesign
 from emulator.experiment import Experiment
 from emulator.litmus.machine import machine_of
 from emulator.machine import load_machine
+from emulator.order import LONG_SLICE_NS
 from emulator.schedule import Schedule
 from workloads.litmus.sheet import Sheet, lines_of, read_sheet
 from workloads.litmus.test import Litmus, litmus_of
@@ -53,7 +54,7 @@ class Case:
         chosen = design or self.design
         how: dict[str, Any] = {
             "leases": 1, "seed": self.seed, "check": self.check, "debug_luf": self.debug_luf,
-            "schedule": self.schedule,
+            "schedule": self.schedule, "slice_ns": LONG_SLICE_NS,
         }  # fmt: skip
         if self.test:
             litmus = self.litmus(name)

@@ -128,6 +128,8 @@ def heading(text: Text, comparison: Any, seeds: str = "") -> None:
     how = [f"{leases}{where}", run.engine_text, seeds or seeds_text(comparison.runs), oracle]
     how += ["a message for each request"] * run.strict_ipi
     text.append(f"{'host':<10}", QUIET).append(", ".join(filter(None, how)) + "\n")
+    if run.order_text:
+        text.append(f"{'order':<10}", QUIET).append(f"{run.order_text} (docs/time.md)\n", BAD)
 
 
 def seeds_text(runs: Sequence[Result]) -> str:

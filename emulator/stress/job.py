@@ -12,6 +12,7 @@ from typing import Any
 from emulator.experiment import Experiment
 from emulator.litmus.machine import machine_of
 from emulator.machine import Machine, load_machine
+from emulator.order import LONG_SLICE_NS
 from emulator.schedule import Schedule
 from workloads.litmus.family import SUFFIX
 from workloads.litmus.shelf import is_litmus, litmus_test, litmus_tests, shipped
@@ -72,6 +73,7 @@ class Job:
             check=self.check,
             tokens=ROUNDS,
             schedule=self.schedule,
+            slice_ns=LONG_SLICE_NS,
         )
 
     def with_seed(self, seed: int) -> Job:
@@ -98,7 +100,10 @@ class Job:
                 f"--tokens {ROUNDS}"
             )
         words += [f"--set {key}={_plain(value)}" for key, value in self.knobs]
-        words += [f"--schedule {self.schedule}"] * (self.schedule is not None)
+        if self.schedule:
+            words.append(f"--schedule {self.schedule}")
+        elif not is_litmus(self.workload):
+            words.append(f"--slice {LONG_SLICE_NS}")
         words += [f"--check {self.check}"] * (self.check != "full")
         return " ".join(words)
 

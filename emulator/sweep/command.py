@@ -15,6 +15,7 @@ from emulator.run_folder import command_line, host, versions
 from emulator.sentences import sentence
 from emulator.streams import reader_may_leave, tell
 from emulator.sweep.carry import Emulate, again, carry
+from emulator.sweep.converge import converged
 from emulator.sweep.journal import SCHEMA, Head, Journal, Line
 from emulator.sweep.plan import Job, Plan, SweepError, plan_of
 from emulator.sweep.points import Ended, points_of
@@ -69,9 +70,14 @@ def _finish(plan: Plan, journal: Journal, options: Namespace, lost: dict[str, st
     wrong += [f"{key}: no result ({why})" for key, why in lost.items()]
     code, said = judged(lines, lost)
     points = points_of(ended) if ended else []
+    text = table_text(points) if points else ""
+    if options.command == "converge":
+        alike, text = converged(points)
+        code = code if alike or code != CLEAN else DIRTY
+        said = said if alike or wrong else f"hangs on the order of CPUs, exit code {code}"
     failed = _written(Swept(points, code, said, wrong, again(), host(), versions()), ended, folder, options)
     with reader_may_leave():
-        sys.stdout.write(table_text(points) if points else "")
+        sys.stdout.write(text)
         sys.stdout.write(f"\nmore: points.csv, runs.csv and picture.png in {folder}\nverdict  {said}\n")
     return BAD_INPUT if code == CLEAN and failed else code
 

@@ -26,6 +26,7 @@ from emulator.asked import experiments_of
 from emulator.cli_arguments import SEEDS_MAX, parser
 from emulator.cli_parts import assignment
 from emulator.experiment import Experiment
+from emulator.order import FINE_SLICE_NS, SLICE_NS
 from inputs.checked import converted
 from inputs.decode import read_toml
 from inputs.file import MIB, read_bytes, shown
@@ -35,9 +36,10 @@ JOBS_MAX = 100_000
 FILE_BYTES = 512 * MIB  # of a recorded trace
 APART = ("seed", "seeds", "set", "overrides")  # options that are not to be varied as such
 OURS = ("command", "file", "vary", "out", "jobs", "dask", "html")  # of the sweep, not of its runs
-DESIGNS = "design", ["linux", "luf"]
-
 Plain = str | int | float | bool
+DESIGNS = "design", ["linux", "luf"]
+ORDERS: dict[str, list[Plain]] = {"slice": [SLICE_NS, FINE_SLICE_NS], "leases": [1, 2, 4, 16]}
+
 Point = dict[str, str]  # what is varied -> its value, as it is shown
 
 
@@ -106,6 +108,8 @@ def _asked(options: Namespace) -> tuple[Namespace, dict[str, list[Plain]], str]:
         given[key] = values
     if DESIGNS[0] not in given:
         given = {DESIGNS[0]: list(DESIGNS[1]), **given}
+    if options.command == "converge":
+        given = {**given, **{key: values for key, values in ORDERS.items() if key not in given}}
     for key, listed in given.items():
         if key in APART:
             rule = "is not varied itself: --seeds N runs each point N times, --set KEY=VALUE is --vary KEY="

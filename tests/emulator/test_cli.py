@@ -89,6 +89,14 @@ def test_options_reach_the_experiment():
     assert (config["tokens"], config["set"], config["machine"]["scale"]) == (7, {"costs.ipi_send": 77}, 4.0)
 
 
+def test_a_schedule_and_a_slice_are_not_given_together(capsys):
+    """A schedule has a slice of its own."""
+    line = ["run", "luf", *SMALL, "--leases", "1", "--schedule", "walk", "--slice", "9"]
+    assert main(line, emulate=Experiment()) == 2
+    said = "'--slice' must not be given with --schedule, which has slice_ns (got 9)"
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("workload", ["read-only:50%", "llama3x15"])
 def test_memory_is_a_share_of_what_runs(workload, capsys):
     """--memory measures a workload and runs that one, also if it goes by the machine's room; the screen says

@@ -10,6 +10,7 @@ import pytest
 from cpus.declare import OURS, VMSTAT, Counter
 from designs.memory_map import MACHINE
 from emulator import run_script
+from emulator.order import LONG_SLICE_NS
 from tests.support.every_call import every_call, small_machine_of_two_tiers
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,10 @@ ELSEWHERE = {  # counter -> the test that raises it
 def results():
     """What the runs counted."""
     machine = small_machine_of_two_tiers()
-    runs = [run_script("linux", machine, every_call(*sizes), leases=1, seed=1)[0] for sizes in RUNS]
+    runs = [
+        run_script("linux", machine, every_call(*sizes), leases=1, seed=1, slice_ns=LONG_SLICE_NS)[0]
+        for sizes in RUNS
+    ]
     assert all(result.clean for result in runs)
     return runs
 

@@ -175,7 +175,7 @@ def test_a_direct_write_makes_luf_flush_early():
     """
     machine = load_machine("guest-8cpu", overrides=SMALL | LARGE)
     linux, luf = (
-        run_design(design, machine, "direct-io:pages=3000", tokens=1, leases=1, seed=1).flush_sites
+        run_design(design, machine, "direct-io:pages=5000", tokens=1, leases=1, seed=1).flush_sites
         for design in ("linux", "luf")
     )
     assert luf["file write"] > 0

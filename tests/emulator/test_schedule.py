@@ -360,7 +360,6 @@ def test_a_schedule_that_is_none_is_refused(given, sentence):
         ({"schedule": "walk"}, r"'schedule' must be a Schedule \(got 'walk'\)"),
         ({"schedule": Schedule(), "check": "bounds"}, r"'check' must be full or off .* \(got 'bounds'\)"),
         ({"schedule": Schedule(rules=1), "leases": 2}, r"'leases' must be 1 .* checks rules \(got 2\)"),
-        ({"schedule": Schedule(), "leases": 1, "slice_ns": 9}, r"'slice_ns' must not .* \(got 9\)"),
         ({"schedule": Schedule(points_max=9), "leases": 2}, r"'leases' must be 1 .* has a bound \(got 2\)"),
         ({"schedule": Schedule(cpu=4)}, r"'schedule.cpu' must name CPUs below the machine's 4 \(got 4\)"),
         (

@@ -20,6 +20,7 @@ from cpus.events import (
 from emulator.experiment import run_design
 from emulator.judge.taken import open_calls
 from emulator.machine import load_machine
+from emulator.order import LONG_SLICE_NS
 
 ME, OTHER = 1 | 5 << EVENT_TASK_SHIFT, 2 | 6 << EVENT_TASK_SHIFT
 ME_ELSEWHERE = 3 | 5 << EVENT_TASK_SHIFT
@@ -94,7 +95,9 @@ def test_reclaim_and_demotion_are_named():
     """Whoever it was that took the page from a CPU that `none` has forgotten; it had ended before."""
     machine, named = load_machine("guest-8cpu", scale=16), set()
     for seed in (1, 2, 4):
-        (violation,) = run_design("none", machine, "churn", tokens=1, leases=1, seed=seed).violations
+        (violation,) = run_design(
+            "none", machine, "churn", tokens=1, leases=1, seed=seed, slice_ns=LONG_SLICE_NS
+        ).violations
         taken = violation["taken"]
         assert taken["end"] < violation["events"][-1]["place"]
         assert ("kswapd" in taken["call"]) == ("(kswapd" in taken["actor"])

@@ -6,6 +6,7 @@ import re
 
 from cpus.trace import TRACES_FIRST
 from emulator.judge.traces import kept_lines
+from emulator.order import LONG_SLICE_NS
 from tests.emulator.test_design_faults import run
 from tests.emulator.test_experiment import run as talk
 
@@ -77,10 +78,11 @@ def test_lines_stand_in_a_proof(tmp_path, capsys):
     """A violation, and the same run once more with lines about its page: the same proof, in which each line
     stands before the unmap: that is an event when the hook has answered, since it may yet be undone.
     """
-    first = next(result for seed in range(1, 9) if (result := talk("none", leases=1, seed=seed)).violations)
+    how = {"leases": 1, "slice_ns": LONG_SLICE_NS}
+    first = next(result for seed in range(1, 9) if (result := talk("none", seed=seed, **how)).violations)
     violation, file = first.violations[0], tmp_path / "notes.py"
     file.write_text(NOTES.format(page=violation["page"]))
-    events = talk(f"{file}:Notes", leases=1, seed=first.seed).violations[0]["events"]
+    events = talk(f"{file}:Notes", seed=first.seed, **how).violations[0]["events"]
     traced = [one for one in events if one["what"].startswith("trace: ")]
     assert [one for one in events if one not in traced] == violation["events"]
     assert traced
