@@ -76,6 +76,17 @@ class Job:
             slice_ns=LONG_SLICE_NS,
         )
 
+    @property
+    def possible(self) -> Job:
+        """Give it without knobs that the machine of its workload cannot have, as a reserve larger than its
+        memory.
+        """
+        try:
+            _parts(self.workload, self.knobs)
+        except ValueError:
+            return replace(self, knobs=())
+        return self
+
     def with_seed(self, seed: int) -> Job:
         """Give the same with another seed, of the schedule, too."""
         schedule = replace(self.schedule, seed=seed) if self.schedule else None

@@ -51,7 +51,7 @@ class Try:
 
     def do(self, arenas: Arenas, designs: Mapping[str, ReadyDesign]) -> Tried:
         """Do it, in a worker."""
-        return tried(arenas, self.job, designs[self.design])
+        return tried(arenas, self.job.possible, designs[self.design])
 
 
 @dataclass(frozen=True, slots=True)

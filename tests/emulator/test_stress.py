@@ -21,7 +21,7 @@ from emulator.stress.command import StressError, workloads_of
 from emulator.stress.job import GENERATED, SHAKEN, Job, cpus_of
 from emulator.stress.outcome import FINISHED, LIVELOCKED, PANICKED, STUCK, VIOLATED, Outcome
 from emulator.stress.pool import Pool, WorkerFailed
-from emulator.stress.portfolio import PLAIN, ROUND, STRATEGIES, Portfolio, Result
+from emulator.stress.portfolio import KNOBS, PLAIN, ROUND, STRATEGIES, Portfolio, Result
 from emulator.stress.shrinking import case_of
 from emulator.stress.signature import signature_of
 from tests.emulator.test_supervisor import _left_here
@@ -65,6 +65,18 @@ def test_job_number_k_is_the_same_however_late_results_come():
     assert len({job.seed for job in jobs}) == len(jobs)
     assert {job.strategy for job in jobs} == set(WAYS)
     assert sum(bool(job.knobs) for job in jobs) > 30
+
+
+def test_a_knob_that_a_machine_cannot_have_is_left_out():
+    """A small machine refuses large watermarks, and a campaign does not end by it."""
+    jobs = [Job(0, name, PLAIN, 5, knobs=((key, value),))
+            for name in GENERATED for key, values in KNOBS for value in values]  # fmt: skip
+    left_out = [job for job in jobs if not job.possible.knobs]
+    assert {job.knobs[0][0] for job in left_out} == {"sysctl.watermark_scale_factor"}
+    assert len(left_out) < len(jobs) / 10
+    with pytest.raises(ValueError, match="must keep its watermarks below half"):
+        left_out[0].experiment("linux")
+    assert left_out[0].possible.experiment("linux").sized()
 
 
 def test_a_workload_that_finds_something_new_is_drawn_more_often():
