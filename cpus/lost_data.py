@@ -87,8 +87,9 @@ def another_page(ram, cpu, mm, vpn, table, found):
     """
     at = (table, vpn & LEVEL_MASK)
     kept = load_acquire(ram.must_show, at)
-    if kept == 0:
-        report(ram, cpu, LOST_DATA, vpn, _holder(ram, found), -1, found, -1)
+    if kept == 0:  # or forgotten a moment ago, by another CPU that found the same page here
+        if _number(ram, found) >= 0:
+            report(ram, cpu, LOST_DATA, vpn, _holder(ram, found), -1, found, -1)
     elif kept >> VERSION_BITS != found >> VERSION_BITS:
         if not _may_be_gone(ram, mm, kept, at):
             newest = load_acquire(ram.version, kept >> VERSION_BITS)
