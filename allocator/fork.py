@@ -52,10 +52,10 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
     False if a device writes to it: then it stays the parent's alone, and the child must have a copy at once.
     The right is taken before the look at the pins, as gup.py pins before it looks at the right again.
     """
-    shows_the_same(ram, source, index, target, index)
     while True:
         pte = load_acquire(ram.frame_word, (source, index))
         if pte == 0:
+            shows_the_same(ram, source, index, target, index)
             return True
         shared = pte & ~PTE_WRITE
         if compare_exchange(ram.frame_word, (source, index), pte, shared) == pte:  # else a walk set a bit
@@ -72,6 +72,7 @@ def _copy_pte(ram, cpu, mm, child, source, target, index):
         get_page(ram, pfn)
         fetch_add(ram.page_mapcount, pfn, 1)
         mod_rss(ram, cpu, child, 1)
+    shows_the_same(ram, source, index, target, index)
     # old: it used nothing yet
     store_release(ram.frame_word, (target, index), shared if pte & PTE_MIGRATION else shared & ~PTE_ACCESSED)
     return True

@@ -20,7 +20,7 @@ from cpus.exposed import note_fill
 from cpus.exposed_pages import note_mm_fill
 from cpus.incoherent import incoherent
 from cpus.ipi import serve_interrupts
-from cpus.lost_data import another_page, is_another, shown_at
+from cpus.lost_data import another_page, is_another, is_shared, shown_at, stored_to_by_two
 from cpus.oracle import check_load, check_store, filled_for
 from cpus.page_table import (
     LEVEL_MASK,
@@ -112,6 +112,8 @@ def _walk(ram, cpu, vpn, tag, kind, first, known):
             logical = filled_for(ram, cpu, vpn, pfn, word)
             if ram.check and unlikely(is_another(ram, kept, word)):
                 another_page(ram, cpu, mm, vpn, table, word)
+            elif ram.check and kept != 0 and now & PTE_WRITE and unlikely(is_shared(ram, kept)):
+                stored_to_by_two(ram, cpu, vpn, table)
             break
     i = known if known >= 0 else oldest_way(row(ram.tlb_age, cpu), first, ram.stlb_ways)
     tags, values = row(ram.tlb_tag, cpu), row(ram.tlb_value, cpu)

@@ -15,17 +15,19 @@ another page than the one that must be there, or a private page where none must 
 until somebody stores to it again: when the call is over, the version that is then the newest is noted
 (`may_go`), and a page that is gone although a newer one was published is lost, through whatever TLB entry
 that store went. While such a call is under way in the address space, nothing is lost by it.
+How many addresses must show a private page is counted. If a walk finds a right to store to one that two must
+show, as after a fork, the other one would see a store that is not its own: SHARED_STORE.
 A device that reads into memory has its frames counted: if the process gets a copy of such a page, it loses
 what the device writes.
 Left out: versions (oracle.py judges those); a page that was freed lazily and whose number bears another page
 by now, since nobody can tell whether it was stored to.
 """
 
-from cpus.atomics import compare_exchange, fetch_or, load_acquire, store_release
+from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import Atomic, Field, Struct
-from cpus.oracle import LOST_DATA, VERSION_BITS, VERSION_MASK, report
-from cpus.page_table import LEVEL_MASK
+from cpus.oracle import LOST_DATA, SHARED_STORE, VERSION_BITS, VERSION_MASK, report
+from cpus.page_table import LEVEL_MASK, PTE_PRESENT, PTE_WRITE, pte_pfn
 
 BESIDE = Atomic(
     "store_release", "compare_exchange", why="the pte lock is held, but where a walk finds a loss"
@@ -67,6 +69,20 @@ def _holder(ram, word):
 
 
 @kernel
+def _lives(ram, word):
+    """Does an anonymous page still bear the number that it was mapped with?"""
+    number = _number(ram, word)
+    return number >= 0 and load_acquire(ram.anon_born, number) == word & VERSION_MASK
+
+
+@kernel
+def _count(ram, word, addresses):
+    """Count addresses that must show a page."""
+    if word != 0 and _lives(ram, word):
+        fetch_add(ram.anon_addresses, _number(ram, word), addresses)
+
+
+@kernel
 def _may_be_gone(ram, mm, kept, at):
     """Was a private page freed lazily, and not stored to since?"""
     if load_acquire(ram.mm_freeing, mm) > 0:
@@ -74,8 +90,7 @@ def _may_be_gone(ram, mm, kept, at):
     newest = load_acquire(ram.may_go, at)  # after that: a call notes it before it is over
     if newest == 0:
         return False
-    number = _number(ram, kept)
-    if number < 0 or load_acquire(ram.anon_born, number) != kept & VERSION_MASK:
+    if not _lives(ram, kept):
         return True
     return load_acquire(ram.version, kept >> VERSION_BITS) < newest
 
@@ -94,7 +109,33 @@ def another_page(ram, cpu, mm, vpn, table, found):
         if not _may_be_gone(ram, mm, kept, at):
             newest = load_acquire(ram.version, kept >> VERSION_BITS)
             report(ram, cpu, LOST_DATA, vpn, _holder(ram, kept), (kept & ~VERSION_MASK) | newest, found, -1)
-        compare_exchange(ram.must_show, at, kept, 0)
+        if compare_exchange(ram.must_show, at, kept, 0) == kept:
+            _count(ram, kept, -1)
+    return 0
+
+
+@inlined
+def is_shared(ram, kept):
+    """Must another address show this private page, too?"""
+    return load_acquire(ram.anon_addresses, _number(ram, kept)) > 1
+
+
+@apart
+def stored_to_by_two(ram, cpu, vpn, table):
+    """A PTE with the right to store shows a page that another address must show: say so, unless the right has
+    gone meanwhile.
+
+    fork takes the right before the child's address counts, and who gets it back has looked whether he is
+    alone. So a right that is there between two looks at a shared page was there while it was shared.
+    """
+    kept = load_acquire(ram.must_show, (table, vpn & LEVEL_MASK))
+    if kept == 0 or not is_shared(ram, kept):
+        return 0
+    pte = load_acquire(ram.frame_word, (table, vpn & LEVEL_MASK))
+    word = load_acquire(ram.content, pte_pfn(pte))
+    writable = pte & PTE_PRESENT and pte & PTE_WRITE and word >> VERSION_BITS == kept >> VERSION_BITS
+    if writable and is_shared(ram, kept):
+        report(ram, cpu, SHARED_STORE, vpn, pte_pfn(pte), kept, word, -1)
     return 0
 
 
@@ -119,6 +160,8 @@ def _use(ram, table, words):
 @kernel
 def _put(ram, table, index, word, newest):
     _use(ram, table, PRIVATE | LAZY if newest else PRIVATE)
+    _count(ram, load_acquire(ram.must_show, (table, index)), -1)
+    _count(ram, word, 1)
     store_release(ram.must_show, (table, index), word)
     if load_acquire(ram.table_shows, table) & LAZY:
         store_release(ram.may_go, (table, index), newest)

@@ -13,6 +13,7 @@ frame. So what it reports has happened: no false alarms.
 - UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the
   flushing).
 - LOST_DATA: an address shows another page than the private one that it must show (lost_data.py).
+- SHARED_STORE: a CPU may store to a private page that another address must show, too (lost_data.py).
 Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a
 write): after fork one address of two processes may be two pages, or one. A number is used again only when no
 frame bears it any more. Left out: bytes within a page (one word stands for all), accesses of the kernel
@@ -55,6 +56,8 @@ FIELDS = (
         Field("anon_index", Exclusive("winner of anon_holder"), "its page of that", oracle=True),
         Field("anon_born", Exclusive("winner of anon_holder"), "its version when it got its name", reads=ANY,
               oracle=True),
+        Field("anon_addresses", Atomic("fetch_add", "store_release"), "addresses that must show it",
+              oracle=True),
     )),
 )  # fmt: skip
 
@@ -70,6 +73,7 @@ LOST = VIOLATIONS.add("lost write")
 UNFILLED = VIOLATIONS.add("mapped before it was filled")
 LATE = VIOLATIONS.add("access after completion")
 LOST_DATA = VIOLATIONS.add("lost data")
+SHARED_STORE = VIOLATIONS.add("store to a shared page")
 
 
 shell_leave = later("shell_leave", 2)
@@ -177,6 +181,7 @@ def name_anonymous(ram, cpu, pfn, object, index):
     ram.anon_object[number], ram.anon_index[number] = object, index
     word = (logical << VERSION_BITS) | (load_acquire(ram.version, logical) + 1)
     ram.anon_born[number] = word & VERSION_MASK
+    store_release(ram.anon_addresses, number, 0)
     record(ram, cpu, EV_FILL, pfn, object, index, word)
     store_release(ram.content, pfn, word)
     store_release(ram.anon_holder, number, pfn + 1)

@@ -21,6 +21,7 @@ _CLAIMS = {
     "lost write": "{actor} wrote to memory that is no longer the page",
     "access after completion": "{actor} used a translation after the call that removed it had returned",
     "lost data": "{actor} does not find the page that must be there",
+    "store to a shared page": "{actor} may store to a private page that another address must show, too",
 }
 _DID = {"load": "read", "fetch": "executed", "store": "overwrote"}
 _VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to"}

@@ -14,6 +14,7 @@ from allocator.mremap import mremap
 from allocator.page import PG_EXCLUSIVE, clear_flag
 from cpus.abi.numbers import LOAD, MADV_DONTNEED, MADV_FREE, STORE
 from cpus.abi.row_kinds import DIRECT_READ
+from cpus.lost_data import stored_to_by_two
 from cpus.page_table import PTE_WRITE, find_table
 from emulator.small_machine import ANON_VPN, FILE, FILE_VPN
 
@@ -151,6 +152,55 @@ def test_what_the_process_gives_up_is_not_lost(small_machine):
         machine.touch(ANON_VPN, LOAD, pages=PAGES, cpu=cpu)
     do_munmap(machine.ram, 0, PARENT, ANON_VPN, ANON_VPN + PAGES)
     assert not machine.ram.must_show[where(machine, ANON_VPN, CHILD)[0]][PAGES + 1 :].any()
+
+
+# --- shared -------------------------------------------------------------------------------------------------
+
+
+def forked(make):
+    """A parent on CPU 0 and its child on CPU 1 share private pages."""
+    machine = stored(make, mms=2)
+    exit_mm(machine.ram, 1, CHILD)
+    machine.run(PARENT, cpu=1)
+    dup_mm(machine.ram, 0, PARENT, CHILD)
+    machine.run(CHILD, cpu=1)
+    return machine
+
+
+@pytest.mark.parametrize("kind", [LOAD, STORE])
+@pytest.mark.parametrize(("mm", "cpu"), [(PARENT, 0), (CHILD, 1)])
+def test_who_has_the_right_to_store_to_a_page_that_another_process_shares_is_found(
+    broken_machine, kind, mm, cpu
+):
+    machine = forked(broken_machine)
+    plant(machine, ANON_VPN, machine.pte(mm, ANON_VPN) | PTE_WRITE, mm)
+    machine.touch(ANON_VPN, kind, cpu=cpu)
+    assert machine.violations() == ["store to a shared page"]
+
+
+def test_a_right_that_has_gone_before_the_second_look_was_nobodys(small_machine):
+    """let cpu0 find a right to store, and cpu1 fork . however the right had gone before that"""
+    machine = forked(small_machine)
+    stored_to_by_two(machine.ram, 0, ANON_VPN, where(machine, ANON_VPN)[0])
+
+
+@pytest.mark.parametrize("leaves", [exit_mm, do_munmap, mremap, madvise])
+def test_a_page_that_the_other_process_has_let_go_may_be_stored_to(small_machine, leaves):
+    machine = forked(small_machine)
+    child = {
+        exit_mm: (CHILD,),
+        do_munmap: (CHILD, ANON_VPN, ANON_VPN + PAGES),
+        mremap: (CHILD, ANON_VPN, PAGES, ELSEWHERE),
+        madvise: (CHILD, ANON_VPN, ANON_VPN + PAGES, MADV_DONTNEED),
+    }[leaves]
+    leaves(machine.ram, 1, *child)
+    if leaves is mremap:
+        machine.touch(ELSEWHERE, STORE, pages=PAGES, cpu=1)
+        assert machine.pfn(CHILD, ELSEWHERE) != machine.pfn(PARENT, ANON_VPN)
+    machine.touch(ANON_VPN, STORE, pages=PAGES)
+    table, index = where(machine, ANON_VPN)
+    numbers = (machine.ram.must_show[table, index : index + PAGES] >> 34) - machine.ram.first_anon_logical
+    assert machine.ram.anon_addresses[numbers].tolist() == [1] * PAGES
 
 
 # --- MADV_FREE ----------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ WORDS = SegmentType(
     "words for atomics",
     {"word": Place(0, "int64", 1), "wide": Place(3, "int64", 2), "strided": Place(6, "int64", 1, 128, 64)},
 )
-ARRIVED, TOTAL, SECOND, OVERLAPS, LOOKED, LOADED = 0, 8, 16, 24, 32, 40  # indices of words, a cache line each
+# indices of words, a cache line each
+ARRIVED, TOTAL, SECOND, OVERLAPS, LOOKED, LOADED, STORED = 0, 8, 16, 24, 32, 40, 48
 ROUNDS = 300_000
 YIELD_EVERY = 50
 MEET_EVERY = 10_000  # rounds: a process that lost its host core for a while is waited for
@@ -102,6 +103,7 @@ def _raise(ram, kind, i, value, processes):
         _meet_in(ram, LOOKED, i, processes)
         if more:
             store_release(ram.word, TOTAL, value)
+        _meet_in(ram, STORED, i, processes)
     if load_acquire(ram.word, TOTAL) < value:
         fetch_add(ram.word, SECOND, 1)
 
