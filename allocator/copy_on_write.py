@@ -28,9 +28,10 @@ from allocator.tlb_flush import flush_tlb_page
 from allocator.vma import VM_HAS_ANON, VM_SHARED
 from cpus.atomics import exchange, fetch_or, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.completion import UNMAPPED, change_begins
 from cpus.declare import EXERCISED, VMSTAT, Cost, Counter
 from cpus.events import CALL_WRITE_FAULT, EV_CALL, EV_RETURN, record
+from cpus.exposed_changes import call_returns
 from cpus.lost_data import now_shows, shows_copy
 from cpus.oracle import name_anonymous
 from cpus.page_table import (
@@ -148,7 +149,7 @@ def _copy_page(ram, cpu, mm, vma, vpn, table, pte):
         change = change_begins(ram, mm)
         record_unmap(ram, cpu, mm, vpn, exchange(ram.frame_word, (table, index), 0))
         flush_tlb_page(ram, cpu, mm, vpn)
-        change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
+        call_returns(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         ram.cpu_site[cpu] = site
         mkwrite(ram, cpu, pfn, MKWRITE_COPY, mm, vpn)
         shows_copy(ram, cpu, vpn, table, pfn, old)

@@ -28,8 +28,9 @@ from allocator.unmap import unmap_mapping_range
 from allocator.vma import lock_object, next_vma_of, unlock_object
 from cpus.atomics import compare_exchange, exchange, fetch_and, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
+from cpus.completion import WRITE_PROTECTED, change_begins
 from cpus.events import EV_WRITE, record
+from cpus.exposed_changes import call_returns
 from cpus.exposed_pages import NO_FRAME, TRUNCATED, WRITTEN, page_changes
 from cpus.ipi import serve_interrupts
 from cpus.oracle import VERSION_MASK, publish
@@ -117,7 +118,7 @@ def _clean_mappings(ram, cpu, pfn, object):
                 # pte_accessible: what access was taken from is in TLBs until that was flushed
                 if pte & PTE_PRESENT or load_acquire(ram.mm_flush_pending, mm) > 0:
                     flush_tlb_page(ram, cpu, mm, vpn)
-                change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
+                call_returns(ram, cpu, mm, change, vpn, vpn + 1, WRITE_PROTECTED)
                 cleaned += 1
             unlock_pte(ram, cpu, table)
         vma = next_vma_of(ram, object, vma)

@@ -24,8 +24,9 @@ from allocator.tlb_flush import flush_tlb_mm
 from allocator.vma import VM_HAS_ANON, insert_vma, link_rmap, new_vma
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, kernel
-from cpus.completion import WRITE_PROTECTED, change_begins, change_is_complete
+from cpus.completion import WRITE_PROTECTED, change_begins
 from cpus.declare import EXERCISED, Counter
+from cpus.exposed_changes import call_returns
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.lost_data import shows_copy, shows_the_same
 from cpus.page_table import (
@@ -158,7 +159,7 @@ def dup_mm(ram, cpu, mm, child):
     for i in range(ram.mm_nr_vmas[mm]):
         vma = ram.mm_vma[mm, i]
         if ram.vma_flags[vma] & VM_HAS_ANON:
-            change_is_complete(ram, cpu, mm, change, ram.vma_start[vma], ram.vma_end[vma], WRITE_PROTECTED)
+            call_returns(ram, cpu, mm, change, ram.vma_start[vma], ram.vma_end[vma], WRITE_PROTECTED)
     ram.cpu_site[cpu] = site
     mmap_write_unlock(ram, cpu, child)
     mmap_write_unlock(ram, cpu, mm)

@@ -30,7 +30,8 @@ from allocator.vma import (
 )
 from cpus.atomics import compare_exchange, load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins, change_is_complete
+from cpus.completion import UNMAPPED, WRITE_PROTECTED, change_begins
+from cpus.exposed_changes import call_returns
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.page_table import (
     LEVEL_MASK,
@@ -145,7 +146,7 @@ def mprotect(ram, cpu, mm, start, end, rights):
         at += 1
     tlb_finish_mmu(ram, cpu)
     if rights & VM_WRITE == 0:
-        change_is_complete(ram, cpu, mm, change, start, end, WRITE_PROTECTED if rights else UNMAPPED)
+        call_returns(ram, cpu, mm, change, start, end, WRITE_PROTECTED if rights else UNMAPPED)
     ram.cpu_site[cpu] = site
     merge_range(ram, cpu, mm, start, end)
     mmap_write_unlock(ram, cpu, mm)

@@ -27,7 +27,8 @@ from allocator.vma import (
 )
 from cpus.atomics import exchange, load_acquire, store_release
 from cpus.compiled import apart, call, kernel
-from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.completion import UNMAPPED, change_begins
+from cpus.exposed_changes import call_returns
 from cpus.locks import mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
 from cpus.lost_data import shows_no_more, shows_the_same
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, find_table, pte_pfn, pte_present
@@ -138,7 +139,7 @@ def mremap(ram, cpu, mm, old, pages, new):
     ram.cpu_site[cpu] = SITE_USER
     change = change_begins(ram, mm)
     move_page_tables(ram, cpu, vma, old, new, pages)
-    change_is_complete(ram, cpu, mm, change, old, old + pages, UNMAPPED)
+    call_returns(ram, cpu, mm, change, old, old + pages, UNMAPPED)
     ram.cpu_site[cpu] = site
     unmap_range(ram, cpu, mm, old, old + pages)
     mmap_write_unlock(ram, cpu, mm)

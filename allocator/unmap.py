@@ -24,8 +24,9 @@ from allocator.rmap import DELAYED_RMAP, NOTHING, address_range, clear_mapped, l
 from allocator.vma import VM_HAS_ANON, lock_object, next_vma_of, unlock_object
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, call, kernel
-from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.completion import UNMAPPED, change_begins
 from cpus.declare import EXERCISED, OWNER, Counter, Field
+from cpus.exposed_changes import call_returns
 from cpus.page_table import PTE_MIGRATION, PTE_SPECIAL, next_table, pte_pfn, pte_present, ptep_get
 
 COUNTERS = (
@@ -91,7 +92,7 @@ def zap_range(ram, cpu, mm, start, end):
     tlb_gather_mmu(ram, cpu, mm)
     zap_ptes(ram, cpu, mm, start, end, True)
     tlb_finish_mmu(ram, cpu)
-    change_is_complete(ram, cpu, mm, change, start, end, UNMAPPED)
+    call_returns(ram, cpu, mm, change, start, end, UNMAPPED)
     ram.cpu_site[cpu] = site
     return 0
 
@@ -140,10 +141,10 @@ def _zap_all_but_copies(ram, cpu, vma, start, end):
     zap_ptes(ram, cpu, mm, start, end, False)
     tlb_finish_mmu(ram, cpu)
     if not copies:
-        change_is_complete(ram, cpu, mm, change, start, end, UNMAPPED)
+        call_returns(ram, cpu, mm, change, start, end, UNMAPPED)
     for i in range(runs):
         first, last = ram.zap_run[cpu, 2 * i], ram.zap_run[cpu, 2 * i + 1]
-        change_is_complete(ram, cpu, mm, change, first, last, UNMAPPED)
+        call_returns(ram, cpu, mm, change, first, last, UNMAPPED)
     ram.cpu_site[cpu] = site
 
 

@@ -26,7 +26,8 @@ from cpus.abi.numbers import IFETCH
 from cpus.abi.row_kinds import REGISTER
 from cpus.atomics import exchange, load_acquire
 from cpus.compiled import apart, kernel
-from cpus.completion import UNMAPPED, change_begins, change_is_complete
+from cpus.completion import UNMAPPED, change_begins
+from cpus.exposed_changes import call_returns
 from cpus.locks import mmap_write_lock, mmap_write_unlock
 from cpus.lost_data import shows_copy, shows_no_more
 from cpus.page_table import LEVEL_MASK, PTE_ACCESSED, PTE_PRESENT, find_table, pte_pfn, ptep_get
@@ -109,7 +110,7 @@ def _replace_page(ram, cpu, mm, vpn, old, fresh):
         change = change_begins(ram, mm)
         record_unmap(ram, cpu, mm, vpn, exchange(ram.frame_word, (table, index), 0))
         flush_tlb_page(ram, cpu, mm, vpn)
-        change_is_complete(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
+        call_returns(ram, cpu, mm, change, vpn, vpn + 1, UNMAPPED)
         if fresh != NONE:
             shows_copy(ram, cpu, vpn, table, fresh, old)
             lru_add(ram, cpu, fresh)

@@ -32,7 +32,7 @@ FIELDS = (
     Field("mm_change", Exclusive("who completed the change; its number is stored last"),
           "ring of completed changes", ("nr_mms", CHANGES_KEPT * CHANGE_WORDS), reads=ANY, oracle=True),
     Field("tlb_change", OWNER, "changes of the mm that had begun when the entry was filled",
-          ("nr_cpus", "tlb_entries"), oracle=True),
+          ("nr_cpus", "tlb_entries"), reads=ANY, oracle=True),
     Field("tlb_marked", OWNER, "what the logical page of a marked entry was, and what was taken away",
           ("nr_cpus", "tlb_entries"), reads=ANY, oracle=True),
     Field("asid_changes", OWNER, "completed changes of the slot's mm that it has looked at",

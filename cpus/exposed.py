@@ -169,18 +169,19 @@ def _would_use(ram, other, slot, mm):
 
 
 @kernel
-def shows(ram, mm, vpn, pfn):
-    """Does the PTE show the frame?"""
+def shows(ram, mm, vpn, pfn, rights):
+    """Does the PTE show the frame, with these rights?"""
     table = find_table(ram, ram.mm_pgd[mm], vpn)
     pte = ptep_get(ram, table, vpn & LEVEL_MASK) if table >= 0 else 0
-    return pte & PTE_PRESENT != 0 and pte_pfn(pte) == pfn
+    return pte & PTE_PRESENT != 0 and pte_pfn(pte) == pfn and pte & rights == rights
 
 
 @kernel
-def read_entry(ram, other, i, pfn):
+def read_entry(ram, other, i, pfn, rights):
     """Read TLB entry `i` of a CPU: (tag, pfn, logical page, time of the fill, mm, why the CPU would use it
-    though it is stale, 0 if it would not, whose flush it waits for, 0 nobody's). EMPTY as the tag: it was not
-    there, or is for another frame than `pfn` (-1: any).
+    though it is stale, 0 if it would not, whose flush it waits for, 0 nobody's). It is stale if its PTE does
+    not show that frame with `rights`. EMPTY as the tag: it was not there, or is for another frame than `pfn`
+    (-1: any).
     """
     switches = load_acquire(ram.cpu_switches, other)
     tag = load_acquire(ram.tlb_tag, (other, i))
@@ -194,7 +195,7 @@ def read_entry(ram, other, i, pfn):
     filled_ns = load_acquire(ram.tlb_filled_ns, (other, i))
     if logical == marked(ram):
         logical = load_acquire(ram.tlb_marked, (other, i)) >> 1
-    if why != 0 and shows(ram, mm, vpn, found):
+    if why != 0 and shows(ram, mm, vpn, found, rights):
         why = 0
     waits_for = batch_of(ram, other, found)  # after the PTE: who clears one says so before
     if waits_for == 0 and mm >= 0 and load_acquire(ram.mm_flush_pending, mm) > 0:
@@ -213,7 +214,7 @@ def read_entry(ram, other, i, pfn):
 @kernel
 def _has_frame(ram, cpu, other, i, pfn, occasion):
     """Has a CPU's TLB entry `i` a translation to the frame? If the CPU would use it, that is reported."""
-    tag, _, logical, filled_ns, mm, why, _ = read_entry(ram, other, i, pfn)
+    tag, _, logical, filled_ns, mm, why, _ = read_entry(ram, other, i, pfn, 0)
     if why != 0 and mm == ram.cpu_loaded_mm[cpu] and address_is_mapped(ram, mm, tag >> CONTEXT_BITS) == 0:
         why = 0  # its process takes it
     if why != 0 and load_acquire(ram.tlb_tag, (other, i)) == tag:

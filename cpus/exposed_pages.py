@@ -78,7 +78,7 @@ def _judge(ram, cpu, occasion, other, i, found, fresh):
 @kernel
 def _has_page(ram, cpu, other, i, pfn, logical, version, fresh, occasion):
     """Has a CPU's TLB entry `i` a translation of the page to a frame that it has left?"""
-    found = read_entry(ram, other, i, pfn)
+    found = read_entry(ram, other, i, pfn, 0)
     if found[0] == EMPTY or found[2] != logical:
         return False
     word = load_acquire(ram.content, pfn)
@@ -128,7 +128,7 @@ def _look_for(ram, cpu, other, base, sets, ways, tag, fresh):
     """Look in one TLB of a CPU for an address that shows another frame than `fresh`."""
     i = find_way(row(ram.tlb_tag, other), base + ((tag >> CONTEXT_BITS) & (sets - 1)) * ways, ways, tag)
     if i >= 0 and ram.tlb_value[other, i] >> VALUE_SHIFT != fresh:
-        found = read_entry(ram, other, i, -1)
+        found = read_entry(ram, other, i, -1, 0)
         if found[0] == tag and found[1] != fresh:
             _judge(ram, cpu, WRITABLE, other, i, found, fresh)
 

@@ -21,7 +21,7 @@ READ = OCCASIONS.add(("read {}", "{} was read"))
 def _is_left_open(ram, cpu, vpn, pfn):
     """Is what took the translation away not over: another CPU's batch, or a change of this mm by a user?"""
     mm = ram.cpu_loaded_mm[cpu]
-    if load_acquire(ram.mm_flush_pending, mm) > 0 and not shows(ram, mm, vpn, pfn):
+    if load_acquire(ram.mm_flush_pending, mm) > 0 and not shows(ram, mm, vpn, pfn, 0):
         return True
     return batch_of(ram, cpu, pfn) == OPEN
 

@@ -5,6 +5,7 @@ from cpus import (
     completion,
     events,
     exposed,
+    exposed_changes,
     exposed_pages,
     faults,
     host,
@@ -32,5 +33,17 @@ from cpus import (
 MODULES = (
     *(install, spans, lease, strategies, points, steal, host, ipi, lock_order, locks, zeromq, process),
     *(events, faults, trace, uncompiled),
-    *(tlb, page_table, completion, oracle, exposed, exposed_pages, incoherent, lost_data, access, live),
+    *(
+        tlb,
+        page_table,
+        completion,
+        oracle,
+        exposed,
+        exposed_pages,
+        exposed_changes,
+        incoherent,
+        lost_data,
+        access,
+        live,
+    ),
 )

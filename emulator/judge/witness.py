@@ -32,6 +32,7 @@ from cpus.events import (
     EVENT_WORDS,
 )
 from cpus.exposed import EXPOSURES_KEPT, FIRST_OF_PAGES, LOADED, OCCASIONS, WINDOWS_KEPT
+from cpus.exposed_changes import PROTECTED, TAKEN_AWAY
 from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
@@ -48,6 +49,10 @@ KINDS = FRAME_EVENTS | {EV_WRITE: "write", EV_FLUSH: "flush", EV_CHANGE: "change
 LINES_AT_MOST, FIRST_LINES = 8, 3  # of a proof, before the access; those that are kept at its beginning
 SINCE = {EV_UNMAP: "after that unmap", EV_MOVE: "after that move", EV_CHANGE: "after that change"}
 HANDED_OUT = "memory that was handed out again"
+LEFTOVERS = {
+    TAKEN_AWAY: "a translation that a call has taken away",
+    PROTECTED: "a right to store that a call has taken away",
+}
 
 
 class Names:
@@ -187,8 +192,11 @@ def exposure(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> V
     """
     occasion, holder, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, _, by, why = record[:14]
     done, due = (text.format(_subject(names, occasion, vpn, pfn, expected)) for text in OCCASIONS[occasion])
-    of_frame = occasion < FIRST_OF_PAGES
-    harm = "memory that is about to belong to somebody else" if of_frame else "a frame that the page has left"
+    harm = (
+        "memory that is about to belong to somebody else"
+        if occasion < FIRST_OF_PAGES
+        else LEFTOVERS.get(occasion, "a frame that the page has left")
+    )
     reached = f"its ASID slot has reached the newest tlb_gen of mm {mm}, so coming back would not flush it"
     events = events[events[:, PLACE] < place]
     rows = _related(ram, events, record)

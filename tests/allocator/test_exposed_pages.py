@@ -18,6 +18,7 @@ from emulator.small_machine import ANON_VPN, FILE, FILE_VPN, SHARED, SHARED_VPN
 PAGE = 3
 SHARES = SHARED_VPN + PAGE
 FRAMES = (HANDED_OUT, CLEARED, FILLED)
+PAGES_OF = (WRITTEN, WRITABLE, TRUNCATED, WRITTEN_DIRECTLY)
 
 
 def running(make, design, cpus=3, **wanted):
@@ -31,7 +32,7 @@ def running(make, design, cpus=3, **wanted):
 def exposures(machine, *, frames=False):
     """Give (occasion, CPU) of the exposures so far: those of pages, or of frames."""
     found = machine.ram.exposure[: int(machine.ram.run_exposures[0]), :2].tolist()
-    return {(occasion, cpu) for occasion, cpu in found if (occasion in FRAMES) == frames}
+    return {(occasion, cpu) for occasion, cpu in found if occasion in (FRAMES if frames else PAGES_OF)}
 
 
 def read_and_reclaimed(machine):
