@@ -33,7 +33,7 @@ from cpus.events import EV_WRITE, record
 from cpus.exposed_changes import call_returns
 from cpus.exposed_pages import NO_FRAME, TRUNCATED, WRITTEN, page_changes
 from cpus.ipi import serve_interrupts
-from cpus.oracle import VERSION_MASK, publish
+from cpus.oracle import VERSION_MASK, leaves_as_clean, publish
 from cpus.page_table import (
     LEVEL_MASK,
     PTE_DIRTY,
@@ -216,6 +216,9 @@ def fadvise(ram, cpu, object, first, last):
         if try_lock_page(ram, pfn):
             unused = load_acquire(ram.page_mapcount, pfn) == 0 and load_acquire(ram.page_refcount, pfn) == 2
             if ram.page_object[pfn] == object + 1 and unused and ram.page_flags[pfn] & PG_DIRTY == 0:
+                leaves_as_clean(
+                    ram, cpu, pfn, load_acquire(ram.disk_version, ram.object_logical[object] + index)
+                )
                 delete_from_page_cache(ram, cpu, pfn, object)
             unlock_page(ram, cpu, pfn)
         drop_page(ram, cpu, pfn)

@@ -38,9 +38,10 @@ from cpus.declare import (
     Struct,
 )
 from cpus.exposed_pages import page_leaves
+from cpus.exposed_writes import page_becomes_clean
 from cpus.lease import WAIT_INVALIDATE, sched_yield
 from cpus.locks import down_read, down_write, spin_lock_irq, spin_unlock_irq, up_read, up_write
-from cpus.oracle import VERSION_MASK
+from cpus.oracle import VERSION_MASK, leaves_as_clean
 from cpus.points import gives_way
 from cpus.steal import wakeup_turn_ns
 
@@ -202,6 +203,7 @@ def remove_mapping(ram, cpu, pfn, object, keep_shadow):
         store_release(ram.page_refcount, pfn, 2)
         alone = False
     if alone:
+        leaves_as_clean(ram, cpu, pfn, load_acquire(ram.disk_version, ram.object_logical[object] + index))
         page_leaves(ram, pfn)
         store_release(
             ram.cache_slot,
@@ -226,7 +228,9 @@ def remove_folio(ram, cpu, head, object):
         frozen += alone
         alone = alone and ram.page_flags[head + frozen - 1] & PG_DIRTY == 0
     if alone:
+        logical = ram.object_logical[object] + ram.page_index[head]
         for i in range(size):
+            leaves_as_clean(ram, cpu, head + i, load_acquire(ram.disk_version, logical + i))
             page_leaves(ram, head + i)
             store_release(ram.cache_slot, slot + i, workingset_eviction(ram, head + i))
         ram.object_nrpages[object] -= size
@@ -260,6 +264,7 @@ def write_page(ram, cpu, pfn, object):
     nobody waits.
     """
     clear_flag(ram, pfn, PG_DIRTY)
+    page_becomes_clean(ram, cpu, pfn)
     logical = ram.object_logical[object] + ram.page_index[pfn]
     ram.disk_version[logical] = load_acquire(ram.content, pfn) & VERSION_MASK
     queue_disk(ram, cpu, 1)

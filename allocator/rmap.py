@@ -27,7 +27,7 @@ from allocator.panic import BAD_MAPCOUNT, panic
 from allocator.tlb_flush import flush_tlb_page, others_cache
 from allocator.vma import VM_EXEC, VM_RIGHTS, lock_object, next_vma_of, unlock_object
 from cpus.atomics import exchange, fetch_add, fetch_and, load_acquire, store_release
-from cpus.compiled import call, inlined, kernel
+from cpus.compiled import apart, call, inlined, kernel
 from cpus.declare import ANY, EXERCISED, OURS, OWNER, Cost, Counter, Field, Lock
 from cpus.events import EV_MAP, EV_MOVE, EV_UNMAP, record
 from cpus.exposed import note_unmap
@@ -87,6 +87,13 @@ def lock_pte(ram, cpu, table):
 def unlock_pte(ram, cpu, table):
     """Let go of the page-table lock."""
     spin_unlock(ram, cpu, ram.page_lock_word, table)
+
+
+@apart
+def pte_is_locked(ram, mm, vpn):
+    """Does somebody hold the lock of an address' PTE, or is there none at the moment?"""
+    table = find_table(ram, ram.mm_pgd[mm], vpn)
+    return 1 if table < 0 or load_acquire(ram.page_lock_word, table) != 0 else 0
 
 
 @kernel

@@ -13,6 +13,7 @@ frame. So what it reports has happened: no false alarms.
 - UNFILLED: a walk found a present PTE of a frame that nobody had filled (a bug of the kernel, not of the
   flushing).
 - LOST_DATA: an address shows another page than the private one that it must show (lost_data.py).
+- DROPPED: a page of a file leaves the cache as clean though the disk has an older version of it.
 - SHARED_STORE: a CPU may store to a private page that another address must show, too (lost_data.py).
 Pages of files have fixed logical pages. Anonymous ones get one when they are filled (zeroed, or copied on a
 write): after fork one address of two processes may be two pages, or one. A number is used again only when no
@@ -22,7 +23,7 @@ itself.
 
 from cpus.abi.numbered import Numbered
 from cpus.atomics import compare_exchange, fetch_add, fetch_max, load_acquire, store_release, unlikely
-from cpus.compiled import kernel, later
+from cpus.compiled import inlined, kernel, later
 from cpus.declare import ANY, OWNER, Atomic, Constant, Exclusive, Field, Struct
 from cpus.events import EV_FILL, draw_place, record
 from cpus.host import EXIT_STOPPED
@@ -74,6 +75,8 @@ UNFILLED = VIOLATIONS.add("mapped before it was filled")
 LATE = VIOLATIONS.add("access after completion")
 LOST_DATA = VIOLATIONS.add("lost data")
 SHARED_STORE = VIOLATIONS.add("store to a shared page")
+DROPPED = VIOLATIONS.add("dropped store")
+NO_ADDRESS = -1
 
 
 shell_leave = later("shell_leave", 2)
@@ -117,6 +120,17 @@ def filled_for(ram, cpu, vpn, pfn, word):
         return word >> VERSION_BITS
     report(ram, cpu, UNFILLED, vpn, pfn, -1, word, -1)
     return 0  # some page that has a version to look up: the access will be judged wrong, as it is
+
+
+@inlined
+def leaves_as_clean(ram, cpu, pfn, on_disk):
+    """A page of a file, which nobody can use any more, is about to be dropped: the disk must have what was
+    stored to it (version `on_disk`).
+    """
+    if ram.states or ram.check:
+        word = load_acquire(ram.content, pfn)
+        if word & VERSION_MASK > on_disk:
+            report(ram, cpu, DROPPED, NO_ADDRESS, pfn, word, word & ~VERSION_MASK | on_disk, -1)
 
 
 @kernel

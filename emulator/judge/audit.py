@@ -16,6 +16,7 @@ import numpy as np
 from allocator.page import PG_BUDDY, PG_LOCKED, PG_PCP
 from allocator.sched import DONE, TASK_USER
 from cpus.declare import BIT
+from cpus.page_table import PTE_DIRTY
 from emulator.judge.audit_check import Check, listed
 from emulator.judge.audit_debug import check_debug_records
 from emulator.judge.audit_frames import (
@@ -54,7 +55,7 @@ def examine(ram: Any) -> list[Check]:
         check_free_blocks(ram, census),
         check_pcp(ram, census),
         check_tables(ram, census, found, tables),
-        check_cache(ram, census),
+        check_cache(ram, census, found.pfn[found.pte & PTE_DIRTY != 0]),
     ]
     frames = check_frames(ram, census, ptes, batch)
     mapcounts, references = check_counts(ram, census, ptes, batch)

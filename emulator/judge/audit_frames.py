@@ -15,8 +15,18 @@ import numpy as np
 
 from allocator.buddy import NR_ORDERS
 from allocator.lru import LISTS, NR_LRU, lru_list
-from allocator.page import PG_BUDDY, PG_EXCLUSIVE, PG_KEPT, PG_LARGE, PG_LRU, PG_PCP, PG_TABLE
+from allocator.page import (
+    PG_BUDDY,
+    PG_DIRTY,
+    PG_EXCLUSIVE,
+    PG_KEPT,
+    PG_LARGE,
+    PG_LRU,
+    PG_PCP,
+    PG_TABLE,
+)
 from allocator.page_cache import OBJECT_ANON
+from cpus.oracle import VERSION_BITS, VERSION_MASK
 from emulator.judge.audit_check import Check
 from emulator.judge.audit_mappings import Mappings
 
@@ -155,8 +165,11 @@ def check_tables(ram: Any, census: Census, found: Mappings, check: Check) -> Che
     return check
 
 
-def check_cache(ram: Any, census: Census) -> Check:
-    """Every slot of the page cache holds a page that points back to it; object_nrpages counts them."""
+def check_cache(ram: Any, census: Census, dirty: np.ndarray) -> Check:
+    """Every slot of the page cache holds a page that points back to it; object_nrpages counts them. A page
+    that was stored to since it was written to disk is dirty, itself or in a PTE: `dirty` are frames with such
+    a PTE.
+    """
     check = Check("cached page")
     slots = np.flatnonzero(ram.cache_slot[: ram.nr_cache_slots] > 0)
     pfn = ram.cache_slot[slots] - 1
@@ -177,10 +190,21 @@ def check_cache(ram: Any, census: Census) -> Check:
                     f"frame {int(pfn[i])}, which says page {int(ram.page_index[at[i]])} of object "
                     f"{int(ram.page_object[at[i]]) - 1}")  # fmt: skip
     np.add.at(census.claims["the page cache"], at[inside], 1)
+    _check_clean(ram, check, at[right], dirty)
     counted = np.bincount(object, minlength=ram.nr_objects)
     for i in np.flatnonzero(counted != ram.object_nrpages[: ram.nr_objects]).tolist():
         check.equal(f"object_nrpages of object {i}", counted[i], ram.object_nrpages[i])
     return check
+
+
+def _check_clean(ram: Any, check: Check, pfn: np.ndarray, dirty: np.ndarray) -> None:
+    """Fault each cached page that nobody would write, though the disk has an older version."""
+    word = ram.content[pfn]
+    logical = np.minimum(word >> VERSION_BITS, len(ram.disk_version) - 1)
+    newer = (word & VERSION_MASK) > ram.disk_version[logical]
+    marked = (ram.page_flags[pfn] & PG_DIRTY != 0) | np.isin(pfn, dirty)
+    for frame in pfn[newer & ~marked].tolist():
+        check.fault(f"frame {frame} is newer than what the disk has, and neither it nor a PTE is dirty")
 
 
 def batch_references(ram: Any) -> np.ndarray:

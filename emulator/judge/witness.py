@@ -33,7 +33,8 @@ from cpus.events import (
 )
 from cpus.exposed import EXPOSURES_KEPT, FIRST_OF_PAGES, LOADED, OCCASIONS, WINDOWS_KEPT
 from cpus.exposed_changes import PROTECTED, TAKEN_AWAY
-from cpus.oracle import NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
+from cpus.exposed_writes import WRITTEN_OUT
+from cpus.oracle import DROPPED, NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
 from emulator.findings import EXPOSED, Event, Taken, Violation
@@ -52,6 +53,7 @@ HANDED_OUT = "memory that was handed out again"
 LEFTOVERS = {
     TAKEN_AWAY: "a translation that a call has taken away",
     PROTECTED: "a right to store that a call has taken away",
+    WRITTEN_OUT: "a right to store, unnoticed, to a page that counts as clean",
 }
 
 
@@ -141,7 +143,7 @@ def violations(ram: Any, workload: Workload, design: str) -> list[Violation]:
 def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> Violation:
     """Give one violation with the events that led to it, in their order, the access itself last."""
     what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, entry = record[:12]
-    access = _access(ram, entry)
+    access = "drop" if what == DROPPED else _access(ram, entry)
     events = events[events[:, PLACE] < place]
     rows = _related(ram, events, record)
     seen = _seen(names, rows, pfn, expected, found)
@@ -151,7 +153,7 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
     this: Event = {
         "place": place, "t_ns": at_ns, "kind": access, "frame": pfn,
         "actor": names.actor(cpu | (task + 1) << EVENT_TASK_SHIFT),
-        "what": f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}",
+        "what": _access_text(access, vpn, pfn),
     }  # fmt: skip
     taken, calls = _taken(names, events, rows)
     told = [*_shortened([_told(names, row.tolist()) for row in rows]), *calls]
@@ -160,20 +162,26 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
         "cpu": cpu,
         "t_ns": at_ns,
         "access": access,
-        "address": vpn * PAGE_BYTES,
-        "page": vpn,
         "mm": mm,
         "task": task,
         "frame": pfn,
-        "filled_ns": filled_ns,
         "expected": names.word(expected),
         "found": names.word(found),
-        "however": _however(rows, cpu, mm, vpn),
         "events": [*_with_traces(ram, told, place, pfn, vpn), this],
     }
+    if what != DROPPED:  # a page of a file, at no address
+        violation |= {"address": vpn * PAGE_BYTES, "page": vpn, "filled_ns": filled_ns}
+        violation["however"] = _however(rows, cpu, mm, vpn)
     if taken:
         violation["taken"] = taken
     return violation
+
+
+def _access_text(access: str, vpn: int, pfn: int) -> str:
+    """Say what an access does, for the last line of a proof."""
+    if access == "drop":
+        return f"drop frame {pfn} as clean"
+    return f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}"
 
 
 def windows(ram: Any, workload: Workload) -> list[Violation]:

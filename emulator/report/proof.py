@@ -21,10 +21,11 @@ _CLAIMS = {
     "lost write": "{actor} wrote to memory that is no longer the page",
     "access after completion": "{actor} used a translation after the call that removed it had returned",
     "lost data": "{actor} does not find the page that must be there",
+    "dropped store": "{actor} drops a page that was stored to since it was written to disk",
     "store to a shared page": "{actor} may store to a private page that another address must show, too",
 }
 _DID = {"load": "read", "fetch": "executed", "store": "overwrote"}
-_VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to"}
+_VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to", "drop": "dropped"}
 
 
 def violation_text(violation: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> str:
@@ -86,7 +87,8 @@ def _seen(violation: Mapping[str, Any], actor: str, access: str) -> str:
         return f"{text},\n  and would use it: {violation.get('why', '?')}"
     if "found" in violation:
         frame = f"frame {violation['frame']}" if "frame" in violation else "the frame"
-        text += f";\n  {frame} now holds {violation['found']}"
+        holds = "the disk has" if access == "drop" else f"{frame} now holds"
+        text += f";\n  {holds} {violation['found']}"
     return text
 
 

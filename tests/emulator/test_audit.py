@@ -9,7 +9,7 @@ from allocator.page import PG_ACTIVE, PG_DIRTY, PG_EXCLUSIVE, PG_LOCKED, PG_LRU,
 from allocator.unmap import zap_range
 from allocator.vma import VM_RIGHTS
 from cpus.abi.numbers import STORE
-from cpus.page_table import PTE_MIGRATION, PTE_PRESENT, PTE_WRITE
+from cpus.page_table import PTE_DIRTY, PTE_MIGRATION, PTE_PFN_SHIFT, PTE_PRESENT, PTE_WRITE
 from emulator.judge.audit import audit, audit_text
 from emulator.small_machine import ANON_VPN, FILE_VPN, SHARED_VPN, SmallMachine
 
@@ -216,6 +216,15 @@ def a_slot_of_another_page(m):
 @plant("cached page")
 def a_file_that_counts_a_page_too_many(m):
     m.ram.object_nrpages[0] += 1
+
+
+@plant("cached page")
+def a_store_that_nobody_remembers(m):
+    """A dirty bit was lost: reclaim would drop the page as clean."""
+    at = table_of(m, m.ram.asid_mm[0, m.ram.cpu_asid[0]], SHARED_VPN + 100)
+    pfn = int(m.ram.frame_word[at]) >> PTE_PFN_SHIFT
+    m.ram.frame_word[at] &= ~PTE_DIRTY
+    m.ram.page_flags[pfn] &= ~PG_DIRTY
 
 
 @plant("LRU page")
