@@ -1,4 +1,4 @@
-"""A page that is written to disk counts as clean: a CPU that could go on storing to it unnoticed is exposed."""
+"""A page that is written to disk counts as clean: a CPU that could store to it unnoticed is exposed."""
 
 import pytest
 
