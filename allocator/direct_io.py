@@ -31,6 +31,7 @@ from cpus.declare import Field, OwnerOf, Struct
 from cpus.events import EV_WRITE, record
 from cpus.exposed_pages import WRITTEN_DIRECTLY, page_changes
 from cpus.ipi import serve_interrupts
+from cpus.lost_data import device_stores
 from cpus.oracle import VERSION_BITS, VERSION_MASK, publish
 
 PIN_PAGES = 32  # pages of a task that a device writes into, or reads, at a time
@@ -95,6 +96,7 @@ def _device_writes(ram, cpu, pfn):
     """
     lock_page(ram, cpu, pfn)  # set_page_dirty_lock
     if ram.page_object[pfn]:
+        device_stores(ram, cpu, pfn)
         word = load_acquire(ram.content, pfn)
         while True:
             seen = compare_exchange(ram.content, pfn, word, word + 1)

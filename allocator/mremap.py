@@ -30,7 +30,7 @@ from cpus.compiled import apart, call, kernel
 from cpus.completion import UNMAPPED, change_begins
 from cpus.exposed_changes import call_returns
 from cpus.locks import mmap_write_lock, mmap_write_unlock, spin_lock, spin_unlock
-from cpus.lost_data import shows_no_more, shows_the_same
+from cpus.lost_data import shows_it_elsewhere
 from cpus.page_table import LEVEL_BITS, LEVEL_MASK, find_table, pte_pfn, pte_present
 
 
@@ -47,8 +47,7 @@ def _move_ptes(ram, cpu, mm, old, new, pages):
     call(ram, HOOK_MAPPING_CHANGE, cpu, mm, 0, 0, 0)
     for i in range(pages):
         pte = exchange(ram.frame_word, (source, (old + i) & LEVEL_MASK), 0)
-        shows_the_same(ram, source, (old + i) & LEVEL_MASK, target, (new + i) & LEVEL_MASK)
-        shows_no_more(ram, old + i, source)
+        shows_it_elsewhere(ram, source, (old + i) & LEVEL_MASK, target, (new + i) & LEVEL_MASK)
         if pte != 0:
             moved = moved or pte_present(pte)
             record_move(ram, cpu, mm, old + i, new + i, pte)

@@ -140,11 +140,20 @@ def batch_is_flushed(ram, cpu):
 
 
 @kernel
-def batch_of(ram, other, pfn):
-    """Is the batch that took the frame's mapping away not flushed yet, and whose is it (ITS_OWN, OPEN)?"""
+def unflushed_by(ram, pfn):
+    """The CPU whose batch took the frame's mapping away and is not flushed yet, -1 none."""
     batch = load_acquire(ram.frame_fills, (pfn, BATCH))
     unmapper = (batch & ((1 << BATCH_SHIFT) - 1)) - 1
     if unmapper < 0 or load_acquire(ram.cpu_batches, unmapper) != batch >> BATCH_SHIFT:
+        return -1
+    return unmapper
+
+
+@kernel
+def batch_of(ram, other, pfn):
+    """Is the batch that took the frame's mapping away not flushed yet, and whose is it (ITS_OWN, OPEN)?"""
+    unmapper = unflushed_by(ram, pfn)
+    if unmapper < 0:
         return 0
     return ITS_OWN if unmapper == other else OPEN
 

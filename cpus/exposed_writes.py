@@ -5,23 +5,23 @@ A store is noticed by the walk that sets a PTE's dirty bit. A TLB entry that has
 the dirty bit needs no walk. So, as a page is written, each such entry must be gone, or its PTE must still say
 that it is dirty: what is stored through another one is lost as soon as the page is dropped. It does not count
 while somebody holds the lock of that PTE: who clears it notes its dirty bit, and flushes, before he lets go.
-Nor does an entry of a CPU that flushes its own batch before it returns to user code. If another CPU's batch
-holds the flush, vanilla leaves that window open, too (exposed_pages.py).
+Nor does an entry of a CPU that flushes its own batch before it returns to user code. Who writes flushes his
+own batch before. If the batch of a third CPU holds the flush, vanilla leaves that window open, too
+(exposed_pages.py).
 Left out: devices; entries of huge pages.
 """
 
 from cpus.atomics import load_acquire
 from cpus.compiled import apart, inlined, kernel, later
 from cpus.exposed import (
-    ITS_OWN,
     OCCASIONS,
-    OPEN,
     entries_of,
     expose,
     fillers_of,
     fills_of,
     note_window,
     read_entry,
+    unflushed_by,
     was_filled,
 )
 from cpus.page_table import LEVEL_MASK, PTE_DIRTY, PTE_WRITE, find_table, pte_pfn, ptep_get
@@ -52,14 +52,14 @@ def _look_at_entry(ram, cpu, other, i, pfn):
     if rights & STORES != STORES:
         return
     found = read_entry(ram, other, i, pfn, PTE_DIRTY)
-    mm, why, vpn = found[4], found[5], tag >> CONTEXT_BITS
-    if found[0] != tag or why == 0 or found[6] == ITS_OWN:
+    mm, why, vpn, unmapper = found[4], found[5], tag >> CONTEXT_BITS, unflushed_by(ram, pfn)
+    if found[0] != tag or why == 0 or unmapper == other:
         return
     if _is_noted(ram, mm, vpn, pfn) or pte_is_locked(ram, mm, vpn) != 0:
         return
     if load_acquire(ram.tlb_tag, (other, i)) != tag or _is_noted(ram, mm, vpn, pfn):
         return
-    if found[6] == OPEN:
+    if unmapper >= 0 and unmapper != cpu:
         note_window(ram, cpu, WRITTEN_OUT, other, vpn, pfn, found[2], mm, found[3], i, why, pfn)
     else:
         expose(ram, cpu, WRITTEN_OUT, other, vpn, pfn, found[2], mm, found[3], i, why, pfn)

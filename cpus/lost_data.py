@@ -26,7 +26,7 @@ by now, since nobody can tell whether it was stored to.
 from cpus.atomics import compare_exchange, fetch_add, fetch_or, load_acquire, store_release
 from cpus.compiled import apart, inlined, kernel
 from cpus.declare import Atomic, Field, Struct
-from cpus.oracle import LOST_DATA, SHARED_STORE, VERSION_BITS, VERSION_MASK, report
+from cpus.oracle import LOST_DATA, NO_ADDRESS, SHARED_STORE, VERSION_BITS, VERSION_MASK, report
 from cpus.page_table import LEVEL_MASK, PTE_PRESENT, PTE_WRITE, pte_pfn
 
 BESIDE = Atomic(
@@ -201,6 +201,26 @@ def shows_the_same(ram, source, from_index, target, to_index):
         word = shown_at(ram, source, from_index)
         if word != 0:
             _put(ram, target, to_index, word, load_acquire(ram.may_go, (source, from_index)))
+
+
+@inlined
+def shows_it_elsewhere(ram, source, from_index, target, to_index):
+    """A PTE was cleared, and is about to be put elsewhere (mremap). At no time do two addresses show it."""
+    if ram.check:
+        word = shown_at(ram, source, from_index)
+        if word != 0:
+            newest = load_acquire(ram.may_go, (source, from_index))
+            _put(ram, source, from_index, 0, 0)
+            _put(ram, target, to_index, word, newest)
+
+
+@inlined
+def device_stores(ram, cpu, pfn):
+    """A device has written to a page that it was given."""
+    if ram.check:
+        word = load_acquire(ram.content, pfn)
+        if _number(ram, word) >= 0 and is_shared(ram, word):
+            report(ram, cpu, SHARED_STORE, NO_ADDRESS, pfn, word, word, -1)
 
 
 @kernel

@@ -34,7 +34,16 @@ from cpus.events import (
 from cpus.exposed import EXPOSURES_KEPT, FIRST_OF_PAGES, LOADED, OCCASIONS, WINDOWS_KEPT
 from cpus.exposed_changes import PROTECTED, TAKEN_AWAY
 from cpus.exposed_writes import WRITTEN_OUT
-from cpus.oracle import DROPPED, NOBODY, VERSION_BITS, VERSION_MASK, VIOLATIONS, VIOLATIONS_KEPT
+from cpus.oracle import (
+    DROPPED,
+    NO_ADDRESS,
+    NOBODY,
+    SHARED_STORE,
+    VERSION_BITS,
+    VERSION_MASK,
+    VIOLATIONS,
+    VIOLATIONS_KEPT,
+)
 from cpus.page_table import PTE_WRITE
 from emulator.build import file_sizes
 from emulator.findings import EXPOSED, Event, Taken, Violation
@@ -50,6 +59,7 @@ KINDS = FRAME_EVENTS | {EV_WRITE: "write", EV_FLUSH: "flush", EV_CHANGE: "change
 LINES_AT_MOST, FIRST_LINES = 8, 3  # of a proof, before the access; those that are kept at its beginning
 SINCE = {EV_UNMAP: "after that unmap", EV_MOVE: "after that move", EV_CHANGE: "after that change"}
 HANDED_OUT = "memory that was handed out again"
+NO_ACCESS = {DROPPED: "drop", SHARED_STORE: "device write"}  # at no address
 LEFTOVERS = {
     TAKEN_AWAY: "a translation that a call has taken away",
     PROTECTED: "a right to store that a call has taken away",
@@ -143,7 +153,7 @@ def violations(ram: Any, workload: Workload, design: str) -> list[Violation]:
 def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> Violation:
     """Give one violation with the events that led to it, in their order, the access itself last."""
     what, cpu, vpn, pfn, expected, found, at_ns, filled_ns, mm, place, task, entry = record[:12]
-    access = "drop" if what == DROPPED else _access(ram, entry)
+    access = NO_ACCESS.get(what, "") if vpn == NO_ADDRESS else _access(ram, entry)
     events = events[events[:, PLACE] < place]
     rows = _related(ram, events, record)
     seen = _seen(names, rows, pfn, expected, found)
@@ -169,7 +179,7 @@ def witnessed(ram: Any, names: Names, events: np.ndarray, record: list[int]) -> 
         "found": names.word(found),
         "events": [*_with_traces(ram, told, place, pfn, vpn), this],
     }
-    if what != DROPPED:  # a page of a file, at no address
+    if vpn != NO_ADDRESS:
         violation |= {"address": vpn * PAGE_BYTES, "page": vpn, "filled_ns": filled_ns}
         violation["however"] = _however(rows, cpu, mm, vpn)
     if taken:
@@ -181,6 +191,8 @@ def _access_text(access: str, vpn: int, pfn: int) -> str:
     """Say what an access does, for the last line of a proof."""
     if access == "drop":
         return f"drop frame {pfn} as clean"
+    if access == "device write":
+        return f"end a device's write to frame {pfn}"
     return f"{access} {_address(vpn)} {'in' if access == 'store' else 'from'} frame {pfn}"
 
 

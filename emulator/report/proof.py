@@ -25,7 +25,13 @@ _CLAIMS = {
     "store to a shared page": "{actor} may store to a private page that another address must show, too",
 }
 _DID = {"load": "read", "fetch": "executed", "store": "overwrote"}
-_VERB = {"load": "loaded", "fetch": "fetched from", "store": "stored to", "drop": "dropped"}
+_VERB = {
+    "load": "loaded",
+    "fetch": "fetched from",
+    "store": "stored to",
+    "drop": "dropped",
+    "device write": "ended a device's write to",
+}
 
 
 def violation_text(violation: Mapping[str, Any], events: Sequence[Mapping[str, Any]] = ()) -> str:

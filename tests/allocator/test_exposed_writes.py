@@ -5,7 +5,7 @@ import pytest
 from allocator.filemap import clean_and_write
 from allocator.page import PG_DIRTY
 from cpus.abi.numbers import LOAD, STORE
-from cpus.exposed import LOADED
+from cpus.exposed import LOADED, note_unmap
 from cpus.exposed_writes import WRITTEN_OUT, page_becomes_clean
 from cpus.page_table import PTE_DIRTY, PTE_WRITE, find_table
 from emulator.small_machine import SHARED, SHARED_VPN
@@ -16,7 +16,7 @@ VPN = SHARED_VPN + PAGE
 
 def used(make, kind=STORE):
     """CPU 1 has used a page of a shared file; the page itself is dirty."""
-    machine = make(cpus=2)
+    machine = make(cpus=3)
     for cpu in (0, 1):
         machine.run(1, cpu=cpu)
     machine.touch(VPN, kind, cpu=1)
@@ -77,6 +77,16 @@ def test_who_holds_the_lock_of_the_pte_is_not_ready_yet(broken_machine):
     assert written_out(machine) == set()
     machine.ram.page_lock_word[lock] = 0
     assert written_out(machine) != set()
+
+
+@pytest.mark.parametrize(("unmapper", "found"), [(0, {(WRITTEN_OUT, 1, LOADED)}), (1, set()), (2, set())])
+def test_who_writes_must_have_flushed_his_own_batch(broken_machine, unmapper, found):
+    """CPU 1 flushes its own before it returns to user code; of CPU 2's batch vanilla knows nothing."""
+    machine = used(broken_machine)
+    note_unmap(machine.ram, unmapper, machine.cached(SHARED, PAGE))
+    take(machine, -1)
+    assert written_out(machine) == found
+    assert (machine.ram.run_windows[0] > 0) == (unmapper == 2)
 
 
 def test_a_flush_in_time_is_enough(small_machine):

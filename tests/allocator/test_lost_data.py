@@ -14,7 +14,7 @@ from allocator.mremap import mremap
 from allocator.page import PG_EXCLUSIVE, clear_flag
 from cpus.abi.numbers import LOAD, MADV_DONTNEED, MADV_FREE, STORE
 from cpus.abi.row_kinds import DIRECT_READ
-from cpus.lost_data import stored_to_by_two
+from cpus.lost_data import device_stores, stored_to_by_two
 from cpus.page_table import PTE_WRITE, find_table
 from emulator.small_machine import ANON_VPN, FILE, FILE_VPN
 
@@ -176,6 +176,18 @@ def test_who_has_the_right_to_store_to_a_page_that_another_process_shares_is_fou
     plant(machine, ANON_VPN, machine.pte(mm, ANON_VPN) | PTE_WRITE, mm)
     machine.touch(ANON_VPN, kind, cpu=cpu)
     assert machine.violations() == ["store to a shared page"]
+
+
+def test_a_device_that_writes_to_a_shared_page_is_found(broken_machine):
+    machine = forked(broken_machine)
+    device_stores(machine.ram, 0, machine.pfn(PARENT, ANON_VPN))
+    assert machine.violations() == ["store to a shared page"]
+
+
+def test_a_device_that_writes_to_one_that_was_moved_is_not(small_machine):
+    machine = stored(small_machine)
+    mremap(machine.ram, 0, PARENT, ANON_VPN, PAGES, ELSEWHERE)
+    device_stores(machine.ram, 0, machine.pfn(PARENT, ELSEWHERE))
 
 
 def test_a_right_that_has_gone_before_the_second_look_was_nobodys(small_machine):
