@@ -1,5 +1,7 @@
 """Virtual time goes on together: who waits for the host to carry its interrupts is not left behind."""
 
+from statistics import median
+
 import pytest
 
 from emulator import load_machine, run_design
@@ -19,14 +21,18 @@ def test_waiting_for_acks_costs_what_it_costs_and_no_more():
 
 def test_who_spins_for_others_does_not_wait_longer_than_they_take():
     """45 threads spin at barriers on 16 CPUs; however the host schedules, one lease or two, a run takes about
-    the same virtual time.
+    the same virtual time: the median of three, since single ones differ by 15 % for the same leases.
 
     When a spinner whose CPU was wanted gave its slice away at once, vanilla took up to twice as long with two
     leases as with one.
     """
     machine = load_machine("xeon6430-cxl", scale=1024, cpus=16)
-    runtimes = [run_design(design, machine, "llama3x15", tokens=2, leases=leases, seed=1).runtime_mean_ns
-                for design in ("linux", "luf") for leases in (1, 2)]  # fmt: skip
+
+    def runtime(design, leases):
+        runs = [run_design(design, machine, "llama3x15", tokens=2, leases=leases, seed=s) for s in (1, 2, 3)]
+        return median(run.runtime_mean_ns for run in runs)
+
+    runtimes = [runtime(design, leases) for design in ("linux", "luf") for leases in (1, 2)]
     assert max(runtimes) < 1.3 * min(runtimes)
 
 
