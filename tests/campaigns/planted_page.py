@@ -15,7 +15,8 @@ Written by `python -m tests.campaigns.planted --write`. Each of these bugs is a 
 back, what a commit of Linux has mended. Stress looks at a copy of the sources with one of them,
 until it finds something. *Schedules* and *seconds* are those until the first finding, on {cores},
 without compiling; *case* is what the finding was shrunk to, calls and switches of CPUs. A test is a
-litmus test (`luf litmus --list`) or a workload.
+litmus test (`luf litmus --list`) or a workload. Hunts are kept from one version of the sources to the next
+as long as the bug's text is the same, and most of these had a host that did other work beside them.
 """
 KINDS = {
     "design": "In designs",
