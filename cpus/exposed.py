@@ -194,6 +194,7 @@ def read_entry(ram, other, i, pfn, rights):
     """
     switches = load_acquire(ram.cpu_switches, other)
     tag = load_acquire(ram.tlb_tag, (other, i))
+    filled_ns = load_acquire(ram.tlb_filled_ns, (other, i))
     found = load_acquire(ram.tlb_value, (other, i)) >> VALUE_SHIFT
     if tag == EMPTY or (pfn >= 0 and found != pfn):
         return EMPTY, found, 0, 0, 0, 0, 0
@@ -201,7 +202,6 @@ def read_entry(ram, other, i, pfn, rights):
     mm = load_acquire(ram.asid_mm, (other, slot)) if slot >= 0 else -1
     why = _would_use(ram, other, slot, mm) if mm >= 0 else 0
     logical = load_acquire(ram.tlb_logical, (other, i))
-    filled_ns = load_acquire(ram.tlb_filled_ns, (other, i))
     if logical == marked(ram):
         logical = load_acquire(ram.tlb_marked, (other, i)) >> 1
     if why != 0 and shows(ram, mm, vpn, found, rights):
@@ -209,8 +209,9 @@ def read_entry(ram, other, i, pfn, rights):
     waits_for = batch_of(ram, other, found)  # after the PTE: who clears one says so before
     if waits_for == 0 and mm >= 0 and load_acquire(ram.mm_flush_pending, mm) > 0:
         waits_for = UNDER_WAY
-    # the entry last of all: it was there after everything else was read
-    if load_acquire(ram.tlb_tag, (other, i)) != tag:
+    # the entry last of all: it was there after everything else was read, and was not flushed and filled anew
+    same = load_acquire(ram.tlb_filled_ns, (other, i)) == filled_ns
+    if load_acquire(ram.tlb_tag, (other, i)) != tag or not same:
         return EMPTY, found, 0, 0, 0, 0, 0
     if switches & 1 or load_acquire(ram.cpu_switches, other) != switches:
         why = 0
